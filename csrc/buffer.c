@@ -1,0 +1,169 @@
+/*
+ * buffer.c: the counted allocator and the byte queue.
+ * Every size is checked before it is added: lengths come from peers. Knows nothing of what the
+ * bytes mean, nor of sockets.
+ */
+#include "buffer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MIN_CAPACITY = 64 - sizeof(struct ws__buffer) };
+
+/* Neither half as much again nor the head of the block can overflow. */
+static const size_t max_capacity = SIZE_MAX / 2 - sizeof(struct ws__buffer);
+
+static void *resize_default(void *context, void *ptr, size_t old_size, size_t size)
+{
+    (void)context;
+    (void)old_size;
+    if (size)
+        return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+void ws__memory_init(struct ws__memory *memory, const ws_allocator *allocator, size_t limit)
+{
+    *memory = (struct ws__memory){.limit = limit};
+    if (allocator)
+        memory->allocator = *allocator;
+    if (!memory->allocator.resize)
+        memory->allocator.resize = resize_default;
+}
+
+static bool may_grow(const struct ws__memory *memory, size_t growth)
+{
+    size_t limit = memory->limit ? memory->limit : SIZE_MAX;
+    return memory->used <= limit && growth <= limit - memory->used;
+}
+
+void *ws__memory_resize(struct ws__memory *memory, void *ptr, size_t old_size, size_t size)
+{
+    size_t held = ptr ? old_size : 0;
+    if (size > held && !may_grow(memory, size - held))
+        return NULL;
+    if (!ptr && !size)
+        return NULL;
+    void *block = memory->allocator.resize(memory->allocator.context, ptr, held, size);
+    if (!block && size)
+        return NULL;
+    memory->used = (memory->used > held ? memory->used - held : 0) + size;
+    return block;
+}
+
+void *ws__memory_zalloc(struct ws__memory *memory, size_t size)
+{
+    void *block = ws__memory_resize(memory, NULL, 0, size);
+    return block ? memset(block, 0, size) : NULL;
+}
+
+void ws__memory_free(struct ws__memory *memory, void *ptr, size_t size)
+{
+    ws__memory_resize(memory, ptr, size, 0);
+}
+
+static size_t block_size(const struct ws__buffer *b)
+{
+    return b ? sizeof *b + b->capacity : 0;
+}
+
+/* The block with another capacity, which is at least old->end. NULL: the old one is unchanged. */
+static struct ws__buffer *resize(struct ws__memory *memory, struct ws__buffer *old, size_t capacity)
+{
+    struct ws__buffer *b;
+    b = ws__memory_resize(memory, old, block_size(old), sizeof *b + capacity);
+    if (!b)
+        return NULL;
+    if (!old)
+        b->start = b->end = 0;
+    b->capacity = capacity;
+    return b;
+}
+
+static void move_to_front(struct ws__buffer *b)
+{
+    size_t length = b->end - b->start;
+    if (b->start)
+        memmove(b->bytes, b->bytes + b->start, length);
+    b->start = 0;
+    b->end = length;
+}
+
+/* A capacity of `need` and more: half as much again as before while the limit allows that. */
+static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
+{
+    size_t capacity = *b ? (*b)->capacity + (*b)->capacity / 2 : MIN_CAPACITY;
+    if (capacity > max_capacity)
+        capacity = max_capacity;
+    if (capacity < need)
+        capacity = need;
+    struct ws__buffer *grown = resize(memory, *b, capacity);
+    if (!grown && need < capacity && need > (*b ? (*b)->capacity : 0))
+        grown = resize(memory, *b, need);
+    if (grown)
+        *b = grown;
+    return grown;
+}
+
+char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
+{
+    size_t length = ws__buffer_length(*b);
+    if (*b && n <= (*b)->capacity - (*b)->end)
+        return (*b)->bytes + (*b)->end;
+    if (n > max_capacity - length)
+        return NULL;
+    bool fits = *b && length + n <= (*b)->capacity;
+    bool stale = fits && (*b)->start >= (*b)->capacity - (*b)->start;
+    if (!stale && !grow(memory, b, length + n) && !fits)
+        return NULL;
+    move_to_front(*b);
+    return (*b)->bytes + (*b)->end;
+}
+
+void ws__buffer_commit(struct ws__buffer *b, size_t n)
+{
+    if (b)
+        b->end += n;
+}
+
+int ws__buffer_append(struct ws__memory *memory, struct ws__buffer **b, const void *data, size_t n)
+{
+    if (!n)
+        return WS_OK;
+    char *out = ws__buffer_reserve(memory, b, n);
+    if (!out)
+        return WS_ENOMEM;
+    memcpy(out, data, n);
+    ws__buffer_commit(*b, n);
+    return WS_OK;
+}
+
+void ws__buffer_consume(struct ws__buffer *b, size_t n)
+{
+    if (!b)
+        return;
+    if (n < b->end - b->start)
+        b->start += n;
+    else
+        b->start = b->end = 0;
+}
+
+void ws__buffer_fit(struct ws__memory *memory, struct ws__buffer **b)
+{
+    size_t length = ws__buffer_length(*b);
+    if (!length) {
+        ws__buffer_free(memory, b);
+        return;
+    }
+    move_to_front(*b);
+    struct ws__buffer *smaller = length < (*b)->capacity ? resize(memory, *b, length) : NULL;
+    if (smaller)
+        *b = smaller;
+}
+
+void ws__buffer_free(struct ws__memory *memory, struct ws__buffer **b)
+{
+    ws__memory_free(memory, *b, block_size(*b));
+    *b = NULL;
+}

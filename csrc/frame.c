@@ -1,0 +1,112 @@
+/*
+ * frame.c: the frame header (RFC 6455 section 5.2) and masking (5.3).
+ * Reads and writes headers only: knows nothing of what a header is allowed to say, nor of the
+ * frames before it. Endian-neutral, and reads words through memcpy only.
+ */
+#include "frame.h"
+
+#include <string.h>
+
+enum { MASK_BIT = 0x80, LENGTH7 = 0x7f, LENGTH_16 = 126, LENGTH_64 = 127, KEY = 4 };
+
+/* Bytes of the extended payload length. */
+static size_t extended_size(uint8_t length7)
+{
+    return length7 < LENGTH_16 ? 0 : length7 == LENGTH_16 ? 2 : 8;
+}
+
+/* Network byte order (RFC 6455 5.2). */
+static uint64_t load(const uint8_t *in, size_t size)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < size; i++)
+        value = value << 8 | in[i];
+    return value;
+}
+
+static void store(uint8_t *out, size_t size, uint64_t value)
+{
+    for (size_t i = size; i-- > 0; value >>= 8)
+        out[i] = (uint8_t)value;
+}
+
+int ws__frame_decode(struct ws__frame *frame, const uint8_t *in, size_t n, int *known)
+{
+    *frame = (struct ws__frame){0};
+    *known = n < 2 ? (int)n : 2;
+    if (n > 0)
+        frame->first = in[0];
+    if (n < 2)
+        return 0;
+    frame->masked = in[1] & MASK_BIT;
+    frame->length7 = in[1] & LENGTH7;
+    size_t size = 2 + extended_size(frame->length7);
+    if (n < size)
+        return 0;
+    frame->length = size > 2 ? load(in + 2, size - 2) : frame->length7;
+    *known = 3;
+    if (!frame->masked)
+        return (int)size;
+    if (n < size + KEY)
+        return 0;
+    memcpy(frame->key, in + size, KEY);
+    return (int)(size + KEY);
+}
+
+size_t ws__frame_encode(uint8_t out[WS__FRAME_SEND_MAX], uint8_t first, uint64_t length)
+{
+    /* "the minimal number of bytes MUST be used to encode the length" (RFC 6455 5.2) */
+    uint8_t length7 = length < LENGTH_16    ? (uint8_t)length
+                      : length <= UINT16_MAX ? LENGTH_16
+                                             : LENGTH_64;
+    size_t size = extended_size(length7);
+    out[0] = first;
+    out[1] = length7;
+    store(out + 2, size, length);
+    return 2 + size;
+}
+
+/* The key twice, as the payload meets it from `offset` on (RFC 6455 5.3). */
+static uint64_t turn_key(const uint8_t key[4], uint64_t offset)
+{
+    uint8_t twice[2 * KEY];
+    uint32_t turned;
+    memcpy(twice, key, KEY);
+    memcpy(twice + KEY, key, KEY);
+    memcpy(&turned, twice + offset % KEY, sizeof turned);
+    return (uint64_t)turned << 32 | turned;
+}
+
+static void mask_word(uint8_t *bytes, uint64_t key)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    word ^= key;
+    memcpy(bytes, &word, sizeof word);
+}
+
+static void mask_tail(uint8_t *bytes, size_t n, uint64_t key)
+{
+    uint8_t turned[sizeof key];
+    memcpy(turned, &key, sizeof key);
+    for (size_t i = 0; i < n; i++)
+        bytes[i] ^= turned[i];
+}
+
+void ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset)
+{
+    uint8_t *p = bytes;
+    uint64_t turned = turn_key(key, offset);
+    size_t i = 0;
+    /* Two words at a time: compilers make one vector operation of them. */
+    for (; n - i >= 16; i += 16) {
+        mask_word(p + i, turned);
+        mask_word(p + i + 8, turned);
+    }
+    if (n - i >= 8) {
+        mask_word(p + i, turned);
+        i += 8;
+    }
+    if (i < n)
+        mask_tail(p + i, n - i, turned);
+}

@@ -1,0 +1,77 @@
+/*
+ * sha1.c: SHA-1 in one call (FIPS 180-4 sections 5.1.1 and 6.1.2), small rather than fast.
+ * Knows nothing of the handshake that needs it.
+ */
+#include "sha1.h"
+
+#include <string.h>
+
+enum { BLOCK = 64, LENGTH_FIELD = 8 };
+
+static uint32_t rotate(uint32_t x, unsigned n)
+{
+    return x << n | x >> (32 - n);
+}
+
+static uint32_t load(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* f and K of round t (4.1.1, 4.2.1). */
+static uint32_t round_function(int t, uint32_t b, uint32_t c, uint32_t d)
+{
+    if (t < 20)
+        return ((b & c) | (~b & d)) + 0x5a827999u;
+    if (t < 40)
+        return (b ^ c ^ d) + 0x6ed9eba1u;
+    if (t < 60)
+        return ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu;
+    return (b ^ c ^ d) + 0xca62c1d6u;
+}
+
+/* 6.1.2, the hash after one more block; w holds the last 16 words of the message schedule. */
+static void add_block(uint32_t hash[5], const uint8_t *block)
+{
+    uint32_t w[16], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
+    for (int t = 0; t < 16; t++)
+        w[t] = load(block + 4 * t);
+    for (int t = 0; t < 80; t++) {
+        if (t >= 16)
+            w[t % 16] = rotate(w[(t - 3) % 16] ^ w[(t - 8) % 16] ^ w[(t - 14) % 16] ^ w[t % 16], 1);
+        uint32_t next = rotate(a, 5) + round_function(t, b, c, d) + e + w[t % 16];
+        e = d;
+        d = c;
+        c = rotate(b, 30);
+        b = a;
+        a = next;
+    }
+    hash[0] += a;
+    hash[1] += b;
+    hash[2] += c;
+    hash[3] += d;
+    hash[4] += e;
+}
+
+void ws__sha1(const void *data, size_t length, uint8_t digest[20])
+{
+    uint32_t hash[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+    const uint8_t *in = data;
+    size_t whole = length - length % BLOCK, rest = length % BLOCK;
+    for (size_t i = 0; i < whole; i += BLOCK)
+        add_block(hash, in + i);
+
+    /* 5.1.1: a one bit, zeros, and the length in bits at the end of the last block. */
+    uint8_t tail[2 * BLOCK] = {0};
+    size_t padded = rest + 1 + LENGTH_FIELD <= BLOCK ? BLOCK : 2 * BLOCK;
+    if (rest)
+        memcpy(tail, in + whole, rest);
+    tail[rest] = 0x80;
+    for (unsigned i = 0; i < LENGTH_FIELD; i++)
+        tail[padded - 1 - i] = (uint8_t)((uint64_t)length * 8 >> 8 * i);
+    for (size_t i = 0; i < padded; i += BLOCK)
+        add_block(hash, tail + i);
+
+    for (unsigned i = 0; i < 20; i++)
+        digest[i] = (uint8_t)(hash[i / 4] >> (24 - 8 * (i % 4)));
+}

@@ -1,0 +1,123 @@
+/*
+ * utf8.c: incremental UTF-8 validation (RFC 3629 section 4; RFC 6455 section 8.1 demands it).
+ * An automaton that makes one shift per byte, and a short cut for ASCII. Knows nothing of frames:
+ * a state and bytes in, a state out.
+ */
+#include "utf8.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+/* What has to follow: n continuation bytes (80-BF), or one from a narrower range first. */
+enum state {
+    ACCEPT = WS__UTF8_ACCEPT,
+    REJECT = WS__UTF8_REJECT,
+    ONE,
+    TWO,
+    THREE,
+    AFTER_E0, /* A0-BF: less is overlong */
+    AFTER_ED, /* 80-9F: more is a surrogate */
+    AFTER_F0, /* 90-BF: less is overlong */
+    AFTER_F4  /* 80-8F: more is above U+10FFFF */
+};
+
+/* Bytes that no state tells apart. */
+enum byte_class {
+    ASCII,
+    LOW,    /* 80-8F */
+    MIDDLE, /* 90-9F */
+    HIGH,   /* A0-BF */
+    NEVER,  /* C0 and C1: overlong; F5-FF: above U+10FFFF */
+    LEAD2,
+    LEAD3,
+    LEAD_E0,
+    LEAD_ED,
+    LEAD4,
+    LEAD_F0,
+    LEAD_F4,
+    CLASSES
+};
+
+static const uint8_t class_of[256] = {
+    [0x80] = LOW,   LOW,     LOW,    LOW,    LOW,    LOW,    LOW,    LOW,
+    LOW,    LOW,     LOW,    LOW,    LOW,    LOW,    LOW,    LOW,
+    MIDDLE, MIDDLE,  MIDDLE, MIDDLE, MIDDLE, MIDDLE, MIDDLE, MIDDLE,
+    MIDDLE, MIDDLE,  MIDDLE, MIDDLE, MIDDLE, MIDDLE, MIDDLE, MIDDLE,
+    HIGH,   HIGH,    HIGH,   HIGH,   HIGH,   HIGH,   HIGH,   HIGH,
+    HIGH,   HIGH,    HIGH,   HIGH,   HIGH,   HIGH,   HIGH,   HIGH,
+    HIGH,   HIGH,    HIGH,   HIGH,   HIGH,   HIGH,   HIGH,   HIGH,
+    HIGH,   HIGH,    HIGH,   HIGH,   HIGH,   HIGH,   HIGH,   HIGH,
+    NEVER,  NEVER,   LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,
+    LEAD2,  LEAD2,   LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,
+    LEAD2,  LEAD2,   LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,
+    LEAD2,  LEAD2,   LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,  LEAD2,
+    LEAD_E0, LEAD3,  LEAD3,  LEAD3,  LEAD3,  LEAD3,  LEAD3,  LEAD3,
+    LEAD3,  LEAD3,   LEAD3,  LEAD3,  LEAD3,  LEAD_ED, LEAD3, LEAD3,
+    LEAD_F0, LEAD4,  LEAD4,  LEAD4,  LEAD_F4, NEVER, NEVER,  NEVER,
+    NEVER,  NEVER,   NEVER,  NEVER,  NEVER,  NEVER,  NEVER,  NEVER,
+};
+
+/* The next state for each state, in fields of six bits. A field holds the position of the next
+ * state's field: `row >> position & 63` is a whole step, and only the shift waits for the step
+ * before. */
+enum { FIELD = 6, FIELD_MASK = 63, BLOCK = 16 };
+
+#define ENTRY(from, to) ((uint64_t)(FIELD * (to)) << FIELD * (from))
+#define ROW(accept, one, two, three, e0, ed, f0, f4)                                               \
+    ENTRY(ACCEPT, accept) | ENTRY(REJECT, REJECT) | ENTRY(ONE, one) | ENTRY(TWO, two) |            \
+        ENTRY(THREE, three) | ENTRY(AFTER_E0, e0) | ENTRY(AFTER_ED, ed) | ENTRY(AFTER_F0, f0) |    \
+        ENTRY(AFTER_F4, f4)
+#define FIRST(next) ROW(next, REJECT, REJECT, REJECT, REJECT, REJECT, REJECT, REJECT)
+
+static const uint64_t rows[CLASSES] = {
+    [ASCII] = FIRST(ACCEPT),
+    [LOW] = ROW(REJECT, ACCEPT, ONE, TWO, REJECT, ONE, REJECT, TWO),
+    [MIDDLE] = ROW(REJECT, ACCEPT, ONE, TWO, REJECT, ONE, TWO, REJECT),
+    [HIGH] = ROW(REJECT, ACCEPT, ONE, TWO, ONE, REJECT, TWO, REJECT),
+    [NEVER] = FIRST(REJECT),
+    [LEAD2] = FIRST(ONE),
+    [LEAD3] = FIRST(TWO),
+    [LEAD_E0] = FIRST(AFTER_E0),
+    [LEAD_ED] = FIRST(AFTER_ED),
+    [LEAD4] = FIRST(THREE),
+    [LEAD_F0] = FIRST(AFTER_F0),
+    [LEAD_F4] = FIRST(AFTER_F4),
+};
+
+static uint64_t step(uint64_t position, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        position = rows[class_of[p[i]]] >> (position & FIELD_MASK);
+    return position & FIELD_MASK;
+}
+
+static bool is_ascii(const uint8_t block[BLOCK])
+{
+    uint64_t words[BLOCK / 8];
+    memcpy(words, block, sizeof words);
+    return !((words[0] | words[1]) & 0x8080808080808080u);
+}
+
+uint32_t ws__utf8_next(uint32_t state, const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    uint64_t position = FIELD * state;
+    size_t i = 0;
+    for (; n - i >= BLOCK && position != FIELD * REJECT; i += BLOCK) {
+        if (position != FIELD * ACCEPT || !is_ascii(p + i))
+            position = step(position, p + i, BLOCK);
+    }
+    if (position != FIELD * REJECT && i < n)
+        position = step(position, p + i, n - i);
+    return (uint32_t)position / FIELD;
+}
+
+size_t ws__utf8_cut(const void *bytes, size_t n, size_t limit)
+{
+    const uint8_t *p = bytes;
+    if (n <= limit)
+        return n;
+    while (limit > 0 && class_of[p[limit]] >= LOW && class_of[p[limit]] <= HIGH)
+        limit--;
+    return limit;
+}
