@@ -77,36 +77,38 @@ static uint64_t turn_key(const uint8_t key[4], uint64_t offset)
     return (uint64_t)turned << 32 | turned;
 }
 
-static void mask_word(uint8_t *bytes, uint64_t key)
+static uint64_t mask_word(uint8_t *bytes, uint64_t key)
 {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
     word ^= key;
     memcpy(bytes, &word, sizeof word);
+    return word;
 }
 
-static void mask_tail(uint8_t *bytes, size_t n, uint64_t key)
+static uint8_t mask_tail(uint8_t *bytes, size_t n, uint64_t key)
 {
-    uint8_t turned[sizeof key];
+    uint8_t turned[sizeof key], seen = 0;
     memcpy(turned, &key, sizeof key);
     for (size_t i = 0; i < n; i++)
-        bytes[i] ^= turned[i];
+        seen |= bytes[i] ^= turned[i];
+    return seen;
 }
 
-void ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset)
+bool ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset)
 {
-    uint8_t *p = bytes;
-    uint64_t turned = turn_key(key, offset);
+    uint8_t *p = bytes, tail = 0;
+    uint64_t turned = turn_key(key, offset), seen = 0;
     size_t i = 0;
-    /* Two words at a time: compilers make one vector operation of them. */
     for (; n - i >= 16; i += 16) {
-        mask_word(p + i, turned);
-        mask_word(p + i + 8, turned);
+        seen |= mask_word(p + i, turned);
+        seen |= mask_word(p + i + 8, turned);
     }
     if (n - i >= 8) {
-        mask_word(p + i, turned);
+        seen |= mask_word(p + i, turned);
         i += 8;
     }
     if (i < n)
-        mask_tail(p + i, n - i, turned);
+        tail = mask_tail(p + i, n - i, turned);
+    return !(seen & 0x8080808080808080u) && tail < 0x80;
 }

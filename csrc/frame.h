@@ -29,7 +29,8 @@ int ws__frame_decode(struct ws__frame *frame, const uint8_t *in, size_t n, int *
  * Returns its length, 2, 4 or 10. `first`: FIN | RSV1 | opcode. */
 size_t ws__frame_encode(uint8_t out[WS__FRAME_SEND_MAX], uint8_t first, uint64_t length);
 
-/* XORs bytes[n] with the key in place; `offset` is the position of bytes[0] in the payload. */
-void ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset);
+/* XORs bytes[n] with the key in place; `offset` is the position of bytes[0] in the payload.
+ * True when the result is ASCII, which saves looking for invalid UTF-8. */
+bool ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset);
 
 #endif

@@ -1,0 +1,231 @@
+/*
+ * handshake.c: the server's side of the opening handshake (RFC 6455 section 4.2): the rules that
+ * make a well-formed HTTP request an acceptable WebSocket handshake, and the answer to its key.
+ * Knows nothing of sockets, routes or what an extension means.
+ */
+#include "handshake.h"
+
+#include <string.h>
+
+#include "sha1.h"
+
+bool ws__handshake_is_upgrade(const struct ws__http_head *head, const char *bytes)
+{
+    return ws__http_list_has(head, bytes, "upgrade", "websocket");
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* The value of the only field called `name`; NULL: there is none, or more than one. */
+static const char *only(const struct ws__http_head *head, const char *bytes, const char *name,
+                        uint32_t *length)
+{
+    const int i = ws__http_find(head, bytes, name, 0);
+    if (i < 0 || ws__http_find(head, bytes, name, i + 1) >= 0)
+        return NULL;
+    *length = head->fields[i].value.length;
+    return bytes + head->fields[i].value.offset;
+}
+
+static bool is_base64(char c)
+{
+    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') || c == '+' || c == '/';
+}
+
+/* Base64 of 16 bytes (RFC 6455 4.2.1 item 5). Pad bits may be set: it is the 24 characters that
+ * are hashed, and the section's own example has some. */
+static bool is_key(const char *text, uint32_t length)
+{
+    int i = 0;
+    if (length != 24)
+        return false;
+    while (i < 22 && is_base64(text[i]))
+        i++;
+    return i == 22 && text[22] == '=' && text[23] == '=';
+}
+
+static bool protocols_are_tokens(const struct ws__http_head *head, const char *bytes)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span name;
+    while (ws__http_next_element(head, bytes, "sec-websocket-protocol", &list, &name))
+        if (!ws__http_is_token(bytes + name.offset, name.length))
+            return false;
+    return true;
+}
+
+static const char *skip_blanks(const char *p, const char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\t'))
+        p++;
+    return p;
+}
+
+/* The end of the token at p; NULL: there is none. */
+static const char *skip_token(const char *p, const char *end)
+{
+    const char *start = p;
+    while (p < end && ws__http_is_token(p, 1))
+        p++;
+    return p > start ? p : NULL;
+}
+
+/* The end of the quoted string at p, of which the unescaped content must be a token (RFC 6455
+ * 9.1); NULL: it is not. */
+static const char *skip_quoted_token(const char *p, const char *end)
+{
+    const char *start = ++p;
+    while (p < end && *p != '"') {
+        if (*p == '\\')
+            p++;
+        if (p == end || !ws__http_is_token(p, 1))
+            return NULL;
+        p++;
+    }
+    return p < end && p > start ? p + 1 : NULL;
+}
+
+/* token *( ";" token [ "=" ( token | quoted-string ) ] ), blanks between them. */
+static bool is_extension(const char *p, const char *end)
+{
+    p = skip_token(p, end);
+    while (p && (p = skip_blanks(p, end)) < end) {
+        if (*p != ';')
+            return false;
+        p = skip_token(skip_blanks(p + 1, end), end);
+        if (!p)
+            return false;
+        p = skip_blanks(p, end);
+        if (p == end || *p != '=')
+            continue;
+        p = skip_blanks(p + 1, end);
+        p = p < end && *p == '"' ? skip_quoted_token(p, end) : skip_token(p, end);
+    }
+    return p != NULL;
+}
+
+static bool extensions_are_fine(const struct ws__http_head *head, const char *bytes)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span offer;
+    while (ws__http_next_element(head, bytes, "sec-websocket-extensions", &list, &offer)) {
+        const char *start = bytes + offer.offset;
+        if (!is_extension(start, start + offer.length))
+            return false;
+    }
+    return true;
+}
+
+static bool equals_nocase(const char *text, uint32_t length, const char *other)
+{
+    uint32_t i = 0;
+    while (i < length && other[i] && lower(text[i]) == lower(other[i]))
+        i++;
+    return i == length && !other[i];
+}
+
+/* RFC 6455 4.2.2 item 4 and 10.2. A request without Origin is refused, too, where a list is
+ * given: who lists origins wants to hear from browsers on those pages only. */
+static bool origin_allowed(const struct ws__http_head *head, const char *bytes,
+                           const char *const *origins)
+{
+    uint32_t length;
+    const char *origin = only(head, bytes, "origin", &length);
+    for (; origin && *origins; origins++)
+        if (equals_nocase(origin, length, *origins))
+            return true;
+    return false;
+}
+
+static int refuse(int status, const char **why, const char *text)
+{
+    *why = text;
+    return -status;
+}
+
+int ws__handshake_check(const struct ws__http_head *head, const char *bytes, bool has_body,
+                        const char *const *origins, const char **why)
+{
+    const char *text;
+    uint32_t length = 0;
+    *why = "";
+    if (has_body)
+        return refuse(400, why, "an opening handshake has no body");
+    /* RFC 6455 4.2.1, item by item. */
+    if (head->method.length != 3 || memcmp(bytes + head->method.offset, "GET", 3))
+        return refuse(405, why, "the method of an opening handshake is GET");
+    if (head->minor == 0)
+        return refuse(400, why, "an opening handshake takes HTTP/1.1");
+    if (!ws__http_list_has(head, bytes, "connection", "upgrade"))
+        return refuse(400, why, "Connection does not list upgrade");
+    text = only(head, bytes, "sec-websocket-version", &length);
+    if (!text || length != 2 || memcmp(text, "13", 2)) /* 4.2.2 item 4 and 4.4: 426 */
+        return refuse(426, why, "Sec-WebSocket-Version is not 13");
+    text = only(head, bytes, "sec-websocket-key", &length);
+    if (!text || !is_key(text, length))
+        return refuse(400, why, "Sec-WebSocket-Key is not one base64 value of 16 bytes");
+    if (!protocols_are_tokens(head, bytes))
+        return refuse(400, why, "Sec-WebSocket-Protocol is not a list of tokens");
+    if (!extensions_are_fine(head, bytes))
+        return refuse(400, why, "Sec-WebSocket-Extensions is malformed");
+    if (origins && !origin_allowed(head, bytes, origins))
+        return refuse(403, why, "Origin is not allowed");
+    return 0;
+}
+
+bool ws__handshake_offered(const struct ws__http_head *head, const char *bytes, const char *name,
+                           size_t length)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span offer;
+    while (ws__http_next_element(head, bytes, "sec-websocket-protocol", &list, &offer))
+        if (offer.length == length && !memcmp(bytes + offer.offset, name, length))
+            return true;
+    return false;
+}
+
+const char *ws__handshake_select(const struct ws__http_head *head, const char *bytes,
+                                 const char *const *names)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span offer;
+    if (!names)
+        return NULL;
+    while (ws__http_next_element(head, bytes, "sec-websocket-protocol", &list, &offer))
+        for (const char *const *name = names; *name; name++)
+            if (strlen(*name) == offer.length &&
+                !memcmp(bytes + offer.offset, *name, offer.length))
+                return *name;
+    return NULL;
+}
+
+/* Base64 of 20 bytes: 27 characters and one "=". */
+static void encode(const uint8_t digest[20], char out[29])
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (int i = 0; i < 7; i++) {
+        const uint32_t last = i < 6 ? digest[3 * i + 2] : 0;
+        const uint32_t group =
+            (uint32_t)digest[3 * i] << 16 | (uint32_t)digest[3 * i + 1] << 8 | last;
+        for (int k = 0; k < 4; k++)
+            out[4 * i + k] = alphabet[group >> (18 - 6 * k) & 63];
+    }
+    out[27] = '=';
+    out[28] = '\0';
+}
+
+void ws__handshake_accept(const struct ws__http_head *head, const char *bytes, char accept[29])
+{
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    const int i = ws__http_find(head, bytes, "sec-websocket-key", 0);
+    char text[24 + sizeof(guid) - 1];
+    uint8_t digest[20];
+    memcpy(text, bytes + head->fields[i].value.offset, 24);
+    memcpy(text + 24, guid, sizeof(guid) - 1);
+    ws__sha1(text, sizeof(text), digest);
+    encode(digest, accept);
+}

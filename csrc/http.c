@@ -1,0 +1,598 @@
+/*
+ * http.c: a resumable state machine over the bytes of a request head, and the few rules of
+ * RFC 9110 and RFC 9112 that a server needs to read it safely: fields, lists, message framing.
+ * Knows nothing of sockets, routes or WebSocket. Nothing is copied: all results are offsets.
+ *
+ *   START -> METHOD -> TARGET -> PATH -> QUERY -> VERSION -> LINE_LF -> FIELD -> END_LF -> DONE
+ *                      TARGET -> ASTERISK -> VERSION                    FIELD -> NAME -> BLANKS
+ *                      TARGET -> SCHEME -> SLASHES -> AUTHORITY         -> VALUE -> VALUE_LF
+ *                                (-> PATH, QUERY or VERSION)            -> FIELD
+ */
+#include "http.h"
+
+#include <string.h>
+
+enum state {
+    START, /* 0: a zeroed head */
+    START_LF,
+    METHOD,
+    TARGET,
+    ASTERISK,
+    SCHEME,
+    SLASHES,
+    AUTHORITY,
+    PATH,
+    QUERY,
+    VERSION, /* the last state of the request line */
+    LINE_LF,
+    FIELD,
+    NAME,
+    BLANKS,
+    VALUE,
+    VALUE_LF,
+    END_LF,
+    DONE
+};
+
+enum character_class {
+    IN_TOKEN = 0x01,     /* RFC 9110 5.6.2 */
+    IN_VALUE = 0x02,     /* RFC 9110 5.5: tab, SP, VCHAR, obs-text */
+    IN_PATH = 0x04,      /* VCHAR but "?" and "#" */
+    IN_QUERY = 0x08,     /* VCHAR but "#" */
+    IN_AUTHORITY = 0x10, /* RFC 3986 3.2 without userinfo (RFC 9110 4.2.4) */
+    IN_SCHEME = 0x20,    /* RFC 3986 3.1 */
+    IN_BLANKS = 0x40     /* RFC 9110 5.6.3 OWS */
+};
+
+static const uint8_t class_of[256] = {
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x42, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x42, 0x1f, 0x0e, 0x03, 0x1f, 0x1f, 0x1f, 0x1f, 0x1e, 0x1e, 0x1f, 0x3f, 0x1e, 0x3f, 0x3f, 0x0e,
+    0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x1e, 0x1e, 0x0e, 0x1e, 0x0e, 0x0a,
+    0x0e, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
+    0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x1e, 0x0e, 0x1e, 0x0f, 0x1f,
+    0x0f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
+    0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x0e, 0x0f, 0x0e, 0x1f, 0x00,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
+};
+
+/* The bytes that change nothing in a state. */
+static const uint8_t plain[] = {
+    [METHOD] = IN_TOKEN,
+    [SCHEME] = IN_SCHEME,
+    [AUTHORITY] = IN_AUTHORITY,
+    [PATH] = IN_PATH,
+    [QUERY] = IN_QUERY,
+    [NAME] = IN_TOKEN,
+    [BLANKS] = IN_BLANKS,
+    [VALUE] = IN_VALUE,
+    [DONE] = 0,
+};
+
+static bool is(enum character_class class, char c)
+{
+    return class_of[(uint8_t)c] & class;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* `name` is lower case. */
+static bool equals(const char *bytes, struct ws__span span, const char *name)
+{
+    uint32_t i = 0;
+    while (i < span.length && name[i] && lower(bytes[span.offset + i]) == name[i])
+        i++;
+    return i == span.length && !name[i];
+}
+
+/* Eight bytes that are all printable ASCII or obs-text: none below 0x20, none 0x7f. A byte of x
+ * is below n <= 0x80 when subtracting n sets its top bit, and the bit was not set before. */
+static bool eight_printable(const char *bytes)
+{
+    const uint64_t ones = UINT64_MAX / 255;
+    uint64_t x, deletes;
+    memcpy(&x, bytes, sizeof(x));
+    deletes = x ^ (ones * 0x7f);
+    return !((((x - ones * 0x20) & ~x) | ((deletes - ones) & ~deletes)) & (ones * 0x80));
+}
+
+/* The first byte from `at` on that is not plain in this state. */
+static size_t skip(enum state state, const char *bytes, size_t at, size_t limit)
+{
+    const uint8_t class = plain[state];
+    if (class == IN_VALUE)
+        while (limit - at >= 8 && eight_printable(bytes + at))
+            at += 8;
+    while (at < limit && (class_of[(uint8_t)bytes[at]] & class))
+        at++;
+    return at;
+}
+
+/* Where to stop: after the bytes received, or where a limit of H20 is reached. */
+static size_t limit_of(const struct ws__http_head *head, const char *bytes, size_t length,
+                       size_t max_header_size)
+{
+    size_t limit = length < max_header_size ? length : max_header_size;
+    if (head->state <= VERSION) {
+        size_t line = (size_t)head->method.offset + WS__HTTP_MAX_REQUEST_LINE;
+        if (line < limit && bytes[line] != '\r')
+            limit = line;
+    }
+    return limit;
+}
+
+static int begin_target(struct ws__http_head *head, char c, uint32_t at)
+{
+    head->target.offset = head->path.offset = at;
+    if (c == '/')
+        head->state = PATH;
+    else if (c == '*')
+        head->state = ASTERISK;
+    else if (lower(c) >= 'a' && lower(c) <= 'z')
+        head->state = SCHEME;
+    else
+        return -400; /* also authority-form, which is for CONNECT only (RFC 9112 3.2.3) */
+    return 0;
+}
+
+/* The target, or a part of it, ends at the byte c. */
+static int end_target(struct ws__http_head *head, char c, uint32_t at)
+{
+    struct ws__span *part = head->has_query ? &head->query : &head->path;
+    if (part->length == 0) /* else: the path that slashes() gave to a target without one */
+        part->length = at - part->offset;
+    if (c == '?' && !head->has_query) {
+        head->has_query = true;
+        head->query.offset = at + 1;
+        head->state = QUERY;
+        return 0;
+    }
+    if (c != ' ')
+        return -400;
+    head->target.length = at - head->target.offset;
+    head->mark = at + 1;
+    head->state = VERSION;
+    return 0;
+}
+
+/* Behind the scheme's colon come two slashes, the second of which is also the path of a target
+ * that has none: "http://host" asks for "/" (RFC 9110 4.2.3). */
+static int slashes(struct ws__http_head *head, char c, uint32_t at)
+{
+    if (c != '/')
+        return -400;
+    if (at == head->mark + 2) {
+        head->path = (struct ws__span){at, 1};
+        head->mark = at + 1;
+        head->state = AUTHORITY;
+    }
+    return 0;
+}
+
+static int end_authority(struct ws__http_head *head, const char *bytes, uint32_t at)
+{
+    if (at == head->mark || bytes[head->mark] == ':')
+        return -400; /* RFC 9110 4.2.1: an empty host is invalid */
+    if (bytes[at] != '/')
+        return end_target(head, bytes[at], at);
+    head->path = (struct ws__span){at, 0};
+    head->state = PATH;
+    return 0;
+}
+
+/* One byte of "HTTP/1.1" and the CR behind it (RFC 9112 2.3). */
+static int version(struct ws__http_head *head, const char *bytes, uint32_t at)
+{
+    static const char shape[] = "HTTP/0.0\r";
+    const uint32_t i = at - head->mark;
+    const char c = bytes[at];
+    if (shape[i] == '0' ? !is_digit(c) : c != shape[i])
+        return -400;
+    if (i == 5)
+        head->major = (uint8_t)(c - '0');
+    if (i == 7)
+        head->minor = (uint8_t)(c - '0');
+    if (c != '\r')
+        return 0;
+    /* RFC 9112 3.2.4: "*" is for OPTIONS. Other major versions, as in the preface of HTTP/2 (RFC
+     * 9113 3.4), get their own verdict. */
+    if (bytes[head->path.offset] == '*' && head->major == 1 &&
+        (head->method.length != 7 || memcmp(bytes + head->method.offset, "OPTIONS", 7)))
+        return -400;
+    head->state = LINE_LF;
+    return 0;
+}
+
+static int begin_field(struct ws__http_head *head, char c, uint32_t at)
+{
+    if (c == '\r') {
+        head->state = END_LF;
+        return 0;
+    }
+    if (!is(IN_TOKEN, c))
+        return -400; /* also obs-fold (RFC 9112 5.2) and an empty name */
+    if (head->field_count == WS__HTTP_MAX_FIELDS)
+        return -431;
+    head->fields[head->field_count].name.offset = at;
+    head->state = NAME;
+    return 0;
+}
+
+static int end_value(struct ws__http_head *head, const char *bytes, uint32_t at)
+{
+    const uint32_t start = head->fields[head->field_count].value.offset;
+    if (bytes[at] != '\r')
+        return -400;
+    while (at > start && is(IN_BLANKS, bytes[at - 1]))
+        at--;
+    head->fields[head->field_count++].value.length = at - start;
+    head->state = VALUE_LF;
+    return 0;
+}
+
+static int expect_lf(struct ws__http_head *head, char c, enum state next)
+{
+    if (c != '\n')
+        return -400; /* RFC 9112 2.2: a bare CR is invalid */
+    head->state = (uint8_t)next;
+    return 0;
+}
+
+/* The byte at `at` is not plain in its state: 0, or minus the status. */
+static int step(struct ws__http_head *head, const char *bytes, uint32_t at)
+{
+    struct ws__http_field *field = &head->fields[head->field_count];
+    const char c = bytes[at];
+    switch ((enum state)head->state) {
+    case START:
+        head->state = c == '\r' ? START_LF : METHOD;
+        return c == '\r' || is(IN_TOKEN, c) ? 0 : -400;
+    case START_LF: /* RFC 9112 2.2: one empty line before the request is ignored */
+        head->method.offset = at + 1;
+        return expect_lf(head, c, METHOD);
+    case METHOD:
+        head->method.length = at - head->method.offset;
+        head->state = TARGET;
+        return c == ' ' && head->method.length ? 0 : -400;
+    case TARGET:
+        return begin_target(head, c, at);
+    case ASTERISK:
+        return c == ' ' ? end_target(head, c, at) : -400;
+    case SCHEME:
+        head->mark = at;
+        head->state = SLASHES;
+        return c == ':' ? 0 : -400;
+    case SLASHES:
+        return slashes(head, c, at);
+    case AUTHORITY:
+        return end_authority(head, bytes, at);
+    case PATH:
+    case QUERY:
+        return end_target(head, c, at);
+    case VERSION:
+        return version(head, bytes, at);
+    case LINE_LF:
+        return expect_lf(head, c, FIELD);
+    case FIELD:
+        return begin_field(head, c, at);
+    case NAME:
+        field->name.length = at - field->name.offset;
+        head->state = BLANKS;
+        return c == ':' ? 0 : -400; /* RFC 9112 5.1: no space before the colon */
+    case BLANKS:
+        field->value.offset = at;
+        head->state = VALUE;
+        return is(IN_VALUE, c) ? 0 : end_value(head, bytes, at);
+    case VALUE:
+        return end_value(head, bytes, at);
+    case VALUE_LF:
+        return expect_lf(head, c, FIELD);
+    case END_LF: /* the version is judged last: syntax and limits win */
+        return c == '\n' && head->major != 1 ? -505 : expect_lf(head, c, DONE);
+    case DONE:
+        break;
+    }
+    return 0;
+}
+
+int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
+                   size_t max_header_size)
+{
+    while (head->state != DONE) {
+        size_t limit = limit_of(head, bytes, length, max_header_size);
+        const uint8_t state = head->state;
+        size_t at = skip((enum state)state, bytes, head->position, limit);
+        int status;
+        head->position = (uint32_t)at;
+        if (at == limit)
+            return at == length ? 0 : state <= VERSION ? -414 : -431;
+        status = step(head, bytes, (uint32_t)at);
+        if (status) {
+            head->state = state; /* asked again, it says the same again */
+            return status;
+        }
+        head->position++;
+    }
+    return (int)head->position;
+}
+
+/* RFC 9112 3.2: one Host, which is a host and a port. */
+static bool host_is_fine(const struct ws__http_head *head, const char *bytes)
+{
+    const int i = ws__http_find(head, bytes, "host", 0);
+    if (i < 0 || ws__http_find(head, bytes, "host", i + 1) >= 0)
+        return false;
+    for (uint32_t k = 0; k < head->fields[i].value.length; k++)
+        if (!is(IN_AUTHORITY, bytes[head->fields[i].value.offset + k]))
+            return false;
+    return true;
+}
+
+/* Field number i is the only Content-Length and a number up to 2^63-1 (RFC 9112 6.3). Lists are
+ * refused, even of equal numbers. */
+static int check_length(const struct ws__http_head *head, const char *bytes, int i,
+                        bool *has_body)
+{
+    const struct ws__span value = head->fields[i].value;
+    uint64_t n = 0;
+    for (uint32_t k = 0; k < value.length; k++) {
+        const char c = bytes[value.offset + k];
+        if (!is_digit(c) || n > (uint64_t)INT64_MAX / 10)
+            return -400;
+        n = n * 10 + (uint64_t)(c - '0');
+        if (n > (uint64_t)INT64_MAX)
+            return -400;
+    }
+    *has_body = n > 0;
+    return value.length && ws__http_find(head, bytes, "content-length", i + 1) < 0 ? 0 : -400;
+}
+
+/* The list must end with chunked, which stands there once and has no parameters (RFC 9112 6.1,
+ * 7.1); no other coding is known. */
+static int check_coding(const struct ws__http_head *head, const char *bytes)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span coding;
+    bool chunked = false, unknown = false, any = false;
+    while (ws__http_next_element(head, bytes, "transfer-encoding", &list, &coding)) {
+        uint32_t token = 0;
+        while (token < coding.length && is(IN_TOKEN, bytes[coding.offset + token]))
+            token++;
+        if (chunked)
+            return -400;
+        any = true;
+        chunked = equals(bytes, (struct ws__span){coding.offset, token}, "chunked");
+        unknown |= !chunked;
+        if (token == 0 || (chunked && token < coding.length))
+            return -400;
+    }
+    return !any ? -400 : unknown ? -501 : 0;
+}
+
+int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *has_body)
+{
+    const int size = ws__http_find(head, bytes, "content-length", 0);
+    const int coding = ws__http_find(head, bytes, "transfer-encoding", 0);
+    *has_body = false;
+    if (!host_is_fine(head, bytes))
+        return -400;
+    if (coding < 0)
+        return size < 0 ? 0 : check_length(head, bytes, size, has_body);
+    *has_body = true;
+    if (size >= 0 || head->minor == 0)
+        return -400; /* RFC 9112 6.1: two framings, or one that HTTP/1.0 does not have */
+    return check_coding(head, bytes);
+}
+
+int ws__http_find(const struct ws__http_head *head, const char *bytes, const char *name, int from)
+{
+    for (int i = from; i < head->field_count; i++)
+        if (equals(bytes, head->fields[i].name, name))
+            return i;
+    return -1;
+}
+
+/* The comma that ends the element at text[at], or length. */
+static uint32_t element_end(const char *text, uint32_t at, uint32_t length)
+{
+    bool quoted = false;
+    for (; at < length; at++) {
+        if (text[at] == '"')
+            quoted = !quoted;
+        else if (quoted && text[at] == '\\' && at + 1 < length)
+            at++;
+        else if (!quoted && text[at] == ',')
+            break;
+    }
+    return at;
+}
+
+static struct ws__span trim(const char *bytes, uint32_t start, uint32_t end)
+{
+    while (start < end && is(IN_BLANKS, bytes[start]))
+        start++;
+    while (end > start && is(IN_BLANKS, bytes[end - 1]))
+        end--;
+    return (struct ws__span){start, end - start};
+}
+
+bool ws__http_next_element(const struct ws__http_head *head, const char *bytes, const char *name,
+                           struct ws__http_list *list, struct ws__span *element)
+{
+    for (;;) {
+        struct ws__span value = {0, 0};
+        uint32_t end;
+        if (list->field)
+            value = head->fields[list->field - 1].value;
+        if (!list->field || list->offset > value.length) {
+            int next = ws__http_find(head, bytes, name, list->field);
+            if (next < 0)
+                return false;
+            *list = (struct ws__http_list){next + 1, 0};
+            value = head->fields[next].value;
+        }
+        end = element_end(bytes + value.offset, list->offset, value.length);
+        *element = trim(bytes, value.offset + list->offset, value.offset + end);
+        list->offset = end + 1;
+        if (element->length)
+            return true;
+    }
+}
+
+bool ws__http_list_has(const struct ws__http_head *head, const char *bytes, const char *name,
+                       const char *token)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span element;
+    while (ws__http_next_element(head, bytes, name, &list, &element))
+        if (equals(bytes, element, token))
+            return true;
+    return false;
+}
+
+bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
+{
+    if (ws__http_list_has(head, bytes, "connection", "close"))
+        return false;
+    return head->minor > 0 || ws__http_list_has(head, bytes, "connection", "keep-alive");
+}
+
+bool ws__http_is_token(const char *text, size_t length)
+{
+    size_t i = 0;
+    while (i < length && is(IN_TOKEN, text[i]))
+        i++;
+    return length > 0 && i == length;
+}
+
+bool ws__http_is_value(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] == '\0' || text[i] == '\r' || text[i] == '\n')
+            return false;
+    return true;
+}
+
+static const struct {
+    int status;
+    const char *reason;
+} reasons[] = {
+    {100, "Continue"},
+    {101, "Switching Protocols"},
+    {102, "Processing"},
+    {103, "Early Hints"},
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {203, "Non-Authoritative Information"},
+    {204, "No Content"},
+    {205, "Reset Content"},
+    {206, "Partial Content"},
+    {207, "Multi-Status"},
+    {208, "Already Reported"},
+    {226, "IM Used"},
+    {300, "Multiple Choices"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {305, "Use Proxy"},
+    {307, "Temporary Redirect"},
+    {308, "Permanent Redirect"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {402, "Payment Required"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {406, "Not Acceptable"},
+    {407, "Proxy Authentication Required"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {411, "Length Required"},
+    {412, "Precondition Failed"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {416, "Range Not Satisfiable"},
+    {417, "Expectation Failed"},
+    {421, "Misdirected Request"},
+    {422, "Unprocessable Content"},
+    {423, "Locked"},
+    {424, "Failed Dependency"},
+    {425, "Too Early"},
+    {426, "Upgrade Required"},
+    {428, "Precondition Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {451, "Unavailable For Legal Reasons"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {506, "Variant Also Negotiates"},
+    {507, "Insufficient Storage"},
+    {508, "Loop Detected"},
+    {511, "Network Authentication Required"},
+};
+
+const char *ws__http_reason(int status)
+{
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        if (reasons[i].status == status)
+            return reasons[i].reason;
+    return "Unknown";
+}
+
+static void put_number(char *out, int64_t n, int digits)
+{
+    while (digits--) {
+        out[digits] = (char)('0' + n % 10);
+        n /= 10;
+    }
+}
+
+/* Not gmtime_r: time_t may have 32 bits. */
+void ws__http_date(int64_t unix_seconds, char out[30])
+{
+    static const int64_t latest = INT64_C(253402300799); /* the year has four digits */
+    const int64_t seconds = unix_seconds < 0        ? 0
+                            : unix_seconds > latest ? latest
+                                                    : unix_seconds;
+    /* Years that begin in March put the leap day last. Day 0 is 1 March 1600. */
+    const int64_t day = seconds / 86400 + 135080, time = seconds % 86400;
+    const int64_t cycle = day / 146097, in_cycle = day % 146097;
+    const int64_t century = in_cycle / 36524 - in_cycle / 146096;
+    const int64_t in_century = in_cycle - century * 36524;
+    const int64_t leap = in_century / 1461, in_leap = in_century % 1461;
+    const int64_t year_in_leap = in_leap / 365 - in_leap / 1460;
+    const int64_t in_year = in_leap - year_in_leap * 365;
+    const int64_t month = (5 * in_year + 2) / 153; /* from March: 31 30 31 30 31 days, repeated */
+    const int64_t year = 1600 + 400 * cycle + 100 * century + 4 * leap + year_in_leap + (month > 9);
+    memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", 30);
+    memcpy(out, &"WedThuFriSatSunMonTue"[3 * (day % 7)], 3);
+    put_number(out + 5, in_year - (153 * month + 2) / 5 + 1, 2);
+    memcpy(out + 8, &"MarAprMayJunJulAugSepOctNovDecJanFeb"[3 * month], 3);
+    put_number(out + 12, year, 4);
+    put_number(out + 17, time / 3600, 2);
+    put_number(out + 20, time / 60 % 60, 2);
+    put_number(out + 23, time % 60, 2);
+}

@@ -1,0 +1,72 @@
+/*
+ * http.h: request heads (RFC 9112 sections 2-5) and response heads. Sans-IO: bytes in, offsets out.
+ * The parser is strict and looks at every byte once, so that a verdict never depends on how the
+ * bytes were split: the first byte that cannot be part of a valid head decides.
+ */
+#ifndef WS__HTTP_H
+#define WS__HTTP_H
+
+#include "buffer.h"
+
+enum { WS__HTTP_MAX_FIELDS = 100, WS__HTTP_MAX_REQUEST_LINE = 8192 };
+
+struct ws__span {
+    uint32_t offset, length; /* relative to the first byte of the head */
+};
+struct ws__http_field {
+    struct ws__span name, value;
+};
+
+struct ws__http_head {
+    struct ws__span method, target; /* as sent */
+    struct ws__span path, query;    /* of the target; absolute-form is reduced (RFC 9112 3.2.2) */
+    uint8_t major, minor;           /* HTTP version */
+    bool has_query;
+    uint8_t state;                  /* parser: private */
+    uint16_t field_count;
+    uint32_t position, mark;        /* parser: private */
+    struct ws__http_field fields[WS__HTTP_MAX_FIELDS];
+};
+
+/* Zero *head, then call with all bytes received so far, as often as more arrive: bytes may move
+ * between calls. Returns the length of the complete head, 0 when more are needed, or minus the
+ * status to answer with: -400, -414, -431, -505. One CRLF before the head is skipped and counted.
+ * Checks syntax and limits only. */
+int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
+                   size_t max_header_size);
+
+/* After a complete parse: Host exactly once (RFC 9112 3.2) and how the body is framed (section 6).
+ * 0, or -400 or -501. *has_body: Content-Length above 0 or chunked. */
+int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *has_body);
+
+/* Index of the first field called `name` (lower case here, any case there) from index `from` on;
+ * -1: none. */
+int ws__http_find(const struct ws__http_head *head, const char *bytes, const char *name, int from);
+
+/* Walks the comma-separated elements of all fields called `name` as one list (RFC 9110 5.6.1);
+ * empty elements are skipped, commas inside quoted strings do not separate. Zero *list first.
+ * False: no more. *element is trimmed. */
+struct ws__http_list {
+    int field;       /* private; 0 = not begun, index + 1 */
+    uint32_t offset; /* private */
+};
+bool ws__http_next_element(const struct ws__http_head *head, const char *bytes, const char *name,
+                           struct ws__http_list *list, struct ws__span *element);
+/* True when the list contains `token` (lower case here, compared without case). */
+bool ws__http_list_has(const struct ws__http_head *head, const char *bytes, const char *name,
+                       const char *token);
+
+/* True when the connection persists after this request (RFC 9112 section 9.3). */
+bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes);
+
+/* RFC 9110 5.6.2 token; field values may not hold NUL, CR, LF. */
+bool ws__http_is_token(const char *text, size_t length);
+bool ws__http_is_value(const char *text, size_t length);
+
+/* The standard reason phrase; "Unknown" for others. */
+const char *ws__http_reason(int status);
+
+/* IMF-fixdate of a Unix time (RFC 9110 5.6.7): 29 characters and NUL. */
+void ws__http_date(int64_t unix_seconds, char out[30]);
+
+#endif

@@ -1,0 +1,341 @@
+/*
+ * protocol.c: frames to messages (RFC 6455 sections 5 to 7).
+ * The stream is judged from left to right and the first offending byte decides, so the verdict
+ * never depends on how TCP cut it into pieces. What is left in the input was not touched: only
+ * consumed bytes are unmasked. Knows nothing of sockets, of time, of handlers, or of sending.
+ */
+#include "protocol.h"
+
+#include "frame.h"
+#include "utf8.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* RFC 6455 7.4.1 */
+enum { PROTOCOL_ERROR = 1002, NO_CODE = 1005, INVALID_DATA = 1007, TOO_BIG = 1009 };
+
+enum { CONTROL_BIT = 0x08 }; /* of the opcode: a control frame (5.5) */
+enum { SMALL_HEADER = 6 };   /* bytes of a header without extended length */
+enum { BLOCK = 16 * 1024 };  /* bytes unmasked, validated and copied while they are in the cache */
+
+static int set_event(struct ws__event *event, enum ws__event_type type, int opcode, char *data,
+                     size_t length)
+{
+    event->type = type;
+    event->opcode = opcode;
+    event->code = 0;
+    event->data = data;
+    event->length = length;
+    return 1;
+}
+
+__attribute__((cold, format(printf, 4, 5))) static int
+fail(struct ws__protocol *p, struct ws__event *event, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(event->why, sizeof event->why, format, arguments);
+    va_end(arguments);
+    set_event(event, WS__EVENT_FAIL, 0, event->why, strlen(event->why));
+    event->code = code;
+    p->ended = true;
+    return 1;
+}
+
+static int fail_text(struct ws__protocol *p, struct ws__event *event)
+{
+    /* RFC 6455 8.1 */
+    return fail(p, event, INVALID_DATA, "invalid UTF-8 in text message");
+}
+
+/* ---- the header, byte by byte -------------------------------------------------------------- */
+
+static int judge_first(struct ws__protocol *p, uint8_t first, struct ws__event *event)
+{
+    int opcode = first & WS__FRAME_OPCODE;
+    if (first & WS__FRAME_RSV) /* RFC 6455 5.2: no extension gave them a meaning */
+        return fail(p, event, PROTOCOL_ERROR, "reserved bits set without an extension");
+    if ((opcode & ~CONTROL_BIT) > 2) /* RFC 6455 5.2: 3 to 7, 11 to 15 */
+        return fail(p, event, PROTOCOL_ERROR, "reserved opcode %d", opcode);
+    if (opcode & CONTROL_BIT) {
+        if (!(first & WS__FRAME_FIN)) /* RFC 6455 5.5 */
+            return fail(p, event, PROTOCOL_ERROR, "fragmented control frame");
+        return 0;
+    }
+    /* RFC 6455 5.4: one message at a time, from its first fragment to its last */
+    if (opcode == WS_CONTINUATION && !p->opcode)
+        return fail(p, event, PROTOCOL_ERROR, "continuation frame without a message to continue");
+    if (opcode != WS_CONTINUATION && p->opcode)
+        return fail(p, event, PROTOCOL_ERROR, "new message inside a fragmented message");
+    return 0;
+}
+
+static int judge_second(struct ws__protocol *p, const struct ws__frame *frame,
+                        struct ws__event *event)
+{
+    if (!frame->masked) /* RFC 6455 5.1 */
+        return fail(p, event, PROTOCOL_ERROR, "client frame is not masked");
+    if (frame->first & CONTROL_BIT && frame->length7 > WS__FRAME_CONTROL_MAX) /* RFC 6455 5.5 */
+        return fail(p, event, PROTOCOL_ERROR, "control frame payload exceeds %d bytes",
+                    WS__FRAME_CONTROL_MAX);
+    return 0;
+}
+
+/* Of a data frame; control frames do not count towards the limit. */
+static int judge_length(struct ws__protocol *p, const struct ws__frame *frame, size_t max_payload,
+                        struct ws__event *event)
+{
+    size_t held = ws__buffer_length(p->message);
+    if (frame->length >> 63) /* RFC 6455 5.2 */
+        return fail(p, event, PROTOCOL_ERROR, "most significant bit of the 64-bit length is set");
+    if ((frame->length7 == 126 && frame->length < 126) ||
+        (frame->length7 == 127 && frame->length <= UINT16_MAX)) /* RFC 6455 5.2: minimal form */
+        return fail(p, event, PROTOCOL_ERROR, "length %" PRIu64 " is not in its shortest form",
+                    frame->length);
+    if (frame->length > max_payload || held > max_payload - frame->length) /* RFC 6455 10.4 */
+        return fail(p, event, TOO_BIG,
+                    "message of %" PRIu64 " bytes exceeds max_payload_length %zu",
+                    held + frame->length, max_payload);
+    return 0;
+}
+
+/* Judges as much of the header as is known. 0: nothing wrong so far. */
+static int judge(struct ws__protocol *p, const struct ws__frame *frame, int known,
+                 size_t max_payload, struct ws__event *event)
+{
+    int rc = 0;
+    if (known >= 1)
+        rc = judge_first(p, frame->first, event);
+    if (!rc && known >= 2)
+        rc = judge_second(p, frame, event);
+    if (!rc && known >= 3 && !(frame->first & CONTROL_BIT))
+        rc = judge_length(p, frame, max_payload, event);
+    return rc;
+}
+
+/* ---- the payload --------------------------------------------------------------------------- */
+
+static char *consume(struct ws__input *in, size_t n)
+{
+    char *bytes = in->data;
+    in->data += n;
+    in->length -= n;
+    return bytes;
+}
+
+/* Unmasks bytes[n] in place and, in a text message, takes the UTF-8 state over them: in blocks,
+ * so that each is still in the cache when it is read again. */
+static uint32_t open_payload(char *bytes, size_t n, const uint8_t key[4], uint64_t offset,
+                             int opcode, uint32_t utf8)
+{
+    size_t part;
+    for (size_t done = 0; done < n && utf8 != WS__UTF8_REJECT; done += part) {
+        part = n - done < BLOCK ? n - done : BLOCK;
+        bool ascii = ws__frame_mask(bytes + done, part, key, offset + done);
+        if (opcode == WS_TEXT && !(ascii && utf8 == WS__UTF8_ACCEPT))
+            utf8 = ws__utf8_next(utf8, bytes + done, part);
+    }
+    return utf8;
+}
+
+/* The common case: the message is one frame that has arrived whole. It stays where it is. */
+static int read_message(struct ws__protocol *p, const struct ws__frame *frame, struct ws__input *in,
+                        struct ws__event *event)
+{
+    size_t length = (size_t)frame->length;
+    char *payload = consume(in, length);
+    int opcode = frame->first & WS__FRAME_OPCODE;
+    if (open_payload(payload, length, frame->key, 0, opcode, WS__UTF8_ACCEPT) != WS__UTF8_ACCEPT)
+        return fail_text(p, event);
+    return set_event(event, WS__EVENT_MESSAGE, opcode, payload, length);
+}
+
+/* RFC 6455 5.5.1: nothing, or a code and a reason. */
+static int read_close(struct ws__protocol *p, char *body, size_t length, struct ws__event *event)
+{
+    int code = NO_CODE;
+    if (length == 1)
+        return fail(p, event, PROTOCOL_ERROR, "close frame with a body of 1 byte");
+    if (length) {
+        code = (uint8_t)body[0] << 8 | (uint8_t)body[1];
+        if (!ws__protocol_code_valid(code))
+            return fail(p, event, PROTOCOL_ERROR, "close code %d is not allowed on the wire", code);
+        body += 2;
+        length -= 2;
+    }
+    if (ws__utf8_next(WS__UTF8_ACCEPT, body, length) != WS__UTF8_ACCEPT)
+        return fail(p, event, INVALID_DATA, "invalid UTF-8 in close reason");
+    set_event(event, WS__EVENT_CLOSE, WS_CLOSE, body, length);
+    event->code = code;
+    p->ended = true; /* RFC 6455 5.5.1: nothing may follow a Close */
+    return 1;
+}
+
+static int read_control(struct ws__protocol *p, const struct ws__frame *frame, struct ws__input *in,
+                        struct ws__event *event)
+{
+    size_t length = (size_t)frame->length;
+    char *payload = consume(in, length);
+    int opcode = frame->first & WS__FRAME_OPCODE;
+    ws__frame_mask(payload, length, frame->key, 0);
+    if (opcode == WS_CLOSE)
+        return read_close(p, payload, length, event);
+    return set_event(event, opcode == WS_PING ? WS__EVENT_PING : WS__EVENT_PONG, opcode, payload,
+                     length);
+}
+
+static void start_frame(struct ws__protocol *p, const struct ws__frame *frame)
+{
+    if (!p->opcode) {
+        p->opcode = frame->first & WS__FRAME_OPCODE;
+        p->utf8 = WS__UTF8_ACCEPT;
+    }
+    memcpy(p->key, frame->key, sizeof p->key);
+    p->phase = 0;
+    p->remaining = frame->length;
+    p->fin = frame->first & WS__FRAME_FIN;
+    p->in_frame = true;
+}
+
+/* The payload of the data frame in hand is complete. */
+static int end_frame(struct ws__protocol *p, struct ws__event *event)
+{
+    int opcode = p->opcode;
+    p->in_frame = false;
+    if (!p->fin)
+        return 0;
+    if (p->utf8 != WS__UTF8_ACCEPT) /* it ends inside a character */
+        return fail_text(p, event);
+    p->opcode = 0;
+    return set_event(event, WS__EVENT_MESSAGE, opcode,
+                     p->message ? ws__buffer_data(p->message) : event->why,
+                     ws__buffer_length(p->message));
+}
+
+/* Takes up to a block of the data frame in hand over to p->message, which grows by what has
+ * arrived, never by what a header promised. */
+static int read_payload(struct ws__protocol *p, struct ws__memory *memory, struct ws__input *in,
+                        struct ws__event *event)
+{
+    size_t n = in->length < p->remaining ? in->length : (size_t)p->remaining;
+    if (n) {
+        char *room = ws__buffer_reserve(memory, &p->message, n), *bytes;
+        if (!room)
+            return WS_ENOMEM;
+        n = n < BLOCK ? n : BLOCK;
+        bytes = consume(in, n);
+        p->utf8 = (uint8_t)open_payload(bytes, n, p->key, p->phase, p->opcode, p->utf8);
+        memcpy(room, bytes, n);
+        ws__buffer_commit(p->message, n);
+        p->phase = (uint8_t)((p->phase + n) & 3);
+        p->remaining -= n;
+    }
+    if (p->utf8 == WS__UTF8_REJECT)
+        return fail_text(p, event);
+    return p->remaining ? 0 : end_frame(p, event);
+}
+
+static int read_frame(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload,
+                      struct ws__input *in, struct ws__event *event)
+{
+    struct ws__frame frame;
+    int known;
+    size_t header =
+        (size_t)ws__frame_decode(&frame, (const uint8_t *)in->data, in->length, &known);
+    int rc = judge(p, &frame, known, max_payload, event);
+    if (rc || !header)
+        return rc;
+    bool whole = frame.length <= in->length - header;
+    bool control = frame.first & CONTROL_BIT;
+    if (control && !whole)
+        return 0;
+    consume(in, header);
+    if (control)
+        return read_control(p, &frame, in, event);
+    if (whole && frame.first & WS__FRAME_FIN && !p->opcode)
+        return read_message(p, &frame, in, event);
+    start_frame(p, &frame);
+    return read_payload(p, memory, in, event);
+}
+
+/* Most messages are small and arrive whole: is this one, with nothing to object to? What read_frame
+ * would find out in many more steps. */
+static bool is_small_message(const struct ws__protocol *p, size_t max_payload,
+                             const struct ws__input *in)
+{
+    const uint8_t *head = (const uint8_t *)in->data;
+    if (in->length < SMALL_HEADER || p->opcode || p->message || p->ended)
+        return false;
+    size_t length = head[1] ^ 0x80u; /* above 125 when not masked, or when extended */
+    return (head[0] == (WS__FRAME_FIN | WS_TEXT) || head[0] == (WS__FRAME_FIN | WS_BINARY)) &&
+           length < 126 && length <= max_payload && length <= in->length - SMALL_HEADER;
+}
+
+static int read_small_message(struct ws__protocol *p, struct ws__input *in, struct ws__event *event)
+{
+    const uint8_t *head = (const uint8_t *)in->data;
+    size_t length = head[1] & 0x7f;
+    int opcode = head[0] & WS__FRAME_OPCODE;
+    char *payload = consume(in, SMALL_HEADER + length) + SMALL_HEADER;
+    bool ascii = ws__frame_mask(payload, length, head + 2, 0);
+    if (opcode == WS_TEXT && !ascii &&
+        ws__utf8_next(WS__UTF8_ACCEPT, payload, length) != WS__UTF8_ACCEPT)
+        return fail_text(p, event);
+    return set_event(event, WS__EVENT_MESSAGE, opcode, payload, length);
+}
+
+/* ---- the machine --------------------------------------------------------------------------- */
+
+/* Kept out of line: the common case needs none of its registers. */
+__attribute__((noinline)) static int read_frames(struct ws__protocol *p, struct ws__memory *memory,
+                                                 size_t max_payload, struct ws__input *in,
+                                                 struct ws__event *event)
+{
+    size_t before;
+    int rc;
+    ws__protocol_release(p, memory);
+    if (p->ended) { /* RFC 6455 5.5.1, 7.1.7: whatever follows is ignored */
+        consume(in, in->length);
+        return 0;
+    }
+    do {
+        before = in->length;
+        if (p->in_frame)
+            rc = read_payload(p, memory, in, event);
+        else
+            rc = read_frame(p, memory, max_payload, in, event);
+    } while (!rc && in->length != before);
+    if (p->ended)
+        ws__buffer_free(memory, &p->message);
+    return rc;
+}
+
+int ws__protocol_next(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload,
+                      struct ws__input *in, struct ws__event *event)
+{
+    if (is_small_message(p, max_payload, in))
+        return read_small_message(p, in, event);
+    return read_frames(p, memory, max_payload, in, event);
+}
+
+void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory)
+{
+    if (p->message && !p->opcode)
+        ws__buffer_free(memory, &p->message);
+}
+
+void ws__protocol_deinit(struct ws__protocol *p, struct ws__memory *memory)
+{
+    if (p->opcode)
+        ws__buffer_free(memory, &p->message);
+    *p = (struct ws__protocol){.message = p->message, .ended = true};
+}
+
+bool ws__protocol_code_valid(int code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
