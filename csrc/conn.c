@@ -1,0 +1,564 @@
+/*
+ * conn.c: the life of a connection: accept, read, hand events to the handlers, close. What is
+ * allowed on the wire is judged by protocol.c and handshake.c; how bytes leave is send.c's.
+ * RFC 6455 sections 5.5.1, 7.1 (closing).
+ */
+#include "conn.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SLOT_BITS = 24 };
+
+/* ---- the hub ---- */
+
+void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
+{
+    char line[201];
+    va_list arguments;
+    if (!hub->config.log)
+        return;
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        return;
+    size_t shown = (size_t)length < sizeof line ? (size_t)length : sizeof line - 1;
+    for (size_t i = 0; i < shown; i++)
+        if (line[i] < ' ' || line[i] > '~') /* a peer may have chosen these bytes */
+            line[i] = '?';
+    hub->config.log(hub->config.user, level, line, shown);
+}
+
+static bool make_queues(struct ws__hub *hub)
+{
+    const ws_config *config = &hub->config;
+    struct ws__loop *loop = &hub->loop;
+    enum { LINGER_MS = 5000 };
+    return (hub->handshake_queue =
+                ws__loop_queue(loop, &hub->memory, config->handshake_timeout)) &&
+           (hub->keep_alive_queue =
+                ws__loop_queue(loop, &hub->memory, config->keep_alive_timeout)) &&
+           (hub->upgrade_queue = ws__loop_queue(loop, &hub->memory, config->upgrade_timeout)) &&
+           (hub->linger_queue = ws__loop_queue(loop, &hub->memory, LINGER_MS));
+}
+
+int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
+{
+    memset(hub, 0, sizeof *hub);
+    hub->server = server;
+    hub->config = *config;
+    hub->free_slot = WS__MAX_SLOTS;
+    ws__memory_init(&hub->memory, &config->allocator, config->max_memory);
+    ws__router_init(&hub->websocket_routes, &hub->memory);
+    ws__router_init(&hub->http_routes, &hub->memory);
+    int error = ws__loop_init(&hub->loop, config->clock, config->user);
+    if (error)
+        return error;
+    hub->recv_buffer = ws__memory_resize(&hub->memory, NULL, 0, config->recv_buffer_size);
+    if (hub->recv_buffer && make_queues(hub))
+        return WS_OK;
+    ws__hub_deinit(hub);
+    return WS_ENOMEM;
+}
+
+void ws__hub_deinit(struct ws__hub *hub)
+{
+    ws__buffer_free(&hub->memory, &hub->spare);
+    ws__memory_free(&hub->memory, hub->recv_buffer, hub->config.recv_buffer_size);
+    ws__memory_free(&hub->memory, hub->slots, hub->slot_capacity * sizeof *hub->slots);
+    ws__loop_deinit(&hub->loop, &hub->memory);
+}
+
+static bool grow_slots(struct ws__hub *hub)
+{
+    uint32_t capacity = hub->slot_capacity ? hub->slot_capacity * 2 : 16;
+    if (capacity > WS__MAX_SLOTS)
+        capacity = WS__MAX_SLOTS;
+    if (capacity == hub->slot_capacity)
+        return false;
+    void *slots = ws__memory_resize(&hub->memory, hub->slots,
+                                    hub->slot_capacity * sizeof *hub->slots,
+                                    capacity * sizeof *hub->slots);
+    if (!slots)
+        return false;
+    hub->slots = slots;
+    hub->slot_capacity = capacity;
+    return true;
+}
+
+static bool take_slot(struct ws__hub *hub, ws_conn *c)
+{
+    uint32_t index = hub->free_slot;
+    if (index != WS__MAX_SLOTS) {
+        hub->free_slot = (uint32_t)hub->slots[index].next_free;
+    } else {
+        if (hub->slot_count == hub->slot_capacity && !grow_slots(hub))
+            return false;
+        index = hub->slot_count++;
+        hub->slots[index].generation = 1; /* 0 is left to ids that are no connection */
+    }
+    hub->slots[index].conn = c;
+    c->id = index | (uint64_t)hub->slots[index].generation << SLOT_BITS;
+    return true;
+}
+
+/* An id is never given twice: a slot whose generation would wrap is retired. */
+static void release_slot(struct ws__hub *hub, ws_conn_id id)
+{
+    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
+    struct ws__slot *slot = &hub->slots[index];
+    slot->conn = NULL;
+    slot->generation++;
+    if (!slot->generation)
+        return;
+    slot->next_free = hub->free_slot & WS__MAX_SLOTS;
+    hub->free_slot = index;
+}
+
+ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
+{
+    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
+    if (index >= hub->slot_count || hub->slots[index].generation != id >> SLOT_BITS)
+        return NULL;
+    return hub->slots[index].conn;
+}
+
+/* ---- life cycle ---- */
+
+void ws__conn_set_state(ws_conn *c, enum ws__state state)
+{
+    c->state = (uint8_t)state;
+}
+
+void ws__conn_set_timer(ws_conn *c, struct ws__timer_queue *queue)
+{
+    ws__timer_start(&c->hub->loop, queue, &c->timer);
+}
+
+static struct ws__timer_queue *close_queue(const ws_conn *c)
+{
+    return c->target ? c->target->close_queue : c->hub->linger_queue;
+}
+
+void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer)
+{
+    bool refused = hub->stats.connections >= hub->config.max_connections;
+    ws_conn *c = NULL;
+    hub->stats.accepted++;
+    if (hub->stats.connections < hub->config.max_connections + WS__REFUSED_RESERVE)
+        c = ws__memory_zalloc(&hub->memory, sizeof *c);
+    if (!c || !take_slot(hub, c))
+        goto refuse;
+    c->hub = hub;
+    c->fd = fd;
+    c->peer = *peer;
+    c->reported = true;
+    c->interest = WS__LOOP_READ;
+    if (ws__loop_add(&hub->loop, fd, WS__LOOP_READ, c->id)) {
+        release_slot(hub, c->id);
+        goto refuse;
+    }
+    hub->stats.connections++;
+    hub->stats.refused += refused;
+    ws__conn_set_timer(c, hub->handshake_queue);
+    if (refused)
+        ws__request_refuse(c);
+    return;
+refuse:
+    hub->stats.refused++;
+    ws__memory_free(&hub->memory, c, sizeof *c);
+    ws__net_close(fd);
+}
+
+void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
+{
+    struct ws__hub *hub = c->hub;
+    ws_request *outer = hub->opening;
+    ws__timer_stop(&c->timer);
+    c->target = target;
+    c->user = user;
+    c->reported = false;
+    ws__conn_set_state(c, WS__OPEN);
+    hub->stats.opened++;
+    hub->stats.open++;
+    hub->opening = c->request;
+    if (target->behavior.on_open)
+        target->behavior.on_open(c, target->behavior.user);
+    hub->opening = outer;
+}
+
+void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t length)
+{
+    const ws_behavior *behavior = &c->target->behavior;
+    if (c->reported)
+        return;
+    c->reported = true;
+    c->hub->stats.closed++;
+    c->hub->stats.open--;
+    if (behavior->on_close)
+        behavior->on_close(c, code, length ? reason : "", length, behavior->user);
+}
+
+void ws__conn_linger(ws_conn *c)
+{
+    if (c->state >= WS__LINGERING)
+        return;
+    if (c->state != WS__CLOSING) /* the time for all of closing is one close_timeout (C10) */
+        ws__conn_set_timer(c, close_queue(c));
+    ws__conn_set_state(c, WS__LINGERING);
+    ws__conn_update_interest(c);
+    ws__send_flush(c);
+}
+
+void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length)
+{
+    ws__send_close(c, code, reason, length);
+    ws__conn_linger(c);
+    ws__conn_report_close(c, code, reason, length);
+}
+
+void ws__conn_drop(ws_conn *c, const char *reason)
+{
+    struct ws__hub *hub = c->hub;
+    if (c->state == WS__DEAD)
+        return;
+    ws__conn_set_state(c, WS__DEAD);
+    ws__timer_stop(&c->timer);
+    ws__net_close(c->fd); /* leaves the epoll set with it */
+    c->fd = -1;
+    hub->stats.connections--;
+    if (c->target)
+        ws__conn_report_close(c, 1006, reason, strlen(reason));
+    ws__request_abandon(c);
+    release_slot(hub, c->id);
+    c->next_dead = hub->dead;
+    hub->dead = c;
+}
+
+static void free_conn(ws_conn *c)
+{
+    struct ws__memory *memory = &c->hub->memory;
+    ws__protocol_deinit(&c->protocol, memory);
+    ws__buffer_free(memory, &c->in);
+    ws__buffer_free(memory, &c->out);
+    ws__buffer_free(memory, &c->held);
+    ws__memory_free(memory, c, sizeof *c);
+}
+
+void ws__hub_free_dead(struct ws__hub *hub)
+{
+    ws_conn *c = hub->dead;
+    hub->dead = NULL;
+    while (c) {
+        ws_conn *next = c->next_dead;
+        if (c->in_ready) { /* the next turn takes it off that list */
+            c->next_dead = hub->dead;
+            hub->dead = c;
+        } else {
+            free_conn(c);
+        }
+        c = next;
+    }
+}
+
+/* ---- reading ---- */
+
+void ws__conn_update_interest(ws_conn *c)
+{
+    /* An HTTP client gets its answers before its next request is read, and what it sends ahead
+     * of a deferred answer is bounded. */
+    bool paused = c->state == WS__HTTP &&
+                  (c->blocked || (c->waiting && ws__buffer_length(c->in) >= WS__EARLY_LIMIT));
+    unsigned interest = (c->eof || paused ? 0 : (unsigned)WS__LOOP_READ) |
+                        (c->blocked ? (unsigned)WS__LOOP_WRITE : 0);
+    if (interest == c->interest || c->state == WS__DEAD)
+        return;
+    c->interest = (uint8_t)interest;
+    if (ws__loop_change(&c->hub->loop, c->fd, interest, c->id)) {
+        c->broken = true;
+        ws__conn_make_ready(c);
+    }
+}
+
+void ws__conn_make_ready(ws_conn *c)
+{
+    if (c->in_ready || c->state == WS__DEAD)
+        return;
+    c->in_ready = true;
+    c->next_ready = c->hub->ready;
+    c->hub->ready = c;
+}
+
+static void on_open_event(ws_conn *c, const struct ws__event *event)
+{
+    const ws_behavior *b = &c->target->behavior;
+    switch (event->type) {
+    case WS__EVENT_MESSAGE:
+        if (b->on_message)
+            b->on_message(c, event->data, event->length, event->opcode, b->user);
+        break;
+    case WS__EVENT_PING: /* RFC 6455 5.5.2: answered as soon as is practical */
+        ws__send_pong(c, event->data, event->length);
+        if (b->on_ping)
+            b->on_ping(c, event->data, event->length, b->user);
+        break;
+    case WS__EVENT_PONG: /* RFC 6455 5.5.3: an unsolicited one gets no reply */
+        if (b->on_pong)
+            b->on_pong(c, event->data, event->length, b->user);
+        break;
+    case WS__EVENT_CLOSE: /* RFC 6455 5.5.1: answered with the code received */
+        ws__send_close(c, event->code, NULL, 0);
+        ws__conn_linger(c);
+        ws__conn_report_close(c, event->code, event->data, event->length);
+        break;
+    case WS__EVENT_FAIL:
+        ws__conn_fail(c, event->code, event->data, event->length);
+        break;
+    }
+}
+
+/* After our Close only the peer's matters; data is discarded (RFC 6455 7.1.3, S26). */
+static void on_closing_event(ws_conn *c, const struct ws__event *event)
+{
+    if (event->type == WS__EVENT_CLOSE || event->type == WS__EVENT_FAIL)
+        ws__conn_linger(c);
+}
+
+static void read_frames(ws_conn *c, struct ws__input *in)
+{
+    struct ws__memory *memory = &c->hub->memory;
+    size_t limit = c->target->behavior.max_payload_length;
+    struct ws__event event;
+    int result = 1;
+    for (int budget = WS__TURN_MESSAGES; budget && result > 0; budget--) {
+        result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
+        if (result <= 0)
+            break;
+        if (c->state == WS__OPEN)
+            on_open_event(c, &event);
+        else
+            on_closing_event(c, &event);
+        ws__protocol_release(&c->protocol, memory);
+        if (c->state >= WS__LINGERING)
+            return;
+    }
+    if (result < 0)
+        ws__conn_fail(c, 1011, "out of memory", 13);
+    else if (result > 0 && in->length) /* others are served first */
+        ws__conn_make_ready(c);
+}
+
+static void handle_input(ws_conn *c, struct ws__input *in)
+{
+    ws_conn_cork(c);
+    if (c->state == WS__HTTP)
+        ws__request_read(c, in);
+    if (c->state == WS__OPEN || c->state == WS__CLOSING)
+        read_frames(c, in);
+    if (c->state >= WS__LINGERING)
+        in->length = 0;
+    ws_conn_uncork(c);
+}
+
+/* What could not be handled yet is copied out of the receive buffer. */
+static void keep_input(ws_conn *c, const struct ws__input *in)
+{
+    if (c->state >= WS__LINGERING || !in->length)
+        return;
+    if (ws__buffer_append(&c->hub->memory, &c->in, in->data, in->length))
+        ws__conn_drop(c, "out of memory");
+    else
+        ws__conn_update_interest(c);
+}
+
+static void handle_kept_input(ws_conn *c)
+{
+    struct ws__memory *memory = &c->hub->memory;
+    size_t before = ws__buffer_length(c->in);
+    struct ws__input in = {ws__buffer_data(c->in), before};
+    handle_input(c, &in);
+    if (c->state >= WS__LINGERING)
+        in.length = 0;
+    ws__buffer_consume(c->in, before - in.length);
+    ws__buffer_fit(memory, &c->in);
+    ws__conn_update_interest(c);
+}
+
+static void on_read_end(ws_conn *c, ssize_t result)
+{
+    if (result == WS__NET_AGAIN)
+        return;
+    bool unsent = result == 0 && c->out && (c->state == WS__HTTP || c->state == WS__LINGERING);
+    if (!unsent) {
+        ws__conn_drop(c, result ? "connection reset by peer"
+                                : "connection closed without a Close frame");
+        return;
+    }
+    c->eof = true; /* half-closed by the peer, which may still read */
+    ws__request_abandon(c);
+    ws__conn_linger(c);
+    ws__conn_update_interest(c);
+}
+
+/* RFC 6455 7.1.1: what arrives after both Closes is read and thrown away, so that the last bytes
+ * sent are not destroyed by a reset. */
+static void discard(ws_conn *c)
+{
+    struct ws__hub *hub = c->hub;
+    size_t left = WS__TURN_DISCARD;
+    ssize_t n;
+    do {
+        n = ws__net_read(c->fd, hub->recv_buffer, hub->config.recv_buffer_size);
+        left -= n > 0 && (size_t)n < left ? (size_t)n : left;
+    } while (n > 0 && left);
+    if (n <= 0)
+        on_read_end(c, n);
+}
+
+/* What was kept is at most an incomplete head or frame header here: it moves to the front of the
+ * receive buffer, which is larger than that by construction. */
+static void read_socket(ws_conn *c)
+{
+    struct ws__hub *hub = c->hub;
+    size_t length = ws__buffer_length(c->in), kept = c->waiting ? 0 : length;
+    size_t room = c->waiting ? WS__EARLY_LIMIT - length : hub->config.recv_buffer_size - kept;
+    ssize_t n = ws__net_read(c->fd, hub->recv_buffer + kept, room);
+    if (n <= 0) {
+        on_read_end(c, n);
+        return;
+    }
+    struct ws__input in = {hub->recv_buffer, kept + (size_t)n};
+    if (kept) {
+        memcpy(hub->recv_buffer, ws__buffer_data(c->in), kept);
+        ws__buffer_free(&hub->memory, &c->in);
+    }
+    if (!c->waiting)
+        handle_input(c, &in);
+    keep_input(c, &in);
+}
+
+void ws__conn_on_event(ws_conn *c, unsigned ready)
+{
+    if (ready & WS__LOOP_WRITE)
+        ws__send_unblock(c);
+    if (!(ready & (WS__LOOP_READ | WS__LOOP_HANGUP)) || c->state == WS__DEAD)
+        return;
+    if (!(c->interest & WS__LOOP_READ)) {
+        if (ready & WS__LOOP_HANGUP)
+            ws__conn_drop(c, "connection reset by peer");
+    } else if (c->state == WS__LINGERING) {
+        discard(c);
+    } else if (!c->in_ready || !c->in) { /* else: what was left over comes first */
+        read_socket(c);
+    }
+}
+
+void ws__conn_on_timer(ws_conn *c)
+{
+    if (c->state == WS__HTTP)
+        ws__request_on_timer(c);
+    else
+        ws__conn_drop(c, "close timeout");
+}
+
+void ws__hub_run_ready(struct ws__hub *hub)
+{
+    ws_conn *c = hub->ready;
+    hub->ready = NULL;
+    while (c) {
+        ws_conn *next = c->next_ready;
+        c->in_ready = false;
+        if (c->broken)
+            ws__conn_drop(c, "connection reset by peer");
+        if (c->state < WS__LINGERING && c->in && !c->waiting && !(c->state == WS__HTTP && c->blocked))
+            handle_kept_input(c);
+        ws__send_run_drain(c);
+        c = next;
+    }
+}
+
+/* ---- all of them ---- */
+
+void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length)
+{
+    for (uint32_t i = 0; i < hub->slot_count; i++) {
+        ws_conn *c = hub->slots[i].conn;
+        if (c && c->state == WS__HTTP)
+            ws__request_shutdown(c);
+        else if (c && c->state == WS__OPEN)
+            ws_conn_end(c, code, reason, length);
+    }
+}
+
+void ws__hub_drop_all(struct ws__hub *hub, const char *reason)
+{
+    for (uint32_t i = 0; i < hub->slot_count; i++)
+        if (hub->slots[i].conn)
+            ws__conn_drop(hub->slots[i].conn, reason);
+}
+
+/* ---- ws.h: connections ---- */
+
+ws_conn_id ws_conn_get_id(const ws_conn *conn)
+{
+    return conn->id;
+}
+
+ws_server *ws_conn_server(const ws_conn *conn)
+{
+    return conn->hub->server;
+}
+
+void *ws_conn_user(const ws_conn *conn)
+{
+    return conn->user;
+}
+
+void ws_conn_set_user(ws_conn *conn, void *user)
+{
+    conn->user = user;
+}
+
+ws_request *ws_conn_request(const ws_conn *conn)
+{
+    return conn->request && conn->request == conn->hub->opening ? conn->request : NULL;
+}
+
+int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)
+{
+    int sent = code ? code : 1005;
+    if (sent == 1005 ? length > 0 : !ws__protocol_code_valid(sent))
+        return WS_EINVAL;
+    if (length && !ws_utf8_valid(reason, length))
+        return WS_EINVAL;
+    if (conn->state != WS__OPEN)
+        return WS_OK;
+    ws__send_close(conn, sent, reason, length);
+    ws__conn_set_state(conn, WS__CLOSING);
+    ws__conn_set_timer(conn, close_queue(conn));
+    ws__conn_report_close(conn, sent, reason, length);
+    return WS_OK;
+}
+
+void ws_conn_close(ws_conn *conn)
+{
+    ws__conn_drop(conn, "closed by the server");
+}
+
+size_t ws_conn_remote_address(const ws_conn *conn, char *text, size_t size)
+{
+    return ws__net_address_text(&conn->peer, text, size);
+}
+
+size_t ws_conn_remote_address_bytes(const ws_conn *conn, uint8_t bytes[16])
+{
+    memcpy(bytes, conn->peer.bytes, conn->peer.length);
+    return conn->peer.length;
+}
+
+uint16_t ws_conn_remote_port(const ws_conn *conn)
+{
+    return conn->peer.port;
+}

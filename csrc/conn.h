@@ -1,0 +1,174 @@
+/*
+ * conn.h: one connection, from accept to the last byte, shared by the files of this layer:
+ * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure) and request.c (the
+ * HTTP phase). What all connections of one server share stands in struct ws__hub.
+ *
+ *      accept          101              ws_conn_end                 peer's Close
+ *   ──────────▶ HTTP ──────▶ OPEN ─────────────────────▶ CLOSING ───────────────┐
+ *                │            │                                                 ▼
+ *                │ error      │ peer's Close, or the peer broke a rule       LINGERING
+ *                └────────────┴───────────────────────────────────────────▶     │
+ *        any state: ws_conn_close, reset, EOF, timeout ──▶ DEAD ◀───────────────┘ EOF, timeout
+ *
+ * HTTP: RFC 6455's CONNECTING. CLOSING: our Close is sent (RFC 6455 7.1.3), the peer's is awaited.
+ * LINGERING: everything is said; after the queue went out FIN follows and input is discarded
+ * until EOF, so that what was said can be read (RFC 6455 7.1.1, RFC 9112 9.6). DEAD: the socket is
+ * closed; the memory is freed after the turn, so that any handler may close any connection.
+ */
+#ifndef WS__CONN_H
+#define WS__CONN_H
+
+#include "http.h"
+#include "loop.h"
+#include "net.h"
+#include "protocol.h"
+#include "router.h"
+
+enum ws__state { WS__HTTP, WS__OPEN, WS__CLOSING, WS__LINGERING, WS__DEAD };
+
+enum {
+    WS__CORK_SIZE = 64 * 1024,       /* corked bytes that leave at once */
+    WS__COPY_LIMIT = 16 * 1024,      /* payloads from here on are offered to the kernel uncopied */
+    WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
+    WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
+    WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
+    WS__REFUSED_RESERVE = 64,        /* connections above max_connections that still get a 503 */
+    WS__MAX_SLOTS = 0xffffff
+};
+
+/* A route of ws_server_ws or ws_server_http. */
+struct ws__target {
+    ws_behavior behavior;                              /* of a WebSocket route */
+    void (*handler)(ws_request *request, void *user);  /* of an HTTP route, else NULL */
+    void *user;
+    char *method;                                      /* of an HTTP route */
+    char *strings;                                     /* copies of the lists, or of method */
+    size_t strings_size;
+    struct ws__timer_queue *close_queue;
+    struct ws__target *next; /* another method of the same pattern */
+};
+
+/* A slot is free (conn NULL) or holds the connection whose id has this generation. */
+struct ws__slot {
+    ws_conn *conn;
+    uint64_t generation : 40;
+    uint64_t next_free : 24; /* index; WS__MAX_SLOTS: none */
+};
+
+struct ws__hub {
+    struct ws__memory memory;
+    struct ws__loop loop;
+    ws_config config;
+    ws_server *server;
+    struct ws__router websocket_routes, http_routes;
+    struct ws__slot *slots;
+    uint32_t slot_count, slot_capacity, free_slot;
+    char *recv_buffer;        /* config.recv_buffer_size bytes */
+    struct ws__buffer *spare; /* WS__CORK_SIZE bytes, lent to the connection that is corked */
+    ws_conn *ready, *dead;    /* lists by ws_conn.next_* */
+    struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
+    ws_request *opening; /* whose on_open runs now */
+    bool stopping;
+    int64_t date_second; /* of date */
+    char date[30];
+    ws_stats stats;
+};
+
+struct ws_conn {
+    struct ws__hub *hub;
+    const struct ws__target *target; /* NULL in the HTTP phase */
+    void *user;
+    ws_conn_id id;
+    struct ws__timer timer; /* the one deadline of the present state */
+    struct ws__buffer *in;  /* received, not yet handled */
+    struct ws__buffer *out; /* to be sent */
+    struct ws__buffer *held; /* frames that wait for the last fragment of another message */
+    ws_request *request;    /* in the HTTP phase, once its first byte is there */
+    ws_conn *next_ready, *next_dead;
+    struct ws__protocol protocol;
+    struct ws__address peer;
+    int fd;
+    size_t pong_back; /* distance of a pending Pong's first byte from the end of out; 0: none */
+    uint16_t corked; /* depth */
+    uint8_t pong_length;
+    uint8_t state;          /* enum ws__state */
+    uint8_t interest;       /* what the loop watches */
+    uint8_t fragmenting;    /* enum in send.c */
+    bool blocked : 1;       /* the kernel refused bytes, EPOLLOUT is awaited */
+    bool drain_due : 1;     /* on_drain is owed */
+    bool in_ready : 1;      /* is on hub->ready */
+    bool in_dropped : 1;    /* on_dropped runs */
+    bool finished : 1;      /* FIN was sent */
+    bool eof : 1;           /* FIN was received, the queue still goes out */
+    bool waiting : 1;       /* HTTP: the answer was deferred */
+    bool idle : 1;          /* HTTP: no byte of the next request yet */
+    bool reported : 1;      /* on_close ran, or never will: on_open did not */
+    bool broken : 1;        /* a write failed: dropped at the end of the turn */
+};
+
+/* ---- conn.c ---- */
+
+/* One line to config.log, cut to 200 bytes. */
+void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config);
+void ws__hub_deinit(struct ws__hub *hub);
+/* Takes over an accepted descriptor; closes it when there is no memory. */
+void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer);
+void ws__conn_on_event(ws_conn *c, unsigned ready);
+void ws__conn_on_timer(ws_conn *c);
+/* Runs what is due without an event: input that is left over, on_drain. */
+void ws__hub_run_ready(struct ws__hub *hub);
+void ws__hub_free_dead(struct ws__hub *hub);
+ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id);
+/* For every connection: 1001 and the like (WS_OPEN), 503 (half-open), or drop. */
+void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length);
+void ws__hub_drop_all(struct ws__hub *hub, const char *reason);
+
+void ws__conn_set_state(ws_conn *c, enum ws__state state);
+/* ws__hub_run_ready will look at it. */
+void ws__conn_make_ready(ws_conn *c);
+/* The deadline of the present state. */
+void ws__conn_set_timer(ws_conn *c, struct ws__timer_queue *queue);
+/* Tells the loop what this connection waits for, if that changed. */
+void ws__conn_update_interest(ws_conn *c);
+/* Reports the end to the application, once; `code` and reason as on_close gets them. */
+void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t length);
+/* Everything is said: FIN behind the queue, then wait for EOF. */
+void ws__conn_linger(ws_conn *c);
+/* TCP is dropped; on_close gets 1006 and `reason`. */
+void ws__conn_drop(ws_conn *c, const char *reason);
+/* Sends a Close frame and reports it (RFC 6455 7.1.7: fail the connection). */
+void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length);
+/* The 101 is queued: OPEN, and on_open. */
+void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user);
+
+/* ---- send.c ---- */
+
+/* Queues bytes that are no frame (HTTP). WS_ENOMEM. */
+int ws__send_bytes(ws_conn *c, const void *bytes, size_t n);
+/* A Close frame behind everything queued; code 1005: empty. */
+void ws__send_close(ws_conn *c, int code, const char *reason, size_t length);
+void ws__send_pong(ws_conn *c, const void *data, size_t length);
+/* Writes the queue; on what remains EPOLLOUT is awaited. Does nothing while corked or blocked. */
+void ws__send_flush(ws_conn *c);
+/* The kernel has room again. */
+void ws__send_unblock(ws_conn *c);
+/* on_drain, if it is owed and the queue is empty. */
+void ws__send_run_drain(ws_conn *c);
+
+/* ---- request.c ---- */
+
+/* Input of the HTTP phase: handles as many requests as are whole. in is consumed from the front;
+ * what is left is to be presented again. */
+void ws__request_read(ws_conn *c, struct ws__input *in);
+void ws__request_on_timer(ws_conn *c);
+/* The server goes down: 503 for a request that has begun, else drop. */
+void ws__request_shutdown(ws_conn *c);
+/* The connection is gone: on_aborted if that is owed. */
+void ws__request_abandon(ws_conn *c);
+/* A 503 to a connection that is refused before it said anything. */
+void ws__request_refuse(ws_conn *c);
+
+#endif

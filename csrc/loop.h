@@ -1,0 +1,73 @@
+/*
+ * loop.h: waiting for descriptors (epoll), for time (one timerfd) and for other threads (one
+ * eventfd). Knows nothing of WebSocket. Everything is behind the one epoll descriptor, so that a
+ * foreign event loop needs to watch only that.
+ */
+#ifndef WS__LOOP_H
+#define WS__LOOP_H
+
+#include "buffer.h"
+
+enum { WS__LOOP_READ = 1, WS__LOOP_WRITE = 2, WS__LOOP_HANGUP = 4 };
+enum { WS__LOOP_MAX_EVENTS = 256 };
+
+/* Values of `data` below this one belong to the loop. */
+enum { WS__LOOP_FIRST_DATA = 2 };
+
+struct ws__loop_event {
+    uint64_t data;
+    unsigned ready; /* WS__LOOP_* */
+};
+
+/* Timers of one duration stand in one list, the next to expire first: starting one is appending
+ * it, so no sorting is ever needed. `deadline` is in nanoseconds of the loop's clock. */
+struct ws__timer {
+    struct ws__timer *previous, *next; /* NULL while not started */
+    uint64_t deadline;
+};
+struct ws__timer_queue {
+    struct ws__timer_queue *next_queue;
+    struct ws__timer list; /* sentinel */
+    uint64_t duration;     /* nanoseconds */
+};
+
+struct ws__loop {
+    int epoll_fd, wake_fd, timer_fd;
+    uint64_t (*clock)(void *user);
+    void *user;
+    uint64_t now;   /* nanoseconds, read once per wait */
+    uint64_t armed; /* deadline that timer_fd is set to; 0: none */
+    struct ws__timer_queue *queues;
+};
+
+/* clock NULL: CLOCK_MONOTONIC. WS_ESYSTEM with errno. */
+int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *user);
+void ws__loop_deinit(struct ws__loop *loop, struct ws__memory *memory);
+
+/* Watches fd for `interest` (WS__LOOP_READ, _WRITE, 0; hang-ups are always told).
+ * WS_ESYSTEM with errno. */
+int ws__loop_add(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
+int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
+void ws__loop_remove(struct ws__loop *loop, int fd);
+
+/* Waits up to timeout_ms (-1: no limit) and until the first deadline. Returns the number of
+ * events; 0 too when interrupted or woken up. Updates loop->now. WS_ESYSTEM with errno. */
+int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_MAX_EVENTS],
+                  int timeout_ms);
+
+/* Ends the present or the next wait (any thread, signal handlers). */
+void ws__loop_wakeup(const struct ws__loop *loop);
+
+/* The queue for timers of that duration; found or made. NULL: no memory. */
+struct ws__timer_queue *ws__loop_queue(struct ws__loop *loop, struct ws__memory *memory,
+                                       uint32_t duration_ms);
+
+/* Starts or restarts *timer; it expires loop->now + duration. */
+void ws__timer_start(struct ws__loop *loop, struct ws__timer_queue *queue,
+                     struct ws__timer *timer);
+/* Fine when not started. */
+void ws__timer_stop(struct ws__timer *timer);
+/* Takes out one timer whose deadline is not after loop->now; NULL: none. */
+struct ws__timer *ws__loop_expired(struct ws__loop *loop);
+
+#endif

@@ -1,0 +1,666 @@
+/*
+ * ws.c: the server: life cycle, routes, listening, the turns of the loop, shutdown, and calls from
+ * other threads. What happens on one connection is conn.c's, send.c's and request.c's.
+ */
+#include "conn.h"
+#include "utf8.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LISTENERS = 16, ACCEPTS_PER_TURN = 64, ACCEPT_PAUSE_MS = 100, BLOCKED_MS = 1000 };
+
+/* Values of loop data; those of connections start at 1 << 24. */
+enum { DATA_INTERRUPT = WS__LOOP_FIRST_DATA, DATA_LISTENER, DATA_CONNECTION = 1 << 24 };
+
+struct listener {
+    int fd; /* -1: closed */
+    char *path; /* unlinked when closed; owned */
+};
+
+struct deferred {
+    struct deferred *next;
+    void (*fn)(void *argument);
+    void *argument;
+};
+
+struct ws_server {
+    struct ws__hub hub;
+    struct listener listeners[MAX_LISTENERS];
+    int listener_count;
+    int interrupt_fd; /* -1: none */
+    bool in_turn, interrupted;
+    struct ws__timer accept_timer; /* runs while accepting is paused */
+    struct ws__timer_queue *accept_queue;
+    struct ws__timer shutdown_timer; /* its queue is not started by ws__conn_set_timer */
+    _Atomic(struct deferred *) deferred; /* newest first; pushed to by any thread */
+    atomic_bool stopped; /* the shutdown is over */
+};
+
+/* ---- library ---- */
+
+const char *ws_strerror(int error)
+{
+    switch (error) {
+    case WS_OK:
+        return "success";
+#define WS_ERROR_CASE(name, value, text)                                                           \
+    case value:                                                                                    \
+        return text;
+        WS_ERROR_MAP(WS_ERROR_CASE)
+#undef WS_ERROR_CASE
+    default:
+        return "unknown error";
+    }
+}
+
+int ws_abi(void)
+{
+    return WS_ABI;
+}
+
+const char *ws_version(void)
+{
+    return WS_VERSION;
+}
+
+size_t ws_struct_size(const char *name)
+{
+    static const struct {
+        const char *name;
+        size_t size;
+    } structs[] = {{"ws_config", sizeof(ws_config)},
+                   {"ws_behavior", sizeof(ws_behavior)},
+                   {"ws_listen_options", sizeof(ws_listen_options)},
+                   {"ws_stats", sizeof(ws_stats)}};
+    for (size_t i = 0; i < sizeof structs / sizeof *structs; i++)
+        if (!strcmp(structs[i].name, name))
+            return structs[i].size;
+    return 0;
+}
+
+bool ws_utf8_valid(const void *data, size_t length)
+{
+    return ws__utf8_next(WS__UTF8_ACCEPT, data, length) == WS__UTF8_ACCEPT;
+}
+
+/* ---- life cycle ---- */
+
+int ws_config_init(ws_config *config, size_t size)
+{
+    if (size != sizeof *config)
+        return WS_EABI;
+    memset(config, 0, sizeof *config);
+    config->size = size;
+    config->max_connections = 1000000;
+    config->max_header_size = 16 * 1024;
+    config->recv_buffer_size = 256 * 1024;
+    config->handshake_timeout = 10000;
+    config->keep_alive_timeout = 10000;
+    config->upgrade_timeout = 30000;
+    return WS_OK;
+}
+
+static bool in_range(uint32_t value, uint32_t low, uint32_t high)
+{
+    return value >= low && value <= high;
+}
+
+static int check_config(const ws_config *config)
+{
+    if (config->size != sizeof *config)
+        return WS_EABI;
+    return in_range(config->max_connections, 1, 16000000) &&
+                   in_range(config->max_header_size, 1024, 1024 * 1024) &&
+                   in_range(config->recv_buffer_size, 4096, 16 * 1024 * 1024) &&
+                   config->handshake_timeout && config->keep_alive_timeout &&
+                   config->upgrade_timeout
+               ? WS_OK
+               : WS_EINVAL;
+}
+
+/* The receive buffer holds any incomplete head and more behind it. */
+static void fit_recv_buffer(ws_config *config)
+{
+    uint32_t least = config->max_header_size + WS__HTTP_MAX_REQUEST_LINE + 4096;
+    if (config->recv_buffer_size < least)
+        config->recv_buffer_size = least;
+}
+
+/* The allocator that makes the server itself, before its counted memory exists. */
+static void *resize_server(const ws_config *config, void *server, size_t old_size, size_t size)
+{
+    struct ws__memory memory;
+    ws__memory_init(&memory, &config->allocator, 0);
+    memory.used = old_size;
+    return ws__memory_resize(&memory, server, old_size, size);
+}
+
+int ws_server_new(ws_server **server, const ws_config *config)
+{
+    ws_config copy;
+    *server = NULL;
+    ws_config_init(&copy, sizeof copy);
+    if (config) {
+        int error = check_config(config);
+        if (error)
+            return error;
+        copy = *config;
+    }
+    fit_recv_buffer(&copy);
+    ws_server *s = resize_server(&copy, NULL, 0, sizeof *s);
+    if (!s)
+        return WS_ENOMEM;
+    memset(s, 0, sizeof *s);
+    s->interrupt_fd = -1;
+    int error = ws__hub_init(&s->hub, s, &copy);
+    if (!error) {
+        s->accept_queue = ws__loop_queue(&s->hub.loop, &s->hub.memory, ACCEPT_PAUSE_MS);
+        if (s->accept_queue) {
+            *server = s;
+            return WS_OK;
+        }
+        ws__hub_deinit(&s->hub);
+        error = WS_ENOMEM;
+    }
+    resize_server(&copy, s, sizeof *s, 0);
+    return error;
+}
+
+static void close_listeners(ws_server *s)
+{
+    for (int i = 0; i < s->listener_count; i++) {
+        struct listener *l = &s->listeners[i];
+        if (l->fd < 0)
+            continue;
+        ws__net_close(l->fd);
+        if (l->path) {
+            ws__net_unlink(l->path);
+            ws__memory_free(&s->hub.memory, l->path, strlen(l->path) + 1);
+        }
+        *l = (struct listener){-1, NULL};
+    }
+    s->listener_count = 0;
+    ws__timer_stop(&s->accept_timer);
+}
+
+static void free_target(void *context, void *target)
+{
+    struct ws__memory *memory = context;
+    struct ws__target *t = target;
+    while (t) {
+        struct ws__target *next = t->next;
+        ws__memory_free(memory, t->strings, t->strings_size);
+        ws__memory_free(memory, t, sizeof *t);
+        t = next;
+    }
+}
+
+static void run_deferred(ws_server *s)
+{
+    if (!atomic_load_explicit(&s->deferred, memory_order_relaxed))
+        return; /* a plain read is cheaper; the wake-up that follows a push brings the next turn */
+    struct deferred *newest = atomic_exchange(&s->deferred, NULL), *first = NULL;
+    while (newest) { /* reversed: the oldest first */
+        struct deferred *next = newest->next;
+        newest->next = first;
+        first = newest;
+        newest = next;
+    }
+    while (first) {
+        struct deferred d = *first;
+        resize_server(&s->hub.config, first, sizeof *first, 0);
+        first = d.next;
+        d.fn(d.argument);
+    }
+}
+
+int ws_server_free(ws_server *server)
+{
+    if (!server)
+        return WS_OK;
+    if (server->in_turn)
+        return WS_EBUSY;
+    struct ws__hub *hub = &server->hub;
+    ws_config config = hub->config;
+    server->in_turn = true;
+    hub->stopping = true;
+    close_listeners(server);
+    ws__hub_drop_all(hub, "the server was freed");
+    atomic_store(&server->stopped, true);
+    run_deferred(server);
+    ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
+    ws__hub_free_dead(hub);
+    ws__router_deinit(&hub->websocket_routes, free_target, &hub->memory);
+    ws__router_deinit(&hub->http_routes, free_target, &hub->memory);
+    ws__hub_deinit(hub);
+    resize_server(&config, server, sizeof *server, 0);
+    return WS_OK;
+}
+
+/* ---- listening ---- */
+
+int ws_listen_options_init(ws_listen_options *options, size_t size)
+{
+    if (size != sizeof *options)
+        return WS_EABI;
+    memset(options, 0, sizeof *options);
+    options->size = size;
+    options->mode = 0660;
+    options->backlog = 1024;
+    options->fd = -1;
+    return WS_OK;
+}
+
+static struct listener *free_listener(ws_server *s)
+{
+    return s->listener_count < MAX_LISTENERS ? &s->listeners[s->listener_count] : NULL;
+}
+
+/* A server that has shut down may start again. */
+static void restart(ws_server *s)
+{
+    if (!atomic_load(&s->stopped))
+        return;
+    s->hub.stopping = false;
+    atomic_store(&s->stopped, false);
+}
+
+int ws_server_listen(ws_server *server, const ws_listen_options *options)
+{
+    struct ws__hub *hub = &server->hub;
+    uint16_t port = 0;
+    if (options->size != sizeof *options)
+        return WS_EABI;
+    restart(server);
+    if (hub->stopping)
+        return WS_ESTOPPED;
+    struct listener *l = free_listener(server);
+    if (!l || options->backlog < 1 || (options->path && options->host))
+        return WS_EINVAL;
+    *l = (struct listener){-1, NULL};
+    if (options->path && options->fd < 0) {
+        size_t size = strlen(options->path) + 1;
+        l->path = ws__memory_resize(&hub->memory, NULL, 0, size);
+        if (!l->path)
+            return WS_ENOMEM;
+        memcpy(l->path, options->path, size);
+    }
+    int error = ws__net_listen(options, &l->fd, &port);
+    if (!error && ws__loop_add(&hub->loop, l->fd, WS__LOOP_READ,
+                               DATA_LISTENER + (uint64_t)server->listener_count)) {
+        error = WS_ESYSTEM;
+        ws__net_close(l->fd);
+    }
+    if (error) {
+        ws__memory_free(&hub->memory, l->path, l->path ? strlen(l->path) + 1 : 0);
+        return error;
+    }
+    server->listener_count++;
+    return port;
+}
+
+static void watch_listeners(ws_server *s, unsigned interest)
+{
+    for (int i = 0; i < s->listener_count; i++)
+        ws__loop_change(&s->hub.loop, s->listeners[i].fd, interest,
+                        DATA_LISTENER + (uint64_t)i);
+}
+
+/* Out of descriptors: accepting again at once would spin, as the backlog stays readable. */
+static void pause_accept(ws_server *s)
+{
+    watch_listeners(s, 0);
+    ws__timer_start(&s->hub.loop, s->accept_queue, &s->accept_timer);
+    ws__hub_log(&s->hub, WS_LOG_WARNING,
+                "accept: out of file descriptors or memory, trying again in %d ms",
+                ACCEPT_PAUSE_MS);
+}
+
+static void accept_some(ws_server *s, int listen_fd)
+{
+    struct ws__address peer;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = ws__net_accept(listen_fd, &peer);
+        if (fd >= 0) {
+            ws__conn_accept(&s->hub, fd, &peer);
+            continue;
+        }
+        if (fd == WS__NET_EXHAUSTED)
+            pause_accept(s);
+        if (fd == WS__NET_ERROR)
+            ws__loop_remove(&s->hub.loop, listen_fd);
+        return;
+    }
+}
+
+/* ---- turns ---- */
+
+static void on_event(ws_server *s, const struct ws__loop_event *event)
+{
+    if (event->data >= DATA_CONNECTION) {
+        ws_conn *c = ws__hub_find(&s->hub, event->data);
+        if (c) /* else: it was closed earlier in this turn */
+            ws__conn_on_event(c, event->ready);
+    } else if (event->data == DATA_INTERRUPT) {
+        if (s->interrupt_fd >= 0)
+            ws__net_drain(s->interrupt_fd);
+        s->interrupted = true;
+    } else {
+        int i = (int)(event->data - DATA_LISTENER);
+        if (i < s->listener_count)
+            accept_some(s, s->listeners[i].fd);
+    }
+}
+
+static void on_timer(ws_server *s, struct ws__timer *timer)
+{
+    if (timer == &s->accept_timer)
+        watch_listeners(s, WS__LOOP_READ);
+    else if (timer == &s->shutdown_timer)
+        ws__hub_drop_all(&s->hub, "shutdown timeout");
+    else
+        ws__conn_on_timer((ws_conn *)((char *)timer - offsetof(ws_conn, timer)));
+}
+
+static void judge_timers(ws_server *s)
+{
+    struct ws__timer *timer;
+    while ((timer = ws__loop_expired(&s->hub.loop)))
+        on_timer(s, timer);
+}
+
+static void note_blocked(ws_server *s)
+{
+    struct ws__hub *hub = &s->hub;
+    uint64_t took = (hub->loop.clock(hub->loop.user) - hub->loop.now) / 1000000;
+    if (took < BLOCKED_MS)
+        return;
+    if (!hub->stats.blocked++)
+        ws__hub_log(hub, WS_LOG_WARNING, "loop blocked for %llu s",
+                    (unsigned long long)(took / 1000));
+}
+
+/* Sockets first, then what is left over, then time: a loop that was held up judges nobody late
+ * whose bytes are here already. */
+static int turn(ws_server *s, int timeout_ms)
+{
+    struct ws__loop_event events[WS__LOOP_MAX_EVENTS];
+    struct ws__hub *hub = &s->hub;
+    if (hub->ready)
+        timeout_ms = 0;
+    if (hub->config.before_wait)
+        hub->config.before_wait(hub->config.user);
+    int n = ws__loop_wait(&hub->loop, events, timeout_ms);
+    if (hub->config.after_wait)
+        hub->config.after_wait(hub->config.user);
+    if (n < 0)
+        return n;
+    hub->stats.turns++;
+    for (int i = 0; i < n; i++)
+        on_event(s, &events[i]);
+    ws__hub_run_ready(hub);
+    if (n < WS__LOOP_MAX_EVENTS)
+        judge_timers(s);
+    run_deferred(s);
+    if (hub->dead)
+        ws__hub_free_dead(hub);
+    note_blocked(s);
+    return WS_OK;
+}
+
+/* Nothing is left to do of a shutdown; what was deferred until now still runs. */
+static bool is_over(ws_server *s)
+{
+    if (!s->hub.stopping || s->hub.stats.connections)
+        return false;
+    ws__timer_stop(&s->shutdown_timer);
+    atomic_store(&s->stopped, true);
+    run_deferred(s);
+    return true;
+}
+
+static int one_turn(ws_server *s, int timeout_ms)
+{
+    if (s->in_turn)
+        return WS_EBUSY;
+    if (is_over(s))
+        return WS_OK;
+    s->in_turn = true;
+    int error = turn(s, timeout_ms);
+    s->in_turn = false;
+    if (error)
+        return error;
+    return is_over(s) ? WS_OK : 1;
+}
+
+int ws_server_run(ws_server *server)
+{
+    int result;
+    do
+        result = one_turn(server, -1);
+    while (result > 0 && !server->interrupted);
+    server->interrupted = false;
+    return result;
+}
+
+int ws_server_step(ws_server *server, int timeout_ms)
+{
+    int result = one_turn(server, timeout_ms);
+    if (server->hub.ready) /* a foreign loop must come back at once */
+        ws__loop_wakeup(&server->hub.loop);
+    return result;
+}
+
+int ws_server_fd(const ws_server *server)
+{
+    return server->hub.loop.epoll_fd;
+}
+
+int ws_server_set_interrupt_fd(ws_server *server, int fd)
+{
+    if (server->interrupt_fd >= 0)
+        ws__loop_remove(&server->hub.loop, server->interrupt_fd);
+    server->interrupt_fd = fd;
+    return fd < 0 ? WS_OK
+                  : ws__loop_add(&server->hub.loop, fd, WS__LOOP_READ, DATA_INTERRUPT);
+}
+
+/* ---- shutdown ---- */
+
+int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
+                       uint32_t timeout_ms)
+{
+    struct ws__hub *hub = &server->hub;
+    if (!ws__protocol_code_valid(code) || (length && !ws_utf8_valid(reason, length)))
+        return WS_EINVAL;
+    if (atomic_load(&server->stopped))
+        return WS_OK;
+    uint64_t deadline = hub->loop.clock(hub->loop.user) + (uint64_t)timeout_ms * 1000000u;
+    if (!hub->stopping || deadline < server->shutdown_timer.deadline) {
+        struct ws__timer_queue *queue = ws__loop_queue(&hub->loop, &hub->memory, timeout_ms);
+        if (queue)
+            ws__timer_start(&hub->loop, queue, &server->shutdown_timer);
+    }
+    if (hub->stopping)
+        return WS_OK;
+    hub->stopping = true;
+    close_listeners(server);
+    ws__hub_shutdown(hub, code, reason, length);
+    ws__loop_wakeup(&hub->loop);
+    return WS_OK;
+}
+
+void ws_server_wakeup(ws_server *server)
+{
+    ws__loop_wakeup(&server->hub.loop);
+}
+
+int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument)
+{
+    if (atomic_load(&server->stopped))
+        return WS_ESTOPPED;
+    struct deferred *d = resize_server(&server->hub.config, NULL, 0, sizeof *d);
+    if (!d)
+        return WS_ENOMEM;
+    d->fn = fn;
+    d->argument = argument;
+    d->next = atomic_load(&server->deferred);
+    while (!atomic_compare_exchange_weak(&server->deferred, &d->next, d))
+        ;
+    ws__loop_wakeup(&server->hub.loop);
+    return WS_OK;
+}
+
+ws_conn *ws_server_find(ws_server *server, ws_conn_id id)
+{
+    ws_conn *c = ws__hub_find(&server->hub, id);
+    return c && !c->reported ? c : NULL;
+}
+
+int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size)
+{
+    if (size != sizeof *stats)
+        return WS_EABI;
+    *stats = server->hub.stats;
+    stats->size = size;
+    stats->memory = server->hub.memory.used;
+    return WS_OK;
+}
+
+/* ---- routes ---- */
+
+int ws_behavior_init(ws_behavior *behavior, size_t size)
+{
+    if (size != sizeof *behavior)
+        return WS_EABI;
+    memset(behavior, 0, sizeof *behavior);
+    behavior->size = size;
+    behavior->max_payload_length = 16 * 1024;
+    behavior->max_backpressure = 64 * 1024;
+    behavior->close_timeout = 5000;
+    return WS_OK;
+}
+
+/* Bytes that a copy of the list takes: its pointers and its strings. */
+static size_t list_size(const char *const *list, size_t *count)
+{
+    size_t size = sizeof *list;
+    *count = 0;
+    if (!list)
+        return 0;
+    for (; list[*count]; ++*count)
+        size += sizeof *list + strlen(list[*count]) + 1;
+    return size;
+}
+
+/* Pointers and strings are copied to `at`. */
+static const char *const *copy_list(const char *const *list, size_t count, char *at)
+{
+    const char **pointers = (const char **)(void *)at;
+    char *text = at + (count + 1) * sizeof *pointers;
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(list[i]) + 1;
+        memcpy(text, list[i], n);
+        pointers[i] = text;
+        text += n;
+    }
+    pointers[count] = NULL;
+    return pointers;
+}
+
+static size_t round_up(size_t n)
+{
+    return (n + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *);
+}
+
+static int copy_strings(struct ws__memory *memory, struct ws__target *t)
+{
+    ws_behavior *b = &t->behavior;
+    size_t subprotocols, origins;
+    size_t first = round_up(list_size(b->subprotocols, &subprotocols));
+    t->strings_size = first + list_size(b->origins, &origins);
+    if (!t->strings_size)
+        return WS_OK;
+    for (size_t i = 0; i < subprotocols; i++)
+        if (!ws__http_is_token(b->subprotocols[i], strlen(b->subprotocols[i])))
+            return WS_EINVAL;
+    t->strings = ws__memory_resize(memory, NULL, 0, t->strings_size);
+    if (!t->strings)
+        return WS_ENOMEM;
+    if (b->subprotocols)
+        b->subprotocols = copy_list(b->subprotocols, subprotocols, t->strings);
+    if (b->origins)
+        b->origins = copy_list(b->origins, origins, t->strings + first);
+    return WS_OK;
+}
+
+int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior)
+{
+    struct ws__hub *hub = &server->hub;
+    if (behavior->size != sizeof *behavior)
+        return WS_EABI;
+    struct ws__target *t = ws__memory_zalloc(&hub->memory, sizeof *t);
+    if (!t)
+        return WS_ENOMEM;
+    t->behavior = *behavior;
+    int error = copy_strings(&hub->memory, t);
+    t->close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout);
+    if (!error && !t->close_queue)
+        error = WS_ENOMEM;
+    if (!error)
+        error = ws__router_add(&hub->websocket_routes, pattern, t);
+    if (error)
+        free_target(&hub->memory, t);
+    return error;
+}
+
+static struct ws__target *new_http_target(struct ws__memory *memory, const char *method)
+{
+    struct ws__target *t = ws__memory_zalloc(memory, sizeof *t);
+    if (!t)
+        return NULL;
+    t->strings_size = strlen(method) + 1;
+    t->strings = t->method = ws__memory_resize(memory, NULL, 0, t->strings_size);
+    if (t->strings) {
+        memcpy(t->strings, method, t->strings_size);
+        return t;
+    }
+    t->strings_size = 0;
+    free_target(memory, t);
+    return NULL;
+}
+
+/* The methods of one pattern form a list. */
+static int add_method(struct ws__target *list, struct ws__target *t)
+{
+    for (;; list = list->next) {
+        if (!strcmp(list->method, t->method))
+            return WS_EEXIST;
+        if (!list->next)
+            break;
+    }
+    list->next = t;
+    return WS_OK;
+}
+
+int ws_server_http(ws_server *server, const char *method, const char *pattern,
+                   void (*handler)(ws_request *request, void *user), void *user)
+{
+    struct ws__hub *hub = &server->hub;
+    if (!handler || (strcmp(method, "*") && !ws__http_is_token(method, strlen(method))))
+        return WS_EINVAL;
+    struct ws__target *t = new_http_target(&hub->memory, method);
+    if (!t)
+        return WS_ENOMEM;
+    t->handler = handler;
+    t->user = user;
+    int error = ws__router_add(&hub->http_routes, pattern, t);
+    if (error == WS_EEXIST)
+        error = add_method(ws__router_same(&hub->http_routes, pattern)->target, t);
+    if (error)
+        free_target(&hub->memory, t);
+    return error;
+}
