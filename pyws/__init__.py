@@ -1,0 +1,29 @@
+"""pyws: a WebSocket server for Linux.
+
+from pyws import App
+
+app = App()
+app.ws("/*", {"message": lambda ws, message, opcode: ws.send(message, opcode)})
+app.listen(9001)
+app.run()
+"""
+
+from ._native import VERSION as __version__
+from .app import App
+from .enums import CompressOptions, OpCode, SendStatus
+from .http import Request, Response
+from .options import AppListenOptions, AppOptions
+from .websocket import WebSocket
+
+__all__ = [
+    "App",
+    "AppListenOptions",
+    "AppOptions",
+    "CompressOptions",
+    "OpCode",
+    "Request",
+    "Response",
+    "SendStatus",
+    "WebSocket",
+    "__version__",
+]

@@ -1,0 +1,435 @@
+"""Finds and loads libpyws.so and declares what is in it; the only module that imports ctypes.
+
+`SIGNATURES` and the structures follow ws.h line by line, in its order. tools/check_native.py
+compares the two. Pointers to payloads are POINTER(c_char), to be sliced ``p[:n]``: a c_char_p would
+end at the first zero byte.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import importlib
+import os
+import platform
+import socket
+import sys
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_bool,
+    c_char,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from typing import Any, Callable, Iterator, NoReturn, Sequence
+
+from .errors import exception_for
+
+__all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
+
+VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
+ABI = 1
+
+# ---- callbacks ----------------------------------------------------------------------------------
+
+chars = POINTER(c_char)  # borrowed bytes with a length beside them
+
+resize_function = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_size_t, c_size_t)
+clock_function = CFUNCTYPE(c_uint64, c_void_p)
+log_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t)
+plain_function = CFUNCTYPE(None, c_void_p)
+request_function = CFUNCTYPE(None, c_void_p, c_void_p)
+conn_function = CFUNCTYPE(None, c_void_p, c_void_p)
+message_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_int, c_void_p)
+control_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_void_p)
+close_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t, c_void_p)
+
+# ---- structures ---------------------------------------------------------------------------------
+
+
+class ws_allocator(Structure):
+    _fields_ = [
+        ("resize", resize_function),
+        ("context", c_void_p),
+    ]
+
+
+class ws_config(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("allocator", ws_allocator),
+        ("user", c_void_p),
+        ("clock", clock_function),
+        ("log", log_function),
+        ("before_wait", plain_function),
+        ("after_wait", plain_function),
+        ("max_memory", c_size_t),
+        ("max_connections", c_uint32),
+        ("max_header_size", c_uint32),
+        ("recv_buffer_size", c_uint32),
+        ("handshake_timeout", c_uint32),
+        ("keep_alive_timeout", c_uint32),
+        ("upgrade_timeout", c_uint32),
+    ]
+
+
+class ws_listen_options(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("host", c_char_p),
+        ("path", c_char_p),
+        ("mode", c_uint32),
+        ("port", c_uint16),
+        ("reuse_port", c_bool),
+        ("backlog", c_int),
+        ("fd", c_int),
+    ]
+
+
+class ws_stats(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("accepted", c_uint64),
+        ("opened", c_uint64),
+        ("closed", c_uint64),
+        ("refused", c_uint64),
+        ("turns", c_uint64),
+        ("blocked", c_uint64),
+        ("memory", c_size_t),
+        ("connections", c_uint32),
+        ("open", c_uint32),
+    ]
+
+
+class ws_behavior(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("user", c_void_p),
+        ("on_upgrade", request_function),
+        ("on_open", conn_function),
+        ("on_message", message_function),
+        ("on_drain", conn_function),
+        ("on_dropped", message_function),
+        ("on_ping", control_function),
+        ("on_pong", control_function),
+        ("on_close", close_function),
+        ("max_payload_length", c_size_t),
+        ("max_backpressure", c_size_t),
+        ("close_timeout", c_uint32),
+        ("close_on_backpressure_limit", c_bool),
+        ("subprotocols", POINTER(c_char_p)),
+        ("origins", POINTER(c_char_p)),
+    ]
+
+
+STRUCTURES: tuple[type[Structure], ...] = (ws_config, ws_listen_options, ws_stats, ws_behavior)
+
+# ---- prototypes ---------------------------------------------------------------------------------
+
+
+def fail(code: int) -> NoReturn:
+    """Raise the exception of a negative result."""
+    errno = ctypes.get_errno()
+    raise exception_for(code, lib.ws_strerror(code).decode(), errno)
+
+
+def check(result: int, function: object, arguments: object) -> int:
+    """errcheck of the functions that return a negative ws_error."""
+    if result < 0:
+        fail(result)
+    return result
+
+
+Errcheck = Callable[[int, object, object], int]
+SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
+    # name: (restype, argtypes, errcheck)
+    "ws_strerror": (c_char_p, (c_int,), None),
+    "ws_abi": (c_int, (), None),
+    "ws_version": (c_char_p, (), None),
+    "ws_struct_size": (c_size_t, (c_char_p,), None),
+    "ws_utf8_valid": (c_bool, (c_char_p, c_size_t), None),
+    "ws_config_init": (c_int, (POINTER(ws_config), c_size_t), check),
+    "ws_server_new": (c_int, (POINTER(c_void_p), POINTER(ws_config)), check),
+    "ws_server_free": (c_int, (c_void_p,), check),
+    "ws_listen_options_init": (c_int, (POINTER(ws_listen_options), c_size_t), check),
+    "ws_server_listen": (c_int, (c_void_p, POINTER(ws_listen_options)), check),
+    "ws_server_run": (c_int, (c_void_p,), None),
+    "ws_server_step": (c_int, (c_void_p, c_int), check),
+    "ws_server_fd": (c_int, (c_void_p,), None),
+    "ws_server_set_interrupt_fd": (c_int, (c_void_p, c_int), check),
+    "ws_server_shutdown": (c_int, (c_void_p, c_int, c_char_p, c_size_t, c_uint32), check),
+    "ws_server_wakeup": (None, (c_void_p,), None),
+    "ws_server_defer": (c_int, (c_void_p, plain_function, c_void_p), None),
+    "ws_server_find": (c_void_p, (c_void_p, c_uint64), None),
+    "ws_server_stats": (c_int, (c_void_p, POINTER(ws_stats), c_size_t), check),
+    "ws_behavior_init": (c_int, (POINTER(ws_behavior), c_size_t), check),
+    "ws_server_ws": (c_int, (c_void_p, c_char_p, POINTER(ws_behavior)), check),
+    "ws_server_http": (c_int, (c_void_p, c_char_p, c_char_p, request_function, c_void_p), check),
+    "ws_request_method": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_target": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_path": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_query": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_header": (chars, (c_void_p, c_char_p, POINTER(c_size_t)), None),
+    "ws_request_header_at": (
+        c_bool,
+        (c_void_p, c_size_t, POINTER(chars), POINTER(c_size_t), POINTER(chars), POINTER(c_size_t)),
+        None,
+    ),
+    "ws_request_parameter": (chars, (c_void_p, c_size_t, POINTER(c_size_t)), None),
+    "ws_request_pattern": (c_char_p, (c_void_p,), None),
+    "ws_request_is_upgrade": (c_bool, (c_void_p,), None),
+    "ws_request_subprotocol": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
+    "ws_request_remote_port": (c_uint16, (c_void_p,), None),
+    "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
+    "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),
+    "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),
+    "ws_request_defer": (c_int, (c_void_p, request_function, c_void_p), None),
+    "ws_request_abort": (c_int, (c_void_p,), None),
+    "ws_conn_get_id": (c_uint64, (c_void_p,), None),
+    "ws_conn_server": (c_void_p, (c_void_p,), None),
+    "ws_conn_user": (c_void_p, (c_void_p,), None),
+    "ws_conn_set_user": (None, (c_void_p, c_void_p), None),
+    "ws_conn_request": (c_void_p, (c_void_p,), None),
+    "ws_conn_send": (c_int, (c_void_p, c_char_p, c_size_t, c_int), None),
+    "ws_conn_send_fragment": (c_int, (c_void_p, c_char_p, c_size_t, c_int, c_bool), None),
+    "ws_conn_cork": (None, (c_void_p,), None),
+    "ws_conn_uncork": (None, (c_void_p,), None),
+    "ws_conn_end": (c_int, (c_void_p, c_int, c_char_p, c_size_t), check),
+    "ws_conn_close": (None, (c_void_p,), None),
+    "ws_conn_buffered_amount": (c_size_t, (c_void_p,), None),
+    "ws_conn_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
+    "ws_conn_remote_address_bytes": (c_size_t, (c_void_p, POINTER(c_uint8)), None),
+    "ws_conn_remote_port": (c_uint16, (c_void_p,), None),
+}
+
+# These may block; all others are called with the GIL held, which is faster and leaves no gap
+# between a check in Python and the call in C.
+BLOCKING = frozenset(("ws_server_listen", "ws_server_run", "ws_server_step"))
+
+# ---- finding and loading ------------------------------------------------------------------------
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_NAME = "libpyws.so"
+
+
+def libraries_in(folder: str) -> list[str]:
+    """Files called libpyws.so* in `folder`, or the path that was missed."""
+    found = sorted(glob.glob(os.path.join(glob.escape(folder), _NAME + "*")))
+    return found or [os.path.join(folder, _NAME)]
+
+
+def build_module() -> Any:
+    """pyws._build, which the build system may have generated; None without one."""
+    try:
+        return importlib.import_module(__package__ + "._build")
+    except ImportError:
+        return None
+
+
+def candidates() -> Iterator[str]:
+    """Where the library may be, the best place first."""
+    yield from libraries_in(_HERE)
+    build = build_module()
+    build_folder = os.path.dirname(os.path.abspath(build.__file__)) if build else _HERE
+    if build_folder != _HERE:
+        yield from libraries_in(build_folder)
+        yield from libraries_in(os.path.dirname(build_folder))
+    parent = os.path.dirname(_HERE)
+    for folder in (".pyws_server.mesonpy.libs", ".pyws-server.mesonpy.libs"):
+        yield from libraries_in(os.path.join(parent, folder))
+    libdir = getattr(build, "LIBDIR", "")  # empty in a wheel
+    if libdir:
+        yield from libraries_in(libdir)
+    builds = glob.glob(os.path.join(glob.escape(parent), "build*", _NAME))
+    yield from sorted(builds, key=os.path.getmtime, reverse=True)
+    yield _NAME + ".0"
+
+
+def open_library(path: str) -> Any:
+    """The library at `path` by the loader of the system. OSError."""
+    if os.sep in path and not os.path.exists(path):
+        raise OSError("no such file")
+    return ctypes.CDLL(path, use_errno=True)
+
+
+def find_library(paths: Sequence[str]) -> Any:
+    """The first of `paths` that can be loaded. ImportError names them all."""
+    tried = []
+    for path in paths:
+        try:
+            return open_library(path)
+        except OSError as error:
+            tried.append(f"  {path}: {error}")
+    lines = "\n".join(tried)
+    raise ImportError(
+        f"pyws cannot load its C library {_NAME} (machine: {platform.machine()}), tried:\n{lines}"
+    )
+
+
+def mismatch(library: Any, what: str) -> ImportError:
+    """The ImportError for a library that is not the one of this package."""
+    theirs = "unknown"
+    try:
+        function = library.ws_version
+        function.restype = c_char_p
+        theirs = function().decode("ascii", "replace")
+    except AttributeError:
+        pass
+    return ImportError(
+        f"{library._name}: {what} (library version {theirs}, pyws version {VERSION})"
+    )
+
+
+def check_abi(library: Any) -> None:
+    """Refuse a library whose structures or prototypes differ from those above."""
+    abi = prototype(library, "ws_abi")()
+    if abi != ABI:
+        raise mismatch(library, f"has ABI {abi}, pyws needs ABI {ABI}")
+    struct_size = prototype(library, "ws_struct_size")
+    for structure in STRUCTURES:
+        name, ours = structure.__name__, ctypes.sizeof(structure)
+        theirs = struct_size(name.encode())
+        if theirs != ours:
+            raise mismatch(library, f"struct {name} has {theirs} bytes, not {ours}")
+
+
+def prototype(library: Any, name: str) -> Any:
+    """The function `name` with its types set. ImportError when it is missing."""
+    try:
+        function = getattr(library, name)
+    except AttributeError:
+        raise mismatch(library, f"has no function {name}") from None
+    function.restype, function.argtypes, errcheck = SIGNATURES[name]
+    if errcheck:
+        function.errcheck = errcheck
+    return function
+
+
+class Library:
+    """All functions of `SIGNATURES`, ready to be called, as attributes."""
+
+    def __init__(self, library: Any) -> None:
+        check_abi(library)
+        self.path: str = library._name
+        quick = library
+        if platform.python_implementation() == "CPython":
+            quick = ctypes.PyDLL(self.path, handle=library._handle, use_errno=True)
+        for name in SIGNATURES:
+            setattr(self, name, prototype(library if name in BLOCKING else quick, name))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+def load() -> Library:
+    """The library that PYWS_LIBRARY names, or the first one that is found. ImportError."""
+    chosen = os.environ.get("PYWS_LIBRARY")
+    return Library(find_library([chosen] if chosen else list(candidates())))
+
+
+lib = load()
+
+# ---- what needs a ctypes object -----------------------------------------------------------------
+
+
+def new_server(log: Any, settings: dict[str, int]) -> int:
+    """ws_server_new with a log sink and fields of ws_config. Errors of ws_server_new."""
+    config = ws_config()
+    lib.ws_config_init(config, ctypes.sizeof(config))
+    config.log = log
+    for name, value in settings.items():
+        setattr(config, name, value)
+    server = c_void_p()
+    lib.ws_server_new(ctypes.byref(server), config)
+    assert server.value
+    return server.value
+
+
+def listen(server: int, settings: dict[str, Any]) -> int:
+    """ws_server_listen with fields of ws_listen_options; the port. Errors of ws_server_listen."""
+    options = ws_listen_options()
+    lib.ws_listen_options_init(options, ctypes.sizeof(options))
+    for name, value in settings.items():
+        setattr(options, name, value)
+    return int(lib.ws_server_listen(server, options))
+
+
+def string_list(names: Sequence[str] | None) -> Any:
+    """A NULL-terminated array of C strings; None for None."""
+    if names is None:
+        return None
+    values = [name.encode() for name in names]
+    return (c_char_p * (len(values) + 1))(*values, None)
+
+
+def add_route(server: int, pattern: bytes, settings: dict[str, Any]) -> None:
+    """ws_server_ws with fields of ws_behavior. Errors of ws_server_ws."""
+    behavior = ws_behavior()
+    lib.ws_behavior_init(behavior, ctypes.sizeof(behavior))
+    for name, value in settings.items():
+        if name in ("subprotocols", "origins"):
+            value = (
+                ctypes.cast(string_list(value), POINTER(c_char_p)) if value is not None else None
+            )
+        setattr(behavior, name, value)
+    lib.ws_server_ws(server, pattern, behavior)
+
+
+def stats(server: int) -> dict[str, int]:
+    """The fields of ws_stats, without its size."""
+    result = ws_stats()
+    lib.ws_server_stats(server, result, ctypes.sizeof(result))
+    return {field[0]: getattr(result, field[0]) for field in ws_stats._fields_[1:]}
+
+
+def text(function: Any, *arguments: Any) -> bytes | None:
+    """A copy of what a getter returns by pointer and length; None for NULL."""
+    length = c_size_t()
+    pointer = function(*arguments, ctypes.byref(length))
+    return pointer[: length.value] if pointer else None
+
+
+def header_fields(request: int) -> list[tuple[bytes, bytes]]:
+    """Copies of all header fields in the order received."""
+    name, value, name_length, value_length = chars(), chars(), c_size_t(), c_size_t()
+    pointers = [ctypes.byref(item) for item in (name, name_length, value, value_length)]
+    fields: list[tuple[bytes, bytes]] = []
+    while lib.ws_request_header_at(request, len(fields), *pointers):
+        pair: Any = (name[: name_length.value], value[: value_length.value])
+        fields.append(pair)
+    return fields
+
+
+def address(function: Any, handle: int) -> str:
+    """The text that ws_conn_remote_address or ws_request_remote_address gives."""
+    buffer = ctypes.create_string_buffer(64)
+    function(handle, buffer, len(buffer))
+    return buffer.value.decode("ascii")
+
+
+def address_bytes(conn: int) -> bytes:
+    """The peer's address: 4, 16 or 0 bytes in network order."""
+    buffer = (c_uint8 * 16)()
+    length = lib.ws_conn_remote_address_bytes(conn, buffer)
+    return bytes(buffer[:length])
+
+
+def address_text(packed: bytes) -> str:
+    """The text of such an address."""
+    if not packed:
+        return ""
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def is_alive() -> bool:
+    """False while the interpreter shuts down: calls into C could then call back into nothing."""
+    return not sys.is_finalizing()

@@ -1,0 +1,604 @@
+"""The server: routes, listening, the loop, signals, and the events that C delivers.
+
+One static callback per kind of event is given to C and lives for ever. A callback finds the
+WebSocket by the connection's address in `_sockets`, which holds exactly the open connections. No
+exception leaves a callback.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import logging
+import signal
+import socket
+import sys
+import threading
+import weakref
+from _thread import get_ident
+from collections import deque
+from contextlib import suppress
+from itertools import count
+from types import FrameType, TracebackType
+from typing import Any, Callable, Mapping
+
+from . import _native, options
+from ._native import lib
+from .enums import OpCode
+from .errors import ErrorCode
+from .http import Request, Response, header_text
+from .options import AppListenOptions, AppOptions, Behavior, Handler
+from .websocket import WebSocket
+
+__all__ = ["App"]
+
+logger = logging.getLogger("pyws")
+
+_TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
+_GOING_AWAY = (1001, "server shutting down")
+
+_numbers = count(1)  # what C hands back as `user`; never 0
+_apps: weakref.WeakValueDictionary[int, App] = weakref.WeakValueDictionary()
+_routes: weakref.WeakValueDictionary[int, Route] = weakref.WeakValueDictionary()
+_sockets: dict[int, WebSocket] = {}  # address of the ws_conn -> its object
+_responses: dict[int, Response] = {}  # address of the ws_request -> its response
+
+
+class Route:
+    """One registered pattern: what its callbacks need."""
+
+    __slots__ = ("__weakref__", "app", "behavior", "handler", "number", "pattern")
+
+    def __init__(self, app: App, pattern: str, behavior: Behavior, handler: Handler | None):
+        self.app = app
+        self.pattern = pattern
+        self.behavior = behavior
+        self.handler = handler  # of plain HTTP, or `upgrade`
+        self.number = next(_numbers)
+        _routes[self.number] = self
+
+
+class App:
+    """A WebSocket and HTTP server.
+
+    Its methods belong to one thread: the one in `run`, or while nothing runs the one that made it.
+    Only `defer` may be called from any thread; the others raise RuntimeError there.
+    """
+
+    def __init__(self, options: AppOptions | Mapping[str, Any] | None = None) -> None:
+        """TypeError, ValueError: a setting is wrong. MemoryError, OSError: no server."""
+        self.app_options = AppOptions.of(options)
+        self._server = 0
+        self._creator = self._owner = get_ident()
+        self._running = False
+        self._finished = False  # run() has returned, nothing is deferred any more
+        self._lock = threading.RLock()  # guards the four members around it against defer
+        self._deferred: deque[tuple[Handler, tuple[Any, ...]]] = deque()
+        self._wakes = False  # C will call _on_deferred
+        self._routes: list[Route] = []
+        self._error_handler: Handler | None = None
+        self._stashed: BaseException | None = None
+        self._number = next(_numbers)
+        _apps[self._number] = self
+        self._server = _native.new_server(_LOG, self.app_options.native())
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drop all connections and free the server. RuntimeError from inside `run`."""
+        self._check_thread()
+        if self._running:
+            raise RuntimeError("the app is running: call close() and leave the block after run()")
+        self._free()
+
+    def __del__(self) -> None:
+        if getattr(self, "_server", 0) and _native.is_alive():
+            self._free()
+
+    # ---- routes ---------------------------------------------------------------------------------
+
+    def ws(self, pattern: str, behavior: Mapping[str, Any] | None = None, **more: Any) -> App:
+        """Take WebSocket connections on `pattern`; settings and handlers as a dict or keywords.
+
+        A pattern is a path whose parts are literal, ":name", or "*" at the end; the most specific
+        route wins. TypeError, ValueError: a wrong setting, a wrong pattern, or one taken already.
+        """
+        checked = Behavior(behavior, more)
+        path = self._check_pattern(pattern)
+        route = Route(self, pattern, checked, checked.upgrade)
+        settings: dict[str, Any] = {
+            "user": route.number,
+            "on_open": _ON_OPEN,
+            "on_close": _ON_CLOSE,
+            "max_payload_length": checked.max_payload_length,
+            "max_backpressure": checked.max_backpressure,
+            "close_timeout": options.milliseconds(checked.close_timeout),
+            "close_on_backpressure_limit": checked.close_on_backpressure_limit,
+            "subprotocols": checked.subprotocols or None,
+            "origins": checked.origins,
+        }
+        settings.update(
+            {"on_" + name: fn for name, fn in _OPTIONAL.items() if getattr(checked, name)}
+        )
+        self._add(pattern, lambda: _native.add_route(self._server, path, settings))
+        self._routes.append(route)
+        return self
+
+    def get(self, pattern: str, handler: Handler) -> App:
+        """Answer GET, and HEAD with it, by ``handler(res, req)``. TypeError, ValueError."""
+        return self._http("GET", pattern, handler)
+
+    def post(self, pattern: str, handler: Handler) -> App:
+        """Answer POST. TypeError, ValueError."""
+        return self._http("POST", pattern, handler)
+
+    def put(self, pattern: str, handler: Handler) -> App:
+        """Answer PUT. TypeError, ValueError."""
+        return self._http("PUT", pattern, handler)
+
+    def patch(self, pattern: str, handler: Handler) -> App:
+        """Answer PATCH. TypeError, ValueError."""
+        return self._http("PATCH", pattern, handler)
+
+    def delete(self, pattern: str, handler: Handler) -> App:
+        """Answer DELETE. TypeError, ValueError."""
+        return self._http("DELETE", pattern, handler)
+
+    def options(self, pattern: str, handler: Handler) -> App:
+        """Answer OPTIONS. TypeError, ValueError."""
+        return self._http("OPTIONS", pattern, handler)
+
+    def head(self, pattern: str, handler: Handler) -> App:
+        """Answer HEAD. TypeError, ValueError."""
+        return self._http("HEAD", pattern, handler)
+
+    def any(self, pattern: str, handler: Handler) -> App:
+        """Answer every method that has no handler of its own. TypeError, ValueError."""
+        return self._http("*", pattern, handler)
+
+    def _http(self, method: str, pattern: str, handler: Handler) -> App:
+        options.handler("handler", handler)
+        path = self._check_pattern(pattern)
+        route = Route(self, pattern, Behavior(None, {}), handler)
+        server, verb = self._server, method.encode()
+        self._add(
+            pattern,
+            lambda: lib.ws_server_http(server, verb, path, _ON_REQUEST, route.number),
+        )
+        self._routes.append(route)
+        return self
+
+    def _check_pattern(self, pattern: Any) -> bytes:
+        self._check_server()
+        return options.c_string("pattern", pattern)
+
+    def _add(self, pattern: str, add: Callable[[], Any]) -> None:
+        """Run `add` and say of which pattern the library does not approve."""
+        try:
+            add()
+        except ValueError as error:
+            raise ValueError(f"pattern {pattern!r}: {error}") from None
+
+    # ---- life -----------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        where: int | AppListenOptions | Mapping[str, Any],
+        callback: Callable[[AppListenOptions], Any] | None = None,
+    ) -> App:
+        """Listen on a port, or where the options say; may be called again for further places.
+
+        ``callback(options)`` runs at once; port 0 has become the real port in them. OSError with
+        errno: the place cannot be had. TypeError, ValueError: wrong options.
+        """
+        place = AppListenOptions.of(where)
+        if callback is not None:
+            options.handler("callback", callback)
+        self._check_server()
+        try:
+            port = _native.listen(self._server, place.native())
+        except OSError as error:
+            unknown = error.errno == errno.ENOENT and not place.path  # the resolver's word for it
+            why = "unknown host" if unknown else error.strerror
+            raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
+        place.port = port
+        self._finished = False
+        if callback is not None:
+            callback(place)
+        return self
+
+    def run(self) -> None:
+        """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
+
+        In the main thread the first SIGINT or SIGTERM shuts down gracefully; a SIGINT after that
+        drops everything and raises KeyboardInterrupt. What handlers raise beyond Exception
+        (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here. RuntimeError: it runs
+        already. OSError: the loop failed.
+        """
+        with self._lock:
+            if self._running:
+                raise RuntimeError("run() is already running")
+            self._check_alive()
+            self._running, self._finished, self._owner = True, False, get_ident()
+        result = 0
+        try:
+            result = self._loop()
+        finally:
+            self._finish()
+        stashed, self._stashed = self._stashed, None
+        if stashed is not None:
+            raise stashed
+        if result < 0:
+            _native.fail(result)
+
+    def _loop(self) -> int:
+        """Turns until the server has shut down; the result of ws_server_run."""
+        signals = Signals(self)
+        with signals:
+            while True:
+                try:
+                    signals.act()
+                    result: int = lib.ws_server_run(self._server)
+                    if result <= 0:
+                        return result
+                except BaseException as error:  # from a signal handler of the program's
+                    self._stash(error)
+
+    def _finish(self) -> None:
+        """Refuse further defers, run the accepted ones, give the app back to its thread."""
+        with self._lock:
+            self._finished = True
+        while self._deferred:
+            self._run_deferred(len(self._deferred))
+        with self._lock:
+            self._running, self._owner = False, self._creator
+
+    def close(self, code: int = 1001, reason: str = _GOING_AWAY[1], timeout: float = 5.0) -> None:
+        """Shut down: no new connections, a Close to every open one, then `run` returns.
+
+        timeout: seconds until what has not ended is dropped. TypeError, ValueError.
+        """
+        number, data = options.close_arguments(code, reason)
+        limit = options.milliseconds(options.seconds("timeout", timeout))
+        self._check_server()
+        lib.ws_server_shutdown(self._server, number, data, len(data), limit)
+
+    def _free(self) -> None:
+        with self._lock:  # defer must not touch the server any more
+            self._finished = True
+            server, self._server = self._server, 0
+        if server:
+            lib.ws_server_free(server)
+        while self._deferred:
+            self._run_deferred(len(self._deferred))
+
+    def _check_thread(self) -> None:
+        """RuntimeError in a thread that is not the owner."""
+        if get_ident() != self._owner:
+            raise RuntimeError(
+                "this call belongs to the thread of app.run(); "
+                "from another thread use app.defer(fn, *args)"
+            )
+
+    def _check_server(self) -> None:
+        self._check_thread()
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        if not self._server:
+            raise RuntimeError("this app is over: its server has been freed")
+
+    # ---- work -----------------------------------------------------------------------------------
+
+    def defer(self, fn: Callable[..., Any], *args: Any) -> None:
+        """Run ``fn(*args)`` in the thread of `run`, soon, in order; callable from any thread.
+
+        What is accepted runs before `run` returns. RuntimeError: it has returned.
+        """
+        options.handler("fn", fn)
+        with self._lock:
+            if self._finished:
+                raise RuntimeError("run() has returned, nothing can be deferred")
+            self._deferred.append((fn, args))
+            if self._wakes:
+                return
+            result = lib.ws_server_defer(self._server, _ON_DEFERRED, self._number)
+            # WS_ESTOPPED: the shutdown is over, run() will do it before it returns.
+            self._wakes = result == 0
+            if result < 0 and result != ErrorCode.ESTOPPED:
+                self._deferred.pop()
+                _native.fail(result)
+
+    def _run_deferred(self, number: int) -> None:
+        """Run the next `number` deferred calls; those that they defer come later."""
+        for _ in range(number):
+            fn, args = self._deferred.popleft()
+            try:
+                fn(*args)
+            except BaseException as error:
+                self._handler_failed("deferred function", error, None)
+
+    def on_error(self, handler: Callable[[BaseException, Any], Any]) -> App:
+        """Call ``handler(error, source)`` for every exception of a handler, after it was logged.
+
+        source: the WebSocket or the Response that it was about, None for a deferred function.
+        """
+        self._check_thread()
+        self._error_handler = options.handler("handler", handler)
+        return self
+
+    def stats(self) -> dict[str, int]:
+        """Counters: accepted, opened, closed, refused, turns, blocked; now: memory (bytes),
+        connections, open."""
+        self._check_server()
+        return _native.stats(self._server)
+
+    # ---- failures -------------------------------------------------------------------------------
+
+    def _handler_failed(self, what: str, error: BaseException, source: Any) -> None:
+        """Report what a handler raised; beyond Exception, shut down and keep it for `run`."""
+        if not isinstance(error, Exception):
+            self._stash(error)
+            return
+        self._report("logging", lambda: logger.error("exception in %s", what, exc_info=error))
+        if self._error_handler is not None:
+            hook = self._error_handler
+            self._report("the error handler", lambda: hook(error, source))
+
+    def _report(self, what: str, report: Callable[[], Any]) -> None:
+        """Run a part of `_handler_failed` that is itself the program's code, and may fail."""
+        try:
+            report()
+        except Exception as error:
+            try:
+                logger.error("exception in %s", what, exc_info=error)
+            except Exception:
+                _complain(error)
+        except BaseException as error:
+            self._stash(error)
+
+    def _stash(self, error: BaseException) -> None:
+        """Keep the first such exception for `run`, and shut down."""
+        if self._stashed is None:
+            self._stashed = error
+        if self._server and not self._finished:
+            reason = _GOING_AWAY[1].encode()
+            lib.ws_server_shutdown(self._server, _GOING_AWAY[0], reason, len(reason), 5000)
+
+    def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
+        self._handler_failed(f"the {event} handler", error, ws)
+        if ws._route.behavior.close_on_error:
+            ws.end(1011, f"the {event} handler failed")
+
+    def _release(self, response: Response) -> None:
+        """A deferred request is over."""
+        _responses.pop(response._ptr, None)
+        response._over()
+
+
+class Signals:
+    """SIGINT and SIGTERM during `run` in the main thread; in other threads it does nothing.
+
+    A signal writes to a socket that the loop watches, so that ws_server_run returns and Python
+    gets to run the handlers. They only take notes (an exception raised in the midst of pyws would
+    be lost in C); `act` does what is to be done.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
+        self._old: dict[int, Any] = {}
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._old_fd = -1
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._pair = socket.socketpair()
+            for end in self._pair:
+                end.setblocking(False)
+            lib.ws_server_set_interrupt_fd(self._app._server, self._pair[0].fileno())
+            self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, old in self._old.items():
+            if old is not None:  # None: it was not installed from Python
+                signal.signal(number, old)
+        if self._pair is not None:
+            signal.set_wakeup_fd(self._old_fd)
+            lib.ws_server_set_interrupt_fd(self._app._server, -1)
+            for end in self._pair:
+                end.close()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again = self._noted > 0 and number == signal.SIGINT
+        # A handler that keeps the loop from acting is interrupted at once; a close handler of the
+        # shutdown itself only by a third SIGINT.
+        stuck = again and (self._acted == 0 or self._noted == 2)
+        self._noted = 2 if again else max(self._noted, 1)
+        if stuck and frame is not None and not _is_ours(frame):
+            raise KeyboardInterrupt
+
+    def act(self) -> None:
+        """Do what the signals since the last call demand."""
+        while self._acted < self._noted:
+            self._acted = self._noted
+            if self._acted == 1:
+                self._app.close(*_GOING_AWAY)
+            else:
+                self._app._stash(KeyboardInterrupt())
+                self._app.close(*_GOING_AWAY, timeout=0)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(__package__ + ".")
+
+
+# ---- what C calls -------------------------------------------------------------------------------
+
+
+def _log(user: int, level: int, line: Any, length: int) -> None:
+    try:
+        logger.log(level, "%s", line[:length].decode("ascii", "replace"))
+    except BaseException as error:
+        _complain(error)
+
+
+def _complain(error: BaseException) -> None:
+    """The last resort where the log does not work."""
+    with suppress(Exception):
+        sys.stderr.write(f"pyws: logging failed: {error!r}\n")
+
+
+def _on_deferred(number: int) -> None:
+    app = _apps.get(number)
+    if app is None:
+        return
+    with app._lock:
+        app._wakes = False
+        waiting = len(app._deferred)
+    app._run_deferred(waiting)
+
+
+def _on_upgrade(request: int, number: int) -> None:
+    _serve(request, _routes[number], True)
+
+
+def _on_request(request: int, number: int) -> None:
+    _serve(request, _routes[number], False)
+
+
+def _serve(ptr: int, route: Route, upgrade: bool) -> None:
+    """Give a request to its handler; see that it is answered, now or later."""
+    app = route.app
+    req = Request(app, ptr)
+    res = _responses[ptr] = Response(app, ptr, req, route if upgrade else None)
+    try:
+        assert route.handler is not None
+        if upgrade:
+            route.handler(res, req, route.pattern)
+        else:
+            route.handler(res, req)
+        if res._abort_handler and not res._responded and not res._aborted:
+            res._defer(_ON_ABORTED, route.number)
+    except BaseException as error:
+        app._handler_failed(f"the handler of {route.pattern}", error, res)
+        res._fail()
+    if not res._deferred:
+        if not res._responded and not res._aborted:
+            logger.error("the handler of %s returned without an answer: 500", route.pattern)
+        app._release(res)
+
+
+def _on_aborted(ptr: int, number: int) -> None:
+    res = _responses[ptr]
+    res._aborted = True
+    try:
+        assert res._abort_handler is not None
+        res._abort_handler(res)
+    except BaseException as error:
+        res._app._handler_failed("the aborted handler", error, res)
+    res._app._release(res)
+
+
+def _on_open(conn: int, number: int) -> None:
+    route = _routes[number]
+    ws = _sockets[conn] = WebSocket(route.app, route, conn)
+    try:
+        _greet(ws, lib.ws_conn_request(conn))
+        if route.behavior.open is not None:
+            route.behavior.open(ws)
+    except BaseException as error:
+        route.app._socket_failed(ws, "open", error)
+
+
+def _greet(ws: WebSocket, request: int) -> None:
+    """Keep what the socket needs of its opening handshake."""
+    ws.path = header_text(_native.text(lib.ws_request_path, request) or b"")
+    subprotocol = _native.text(lib.ws_request_subprotocol, request)
+    ws.subprotocol = None if subprotocol is None else header_text(subprotocol)
+    ws.headers = None
+    if ws._app.app_options.keep_headers:
+        ws.headers = Request(ws._app, request).get_headers()
+    res = _responses.get(request)
+    if res is not None:
+        ws._user_data, res._socket = res._user_data, ws
+
+
+def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
+    ws = _sockets[conn]
+    try:
+        if opcode == 1:
+            ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore[misc]
+        else:
+            ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore[misc]
+    except BaseException as error:
+        ws._app._socket_failed(ws, "message", error)
+
+
+def _on_dropped(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
+    ws = _sockets[conn]
+    payload = data[:length]
+    message = payload.decode("utf-8", "replace") if opcode == _TEXT else payload
+    _call(ws, "dropped", message, _OPCODES[opcode])
+
+
+def _on_drain(conn: int, number: int) -> None:
+    _call(_sockets[conn], "drain")
+
+
+def _on_ping(conn: int, data: Any, length: int, number: int) -> None:
+    _call(_sockets[conn], "ping", data[:length])
+
+
+def _on_pong(conn: int, data: Any, length: int, number: int) -> None:
+    _call(_sockets[conn], "pong", data[:length])
+
+
+def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> None:
+    ws = _sockets.pop(conn)
+    ws._forget()
+    if ws._route.behavior.close is not None:
+        _call(ws, "close", code, reason[:length].decode("utf-8", "replace"))
+    ws._user_data = None
+
+
+def _call(ws: WebSocket, event: str, *args: Any) -> None:
+    try:
+        getattr(ws._route.behavior, event)(ws, *args)
+    except BaseException as error:
+        ws._app._socket_failed(ws, event, error)
+
+
+_LOG = _native.log_function(_log)
+_ON_DEFERRED = _native.plain_function(_on_deferred)
+_ON_REQUEST = _native.request_function(_on_request)
+_ON_ABORTED = _native.request_function(_on_aborted)
+_ON_OPEN = _native.conn_function(_on_open)
+_ON_CLOSE = _native.close_function(_on_close)
+_OPTIONAL = {
+    "upgrade": _native.request_function(_on_upgrade),
+    "message": _native.message_function(_on_message),
+    "drain": _native.conn_function(_on_drain),
+    "dropped": _native.message_function(_on_dropped),
+    "ping": _native.control_function(_on_ping),
+    "pong": _native.control_function(_on_pong),
+}
+
+
+def _free_all() -> None:
+    """At exit, while callbacks still work. A server in the midst of `run` is left alone."""
+    for app in list(_apps.values()):
+        if not app._running:
+            app._free()
+
+
+atexit.register(_free_all)

@@ -1,0 +1,37 @@
+"""The error codes of the C library and the Python exceptions that they become."""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+
+__all__ = ["ErrorCode", "exception_for"]
+
+
+class ErrorCode(IntEnum):
+    """Negative results of the C library (``WS_ERROR_MAP`` of ws.h)."""
+
+    ENOMEM = -1
+    EINVAL = -2
+    EBUSY = -3
+    ECLOSED = -4
+    EORDER = -5
+    EEXIST = -6
+    EABI = -7
+    ESTOPPED = -8
+    ESYSTEM = -9
+
+
+_EXCEPTIONS: dict[int, type[Exception]] = {
+    ErrorCode.ENOMEM: MemoryError,
+    ErrorCode.EINVAL: ValueError,
+    ErrorCode.EEXIST: ValueError,
+    ErrorCode.EABI: ImportError,
+}
+
+
+def exception_for(code: int, text: str, errno: int = 0) -> Exception:
+    """The exception for a negative result; `text` says what it means, `errno` of ESYSTEM why."""
+    if code == ErrorCode.ESYSTEM:
+        return OSError(errno, os.strerror(errno) if errno else text)
+    return _EXCEPTIONS.get(code, RuntimeError)(text)

@@ -1,0 +1,412 @@
+"""Settings and their validation: nothing that is out of range or of a wrong type reaches C.
+
+Every complaint names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import operator
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Sequence
+
+from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
+
+__all__ = ["AppListenOptions", "AppOptions", "Behavior"]
+
+Handler = Callable[..., Any]
+
+MAX_BYTES = 2**31 - 1
+MAX_COUNT = 2**31 - 1
+MAX_SECONDS = 4_000_000  # the library counts milliseconds in 32 bits
+MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
+
+HANDLERS = (
+    "upgrade",
+    "open",
+    "message",
+    "drain",
+    "dropped",
+    "ping",
+    "pong",
+    "subscription",
+    "close",
+)
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
+
+# ---- single values ------------------------------------------------------------------------------
+
+
+def type_name(value: object) -> str:
+    """What to call the type of `value` in a complaint."""
+    return "None" if value is None else type(value).__name__
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int from `low` to `high`; a bool is none. TypeError, ValueError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int from {low} to {high}, not {type_name(value)}")
+    number = operator.index(value)
+    if not low <= number <= high:
+        shown = hex(number) if abs(number) > 10**20 else number
+        raise ValueError(f"{name} must be from {low} to {high}, not {shown}")
+    return number
+
+
+def seconds(name: str, value: Any, low: float = 0, high: float = MAX_SECONDS) -> float:
+    """`value` as a finite number from `low` to `high`. TypeError, ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number from {low:g} to {high:g}, not {type_name(value)}")
+    if not low <= value <= high:  # false for a NaN, too
+        shown = value if isinstance(value, float) or abs(value) < 10**20 else hex(value)
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, not {shown}")
+    return value
+
+
+def milliseconds(value: float) -> int:
+    """For the library: rounded up, so that a short time never becomes 'off'."""
+    return math.ceil(value * 1000)
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value`, which must be a bool. TypeError."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type_name(value)}")
+    return value
+
+
+def is_coroutine_handler(value: Any) -> bool:
+    """`value` is an ``async def``, a partial of one, or an object with ``async def __call__``."""
+    while hasattr(value, "func") and hasattr(value, "keywords"):  # functools.partial
+        value = value.func
+    call = type(value).__call__ if callable(value) else None
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call)
+
+
+def handler(name: str, value: Any) -> Handler:
+    """`value`, which must be callable. TypeError."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type_name(value)}")
+    if is_coroutine_handler(value):
+        raise TypeError(f"{name}: coroutine handlers are not supported yet")
+    return value  # type: ignore[no-any-return]
+
+
+def strings(name: str, value: Any) -> tuple[str, ...]:
+    """`value` as a tuple of str; one str is refused, it would be a list of letters. TypeError."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} must be a list of str, not {type_name(value)}")
+    items = tuple(value)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} must hold only str, not {type_name(item)}")
+    return items
+
+
+def subprotocols(name: str, value: Any) -> tuple[str, ...]:
+    """A list of tokens (RFC 6455 section 4.1). TypeError, ValueError."""
+    items = strings(name, value)
+    for item in items:
+        if not is_token(item):
+            raise ValueError(f"{name} must hold only tokens (RFC 9110 5.6.2), not {item!r}")
+    return items
+
+
+def origins(name: str, value: Any) -> tuple[str, ...]:
+    """A list of Origin values. TypeError, ValueError."""
+    items = strings(name, value)
+    for item in items:
+        if not item or not item.isascii() or not item.isprintable() or " " in item:
+            raise ValueError(f'{name} must hold values like "https://example.org", not {item!r}')
+    return items
+
+
+def compression(name: str, value: Any) -> int:
+    """Bits of at most one compressor and one decompressor. TypeError, ValueError."""
+    bits = integer(name, value, 0, COMPRESSOR_BITS | DECOMPRESSOR_BITS)
+    known = {int(option) for option in CompressOptions}
+    if bits & COMPRESSOR_BITS not in known or bits & DECOMPRESSOR_BITS not in known:
+        raise ValueError(f"{name} must be CompressOptions, not {bits}")
+    return bits
+
+
+def is_token(text: str) -> bool:
+    """`text` is a token (RFC 9110 section 5.6.2): no space, control character or separator."""
+    return _TOKEN.match(text) is not None
+
+
+def encode(name: str, text: str) -> bytes:
+    """`text` in UTF-8. ValueError for lone surrogates."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} cannot be encoded: {error}") from None
+
+
+def c_string(name: str, value: Any) -> bytes:
+    """`value`, a str without NUL, in UTF-8. TypeError, ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type_name(value)}")
+    if "\0" in value:
+        raise ValueError(f"{name} must not contain NUL: {value!r}")
+    return encode(name, value)
+
+
+def pick(mapping: Mapping[str, Any], known: Sequence[str], what: str) -> dict[str, Any]:
+    """A copy of `mapping`, all keys of which must be `known`. TypeError names the closest one."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{what} must be a dict, not {type_name(mapping)}")
+    for key in mapping:
+        if key not in known:
+            plain = {name.replace("_", ""): name for name in known}
+            wanted = str(key).lower().replace("_", "").replace("-", "")
+            closest = difflib.get_close_matches(wanted, plain, 1, 0.0)
+            raise TypeError(f"{what} has no key {key!r}, did you mean {plain[closest[0]]!r}?")
+    return dict(mapping)
+
+
+# ---- closing ------------------------------------------------------------------------------------
+
+
+def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
+    """Code and UTF-8 reason for a Close frame (RFC 6455 section 7.4). TypeError, ValueError.
+
+    0 and 1005 stand for a Close without a code, which cannot have a reason.
+    """
+    number = integer("code", code, 0, 4999)
+    empty = number in (0, 1005)
+    if not (empty or 1000 <= number <= 1003 or 1007 <= number <= 1014 or number >= 3000):
+        raise ValueError(
+            f"code must be 1000-1003, 1007-1014 or 3000-4999 (or 0: none), not {number}"
+        )
+    if isinstance(reason, str):
+        data = encode("message", reason)
+    elif isinstance(reason, bytes):
+        data = encode("message", decode("message", reason))
+    else:
+        raise TypeError(f"message must be str or bytes, not {type_name(reason)}")
+    if empty and data:
+        raise ValueError("a Close without a code cannot have a message")
+    return number, data
+
+
+def decode(name: str, data: bytes) -> str:
+    """`data` as UTF-8. ValueError."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not valid UTF-8: {error}") from None
+
+
+def opcode(value: Any) -> int:
+    """`value`, an opcode that `send` takes. TypeError, ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"opcode must be an OpCode, not {type_name(value)}")
+    if value == OpCode.CLOSE:
+        raise ValueError("a Close frame is sent by end(code, message), not by send()")
+    if value not in (0, 1, 2, 9, 10):
+        raise ValueError(f"opcode must be an OpCode, not {value}")
+    return value
+
+
+# ---- the behavior of a WebSocket route ----------------------------------------------------------
+
+
+class Behavior:
+    """The validated second argument of ``app.ws``. Times in seconds unless said otherwise."""
+
+    compression: int = CompressOptions.DISABLED
+    max_payload_length: int = 16 * 1024
+    """Bytes of the largest message."""
+    idle_timeout: float = 120
+    ping_interval: float | None = None
+    ping_timeout: float | None = None
+    max_backpressure: int = 64 * 1024
+    """Bytes; 0: no limit."""
+    max_topics: int = 1000
+    max_topic_length: int = 1024
+    """Bytes."""
+    max_pending_messages: int = 16
+    close_on_backpressure_limit: bool = False
+    reset_idle_timeout_on_send: bool = False
+    send_pings_automatically: bool = True
+    max_lifetime: float = 0
+    """Minutes; 0: off."""
+    subprotocols: tuple[str, ...] = ()
+    origins: tuple[str, ...] | None = None
+    close_on_error: bool = True
+    close_timeout: float = 5
+
+    upgrade: Handler | None = None
+    open: Handler | None = None
+    message: Handler | None = None
+    drain: Handler | None = None
+    dropped: Handler | None = None
+    ping: Handler | None = None
+    pong: Handler | None = None
+    subscription: Handler | None = None
+    close: Handler | None = None
+
+    def __init__(self, behavior: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+        given = pick(behavior if behavior is not None else {}, BEHAVIOR_KEYS, "behavior")
+        given.update(pick(more, BEHAVIOR_KEYS, "behavior"))
+        for key, value in given.items():
+            if value is not None or key not in _MAY_BE_NONE:
+                setattr(self, key, _CHECKS[key](key, value))
+
+
+def _bytes(name: str, value: Any) -> int:
+    return integer(name, value, 0, MAX_BYTES)
+
+
+def _count(name: str, value: Any) -> int:
+    return integer(name, value, 1, MAX_COUNT)
+
+
+def _minutes(name: str, value: Any) -> float:
+    return seconds(name, value, 0, MAX_SECONDS // 60)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "compression": compression,
+    "max_payload_length": _bytes,
+    "idle_timeout": seconds,
+    "ping_interval": seconds,
+    "ping_timeout": seconds,
+    "max_backpressure": _bytes,
+    "max_topics": _count,
+    "max_topic_length": _count,
+    "max_pending_messages": _count,
+    "close_on_backpressure_limit": flag,
+    "reset_idle_timeout_on_send": flag,
+    "send_pings_automatically": flag,
+    "max_lifetime": _minutes,
+    "subprotocols": subprotocols,
+    "origins": origins,
+    "close_on_error": flag,
+    "close_timeout": seconds,
+    **dict.fromkeys(HANDLERS, handler),
+}
+_MAY_BE_NONE = frozenset((*HANDLERS, "origins", "ping_interval", "ping_timeout"))
+BEHAVIOR_KEYS: list[str] = list(_CHECKS)
+
+# ---- the app and its listeners ------------------------------------------------------------------
+
+
+@dataclass
+class AppOptions:
+    """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory`: no limit."""
+
+    max_connections: int = 1_000_000
+    max_connections_per_address: int = 0
+    max_memory: int = 0
+    max_header_size: int = 16 * 1024
+    max_body_size: int = 1024 * 1024
+    handshake_timeout: float = 10
+    keep_alive_timeout: float = 10
+    upgrade_timeout: float = 30
+    keep_headers: bool = False
+    trusted_proxies: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range. TypeError, ValueError."""
+        integer("max_connections", self.max_connections, 1, 16_000_000)
+        integer("max_connections_per_address", self.max_connections_per_address, 0, 16_000_000)
+        integer("max_memory", self.max_memory, 0, sys.maxsize)
+        integer("max_header_size", self.max_header_size, 1024, 1024 * 1024)
+        integer("max_body_size", self.max_body_size, 0, MAX_BYTES)
+        seconds("handshake_timeout", self.handshake_timeout, 0.001)
+        seconds("keep_alive_timeout", self.keep_alive_timeout, 0.001)
+        seconds("upgrade_timeout", self.upgrade_timeout, 0.001)
+        flag("keep_headers", self.keep_headers)
+        self.trusted_proxies = strings("trusted_proxies", self.trusted_proxies)
+
+    @classmethod
+    def of(cls, value: AppOptions | Mapping[str, Any] | None) -> AppOptions:
+        """`value` as AppOptions. TypeError, ValueError."""
+        if isinstance(value, AppOptions):
+            value.__post_init__()  # the fields may have been assigned since
+            return value
+        return cls(**pick({} if value is None else value, list(cls.__annotations__), "options"))
+
+    def native(self) -> dict[str, int]:
+        """The fields of the library's ws_config."""
+        return {
+            "max_connections": self.max_connections,
+            "max_memory": self.max_memory,
+            "max_header_size": self.max_header_size,
+            "handshake_timeout": milliseconds(self.handshake_timeout),
+            "keep_alive_timeout": milliseconds(self.keep_alive_timeout),
+            "upgrade_timeout": milliseconds(self.upgrade_timeout),
+        }
+
+
+@dataclass
+class AppListenOptions:
+    """Where to listen: TCP `host` and `port`, a Unix socket `path`, or a listening `fd`.
+
+    port 0: the kernel picks one; host None: all interfaces; mode: permission bits of `path`.
+    """
+
+    port: int = 0
+    host: str | None = None
+    path: str | os.PathLike[str] | None = None
+    mode: int = 0o660
+    backlog: int = 1024
+    reuse_port: bool = False
+    fd: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range. TypeError, ValueError."""
+        integer("port", self.port, 0, 65535)
+        if self.host is not None and not c_string("host", self.host):
+            raise ValueError("host must not be empty; None means all interfaces")
+        if self.path is not None:
+            self._check_path()
+        integer("mode", self.mode, 0, 0o777)
+        integer("backlog", self.backlog, 1, MAX_COUNT)
+        flag("reuse_port", self.reuse_port)
+        if self.fd is not None:
+            integer("fd", self.fd, 0, MAX_COUNT)
+
+    def _check_path(self) -> None:
+        self.path = os.fspath(self.path)  # type: ignore[arg-type]
+        if not 1 <= len(c_string("path", self.path)) <= 107:  # sun_path, with its NUL
+            raise ValueError(f"path must have 1 to 107 bytes: {self.path!r}")
+
+    @classmethod
+    def of(cls, value: int | AppListenOptions | Mapping[str, Any]) -> AppListenOptions:
+        """`value`, a port, a dict or the options themselves. TypeError, ValueError."""
+        if isinstance(value, AppListenOptions):
+            value.__post_init__()
+            return value
+        if isinstance(value, Mapping):
+            return cls(**pick(value, list(cls.__annotations__), "listen options"))
+        return cls(port=integer("port", value, 0, 65535))
+
+    def native(self) -> dict[str, Any]:
+        """The fields of the library's ws_listen_options."""
+        return {
+            "host": None if self.host is None else self.host.encode(),
+            "path": None if self.path is None else os.fsencode(self.path),
+            "mode": self.mode,
+            "port": self.port,
+            "reuse_port": self.reuse_port,
+            "backlog": self.backlog,
+            "fd": -1 if self.fd is None else self.fd,
+        }
+
+    def __str__(self) -> str:
+        """Where this is, for people."""
+        if self.fd is not None:
+            return f"fd {self.fd}"
+        if self.path is not None:
+            return str(self.path)
+        host = "*" if self.host is None else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"

@@ -1,0 +1,326 @@
+"""One WebSocket connection, as handlers see it."""
+
+from __future__ import annotations
+
+import codecs
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any, Callable
+
+from . import options
+from ._native import address_bytes, address_text, fail, lib
+from .enums import OpCode, SendStatus
+
+if TYPE_CHECKING:
+    from .app import App, Route
+
+__all__ = ["WebSocket"]
+
+_TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
+_DROPPED = SendStatus.DROPPED
+_STATUS = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
+_JSON_TYPES = (dict, list, tuple, int, float)  # bool is an int
+
+_send = lib.ws_conn_send
+_send_fragment = lib.ws_conn_send_fragment
+
+
+def pack(message: Any) -> tuple[bytes, OpCode]:
+    """The bytes of a message, and the opcode that suits its type. TypeError, ValueError."""
+    if isinstance(message, str):
+        return options.encode("message", message), _TEXT
+    if isinstance(message, (bytes, bytearray)):
+        return bytes(message), _BINARY
+    if isinstance(message, memoryview):
+        if not message.c_contiguous:
+            raise ValueError("message must be a C-contiguous memoryview; bytes(view) makes a copy")
+        return bytes(message), _BINARY
+    if isinstance(message, _JSON_TYPES):
+        return json_text(message), _TEXT
+    raise TypeError(
+        "message must be str, bytes, bytearray, memoryview, dict, list, tuple, int, float or bool, "
+        f"not {options.type_name(message)}"
+    )
+
+
+def json_text(message: Any) -> bytes:
+    """`message` as JSON. TypeError, ValueError: what JSON cannot express, NaN for one."""
+    import json
+
+    return json.dumps(message, allow_nan=False).encode()
+
+
+def check_text(data: bytes) -> None:
+    """ValueError unless `data` may be the payload of a TEXT message (RFC 6455 section 5.6)."""
+    if not lib.ws_utf8_valid(data, len(data)):
+        options.decode("message", data)
+        raise ValueError("message is not valid UTF-8")
+
+
+class WebSocket:
+    """One connection: the same object in every handler, hashable, usable as a dict key.
+
+    Every method stays safe after the connection has closed. All of them belong to the thread of
+    ``app.run()``; from another thread they raise RuntimeError.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_app",
+        "_conn",
+        "_decoder",
+        "_remote",
+        "_route",
+        "_user_data",
+        "headers",
+        "id",
+        "path",
+        "subprotocol",
+    )
+
+    id: int
+    """Unique in this server for ever."""
+    path: str
+    """Path of the opening handshake's URL."""
+    subprotocol: str | None
+    """The selected subprotocol, None without one."""
+    headers: dict[str, str] | None
+    """Header fields of the opening handshake with AppOptions(keep_headers=True), else None."""
+
+    def __init__(self, app: App, route: Route, conn: int) -> None:
+        self._app = app
+        self._route = route
+        self._conn = conn  # 0 once the connection has closed
+        self._user_data: Any = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._remote: tuple[bytes, int] | None = None
+        self.id = lib.ws_conn_get_id(conn)
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self.id} {self.path}{'' if self._conn else ' closed'}>"
+
+    def __bool__(self) -> bool:
+        """True while the connection is open."""
+        return self._conn != 0
+
+    @property
+    def closed(self) -> bool:
+        """True from the beginning of the close handler on."""
+        return self._conn == 0
+
+    # ---- sending --------------------------------------------------------------------------------
+
+    def send(
+        self,
+        message: Any,
+        opcode: int | None = None,
+        compress: bool = False,
+        fin: bool = True,
+    ) -> SendStatus:
+        """Send one message, or with ``fin=False`` the first fragment of one.
+
+        opcode None: TEXT for str, BINARY for bytes-like, TEXT for dict, list, tuple, int, float and
+        bool, which are sent as JSON. Returns what became of the message; DROPPED when closed.
+        TypeError, ValueError: wrong arguments, nothing was sent.
+        """
+        kind = type(message)
+        if fin is not True or compress is not False:
+            return self._send_special(message, opcode, compress, fin)
+        if kind is str and (opcode is None or opcode is _TEXT):
+            try:
+                data, number = message.encode(), 1
+            except UnicodeEncodeError:
+                data, number = pack(message)
+        elif kind is bytes and (opcode is None or opcode is _BINARY):
+            data, number = message, 2
+        else:
+            data, number = self._prepare(message, opcode)
+            if number == 0:
+                return self._send_fragment(data, 0, True)
+        if get_ident() != self._app._owner:
+            self._app._check_thread()
+        conn = self._conn
+        if not conn:
+            return _DROPPED
+        status: int = _send(conn, data, len(data), number)
+        if status < 0:
+            fail(status)
+        return _STATUS[status]
+
+    def _send_special(self, message: Any, opcode: Any, compress: Any, fin: Any) -> SendStatus:
+        options.flag("compress", compress)
+        options.flag("fin", fin)
+        data, number = self._prepare(message, opcode)
+        if number in (OpCode.PING, OpCode.PONG):
+            if compress or not fin:
+                raise ValueError("PING and PONG cannot be compressed or fragmented")
+        elif not fin or number == 0:
+            return self._send_fragment(data, number, fin)
+        return self.send(data, OpCode(number))
+
+    def _prepare(self, message: Any, opcode: Any) -> tuple[bytes, int]:
+        """Payload and opcode of a message, both checked."""
+        data, suited = pack(message)
+        if opcode is None:
+            return data, int(suited)
+        number = options.opcode(opcode)
+        if number in (OpCode.PING, OpCode.PONG):
+            options.integer("length of a PING or PONG payload", len(data), 0, options.MAX_CONTROL)
+        elif number == OpCode.TEXT and suited is _BINARY:
+            check_text(data)
+        return data, number
+
+    def send_first_fragment(
+        self, message: Any, opcode: int | None = None, compress: bool = False
+    ) -> SendStatus:
+        """Begin a message in pieces (RFC 6455 section 5.4); arguments as for `send`.
+
+        Other messages to this socket wait until the last fragment. RuntimeError: one is open.
+        """
+        options.flag("compress", compress)
+        data, suited = pack(message)
+        number = suited if opcode is None else options.opcode(opcode)
+        if number not in (OpCode.TEXT, OpCode.BINARY):
+            raise ValueError("the opcode of a first fragment must be TEXT or BINARY")
+        return self._send_fragment(data, number, False)
+
+    def send_fragment(self, message: Any) -> SendStatus:
+        """Continue a message in pieces. RuntimeError: none is open."""
+        return self._send_fragment(pack(message)[0], 0, False)
+
+    def send_last_fragment(self, message: Any = b"") -> SendStatus:
+        """End a message in pieces. RuntimeError: none is open."""
+        return self._send_fragment(pack(message)[0], 0, True)
+
+    def _send_fragment(self, data: bytes, opcode: int, fin: bool) -> SendStatus:
+        self._app._check_thread()
+        decoder = self._check_fragment(data, opcode, fin)
+        if not self._conn:
+            return _DROPPED
+        status: int = _send_fragment(self._conn, data, len(data), opcode, fin)
+        if status < 0:
+            fail(status)
+        self._decoder = None if fin or (opcode and status == _DROPPED) else decoder
+        return _STATUS[status]
+
+    def _check_fragment(
+        self, data: bytes, opcode: int, fin: bool
+    ) -> codecs.IncrementalDecoder | None:
+        """ValueError when a TEXT message's bytes so far are no UTF-8; a character may be split."""
+        if opcode == OpCode.BINARY:
+            return None
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        if opcode == OpCode.CONTINUATION:
+            if self._decoder is None:  # a binary message, or none: C tells
+                return None
+            decoder.setstate(self._decoder.getstate())
+        try:
+            decoder.decode(data, fin)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"message is not valid UTF-8: {error}") from None
+        return decoder
+
+    def cork(self, fn: Callable[[WebSocket], Any]) -> None:
+        """Run ``fn(ws)``; all that it sends leaves in one write. Handlers are corked already."""
+        options.handler("fn", fn)
+        self._app._check_thread()
+        conn = self._conn
+        if not conn:
+            fn(self)
+            return
+        lib.ws_conn_cork(conn)
+        try:
+            fn(self)
+        finally:
+            # Also when fn closed the socket: its memory lasts until the end of the turn, and the
+            # Close frame must not stay corked.
+            lib.ws_conn_uncork(conn)
+
+    def cork_send(
+        self,
+        message: Any,
+        opcode: int | None = None,
+        compress: bool = False,
+        fin: bool = True,
+    ) -> SendStatus:
+        """As `send`, corked."""
+        statuses = []
+        self.cork(lambda ws: statuses.append(ws.send(message, opcode, compress, fin)))
+        return statuses[0]
+
+    def cork_end(self, code: int = 1000, message: str = "") -> None:
+        """As `end`, corked."""
+        self.cork(lambda ws: ws.end(code, message))
+
+    def ping(self, data: Any = b"") -> SendStatus:
+        """Send a Ping with at most 125 bytes; the answer comes to the ``pong`` handler."""
+        return self.send(data, OpCode.PING)
+
+    def get_buffered_amount(self) -> int:
+        """Bytes that the kernel has not accepted yet, corked and held-back ones included."""
+        self._app._check_thread()
+        return lib.ws_conn_buffered_amount(self._conn) if self._conn else 0
+
+    # ---- closing --------------------------------------------------------------------------------
+
+    def end(self, code: int = 1000, message: str = "") -> None:
+        """Close gracefully: a Close frame behind all queued data; the close handler runs now.
+
+        code: 1000-1003, 1007-1014 or 3000-4999, else ValueError; 0 or 1005: a Close without a
+        code. message: cut to 123 bytes on a character boundary. Does nothing when closed.
+        """
+        number, reason = options.close_arguments(code, message)
+        self._app._check_thread()
+        if self._conn:
+            lib.ws_conn_end(self._conn, number, reason, len(reason))
+
+    def close(self) -> None:
+        """Drop the connection; the close handler runs now, with 1006. Nothing when closed."""
+        self._app._check_thread()
+        if self._conn:
+            lib.ws_conn_close(self._conn)
+
+    terminate = close
+
+    # ---- facts ----------------------------------------------------------------------------------
+
+    def get_user_data(self) -> Any:
+        """The object given to ``res.upgrade``, or set since; None after the close handler."""
+        return self._user_data
+
+    @property
+    def user_data(self) -> Any:
+        """As `get_user_data`; may be assigned."""
+        return self._user_data
+
+    @user_data.setter
+    def user_data(self, value: Any) -> None:
+        self._app._check_thread()
+        if self._conn:
+            self._user_data = value
+
+    def _peer(self) -> tuple[bytes, int]:
+        if self._remote is None:
+            self._remote = (address_bytes(self._conn), lib.ws_conn_remote_port(self._conn))
+        return self._remote
+
+    def get_remote_address(self) -> str:
+        """The peer's IP address as text; "" for a Unix socket."""
+        return address_text(self.get_remote_address_bytes())
+
+    def get_remote_address_bytes(self) -> bytes:
+        """The peer's IP address in network order: 4 or 16 bytes, none for a Unix socket."""
+        self._app._check_thread()
+        return self._peer()[0]
+
+    @property
+    def remote_port(self) -> int:
+        """The peer's TCP port; 0 for a Unix socket."""
+        self._app._check_thread()
+        return self._peer()[1]
+
+    # ---- for App --------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        """The connection goes away: keep the peer's address, never touch C again."""
+        self._peer()
+        self._conn = 0

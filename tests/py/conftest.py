@@ -1,0 +1,102 @@
+"""Servers for the tests: each runs in a thread of its own, on a port that the kernel picks."""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from pyws import App, AppOptions  # noqa: E402
+
+TIMEOUT = 15.0  # seconds
+
+
+class Server:
+    """An App and the thread that runs it."""
+
+    def __init__(self, configure: Callable[[App], Any], options: Optional[AppOptions]) -> None:
+        self.error: Optional[BaseException] = None
+        self.port = 0
+        self.app = App(options)
+        configure(self.app)
+        self.app.listen({"host": "127.0.0.1"}, self._listening)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _listening(self, place: Any) -> None:
+        self.port = place.port
+
+    def _run(self) -> None:
+        try:
+            self.app.run()
+        except BaseException as error:
+            self.error = error
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """What ``fn(*args)`` returns in the server's thread."""
+        done = threading.Event()
+        results: List[Tuple[Any, Optional[Exception]]] = []
+
+        def run() -> None:
+            try:
+                results.append((fn(*args), None))
+            except Exception as error:
+                results.append((None, error))
+            done.set()
+
+        self.app.defer(run)
+        assert done.wait(TIMEOUT), "the server's thread does not answer"
+        result, error = results[0]
+        if error is not None:
+            raise error
+        return result
+
+    def join(self) -> None:
+        self.thread.join(TIMEOUT)
+        assert not self.thread.is_alive(), "run() does not return"
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            try:
+                self.app.defer(self.app.close, 1001, "server shutting down", 0.5)
+            except RuntimeError:
+                pass  # it ended meanwhile
+            self.join()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """``serve({...})``, ``serve(message=...)`` or ``serve(configure)`` starts a Server."""
+    servers: List[Server] = []
+
+    def start(
+        what: Any = None,
+        app_options: Optional[AppOptions] = None,
+        pattern: str = "/*",
+        **behavior: Any,
+    ) -> Server:
+        def configure(app: App) -> None:
+            app.ws(pattern, what, **behavior)
+
+        servers.append(Server(what if callable(what) else configure, app_options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def balance() -> Iterator[Dict[str, int]]:
+    """Counts that a test may keep of opens and closes; they must agree at its end (T68)."""
+    counts = {"open": 0, "close": 0}
+    yield counts
+    assert counts["open"] == counts["close"]

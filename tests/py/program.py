@@ -1,0 +1,82 @@
+"""Programs as child processes: read line by line, stopped by signals, every wait bounded."""
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Optional
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 20.0  # seconds; generous, only a failing test waits that long
+
+
+class Program:
+    """A Python program with the pyws of this tree; killed at the end of its with block."""
+
+    def __init__(self, *arguments: str) -> None:
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            encoding="utf-8",
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                "PYTHONIOENCODING": "utf-8",
+            },
+        )
+        self.lines: queue.Queue[Optional[str]] = queue.Queue()  # None: no more
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+        self.errors.close()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+    def line(self) -> str:
+        """The next line of its output."""
+        try:
+            line = self.lines.get(timeout=TIMEOUT)
+        except queue.Empty:
+            raise AssertionError(f"nothing printed; stderr: {self.error_text()}") from None
+        assert line is not None, f"no more output; stderr: {self.error_text()}"
+        return line
+
+    def rest(self) -> str:
+        """What it printed behind the last `line`; only once it has ended."""
+        return "".join(line + "\n" for line in iter(self.lines.get_nowait, None))
+
+    def wait(self) -> int:
+        """Its exit status."""
+        status = self.process.wait(TIMEOUT)
+        self.reader.join(TIMEOUT)
+        return status
+
+    def stop(self, number: int) -> int:
+        """Send a signal and wait; its exit status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def error_text(self) -> str:
+        """What it has written to stderr."""
+        self.errors.seek(0)
+        return self.errors.read()

@@ -1,0 +1,111 @@
+"""The programs in examples/py do what they say."""
+
+import signal
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+from peer import Frame, Peer, close_frame, frame, upgraded
+from program import ROOT, Program
+
+EXAMPLES = ROOT / "examples" / "py"
+
+# Runs a source from a file with its own port replaced by one that the kernel picks.
+RUN_ELSEWHERE = """
+import sys
+path, *changes = sys.argv[1:]
+source = open(path).read()
+changes += ["app.listen(9001)", "app.listen(0, lambda place: print(place.port))"]
+for old, new in zip(changes[::2], changes[1::2]):
+    assert source.count(old) == 1, old
+    source = source.replace(old, new)
+exec(compile(source, path, "exec"), {"__name__": "__main__"})
+"""
+
+
+def text_of(received: Frame) -> Tuple[int, bytes]:
+    return received.opcode, received.payload
+
+
+# ---- echo.py ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["--host", "127.0.0.1"]])
+def test_echo(options: List[str]) -> None:
+    with Program(str(EXAMPLES / "echo.py"), "--port", "0", *options) as program:
+        beginning, port = program.line().rsplit(":", 1)
+        assert beginning == "listening on 127.0.0.1"
+        with upgraded(int(port), "/any/path") as peer:
+            peer.send(frame(b"text") + frame(b"\0\xff", 2))
+            assert text_of(peer.frame()) == (1, b"text")
+            assert text_of(peer.frame()) == (2, b"\0\xff")
+            peer.send(close_frame(1000))
+            assert peer.frame().close_code == 1000
+        assert program.stop(signal.SIGINT) == 0
+        assert program.rest() == program.error_text() == ""
+
+
+# ---- upgrade.py, the second program of the manual -----------------------------------------------
+
+
+def start_upgrade(tmp_path: Path, *changes: str) -> Tuple[Program, int]:
+    runner = tmp_path / "run_elsewhere.py"
+    runner.write_text(RUN_ELSEWHERE)
+    program = Program(str(runner), str(EXAMPLES / "upgrade.py"), *changes)
+    try:
+        return program, int(program.line())
+    except BaseException:
+        program.__exit__()
+        raise
+
+
+def greeted(port: int, path: str = "/") -> Peer:
+    peer = upgraded(port, path)
+    assert text_of(peer.frame()) == (1, b"Hello, world!")
+    return peer
+
+
+def test_user_data_in_every_handler(tmp_path: Path) -> None:
+    """S8, S16, S17, S19, S21-S24: the manual's program, two clients at a time."""
+    program, port = start_upgrade(tmp_path)
+    with program:
+        with greeted(port) as first:
+            assert program.line() == "ws 1 connected"
+            with greeted(port, "/another/path") as second:
+                assert program.line() == "ws 2 connected"
+                first.send(frame(b"from one"))
+                assert program.line() == "ws 1: from one"
+                second.send(frame("zwei ü".encode()))
+                assert program.line() == "ws 2: zwei ü"
+                second.send(close_frame(1000))
+                assert second.frame().close_code == 1000
+                assert program.line() == "ws 2 closed"
+            first.send(frame(b"still here"))
+            assert program.line() == "ws 1: still here"
+        assert program.line() == "ws 1 closed"  # by the end of its TCP connection
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.rest() == program.error_text() == ""
+
+
+def test_user_data_in_drain(tmp_path: Path) -> None:
+    """S10, S24, S31: a client that reads late lets the drain handler run."""
+    size = 16 * 2**20
+    hello = "ws.send('Hello, world!')"
+    program, port = start_upgrade(tmp_path, hello, f"{hello}; ws.send(bytes({size}))")
+    with program, greeted(port) as peer:
+        assert program.line() == "ws 1 connected"
+        received = peer.frame()
+        assert (received.opcode, len(received.payload)) == (2, size)
+        assert program.line() == "ws 1 backpressure: 0"
+
+
+def test_user_data_at_shutdown(tmp_path: Path) -> None:
+    """S19, S24: the close handler runs with its user data when the program is stopped."""
+    program, port = start_upgrade(tmp_path)
+    with program, greeted(port) as peer:
+        assert program.line() == "ws 1 connected"
+        program.process.send_signal(signal.SIGINT)
+        assert peer.frame().close_code == 1001
+        peer.send(close_frame(1001))
+        assert program.wait() == 0
+        assert program.rest() == "ws 1 closed\n"

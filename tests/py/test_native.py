@@ -1,0 +1,309 @@
+"""The declarations against ws.h, and how the library is found and checked (T73, T77)."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from pyws import _native
+from pyws.errors import ErrorCode, exception_for
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "pyws"
+CHECKER = ROOT / "tools" / "check_native.py"
+
+# ---- the checker --------------------------------------------------------------------------------
+
+
+def check(**files: Path) -> "subprocess.CompletedProcess[str]":
+    arguments = [item for name, path in files.items() for item in (f"--{name}", str(path))]
+    return subprocess.run(
+        [sys.executable, str(CHECKER), *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_t73_native_mirrors_the_header() -> None:
+    result = check()
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+PLANTED = [
+    # file, its text, what stands there instead, part of the complaint
+    ("native", "ABI = 1", "ABI = 2", "WS_ABI is 1, ABI is 2"),
+    ("native", 'VERSION = "', 'VERSION = "9', "WS_VERSION is"),
+    (
+        "native",
+        '"ws_conn_send": (c_int, (c_void_p, c_char_p, c_size_t, c_int), None)',
+        '"ws_conn_send": (c_int, (c_void_p, c_char_p, c_uint64, c_int), None)',
+        "ws_conn_send: the parameter 3 is size_t in ws.h, not uint64",
+    ),
+    (
+        "native",
+        '"ws_conn_send": (c_int, (c_void_p, c_char_p, c_size_t, c_int), None)',
+        '"ws_conn_send": (c_size_t, (c_void_p, c_char_p, c_size_t, c_int), None)',
+        "ws_conn_send: the result is int in ws.h, not size_t",
+    ),
+    (
+        "native",
+        '"ws_conn_send": (c_int, (c_void_p, c_char_p, c_size_t, c_int), None)',
+        '"ws_conn_send": (c_int, (c_void_p, c_char_p, c_size_t), None)',
+        "ws_conn_send has 4 parameters, not 3",
+    ),
+    ("native", '"ws_conn_cork"', '"ws_conn_kork"', "function ws_conn_cork of ws.h is missing"),
+    ("native", '("port", c_uint16)', '("port", c_uint32)', "ws_listen_options.port is uint16"),
+    ("native", '("port", c_uint16)', '("prt", c_uint16)', "port of ws.h is missing"),
+    ("native", '("on_open", conn_function)', '("on_open", close_function)', "ws_behavior.on_open"),
+    ("errors", "ENOMEM = -1", "ENOMEM = -11", "ErrorCode.ENOMEM is -1 in ws.h, not -11"),
+    ("errors", "EBUSY = -3", "", "ErrorCode.EBUSY is -3 in ws.h, not None"),
+    ("enums", "PONG = 10", "PONG = 11", "OpCode.PONG is 10 in ws.h, not 11"),
+    ("enums", "DROPPED = 2", "DROPPED = 3", "SendStatus.DROPPED is 2 in ws.h, not 3"),
+    ("header", "int opcode, void *user);", "void *user);", "ws_behavior.on_message is"),
+    ("header", "    void *user;", "    void *used;", "used of ws.h is missing"),
+    ("header", "WS_API int ws_abi(void);", "", "function ws_abi of _native.py is not in ws.h"),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "planted", "complaint"), PLANTED)
+def test_t73_checker_finds_a_planted_error(
+    tmp_path: Path, file: str, text: str, planted: str, complaint: str
+) -> None:
+    sources = {
+        "native": PACKAGE / "_native.py",
+        "errors": PACKAGE / "errors.py",
+        "enums": PACKAGE / "enums.py",
+        "header": ROOT / "csrc" / "ws.h",
+    }
+    original = sources[file].read_text()
+    assert text in original
+    wrong = tmp_path / sources[file].name
+    wrong.write_text(original.replace(text, planted))
+    result = check(**{file: wrong})
+    assert result.returncode == 1
+    assert complaint in result.stdout
+
+
+def test_t73_checker_knows_the_order(tmp_path: Path) -> None:
+    lines = (PACKAGE / "_native.py").read_text().splitlines(True)
+    first = next(i for i, line in enumerate(lines) if '"ws_conn_cork"' in line)
+    lines[first], lines[first + 1] = lines[first + 1], lines[first]
+    wrong = tmp_path / "_native.py"
+    wrong.write_text("".join(lines))
+    result = check(native=wrong)
+    assert result.returncode == 1
+    assert "function ws_conn_uncork of _native.py is not where ws.h has it" in result.stdout
+
+
+def test_t73_every_function_has_its_types() -> None:
+    for name, (restype, argtypes, errcheck) in _native.SIGNATURES.items():
+        function = getattr(_native.lib, name)
+        assert function.restype is restype, name
+        assert function.argtypes == argtypes, name
+        assert errcheck is None or function.errcheck == errcheck, name
+
+
+def test_only_native_imports_ctypes() -> None:
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: List[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert path.name == "_native.py" or "ctypes" not in names, path
+
+
+# ---- finding the library ------------------------------------------------------------------------
+
+
+def run(code: str, path: Path, **environment: Optional[str]) -> "subprocess.CompletedProcess[str]":
+    env: Dict[str, Any] = {**os.environ, "PYTHONPATH": str(path), **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={name: value for name, value in env.items() if value is not None},
+        cwd="/",
+    )
+
+
+def copy_package(folder: Path) -> Path:
+    package = folder / "pyws"
+    package.mkdir(parents=True)
+    for path in PACKAGE.glob("*.py"):
+        if path.name != "_build.py":
+            shutil.copy(path, package)
+    return package
+
+
+SHOW = "import pyws._native as n; print(n.lib.path)"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "pyws/libpyws.so",
+        "pyws/libpyws.so.0",
+        ".pyws_server.mesonpy.libs/libpyws.so",
+        ".pyws-server.mesonpy.libs/libpyws.so",
+        "build/libpyws.so",
+        "build-asan/libpyws.so",
+    ],
+)
+def test_places_of_the_library(tmp_path: Path, place: str) -> None:
+    copy_package(tmp_path)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    shutil.copy(_native.lib.path, tmp_path / place)
+    result = run(SHOW, tmp_path, PYWS_LIBRARY=None)
+    assert result.stdout.strip() == str(tmp_path / place), result.stderr
+
+
+def test_newest_build_is_taken(tmp_path: Path) -> None:
+    copy_package(tmp_path)
+    for number, name in enumerate(("build-b", "build-c", "build-a")):
+        (tmp_path / name).mkdir()
+        shutil.copy(_native.lib.path, tmp_path / name / "libpyws.so")
+        os.utime(tmp_path / name / "libpyws.so", (1000 + number, 1000 + number))
+    result = run(SHOW, tmp_path, PYWS_LIBRARY=None)
+    assert result.stdout.strip() == str(tmp_path / "build-a" / "libpyws.so"), result.stderr
+
+
+def test_libdir_of_a_generated_build_module(tmp_path: Path) -> None:
+    package = copy_package(tmp_path)
+    (package / "_build.py").write_text(f"LIBDIR = {str(tmp_path / 'lib')!r}\n")
+    (tmp_path / "lib").mkdir()
+    shutil.copy(_native.lib.path, tmp_path / "lib" / "libpyws.so.0")
+    result = run(SHOW, tmp_path, PYWS_LIBRARY=None)
+    assert result.stdout.strip() == str(tmp_path / "lib" / "libpyws.so.0"), result.stderr
+
+
+def test_t79_no_library_names_every_path(tmp_path: Path) -> None:
+    package = copy_package(tmp_path)
+    (package / "_build.py").write_text("LIBDIR = '/nonexistent/lib'\n")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "libpyws.so").write_text("not a library")
+    result = run("import pyws", tmp_path, PYWS_LIBRARY=None)
+    assert result.returncode == 1
+    assert "ImportError: pyws cannot load its C library" in result.stderr
+    assert f"machine: {os.uname().machine}" in result.stderr
+    for path in (
+        package / "libpyws.so: no such file",
+        tmp_path / ".pyws_server.mesonpy.libs" / "libpyws.so: no such file",
+        Path("/nonexistent/lib/libpyws.so: no such file"),
+        tmp_path / "build" / "libpyws.so: ",
+    ):
+        assert str(path) in result.stderr
+    assert "  libpyws.so.0: " in result.stderr
+
+
+def test_t79_pyws_library_is_final(tmp_path: Path) -> None:
+    copy_package(tmp_path)
+    shutil.copy(_native.lib.path, tmp_path / "pyws" / "libpyws.so")
+    result = run("import pyws", tmp_path, PYWS_LIBRARY=str(tmp_path / "other.so"))
+    assert result.returncode == 1
+    assert f"{tmp_path / 'other.so'}: no such file" in result.stderr
+    assert str(tmp_path / "pyws" / "libpyws.so") not in result.stderr
+
+
+# ---- a library that is not ours -----------------------------------------------------------------
+
+
+def stub(folder: Path, abi: int = _native.ABI, stats: int = 0, leave_out: str = "") -> Path:
+    """A library with all names, doing nothing, of version 7.7.7."""
+    import ctypes
+
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("no C compiler")
+    known = {"ws_abi", "ws_version", "ws_struct_size"}
+    sizes = "".join(
+        f'if (!strcmp(name, "{structure.__name__}")) return {ctypes.sizeof(structure)} + '
+        f"{stats if structure is _native.ws_stats else 0};"
+        for structure in _native.STRUCTURES
+    )
+    lines = [
+        "#include <string.h>",
+        f"int ws_abi(void) {{ return {abi}; }}",
+        'const char *ws_version(void) { return "7.7.7"; }',
+        f"unsigned long ws_struct_size(const char *name) {{ {sizes} return 0; }}",
+        *(f"int {name}(void) {{ return 0; }}" for name in _native.SIGNATURES if name not in known),
+    ]
+    source = folder / "stub.c"
+    kept = [line for line in lines if not leave_out or f"{leave_out}(" not in line]
+    source.write_text("\n".join(kept) + "\n")
+    library = folder / "stub.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    return library
+
+
+def imported(library: Path) -> str:
+    return run("import pyws", ROOT, PYWS_LIBRARY=str(library)).stderr
+
+
+def test_t77_a_stub_of_the_right_shape_is_accepted(tmp_path: Path) -> None:
+    assert imported(stub(tmp_path)) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"abi": 99}, "has ABI 99, pyws needs ABI 1"),
+        ({"stats": 8}, "struct ws_stats has "),
+        ({"leave_out": "ws_conn_send"}, "has no function ws_conn_send"),
+        ({"leave_out": "ws_abi"}, "has no function ws_abi"),
+    ],
+)
+def test_t77_another_library_is_refused(
+    tmp_path: Path, settings: Dict[str, Any], complaint: str
+) -> None:
+    error = imported(stub(tmp_path, **settings)).splitlines()[-1]
+    assert error.startswith("ImportError: ")
+    assert complaint in error
+    assert f"(library version 7.7.7, pyws version {_native.VERSION})" in error
+
+
+def test_t77_a_library_without_a_version(tmp_path: Path) -> None:
+    error = imported(stub(tmp_path, abi=2, leave_out="*ws_version"))
+    assert "library version unknown" in error
+
+
+# ---- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (ErrorCode.ENOMEM, MemoryError),
+        (ErrorCode.EINVAL, ValueError),
+        (ErrorCode.EEXIST, ValueError),
+        (ErrorCode.EBUSY, RuntimeError),
+        (ErrorCode.EORDER, RuntimeError),
+        (ErrorCode.ESTOPPED, RuntimeError),
+        (ErrorCode.ECLOSED, RuntimeError),
+        (ErrorCode.EABI, ImportError),
+        (-99, RuntimeError),
+    ],
+)
+def test_errors_become_exceptions(code: int, kind: type) -> None:
+    with pytest.raises(kind) as caught:
+        _native.fail(code)
+    assert str(caught.value) == _native.lib.ws_strerror(code).decode()
+
+
+def test_esystem_becomes_an_oserror_with_errno() -> None:
+    error = exception_for(ErrorCode.ESYSTEM, "text", 13)
+    assert isinstance(error, PermissionError)
+    assert error.errno == 13
+    error = exception_for(ErrorCode.ESYSTEM, "text", 0)
+    assert isinstance(error, OSError)
+    assert error.strerror == "text"
+
+
+def test_utf8_of_the_library() -> None:
+    assert _native.lib.ws_utf8_valid("a\0\u20ac".encode(), 5)
+    assert not _native.lib.ws_utf8_valid(b"\xed\xa0\x80", 3)

@@ -1,0 +1,402 @@
+"""Settings: everything that is out of range or of a wrong type stops in Python (T73, T78)."""
+
+import functools
+import math
+from typing import Any, Dict
+
+import pytest
+
+from pyws import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus, options
+from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
+
+
+def behavior(**settings: Any) -> Behavior:
+    return Behavior(settings, {})
+
+
+# ---- enums --------------------------------------------------------------------------------------
+
+
+def test_s16_public_names() -> None:
+    import pyws
+
+    names = "App WebSocket OpCode CompressOptions SendStatus Request Response AppOptions"
+    for name in [*names.split(), "AppListenOptions", "__version__"]:
+        assert hasattr(pyws, name)
+        assert name in pyws.__all__
+
+
+def test_opcodes_are_those_of_rfc_6455() -> None:
+    assert {code.name: int(code) for code in OpCode} == {
+        "CONTINUATION": 0,
+        "TEXT": 1,
+        "BINARY": 2,
+        "CLOSE": 8,
+        "PING": 9,
+        "PONG": 10,
+    }
+
+
+def test_s32_send_status() -> None:
+    assert [(status.name, int(status)) for status in SendStatus] == [
+        ("BACKPRESSURE", 0),
+        ("SUCCESS", 1),
+        ("DROPPED", 2),
+    ]
+
+
+def test_s44_compress_options() -> None:
+    assert {name: int(option) for name, option in CompressOptions.__members__.items()} == {
+        "DISABLED": 0,
+        "SHARED_COMPRESSOR": 1,
+        "SHARED_DECOMPRESSOR": 256,
+        "DEDICATED_DECOMPRESSOR_512B": 2304,
+        "DEDICATED_DECOMPRESSOR_1KB": 2560,
+        "DEDICATED_DECOMPRESSOR_2KB": 2816,
+        "DEDICATED_DECOMPRESSOR_4KB": 3072,
+        "DEDICATED_DECOMPRESSOR_8KB": 3328,
+        "DEDICATED_DECOMPRESSOR_16KB": 3584,
+        "DEDICATED_DECOMPRESSOR_32KB": 3840,
+        "DEDICATED_DECOMPRESSOR": 3840,
+        "DEDICATED_COMPRESSOR_3KB": 145,
+        "DEDICATED_COMPRESSOR_4KB": 146,
+        "DEDICATED_COMPRESSOR_8KB": 163,
+        "DEDICATED_COMPRESSOR_16KB": 180,
+        "DEDICATED_COMPRESSOR_32KB": 197,
+        "DEDICATED_COMPRESSOR_64KB": 214,
+        "DEDICATED_COMPRESSOR_128KB": 231,
+        "DEDICATED_COMPRESSOR_256KB": 248,
+        "DEDICATED_COMPRESSOR": 248,
+    }
+
+
+def test_compressor_and_decompressor_may_be_ored() -> None:
+    both = CompressOptions.DEDICATED_COMPRESSOR_4KB | CompressOptions.DEDICATED_DECOMPRESSOR_1KB
+    assert both == 146 | 2560
+    assert behavior(compression=both).compression == both
+    assert CompressOptions.DISABLED | CompressOptions.SHARED_COMPRESSOR == 1
+    assert 2560 | CompressOptions.SHARED_COMPRESSOR == 2561
+    same = CompressOptions.SHARED_COMPRESSOR
+    assert same | same == 1
+    with pytest.raises(TypeError):
+        same | "1"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (CompressOptions.DEDICATED_COMPRESSOR_32KB, CompressOptions.DEDICATED_COMPRESSOR_128KB),
+        (CompressOptions.SHARED_COMPRESSOR, CompressOptions.DEDICATED_COMPRESSOR),
+        (CompressOptions.SHARED_DECOMPRESSOR, CompressOptions.DEDICATED_DECOMPRESSOR),
+    ],
+)
+def test_two_of_a_kind_cannot_be_ored(one: CompressOptions, other: CompressOptions) -> None:
+    with pytest.raises(ValueError, match="two (de)?compressors"):
+        one | other
+    with pytest.raises(ValueError, match="two (de)?compressors"):
+        int(one) | other
+
+
+# ---- the behavior -------------------------------------------------------------------------------
+
+
+def test_s11_keys_and_defaults() -> None:
+    found = Behavior(None, {})
+    assert {key: getattr(found, key) for key in BEHAVIOR_KEYS if key not in HANDLERS} == {
+        "compression": 0,
+        "max_payload_length": 16 * 1024,
+        "idle_timeout": 120,
+        "ping_interval": None,
+        "ping_timeout": None,
+        "max_backpressure": 64 * 1024,
+        "max_topics": 1000,
+        "max_topic_length": 1024,
+        "max_pending_messages": 16,
+        "close_on_backpressure_limit": False,
+        "reset_idle_timeout_on_send": False,
+        "send_pings_automatically": True,
+        "max_lifetime": 0,
+        "subprotocols": (),
+        "origins": None,
+        "close_on_error": True,
+        "close_timeout": 5,
+    }
+
+
+def test_s3_each_handler_is_optional() -> None:
+    assert set(HANDLERS) == {
+        "upgrade", "open", "message", "drain", "dropped", "ping", "pong", "subscription", "close",
+    }  # fmt: skip
+    for name in HANDLERS:
+        assert getattr(Behavior(None, {}), name) is None
+        assert behavior(**{name: None}).open is None
+        assert getattr(behavior(**{name: print}), name) is print
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("maxPayloadLength", "max_payload_length"),
+        ("idle_timout", "idle_timeout"),
+        ("on_message", "message"),
+        ("compresion", "compression"),
+        ("sub_protocols", "subprotocols"),
+        (17, ""),
+    ],
+)
+def test_unknown_key_names_the_closest(wrong: Any, right: str) -> None:
+    with pytest.raises(TypeError, match=f"did you mean '{right}"):
+        Behavior({wrong: 1}, {})
+
+
+def test_dict_and_keywords_are_joined() -> None:
+    found = Behavior({"idle_timeout": 12}, {"max_payload_length": 16 * 1024 * 1024})
+    assert (found.idle_timeout, found.max_payload_length) == (12, 16 * 1024 * 1024)
+    for wrong in ([("open", print)], "open", 5):
+        with pytest.raises(TypeError, match="dict"):
+            Behavior(wrong, {})  # type: ignore[arg-type]
+
+
+SIZES = ("max_payload_length", "max_backpressure")
+COUNTS = ("max_topics", "max_topic_length", "max_pending_messages")
+TIMES = ("idle_timeout", "close_timeout", "max_lifetime", "ping_interval", "ping_timeout")
+FLAGS = (
+    "close_on_backpressure_limit",
+    "reset_idle_timeout_on_send",
+    "send_pings_automatically",
+    "close_on_error",
+)
+
+
+@pytest.mark.parametrize("key", SIZES + COUNTS)
+@pytest.mark.parametrize("value", ["5", 1.5, True, None, b"1", [], math.nan, object()])
+def test_t73_sizes_must_be_ints(key: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{key} must be an int from "):
+        behavior(**{key: value})
+
+
+@pytest.mark.parametrize("key", SIZES + COUNTS)
+@pytest.mark.parametrize("value", [-1, 2**31, 2**32, 2**64, 10**400, -(2**63)])
+def test_t78_sizes_out_of_range(key: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"^{key} must be from [01] to 2147483647, not "):
+        behavior(**{key: value})
+
+
+@pytest.mark.parametrize("key", TIMES)
+@pytest.mark.parametrize("value", ["5", True, b"1", [], object(), 1j])
+def test_t73_times_must_be_numbers(key: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{key} must be a number from 0 to "):
+        behavior(**{key: value})
+
+
+@pytest.mark.parametrize("key", TIMES)
+@pytest.mark.parametrize(
+    "value", [-1, -0.001, math.nan, math.inf, -math.inf, 2**32, 2**64, 10**400]
+)
+def test_t78_times_out_of_range(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{key} must be from 0 to "):
+        behavior(**{key: value})
+
+
+@pytest.mark.parametrize("key", TIMES)
+def test_s5_s14_times_may_be_0_int_or_float(key: str) -> None:
+    for value in (0, 12, 0.25):
+        assert getattr(behavior(**{key: value}), key) == value
+
+
+@pytest.mark.parametrize("key", FLAGS)
+@pytest.mark.parametrize("value", [0, 1, "yes", None])
+def test_t73_flags_must_be_bools(key: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{key} must be True or False"):
+        behavior(**{key: value})
+
+
+@pytest.mark.parametrize("key", HANDLERS)
+@pytest.mark.parametrize("value", [1, "print", [print], True])
+def test_t73_handlers_must_be_callable(key: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{key} must be callable"):
+        behavior(**{key: value})
+
+
+async def coroutine_handler(*args: Any) -> None:
+    pass
+
+
+class CoroutineCallable:
+    async def __call__(self, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "value", [coroutine_handler, functools.partial(coroutine_handler, 1), CoroutineCallable()]
+)
+def test_coroutine_handlers_are_refused_for_now(value: Any) -> None:
+    with pytest.raises(TypeError, match="coroutine handlers are not supported yet"):
+        behavior(message=value)
+
+
+def test_any_callable_is_a_handler() -> None:
+    class Callable:
+        def __call__(self, *args: Any) -> None:
+            pass
+
+    for value in (lambda ws: None, functools.partial(print, 1), Callable(), print, Callable):
+        assert behavior(message=value).message is value
+
+
+@pytest.mark.parametrize("value", ["chat", b"chat", 5, None, [1], [b"chat"], [None]])
+def test_t73_subprotocols_must_be_a_list_of_str(value: Any) -> None:
+    with pytest.raises(TypeError, match="^subprotocols must "):
+        behavior(subprotocols=value)
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a,b", "caf\u00e9", "a\r\nb", "a\0", '"a"', "\ud800"])
+def test_t10_subprotocols_must_be_tokens(value: str) -> None:
+    with pytest.raises(ValueError, match="^subprotocols must hold only tokens"):
+        behavior(subprotocols=["chat", value])
+
+
+def test_lists_are_copied() -> None:
+    names = ["chat", "superchat"]
+    found = behavior(subprotocols=names, origins=iter(["https://example.org", "null"]))
+    names.clear()
+    assert found.subprotocols == ("chat", "superchat")
+    assert found.origins == ("https://example.org", "null")
+    assert behavior(origins=None).origins is None
+
+
+@pytest.mark.parametrize("value", ["", "a b", "https://ex\u00e4mple.org", "a\nb", "a\0"])
+def test_t12_origins_must_be_printable(value: str) -> None:
+    with pytest.raises(ValueError, match="^origins must hold"):
+        behavior(origins=[value])
+
+
+@pytest.mark.parametrize("value", [-1, 2, 147, 512, 4096, 2**64])
+def test_t78_compression_must_be_known(value: int) -> None:
+    with pytest.raises(ValueError, match="^compression must be"):
+        behavior(compression=value)
+
+
+@pytest.mark.parametrize("value", ["shared", 1.0, True, None])
+def test_t73_compression_must_be_an_int(value: Any) -> None:
+    with pytest.raises(TypeError, match="^compression must be"):
+        behavior(compression=value)
+
+
+# ---- app and listen options ---------------------------------------------------------------------
+
+APP_WRONG: Dict[str, Any] = {
+    "max_connections": (0, -1, 2**32, True, "5"),
+    "max_connections_per_address": (-1, 1.5, None),
+    "max_memory": (-1, 2**64, 1e9),
+    "max_header_size": (1023, 1024 * 1024 + 1, math.nan),
+    "max_body_size": (-1, 2**64, "1"),
+    "handshake_timeout": (0, -1, math.nan, math.inf, 2**64, "10", True),
+    "keep_alive_timeout": (0, math.nan, None),
+    "upgrade_timeout": (0, math.nan, []),
+    "keep_headers": (1, None, "yes"),
+    "trusted_proxies": ("127.0.0.1", [1], None),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in APP_WRONG.items() for value in values]
+)
+def test_t78_app_options(key: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{key} must "):
+        AppOptions(**{key: value})
+    with pytest.raises((TypeError, ValueError), match=f"^{key} must "):
+        AppOptions.of({key: value})
+    late = AppOptions()
+    setattr(late, key, value)
+    with pytest.raises((TypeError, ValueError), match=f"^{key} must "):
+        AppOptions.of(late)
+
+
+def test_app_options_reach_the_library_in_its_units() -> None:
+    native = AppOptions(handshake_timeout=0.0001 + 0.001, max_memory=5, upgrade_timeout=2).native()
+    assert (native["handshake_timeout"], native["max_memory"], native["upgrade_timeout"]) == (
+        2,
+        5,
+        2000,
+    )
+    assert AppOptions.of(None) == AppOptions()
+    with pytest.raises(TypeError, match="did you mean 'max_connections'"):
+        AppOptions.of({"maxConnections": 5})
+    with pytest.raises(TypeError, match="options must be a dict"):
+        AppOptions.of(5)  # type: ignore[arg-type]
+
+
+LISTEN_WRONG: Dict[str, Any] = {
+    "port": (-1, 65536, 2**64, "80", None, True, 80.0),
+    "host": ("", "a\0b", b"localhost", 5, "\ud800"),
+    "path": ("", "x" * 108, "a\0b"),
+    "mode": (-1, 0o1000, "660", None),
+    "backlog": (0, -1, 2**31, True),
+    "reuse_port": (1, None),
+    "fd": (-1, "3", True, 2**31),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in LISTEN_WRONG.items() for value in values]
+)
+def test_t78_listen_options(key: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{key} "):
+        AppListenOptions(**{key: value})
+    with pytest.raises((TypeError, ValueError), match=f"^{key} "):
+        AppListenOptions.of({key: value})
+
+
+def test_listen_options_from_int_dict_and_self() -> None:
+    assert AppListenOptions.of(9001) == AppListenOptions(9001)
+    assert AppListenOptions.of({"port": 9001, "host": "::1"}) == AppListenOptions(9001, "::1")
+    place = AppListenOptions(9001)
+    assert AppListenOptions.of(place) is place
+    for wrong in (65536, -1):
+        with pytest.raises(ValueError, match="^port must be from 0 to 65535"):
+            AppListenOptions.of(wrong)
+    for other in ("9001", None, 1.5, True):
+        with pytest.raises(TypeError, match="^port must be an int from 0 to 65535"):
+            AppListenOptions.of(other)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="did you mean 'reuse_port'"):
+        AppListenOptions.of({"reusePort": True})
+
+
+def test_listen_options_say_where() -> None:
+    assert str(AppListenOptions(80)) == "*:80"
+    assert str(AppListenOptions(80, "127.0.0.1")) == "127.0.0.1:80"
+    assert str(AppListenOptions(80, "::1")) == "[::1]:80"
+    assert str(AppListenOptions(path="/run/x")) == "/run/x"
+    assert str(AppListenOptions(fd=3)) == "fd 3"
+
+
+# ---- closing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [999, 1, 1004, 1006, 1015, 1016, 2999, 5000, -1, 65536, 2**64])
+def test_t35_close_codes_that_may_not_be_sent(code: int) -> None:
+    with pytest.raises(ValueError, match="^code must be"):
+        options.close_arguments(code, "")
+
+
+@pytest.mark.parametrize("code", [True, "1000", 1000.0, None, math.nan])
+def test_t73_close_codes_must_be_ints(code: Any) -> None:
+    with pytest.raises(TypeError, match="^code must be"):
+        options.close_arguments(code, "")
+
+
+def test_t35_close_arguments() -> None:
+    for code in (1000, 1003, 1007, 1014, 3000, 4999):
+        assert options.close_arguments(code, "caf\u00e9") == (code, b"caf\xc3\xa9")
+    assert options.close_arguments(0, "") == (0, b"")
+    assert options.close_arguments(1005, b"") == (1005, b"")
+    for code in (0, 1005):
+        with pytest.raises(ValueError, match="cannot have a message"):
+            options.close_arguments(code, "bye")
+    for reason in ("\ud800", b"\xff"):
+        with pytest.raises(ValueError, match="^message "):
+            options.close_arguments(1000, reason)
+    for wrong in (None, 5, ["bye"]):
+        with pytest.raises(TypeError, match="^message must be str or bytes"):
+            options.close_arguments(1000, wrong)

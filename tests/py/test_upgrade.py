@@ -1,0 +1,697 @@
+"""Opening handshakes in Python: the upgrade handler, user data, subprotocols, requests."""
+
+import base64
+import os
+from typing import Any, Callable, Dict, List
+
+import peer
+import pytest
+from websockets.sync.client import connect
+
+from pyws import App, AppOptions, CompressOptions, Request, Response, WebSocket
+
+TIMEOUT = peer.TIMEOUT
+
+
+def accept(
+    res: Response, req: Request, socket_context: Any, user_data: Any = None, protocol: Any = ""
+) -> None:
+    if protocol == "":
+        protocol = req.get_header("sec-websocket-protocol")
+    res.upgrade(
+        req.get_header("sec-websocket-key"),  # type: ignore[arg-type]
+        protocol,
+        req.get_header("sec-websocket-extensions"),
+        socket_context,
+        user_data,
+    )
+
+
+def answer(port: int, path: str = "/", headers: Any = None) -> peer.Response:
+    with peer.Peer(port) as client:
+        client.send(peer.handshake(path, headers))
+        return client.response()
+
+
+# ---- routes -------------------------------------------------------------------------------------
+
+
+def test_s1_s2_routes_by_specificity(serve: Callable[..., Any]) -> None:
+    def handler(name: str) -> Any:
+        return lambda ws: ws.send(f"{name} {ws.path}")
+
+    def configure(app: App) -> None:
+        assert app.ws("/*", {"open": handler("rest")}) is app
+        app.ws("/chat/:room", {"open": handler("room")})
+        app.ws("/chat/lobby", {"open": handler("lobby")})
+        app.ws("/:one", {"open": handler("one")})
+
+    server = serve(configure)
+    for path, name in [
+        ("/chat/lobby", "lobby"),
+        ("/chat/other", "room"),
+        ("/chat", "one"),
+        ("/chat/a/b", "rest"),
+        ("/", "rest"),
+    ]:
+        with peer.upgraded(server.port, path) as client:
+            assert client.frame().payload.decode() == f"{name} {path}"
+
+
+def test_s2_upgrades_fall_through_to_http_only_as_plain(serve: Callable[..., Any]) -> None:
+    def configure(app: App) -> None:
+        app.ws("/both", open=lambda ws: ws.send("ws"))
+        app.get("/both", lambda res, req: res.end("http"))
+        app.get("/plain", lambda res, req: res.end("plain"))
+
+    server = serve(configure)
+    with peer.upgraded(server.port, "/both") as client:
+        assert client.frame().payload == b"ws"
+    assert peer.request(server.port, "GET /both HTTP/1.1").body == b"http"
+    assert peer.request(server.port, "GET /plain HTTP/1.1").body == b"plain"
+
+
+def test_s2_parameters(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        seen.append(
+            [
+                req.get_parameter(0),
+                req.get_parameter(1),
+                req.get_parameter(2),
+                req.get_parameter(3),
+                req.get_parameter("room"),
+                req.get_parameter("user"),
+                req.get_parameter("*"),
+                req.get_parameter("none"),
+                req.get_parameters(),
+            ]
+        )
+        for wrong in (-1, True, 1.5, None, 2**64):
+            with pytest.raises((TypeError, ValueError)):
+                req.get_parameter(wrong)  # type: ignore[arg-type]
+        accept(res, req, context)
+
+    server = serve(pattern="/chat/:room/:user/*", upgrade=upgrade)
+    with peer.upgraded(server.port, "/chat/blue%20room/%E2%82%AC/a/b?x=1"):
+        pass
+    values = ["blue room", "\u20ac", "a/b"]
+    assert seen == [[*values, None, *values, None, values]]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["", "chat", "/a b", "/\u00e9", "/:/x", "/*/x", "/:a/:a", "/a\0"]
+)
+def test_wrong_patterns(pattern: str) -> None:
+    with App() as app, pytest.raises(ValueError, match="pattern"):
+        app.ws(pattern)
+
+
+def test_a_pattern_twice_is_refused() -> None:
+    with App() as app:
+        app.ws("/:a").get("/:a", print)
+        with pytest.raises(ValueError, match="'/:b'.*registered already"):
+            app.ws("/:b")
+        with pytest.raises(ValueError, match="registered already"):
+            app.get("/:b", print)
+        app.post("/:b", print)
+        for wrong in (None, 5, b"/x"):
+            with pytest.raises(TypeError, match="pattern must be a str"):
+                app.ws(wrong)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="handler must be callable"):
+                app.get("/x", wrong)  # type: ignore[arg-type]
+
+
+# ---- upgrade ------------------------------------------------------------------------------------
+
+
+def test_s8_s22_upgrade_instead_of_the_automatic_one(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+
+    def upgrade(*args: Any) -> None:
+        res, req, _context = args
+        seen.append((len(args), type(res), type(req), req.get_header("x-none")))
+        accept(*args)
+        assert res.has_responded
+
+    server = serve(upgrade=upgrade, open=lambda ws: seen.append("open"))
+    with peer.upgraded(server.port):
+        pass
+    assert seen == [(3, Response, Request, None), "open"]
+
+
+def test_s8_upgrade_may_answer_http(serve: Callable[..., Any]) -> None:
+    opened: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        res.write_status("403 Nobody Home").write_header("X-Why", "because").end("no")
+
+    server = serve(upgrade=upgrade, open=opened.append)
+    response = answer(server.port)
+    assert (response.status, response.body) == (403, b"no")
+    assert response.headers["x-why"] == "because"
+    assert not opened
+
+
+def test_t71_an_upgrade_handler_that_does_not_answer(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(pattern="/room", upgrade=lambda res, req, context: None)
+    assert answer(server.port, "/room").status == 500
+    peer.eventually(lambda: "returned without an answer" in caplog.text)
+    assert "/room" in caplog.text
+
+
+def test_t71_an_upgrade_handler_that_raises(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        res.write_header("X-Secret", "5")
+        raise LookupError("no such user")
+
+    errors: List[Any] = []
+
+    def configure(app: App) -> None:
+        app.ws("/*", upgrade=upgrade).on_error(lambda error, source: errors.append((error, source)))
+
+    server = serve(configure)
+    response = answer(server.port)
+    assert response.status == 500
+    assert "x-secret" not in response.headers
+    peer.eventually(lambda: errors)
+    assert isinstance(errors[0][0], LookupError)
+    assert isinstance(errors[0][1], Response)
+    assert "LookupError: no such user" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_t71_raising_after_the_upgrade_closes_with_1011(serve: Callable[..., Any]) -> None:
+    closed: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        accept(res, req, context)
+        raise LookupError
+
+    server = serve(upgrade=upgrade, close=lambda ws, code, reason: closed.append(code))
+    with peer.upgraded(server.port) as client:
+        assert client.frame().close_code == 1011
+    assert closed == [1011]
+
+
+def test_s17_s18_s19_s24_user_data_is_the_same_object(serve: Callable[..., Any]) -> None:
+    given: List[Any] = []
+    seen: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        given.append({"name": "x"})
+        accept(res, req, context, given[-1])
+
+    def event(name: str) -> Callable[..., None]:
+        def handler(ws: WebSocket, *args: Any) -> None:
+            seen.append((name, ws.get_user_data() is given[0], ws.user_data is given[0]))
+            if name == "open":
+                ws.get_user_data()["ws"] = ws
+            elif name == "message":
+                ws.get_user_data()["ws"].send("from user data")
+
+        return handler
+
+    sockets: List[WebSocket] = []
+    server = serve(
+        {name: event(name) for name in ("open", "message", "ping", "pong", "close")},
+        upgrade=upgrade,
+    )
+    with peer.upgraded(server.port) as client:
+        client.send(peer.frame(b"x") + peer.frame(b"", 9) + peer.frame(b"", 10))
+        assert client.frame().payload == b"from user data"
+        peer.eventually(lambda: len(seen) == 4)
+    peer.eventually(lambda: len(seen) == 5)
+    assert seen == [(name, True, True) for name in ("open", "message", "ping", "pong", "close")]
+    server.call(lambda: sockets.append(given[0]["ws"]))
+    assert sockets[0].get_user_data() is None
+
+
+def test_s17_user_data_may_be_anything_and_is_settable(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+
+    def on_open(ws: WebSocket) -> None:
+        seen.append(ws.user_data)
+        ws.user_data = [ws.user_data]
+        seen.append(ws.get_user_data())
+
+    server = serve(upgrade=lambda res, req, c: accept(res, req, c, 0), open=on_open)
+    with peer.upgraded(server.port):
+        peer.eventually(lambda: len(seen) == 2)
+    assert seen == [0, [0]]
+
+
+def test_s17_none_without_user_data(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+    server = serve(open=lambda ws: seen.append(ws.get_user_data()))
+    with peer.upgraded(server.port):
+        peer.eventually(lambda: seen)
+    assert seen == [None]
+
+
+def test_upgrade_checks_its_arguments(serve: Callable[..., Any]) -> None:
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        key = req.get_header("sec-websocket-key")
+        other = base64.b64encode(os.urandom(16)).decode()
+        for wrong, kind in ((other, ValueError), (None, TypeError), (b"x", TypeError)):
+            with pytest.raises(kind, match="key"):
+                res.upgrade(wrong, None, None, context)  # type: ignore[arg-type]
+        for protocol in ("soap", "chat, soap", "a\r\nb", "chat,chat"):
+            with pytest.raises(ValueError, match="did not offer"):
+                res.upgrade(key, protocol, None, context)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="protocol"):
+            res.upgrade(key, 5, None, context)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="extensions"):
+            res.upgrade(key, None, 5, context)  # type: ignore[arg-type]
+        res.upgrade(key, None, None, context)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="answered already"):
+            res.upgrade(key, None, None, context)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="answered already"):
+            res.end("x")
+
+    server = serve(upgrade=upgrade, open=lambda ws: ws.send("open"))
+    with peer.upgraded(server.port, headers=[("Sec-WebSocket-Protocol", "chat, super")]) as client:
+        assert client.frame().payload == b"open"
+        client.send(peer.close_frame(1000))
+        assert client.frame().close_code == 1000
+
+
+def test_upgrade_of_a_plain_request(serve: Callable[..., Any]) -> None:
+    def handler(res: Response, req: Request) -> None:
+        with pytest.raises(RuntimeError, match="opening handshake"):
+            res.upgrade("x", None, None, None)
+        res.end("fine")
+
+    server = serve(lambda app: app.get("/", handler))
+    assert peer.request(server.port, "GET / HTTP/1.1").body == b"fine"
+
+
+@pytest.mark.parametrize(
+    ("route", "offered", "argument", "selected"),
+    [
+        ((), "a, b", "own", "a"),
+        ((), "a, b", "b", "b"),
+        ((), "a, b", None, None),
+        ((), None, "own", None),
+        (("b", "c"), "a, b", "own", "b"),
+        (("b", "c"), "a, b", None, "b"),
+        (("b", "c"), "a, b", "a", "a"),
+        (("c",), "a, b", "own", None),
+        (("c",), "a", "own", None),
+        (("a",), "a", "own", "a"),
+    ],
+)
+def test_h11_subprotocols(
+    serve: Callable[..., Any], route: Any, offered: Any, argument: Any, selected: Any
+) -> None:
+    seen: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        own = req.get_header("sec-websocket-protocol")
+        accept(res, req, context, None, own if argument == "own" else argument)
+
+    server = serve(upgrade=upgrade, open=lambda ws: seen.append(ws.subprotocol), subprotocols=route)
+    headers = [("Sec-WebSocket-Protocol", offered)] if offered else []
+    response = answer(server.port, headers=headers)
+    assert response.status == 101
+    assert response.headers.get("sec-websocket-protocol") == selected
+    peer.eventually(lambda: seen)
+    assert seen == [selected]
+
+
+def test_h11_subprotocol_without_upgrade_handler(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+    server = serve(subprotocols=["chat"], open=lambda ws: seen.append(ws.subprotocol))
+    with connect(server.url, subprotocols=["other", "chat"]) as client:  # type: ignore[list-item]
+        assert client.subprotocol == "chat"
+    assert seen == ["chat"]
+
+
+def test_h9_t12_origins(serve: Callable[..., Any]) -> None:
+    called: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        called.append(1)
+        accept(res, req, context)
+
+    server = serve(origins=["https://example.org"], upgrade=upgrade)
+    assert answer(server.port, headers=[("Origin", "https://evil.example")]).status == 403
+    assert not called
+    assert answer(server.port, headers=[("Origin", "https://example.org")]).status == 101
+
+
+def test_headers_travel_on_the_101(serve: Callable[..., Any]) -> None:
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        res.write_header("X-One", "1").set_cookie("session", "abc", path="/", http_only=True)
+        accept(res, req, context)
+
+    response = answer(serve(upgrade=upgrade).port)
+    assert response.status == 101
+    assert response.headers["x-one"] == "1"
+    assert response.headers["set-cookie"] == "session=abc; Path=/; HttpOnly"
+
+
+def test_s12_compression_is_accepted(serve: Callable[..., Any]) -> None:
+    server = serve(
+        compression=CompressOptions.SHARED_COMPRESSOR,
+        message=lambda ws, message, opcode: ws.send(message, opcode, True),
+    )
+    with connect(server.url) as client:
+        client.send("x" * 1000)
+        assert client.recv(TIMEOUT) == "x" * 1000
+
+
+def test_keep_headers(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+    behavior = {"open": lambda ws: seen.append(ws.headers)}
+    plain = serve(behavior)
+    keeping = serve(behavior, AppOptions(keep_headers=True))
+    for server in (plain, keeping):
+        with peer.upgraded(server.port, headers=[("X-Kept", "yes")]):
+            pass
+    peer.eventually(lambda: len(seen) == 2)
+    assert seen[0] is None
+    assert seen[1]["x-kept"] == "yes"
+
+
+# ---- later answers ------------------------------------------------------------------------------
+
+
+def test_upgrade_later(serve: Callable[..., Any]) -> None:
+    kept: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        res.on_aborted(lambda res: kept.append("aborted"))
+        kept.append((res, req, context))
+
+    server = serve(
+        upgrade=upgrade,
+        open=lambda ws: ws.send(ws.get_user_data()),
+        message=lambda ws, message, opcode: ws.send(message),
+    )
+    with peer.Peer(server.port) as client:
+        client.send(peer.handshake("/x", [("X-Late", "yes")]) + peer.frame(b"early"))
+        peer.eventually(lambda: kept)
+        res, req, context = kept[0]
+        assert not res.has_responded
+        server.call(lambda: accept(res, req, context, req.get_header("x-late")))
+        assert client.response().status == 101
+        assert [client.frame().payload, client.frame().payload] == [b"yes", b"early"]
+        assert res.has_responded
+        with pytest.raises(RuntimeError, match="this request is over"):
+            server.call(req.get_url)
+        with pytest.raises(RuntimeError, match="answered already"):
+            server.call(res.end)
+    assert len(kept) == 1
+
+
+def test_refuse_later_and_abort(serve: Callable[..., Any]) -> None:
+    kept: List[Any] = []
+    aborted: List[Any] = []
+
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        res.on_aborted(aborted.append)
+        kept.append((res, req, context))
+
+    server = serve(upgrade=upgrade)
+    with peer.Peer(server.port) as client:
+        client.send(peer.handshake())
+        peer.eventually(lambda: kept)
+        res = kept.pop()[0]
+        assert server.call(res.get_remote_address) == "127.0.0.1"
+        server.call(lambda: res.write_status(401).end({"error": "who?"}))
+        response = client.response()
+        assert (response.status, response.body) == (401, b'{"error": "who?"}')
+        assert response.headers["content-type"] == "application/json"
+    with peer.Peer(server.port) as client:
+        client.send(peer.handshake())
+        peer.eventually(lambda: kept)
+    res, req, context = kept.pop()
+    peer.eventually(lambda: aborted)
+    assert aborted == [res]
+    assert res.aborted
+    server.call(res.end, "too late")
+    server.call(res.close)
+    with pytest.raises(RuntimeError, match="over"):
+        server.call(req.get_url)
+    server.call(lambda: res.upgrade(peer.KEY, None, None, context))
+    assert not res.has_responded
+
+
+def test_upgrade_timeout(serve: Callable[..., Any]) -> None:
+    aborted: List[Any] = []
+    server = serve(
+        {"upgrade": lambda res, req, context: res.on_aborted(aborted.append)},
+        AppOptions(upgrade_timeout=0.05),
+    )
+    assert answer(server.port).status == 503
+    peer.eventually(lambda: aborted)
+
+
+def test_on_aborted_then_an_answer_at_once(serve: Callable[..., Any]) -> None:
+    def upgrade(res: Response, req: Request, context: Any) -> None:
+        res.on_aborted(print)
+        accept(res, req, context)
+
+    server = serve(upgrade=upgrade, open=lambda ws: ws.send("open"))
+    with peer.upgraded(server.port) as client:
+        assert client.frame().payload == b"open"
+
+
+def test_t71_aborted_handler_that_raises(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    called: List[Any] = []
+
+    def aborted(res: Response) -> None:
+        called.append(res)
+        raise LookupError("in aborted")
+
+    server = serve(upgrade=lambda res, req, context: called.append(res.on_aborted(aborted)))
+    with peer.Peer(server.port) as client:
+        client.send(peer.handshake())
+        peer.eventually(lambda: called)
+    peer.eventually(lambda: "LookupError: in aborted" in caplog.text)
+    server.call(lambda: None)
+
+
+def test_close_without_an_answer(serve: Callable[..., Any]) -> None:
+    server = serve(upgrade=lambda res, req, context: res.close())
+    with peer.Peer(server.port) as client:
+        client.send(peer.handshake())
+        assert client.at_end()
+
+
+# ---- the request --------------------------------------------------------------------------------
+
+
+def read_everything(req: Request) -> Dict[str, Any]:
+    fields: List[Any] = []
+    req.for_each_header(lambda name, value: fields.append((name, value)))
+    return {
+        "method": req.get_method(),
+        "url": req.get_url(),
+        "full_url": req.get_full_url(),
+        "header": req.get_header("x-twice"),
+        "missing": req.get_header("x-missing"),
+        "headers": req.get_headers(),
+        "fields": fields,
+        "query": [req.get_query("a"), req.get_query("b"), req.get_query("c")],
+        "queries": req.get_queries(),
+        "cookie": [req.get_cookie("one"), req.get_cookie("two"), req.get_cookie("none")],
+        "cookies": req.get_cookies(),
+        "parameter": [req.get_parameter(0), req.get_parameter("name")],
+    }
+
+
+REQUEST = """GET /u/J%C3%BCrgen?a=1&b=%20x&a=2&b HTTP/1.1
+X-Twice: a
+X-TWICE: b, c
+Cookie: one=1; two="2"
+Cookie: one=9; =x; flag
+X-Raw: caf\u00e9"""
+
+
+@pytest.mark.parametrize("when", ["inside", "preserved", "deferred"])
+def test_request(serve: Callable[..., Any], when: str) -> None:
+    kept: List[Any] = []
+
+    def handler(res: Response, req: Request) -> None:
+        if when == "inside":
+            kept.append(read_everything(req))
+            res.end("x")
+            kept.append(read_everything(req))
+        elif when == "preserved":
+            assert req.preserve() is req
+            res.end("x")
+            kept.append(req)
+        else:
+            res.on_aborted(print)
+            kept.append((res, req))
+
+    server = serve(lambda app: app.get("/u/:name", handler))
+    with peer.Peer(server.port) as client:
+        client.send(REQUEST.replace("\n", "\r\n").encode() + b"\r\nHost: h\r\n\r\n")
+        peer.eventually(lambda: kept)
+        found = kept[0]
+        if when == "preserved":
+            client.response()
+            found = read_everything(kept[0])
+        elif when == "deferred":
+            found = server.call(read_everything, kept[0][1])
+            server.call(kept[0][0].end, "x")
+            assert client.response().body == b"x"
+    assert found.pop("headers") == {
+        "x-twice": "a, b, c",
+        "cookie": 'one=1; two="2"; one=9; =x; flag',
+        "x-raw": "caf\u00e9",
+        "host": "h",
+    }
+    assert found.pop("fields")[:2] == [("x-twice", "a"), ("x-twice", "b, c")]
+    assert found == {
+        "method": "GET",
+        "url": "/u/J%C3%BCrgen",
+        "full_url": "/u/J%C3%BCrgen?a=1&b=%20x&a=2&b",
+        "header": "a, b, c",
+        "missing": None,
+        "query": ["1", " x", None],
+        "queries": {"a": ["1", "2"], "b": [" x", ""]},
+        "cookie": ["1", "2", None],
+        "cookies": {"one": "1", "two": "2", "": "x"},
+        "parameter": ["J\u00fcrgen", "J\u00fcrgen"],
+    }
+
+
+def test_a_request_after_its_handler(serve: Callable[..., Any]) -> None:
+    kept: List[Request] = []
+
+    def handler(res: Response, req: Request) -> None:
+        req.get_url()
+        kept.append(req)
+        with pytest.raises(TypeError):
+            req.get_header(b"host")  # type: ignore[arg-type]
+        res.end()
+
+    server = serve(lambda app: app.get("/", handler))
+    assert peer.request(server.port, "GET / HTTP/1.1").status == 200
+    for method in ("get_url", "get_headers", "get_queries", "get_parameters", "preserve"):
+        with pytest.raises(RuntimeError, match=r"req\.preserve\(\)"):
+            server.call(getattr(kept[0], method))
+
+
+def test_a_request_in_another_thread(serve: Callable[..., Any]) -> None:
+    kept: List[Any] = []
+
+    def handler(res: Response, req: Request) -> None:
+        kept.append((res.on_aborted(print), req))
+
+    server = serve(lambda app: app.get("/", handler))
+    with peer.Peer(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        peer.eventually(lambda: kept)
+        res, req = kept[0]
+        for call in (
+            req.get_url,
+            req.preserve,
+            res.end,
+            res.close,
+            res.get_remote_address,
+            lambda: res.upgrade("", None, None, None),
+            lambda: res.on_aborted(print),
+        ):
+            with pytest.raises(RuntimeError, match="defer"):
+                call()
+        server.call(res.end)
+        assert client.response().status == 200
+
+
+# ---- the manual's programs ----------------------------------------------------------------------
+
+MANUAL_2 = """
+from pyws import App, WebSocket, OpCode, CompressOptions
+app = App()
+ID = 0
+
+def on_open(ws: WebSocket):
+    user_data = ws.get_user_data()
+    print('ws %s connected' % user_data['user_id'])
+    ws.send('Hello, world!')
+
+def on_upgrade(res, req, socket_context):
+    global ID
+    ID += 1
+    key = req.get_header("sec-websocket-key")
+    protocol = req.get_header("sec-websocket-protocol")
+    extensions = req.get_header("sec-websocket-extensions")
+    user_data = dict(user_id=ID)
+    res.upgrade(key, protocol, extensions, socket_context, user_data)
+
+def on_message(ws: WebSocket, msg: str, opcode: OpCode):
+    user_data = ws.get_user_data()
+    print('ws %s: %s' % (user_data['user_id'], msg))
+
+def on_close(ws, code, msg):
+    user_data = ws.get_user_data()
+    print('ws %s closed' % user_data['user_id'])
+
+def on_drain(ws: WebSocket):
+    user_data = ws.get_user_data()
+    print('ws %s backpressure: %s' % (user_data['user_id'], ws.get_buffered_amount()))
+
+app.ws("/*", {
+    "compression": CompressOptions.SHARED_COMPRESSOR,
+    "max_payload_length": 16 * 1024 * 1024,
+    "idle_timeout": 12,
+    "open": on_open, "message": on_message, "close": on_close, "upgrade": on_upgrade,
+    "drain": on_drain,
+    "subscription": lambda ws, topic, subscriptions, subscriptions_before:
+        print(f'subscription/unsubscription on topic {topic} {subscriptions}'),
+})
+"""
+
+
+def test_s21_s23_s24_the_manuals_second_program(
+    serve: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def configure(app: App) -> None:
+        exec(MANUAL_2.replace("app = App()", ""), {"app": app})
+
+    server = serve(configure)
+    for number in (1, 2):
+        with connect(server.url) as client:
+            assert client.recv(TIMEOUT) == "Hello, world!"
+            client.send("hi")
+        peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
+        assert capsys.readouterr().out.splitlines() == [
+            f"ws {number} connected",
+            f"ws {number}: hi",
+            f"ws {number} closed",
+        ]
+
+
+def test_the_manuals_first_program_answers_500(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_upgrade(res: Response, req: Request, socket_context: Any) -> None:
+        pass
+
+    server = serve(
+        {
+            "compression": CompressOptions.SHARED_COMPRESSOR,
+            "max_payload_length": 16 * 1024 * 1024,
+            "idle_timeout": 12,
+            "open": lambda ws: None,
+            "message": lambda ws, message, opcode: None,
+            "close": lambda ws, code, message: None,
+            "upgrade": on_upgrade,
+            "drain": lambda ws: None,
+            "subscription": lambda ws, topic, subscriptions, subscriptions_before: None,
+        }
+    )
+    assert answer(server.port).status == 500
+    peer.eventually(lambda: "without an answer" in caplog.text)

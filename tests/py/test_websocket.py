@@ -1,0 +1,648 @@
+"""The WebSocket object: events, sending, closing, and what holds after the end."""
+
+import gc
+import math
+import socket
+import weakref
+from typing import Any, Callable, Dict, List
+
+import peer
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from pyws import OpCode, SendStatus, WebSocket
+
+TIMEOUT = peer.TIMEOUT
+
+
+def echo(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+    ws.send(message, opcode)
+
+
+def open_socket(serve: Callable[..., Any], **behavior: Any) -> Any:
+    """A server, the server's WebSocket and a raw peer."""
+    sockets: List[WebSocket] = []
+    handler = behavior.pop("open", lambda ws: None)
+
+    def on_open(ws: WebSocket) -> None:
+        sockets.append(ws)
+        handler(ws)
+
+    server = serve(open=on_open, **behavior)
+    client = peer.upgraded(server.port)
+    peer.eventually(lambda: sockets)
+    return server, sockets[0], client
+
+
+# ---- messages -----------------------------------------------------------------------------------
+
+
+def test_s9_text_is_str_and_binary_is_bytes(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        seen.append((message, opcode, type(opcode)))
+        ws.send(message, opcode)
+
+    server = serve(message=on_message)
+    with connect(server.url) as client:
+        for message in ("h\u00e9llo \U0001f600", b"\0\xff\0", "", b"", "a\0b"):
+            client.send(message)
+            assert client.recv(TIMEOUT) == message
+    assert [item[:2] for item in seen] == [
+        ("h\u00e9llo \U0001f600", OpCode.TEXT),
+        (b"\0\xff\0", OpCode.BINARY),
+        ("", OpCode.TEXT),
+        (b"", OpCode.BINARY),
+        ("a\0b", OpCode.TEXT),
+    ]
+    assert {item[2] for item in seen} == {OpCode}
+
+
+def test_s9_fragments_arrive_whole(serve: Callable[..., Any]) -> None:
+    server = serve(message=echo)
+    with connect(server.url) as client:
+        client.send(["a", "\u20ac", "c"])
+        assert client.recv(TIMEOUT) == "a\u20acc"
+
+
+def test_s13_payload_limit_is_exact(serve: Callable[..., Any]) -> None:
+    limit = 16 * 1024 * 1024
+    closed: List[Any] = []
+    server = serve(
+        message=lambda ws, message, opcode: ws.send(str(len(message))),
+        close=lambda ws, code, reason: closed.append((code, reason)),
+        max_payload_length=limit,
+    )
+    with connect(server.url, compression=None) as client:
+        client.send(bytes(limit))
+        assert client.recv(TIMEOUT) == str(limit)
+        with pytest.raises(ConnectionClosed) as caught:
+            client.send(bytes(limit + 1))
+            client.recv(TIMEOUT)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1009
+    peer.eventually(lambda: closed)
+    assert closed[0][0] == 1009
+    assert str(limit) in closed[0][1]
+
+
+def test_s6_s23_open_may_send(serve: Callable[..., Any]) -> None:
+    order: List[str] = []
+
+    def on_open(ws: WebSocket) -> None:
+        order.append("open")
+        assert ws.send("Hello, world!") == SendStatus.SUCCESS
+
+    server = serve(open=on_open, message=lambda ws, message, opcode: order.append(message))
+    with peer.upgraded(server.port, more=peer.frame(b"early")) as client:
+        assert client.frame() == (True, 1, b"Hello, world!")
+    peer.eventually(lambda: len(order) == 2)
+    assert order == ["open", "early"]
+
+
+def test_ping_and_pong_handlers(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+    _server, _ws, client = open_socket(
+        serve,
+        open=lambda ws: ws.ping(b"are you there"),
+        ping=lambda ws, data: seen.append(("ping", data)),
+        pong=lambda ws, data: seen.append(("pong", data)),
+    )
+    with client:
+        assert client.frame() == (True, 9, b"are you there")
+        client.send(peer.frame(b"yes", 10) + peer.frame(b"\0\xff", 9))
+        assert client.frame() == (True, 10, b"\0\xff")
+    assert seen == [("pong", b"yes"), ("ping", b"\0\xff")]
+
+
+def test_s25_one_object_per_connection(serve: Callable[..., Any]) -> None:
+    seen: Dict[str, List[WebSocket]] = {name: [] for name in ("open", "message", "ping", "close")}
+    server = serve(
+        {name: lambda ws, *args, name=name: seen[name].append(ws) for name in seen},
+    )
+    with connect(server.url) as client:
+        client.send("x")
+        assert client.ping().wait(TIMEOUT)
+    peer.eventually(lambda: seen["close"])
+    (ws,) = seen["open"]
+    assert all(found == [ws] and found[0] is ws for found in seen.values())
+    assert {ws: 5}[ws] == 5
+    assert weakref.ref(ws)() is ws
+    with pytest.raises(AttributeError):
+        ws.unknown = 5  # type: ignore[attr-defined]
+
+
+def test_s25_ids_and_paths(serve: Callable[..., Any]) -> None:
+    seen: List[WebSocket] = []
+    server = serve(open=seen.append)
+    for path in ("/a", "/a%20b?x=1"):
+        with peer.upgraded(server.port, path):
+            pass
+    peer.eventually(lambda: len(seen) == 2)
+    assert [ws.path for ws in seen] == ["/a", "/a%20b"]
+    assert seen[0].id != seen[1].id
+    assert 0 not in (seen[0].id, seen[1].id)
+    assert "WebSocket" in repr(seen[0])
+
+
+# ---- send ---------------------------------------------------------------------------------------
+
+SENT = [
+    # arguments, opcode on the wire, payload
+    (("text \u20ac",), 1, b"text \xe2\x82\xac"),
+    ((b"\0\1",), 2, b"\0\1"),
+    ((bytearray(b"\0\1"),), 2, b"\0\1"),
+    ((memoryview(b"abcd")[1:3],), 2, b"bc"),
+    ((memoryview(b"abcd").cast("H"),), 2, b"abcd"),
+    (({"a": [1, None]},), 1, b'{"a": [1, null]}'),
+    (([1, "x"],), 1, b'[1, "x"]'),
+    (((1, 2),), 1, b"[1, 2]"),
+    ((5,), 1, b"5"),
+    ((1.5,), 1, b"1.5"),
+    ((True,), 1, b"true"),
+    (("text", OpCode.BINARY), 2, b"text"),
+    ((b"bytes", OpCode.TEXT), 1, b"bytes"),
+    ((bytearray(b"caf\xc3\xa9"), OpCode.TEXT), 1, b"caf\xc3\xa9"),
+    ((b"x", 1), 1, b"x"),
+    (({}, OpCode.BINARY), 2, b"{}"),
+    (("", OpCode.TEXT, False, True), 1, b""),
+    (("later", OpCode.TEXT, True), 1, b"later"),
+    (("data", OpCode.PING), 9, b"data"),
+    ((b"x" * 125, OpCode.PONG), 10, b"x" * 125),
+    ((OpCode.TEXT,), 1, b"1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "opcode", "payload"), SENT)
+def test_s29_send(serve: Callable[..., Any], arguments: Any, opcode: int, payload: bytes) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        status = server.call(ws.send, *arguments)
+        assert status is SendStatus.SUCCESS
+        assert client.frame() == (True, opcode, payload)
+
+
+def test_send_takes_subclasses(serve: Callable[..., Any]) -> None:
+    class Text(str):
+        pass
+
+    class Data(bytes):
+        pass
+
+    server, ws, client = open_socket(serve)
+    with client:
+        server.call(ws.send, Text("text"), 1)
+        server.call(ws.send, Data(b"data"))
+        assert [client.frame()[1:], client.frame()[1:]] == [(1, b"text"), (2, b"data")]
+
+
+REFUSED = [
+    ((None,), TypeError),
+    ((object(),), TypeError),
+    (({1, 2},), TypeError),
+    (({"a": object()},), TypeError),
+    ((1j,), TypeError),
+    ((math.nan,), ValueError),
+    (([math.inf],), ValueError),
+    (("\ud800",), ValueError),
+    (("\ud800", OpCode.TEXT), ValueError),
+    (("\ud800", OpCode.BINARY), ValueError),
+    ((b"\xff", OpCode.TEXT), ValueError),
+    ((b"\xed\xa0\x80", OpCode.TEXT), ValueError),
+    ((bytearray(b"\xff"), OpCode.TEXT), ValueError),
+    ((memoryview(b"abcd")[::2],), ValueError),
+    (("x", OpCode.CLOSE), ValueError),
+    (("x", 3), ValueError),
+    (("x", -1), ValueError),
+    (("x", 2**64), ValueError),
+    (("x", 1.0), TypeError),
+    (("x", "TEXT"), TypeError),
+    (("x", True), TypeError),
+    (("x" * 126, OpCode.PING), ValueError),
+    ((b"x" * 126, OpCode.PONG), ValueError),
+    (("x", OpCode.PING, True), ValueError),
+    (("x", OpCode.PONG, False, False), ValueError),
+    (("x", OpCode.TEXT, "yes"), TypeError),
+    (("x", OpCode.TEXT, 1), TypeError),
+    (("x", OpCode.TEXT, None), TypeError),
+    (("x", OpCode.TEXT, False, 1), TypeError),
+    (("x", OpCode.TEXT, False, None), TypeError),
+]
+
+
+def test_t73_wrong_arguments_send_nothing(serve: Callable[..., Any]) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        for arguments, kind in REFUSED:
+            with pytest.raises(kind):
+                server.call(ws.send, *arguments)
+        with pytest.raises(ValueError, match=r"end\(code, message\)"):
+            server.call(ws.send, "x", OpCode.CLOSE)
+        with pytest.raises(ValueError, match="contiguous"):
+            server.call(ws.send, memoryview(b"abcd")[::2])
+        server.call(ws.send, "fine")
+        assert client.frame() == (True, 1, b"fine")
+    peer.eventually(lambda: ws.closed)
+    for arguments, kind in REFUSED:
+        with pytest.raises(kind):
+            server.call(ws.send, *arguments)
+
+
+def test_f18_fragments(serve: Callable[..., Any]) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        assert server.call(ws.send_first_fragment, "a") == SendStatus.SUCCESS
+        assert server.call(ws.send_fragment, "\u20ac".encode()[:1]) == SendStatus.SUCCESS
+        assert server.call(ws.send_fragment, "\u20ac".encode()[1:]) == SendStatus.SUCCESS
+        assert server.call(ws.send_last_fragment) == SendStatus.SUCCESS
+        server.call(ws.send, b"x", None, False, False)
+        server.call(ws.send, b"\xff", OpCode.CONTINUATION, False, False)
+        server.call(ws.send, "z", OpCode.CONTINUATION)
+        assert [client.frame() for _ in range(7)] == [
+            (False, 1, b"a"),
+            (False, 0, b"\xe2"),
+            (False, 0, b"\x82\xac"),
+            (True, 0, b""),
+            (False, 2, b"x"),
+            (False, 0, b"\xff"),
+            (True, 0, b"z"),
+        ]
+
+
+def test_fragments_in_the_wrong_order(serve: Callable[..., Any]) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        for method in (ws.send_fragment, ws.send_last_fragment):
+            with pytest.raises(RuntimeError, match="order"):
+                server.call(method, "x")
+        server.call(ws.send_first_fragment, b"x")
+        with pytest.raises(RuntimeError, match="order"):
+            server.call(ws.send_first_fragment, b"x")
+        for arguments, kind in [
+            (("x", OpCode.PING), ValueError),
+            (("x", OpCode.CONTINUATION), ValueError),
+            (("x", OpCode.CLOSE), ValueError),
+            ((b"\xff", OpCode.TEXT), ValueError),
+            (("x", OpCode.TEXT, 1), TypeError),
+            ((None,), TypeError),
+        ]:
+            with pytest.raises(kind):
+                server.call(ws.send_first_fragment, *arguments)
+        server.call(ws.send_last_fragment, b"y")
+        assert [client.frame(), client.frame()] == [(False, 2, b"x"), (True, 0, b"y")]
+
+
+def test_text_fragments_are_validated_over_their_borders(serve: Callable[..., Any]) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        server.call(ws.send_first_fragment, b"\xe2\x82", OpCode.TEXT)
+        with pytest.raises(ValueError, match="UTF-8"):
+            server.call(ws.send_fragment, b"x")
+        with pytest.raises(ValueError, match="UTF-8"):
+            server.call(ws.send_last_fragment, b"")
+        server.call(ws.send_last_fragment, b"\xac")
+        assert [client.frame(), client.frame()] == [(False, 1, b"\xe2\x82"), (True, 0, b"\xac")]
+
+
+def test_cork(serve: Callable[..., Any]) -> None:
+    server, ws, client = open_socket(serve)
+
+    def work(same: WebSocket) -> None:
+        assert same is ws
+        for number in range(3):
+            assert ws.send(str(number)) == SendStatus.SUCCESS
+        assert ws.get_buffered_amount() == 9
+
+    with client:
+        server.call(ws.cork, work)
+        assert [client.frame().payload for _ in range(3)] == [b"0", b"1", b"2"]
+        assert server.call(ws.cork_send, "x", OpCode.BINARY) is SendStatus.SUCCESS
+        assert client.frame() == (True, 2, b"x")
+        with pytest.raises(ZeroDivisionError):
+            server.call(ws.cork, lambda ws: 1 / 0)
+        server.call(ws.send, "still there")
+        assert client.frame().payload == b"still there"
+        server.call(ws.cork_end, 4000, "bye")
+        assert client.frame() == (True, 8, b"\x0f\xa0bye")
+        for wrong in (None, 5):
+            with pytest.raises(TypeError):
+                server.call(ws.cork, wrong)
+
+
+# ---- backpressure -------------------------------------------------------------------------------
+
+
+def test_s28_s29_s31_s33_backpressure_and_drain(serve: Callable[..., Any]) -> None:
+    drained: List[int] = []
+    server, ws, client = open_socket(
+        serve, max_backpressure=0, drain=lambda ws: drained.append(ws.get_buffered_amount())
+    )
+    with client:
+        chunk = b"x" * 65536
+
+        def fill() -> int:
+            assert ws.get_buffered_amount() == 0
+            for sent in range(1, 2000):
+                if ws.send(chunk) == SendStatus.BACKPRESSURE:
+                    assert ws.get_buffered_amount() > 0
+                    return sent
+            raise AssertionError("the kernel takes everything")
+
+        sent = server.call(fill)
+        assert not drained
+        received = [client.frame() for _ in range(sent)]
+        assert received == [(True, 2, chunk)] * sent
+        peer.eventually(lambda: drained)
+        assert drained == [0]
+        assert server.call(ws.get_buffered_amount) == 0
+
+
+def test_s34_s35_s37_dropped_above_the_limit(serve: Callable[..., Any]) -> None:
+    dropped: List[Any] = []
+    limit = 100_000
+    server, ws, client = open_socket(
+        serve,
+        max_backpressure=limit,
+        dropped=lambda ws, message, opcode: dropped.append((message, opcode)),
+    )
+    with client:
+
+        def fill() -> List[SendStatus]:
+            statuses: List[SendStatus] = []
+            while not statuses or statuses[-1] != SendStatus.DROPPED:
+                before = ws.get_buffered_amount()
+                statuses.append(ws.send("x" * 50_000))
+            assert ws.get_buffered_amount() == before
+            assert before <= limit
+            return statuses
+
+        statuses = server.call(fill)
+        assert dropped == [("x" * 50_000, OpCode.TEXT)]
+        assert type(dropped[0][1]) is OpCode
+        assert SendStatus.BACKPRESSURE in statuses
+        for _ in statuses[:-1]:
+            assert len(client.frame().payload) == 50_000
+        server.call(ws.send, "end")
+        assert client.frame().payload == b"end"
+
+
+# ---- closing ------------------------------------------------------------------------------------
+
+
+def closing(serve: Callable[..., Any], **behavior: Any) -> Any:
+    closed: List[Any] = []
+
+    def on_close(*args: Any) -> None:
+        closed.append(args)
+
+    return (*open_socket(serve, close=on_close, **behavior), closed)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "reason"),
+    [
+        (peer.close_frame(1000, b"bye"), 1000, "bye"),
+        (peer.close_frame(4999, "\u20ac".encode()), 4999, "\u20ac"),
+        (peer.close_frame(3000), 3000, ""),
+        (peer.frame(b"", 8), 1005, ""),
+        (b"", 1006, ""),
+    ],
+)
+def test_s7_close_handler(serve: Callable[..., Any], sent: bytes, code: int, reason: str) -> None:
+    _server, ws, client, closed = closing(serve)
+    with client:
+        client.send(sent)
+        client.socket.shutdown(socket.SHUT_WR)
+        peer.eventually(lambda: closed)
+    assert len(closed) == 1
+    assert closed[0][0] is ws
+    assert closed[0][1] == code
+    assert type(closed[0][1]) is int
+    assert type(closed[0][2]) is str
+    if sent:
+        assert closed[0][2] == reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wire", "seen"),
+    [
+        ((), b"\x03\xe8", (1000, "")),
+        ((4000, "bye"), b"\x0f\xa0bye", (4000, "bye")),
+        ((1000, b"bytes"), b"\x03\xe8bytes", (1000, "bytes")),
+        ((0,), b"", (1005, "")),
+        ((1005,), b"", (1005, "")),
+        ((1000, "x" * 122 + "\u20ac"), b"\x03\xe8" + b"x" * 122, (1000, "x" * 122)),
+    ],
+)
+def test_s27_t35_end(serve: Callable[..., Any], arguments: Any, wire: bytes, seen: Any) -> None:
+    server, ws, client, closed = closing(serve)
+
+    def work() -> None:
+        ws.send("last words")
+        ws.end(*arguments)
+        assert closed == [(ws, *seen)]
+        assert ws.closed
+        ws.end(1000, "again")
+        ws.close()
+
+    with client:
+        server.call(work)
+        assert client.frame().payload == b"last words"
+        assert client.frame() == (True, 8, wire)
+        client.send(peer.frame(wire, 8))
+        assert client.at_end()
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("code", [999, 1004, 1006, 1015, 2999, 5000, True, "1000", None])
+def test_t35_end_refuses(serve: Callable[..., Any], code: Any) -> None:
+    server, ws, client, closed = closing(serve)
+    with client:
+        with pytest.raises((TypeError, ValueError)):
+            server.call(ws.end, code)
+        with pytest.raises(ValueError, match="UTF-8|encoded"):
+            server.call(ws.end, 1000, "\ud800")
+        assert not closed
+        server.call(ws.send, "open")
+        assert client.frame().payload == b"open"
+
+
+def test_s27_close_is_hard(serve: Callable[..., Any]) -> None:
+    server, ws, client, closed = closing(serve)
+
+    def work() -> None:
+        ws.terminate()
+        assert [args[1] for args in closed] == [1006]
+        ws.close()
+
+    with client:
+        server.call(work)
+        assert client.at_end()
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("how", ["end", "close"])
+def test_s26_t61_no_message_after_the_end(serve: Callable[..., Any], how: str) -> None:
+    messages: List[str] = []
+    closed: List[int] = []
+
+    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        messages.append(message)
+        getattr(ws, how)()
+        assert closed == [1]
+
+    server = serve(message=on_message, close=lambda ws, code, reason: closed.append(1))
+    frames = b"".join(peer.frame(text) for text in (b"one", b"two", b"three"))
+    with peer.upgraded(server.port) as client:
+        client.send(frames)
+        peer.eventually(lambda: closed)
+        server.call(lambda: None)
+    assert messages == ["one"]
+    assert closed == [1]
+
+
+def test_s26_none_after_end_in_open(serve: Callable[..., Any]) -> None:
+    messages: List[str] = []
+    server = serve(
+        open=lambda ws: ws.end(4001, "no"),
+        message=lambda ws, message, opcode: messages.append(message),
+    )
+    with peer.upgraded(server.port, more=peer.frame(b"early")) as client:
+        assert client.frame() == (True, 8, b"\x0f\xa1no")
+        client.send(peer.close_frame(4001))
+        assert client.at_end()
+    assert not messages
+
+
+def test_s20_s25_t61_t62_a_closed_socket_is_safe(serve: Callable[..., Any]) -> None:
+    inside: List[Any] = []
+
+    def look(ws: Any) -> List[Any]:
+        return [
+            ws.closed,
+            bool(ws),
+            ws.send("x"),
+            ws.send("x", OpCode.BINARY, True, False),
+            ws.send_first_fragment("x"),
+            ws.send_fragment("x"),
+            ws.send_last_fragment("x"),
+            ws.ping(),
+            ws.cork_send("x"),
+            ws.get_buffered_amount(),
+            ws.end(),
+            ws.cork_end(),
+            ws.close(),
+            ws.cork(lambda ws: None),
+            ws.get_remote_address(),
+            len(ws.get_remote_address_bytes()),
+        ]
+
+    server, ws, client = open_socket(
+        serve, close=lambda ws, code, reason: inside.append((look(ws), ws.remote_port))
+    )
+    dropped = SendStatus.DROPPED
+    expected = [True, False, *[dropped] * 7, 0, None, None, None, None, "127.0.0.1", 4]
+    with client:
+        assert not ws.closed
+        assert bool(ws)
+        port = client.socket.getsockname()[1]
+        server.call(ws.end)
+        assert inside == [(expected, port)]
+        assert server.call(look, ws) == expected
+        assert ws.get_user_data() is None
+        ws_repr = repr(ws)
+        assert "closed" in ws_repr
+
+
+def test_remote_address(serve: Callable[..., Any]) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        assert server.call(ws.get_remote_address) == "127.0.0.1"
+        assert server.call(ws.get_remote_address_bytes) == b"\x7f\0\0\1"
+        assert server.call(lambda: ws.remote_port) == client.socket.getsockname()[1]
+
+
+def test_c9_t68_opens_and_closes_balance(serve: Callable[..., Any]) -> None:
+    counts = {"open": 0, "close": 0}
+
+    def count(name: str) -> Callable[..., None]:
+        def handler(*args: Any) -> None:
+            counts[name] += 1
+
+        return handler
+
+    server = serve(open=count("open"), close=count("close"))
+    endings = (b"", peer.close_frame(1000), peer.frame(b"\xff"), b"\xff\xff", peer.frame(b"x")[:3])
+    for number in range(50):
+        with peer.upgraded(server.port, more=endings[number % len(endings)]):
+            pass
+    peer.eventually(lambda: counts["close"] == 50)
+    assert counts == {"open": 50, "close": 50}
+    stats = server.call(server.app.stats)
+    assert (stats["opened"], stats["closed"], stats["open"]) == (50, 50, 0)
+
+
+def test_t70_handlers_of_collected_objects(serve: Callable[..., Any]) -> None:
+    class Room:
+        def __init__(self) -> None:
+            self.seen: List[Any] = []
+
+        def open(self, ws: WebSocket) -> None:
+            gc.collect()
+            ws.send("hello")
+
+        def message(self, ws: WebSocket, message: Any, opcode: OpCode) -> None:
+            gc.collect()
+            ws.send(message, opcode)
+
+        def close(self, ws: WebSocket, code: int, reason: str) -> None:
+            gc.collect()
+
+    def configure(app: Any) -> None:
+        room = Room()
+        app.ws("/*", open=room.open, message=room.message, close=room.close)
+
+    server = serve(configure)
+    gc.collect()
+    for _ in range(3):
+        with connect(server.url) as client:
+            assert client.recv(TIMEOUT) == "hello"
+            client.send("x")
+            assert client.recv(TIMEOUT) == "x"
+
+
+def test_t70_sockets_are_collected(serve: Callable[..., Any]) -> None:
+    references: List[Any] = []
+    server = serve(open=lambda ws: references.append(weakref.ref(ws)))
+    with peer.upgraded(server.port):
+        peer.eventually(lambda: references)
+        gc.collect()
+        assert references[0]() is not None
+
+    def gone() -> bool:
+        gc.collect()
+        return references[0]() is None
+
+    peer.eventually(gone)
+
+
+def test_s25_direct_calls_from_another_thread_are_refused(serve: Callable[..., Any]) -> None:
+    _server, ws, client = open_socket(serve)
+    calls: List[Callable[[], Any]] = [
+        lambda: ws.send("x"),
+        lambda: ws.send_first_fragment("x"),
+        lambda: ws.end(),
+        lambda: ws.close(),
+        lambda: ws.ping(),
+        lambda: ws.cork(lambda ws: None),
+        lambda: ws.get_buffered_amount(),
+        lambda: ws.get_remote_address(),
+        lambda: ws.remote_port,
+        lambda: setattr(ws, "user_data", 5),
+    ]
+    with client:
+        for call in calls:
+            with pytest.raises(RuntimeError, match="defer"):
+                call()

@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""Checks that pyws/_native.py and pyws/errors.py say the same as csrc/ws.h.
+
+    python3 tools/check_native.py [--root DIR] [--header FILE] [--native FILE] [--errors FILE]
+                                  [--enums FILE]
+
+Compares version and ABI, error codes, opcodes and results, the structs field by field, and the
+prototypes: names, order, number and kind of the parameters. The Python files are parsed, not
+imported: no library is needed, and size_t and uint64_t, one type on most machines, stay two.
+Prints one line per difference and exits 1 if there is any.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import csource
+
+# Kinds: "pointer", "void", the name of a C type, or for a callback "pointer(result, kinds...)".
+INTEGERS = {
+    "int": "int",
+    "bool": "bool",
+    "size_t": "size_t",
+    "uint8_t": "uint8",
+    "uint16_t": "uint16",
+    "uint32_t": "uint32",
+    "uint64_t": "uint64",
+    "ws_conn_id": "uint64",
+    "void": "void",
+}
+CTYPES = {
+    "c_int": "int",
+    "c_bool": "bool",
+    "c_size_t": "size_t",
+    "c_uint8": "uint8",
+    "c_uint16": "uint16",
+    "c_uint32": "uint32",
+    "c_uint64": "uint64",
+    "c_void_p": "pointer",
+    "c_char_p": "pointer",
+}
+PYTHON_ENUMS = {
+    "OpCode": ("CONTINUATION", "TEXT", "BINARY", "CLOSE", "PING", "PONG"),
+    "SendStatus": ("BACKPRESSURE", "SUCCESS", "DROPPED"),
+}
+
+
+class Field(NamedTuple):
+    """A parameter, a member of a struct, or a function: its name and its kind."""
+
+    name: str
+    kind: str
+
+
+Functions = List[Tuple[str, List[str]]]  # name, kinds of the result and the parameters
+
+
+# ---- ws.h ---------------------------------------------------------------------------------------
+
+
+class Header:
+    """What ws.h declares."""
+
+    def __init__(self, text: str) -> None:
+        self.text = csource.without_comments(text)
+
+    def define(self, name: str) -> Optional[str]:
+        match = re.search(rf"^#define {name} (\S+)", self.text, re.MULTILINE)
+        return match.group(1).strip('"') if match else None
+
+    def errors(self) -> Dict[str, int]:
+        pairs = re.findall(r"\bX\((\w+), (-\d+),", self.text)
+        return {name: int(value) for name, value in pairs}
+
+    def enum_values(self) -> Dict[str, int]:
+        pairs = re.findall(r"\bWS_(\w+) = (-?\d+)", self.text)
+        return {name: int(value) for name, value in pairs}
+
+    def structs(self) -> Iterator[Tuple[str, List[Field]]]:
+        for match in re.finditer(r"typedef struct (\w+) \{(.*?)\n\} \1;", self.text, re.DOTALL):
+            fields = [item for item in match.group(2).split(";") if item.strip()]
+            yield match.group(1), [field for item in fields for field in c_fields(item)]
+
+    def functions(self) -> Functions:
+        found = []
+        for match in re.finditer(r"^WS_API ([^;]*);", self.text, re.MULTILINE):
+            declaration = " ".join(match.group(1).split())
+            parts = re.match(r"(.*?)(ws_\w+)\((.*)\)$", declaration)
+            if not parts:
+                raise SystemExit(f"check_native: cannot read the prototype {declaration!r}")
+            kinds = [c_kind(parts.group(1)), *c_parameters(parts.group(3))]
+            found.append((parts.group(2), kinds))
+        return found
+
+
+def c_kind(text: str) -> str:
+    """The kind of a C type, or of a declaration with a name behind the type."""
+    text = " ".join(text.split())
+    callback = re.match(r"(.*)\(\*\w*\)\((.*)\)$", text)
+    if callback:
+        kinds = [c_kind(callback.group(1)), *c_parameters(callback.group(2))]
+        return f"pointer({', '.join(kinds)})"
+    if "*" in text or "[" in text:
+        return "pointer"
+    words = [word for word in text.split() if word != "const"]
+    return INTEGERS.get(words[0], words[0])
+
+
+def c_parameters(text: str) -> List[str]:
+    if text.strip() == "void":
+        return []
+    parameters, depth, start = [], 0, 0
+    for position, character in enumerate(text + ","):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parameters.append(c_kind(text[start:position]))
+            start = position + 1
+    return parameters
+
+
+def c_fields(declaration: str) -> List[Field]:
+    """The members that one declaration of a struct makes."""
+    text = " ".join(declaration.split())
+    callback = re.search(r"\(\*(\w+)\)", text)
+    if callback:
+        return [Field(callback.group(1), c_kind(text))]
+    first, *others = text.split(",")
+    name = re.search(r"(\w+)$", first.strip())
+    if not name:
+        raise SystemExit(f"check_native: cannot read the member {text!r}")
+    kind = c_kind(first)
+    return [Field(name.group(1), kind), *(Field(other.strip(), kind) for other in others)]
+
+
+# ---- _native.py ---------------------------------------------------------------------------------
+
+
+class Native:
+    """What _native.py declares."""
+
+    def __init__(self, text: str) -> None:
+        self.tree = ast.parse(text)
+        self.names: Dict[str, ast.expr] = dict(assignments(self.tree.body))
+
+    def constant(self, name: str) -> str:
+        return str(ast.literal_eval(self.names[name])) if name in self.names else "nothing"
+
+    def kind(self, node: ast.expr) -> str:
+        """The kind of a ctypes type."""
+        if isinstance(node, ast.Constant) and node.value is None:
+            return "void"
+        if isinstance(node, ast.Name):
+            if node.id in self.names:
+                return self.kind(self.names[node.id])
+            return CTYPES.get(node.id, node.id)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id == "POINTER":
+                return "pointer"
+            if node.func.id == "CFUNCTYPE":
+                return f"pointer({', '.join(self.kind(item) for item in node.args)})"
+        raise SystemExit(f"check_native: line {node.lineno}: cannot read this type")
+
+    def structs(self) -> Iterator[Tuple[str, List[Field]]]:
+        for node in self.tree.body:
+            if isinstance(node, ast.ClassDef) and node.name.startswith("ws_"):
+                fields = dict(assignments(node.body)).get("_fields_")
+                items = fields.elts if isinstance(fields, ast.List) else []
+                pairs = [item.elts for item in items if isinstance(item, ast.Tuple)]
+                yield (
+                    node.name,
+                    [Field(ast.literal_eval(name), self.kind(kind)) for name, kind in pairs],
+                )
+
+    def functions(self) -> Functions:
+        table = self.names.get("SIGNATURES")
+        if not isinstance(table, ast.Dict):
+            raise SystemExit("check_native: no SIGNATURES in the Python file")
+        found = []
+        for key, value in zip(table.keys, table.values):
+            if key is None or not isinstance(value, ast.Tuple):
+                raise SystemExit(f"check_native: line {value.lineno}: not a signature")
+            result, parameters = value.elts[:2]
+            if not isinstance(parameters, ast.Tuple):
+                raise SystemExit(f"check_native: line {value.lineno}: argtypes must be a tuple")
+            kinds = [self.kind(result), *(self.kind(item) for item in parameters.elts)]
+            found.append((ast.literal_eval(key), kinds))
+        return found
+
+
+def assignments(body: List[ast.stmt]) -> Iterator[Tuple[str, ast.expr]]:
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node.value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            yield node.target.id, node.value
+
+
+def python_enums(text: str) -> Dict[str, Dict[str, int]]:
+    """The classes of a Python file whose members are plain ints."""
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    return {
+        node.name: {
+            name: ast.literal_eval(value)
+            for name, value in assignments(node.body)
+            if isinstance(value, (ast.Constant, ast.UnaryOp))
+        }
+        for node in classes
+    }
+
+
+# ---- comparison ---------------------------------------------------------------------------------
+
+
+def compare_order(what: str, ours: List[str], theirs: List[str]) -> Iterator[str]:
+    """Differences of two lists of names; the first argument is the header's."""
+    for name in ours:
+        if name not in theirs:
+            yield f"{what} {name} of ws.h is missing in _native.py"
+    for name in theirs:
+        if name not in ours:
+            yield f"{what} {name} of _native.py is not in ws.h"
+    if sorted(ours) == sorted(theirs) and ours != theirs:
+        first = next(a for a, b in zip(theirs, ours) if a != b)
+        yield f"{what} {first} of _native.py is not where ws.h has it"
+
+
+def compare_structs(header: Header, native: Native) -> Iterator[str]:
+    ours, theirs = dict(header.structs()), dict(native.structs())
+    yield from compare_order("struct", list(ours), list(theirs))
+    for name in ours.keys() & theirs.keys():
+        names = [field.name for field in ours[name]], [field.name for field in theirs[name]]
+        yield from compare_order(f"{name}:", *names)
+        kinds = dict(theirs[name])
+        for field in ours[name]:
+            if kinds.get(field.name, field.kind) != field.kind:
+                yield f"{name}.{field.name} is {field.kind} in ws.h, not {kinds[field.name]}"
+
+
+def compare_functions(header: Header, native: Native) -> Iterator[str]:
+    ours, theirs = dict(header.functions()), dict(native.functions())
+    yield from compare_order("function", list(ours), list(theirs))
+    for name in ours.keys() & theirs.keys():
+        expected, found = ours[name], theirs[name]
+        if len(expected) != len(found):
+            counts = f"{len(expected) - 1} parameters, not {len(found) - 1}"
+            yield f"{name} has {counts}"
+            continue
+        for number, (a, b) in enumerate(zip(expected, found)):
+            if a != b:
+                place = f"parameter {number}" if number else "result"
+                yield f"{name}: the {place} is {a} in ws.h, not {b}"
+
+
+def compare_values(
+    what: str, ours: Dict[str, int], theirs: Dict[str, int], names: Tuple[str, ...]
+) -> Iterator[str]:
+    for name in names:
+        if ours.get(name) != theirs.get(name):
+            yield f"{what}.{name} is {ours.get(name)} in ws.h, not {theirs.get(name)}"
+
+
+def compare(header: Header, native: Native, errors: str, enums: str) -> Iterator[str]:
+    for ours, theirs in (("WS_VERSION", "VERSION"), ("WS_ABI", "ABI")):
+        if header.define(ours) != native.constant(theirs):
+            yield f"{ours} is {header.define(ours)}, {theirs} is {native.constant(theirs)}"
+    codes = python_enums(errors).get("ErrorCode", {})
+    names = tuple(dict.fromkeys([*header.errors(), *codes]))
+    yield from compare_values("ErrorCode", header.errors(), codes, names)
+    for name, members in PYTHON_ENUMS.items():
+        values = python_enums(enums).get(name, {})
+        yield from compare_values(name, header.enum_values(), values, members)
+    yield from compare_structs(header, native)
+    yield from compare_functions(header, native)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="compares pyws/_native.py with csrc/ws.h")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
+    parser.add_argument("--header", type=Path)
+    parser.add_argument("--native", type=Path)
+    parser.add_argument("--errors", type=Path)
+    parser.add_argument("--enums", type=Path)
+    args = parser.parse_args()
+    package = args.root / "pyws"
+    header = Header(csource.read(args.header or args.root / "csrc" / "ws.h"))
+    native = Native(csource.read(args.native or package / "_native.py"))
+    errors = csource.read(args.errors or package / "errors.py")
+    enums = csource.read(args.enums or package / "enums.py")
+    differences = list(compare(header, native, errors, enums))
+    for difference in differences:
+        print(f"check_native: {difference}")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
