@@ -1,0 +1,14 @@
+/*
+ * accept.h: the Sec-WebSocket-Accept value (RFC 6455 4.2.2), for the two programs beside it.
+ */
+#ifndef BENCH_ACCEPT_H
+#define BENCH_ACCEPT_H
+
+#include <stddef.h>
+
+enum { ACCEPT_LENGTH = 28 };
+
+/* base64(SHA-1(key + GUID)) of the 24 characters at `key` into text[29], NUL-terminated. */
+void accept_value(const char key[24], char text[ACCEPT_LENGTH + 1]);
+
+#endif

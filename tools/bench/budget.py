@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Holds the C echo example to a number of instructions per message, counted by callgrind.
+
+    python tools/bench/budget.py --build build             # compare with budgets.json
+    python tools/bench/budget.py --build build --update    # write what was measured plus 5 %
+
+Unlike times, counts do not depend on what else the machine does. Each case runs with two numbers
+of messages, and the difference is divided by theirs, so that start and end cancel. The counts do
+depend on compiler and C library: budgets are for a release build. Needs valgrind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+
+import harness
+
+BUDGETS = pathlib.Path(__file__).with_name("budgets.json")
+HEAD_ROOM = 1.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of the load generator, the option that takes a number, and the two numbers."""
+
+    arguments: str
+    option: str
+    few: int
+    many: int
+
+
+CASES = {
+    "echo64": Case("--conns 1 --size 64", "--messages", 1000, 3000),
+    "echo64p16": Case("--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000),
+    "echo1k": Case("--conns 1 --size 1024", "--messages", 1000, 3000),
+    "echo64k": Case("--conns 1 --size 65536 --binary", "--messages", 100, 300),
+    "connect": Case("--conns 1", "--connects", 200, 600),
+}
+
+
+def count(options: argparse.Namespace, case: Case, number: int) -> int:
+    """Instructions of a server from its start to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "callgrind"
+        with harness.running(
+            options.server,
+            environment=harness.server_environment(options.build),
+            wrapper=[
+                "valgrind",
+                "--tool=callgrind",
+                "--trace-children=yes",
+                f"--callgrind-out-file={path}",
+            ],
+            timeout=60.0,
+        ) as server:
+            arguments = [*case.arguments.split(), case.option, str(number), "--timeout", "120"]
+            harness.run_load(options.load, server, arguments)
+        if not path.exists():
+            raise harness.BenchError("callgrind wrote nothing")
+        text = path.read_text()
+    match = re.search(r"^(?:summary|totals):\s*(\d+)", text, re.MULTILINE)
+    if match is None:
+        raise harness.BenchError("callgrind told no total")
+    return int(match.group(1))
+
+
+def measure(options: argparse.Namespace, name: str) -> float:
+    """Instructions per message; the least of some runs: the kernel may cut a message in two."""
+    case = CASES[name]
+    few = min(count(options, case, case.few) for _ in range(options.repeat))
+    many = min(count(options, case, case.many) for _ in range(options.repeat))
+    return (many - few) / (case.many - case.few)
+
+
+def read_budgets(path: pathlib.Path) -> dict[str, int]:
+    try:
+        budgets: dict[str, int] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        harness.fail(f"{path}: {error}")
+    return budgets
+
+
+def judge(name: str, counted: float, budgets: dict[str, int]) -> bool:
+    """Prints one line; False when the case is above its budget or has none."""
+    if name not in budgets:
+        print(f"{name:10} {counted:10.0f}  no budget: see --update")
+        return False
+    share = counted / budgets[name]
+    verdict = "" if share <= 1 else "  ABOVE BUDGET"
+    print(f"{name:10} {counted:10.0f}  of {budgets[name]} ({share:.1%}){verdict}")
+    return share <= 1
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Instructions of an echo server per message.")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
+    parser.add_argument("--server", help="command; default: the C example")
+    parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
+    parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, help="default %(default)s")
+    parser.add_argument("--repeat", type=int, default=2, help="runs of each, %(default)s")
+    parser.add_argument("--update", action="store_true", help="write the budgets")
+    options = parser.parse_args()
+    options.cases = options.cases.split(",")
+    for name in options.cases:
+        if name not in CASES:
+            parser.error(f"unknown case {name}: choose from {', '.join(CASES)}")
+    options.build = options.build.resolve()
+    options.load = harness.find_tool(options.build, "load")
+    known = harness.known_servers(options.build)
+    options.server = known.get(options.server or "c") or shlex.split(options.server)
+    return options
+
+
+def main() -> int:
+    options = parse_options()
+    if shutil.which("valgrind") is None:
+        harness.fail("valgrind is not installed")
+    budgets = read_budgets(options.budgets)
+    good = True
+    for name in options.cases:
+        try:
+            counted = measure(options, name)
+        except harness.BenchError as error:
+            harness.fail(f"{name}: {error}")
+        if options.update:
+            budgets[name] = math.ceil(counted * HEAD_ROOM)
+        good = judge(name, counted, budgets) and good
+    if options.update:
+        options.budgets.write_text(json.dumps(budgets, indent=2) + "\n")
+    return int(not good)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

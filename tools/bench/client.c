@@ -1,0 +1,330 @@
+/*
+ * client.c: see client.h. RFC 6455 4.1 (handshake), 5.2 and 5.3 (frames), 7.1 (closing).
+ *
+ * Sockets are registered once, edge-triggered, so a round costs one send and one recv.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "client.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 256 * 1024, MASKED = 0x80, FIN = 0x80, OPCODE_CLOSE = 8 };
+enum { GONE_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR };
+
+static const char key[] = "cHl3cyBsb2FkIHRlc3Rlcg==";
+static char buffer[BUFFER_SIZE];
+
+void die(const char *format, ...)
+{
+    va_list arguments;
+
+    fflush(stdout);
+    fputs("load: ", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+/* ---- plan --------------------------------------------------------------------------------- */
+
+static size_t size_header(size_t payload)
+{
+    return payload < 126 ? 2 : payload < 65536 ? 4 : 10;
+}
+
+void plan_prepare(plan *p, const char *host, unsigned port, const char *path)
+{
+    int n = snprintf(p->request, sizeof(p->request),
+                     "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUpgrade: websocket\r\n"
+                     "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\n"
+                     "Sec-WebSocket-Version: 13\r\n\r\n",
+                     path, host, port, key);
+
+    if (n < 0 || (size_t)n >= sizeof(p->request)) {
+        die("--host or --path is too long");
+    }
+    p->request_length = (size_t)n;
+    accept_value(key, p->accept);
+    p->reply_length = size_header(p->size) + p->size;
+    p->message_length = p->reply_length + 4;
+}
+
+/* ---- messages ----------------------------------------------------------------------------- */
+
+static unsigned char *write_header(unsigned char *at, int opcode, size_t payload, unsigned masked)
+{
+    size_t size = size_header(payload);
+
+    at[0] = (unsigned char)(FIN | opcode);
+    at[1] = (unsigned char)(masked | (size == 2 ? payload : size == 4 ? 126 : 127));
+    for (size_t i = size; i-- > 2; payload >>= 8) {
+        at[i] = (unsigned char)payload;
+    }
+    return at + size;
+}
+
+/* Letters that depend on the connection and on the place in the round: a reply that went to the
+ * wrong connection, or came in the wrong order, does not pass. */
+static unsigned char letter(unsigned connection, unsigned message, size_t i)
+{
+    return (unsigned char)('!' + (connection * 37 + message * 7 + i * 5 + (i >> 6) * 3) % 93);
+}
+
+static unsigned char *write_message(const client *c, unsigned message, unsigned char *at,
+                                    unsigned char mask[4])
+{
+    at = write_header(at, c->plan->opcode, c->plan->size, MASKED);
+    memcpy(at, mask, 4);
+    at += 4;
+    for (size_t i = 0; i < c->plan->size; i++) {
+        *at++ = letter(c->index, message, i) ^ mask[i & 3];
+    }
+    return at;
+}
+
+static unsigned char *write_reply(const client *c, unsigned message, unsigned char *at)
+{
+    at = write_header(at, c->plan->opcode, c->plan->size, 0);
+    for (size_t i = 0; i < c->plan->size; i++) {
+        *at++ = letter(c->index, message, i);
+    }
+    return at;
+}
+
+void client_compose(client *c)
+{
+    uint32_t random = 0x9e3779b9u * (c->index + 1);
+
+    c->messages = malloc(c->plan->message_length * c->plan->pipeline);
+    c->replies = malloc(c->plan->reply_length * c->plan->pipeline);
+    if (c->messages == NULL || c->replies == NULL) {
+        die("no memory for the messages");
+    }
+    unsigned char *message = c->messages, *reply = c->replies;
+    for (unsigned i = 0; i < c->plan->pipeline; i++) {
+        unsigned char mask[4];
+        random = random * 1664525u + 1013904223u;
+        memcpy(mask, &random, 4);
+        message = write_message(c, i, message, mask);
+        reply = write_reply(c, i, reply);
+    }
+}
+
+/* ---- sending ------------------------------------------------------------------------------ */
+
+/* Bytes that the kernel took. */
+static size_t push(client *c, const void *data, size_t length)
+{
+    ssize_t n = send(c->fd, data, length, MSG_NOSIGNAL);
+
+    if (n >= 0) {
+        return (size_t)n;
+    }
+    if (errno != EAGAIN) {
+        die("connection %u: send: %s", c->index, strerror(errno));
+    }
+    return 0;
+}
+
+static void push_request(client *c)
+{
+    if (push(c, c->plan->request, c->plan->request_length) > 0) {
+        c->state = CLIENT_HANDSHAKE;
+    }
+}
+
+static void push_round(client *c)
+{
+    c->sent += push(c, c->messages + c->sent, c->to_send - c->sent);
+}
+
+void client_connect(client *c, const plan *p, unsigned index)
+{
+    int one = 1;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
+
+    event.data.ptr = c;
+    c->plan = p;
+    c->index = index;
+    c->state = CLIENT_CONNECTING;
+    c->head_length = 0;
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0) {
+        die("connection %u: socket: %s", index, strerror(errno));
+    }
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (connect(c->fd, (const struct sockaddr *)&p->address, sizeof(p->address)) != 0 &&
+        errno != EINPROGRESS) {
+        die("connection %u: connect: %s", index, strerror(errno));
+    }
+    if (epoll_ctl(p->poller, EPOLL_CTL_ADD, c->fd, &event) != 0) {
+        die("connection %u: epoll_ctl: %s", index, strerror(errno));
+    }
+}
+
+void client_send_round(client *c, unsigned count)
+{
+    c->to_send = count * c->plan->message_length;
+    c->to_get = count * c->plan->reply_length;
+    c->sent = 0;
+    c->got = 0;
+    push_round(c);
+}
+
+void client_close(client *c)
+{
+    /* Close 1000, masked with zeros. */
+    static const unsigned char frame[] = {FIN | OPCODE_CLOSE, MASKED | 2, 0, 0, 0, 0, 0x03, 0xe8};
+
+    if (push(c, frame, sizeof(frame)) != sizeof(frame)) {
+        die("connection %u: no room for a Close", c->index);
+    }
+    c->state = CLIENT_CLOSING;
+    c->head_length = 0;
+}
+
+/* ---- receiving ---------------------------------------------------------------------------- */
+
+static void check_head(client *c, size_t length)
+{
+    static const char name[] = "\r\nsec-websocket-accept:";
+    const char *at;
+
+    c->head[length] = '\0';
+    if (strncmp(c->head, "HTTP/1.1 101", 12) != 0) {
+        die("connection %u: refused: %.*s", c->index, (int)strcspn(c->head, "\r\n"), c->head);
+    }
+    at = strcasestr(c->head, name);
+    if (at == NULL) {
+        die("connection %u: no Sec-WebSocket-Accept", c->index);
+    }
+    at += sizeof(name) - 1;
+    at += strspn(at, " \t");
+    if (strncmp(at, c->plan->accept, ACCEPT_LENGTH) != 0) {
+        die("connection %u: wrong Sec-WebSocket-Accept", c->index);
+    }
+    if (strcasestr(c->head, "\r\nsec-websocket-extensions:") != NULL) {
+        die("connection %u: an extension that was not offered", c->index);
+    }
+}
+
+static void gather(client *c, const char *data, size_t length)
+{
+    if (c->head_length + length >= sizeof(c->head)) {
+        die("connection %u: more than %zu bytes where an HTTP head or a Close was expected",
+            c->index, sizeof(c->head));
+    }
+    memcpy(c->head + c->head_length, data, length);
+    c->head_length += length;
+}
+
+static client_news take_head(client *c, const char *data, size_t length)
+{
+    gather(c, data, length);
+    const char *end = memmem(c->head, c->head_length, "\r\n\r\n", 4);
+    if (end == NULL) {
+        return NEWS_NONE;
+    }
+    if ((size_t)(end - c->head) + 4 != c->head_length) {
+        die("connection %u: unexpected bytes behind the 101", c->index);
+    }
+    check_head(c, (size_t)(end - c->head) + 2);
+    c->state = CLIENT_OPEN;
+    return NEWS_OPENED;
+}
+
+/* Says where the reply goes wrong; `got` is the offset of the first wrong byte in the round. */
+static void explain(const client *c, size_t got, unsigned char byte)
+{
+    size_t message = got / c->plan->reply_length, offset = got % c->plan->reply_length;
+    size_t header = c->plan->reply_length - c->plan->size;
+    const char *what = offset == 0 ? "opcode byte" : offset < header ? "length" : "payload";
+
+    die("connection %u: reply %zu of the round: wrong %s: byte %zu is 0x%02x, expected 0x%02x",
+        c->index, message, what, offset, byte, c->replies[got]);
+}
+
+static client_news take_replies(client *c, const char *data, size_t length)
+{
+    if (length > c->to_get - c->got) {
+        die("connection %u: %zu bytes more than were asked for", c->index,
+            length - (c->to_get - c->got));
+    }
+    if (memcmp(data, c->replies + c->got, length) != 0) {
+        size_t i = 0;
+        while ((unsigned char)data[i] == c->replies[c->got + i]) {
+            i++;
+        }
+        explain(c, c->got + i, (unsigned char)data[i]);
+    }
+    c->got += length;
+    return c->got == c->to_get ? NEWS_ROUND : NEWS_NONE;
+}
+
+static client_news take(client *c, const char *data, size_t length)
+{
+    if (c->state == CLIENT_OPEN) {
+        return take_replies(c, data, length);
+    }
+    if (c->state == CLIENT_CLOSING) {
+        gather(c, data, length);
+        return NEWS_NONE;
+    }
+    return take_head(c, data, length);
+}
+
+/* The server has ended TCP, which is right only behind its Close (RFC 6455 7.1.1). */
+static client_news end(client *c, const char *how)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+    if (c->state != CLIENT_CLOSING) {
+        die("connection %u: lost: %s", c->index, how);
+    }
+    if (c->head_length < 4 || memcmp(c->head + 2, "\x03\xe8", 2) != 0 ||
+        (unsigned char)c->head[0] != (FIN | OPCODE_CLOSE)) {
+        die("connection %u: ended without a Close 1000: %s", c->index, how);
+    }
+    /* Leaves no TIME_WAIT on either side, so a run can be repeated at once. */
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close(c->fd);
+    c->state = CLIENT_CLOSED;
+    return NEWS_CLOSED;
+}
+
+client_news client_handle(client *c, uint32_t events)
+{
+    client_news news = NEWS_NONE;
+    ssize_t n;
+
+    if (c->state == CLIENT_CONNECTING) {
+        push_request(c);
+        return NEWS_NONE;
+    }
+    if (c->sent < c->to_send) {
+        push_round(c);
+    }
+    do {
+        n = recv(c->fd, buffer, sizeof(buffer), 0);
+        if (n == 0 || (n < 0 && errno != EAGAIN)) {
+            return end(c, n == 0 ? "closed by the server" : strerror(errno));
+        }
+        if (n > 0) {
+            news = take(c, buffer, (size_t)n);
+        }
+    } while (n == BUFFER_SIZE || (n > 0 && (events & GONE_EVENTS) != 0));
+    return news;
+}

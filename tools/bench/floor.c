@@ -1,0 +1,398 @@
+/*
+ * floor.c: the least work that an echo server can do: what any server is measured against.
+ *
+ * One recv into one shared buffer, headers shortened and payload unmasked in place, one send for
+ * everything that the recv brought. It checks nothing (no UTF-8, no RFC rule, no limit, no
+ * timeout, every frame is taken for a masked one) and assembles nothing: the bytes of a frame that
+ * has not arrived as a whole are passed on as they come. Never run it on a network.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "accept.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BUFFER_SIZE = 256 * 1024, HELD_MAX = 4096, EVENTS_MAX = 512, KEY_LENGTH = 24 };
+enum { GONE_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR };
+
+typedef struct peer {
+    uint64_t left;        /* payload bytes of the current frame that are still to come */
+    unsigned char key[4]; /* its mask, turned so that key[0] is for the next byte */
+    bool open;            /* the 101 is sent */
+    bool closing;         /* a Close was echoed */
+    unsigned held_length; /* bytes in held: an incomplete request or frame header */
+    char *held;           /* HELD_MAX bytes, allocated when needed */
+    char *unsent;         /* what the kernel did not take; nothing is read meanwhile */
+    size_t unsent_at, unsent_end;
+} peer;
+
+static unsigned char buffer[BUFFER_SIZE];
+static peer *peers; /* by descriptor */
+static int poller;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+/* ---- connections -------------------------------------------------------------------------- */
+
+static void watch(int fd, int operation, uint32_t events)
+{
+    struct epoll_event event = {.events = events | EPOLLET, .data.fd = fd};
+
+    if (epoll_ctl(poller, operation, fd, &event) != 0) {
+        die("epoll_ctl");
+    }
+}
+
+static void drop(int fd)
+{
+    free(peers[fd].held);
+    free(peers[fd].unsent);
+    memset(&peers[fd], 0, sizeof(peers[fd]));
+    close(fd);
+}
+
+static void accept_all(int listener)
+{
+    int fd;
+
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        watch(fd, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
+    }
+}
+
+/* False when the peer is gone, for whatever reason. */
+static bool hold(peer *p, const unsigned char *data, size_t length)
+{
+    if (length > HELD_MAX || (p->held == NULL && (p->held = malloc(HELD_MAX)) == NULL)) {
+        return false;
+    }
+    memcpy(p->held, data, length);
+    p->held_length = (unsigned)length;
+    return true;
+}
+
+static bool send_all(int fd, peer *p, const void *data, size_t length)
+{
+    ssize_t n = send(fd, data, length, MSG_NOSIGNAL);
+
+    if (n == (ssize_t)length) {
+        return true;
+    }
+    if (n < 0 && errno != EAGAIN) {
+        return false;
+    }
+    p->unsent_at = 0;
+    p->unsent_end = length - (n > 0 ? (size_t)n : 0);
+    p->unsent = malloc(p->unsent_end);
+    if (p->unsent == NULL) {
+        return false;
+    }
+    memcpy(p->unsent, (const char *)data + length - p->unsent_end, p->unsent_end);
+    watch(fd, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+    return true;
+}
+
+static bool send_rest(int fd, peer *p)
+{
+    ssize_t n = send(fd, p->unsent + p->unsent_at, p->unsent_end - p->unsent_at, MSG_NOSIGNAL);
+
+    if (n < 0) {
+        return errno == EAGAIN;
+    }
+    p->unsent_at += (size_t)n;
+    if (p->unsent_at == p->unsent_end) {
+        free(p->unsent);
+        p->unsent = NULL;
+        watch(fd, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
+    }
+    return true;
+}
+
+/* ---- opening handshake -------------------------------------------------------------------- */
+
+static const char *find_key(const char *at, const char *end)
+{
+    static const char name[] = "sec-websocket-key:";
+
+    while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        at++;
+        if ((size_t)(end - at) > sizeof(name) + KEY_LENGTH &&
+            strncasecmp(at, name, sizeof(name) - 1) == 0) {
+            at += sizeof(name) - 1;
+            return at + strspn(at, " \t");
+        }
+    }
+    return NULL;
+}
+
+/* Bytes of the request head that was answered; 0: it is not complete; -1: drop the peer. */
+static int shake_hands(int fd, peer *p, unsigned char *data, size_t length)
+{
+    static char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                           "Connection: Upgrade\r\nSec-WebSocket-Accept: "
+                           "0123456789012345678901234567\r\n\r\n";
+    char *value = answer + sizeof(answer) - 1 - 4 - ACCEPT_LENGTH;
+    const char *start = (const char *)data;
+    const char *end = memmem(data, length, "\r\n\r\n", 4);
+    const char *key;
+    char accept[ACCEPT_LENGTH + 1];
+
+    if (end == NULL) {
+        return hold(p, data, length) ? 0 : -1;
+    }
+    end += 4;
+    key = find_key(start, end);
+    if (key == NULL || end - key < KEY_LENGTH) {
+        return -1;
+    }
+    accept_value(key, accept);
+    memcpy(value, accept, ACCEPT_LENGTH);
+    p->open = true;
+    return send_all(fd, p, answer, sizeof(answer) - 1) ? (int)(end - start) : -1;
+}
+
+/* ---- frames ------------------------------------------------------------------------------- */
+
+typedef uint64_t lanes __attribute__((vector_size(16)));
+
+static lanes load(const unsigned char *from, lanes mask)
+{
+    lanes block;
+
+    memcpy(&block, from, sizeof(block));
+    return block ^ mask;
+}
+
+/* Copies and unmasks (RFC 6455 5.3); `to` is at or before `from`, so a block is read before it
+ * can be overwritten. */
+static void unmask(unsigned char *to, const unsigned char *from, size_t length,
+                   const unsigned char key[4])
+{
+    uint32_t word;
+    size_t i = 0;
+
+    memcpy(&word, key, 4);
+    const uint64_t pair = (uint64_t)word << 32 | word;
+    const lanes mask = {pair, pair};
+    for (; i + 64 <= length; i += 64) {
+        const lanes a = load(from + i, mask), b = load(from + i + 16, mask);
+        const lanes c = load(from + i + 32, mask), d = load(from + i + 48, mask);
+        memcpy(to + i, &a, 16);
+        memcpy(to + i + 16, &b, 16);
+        memcpy(to + i + 32, &c, 16);
+        memcpy(to + i + 48, &d, 16);
+    }
+    for (; i + 8 <= length; i += 8) {
+        uint64_t block;
+        memcpy(&block, from + i, 8);
+        block ^= pair;
+        memcpy(to + i, &block, 8);
+    }
+    for (; i < length; i++) {
+        to[i] = from[i] ^ key[i & 3];
+    }
+}
+
+/* Size of the masked header at `at` (RFC 6455 5.2), 0: it is not complete. */
+static size_t read_header(const unsigned char *at, size_t length, uint64_t *payload)
+{
+    size_t size = 6;
+
+    if (length < size) {
+        return 0;
+    }
+    *payload = at[1] & 0x7f;
+    if (*payload >= 126) {
+        size_t extra = *payload == 126 ? 2 : 8;
+        size += extra;
+        *payload = 0;
+        for (size_t i = 0; i < extra; i++) {
+            *payload = *payload << 8 | at[2 + i];
+        }
+    }
+    return length < size ? 0 : size;
+}
+
+/* Moves as much of the current payload as is there; returns how much that was. */
+static size_t move_payload(peer *p, unsigned char *to, const unsigned char *from, size_t length)
+{
+    unsigned char turned[4];
+
+    if (length >= p->left) {
+        length = (size_t)p->left;
+        unmask(to, from, length, p->key);
+        p->left = 0;
+        return length;
+    }
+    unmask(to, from, length, p->key);
+    for (unsigned i = 0; i < 4; i++) {
+        turned[i] = p->key[(i + length) & 3];
+    }
+    memcpy(p->key, turned, 4);
+    p->left -= length;
+    return length;
+}
+
+/* The answer is gathered in front of what is still to be read: an unmasked header is 4 bytes
+ * shorter, so the first payload can stay where it is, and the next ones move down. */
+static bool echo(int fd, peer *p, unsigned char *at, unsigned char *end)
+{
+    unsigned char *first = at, *last = at;
+
+    for (;;) {
+        size_t moved = move_payload(p, last, at, (size_t)(end - at));
+        at += moved;
+        last += moved;
+        if (at == end) {
+            break;
+        }
+        size_t header = read_header(at, (size_t)(end - at), &p->left);
+        if (header == 0) {
+            if (!hold(p, at, (size_t)(end - at))) {
+                return false;
+            }
+            break;
+        }
+        if (last == first) {
+            first = last = at + 4;
+        }
+        memcpy(p->key, at + header - 4, 4);
+        p->closing |= (at[0] & 0x0f) == 8;
+        memmove(last, at, header - 4);
+        last[1] &= 0x7f;
+        last += header - 4;
+        at += header;
+    }
+    return last == first || send_all(fd, p, first, (size_t)(last - first));
+}
+
+/* ---- the loop ----------------------------------------------------------------------------- */
+
+/* False when the peer is to be dropped. */
+static bool digest(int fd, peer *p, size_t length)
+{
+    int head = 0;
+
+    p->held_length = 0;
+    if (!p->open) {
+        head = shake_hands(fd, p, buffer, length);
+        if (head <= 0 || (size_t)head == length) {
+            return head >= 0;
+        }
+    }
+    return echo(fd, p, buffer + head, buffer + length) && (!p->closing || p->left > 0);
+}
+
+/* Edge-triggered: a short recv means that the socket is empty, unless the peer has gone. */
+static void serve(int fd, uint32_t events)
+{
+    peer *p = &peers[fd];
+
+    if (p->unsent != NULL && !send_rest(fd, p)) {
+        drop(fd);
+        return;
+    }
+    while (p->unsent == NULL) {
+        size_t held = p->held_length;
+        if (held > 0) {
+            memcpy(buffer, p->held, held);
+        }
+        ssize_t n = recv(fd, buffer + held, BUFFER_SIZE - held, 0);
+        if (n < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (n <= 0 || !digest(fd, p, held + (size_t)n)) {
+            drop(fd);
+            return;
+        }
+        if (held + (size_t)n < BUFFER_SIZE && (events & GONE_EVENTS) == 0) {
+            return;
+        }
+    }
+}
+
+static int listen_on(uint16_t port)
+{
+    int one = 1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    /* Accepted sockets inherit it, which saves a call for each. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&address, length) != 0 || listen(fd, 4096) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0) {
+        die("listen");
+    }
+    printf("listening on 127.0.0.1:%u\n", ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+static void leave(int signal)
+{
+    (void)signal;
+    _exit(0);
+}
+
+static void allocate_peers(void)
+{
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max > 1 << 20) {
+        limit.rlim_max = 1 << 20;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    peers = calloc((size_t)limit.rlim_cur, sizeof(peer));
+    if (peers == NULL) {
+        die("calloc");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct epoll_event events[EVENTS_MAX];
+
+    if (argc != 3 || strcmp(argv[1], "--port") != 0) {
+        fprintf(stderr, "usage: floor --port PORT\n");
+        return 2;
+    }
+    signal(SIGTERM, leave);
+    signal(SIGINT, leave);
+    allocate_peers();
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    int listener = listen_on((uint16_t)atoi(argv[2]));
+    watch(listener, EPOLL_CTL_ADD, EPOLLIN);
+    for (;;) {
+        int n = epoll_wait(poller, events, EVENTS_MAX, -1);
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.fd == listener) {
+                accept_all(listener);
+            } else {
+                serve(events[i].data.fd, events[i].events);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+"""Starts and stops the processes of a benchmark; what the scripts in this folder share.
+
+A server is any command that prints ``listening on HOST:PORT`` somewhere in a line once it is ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from typing import (
+    IO,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    Mapping,
+    NoReturn,
+    Sequence,
+)
+
+Report = Dict[str, Any]
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LISTENING = re.compile(r"listening on (\S+):(\d+)")
+PROCESS = re.compile(r"^process (\d+)$")
+MAX_PAYLOAD = 1024 * 1024
+
+
+class BenchError(Exception):
+    """Something that makes a measurement void: one line for the user."""
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the script with status 1."""
+    print(f"{pathlib.Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+class Server:
+    """A running server. `pid` is the process that serves, also below a `wrapper`.
+
+    Args:
+        command: program and arguments.
+        core: the core it is pinned to; None: not pinned.
+        nice: its niceness (negative needs the right to do so).
+        environment: variables to add.
+        wrapper: a command that runs another one (``strace -c``); `command` is appended.
+        timeout: seconds until it must listen.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        core: int | None = None,
+        nice: int = 0,
+        environment: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+        timeout: float = 20.0,
+    ) -> None:
+        # The shell tells its pid and becomes the server: under a wrapper there is no other way
+        # to learn it that needs no /proc.
+        shell = ["sh", "-c", 'echo "process $$"; exec "$@"', "sh"]
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*wrapper, *shell, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            text=True,
+            errors="replace",
+            preexec_fn=_placement(core, nice),
+        )
+        assert self.process.stdout is not None
+        self._ready: queue.Queue[int | None] = queue.Queue()
+        self.pid = self.process.pid
+        self._reader = threading.Thread(target=self._read, args=[self.process.stdout], daemon=True)
+        self._reader.start()
+        try:
+            port = self._ready.get(timeout=timeout)
+        except queue.Empty:
+            port = None
+        if port is None:
+            self.stop()
+            said = " | ".join(self.lines[-5:]) or "nothing"
+            raise BenchError(f"{shlex.join(command)}: does not listen; it said: {said}")
+        self.port: int = port
+
+    def _read(self, stream: IO[str]) -> None:
+        """Keeps the pipe empty for as long as the server lives."""
+        with stream:
+            for line in stream:
+                process, listening = PROCESS.search(line), LISTENING.search(line)
+                if process:
+                    self.pid = int(process.group(1))
+                    continue
+                if listening:
+                    self._ready.put(int(listening.group(2)))
+                self.lines.append(line.rstrip())
+                del self.lines[:-50]
+        self._ready.put(None)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """SIGTERM to the server itself, so that a wrapper can still write its result."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, 15)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, 9)
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(timeout)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _placement(core: int | None, nice: int) -> Callable[[], None]:
+    """What a child does before it becomes the program."""
+
+    def place() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        if nice:
+            # With autogroups a niceness counts within a session only; a session has its own.
+            os.setsid()
+            with contextlib.suppress(OSError):
+                os.nice(nice)
+                pathlib.Path("/proc/self/autogroup").write_text(str(nice))
+
+    return place
+
+
+def run_load(
+    load: str | pathlib.Path,
+    server: Server,
+    arguments: Sequence[str],
+    core: int | None = None,
+    nice: int = 0,
+    timeout: float = 300.0,
+) -> Report:
+    """Runs the load generator against `server` and returns its JSON object."""
+    command = [str(load), "--port", str(server.port), "--pid", str(server.pid), "--json"]
+    try:
+        result = subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            preexec_fn=_placement(core, nice),
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"load {shlex.join(arguments)}: not done after {timeout:.0f} s") from None
+    if result.returncode != 0:
+        raise BenchError(result.stderr.strip() or f"load: exit status {result.returncode}")
+    report: Report = json.loads(result.stdout)
+    return report
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[Server]:
+    """A server for the length of a `with` block; an early death is a BenchError."""
+    with Server(command, **options) as server:
+        yield server
+        if server.process.poll() is not None:
+            said = " | ".join(server.lines[-5:])
+            raise BenchError(f"{shlex.join(command)}: ended by itself; it said: {said}")
+
+
+def find_tool(build: pathlib.Path, name: str) -> pathlib.Path:
+    """The program `name` of this folder below the build folder."""
+    path = build / "tools" / "bench" / name
+    if not path.exists():
+        fail(f"{path} is missing: meson setup {build} -Dtools=true && meson compile -C {build}")
+    return path
+
+
+def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
+    """Commands of the servers of this project."""
+    example = build / "examples" / "c" / "echo"
+    return {
+        "floor": [str(build / "tools" / "bench" / "floor"), "--port", "0"],
+        "c": [str(example), "--port", "0", "--max-payload", str(MAX_PAYLOAD)],
+        "python": [sys.executable, str(ROOT / "examples" / "py" / "echo.py"), "--port", "0"],
+    }
+
+
+def server_environment(build: pathlib.Path) -> dict[str, str]:
+    """Lets Python servers import the package of this source tree with the library of `build`."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    for library in (build / "libpyws.so", build / "csrc" / "libpyws.so"):
+        if library.exists():
+            environment["PYWS_LIBRARY"] = str(library.resolve())
+    return environment
+
+
+def stamp() -> Report:
+    """When and where figures were taken."""
+    system = os.uname()
+    model = ""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "kernel": f"{system.sysname} {system.release} {system.machine}",
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": sys.version.split()[0],
+    }
