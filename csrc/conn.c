@@ -4,6 +4,7 @@
  * RFC 6455 sections 5.5.1, 7.1 (closing).
  */
 #include "conn.h"
+#include "utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,6 +72,14 @@ void ws__hub_deinit(struct ws__hub *hub)
     ws__loop_deinit(&hub->loop, &hub->memory);
 }
 
+void ws__hub_touch(struct ws__hub *hub)
+{
+    if (hub->in_turn)
+        return;
+    hub->loop.now = hub->loop.clock(hub->loop.user);
+    ws__loop_wakeup(&hub->loop);
+}
+
 static bool grow_slots(struct ws__hub *hub)
 {
     uint32_t capacity = hub->slot_capacity ? hub->slot_capacity * 2 : 16;
@@ -134,6 +143,7 @@ void ws__conn_set_state(ws_conn *c, enum ws__state state)
 
 void ws__conn_set_timer(ws_conn *c, struct ws__timer_queue *queue)
 {
+    ws__hub_touch(c->hub);
     ws__timer_start(&c->hub->loop, queue, &c->timer);
 }
 
@@ -180,6 +190,7 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
     c->target = target;
     c->user = user;
     c->reported = false;
+    c->drain_due = false; /* of an answer before */
     ws__conn_set_state(c, WS__OPEN);
     hub->stats.opened++;
     hub->stats.open++;
@@ -286,6 +297,7 @@ void ws__conn_make_ready(ws_conn *c)
 {
     if (c->in_ready || c->state == WS__DEAD)
         return;
+    ws__hub_touch(c->hub);
     c->in_ready = true;
     c->next_ready = c->hub->ready;
     c->hub->ready = c;
@@ -344,7 +356,9 @@ static void read_frames(ws_conn *c, struct ws__input *in)
         if (c->state >= WS__LINGERING)
             return;
     }
-    if (result < 0)
+    if (result < 0 && c->state == WS__CLOSING) /* our Close was the last word (RFC 6455 5.5.1) */
+        ws__conn_linger(c);
+    else if (result < 0)
         ws__conn_fail(c, 1011, "out of memory", 13);
     else if (result > 0 && in->length) /* others are served first */
         ws__conn_make_ready(c);
@@ -392,8 +406,8 @@ static void on_read_end(ws_conn *c, ssize_t result)
         return;
     bool unsent = result == 0 && c->out && (c->state == WS__HTTP || c->state == WS__LINGERING);
     if (!unsent) {
-        ws__conn_drop(c, result ? "connection reset by peer"
-                                : "connection closed without a Close frame");
+        ws__conn_drop(c, result || c->broken ? "connection reset by peer"
+                                             : "connection closed without a Close frame");
         return;
     }
     c->eof = true; /* half-closed by the peer, which may still read */
@@ -417,14 +431,22 @@ static void discard(ws_conn *c)
         on_read_end(c, n);
 }
 
+/* How much to read; what is kept while an answer is outstanding is bounded by this, also when it
+ * comes together with the request. */
+static size_t room_for(const ws_conn *c, size_t kept)
+{
+    size_t room = c->hub->config.recv_buffer_size - kept;
+    size_t early = WS__EARLY_LIMIT - (c->waiting ? ws__buffer_length(c->in) : 0);
+    return c->state == WS__HTTP && early < room ? early : room;
+}
+
 /* What was kept is at most an incomplete head or frame header here: it moves to the front of the
  * receive buffer, which is larger than that by construction. */
 static void read_socket(ws_conn *c)
 {
     struct ws__hub *hub = c->hub;
-    size_t length = ws__buffer_length(c->in), kept = c->waiting ? 0 : length;
-    size_t room = c->waiting ? WS__EARLY_LIMIT - length : hub->config.recv_buffer_size - kept;
-    ssize_t n = ws__net_read(c->fd, hub->recv_buffer + kept, room);
+    size_t kept = c->waiting ? 0 : ws__buffer_length(c->in);
+    ssize_t n = ws__net_read(c->fd, hub->recv_buffer + kept, room_for(c, kept));
     if (n <= 0) {
         on_read_end(c, n);
         return;
@@ -535,6 +557,7 @@ int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)
         return WS_EINVAL;
     if (conn->state != WS__OPEN)
         return WS_OK;
+    length = ws__utf8_cut(reason, length, WS__CLOSE_REASON_MAX);
     ws__send_close(conn, sent, reason, length);
     ws__conn_set_state(conn, WS__CLOSING);
     ws__conn_set_timer(conn, close_queue(conn));

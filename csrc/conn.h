@@ -32,6 +32,7 @@ enum {
     WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
     WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
+    WS__CLOSE_REASON_MAX = 123,      /* bytes beside the code in a control frame (RFC 6455 5.5) */
     WS__REFUSED_RESERVE = 64,        /* connections above max_connections that still get a 503 */
     WS__MAX_SLOTS = 0xffffff
 };
@@ -68,7 +69,7 @@ struct ws__hub {
     ws_conn *ready, *dead;    /* lists by ws_conn.next_* */
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
     ws_request *opening; /* whose on_open runs now */
-    bool stopping;
+    bool stopping, in_turn;
     int64_t date_second; /* of date */
     char date[30];
     ws_stats stats;
@@ -114,6 +115,9 @@ void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
 
 int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config);
 void ws__hub_deinit(struct ws__hub *hub);
+/* Something is to be done later. Outside of a turn the time may be an old one, and a foreign loop
+ * sleeps that waits for ws_server_fd. */
+void ws__hub_touch(struct ws__hub *hub);
 /* Takes over an accepted descriptor; closes it when there is no memory. */
 void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer);
 void ws__conn_on_event(ws_conn *c, unsigned ready);
@@ -148,7 +152,7 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user);
 
 /* Queues bytes that are no frame (HTTP). WS_ENOMEM. */
 int ws__send_bytes(ws_conn *c, const void *bytes, size_t n);
-/* A Close frame behind everything queued; code 1005: empty. */
+/* A Close frame behind everything queued; code 1005: empty; reason: WS__CLOSE_REASON_MAX bytes. */
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length);
 void ws__send_pong(ws_conn *c, const void *data, size_t length);
 /* Writes the queue; on what remains EPOLLOUT is awaited. Does nothing while corked or blocked. */

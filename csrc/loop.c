@@ -95,20 +95,6 @@ static uint64_t first_deadline(const struct ws__loop *loop)
     return first;
 }
 
-/* Relative to now, so that a replaced clock with another origin works, too. */
-static void arm(struct ws__loop *loop)
-{
-    uint64_t first = first_deadline(loop);
-    if (!first || (loop->armed && loop->armed <= first))
-        return;
-    uint64_t wait = first > loop->now ? first - loop->now : 1;
-    struct itimerspec when = {0};
-    when.it_value.tv_sec = (time_t)(wait / NANOSECONDS);
-    when.it_value.tv_nsec = (long)(wait % NANOSECONDS);
-    timerfd_settime(loop->timer_fd, 0, &when, NULL);
-    loop->armed = first;
-}
-
 static void drain(int fd)
 {
     uint64_t count;
@@ -127,7 +113,7 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
                   int timeout_ms)
 {
     struct epoll_event ready[WS__LOOP_MAX_EVENTS];
-    arm(loop);
+    ws__loop_arm(loop);
     int n = epoll_wait(loop->epoll_fd, ready, WS__LOOP_MAX_EVENTS, timeout_ms);
     if (n < 0 && errno != EINTR)
         return WS_ESYSTEM;
@@ -146,6 +132,20 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
         }
     }
     return count;
+}
+
+/* Relative to now, so that a replaced clock with another origin works, too. */
+void ws__loop_arm(struct ws__loop *loop)
+{
+    uint64_t first = first_deadline(loop);
+    if (!first || (loop->armed && loop->armed <= first))
+        return;
+    uint64_t wait = first > loop->now ? first - loop->now : 1;
+    struct itimerspec when = {0};
+    when.it_value.tv_sec = (time_t)(wait / NANOSECONDS);
+    when.it_value.tv_nsec = (long)(wait % NANOSECONDS);
+    timerfd_settime(loop->timer_fd, 0, &when, NULL);
+    loop->armed = first;
 }
 
 void ws__loop_wakeup(const struct ws__loop *loop)

@@ -55,6 +55,9 @@ void ws__loop_remove(struct ws__loop *loop, int fd);
 int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_MAX_EVENTS],
                   int timeout_ms);
 
+/* Sets the timerfd to the first deadline, for those who wait for epoll_fd themselves. */
+void ws__loop_arm(struct ws__loop *loop);
+
 /* Ends the present or the next wait (any thread, signal handlers). */
 void ws__loop_wakeup(const struct ws__loop *loop);
 

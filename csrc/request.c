@@ -132,7 +132,10 @@ static void finish(ws_request *r, bool keep)
 static int respond(ws_request *r, int status, const char *reason, const char *body, size_t length,
                    bool keep)
 {
+    bool outer = r->handling;
+    r->handling = r->answered = true; /* should this fail, r is still to be finished here */
     int error = send_response(r, status, reason, body, length, keep);
+    r->handling = outer;
     finish(r, keep);
     return error;
 }
@@ -223,6 +226,8 @@ static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), vo
     }
     r->handling = false;
     free_request(r);
+    if (c->hub->stopping && c->state == WS__HTTP) /* the handler itself may have asked for it */
+        ws__request_shutdown(c);
 }
 
 static void handle_upgrade(ws_request *r, const struct ws__route *route)
@@ -238,8 +243,8 @@ static void handle_upgrade(ws_request *r, const struct ws__route *route)
         refuse(r, -status, why, false);
     else if (t->behavior.on_upgrade)
         run_handler(r, t->behavior.on_upgrade, t->behavior.user);
-    else if (ws_request_upgrade(r, NULL, 0, NULL))
-        ws__conn_drop(r->conn, "out of memory");
+    else
+        ws_request_upgrade(r, NULL, 0, NULL); /* whatever comes of it, r is done with */
 }
 
 static void handle_plain(ws_request *r)
@@ -303,7 +308,7 @@ void ws__request_read(ws_conn *c, struct ws__input *in)
     for (int budget = TURN_REQUESTS; c->state == WS__HTTP && !c->waiting && !c->blocked; budget--) {
         if (!in->length)
             return;
-        if (!budget) {
+        if (!budget || ws__buffer_length(c->out) >= WS__CORK_SIZE) { /* to be sent first */
             ws__conn_make_ready(c);
             return;
         }
@@ -382,9 +387,11 @@ void ws__request_on_timer(ws_conn *c)
 void ws__request_shutdown(ws_conn *c)
 {
     if (c->request && c->request->handling)
-        return; /* its handler is running, and about to answer; that closes the connection */
+        return; /* until its handler has returned */
     if (c->request)
         give_up(c, 503);
+    else if (ws__buffer_length(c->out)) /* an answer is on its way */
+        ws__conn_linger(c);
     else
         ws__conn_drop(c, "shutdown");
 }

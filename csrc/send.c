@@ -4,7 +4,6 @@
  */
 #include "conn.h"
 #include "frame.h"
-#include "utf8.h"
 
 #include <string.h>
 
@@ -29,6 +28,16 @@ static bool over_limit(const ws_conn *c, size_t more)
     size_t limit = c->target->behavior.max_backpressure;
     size_t amount = ws_conn_buffered_amount(c);
     return limit && (amount > limit || more > limit - amount);
+}
+
+/* Control frames are exempt from the limit, but not without bounds: a handler may send one for
+ * each message of a peer that reads nothing. */
+static bool reserve_used(const ws_conn *c)
+{
+    enum { RESERVE = 4096 };
+    size_t limit = c->target->behavior.max_backpressure;
+    size_t amount = ws_conn_buffered_amount(c);
+    return c->blocked && limit && amount > limit && amount - limit >= RESERVE;
 }
 
 /* ---- the queue ---- */
@@ -102,7 +111,7 @@ static void settle(ws_conn *c)
         if (c->eof)
             break_connection(c);
     }
-    if (c->drain_due && !c->held)
+    if (c->drain_due && c->state == WS__OPEN && !c->held)
         ws__conn_make_ready(c);
 }
 
@@ -126,11 +135,23 @@ void ws__send_flush(ws_conn *c)
     settle(c);
 }
 
+/* A response that the peer is taking is no idle connection (H22): its time starts again. */
+static void restart_time(ws_conn *c)
+{
+    struct ws__hub *hub = c->hub;
+    if (c->target || c->waiting)
+        return;
+    ws__conn_set_timer(c, c->state == WS__LINGERING ? hub->linger_queue
+                          : c->request              ? hub->handshake_queue
+                                                    : hub->keep_alive_queue);
+}
+
 void ws__send_unblock(ws_conn *c)
 {
     if (!c->blocked || c->state == WS__DEAD)
         return;
     c->blocked = false;
+    restart_time(c);
     ws__send_flush(c);
     ws__conn_update_interest(c);
     if (!c->blocked && c->in)
@@ -252,15 +273,14 @@ static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length
 
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
 {
-    char body[WS__FRAME_CONTROL_MAX];
+    char body[2 + WS__CLOSE_REASON_MAX];
     size_t n = 0;
     if (code != 1005) { /* 1005 stands for a Close without a body (RFC 6455 7.4.1) */
-        size_t cut = ws__utf8_cut(reason, length, sizeof body - 2);
         body[0] = (char)(code >> 8);
         body[1] = (char)(code & 0xff);
-        if (cut)
-            memcpy(body + 2, reason, cut);
-        n = cut + 2;
+        if (length)
+            memcpy(body + 2, reason, length);
+        n = length + 2;
     }
     /* Messages that wait for the end of another one cannot be sent any more (C8). */
     ws__buffer_free(&c->hub->memory, &c->held);
@@ -341,7 +361,9 @@ int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
     case WS_PONG:
         if (length > WS__FRAME_CONTROL_MAX)
             return WS_EINVAL;
-        return conn->state == WS__OPEN ? push_frame(conn, first, data, length, true) : WS_DROPPED;
+        if (conn->state != WS__OPEN || reserve_used(conn))
+            return WS_DROPPED;
+        return push_frame(conn, first, data, length, true);
     default:
         return WS_EINVAL;
     }

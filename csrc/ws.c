@@ -31,12 +31,14 @@ struct ws_server {
     struct listener listeners[MAX_LISTENERS];
     int listener_count;
     int interrupt_fd; /* -1: none */
-    bool in_turn, interrupted;
+    bool interrupted;
     struct ws__timer accept_timer; /* runs while accepting is paused */
     struct ws__timer_queue *accept_queue;
     struct ws__timer shutdown_timer; /* its queue is not started by ws__conn_set_timer */
+    uint32_t seen; /* events since the timers were judged */
+    bool stopped;  /* the shutdown is over */
+    struct deferred no_more; /* stands in `deferred` once nothing is accepted any longer */
     _Atomic(struct deferred *) deferred; /* newest first; pushed to by any thread */
-    atomic_bool stopped; /* the shutdown is over */
 };
 
 /* ---- library ---- */
@@ -198,12 +200,14 @@ static void free_target(void *context, void *target)
     }
 }
 
-static void run_deferred(ws_server *s)
+/* What was accepted until now; `leave` takes its place: NULL, or &s->no_more, so that no call of
+ * another thread falls between the last run and the refusal. */
+static void run_deferred(ws_server *s, struct deferred *leave)
 {
-    if (!atomic_load_explicit(&s->deferred, memory_order_relaxed))
+    if (!leave && !atomic_load_explicit(&s->deferred, memory_order_relaxed))
         return; /* a plain read is cheaper; the wake-up that follows a push brings the next turn */
-    struct deferred *newest = atomic_exchange(&s->deferred, NULL), *first = NULL;
-    while (newest) { /* reversed: the oldest first */
+    struct deferred *newest = atomic_exchange(&s->deferred, leave), *first = NULL;
+    while (newest && newest != &s->no_more) { /* reversed: the oldest first */
         struct deferred *next = newest->next;
         newest->next = first;
         first = newest;
@@ -221,16 +225,15 @@ int ws_server_free(ws_server *server)
 {
     if (!server)
         return WS_OK;
-    if (server->in_turn)
+    if (server->hub.in_turn)
         return WS_EBUSY;
     struct ws__hub *hub = &server->hub;
     ws_config config = hub->config;
-    server->in_turn = true;
+    hub->in_turn = true;
     hub->stopping = true;
     close_listeners(server);
     ws__hub_drop_all(hub, "the server was freed");
-    atomic_store(&server->stopped, true);
-    run_deferred(server);
+    run_deferred(server, &server->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     ws__hub_free_dead(hub);
     ws__router_deinit(&hub->websocket_routes, free_target, &hub->memory);
@@ -262,10 +265,11 @@ static struct listener *free_listener(ws_server *s)
 /* A server that has shut down may start again. */
 static void restart(ws_server *s)
 {
-    if (!atomic_load(&s->stopped))
+    if (!s->stopped)
         return;
     s->hub.stopping = false;
-    atomic_store(&s->stopped, false);
+    s->stopped = false;
+    atomic_store(&s->deferred, NULL);
 }
 
 int ws_server_listen(ws_server *server, const ws_listen_options *options)
@@ -402,9 +406,12 @@ static int turn(ws_server *s, int timeout_ms)
     for (int i = 0; i < n; i++)
         on_event(s, &events[i]);
     ws__hub_run_ready(hub);
-    if (n < WS__LOOP_MAX_EVENTS)
+    s->seen += (uint32_t)n;
+    if (n < WS__LOOP_MAX_EVENTS || s->seen > hub->stats.connections) { /* epoll takes turns */
         judge_timers(s);
-    run_deferred(s);
+        s->seen = 0;
+    }
+    run_deferred(s, NULL);
     if (hub->dead)
         ws__hub_free_dead(hub);
     note_blocked(s);
@@ -417,20 +424,22 @@ static bool is_over(ws_server *s)
     if (!s->hub.stopping || s->hub.stats.connections)
         return false;
     ws__timer_stop(&s->shutdown_timer);
-    atomic_store(&s->stopped, true);
-    run_deferred(s);
+    s->stopped = true;
+    s->hub.in_turn = true;
+    run_deferred(s, &s->no_more);
+    s->hub.in_turn = false;
     return true;
 }
 
 static int one_turn(ws_server *s, int timeout_ms)
 {
-    if (s->in_turn)
+    if (s->hub.in_turn)
         return WS_EBUSY;
     if (is_over(s))
         return WS_OK;
-    s->in_turn = true;
+    s->hub.in_turn = true;
     int error = turn(s, timeout_ms);
-    s->in_turn = false;
+    s->hub.in_turn = false;
     if (error)
         return error;
     return is_over(s) ? WS_OK : 1;
@@ -449,7 +458,8 @@ int ws_server_run(ws_server *server)
 int ws_server_step(ws_server *server, int timeout_ms)
 {
     int result = one_turn(server, timeout_ms);
-    if (server->hub.ready) /* a foreign loop must come back at once */
+    ws__loop_arm(&server->hub.loop); /* a foreign loop waits for the descriptor alone, ... */
+    if (server->hub.ready)           /* ... and must come back at once */
         ws__loop_wakeup(&server->hub.loop);
     return result;
 }
@@ -476,8 +486,9 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     struct ws__hub *hub = &server->hub;
     if (!ws__protocol_code_valid(code) || (length && !ws_utf8_valid(reason, length)))
         return WS_EINVAL;
-    if (atomic_load(&server->stopped))
+    if (server->stopped)
         return WS_OK;
+    ws__hub_touch(hub);
     uint64_t deadline = hub->loop.clock(hub->loop.user) + (uint64_t)timeout_ms * 1000000u;
     if (!hub->stopping || deadline < server->shutdown_timer.deadline) {
         struct ws__timer_queue *queue = ws__loop_queue(&hub->loop, &hub->memory, timeout_ms);
@@ -500,16 +511,18 @@ void ws_server_wakeup(ws_server *server)
 
 int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument)
 {
-    if (atomic_load(&server->stopped))
-        return WS_ESTOPPED;
     struct deferred *d = resize_server(&server->hub.config, NULL, 0, sizeof *d);
     if (!d)
         return WS_ENOMEM;
     d->fn = fn;
     d->argument = argument;
     d->next = atomic_load(&server->deferred);
-    while (!atomic_compare_exchange_weak(&server->deferred, &d->next, d))
-        ;
+    do {
+        if (d->next == &server->no_more) {
+            resize_server(&server->hub.config, d, sizeof *d, 0);
+            return WS_ESTOPPED;
+        }
+    } while (!atomic_compare_exchange_weak(&server->deferred, &d->next, d));
     ws__loop_wakeup(&server->hub.loop);
     return WS_OK;
 }

@@ -200,7 +200,7 @@ WS_API void ws_server_wakeup(ws_server *server);
  * WS_ENOMEM, WS_ESTOPPED after the shutdown is over. */
 WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument);
 
-/* The open connection of that id, or NULL once its on_close has run. */
+/* The open connection of that id, or NULL once its on_close has begun. */
 WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 
 typedef struct ws_stats {
@@ -352,7 +352,8 @@ WS_API int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length,
                                  bool fin);
 
 /* Until ws_conn_uncork (calls nest), sends are gathered and leave in one write. Handlers run
- * corked already. */
+ * corked already. Every cork is to be uncorked, also when the connection was closed in between:
+ * for that one call, in the same callback, conn stays valid. */
 WS_API void ws_conn_cork(ws_conn *conn);
 WS_API void ws_conn_uncork(ws_conn *conn);
 

@@ -1,0 +1,152 @@
+/*
+ * harness.h: a server and its clients in one thread: what the tests of the connection layer and
+ * of the server stand on. Time is virtual, memory is counted (and can be made to fail), every
+ * event of the server becomes a piece of text, and so does all that a client received.
+ */
+#ifndef HARNESS_H
+#define HARNESS_H
+
+#include "tap.h"
+#include "ws.h"
+
+#include <stdint.h>
+
+enum event {
+    ON_UPGRADE,
+    ON_OPEN,
+    ON_MESSAGE,
+    ON_DRAIN,
+    ON_DROPPED,
+    ON_PING,
+    ON_PONG,
+    ON_CLOSE,
+    ON_HTTP,
+    ON_ABORTED
+};
+
+enum { MAX_CONNS = 4096, EVENTS_SIZE = 64 * 1024, LOG_SIZE = 16 * 1024 };
+
+/* What an allocator counts. Blocks carry their size, so that a wrong old_size is found, too. */
+struct counter {
+    size_t bytes, blocks, calls;
+    size_t fail_at;  /* the call of this number fails; 0: none */
+    bool fail_after; /* and all behind it */
+    bool mismatch;   /* old_size was not the size of the block */
+};
+
+struct harness {
+    ws_server *server;
+    ws_config config;
+    ws_behavior behavior;
+    int port;
+    int send_buffer; /* SO_SNDBUF of accepted sockets, 0: the kernel's */
+    uint64_t now;    /* nanoseconds */
+    bool real_time, echo;
+    bool answers; /* the hook answers requests; else: upgrade, 200 */
+    struct counter memory;
+    /* Called by each handler once its event is recorded; at most one of conn and request is set. */
+    void (*hook)(struct harness *h, enum event event, ws_conn *conn, ws_request *request,
+                 const char *data, size_t length);
+    bool quiet; /* record nothing */
+    char events[EVENTS_SIZE];
+    size_t events_length;
+    char log[LOG_SIZE];
+    size_t log_length;
+    ws_conn_id ids[MAX_CONNS]; /* in the order of on_open; conn_user is the index */
+    int opened;
+    uint8_t closes[MAX_CONNS]; /* on_close of each */
+    int closed;
+    ws_request *deferred; /* for hooks that take one for later */
+};
+
+struct client {
+    struct harness *h;
+    int fd;
+    char *in; /* received, not yet looked at */
+    size_t in_length, in_capacity;
+    size_t received; /* all in all */
+    bool eof, reset, small;
+    char head[2048]; /* of the last response */
+};
+
+/* Defaults: virtual time, counted memory, all handlers recorded. Change *h, then start it. */
+void harness_init(struct harness *h);
+void harness_create(struct harness *h);                      /* the server alone */
+void harness_listen(struct harness *h);                      /* 127.0.0.1, any port */
+void harness_route(struct harness *h, const char *pattern);  /* h->behavior */
+void harness_http(struct harness *h, const char *method, const char *pattern);
+/* create, route "/", listen. */
+void harness_start(struct harness *h);
+/* Frees the server. True: no leak, and each on_open had one on_close. */
+bool harness_free(struct harness *h);
+
+void turns(struct harness *h, int count);
+void advance(struct harness *h, uint64_t ms); /* and two turns */
+ws_conn *conn_at(struct harness *h, int index);
+ws_stats stats_of(struct harness *h);
+/* Text of the events since the last call: "open; message TEXT hello; close 1000 bye". Events of
+ * connections other than number 0 are led by "1:". */
+const char *harness_events(struct harness *h);
+bool log_has(const struct harness *h, const char *text);
+
+int client_socket(struct harness *h, int receive_buffer); /* connected, or on its way */
+void client_connect(struct client *c, struct harness *h);
+void client_connect_small(struct client *c, struct harness *h); /* with a small SO_RCVBUF */
+void client_open(struct client *c, struct harness *h);          /* + handshake for "/" */
+void client_open_small(struct client *c, struct harness *h);
+void client_close(struct client *c);
+void client_reset(struct client *c); /* RST instead of FIN */
+void client_finish(struct client *c); /* FIN only */
+size_t client_write(struct client *c, const void *bytes, size_t n); /* what the kernel took */
+void client_say(struct client *c, const char *bytes);  /* as they are */
+void client_text(struct client *c, const char *text); /* in a frame */
+/* One masked frame; first: FIN and opcode. */
+void client_frame(struct client *c, int first, const void *payload, size_t n);
+size_t make_frame(char *out, int first, const void *payload, size_t n);
+size_t make_close(char *out, int code, const char *reason);
+void client_send_close(struct client *c, int code, const char *reason);
+void client_read(struct client *c); /* all that is there */
+/* Reads and turns until nothing more comes. */
+void client_drain(struct client *c);
+/* turns, reads; all frames received: "TEXT hello, PONG p, CLOSE 1000 bye, EOF". A frame without
+ * FIN has a "+"; payloads above 60 bytes are "[length]"; "RST" for a reset. */
+const char *client_frames(struct client *c);
+/* The same for HTTP: "200 body, 404, EOF": bodies of errors are left out. */
+const char *client_responses(struct client *c);
+bool head_has(const struct client *c, const char *text);
+
+extern const char handshake_request[]; /* for "/" */
+
+/* The verdicts, in the file that counts them. */
+__attribute__((unused)) static bool is_text(const char *got, const char *want, const char *name)
+{
+    bool same = !strcmp(got, want);
+    ok(same, "%s", name);
+    if (!same)
+        diag("got:  %s\n# want: %s", got, want);
+    return same;
+}
+
+__attribute__((unused)) static bool is_events(struct harness *h, const char *want,
+                                              const char *name)
+{
+    return is_text(harness_events(h), want, name);
+}
+
+__attribute__((unused)) static bool is_frames(struct client *c, const char *want, const char *name)
+{
+    return is_text(client_frames(c), want, name);
+}
+
+__attribute__((unused)) static bool is_responses(struct client *c, const char *want,
+                                                 const char *name)
+{
+    return is_text(client_responses(c), want, name);
+}
+
+__attribute__((unused)) static void harness_stop(struct harness *h, const char *name)
+{
+    ok(harness_free(h), "T68: %s: one on_close for each on_open, all memory returned", name);
+}
+
+#endif

@@ -1,0 +1,318 @@
+/*
+ * test_request_defer.c: answers that come after the handler has returned: what arrives meanwhile,
+ * a peer that leaves, a time that is over, a server that goes down.
+ */
+#include "harness.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+static struct harness h;
+static struct client c;
+static int aborted;
+
+static void on_aborted(ws_request *request, void *user)
+{
+    aborted++;
+    ok(request == h.deferred && user == &h, "on_aborted gets what was given");
+    is_int(ws_request_upgrade(request, NULL, 0, NULL), WS_ECLOSED, "too late to answer");
+    is_int(ws_request_respond(request, 200, NULL, "", 0), WS_ECLOSED, "too late to answer");
+    h.deferred = NULL;
+}
+
+static void defer(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
+                  const char *data, size_t length)
+{
+    (void)conn, (void)data, (void)length;
+    if (event != ON_UPGRADE && event != ON_HTTP)
+        return;
+    if (ws_request_defer(request, on_aborted, harness) == WS_OK)
+        harness->deferred = request;
+}
+
+static void start(void)
+{
+    harness_init(&h);
+    h.hook = defer;
+    h.answers = true;
+    h.deferred = NULL;
+    aborted = 0;
+    harness_create(&h);
+    harness_route(&h, "/");
+    harness_http(&h, "GET", "/page");
+    harness_listen(&h);
+    client_connect(&c, &h);
+}
+
+static void stop(const char *name)
+{
+    client_close(&c);
+    turns(&h, 3);
+    is_int(stats_of(&h).connections, 0, "no socket is left");
+    harness_stop(&h, name);
+}
+
+static void ask(void)
+{
+    client_say(&c, handshake_request);
+    turns(&h, 2);
+    ok(h.deferred != NULL, "deferred");
+}
+
+static void test_later(void)
+{
+    size_t n;
+    start();
+    ask();
+    is_responses(&c, "", "no answer yet");
+    is_events(&h, "", "no event yet");
+    const char *key = ws_request_header(h.deferred, "sec-websocket-key", &n);
+    is_mem(key, n, "dGhlIHNhbXBsZSBub25jZQ==", 24, "the request stays valid");
+    is_int(ws_request_defer(h.deferred, NULL, NULL), WS_ECLOSED, "deferred once");
+    client_text(&c, "early");
+    turns(&h, 2);
+    is_events(&h, "", "S26: no message before open");
+    is_int(ws_request_upgrade(h.deferred, NULL, 0, NULL), WS_OK, "upgraded later");
+    is_events(&h, "open", "S6: on_open runs before ws_request_upgrade returns");
+    turns(&h, 2);
+    is_events(&h, "message TEXT early", "H15: what came meanwhile is handled");
+    is_responses(&c, "101", "101");
+    client_text(&c, "late");
+    turns(&h, 2);
+    is_events(&h, "message TEXT late", "and what comes then");
+    is_int(aborted, 0, "no on_aborted after the answer");
+    stop("an upgrade later");
+    is_int(aborted, 0, "none at all");
+}
+
+static void test_refused_later(void)
+{
+    start();
+    ask();
+    client_text(&c, "early");
+    turns(&h, 1);
+    is_int(ws_request_respond(h.deferred, 403, NULL, "no", 2), WS_OK, "refused later");
+    is_responses(&c, "403, EOF", "a refused upgrade closes the connection");
+    stop("a refusal later");
+
+    start();
+    ask();
+    is_int(ws_request_abort(h.deferred), WS_OK, "aborted later");
+    is_responses(&c, "EOF", "closed without an answer");
+    is_int(aborted, 0, "no on_aborted for our own abort");
+    stop("an abort later");
+}
+
+static void test_http(void)
+{
+    start();
+    client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+    turns(&h, 2);
+    ws_request *first = h.deferred;
+    ok(first != NULL, "the first request");
+    turns(&h, 3);
+    ok(h.deferred == first, "H23: the next one waits for its answer");
+    h.deferred = NULL;
+    is_int(ws_request_respond(first, 200, NULL, "one", 3), WS_OK, "answered");
+    turns(&h, 2);
+    ok(h.deferred != NULL, "H23: the next one is parsed after it");
+    advance(&h, 12000);
+    is_int(ws_request_respond(h.deferred, 200, NULL, "two", 3), WS_OK, "answered, after 12 s");
+    is_responses(&c, "200 one, 200 two", "H23: in order");
+    stop("plain requests");
+}
+
+static void test_peer_leaves(void)
+{
+    start();
+    ask();
+    client_close(&c);
+    turns(&h, 2);
+    is_int(aborted, 1, "FIN: on_aborted");
+    stop("FIN");
+
+    start();
+    ask();
+    client_reset(&c);
+    turns(&h, 2);
+    is_int(aborted, 1, "RST: on_aborted");
+    stop("RST");
+
+    start();
+    ask();
+    harness_stop(&h, "freed while deferred");
+    is_int(aborted, 1, "ws_server_free: on_aborted");
+    client_close(&c);
+}
+
+static void test_time(void)
+{
+    start();
+    ask();
+    advance(&h, 29999);
+    is_int(aborted, 0, "before upgrade_timeout");
+    advance(&h, 1);
+    is_int(aborted, 1, "upgrade_timeout: on_aborted");
+    is_responses(&c, "503, EOF", "and the client gets 503");
+    stop("upgrade_timeout");
+}
+
+static void test_shutdown(void)
+{
+    start();
+    ask();
+    is_int(ws_server_shutdown(h.server, 1001, NULL, 0, 1000), WS_OK, "shutdown");
+    is_int(aborted, 1, "shutdown: on_aborted");
+    client_read(&c);
+    is_responses(&c, "503, EOF", "half-open handshakes get 503");
+    stop("shutdown");
+}
+
+static int when;
+
+/* Shutdown inside the handler that defers: before or after. */
+static void defer_and_shut_down(struct harness *harness, enum event event, ws_conn *conn,
+                                ws_request *request, const char *data, size_t length)
+{
+    if (event != ON_UPGRADE && event != ON_HTTP)
+        return;
+    if (when == 0)
+        ws_server_shutdown(harness->server, 1001, NULL, 0, 60000);
+    if (when < 2)
+        defer(harness, event, conn, request, data, length);
+    else
+        ws_request_respond(request, 200, NULL, "ok", 2);
+    if (when > 0)
+        ws_server_shutdown(harness->server, 1001, NULL, 0, 60000);
+}
+
+static void test_shutdown_in_handler(void)
+{
+    static const char *const want[] = {"503, EOF", "503, EOF", "200 ok, EOF"};
+    for (when = 0; when < 3; when++) {
+        start();
+        h.hook = defer_and_shut_down;
+        client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+        turns(&h, 3);
+        is_responses(&c, want[when], "T67: shutdown in the handler of a request");
+        client_close(&c);
+        turns(&h, 2);
+        is_int(ws_server_step(h.server, 0), WS_OK, "T67: and the server is down");
+        harness_stop(&h, "shutdown in a handler");
+    }
+}
+
+static void test_early_limit(void)
+{
+    char *bytes = malloc(1 << 20);
+    size_t n = 0, count = 0;
+    if (!bytes)
+        return;
+    for (; n < 1000000; count++)
+        n += make_frame(bytes + n, 0x82, "0123456789", 10);
+    for (int together = 0; together < 2; together++) {
+        start();
+        h.config.recv_buffer_size = 256 * 1024;
+        h.quiet = true;
+        size_t before, at = 0;
+        if (!together)
+            ask();
+        before = h.memory.bytes;
+        if (together)
+            client_say(&c, handshake_request);
+        for (int i = 0; i < 50; i++) {
+            at += client_write(&c, bytes + at, n - at);
+            turns(&h, 1);
+        }
+        ok(h.deferred != NULL, "deferred");
+        size_t held = h.memory.bytes - before;
+        ok(held < 64 * 1024 + (together ? 44u * 1024 : 1024u),
+           "H15: at most 64 KiB are kept (and half as much of room)");
+        if (held > 108 * 1024)
+            diag("%zu bytes", held);
+        struct pollfd ready = {ws_server_fd(h.server), POLLIN, 0};
+        is_int(poll(&ready, 1, 0), 0, "H15: then reading pauses");
+        ws_request_upgrade(h.deferred, NULL, 0, NULL);
+        for (int i = 0; i < 3000 && at < n; i++) {
+            at += client_write(&c, bytes + at, n - at);
+            turns(&h, 1);
+        }
+        client_send_close(&c, 1000, "");
+        turns(&h, 300);
+        client_responses(&c);
+        client_drain(&c);
+        is_int(h.closed, 1, "after the answer all of it is read");
+        ok(c.eof, "to the end");
+        stop("early data");
+    }
+    free(bytes);
+}
+
+static int seen;
+
+static void count_messages(struct harness *harness, enum event event, ws_conn *conn,
+                           ws_request *request, const char *data, size_t length)
+{
+    seen += event == ON_MESSAGE;
+    defer(harness, event, conn, request, data, length);
+}
+
+static void test_early_count(void)
+{
+    char bytes[20000];
+    size_t n = 0;
+    start();
+    h.hook = count_messages;
+    h.quiet = true;
+    ask();
+    for (int i = 0; i < 1800; i++)
+        n += make_frame(bytes + n, 0x82, "1234", 4);
+    client_write(&c, bytes, n);
+    turns(&h, 3);
+    seen = 0;
+    ws_request_upgrade(h.deferred, NULL, 0, NULL);
+    turns(&h, 5);
+    is_int(seen, 1800, "H15: none lost, none twice");
+    stop("early messages");
+}
+
+static void close_in_open(struct harness *harness, enum event event, ws_conn *conn,
+                          ws_request *request, const char *data, size_t length)
+{
+    defer(harness, event, conn, request, data, length);
+    if (event == ON_OPEN && when)
+        ws_conn_close(conn);
+    else if (event == ON_OPEN)
+        ws_conn_end(conn, 1000, NULL, 0);
+}
+
+static void test_close_in_open(void)
+{
+    for (when = 0; when < 2; when++) {
+        start();
+        h.hook = close_in_open;
+        ask();
+        client_text(&c, "early");
+        turns(&h, 2);
+        is_int(ws_request_upgrade(h.deferred, NULL, 0, NULL), WS_OK, "T61: closed in on_open");
+        turns(&h, 3);
+        is_events(&h, when ? "open; close 1006 closed by the server" : "open; close 1000",
+                  "T61, S26: open and close, no message");
+        stop("close in on_open, deferred");
+    }
+}
+
+int main(void)
+{
+    test_later();
+    test_refused_later();
+    test_http();
+    test_peer_leaves();
+    test_time();
+    test_shutdown();
+    test_shutdown_in_handler();
+    test_early_limit();
+    test_early_count();
+    test_close_in_open();
+    return done_testing();
+}
