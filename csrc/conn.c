@@ -195,8 +195,10 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
     hub->stats.opened++;
     hub->stats.open++;
     hub->opening = c->request;
+    hub->in_handlers++;
     if (target->behavior.on_open)
         target->behavior.on_open(c, target->behavior.user);
+    hub->in_handlers--;
     hub->opening = outer;
 }
 
@@ -208,8 +210,10 @@ void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t leng
     c->reported = true;
     c->hub->stats.closed++;
     c->hub->stats.open--;
+    c->hub->in_handlers++;
     if (behavior->on_close)
         behavior->on_close(c, code, length ? reason : "", length, behavior->user);
+    c->hub->in_handlers--;
 }
 
 void ws__conn_linger(ws_conn *c)
@@ -246,6 +250,7 @@ void ws__conn_drop(ws_conn *c, const char *reason)
     release_slot(hub, c->id);
     c->next_dead = hub->dead;
     hub->dead = c;
+    ws__hub_touch(hub); /* its memory waits for a turn, perhaps the end of a shutdown, too */
 }
 
 static void free_conn(ws_conn *c)
@@ -404,7 +409,7 @@ static void on_read_end(ws_conn *c, ssize_t result)
 {
     if (result == WS__NET_AGAIN)
         return;
-    bool unsent = result == 0 && c->out && (c->state == WS__HTTP || c->state == WS__LINGERING);
+    bool unsent = result == 0 && c->out && c->state != WS__OPEN;
     if (!unsent) {
         ws__conn_drop(c, result || c->broken ? "connection reset by peer"
                                              : "connection closed without a Close frame");

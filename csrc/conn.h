@@ -29,6 +29,7 @@ enum ws__state { WS__HTTP, WS__OPEN, WS__CLOSING, WS__LINGERING, WS__DEAD };
 enum {
     WS__CORK_SIZE = 64 * 1024,       /* corked bytes that leave at once */
     WS__COPY_LIMIT = 16 * 1024,      /* payloads from here on are offered to the kernel uncopied */
+    WS__UNSENT_LIMIT = 128 * 1024,   /* bytes of a response that the kernel holds unsent */
     WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
     WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
@@ -43,7 +44,8 @@ struct ws__target {
     void (*handler)(ws_request *request, void *user);  /* of an HTTP route, else NULL */
     void *user;
     char *method;                                      /* of an HTTP route */
-    char *strings;                                     /* copies of the lists, or of method */
+    const char *pattern;                               /* of an HTTP route, with its own names */
+    char *strings;                                     /* copies of all these texts */
     size_t strings_size;
     struct ws__timer_queue *close_queue;
     struct ws__target *next; /* another method of the same pattern */
@@ -70,6 +72,7 @@ struct ws__hub {
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
     ws_request *opening; /* whose on_open runs now */
     bool stopping, in_turn;
+    uint32_t in_handlers; /* depth of handlers that may run outside of a turn, too */
     int64_t date_second; /* of date */
     char date[30];
     ws_stats stats;

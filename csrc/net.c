@@ -95,9 +95,13 @@ static int listen_host(const ws_listen_options *options)
     return fd;
 }
 
-/* A socket file that nobody listens on was left behind by a process that died. */
+/* A socket file that nobody listens on was left behind by a process that died. Connecting to a
+ * file of any other kind is refused as well: those are somebody's data. */
 static bool is_stale(const union address *a)
 {
+    struct stat file;
+    if (lstat(a->unix_path.sun_path, &file) || !S_ISSOCK(file.st_mode))
+        return false;
     int fd = new_socket(AF_UNIX);
     bool stale = fd >= 0 && connect(fd, &a->any, sizeof a->unix_path) && errno == ECONNREFUSED;
     if (fd >= 0)
@@ -125,9 +129,14 @@ static int listen_path(const ws_listen_options *options)
         else
             errno = EADDRINUSE;
     }
-    if (result || chmod(options->path, (mode_t)options->mode) || listen(fd, options->backlog))
+    if (result)
         return close_failed(fd);
-    return fd;
+    if (!chmod(options->path, (mode_t)options->mode) && !listen(fd, options->backlog))
+        return fd;
+    int error = errno;
+    unlink(options->path);
+    errno = error;
+    return close_failed(fd);
 }
 
 static int adopt(int fd)
@@ -168,7 +177,7 @@ int ws__net_listen(const ws_listen_options *options, int *fd, uint16_t *port)
         return WS_ESYSTEM;
     memset(&a, 0, sizeof a);
     if (getsockname(*fd, &a.any, &length)) {
-        *fd = close_failed(*fd);
+        *fd = options->fd >= 0 ? -1 : close_failed(*fd);
         return WS_ESYSTEM;
     }
     set_address(&address, &a);
@@ -261,6 +270,11 @@ void ws__net_drain(int fd)
     do
         n = read(fd, bytes, sizeof bytes);
     while (n > 0 || (n < 0 && errno == EINTR));
+}
+
+void ws__net_limit_unsent(int fd, int bytes)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
 }
 
 void ws__net_unlink(const char *path)

@@ -39,6 +39,8 @@ void ws__net_finish(int fd);
 void ws__net_close(int fd);
 /* Reads away everything. */
 void ws__net_drain(int fd);
+/* The kernel takes no more while it holds that many bytes that were never sent. */
+void ws__net_limit_unsent(int fd, int bytes);
 /* Removes the file of a Unix socket. */
 void ws__net_unlink(const char *path);
 

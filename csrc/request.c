@@ -177,14 +177,16 @@ static bool method_is(const ws_request *r, const char *method)
 
 static const struct ws__target *target_for_method(const ws_request *r, const struct ws__target *t)
 {
-    const struct ws__target *any = NULL;
+    const struct ws__target *get = NULL, *any = NULL;
     for (; t; t = t->next) {
-        if (method_is(r, t->method) || (is_head(r) && !strcmp(t->method, "GET")))
+        if (method_is(r, t->method))
             return t;
+        if (is_head(r) && !strcmp(t->method, "GET"))
+            get = t;
         if (t->method[0] == '*')
             any = t;
     }
-    return any;
+    return get ? get : any;
 }
 
 static bool accepts_method(void *context, void *target)
@@ -222,6 +224,7 @@ static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), vo
     if (!r->answered && !c->waiting) {
         ws__hub_log(c->hub, WS_LOG_ERROR, "the handler of %.100s did not answer the request",
                     r->pattern);
+        ws__buffer_free(&c->hub->memory, &r->fields); /* they described another answer */
         refuse(r, 500, NULL, false);
     }
     r->handling = false;
@@ -255,7 +258,7 @@ static void handle_plain(ws_request *r)
     if (route) {
         const struct ws__target *t = target_for_method(r, route->target);
         r->target = t;
-        r->pattern = route->pattern;
+        r->pattern = t->pattern;
         run_handler(r, t->handler, t->user);
         return;
     }
@@ -345,7 +348,9 @@ static void abort_request(ws_request *r)
     if (r->on_aborted) {
         bool handling = r->handling;
         r->handling = true;
+        r->conn->hub->in_handlers++;
         r->on_aborted(r, r->aborted_user);
+        r->conn->hub->in_handlers--;
         r->handling = handling;
     }
 }
@@ -368,6 +373,7 @@ static void give_up(ws_conn *c, int status)
         r->bytes = "";
     }
     abort_request(r);
+    ws__buffer_free(&c->hub->memory, &r->fields); /* they described another answer */
     if (c->state == WS__HTTP)
         refuse(r, status, NULL, false);
     else

@@ -23,6 +23,15 @@ static size_t total(const struct outgoing *f)
     return f->header_length + f->length;
 }
 
+static struct outgoing make_frame(uint8_t first, const void *data, size_t length)
+{
+    struct outgoing f;
+    f.header_length = ws__frame_encode(f.header, first, length);
+    f.data = data;
+    f.length = length;
+    return f;
+}
+
 static bool over_limit(const ws_conn *c, size_t more)
 {
     size_t limit = c->target->behavior.max_backpressure;
@@ -94,6 +103,8 @@ static void recycle(ws_conn *c)
 /* The kernel is full: nothing is written until it has told that it has room. */
 static void block(ws_conn *c)
 {
+    if (!c->target) /* HTTP: a slow download shows its progress by more frequent EPOLLOUTs */
+        ws__net_limit_unsent(c->fd, WS__UNSENT_LIMIT);
     c->blocked = true;
     c->drain_due = true;
     ws__conn_update_interest(c);
@@ -128,11 +139,20 @@ void ws__send_flush(ws_conn *c)
         }
         ws__buffer_consume(c->out, sent > 0 ? (size_t)sent : 0);
         if (sent < 0 || (size_t)sent < queued) {
-            ws__buffer_fit(&c->hub->memory, &c->out);
+            if (c->out->start >= c->out->capacity / 2) /* else: moving it would cost too much */
+                ws__buffer_fit(&c->hub->memory, &c->out);
             block(c);
         }
     }
     settle(c);
+}
+
+static void flush_cork(ws_conn *c)
+{
+    uint16_t corked = c->corked;
+    c->corked = 0;
+    ws__send_flush(c);
+    c->corked = corked;
 }
 
 /* A response that the peer is taking is no idle connection (H22): its time starts again. */
@@ -190,7 +210,9 @@ static int drop_frame(ws_conn *c, const struct outgoing *f, int opcode)
         ws_conn_end(c, 1008, reason, sizeof reason - 1);
     } else if (b->on_dropped && !c->in_dropped) {
         c->in_dropped = true;
+        c->hub->in_handlers++;
         b->on_dropped(c, f->length ? f->data : "", f->length, opcode, b->user);
+        c->hub->in_handlers--;
         c->in_dropped = false;
     }
     if (c->state == WS__OPEN && !c->blocked && !ws_conn_buffered_amount(c))
@@ -254,12 +276,9 @@ static int write_frame(ws_conn *c, const struct outgoing *f, bool exempt, int op
 
 static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length, bool exempt)
 {
-    struct outgoing f;
+    struct outgoing f = make_frame(first, data, length);
     if (length > SIZE_MAX / 2)
         return WS_EINVAL;
-    f.header_length = ws__frame_encode(f.header, first, length);
-    f.data = data;
-    f.length = length;
     bool over = !exempt && over_limit(c, total(&f));
     if (c->broken)
         return WS_DROPPED;
@@ -314,12 +333,11 @@ void ws__send_pong(ws_conn *c, const void *data, size_t length)
 /* Between the fragments of a message another one cannot stand (RFC 6455 5.4). */
 static int hold(ws_conn *c, uint8_t first, const void *data, size_t length)
 {
-    struct outgoing f;
-    f.header_length = ws__frame_encode(f.header, first, length);
-    f.data = data;
-    f.length = length;
+    struct outgoing f = make_frame(first, data, length);
     if (length > SIZE_MAX / 2)
         return WS_EINVAL;
+    if (over_limit(c, total(&f)))
+        flush_cork(c); /* only what the kernel refuses counts */
     if (over_limit(c, total(&f)))
         return drop_frame(c, &f, first & WS__FRAME_OPCODE);
     char *to = ws__buffer_reserve(&c->hub->memory, &c->held, total(&f));
@@ -375,9 +393,12 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
         return WS_EORDER;
     if (fin)
         return ws_conn_send(c, data, length, opcode);
+    c->fragmenting = FRAGMENTS_DROPPED; /* on_dropped, if it runs, may not begin another one */
     int result = push_frame(c, (uint8_t)opcode, data, length, false);
-    if (result >= 0)
-        c->fragmenting = result == WS_DROPPED ? FRAGMENTS_DROPPED : FRAGMENTS_SENT;
+    if (result < 0)
+        c->fragmenting = FRAGMENTS_NONE;
+    else if (result != WS_DROPPED)
+        c->fragmenting = FRAGMENTS_SENT;
     return result;
 }
 

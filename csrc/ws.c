@@ -32,6 +32,7 @@ struct ws_server {
     int listener_count;
     int interrupt_fd; /* -1: none */
     bool interrupted;
+    bool exhausted; /* the last accept found no descriptor; said once */
     struct ws__timer accept_timer; /* runs while accepting is paused */
     struct ws__timer_queue *accept_queue;
     struct ws__timer shutdown_timer; /* its queue is not started by ws__conn_set_timer */
@@ -221,11 +222,17 @@ static void run_deferred(ws_server *s, struct deferred *leave)
     }
 }
 
+/* Handlers run in turns, and where a call between turns closes a connection. */
+static bool in_handler(const ws_server *s)
+{
+    return s->hub.in_turn || s->hub.in_handlers;
+}
+
 int ws_server_free(ws_server *server)
 {
     if (!server)
         return WS_OK;
-    if (server->hub.in_turn)
+    if (in_handler(server))
         return WS_EBUSY;
     struct ws__hub *hub = &server->hub;
     ws_config config = hub->config;
@@ -278,8 +285,7 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
     uint16_t port = 0;
     if (options->size != sizeof *options)
         return WS_EABI;
-    restart(server);
-    if (hub->stopping)
+    if (hub->stopping && !server->stopped)
         return WS_ESTOPPED;
     struct listener *l = free_listener(server);
     if (!l || options->backlog < 1 || (options->path && options->host))
@@ -296,13 +302,17 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
     if (!error && ws__loop_add(&hub->loop, l->fd, WS__LOOP_READ,
                                DATA_LISTENER + (uint64_t)server->listener_count)) {
         error = WS_ESYSTEM;
-        ws__net_close(l->fd);
+        if (options->fd < 0)
+            ws__net_close(l->fd);
+        if (l->path)
+            ws__net_unlink(l->path);
     }
     if (error) {
         ws__memory_free(&hub->memory, l->path, l->path ? strlen(l->path) + 1 : 0);
         return error;
     }
     server->listener_count++;
+    restart(server);
     return port;
 }
 
@@ -318,9 +328,11 @@ static void pause_accept(ws_server *s)
 {
     watch_listeners(s, 0);
     ws__timer_start(&s->hub.loop, s->accept_queue, &s->accept_timer);
-    ws__hub_log(&s->hub, WS_LOG_WARNING,
-                "accept: out of file descriptors or memory, trying again in %d ms",
-                ACCEPT_PAUSE_MS);
+    if (!s->exhausted)
+        ws__hub_log(&s->hub, WS_LOG_WARNING,
+                    "accept: out of file descriptors or memory, trying again every %d ms",
+                    ACCEPT_PAUSE_MS);
+    s->exhausted = true;
 }
 
 static void accept_some(ws_server *s, int listen_fd)
@@ -329,6 +341,7 @@ static void accept_some(ws_server *s, int listen_fd)
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = ws__net_accept(listen_fd, &peer);
         if (fd >= 0) {
+            s->exhausted = false;
             ws__conn_accept(&s->hub, fd, &peer);
             continue;
         }
@@ -393,11 +406,9 @@ static int turn(ws_server *s, int timeout_ms)
 {
     struct ws__loop_event events[WS__LOOP_MAX_EVENTS];
     struct ws__hub *hub = &s->hub;
-    if (hub->ready)
-        timeout_ms = 0;
     if (hub->config.before_wait)
         hub->config.before_wait(hub->config.user);
-    int n = ws__loop_wait(&hub->loop, events, timeout_ms);
+    int n = ws__loop_wait(&hub->loop, events, hub->ready ? 0 : timeout_ms);
     if (hub->config.after_wait)
         hub->config.after_wait(hub->config.user);
     if (n < 0)
@@ -433,7 +444,7 @@ static bool is_over(ws_server *s)
 
 static int one_turn(ws_server *s, int timeout_ms)
 {
-    if (s->hub.in_turn)
+    if (in_handler(s))
         return WS_EBUSY;
     if (is_over(s))
         return WS_OK;
@@ -451,7 +462,8 @@ int ws_server_run(ws_server *server)
     do
         result = one_turn(server, -1);
     while (result > 0 && !server->interrupted);
-    server->interrupted = false;
+    if (result != WS_EBUSY) /* else: it is the outer call's */
+        server->interrupted = false;
     return result;
 }
 
@@ -630,15 +642,19 @@ int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *beha
     return error;
 }
 
-static struct ws__target *new_http_target(struct ws__memory *memory, const char *method)
+static struct ws__target *new_http_target(struct ws__memory *memory, const char *method,
+                                          const char *pattern)
 {
+    size_t size = strlen(method) + 1;
     struct ws__target *t = ws__memory_zalloc(memory, sizeof *t);
     if (!t)
         return NULL;
-    t->strings_size = strlen(method) + 1;
+    t->strings_size = size + strlen(pattern) + 1;
     t->strings = t->method = ws__memory_resize(memory, NULL, 0, t->strings_size);
     if (t->strings) {
-        memcpy(t->strings, method, t->strings_size);
+        t->pattern = t->strings + size;
+        memcpy(t->strings, method, size);
+        memcpy(t->strings + size, pattern, strlen(pattern) + 1);
         return t;
     }
     t->strings_size = 0;
@@ -665,7 +681,7 @@ int ws_server_http(ws_server *server, const char *method, const char *pattern,
     struct ws__hub *hub = &server->hub;
     if (!handler || (strcmp(method, "*") && !ws__http_is_token(method, strlen(method))))
         return WS_EINVAL;
-    struct ws__target *t = new_http_target(&hub->memory, method);
+    struct ws__target *t = new_http_target(&hub->memory, method, pattern);
     if (!t)
         return WS_ENOMEM;
     t->handler = handler;

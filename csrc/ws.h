@@ -155,7 +155,7 @@ typedef struct ws_listen_options {
     uint16_t port;    /* 0: the kernel picks one, see ws_server_listen */
     bool reuse_port;  /* share the port with other processes (SO_REUSEPORT) */
     int backlog;      /* default 1024 */
-    int fd;           /* an already listening socket, kept and closed by the server; -1: none */
+    int fd;           /* an already listening socket, the server's from success on; -1: none */
 } ws_listen_options;
 
 WS_API int ws_listen_options_init(ws_listen_options *options, size_t size);
@@ -196,7 +196,8 @@ WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, s
 WS_API void ws_server_wakeup(ws_server *server);
 
 /* fn(argument) runs once in the server's thread, in the next turn, in the order of the calls of one
- * thread (any thread). Everything accepted runs before ws_server_run returns WS_OK.
+ * thread (any thread). Everything accepted runs before ws_server_run returns WS_OK. The server may
+ * be freed only when no other thread is inside this call or ws_server_wakeup.
  * WS_ENOMEM, WS_ESTOPPED after the shutdown is over. */
 WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument);
 

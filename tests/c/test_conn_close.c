@@ -297,20 +297,22 @@ static void test_queue_first(void)
     h.send_buffer = 8192;
     h.behavior.max_backpressure = 0;
     harness_start(&h);
-    for (int who = 0; who < 3; who++) {
+    for (int who = 0; who < 4; who++) {
         client_open_small(&c, &h);
         ws_conn *conn = conn_at(&h, who);
         for (int i = 0; i < COUNT; i++)
             ws_conn_send(conn, payload, SIZE, WS_BINARY);
         ok(ws_conn_buffered_amount(conn) > SIZE, "much is queued");
         harness_events(&h);
-        if (who == 0)
+        if (who == 0 || who == 3)
             ws_conn_end(conn, 1000, NULL, 0);
         else if (who == 1)
             client_send_close(&c, 1000, "");
         else
             client_write(&c, "\xff\x80kkkk", 6);
         turns(&h, 3);
+        if (who == 3) /* FIN instead of a Close: the peer still reads */
+            client_finish(&c);
         client_drain(&c);
         if (who == 0) {
             client_send_close(&c, 1000, "");
@@ -329,8 +331,8 @@ static void test_queue_first(void)
     }
     client_open_small(&c, &h);
     for (int i = 0; i < COUNT; i++)
-        ws_conn_send(conn_at(&h, 3), payload, SIZE, WS_BINARY);
-    ws_conn_end(conn_at(&h, 3), 1000, NULL, 0);
+        ws_conn_send(conn_at(&h, 4), payload, SIZE, WS_BINARY);
+    ws_conn_end(conn_at(&h, 4), 1000, NULL, 0);
     advance(&h, 4999);
     is_int(stats_of(&h).connections, 1, "C10: a peer that reads nothing");
     advance(&h, 2);

@@ -1,0 +1,329 @@
+"""Building, installing and depending on pyws, each way that packaging/README.md promises.
+
+Everything happens offline in copies under a temporary directory.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Set
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MESON = [sys.executable, "-m", "mesonbuild.mesonmain"]
+WHERE = "import pyws, pyws._native; print(pyws.__file__)"
+
+
+def has_module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def has_programs(*names: str) -> bool:
+    return all(shutil.which(name) for name in names)
+
+
+builds = [
+    pytest.mark.packaging,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not has_module("mesonbuild"), reason="needs meson"),
+    pytest.mark.skipif(not has_programs("cc", "ninja"), reason="needs cc and ninja"),
+]
+
+
+def apply_builds(function: Callable[..., None]) -> Callable[..., None]:
+    for mark in builds:
+        function = mark(function)
+    return function
+
+
+def environment(**extra: str) -> Dict[str, str]:
+    """The environment of a user: nothing that points at the build under test."""
+    dropped = ("PYWS_LIBRARY", "PYTHONPATH", "PYTHONHOME", "LD_PRELOAD", "DESTDIR", "CFLAGS")
+    kept = {key: value for key, value in os.environ.items() if key not in dropped}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **extra}
+
+
+def run(command: List[str], cwd: Optional[Path] = None, **extra: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=str(cwd) if cwd else None,
+        env=environment(**extra),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+    return done.stdout
+
+
+def python(code: str, cwd: Path, **extra: str) -> str:
+    return run([sys.executable, "-c", code], cwd, **extra).strip()
+
+
+def copy_tree(to: Path) -> Path:
+    """The sources, without what builds and tools left among them."""
+
+    def ignore(folder: str, names: List[str]) -> Set[str]:
+        top = Path(folder) == ROOT
+        return {
+            name
+            for name in names
+            if name in ("__pycache__", "subprojects")
+            or (top and name.startswith(("build", "dist", ".git", ".mesonpy", ".venv", "_")))
+            or name.endswith("_cache")
+        }
+
+    shutil.copytree(str(ROOT), str(to), ignore=ignore)
+    return to
+
+
+def version() -> str:
+    match = re.search(r"version: '([^']+)'", (ROOT / "meson.build").read_text())
+    assert match
+    return match.group(1)
+
+
+# ---- the lists in the build files -------------------------------------------------------------
+
+
+def listed(build_file: str) -> Set[str]:
+    return set(re.findall(r"'([^'\n]*)'", (ROOT / build_file).read_text()))
+
+
+def test_every_source_is_built() -> None:
+    assert {p.name for p in (ROOT / "csrc").glob("*.c")} <= listed("csrc/meson.build")
+    tests = {p.stem[len("test_") :] for p in (ROOT / "tests" / "c").glob("test_*.c")}
+    assert tests <= listed("tests/c/meson.build")
+
+
+def test_every_module_is_installed() -> None:
+    files = (path for path in (ROOT / "pyws").rglob("*.*") if path.suffix not in (".in", ".pyc"))
+    assert {str(path.relative_to(ROOT)) for path in files} <= listed("meson.build")
+
+
+def test_one_version() -> None:
+    assert f'#define WS_VERSION "{version()}"' in (ROOT / "csrc" / "ws.h").read_text()
+
+
+# ---- meson install ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix that holds the C library and the Python package."""
+    base = tmp_path_factory.mktemp("system")
+    source = copy_tree(base / "pyws")
+    prefix = base / "prefix"
+    setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=system"]
+    run([*MESON, *setup, "-Dtests=false", "-Dtools=false"], source)
+    run([*MESON, "install", "-C", "build"], source)
+    return prefix
+
+
+@apply_builds
+def test_installed_files(installed: Path) -> None:
+    files = {str(p.relative_to(installed)) for p in installed.rglob("*") if not p.is_dir()}
+    assert {
+        "include/pyws/ws.h",
+        "lib/libpyws.so",
+        "lib/libpyws.so.0",
+        f"lib/libpyws.so.{version()}",
+        "lib/pkgconfig/pyws.pc",
+    } <= files
+    assert not [name for name in files if name.endswith((".a", ".in", "meson.build"))]
+
+
+def api_functions() -> Set[str]:
+    text = (ROOT / "csrc" / "ws.h").read_text()
+    return set(re.findall(r"^WS_API [^;(]*?(\w+)\(", text, re.MULTILINE))
+
+
+@apply_builds
+@pytest.mark.skipif(not has_programs("nm", "readelf"), reason="needs binutils")
+def test_exported_symbols(installed: Path) -> None:
+    library = str(installed / "lib" / "libpyws.so")
+    lines = run(["nm", "-D", "--defined-only", library]).splitlines()
+    assert {line.split()[-1] for line in lines} == api_functions()
+    assert "[libpyws.so.0]" in run(["readelf", "-d", library])
+
+
+@apply_builds
+def test_installed_package(installed: Path, tmp_path: Path) -> None:
+    package = next(installed.rglob("pyws/__init__.py")).parent
+    path = str(package.parent)
+    assert python(WHERE, tmp_path, PYTHONPATH=path) == str(package / "__init__.py")
+    other = tmp_path / "other.so"
+    shutil.copy(str(installed / "lib" / "libpyws.so"), str(other))
+    mapped = f"{WHERE}; print('/other.so' in open('/proc/self/maps').read())"
+    assert python(mapped, tmp_path, PYTHONPATH=path, PYWS_LIBRARY=str(other)).endswith("True")
+    assert python(mapped, tmp_path, PYTHONPATH=path).endswith("False")
+
+
+CONSUMER_C = """#include <ws.h>
+#include <string.h>
+int main(void)
+{
+    return ws_abi() != WS_ABI || strcmp(ws_version(), WS_VERSION) != 0;
+}
+"""
+
+CONSUMER_MESON = """project('consumer', 'c')
+executable('consumer', 'main.c', dependencies: dependency('pyws', version: '>=0.1'))
+"""
+
+
+def consumer(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "main.c").write_text(CONSUMER_C)
+    (folder / "meson.build").write_text(CONSUMER_MESON)
+    return folder
+
+
+def build_consumer(folder: Path, *options: str, **extra: str) -> None:
+    run([*MESON, "setup", "build", *options], folder, **extra)
+    run([*MESON, "compile", "-C", "build"], folder)
+    run([str(folder / "build" / "consumer")], folder, **extra)
+
+
+@apply_builds
+@pytest.mark.skipif(not has_programs("pkg-config"), reason="needs pkg-config")
+def test_dependency_through_pkg_config(installed: Path, tmp_path: Path) -> None:
+    build_consumer(
+        consumer(tmp_path / "consumer"),
+        PKG_CONFIG_PATH=str(installed / "lib" / "pkgconfig"),
+        LD_LIBRARY_PATH=str(installed / "lib"),
+    )
+
+
+@apply_builds
+@pytest.mark.parametrize("kind", ["shared", "static"])
+def test_dependency_as_a_subproject(tmp_path: Path, kind: str) -> None:
+    folder = consumer(tmp_path / "consumer")
+    copy_tree(folder / "subprojects" / "pyws")
+    shutil.copy(
+        str(ROOT / "packaging" / "pyws.wrap"), str(folder / "subprojects" / "pyws.wrap")
+    )
+    options = [f"-Ddefault_library={kind}", "--wrap-mode=nodownload"]
+    build_consumer(folder, *options, PKG_CONFIG_LIBDIR=str(tmp_path))
+    assert not (folder / "build" / "subprojects" / "pyws" / "_build.py").exists()
+
+
+@apply_builds
+def test_vendored_sources(tmp_path: Path) -> None:
+    """The compiler alone builds the library: all of csrc/, one definition, one include path."""
+    (tmp_path / "main.c").write_text(CONSUMER_C)
+    sources = sorted(str(path) for path in (ROOT / "csrc").glob("*.c"))
+    flags = ["-std=c11", "-Os", "-D_GNU_SOURCE", "-I", str(ROOT / "csrc")]
+    run(["cc", *flags, "-o", "main", "main.c", *sources], tmp_path)
+    run([str(tmp_path / "main")])
+
+
+@apply_builds
+def test_without_python(tmp_path: Path) -> None:
+    source = copy_tree(tmp_path / "pyws")
+    prefix = tmp_path / "prefix"
+    setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=none"]
+    run([*MESON, *setup, "-Dtests=false", "-Dtools=false", "-Ddefault_library=static"], source)
+    run([*MESON, "install", "-C", "build"], source)
+    files = {str(p.relative_to(prefix)) for p in prefix.rglob("*") if not p.is_dir()}
+    assert files == {"include/pyws/ws.h", "lib/libpyws.a", "lib/pkgconfig/pyws.pc"}
+
+
+@apply_builds
+def test_devenv(tmp_path: Path) -> None:
+    source = copy_tree(tmp_path / "pyws")
+    run([*MESON, "setup", "build", "-Dtests=false", "-Dtools=false"], source)
+    run([*MESON, "compile", "-C", "build"], source)
+    devenv = [*MESON, "devenv", "-C", "build", "-w", str(tmp_path)]
+    shown = run([*devenv, sys.executable, "-c", WHERE], source)
+    assert str(source / "pyws" / "__init__.py") in shown
+    # Without devenv, run from the checkout: the newest build directory is found.
+    assert python(WHERE, source) == str(source / "pyws" / "__init__.py")
+
+
+# ---- pip --------------------------------------------------------------------------------------
+
+needs_mesonpy = pytest.mark.skipif(not has_module("mesonpy"), reason="needs meson-python")
+needs_wheel_tools = pytest.mark.skipif(
+    not has_module("mesonpy") or not has_programs("git", "patchelf"),
+    reason="needs meson-python, patchelf and git",
+)
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An unpacked source distribution."""
+    base = tmp_path_factory.mktemp("sdist")
+    source = copy_tree(base / "pyws")
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(["git", "init", "--quiet"], source)
+    run(["git", "add", "--all"], source)
+    run([*git, "commit", "--quiet", "--message=all"], source)
+    code = f"import mesonpy; print(mesonpy.build_sdist({str(base)!r}))"
+    run([sys.executable, "-c", code], source)
+    shutil.unpack_archive(str(base / f"pyws_server-{version()}.tar.gz"), str(base))
+    return base / f"pyws_server-{version()}"
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    """A wheel that is built from the source distribution."""
+    where = sdist.parent / "wheel"
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(where)]
+    run([*PIP, "wheel", *options, str(sdist)])
+    return next(where.glob("*.whl"))
+
+
+@apply_builds
+@needs_wheel_tools
+def test_sdist_is_clean(sdist: Path) -> None:
+    files = {str(p.relative_to(sdist)) for p in sdist.rglob("*") if p.is_file()}
+    assert {"LICENSE", "README.md", "PKG-INFO", "csrc/ws.h", "pyws/__init__.py"} <= files
+    junk = re.compile(r"\.(so|o|a|pyc|whl)\b|__pycache__|_cache|^build|^\.git/")
+    assert not [name for name in files if junk.search(name)]
+
+
+@apply_builds
+@needs_wheel_tools
+def test_wheel_fits_every_python(wheel: Path) -> None:
+    assert wheel.name.startswith(f"pyws_server-{version()}-py3-none-linux_")
+    names = zipfile.ZipFile(str(wheel)).namelist()
+    assert len([name for name in names if ".so" in name]) == 1
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.endswith((".c", ".h", ".pc", ".in", ".a"))]
+    modules = {Path(name).name for name in names if "/pyws/" in name and name.endswith(".py")}
+    assert modules == {"_build.py"} | {p.name for p in (ROOT / "pyws").glob("*.py")}
+
+
+@apply_builds
+@needs_wheel_tools
+def test_wheel_works_without_a_compiler(wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    run([*PIP, "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)])
+    nothing = {"PYTHONPATH": str(target), "PATH": str(tmp_path)}
+    assert python(WHERE, tmp_path, **nothing) == str(target / "pyws" / "__init__.py")
+    # Nor does it matter what directory one stands in.
+    code = f"import sys; sys.path.insert(0, {str(target)!r}); {WHERE}"
+    assert python(code, ROOT) == str(target / "pyws" / "__init__.py")
+
+
+@apply_builds
+@needs_mesonpy
+def test_editable_install(tmp_path: Path) -> None:
+    source = copy_tree(tmp_path / "pyws")
+    prefix = tmp_path / "prefix"
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--prefix", str(prefix)]
+    run([*PIP, "install", *options, "--editable", str(source)])
+    site = next(prefix.rglob("*editable.pth")).parent
+    code = f"import site; site.addsitedir({str(site)!r}); {WHERE}"
+    assert python(code, tmp_path) == str(source / "pyws" / "__init__.py")

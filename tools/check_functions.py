@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Checks the size of the C functions (40 lines, brace to brace) and of the C files (700 lines).
+
+    python3 tools/check_functions.py [--root DIR] [--allow FILE:FUNCTION ...]
+
+Prints one line per violation and exits 1 if there is any; otherwise one line of statistics.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Dict, Iterable, List, Set
+
+import csource
+
+MAX_FUNCTION = 40
+MAX_EXCEPTION = 80
+MAX_FILE = 700
+FOLDERS = ("csrc", "examples/c", "tools/bench")
+
+# State switches that read better whole. A name that no longer needs it must leave the list.
+ALLOWED: Set[str] = {"csrc/http.c:step"}
+
+
+def sources(root: Path) -> List[Path]:
+    found = (path for folder in FOLDERS for path in (root / folder).rglob("*.[ch]"))
+    return sorted(found)
+
+
+def judge(lengths: Dict[str, int], allowed: Iterable[str]) -> List[str]:
+    """The violations among functions {"file:name": length}, given the allowed names."""
+    allowed = set(allowed)
+    violations = []
+    for name, length in lengths.items():
+        limit = MAX_EXCEPTION if name in allowed else MAX_FUNCTION
+        if length > limit:
+            violations.append(f"{name}: {length} lines, at most {limit} are allowed")
+    for name in sorted(allowed):
+        if lengths.get(name, 0) <= MAX_FUNCTION:
+            violations.append(f"{name}: is on the list of exceptions without need")
+    return violations
+
+
+def measure(root: Path) -> Dict[str, int]:
+    """{"file:name": lines} of every function."""
+    return {
+        f"{path.relative_to(root)}:{function.name}": function.length
+        for path in sources(root)
+        for function in csource.functions(csource.read(path))
+    }
+
+
+def check_files(root: Path) -> List[str]:
+    violations = []
+    for path in sources(root):
+        count = len(csource.read(path).splitlines())
+        if count > MAX_FILE:
+            name = path.relative_to(root)
+            violations.append(f"{name}: {count} lines, at most {MAX_FILE} are allowed")
+    return violations
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check the size of C functions and files.")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
+    parser.add_argument("--allow", nargs="*", default=[], metavar="FILE:FUNCTION")
+    options = parser.parse_args()
+    lengths = measure(options.root)
+    here = {name for name in ALLOWED if (options.root / name.split(":")[0]).exists()}
+    violations = judge(lengths, here | set(options.allow)) + check_files(options.root)
+    if not lengths:
+        violations.append("no C functions found")
+    for line in violations:
+        print(line)
+    if not violations:
+        median = statistics.median(lengths.values())
+        print(f"{len(lengths)} functions, median {median:g} lines, longest {max(lengths.values())}")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Checks that the files of csrc/ include each other only as the layer map allows.
+
+    python3 tools/check_layers.py [--root DIR]
+
+Prints one line per violation and exits 1 if there is any. See ARCHITECTURE.md for the map.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, Tuple
+
+import csource
+
+LAYERS: Dict[str, int] = {
+    "buffer": 0, "utf8": 0, "sha1": 0,
+    "http": 1, "frame": 1, "router": 1, "loop": 1, "net": 1,
+    "handshake": 2, "protocol": 2,
+    "conn": 3, "request": 3, "send": 3,
+    "ws": 4,
+}  # fmt: skip
+
+# Headers that everything may include.
+COMMON = {"ws", "buffer"}
+# Three files, one layer: a request becomes a connection, which sends; all need its struct.
+ONE_MODULE = {"conn", "request", "send"}
+# The only modules below layer 3 that make system calls; they know nothing of WebSocket.
+SYSTEM = {"loop", "net"}
+# A header of these, or errno, has no place in code that turns bytes into events.
+IMPURE = re.compile(
+    r"arpa/|net/|netdb|netinet/|errno|fcntl|poll|pthread|signal|sys/(epoll|eventfd|ioctl|poll"
+    r"|random|select|socket|time|timerfd|uio|un)\.h|time\.h|unistd"
+)
+IMPURE_LAYER = 2
+
+Violation = Tuple[int, str]
+
+
+def judge_project_include(module: str, target: str) -> str:
+    """Why `module` must not include the header of `target`; "" when it may."""
+    if target in (module, "ws") and module != "ws":
+        return ""
+    if module == "ws" and target == "ws":
+        return ""
+    if module in SYSTEM and target != "buffer":
+        return f"{module} must know nothing of WebSocket, it may include ws.h and buffer.h only"
+    if target in COMMON or {module, target} <= ONE_MODULE:
+        return ""
+    if LAYERS[target] == LAYERS[module]:
+        return f"{target}.h is of the same layer {LAYERS[module]}"
+    if LAYERS[target] > LAYERS[module]:
+        return f"{target}.h is of layer {LAYERS[target]}, above layer {LAYERS[module]}"
+    return ""
+
+
+def is_pure(module: str) -> bool:
+    return LAYERS[module] <= IMPURE_LAYER and module not in SYSTEM
+
+
+def judge_include(path: Path, argument: str) -> str:
+    """Why the file must not hold `#include argument`; "" when it may."""
+    module = path.stem
+    match = re.match(r'["<]([^">]+)[">]', argument)
+    if not match:
+        return "the name of an include must be written out"
+    name = match.group(1)
+    target = Path(name).stem
+    if target in LAYERS and name.endswith(".h") and "sys/" not in name:
+        if path.name == "ws.h":
+            return f"ws.h is compiled alone, it must not include {name}"
+        return judge_project_include(module, target)
+    if argument.startswith('"'):
+        return f"{name} is not in the layer map"
+    if is_pure(module) and IMPURE.match(name):
+        return f"<{name}>: no sockets, clocks or errno in layers 0 to {IMPURE_LAYER}"
+    return ""
+
+
+def check_file(path: Path) -> Iterator[Violation]:
+    text = csource.read(path)
+    if path.stem not in LAYERS:
+        yield 1, "is not in the layer map of tools/check_layers.py"
+        return
+    lines = csource.without_comments(text).splitlines()
+    for number, line in enumerate(lines, 1):
+        match = re.match(r"\s*#\s*include\s*(\S.*)", line)
+        reason = judge_include(path, match.group(1)) if match else ""
+        if reason:
+            yield number, reason
+    if is_pure(path.stem):
+        for number, line in enumerate(csource.code_only(text).splitlines(), 1):
+            if re.search(r"\berrno\b", line) and not line.lstrip().startswith("#"):
+                yield number, f"errno is not for layers 0 to {IMPURE_LAYER}"
+
+
+def check(root: Path) -> List[str]:
+    """All violations under root, as lines of text."""
+    sources = sorted(p for p in (root / "csrc").rglob("*") if p.suffix in (".c", ".h"))
+    if not sources:
+        return ["csrc: no C sources found"]
+    return [
+        f"{path.relative_to(root)}:{number}: {reason}"
+        for path in sources
+        for number, reason in check_file(path)
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check the layer map of csrc/.")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
+    violations = check(parser.parse_args().root)
+    for line in violations:
+        print(line)
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Checks docs/protocol.md: every requirement has functions and tests that exist in the tree.
+
+    python3 tools/check_protocol_docs.py [--root DIR]
+
+A row of the table reads
+
+    | F5 | non-minimal length: 1002 | `csrc/frame.c:decode` | `tests/c/test_frame.c` "F5 16 bit" |
+
+A test is `path::name` (a Python function) or `path` followed by text of the test's name in double
+quotes. Every id must also stand in the name or the text of some test. Prints one line per
+violation and exits 1 if there is any.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import FrozenSet, Iterator, List, NamedTuple, Tuple
+
+import csource
+
+DOCUMENT = "docs/protocol.md"
+REQUIRED: Tuple[str, ...] = (
+    *(f"H{n}" for n in range(29) if n != 26),
+    *(f"F{n}" for n in range(1, 19)),
+    *(f"C{n}" for n in range(1, 11)),
+)
+
+_ID = re.compile(r"\b[HFC]\d+\b")
+_FUNCTION = re.compile(r"`([^`:]+):(\w+)`")
+_TEST = re.compile(r'`([^`:]+)(?:::([^`]+)`|`\s*"([^"]+)")')
+_BACKTICKS = re.compile(r"`[^`]*`")
+
+
+class Row(NamedTuple):
+    line: int
+    ids: List[str]
+    functions: str
+    tests: str
+
+
+def rows(text: str) -> Iterator[Row]:
+    """The table rows whose first cell holds requirement ids."""
+    for number, line in enumerate(text.splitlines(), 1):
+        cells = re.split(r"(?<!\\)\|", line.strip())
+        if not line.lstrip().startswith("|") or len(cells) < 3:
+            continue
+        ids = _ID.findall(cells[1])
+        if ids and _ID.sub("", cells[1]).strip(" ,`*") == "":
+            cells += [""] * (6 - len(cells))
+            yield Row(number, ids, cells[3], cells[4])
+
+
+@lru_cache(maxsize=None)
+def defined_names(path: Path) -> FrozenSet[str]:
+    """The functions that a C or Python file defines."""
+    text = csource.read(path)
+    if path.suffix == ".py":
+        nodes = ast.walk(ast.parse(text))
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+        return frozenset(node.name for node in nodes if isinstance(node, kinds))
+    return frozenset(function.name for function in csource.functions(text))
+
+
+@lru_cache(maxsize=None)
+def literal_text(path: Path) -> str:
+    """A test file with its adjacent string literals joined."""
+    return re.sub(r'"\s*"', "", csource.read(path))
+
+
+def check_functions(root: Path, cell: str) -> Iterator[str]:
+    named = _FUNCTION.findall(cell)
+    if not named:
+        yield "names no function"
+    if len(named) != len(_BACKTICKS.findall(cell)):
+        yield f"cannot read the functions: {cell.strip()}"
+    for name, function in named:
+        path = root / name
+        if not path.is_file():
+            yield f"no file {name}"
+        elif function not in defined_names(path):
+            yield f"no function {function} in {name}"
+
+
+def check_test(root: Path, name: str, function: str, text: str) -> str:
+    path = root / name
+    if not path.is_file():
+        return f"no file {name}"
+    if function and re.sub(r"\[.*", "", function).split("::")[-1] not in defined_names(path):
+        return f"no test {function} in {name}"
+    if text and text not in literal_text(path):
+        return f'no test "{text}" in {name}'
+    return ""
+
+
+def check_tests(root: Path, cell: str) -> Iterator[str]:
+    named = _TEST.findall(cell)
+    if not named:
+        yield "names no test"
+    if len(named) != len(_BACKTICKS.findall(cell)):
+        yield f"cannot read the tests: {cell.strip()}"
+    for name, function, text in named:
+        reason = check_test(root, name, function, text)
+        if reason:
+            yield reason
+
+
+def tested_ids(root: Path) -> FrozenSet[str]:
+    """Ids that stand in a test file: "F5" in its text, or _f5_ in the name of a Python test."""
+    found = set()
+    for path in (root / "tests").rglob("*"):
+        if path.suffix not in (".c", ".py", ".txt") or path.name == "test_checkers.py":
+            continue
+        text = csource.read(path)
+        found.update(re.findall(r"(?<![A-Za-z0-9])[HFC]\d+(?![A-Za-z0-9])", text))
+        for name in re.findall(r"\bdef test_(\w+)", text):
+            found.update(part.upper() for part in name.split("_"))
+    return frozenset(found)
+
+
+def check(root: Path) -> List[str]:
+    """All violations under root, as lines of text."""
+    document = root / DOCUMENT
+    if not document.is_file():
+        return [f"no file {DOCUMENT}"]
+    violations = []
+    listed = set()
+    for row in rows(csource.read(document)):
+        listed.update(row.ids)
+        reasons = [*check_functions(root, row.functions), *check_tests(root, row.tests)]
+        violations += [f"{DOCUMENT}:{row.line}: {', '.join(row.ids)}: {r}" for r in reasons]
+    tested = tested_ids(root)
+    for identifier in REQUIRED:
+        if identifier not in listed:
+            violations.append(f"{DOCUMENT}: {identifier} is missing")
+        if identifier not in tested:
+            violations.append(f"tests: no test names {identifier}")
+    return violations
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check the requirement table of the protocol.")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
+    violations = check(parser.parse_args().root)
+    for line in violations:
+        print(line)
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""What the checkers know of C: comments, string literals, and where functions begin and end.
+
+It reads the project's own style (K&R, the brace of a function body on a line of its own), not any
+C; text in comments and literals is blanked, so that positions and line numbers stay true.
+"""
+
+import re
+from pathlib import Path
+from typing import List, NamedTuple
+
+_SKIP = re.compile(
+    r"""/\*.*?\*/ | //[^\n]* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""",
+    re.DOTALL | re.VERBOSE,
+)
+_COMMENT = re.compile(r"""(/\*.*?\*/|//[^\n]*)|("(?:\\.|[^"\\\n])*")""", re.DOTALL)
+_DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
+_NAME = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
+
+
+class Function(NamedTuple):
+    """A function definition: its name, and the lines of its opening and closing brace."""
+
+    name: str
+    first: int
+    last: int
+
+    @property
+    def length(self) -> int:
+        return self.last - self.first + 1
+
+
+def _blank(match: "re.Match[str]") -> str:
+    return re.sub(r"[^\n]", " ", match.group())
+
+
+def without_comments(text: str) -> str:
+    """The text with its comments blanked; string literals stay."""
+
+    def replace(match: "re.Match[str]") -> str:
+        return match.group(2) or _blank(match)
+
+    return _COMMENT.sub(replace, text)
+
+
+def code_only(text: str) -> str:
+    """The text with its comments, strings and character constants blanked."""
+    return _SKIP.sub(_blank, text)
+
+
+def functions(text: str) -> List[Function]:
+    """The functions that a C file defines, in their order."""
+    code = _DIRECTIVE.sub(_blank, code_only(text))
+    found: List[Function] = []
+    depth = 0
+    start = opening = 0
+    for match in re.finditer(r"[{};]", code):
+        if match.group() == "{":
+            if depth == 0:
+                opening = match.start()
+            depth += 1
+            continue
+        if match.group() == "}":
+            depth -= 1
+            head = _NAME.search(code, start, opening)
+            if depth == 0 and head and code[start:opening].rstrip().endswith(")"):
+                name = _function_name(code[start:opening])
+                line = code.count("\n", 0, opening) + 1
+                found.append(Function(name, line, code.count("\n", 0, match.start()) + 1))
+        if depth == 0:
+            start = match.end()
+    return found
+
+
+def _function_name(head: str) -> str:
+    """The last name before the parameter list; __attribute__((...)) in front is skipped."""
+    plain = re.sub(r"__attribute__\s*\(\(.*?\)\)", "", head, flags=re.DOTALL)
+    match = _NAME.search(plain)
+    return match.group(1) if match else ""
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
