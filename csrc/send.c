@@ -32,11 +32,17 @@ static struct outgoing make_frame(uint8_t first, const void *data, size_t length
     return f;
 }
 
-static bool over_limit(const ws_conn *c, size_t more)
+static int opcode_of(const struct outgoing *f)
+{
+    return f->header[0] & WS__FRAME_OPCODE;
+}
+
+/* Would this data frame take the queue above max_backpressure? */
+static bool is_over_limit(const ws_conn *c, const struct outgoing *f)
 {
     size_t limit = c->target->behavior.max_backpressure;
     size_t amount = ws_conn_buffered_amount(c);
-    return limit && (amount > limit || more > limit - amount);
+    return limit && opcode_of(f) < WS_CLOSE && (amount > limit || total(f) > limit - amount);
 }
 
 /* Control frames are exempt from the limit, but not without bounds: a handler may send one for
@@ -200,13 +206,15 @@ int ws__send_bytes(ws_conn *c, const void *bytes, size_t n)
 
 /* ---- frames ---- */
 
-/* Nothing of it is queued. The limit's policy: on_dropped, or close (close_on_...). */
-static int drop_frame(ws_conn *c, const struct outgoing *f, int opcode)
+/* Above the limit: nothing of the frame is queued. The connection ends where the route wants it,
+ * and where the frame continues a message, which cannot be dropped in its middle. */
+static int drop_frame(ws_conn *c, const struct outgoing *f)
 {
     static const char reason[] = "max_backpressure exceeded";
     const ws_behavior *b = &c->target->behavior;
+    int opcode = opcode_of(f);
     c->drain_due = true;
-    if (b->close_on_backpressure_limit) {
+    if (b->close_on_backpressure_limit || opcode == WS_CONTINUATION) {
         ws_conn_end(c, 1008, reason, sizeof reason - 1);
     } else if (b->on_dropped && !c->in_dropped) {
         c->in_dropped = true;
@@ -245,8 +253,8 @@ static int queue_rest(ws_conn *c, const struct outgoing *f, size_t sent)
     return WS_BACKPRESSURE;
 }
 
-/* Queue, header and payload in one call. Without a limit to obey (`exempt`) nothing is dropped. */
-static int write_frame(ws_conn *c, const struct outgoing *f, bool exempt, int opcode)
+/* Queue, header and payload in one call. */
+static int write_frame(ws_conn *c, const struct outgoing *f)
 {
     size_t queued = ws__buffer_length(c->out);
     struct iovec parts[3] = {{queued ? ws__buffer_data(c->out) : NULL, queued},
@@ -269,24 +277,22 @@ static int write_frame(ws_conn *c, const struct outgoing *f, bool exempt, int op
         return queue_rest(c, f, sent - queued);
     if (queued)
         ws__buffer_consume(c->out, sent);
-    if (!exempt && over_limit(c, total(f)))
-        return drop_frame(c, f, opcode);
-    return queue_frame(c, f);
+    return is_over_limit(c, f) ? drop_frame(c, f) : queue_frame(c, f);
 }
 
-static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length, bool exempt)
+static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length)
 {
     struct outgoing f = make_frame(first, data, length);
     if (length > SIZE_MAX / 2)
         return WS_EINVAL;
-    bool over = !exempt && over_limit(c, total(&f));
+    bool over = is_over_limit(c, &f);
     if (c->broken)
         return WS_DROPPED;
     if (c->blocked)
-        return over ? drop_frame(c, &f, first & WS__FRAME_OPCODE) : queue_frame(c, &f);
+        return over ? drop_frame(c, &f) : queue_frame(c, &f);
     if (!c->corked || over || length >= WS__COPY_LIMIT ||
         ws__buffer_length(c->out) + total(&f) > WS__CORK_SIZE)
-        return write_frame(c, &f, exempt, first & WS__FRAME_OPCODE);
+        return write_frame(c, &f);
     return queue_frame(c, &f);
 }
 
@@ -303,7 +309,7 @@ void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
     }
     /* Messages that wait for the end of another one cannot be sent any more (C8). */
     ws__buffer_free(&c->hub->memory, &c->held);
-    if (push_frame(c, WS__FRAME_FIN | WS_CLOSE, body, n, true) < 0)
+    if (push_frame(c, WS__FRAME_FIN | WS_CLOSE, body, n) < 0)
         break_connection(c);
 }
 
@@ -324,7 +330,7 @@ void ws__send_pong(ws_conn *c, const void *data, size_t length)
 {
     if (c->blocked)
         remove_pong(c);
-    if (push_frame(c, WS__FRAME_FIN | WS_PONG, data, length, true) == WS_BACKPRESSURE) {
+    if (push_frame(c, WS__FRAME_FIN | WS_PONG, data, length) == WS_BACKPRESSURE) {
         c->pong_length = (uint8_t)(length + 2);
         c->pong_back = c->pong_length;
     }
@@ -336,10 +342,10 @@ static int hold(ws_conn *c, uint8_t first, const void *data, size_t length)
     struct outgoing f = make_frame(first, data, length);
     if (length > SIZE_MAX / 2)
         return WS_EINVAL;
-    if (over_limit(c, total(&f)))
+    if (is_over_limit(c, &f))
         flush_cork(c); /* only what the kernel refuses counts */
-    if (over_limit(c, total(&f)))
-        return drop_frame(c, &f, first & WS__FRAME_OPCODE);
+    if (is_over_limit(c, &f))
+        return drop_frame(c, &f);
     char *to = ws__buffer_reserve(&c->hub->memory, &c->held, total(&f));
     if (!to)
         return WS_ENOMEM;
@@ -374,14 +380,14 @@ int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
             return WS_DROPPED;
         if (conn->fragmenting == FRAGMENTS_SENT)
             return hold(conn, first, data, length);
-        return push_frame(conn, first, data, length, false);
+        return push_frame(conn, first, data, length);
     case WS_PING:
     case WS_PONG:
         if (length > WS__FRAME_CONTROL_MAX)
             return WS_EINVAL;
         if (conn->state != WS__OPEN || reserve_used(conn))
             return WS_DROPPED;
-        return push_frame(conn, first, data, length, true);
+        return push_frame(conn, first, data, length);
     default:
         return WS_EINVAL;
     }
@@ -394,7 +400,7 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
     if (fin)
         return ws_conn_send(c, data, length, opcode);
     c->fragmenting = FRAGMENTS_DROPPED; /* on_dropped, if it runs, may not begin another one */
-    int result = push_frame(c, (uint8_t)opcode, data, length, false);
+    int result = push_frame(c, (uint8_t)opcode, data, length);
     if (result < 0)
         c->fragmenting = FRAGMENTS_NONE;
     else if (result != WS_DROPPED)
@@ -402,22 +408,16 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
     return result;
 }
 
-/* A message that has begun is never dropped in its middle: above the limit the connection ends. */
 static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
 {
-    static const char reason[] = "fragments exceed max_backpressure";
     uint8_t state = c->fragmenting;
     if (state == FRAGMENTS_NONE)
         return WS_EORDER;
-    if (c->blocked && state == FRAGMENTS_SENT && over_limit(c, length)) {
-        ws_conn_end(c, 1008, reason, sizeof reason - 1);
-        return WS_DROPPED;
-    }
     if (fin)
         c->fragmenting = FRAGMENTS_NONE;
     if (state == FRAGMENTS_DROPPED)
         return WS_DROPPED;
-    int result = push_frame(c, fin ? WS__FRAME_FIN : 0, data, length, true);
+    int result = push_frame(c, fin ? WS__FRAME_FIN : 0, data, length);
     if (result < 0) /* the message has a hole */
         break_connection(c);
     if (fin)

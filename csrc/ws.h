@@ -340,8 +340,8 @@ WS_API ws_request *ws_conn_request(const ws_conn *conn);
 /* Sends one message (copied unless the kernel takes it at once). opcode: WS_TEXT (the caller
  * answers for valid UTF-8, see ws_utf8_valid), WS_BINARY, or WS_PING and WS_PONG with at most 125
  * bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message that would take what
- * the kernel left above max_backpressure is dropped whole and on_dropped runs. Control frames are
- * exempt. Between fragments (below) a message is held back until the last one.
+ * the kernel left above max_backpressure is dropped whole and on_dropped runs. Control frames have
+ * a reserve of 4 KiB above the limit. Between fragments (below) a message is held back until the last one.
  * After on_close has begun: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM. */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 

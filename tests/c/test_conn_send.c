@@ -34,14 +34,14 @@ static void stop(const char *name)
 static int fill(ws_conn *conn, size_t size)
 {
     int count = 0;
-    for (int still = 0; still < 5 && count < 10000; still++) {
+    for (int still = 0; still < 5 && count < 10000;) {
         if (ws_conn_buffered_amount(conn)) {
             struct pollfd writable = {ws_server_fd(h.server), POLLIN, 0};
             poll(&writable, 1, 20); /* a delayed ACK may still make room */
             turns(&h, 2);
+            still = ws_conn_buffered_amount(conn) ? still + 1 : 0;
             continue;
         }
-        still = 0;
         while (ws_conn_send(conn, payload, size, WS_BINARY) == WS_SUCCESS)
             count++;
         count++;
