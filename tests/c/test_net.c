@@ -250,8 +250,12 @@ static void test_accept_errors(void)
     poll(&waiting, 1, 1000);
     is_int(ws__net_accept(fd, &peer), WS__NET_EXHAUSTED, "T80: EMFILE");
     setrlimit(RLIMIT_NOFILE, &limit);
+    /* valgrind imitates the limit after the call: there that connection is lost, take another. */
+    int again = getenv("UNDER_VALGRIND") ? connect_to(AF_INET, "127.0.0.1", port) : -1;
+    poll(&waiting, 1, 1000);
     int s = ws__net_accept(fd, &peer);
     ok(s >= 0, "T80: and later it goes");
+    close(again);
     close(s);
     close(c);
     close(fd);

@@ -443,9 +443,12 @@ static void test_no_descriptors(void)
         advance(&h, 10);
     ok(h.log_length < 3 * lines, "T89: few lines");
     setrlimit(RLIMIT_NOFILE, &limit);
+    /* valgrind imitates the limit after the call: there that connection is lost, take another. */
+    int again = getenv("UNDER_VALGRIND") ? client_socket(&h, 0) : -1;
     advance(&h, 100);
     turns(&h, 2);
     is_int(stats_of(&h).connections, 2, "T80: accepted when there is room again");
+    close(again);
     close(waiting);
     client_open(&crowd[1], &h);
     client_text(&crowd[1], "new");
