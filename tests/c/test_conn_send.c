@@ -297,6 +297,13 @@ static void test_cork(void)
     is_frames(&c, "TEXT a, BINARY [20000]", "behind what was corked");
     is_int(segments(&c) - before, 1, "in one write");
     ws_conn_cork(conn);
+    ws_conn_send(conn, "a", 1, WS_TEXT);
+    size_t calls = h.memory.calls;
+    ws_conn_send(conn, payload, 70000, WS_BINARY); /* more than the corked queue has room for */
+    is_int((long long)(h.memory.calls - calls), 0, "and is not copied while the kernel takes it");
+    ws_conn_uncork(conn);
+    is_frames(&c, "TEXT a, BINARY [70000]", "it arrives");
+    ws_conn_cork(conn);
     for (int i = 0; i < 66; i++)
         ws_conn_send(conn, payload, 1000, WS_BINARY);
     ok(ws_conn_buffered_amount(conn) < 10000, "S34: 64 KiB of corked bytes are flushed");
