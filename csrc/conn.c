@@ -349,7 +349,7 @@ static void read_frames(ws_conn *c, struct ws__input *in)
     size_t limit = c->target->behavior.max_payload_length;
     struct ws__event event;
     int result = 1;
-    for (int budget = WS__TURN_MESSAGES; budget && result > 0; budget--) {
+    for (int budget = WS__TURN_MESSAGES; in->length && budget; budget--) {
         result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
         if (result <= 0)
             break;

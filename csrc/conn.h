@@ -102,6 +102,7 @@ struct ws_conn {
     bool drain_due : 1;     /* on_drain is owed */
     bool in_ready : 1;      /* is on hub->ready */
     bool in_dropped : 1;    /* on_dropped runs */
+    bool limited : 1;       /* HTTP: WS__UNSENT_LIMIT was set */
     bool finished : 1;      /* FIN was sent */
     bool eof : 1;           /* FIN was received, the queue still goes out */
     bool waiting : 1;       /* HTTP: the answer was deferred */

@@ -83,6 +83,15 @@ static const char *connection_field(const ws_request *r, int status, bool keep)
     return r->head.minor ? "" : "Connection: keep-alive\r\n";
 }
 
+/* A slow download shows its progress by frequent EPOLLOUTs, if the kernel holds little of it. What
+ * the kernel has taken already would count: this is for before the first byte. */
+static void limit_unsent(ws_conn *c)
+{
+    if (!c->limited)
+        ws__net_limit_unsent(c->fd, WS__UNSENT_LIMIT);
+    c->limited = true;
+}
+
 static int send_response(ws_request *r, int status, const char *reason, const char *body,
                          size_t length, bool keep)
 {
@@ -93,6 +102,7 @@ static int send_response(ws_request *r, int status, const char *reason, const ch
     int n = snprintf(head, sizeof head, "HTTP/1.1 %d %.200s\r\nDate: %s\r\n%s%s", status,
                      reason ? reason : ws__http_reason(status), date(c->hub), content,
                      connection_field(r, status, keep));
+    limit_unsent(c);
     ws_conn_cork(c);
     int error = ws__send_bytes(c, head, (size_t)n);
     if (!error && r->fields)

@@ -109,8 +109,6 @@ static void recycle(ws_conn *c)
 /* The kernel is full: nothing is written until it has told that it has room. */
 static void block(ws_conn *c)
 {
-    if (!c->target) /* HTTP: a slow download shows its progress by more frequent EPOLLOUTs */
-        ws__net_limit_unsent(c->fd, WS__UNSENT_LIMIT);
     c->blocked = true;
     c->drain_due = true;
     ws__conn_update_interest(c);

@@ -400,17 +400,30 @@ static void note_blocked(ws_server *s)
                     (unsigned long long)(took / 1000));
 }
 
+/* What before_wait does is done between turns: it ends the wait, and its time is now. */
+static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
+{
+    struct ws__hub *hub = &s->hub;
+    if (hub->config.before_wait) {
+        hub->in_turn = false;
+        hub->in_handlers++;
+        hub->config.before_wait(hub->config.user);
+        hub->in_handlers--;
+        hub->in_turn = true;
+    }
+    int n = ws__loop_wait(&hub->loop, events, hub->ready ? 0 : timeout_ms);
+    if (hub->config.after_wait)
+        hub->config.after_wait(hub->config.user);
+    return n;
+}
+
 /* Sockets first, then what is left over, then time: a loop that was held up judges nobody late
  * whose bytes are here already. */
 static int turn(ws_server *s, int timeout_ms)
 {
     struct ws__loop_event events[WS__LOOP_MAX_EVENTS];
     struct ws__hub *hub = &s->hub;
-    if (hub->config.before_wait)
-        hub->config.before_wait(hub->config.user);
-    int n = ws__loop_wait(&hub->loop, events, hub->ready ? 0 : timeout_ms);
-    if (hub->config.after_wait)
-        hub->config.after_wait(hub->config.user);
+    int n = wait_for(s, events, timeout_ms);
     if (n < 0)
         return n;
     hub->stats.turns++;
@@ -438,6 +451,8 @@ static bool is_over(ws_server *s)
     s->stopped = true;
     s->hub.in_turn = true;
     run_deferred(s, &s->no_more);
+    ws__hub_run_ready(&s->hub); /* empties the list, so that every connection can be freed */
+    ws__hub_free_dead(&s->hub);
     s->hub.in_turn = false;
     return true;
 }
