@@ -1,7 +1,8 @@
 /*
  * conn.h: one connection, from accept to the last byte, shared by the files of this layer:
- * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure) and request.c (the
- * HTTP phase). What all connections of one server share stands in struct ws__hub.
+ * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure), request.c (the
+ * HTTP phase) and route.c (what to do with requests). What all connections of one server share
+ * stands in struct ws__hub.
  *
  *      accept          101              ws_conn_end                 peer's Close
  *   ──────────▶ HTTP ──────▶ OPEN ─────────────────────▶ CLOSING ───────────────┐
@@ -78,6 +79,12 @@ struct ws__hub {
     ws_stats stats;
 };
 
+/* The hub is what a server begins with. */
+static inline struct ws__hub *ws__hub_of(ws_server *server)
+{
+    return (struct ws__hub *)server;
+}
+
 struct ws_conn {
     struct ws__hub *hub;
     const struct ws__target *target; /* NULL in the HTTP phase */
@@ -151,6 +158,11 @@ void ws__conn_drop(ws_conn *c, const char *reason);
 void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length);
 /* The 101 is queued: OPEN, and on_open. */
 void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user);
+
+/* ---- route.c ---- */
+
+/* `context` is the memory, `target` the first of a list: for ws__router_deinit. */
+void ws__target_free(void *context, void *target);
 
 /* ---- send.c ---- */
 

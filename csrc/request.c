@@ -85,10 +85,11 @@ static const char *connection_field(const ws_request *r, int status, bool keep)
 
 /* A slow download shows its progress by frequent EPOLLOUTs, if the kernel holds little of it. What
  * the kernel has taken already would count: this is for before the first byte. */
-static void limit_unsent(ws_conn *c)
+static void limit_unsent(ws_conn *c, size_t length)
 {
-    if (!c->limited)
-        ws__net_limit_unsent(c->fd, WS__UNSENT_LIMIT);
+    if (c->limited || length < WS__UNSENT_LIMIT)
+        return;
+    ws__net_limit_unsent(c->fd, WS__UNSENT_LIMIT);
     c->limited = true;
 }
 
@@ -102,7 +103,7 @@ static int send_response(ws_request *r, int status, const char *reason, const ch
     int n = snprintf(head, sizeof head, "HTTP/1.1 %d %.200s\r\nDate: %s\r\n%s%s", status,
                      reason ? reason : ws__http_reason(status), date(c->hub), content,
                      connection_field(r, status, keep));
-    limit_unsent(c);
+    limit_unsent(c, length);
     ws_conn_cork(c);
     int error = ws__send_bytes(c, head, (size_t)n);
     if (!error && r->fields)

@@ -18,14 +18,14 @@ LAYERS: Dict[str, int] = {
     "buffer": 0, "utf8": 0, "sha1": 0,
     "http": 1, "frame": 1, "router": 1, "loop": 1, "net": 1,
     "handshake": 2, "protocol": 2,
-    "conn": 3, "request": 3, "send": 3,
+    "conn": 3, "request": 3, "route": 3, "send": 3,
     "ws": 4,
 }  # fmt: skip
 
 # Headers that everything may include.
 COMMON = {"ws", "buffer"}
-# Three files, one layer: a request becomes a connection, which sends; all need its struct.
-ONE_MODULE = {"conn", "request", "send"}
+# Four files, one layer: a routed request becomes a connection, which sends; all need conn.h.
+ONE_MODULE = {"conn", "request", "route", "send"}
 # The only modules below layer 3 that make system calls; they know nothing of WebSocket.
 SYSTEM = {"loop", "net"}
 # A header of these, or errno, has no place in code that turns bytes into events.

@@ -1,0 +1,156 @@
+/*
+ * route.c: what ws_server_ws and ws_server_http register: behaviors and handlers, with copies of
+ * all their texts. Which path belongs to which route is router.c's to find.
+ */
+#include "conn.h"
+
+#include <string.h>
+
+void ws__target_free(void *context, void *target)
+{
+    struct ws__memory *memory = context;
+    struct ws__target *t = target;
+    while (t) {
+        struct ws__target *next = t->next;
+        ws__memory_free(memory, t->strings, t->strings_size);
+        ws__memory_free(memory, t, sizeof *t);
+        t = next;
+    }
+}
+
+int ws_behavior_init(ws_behavior *behavior, size_t size)
+{
+    if (size != sizeof *behavior)
+        return WS_EABI;
+    memset(behavior, 0, sizeof *behavior);
+    behavior->size = size;
+    behavior->max_payload_length = 16 * 1024;
+    behavior->max_backpressure = 64 * 1024;
+    behavior->close_timeout = 5000;
+    return WS_OK;
+}
+
+/* Bytes that a copy of the list takes: its pointers and its strings. */
+static size_t list_size(const char *const *list, size_t *count)
+{
+    size_t size = sizeof *list;
+    *count = 0;
+    if (!list)
+        return 0;
+    for (; list[*count]; ++*count)
+        size += sizeof *list + strlen(list[*count]) + 1;
+    return size;
+}
+
+/* Pointers and strings are copied to `at`. */
+static const char *const *copy_list(const char *const *list, size_t count, char *at)
+{
+    const char **pointers = (const char **)(void *)at;
+    char *text = at + (count + 1) * sizeof *pointers;
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(list[i]) + 1;
+        memcpy(text, list[i], n);
+        pointers[i] = text;
+        text += n;
+    }
+    pointers[count] = NULL;
+    return pointers;
+}
+
+static size_t round_up(size_t n)
+{
+    return (n + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *);
+}
+
+static int copy_strings(struct ws__memory *memory, struct ws__target *t)
+{
+    ws_behavior *b = &t->behavior;
+    size_t subprotocols, origins;
+    size_t first = round_up(list_size(b->subprotocols, &subprotocols));
+    t->strings_size = first + list_size(b->origins, &origins);
+    if (!t->strings_size)
+        return WS_OK;
+    for (size_t i = 0; i < subprotocols; i++)
+        if (!ws__http_is_token(b->subprotocols[i], strlen(b->subprotocols[i])))
+            return WS_EINVAL;
+    t->strings = ws__memory_resize(memory, NULL, 0, t->strings_size);
+    if (!t->strings)
+        return WS_ENOMEM;
+    if (b->subprotocols)
+        b->subprotocols = copy_list(b->subprotocols, subprotocols, t->strings);
+    if (b->origins)
+        b->origins = copy_list(b->origins, origins, t->strings + first);
+    return WS_OK;
+}
+
+int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior)
+{
+    struct ws__hub *hub = ws__hub_of(server);
+    if (behavior->size != sizeof *behavior)
+        return WS_EABI;
+    struct ws__target *t = ws__memory_zalloc(&hub->memory, sizeof *t);
+    if (!t)
+        return WS_ENOMEM;
+    t->behavior = *behavior;
+    int error = copy_strings(&hub->memory, t);
+    t->close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout);
+    if (!error && !t->close_queue)
+        error = WS_ENOMEM;
+    if (!error)
+        error = ws__router_add(&hub->websocket_routes, pattern, t);
+    if (error)
+        ws__target_free(&hub->memory, t);
+    return error;
+}
+
+static struct ws__target *new_http_target(struct ws__memory *memory, const char *method,
+                                          const char *pattern)
+{
+    size_t size = strlen(method) + 1;
+    struct ws__target *t = ws__memory_zalloc(memory, sizeof *t);
+    if (!t)
+        return NULL;
+    t->strings_size = size + strlen(pattern) + 1;
+    t->strings = t->method = ws__memory_resize(memory, NULL, 0, t->strings_size);
+    if (t->strings) {
+        t->pattern = t->strings + size;
+        memcpy(t->strings, method, size);
+        memcpy(t->strings + size, pattern, strlen(pattern) + 1);
+        return t;
+    }
+    t->strings_size = 0;
+    ws__target_free(memory, t);
+    return NULL;
+}
+
+/* The methods of one pattern form a list. */
+static int add_method(struct ws__target *list, struct ws__target *t)
+{
+    for (;; list = list->next) {
+        if (!strcmp(list->method, t->method))
+            return WS_EEXIST;
+        if (!list->next)
+            break;
+    }
+    list->next = t;
+    return WS_OK;
+}
+
+int ws_server_http(ws_server *server, const char *method, const char *pattern,
+                   void (*handler)(ws_request *request, void *user), void *user)
+{
+    struct ws__hub *hub = ws__hub_of(server);
+    if (!handler || (strcmp(method, "*") && !ws__http_is_token(method, strlen(method))))
+        return WS_EINVAL;
+    struct ws__target *t = new_http_target(&hub->memory, method, pattern);
+    if (!t)
+        return WS_ENOMEM;
+    t->handler = handler;
+    t->user = user;
+    int error = ws__router_add(&hub->http_routes, pattern, t);
+    if (error == WS_EEXIST)
+        error = add_method(ws__router_same(&hub->http_routes, pattern)->target, t);
+    if (error)
+        ws__target_free(&hub->memory, t);
+    return error;
+}
