@@ -109,8 +109,9 @@ static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
 char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
 {
     size_t length = ws__buffer_length(*b);
-    if (*b && n <= (*b)->capacity - (*b)->end)
-        return (*b)->bytes + (*b)->end;
+    char *room = ws__buffer_room(*b, n);
+    if (room)
+        return room;
     if (n > max_capacity - length)
         return NULL;
     bool fits = *b && length + n <= (*b)->capacity;
@@ -119,12 +120,6 @@ char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_
         return NULL;
     move_to_front(*b);
     return (*b)->bytes + (*b)->end;
-}
-
-void ws__buffer_commit(struct ws__buffer *b, size_t n)
-{
-    if (b)
-        b->end += n;
 }
 
 int ws__buffer_append(struct ws__memory *memory, struct ws__buffer **b, const void *data, size_t n)

@@ -35,11 +35,20 @@ static inline char *ws__buffer_data(struct ws__buffer *b)
     return b->bytes + b->start;
 }
 
+/* Where n more bytes fit as the queue is; NULL: they do not. */
+static inline char *ws__buffer_room(struct ws__buffer *b, size_t n)
+{
+    return b && n <= b->capacity - b->end ? b->bytes + b->end : NULL;
+}
 /* Room for n more bytes behind the end: where to write, or NULL (*b is unchanged). May move *b.
  * Grows by half at least, so that appending stays linear. */
 char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n);
 /* n of the reserved bytes were written. */
-void ws__buffer_commit(struct ws__buffer *b, size_t n);
+static inline void ws__buffer_commit(struct ws__buffer *b, size_t n)
+{
+    if (b)
+        b->end += n;
+}
 /* reserve + copy + commit. WS_ENOMEM. */
 int ws__buffer_append(struct ws__memory *memory, struct ws__buffer **b, const void *data, size_t n);
 /* The first n queued bytes are done with. */

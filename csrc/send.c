@@ -77,10 +77,13 @@ static void lend_spare(ws_conn *c)
 
 static int append(ws_conn *c, const void *first, size_t n, const void *second, size_t m)
 {
-    lend_spare(c);
-    char *to = ws__buffer_reserve(&c->hub->memory, &c->out, n + m);
-    if (!to)
-        return WS_ENOMEM;
+    char *to = ws__buffer_room(c->out, n + m);
+    if (!to) {
+        lend_spare(c);
+        to = ws__buffer_reserve(&c->hub->memory, &c->out, n + m);
+        if (!to)
+            return WS_ENOMEM;
+    }
     memcpy(to, first, n);
     if (m)
         memcpy(to + n, second, m);

@@ -54,18 +54,16 @@ static void wait_a_little(void)
     poll(fds, 2, 250);
 }
 
-/* Sends until the kernel is full, and stays so. */
+/* Sends until the kernel is full, and stays so: something is queued then. */
 static void fill(ws_conn *conn, size_t size)
 {
-    for (int still = 0; still < 5; still++) {
-        if (!ws_conn_buffered_amount(conn)) {
-            while (ws_conn_send(conn, payload, size, WS_BINARY) == WS_SUCCESS)
-                ;
-            still = 0;
-        }
+    for (int still = 0; still < 5;) {
+        while (!ws_conn_buffered_amount(conn))
+            ws_conn_send(conn, payload, size, WS_BINARY);
         struct pollfd writable = {ws_server_fd(h.server), POLLIN, 0};
         poll(&writable, 1, 20); /* a delayed ACK may still make room */
         turns(&h, 2);
+        still = ws_conn_buffered_amount(conn) ? still + 1 : 0;
     }
     harness_events(&h);
 }
