@@ -51,6 +51,7 @@ int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config
     hub->server = server;
     hub->config = *config;
     hub->free_slot = WS__MAX_SLOTS;
+    hub->deflate.memory = &hub->memory;
     ws__memory_init(&hub->memory, &config->allocator, config->max_memory);
     ws__router_init(&hub->websocket_routes, &hub->memory);
     ws__router_init(&hub->http_routes, &hub->memory);
@@ -66,6 +67,7 @@ int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config
 
 void ws__hub_deinit(struct ws__hub *hub)
 {
+    ws__deflate_pool_deinit(&hub->deflate);
     ws__buffer_free(&hub->memory, &hub->spare);
     ws__memory_free(&hub->memory, hub->recv_buffer, hub->config.recv_buffer_size);
     ws__memory_free(&hub->memory, hub->slots, hub->slot_capacity * sizeof *hub->slots);
@@ -202,6 +204,15 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
     hub->opening = outer;
 }
 
+static void free_streams(ws_conn *c)
+{
+    if (!c->streams)
+        return;
+    ws__deflate_streams_deinit(&c->hub->deflate, c->streams);
+    ws__memory_free(&c->hub->memory, c->streams, sizeof *c->streams);
+    c->streams = NULL;
+}
+
 void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t length)
 {
     const ws_behavior *behavior = &c->target->behavior;
@@ -214,6 +225,7 @@ void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t leng
     if (behavior->on_close)
         behavior->on_close(c, code, length ? reason : "", length, behavior->user);
     c->hub->in_handlers--;
+    free_streams(c);
 }
 
 void ws__conn_linger(ws_conn *c)
@@ -308,11 +320,38 @@ void ws__conn_make_ready(ws_conn *c)
     c->hub->ready = c;
 }
 
-static void on_open_event(ws_conn *c, const struct ws__event *event)
+/* RFC 7692 7.2.2. True: data and length are the message; false: the connection was failed. */
+static bool inflate_message(ws_conn *c, struct ws__event *event)
+{
+    size_t limit = c->target->behavior.max_payload_length;
+    struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
+    if (!c->terms.client_no_context)
+        streams = ws__send_streams(c);
+    char why[WS__CLOSE_REASON_MAX];
+    int result = streams ? ws__deflate_decompress(&c->hub->deflate, &c->terms, streams, event->data,
+                                                  event->length, limit, event->opcode == WS_TEXT,
+                                                  &event->data, &event->length)
+                         : WS_ENOMEM;
+    int code = result == WS__INFLATE_TOO_BIG ? 1009 : result < 0 ? 1011 : 1007;
+    if (result == WS__INFLATE_OK)
+        return true;
+    snprintf(why, sizeof why, "%s",
+             result < 0                       ? "out of memory"
+             : result == WS__INFLATE_NOT_UTF8 ? "invalid UTF-8 in text message"
+                                              : "invalid compressed data");
+    if (result == WS__INFLATE_TOO_BIG)
+        snprintf(why, sizeof why, "message exceeds max_payload_length %zu when inflated", limit);
+    ws__conn_fail(c, code, why, strlen(why));
+    return false;
+}
+
+static void on_open_event(ws_conn *c, struct ws__event *event)
 {
     const ws_behavior *b = &c->target->behavior;
     switch (event->type) {
     case WS__EVENT_MESSAGE:
+        if (event->compressed && !inflate_message(c, event))
+            break;
         if (b->on_message)
             b->on_message(c, event->data, event->length, event->opcode, b->user);
         break;
@@ -348,8 +387,10 @@ static void read_frames(ws_conn *c, struct ws__input *in)
     struct ws__memory *memory = &c->hub->memory;
     size_t limit = c->target->behavior.max_payload_length;
     struct ws__event event;
+    size_t inflated = 0;
     int result = 1;
-    for (int budget = WS__TURN_MESSAGES; in->length && budget; budget--) {
+    for (int budget = WS__TURN_MESSAGES; in->length && budget && inflated < WS__TURN_INFLATED;
+         budget--) {
         result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
         if (result <= 0)
             break;
@@ -358,6 +399,10 @@ static void read_frames(ws_conn *c, struct ws__input *in)
         else
             on_closing_event(c, &event);
         ws__protocol_release(&c->protocol, memory);
+        if (event.compressed) {
+            inflated += event.length;
+            ws__deflate_trim(&c->hub->deflate);
+        }
         if (c->state >= WS__LINGERING)
             return;
     }
@@ -573,6 +618,15 @@ int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)
 void ws_conn_close(ws_conn *conn)
 {
     ws__conn_drop(conn, "closed by the server");
+}
+
+size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size)
+{
+    char answer[WS__DEFLATE_ANSWER_MAX] = "";
+    size_t length = conn->terms.server_bits ? ws__deflate_answer(&conn->terms, answer) : 0;
+    if (size)
+        snprintf(text, size, "%s", answer);
+    return length;
 }
 
 size_t ws_conn_remote_address(const ws_conn *conn, char *text, size_t size)

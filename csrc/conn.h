@@ -19,6 +19,7 @@
 #ifndef WS__CONN_H
 #define WS__CONN_H
 
+#include "deflate.h"
 #include "http.h"
 #include "loop.h"
 #include "net.h"
@@ -32,6 +33,7 @@ enum {
     WS__COPY_LIMIT = 16 * 1024,      /* payloads from here on are offered to the kernel uncopied */
     WS__UNSENT_LIMIT = 128 * 1024,   /* bytes of a response that the kernel holds unsent */
     WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
+    WS__TURN_INFLATED = 1024 * 1024, /* bytes inflated per connection and turn */
     WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
     WS__CLOSE_REASON_MAX = 123,      /* bytes beside the code in a control frame (RFC 6455 5.5) */
@@ -68,6 +70,7 @@ struct ws__hub {
     struct ws__slot *slots;
     uint32_t slot_count, slot_capacity, free_slot;
     char *recv_buffer;        /* config.recv_buffer_size bytes */
+    struct ws__deflate_pool deflate;
     struct ws__buffer *spare; /* WS__CORK_SIZE bytes, lent to the connection that is corked */
     ws_conn *ready, *dead;    /* lists by ws_conn.next_* */
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
@@ -94,12 +97,14 @@ struct ws_conn {
     struct ws__buffer *in;  /* received, not yet handled */
     struct ws__buffer *out; /* to be sent */
     struct ws__buffer *held; /* frames that wait for the last fragment of another message */
+    struct ws__deflate_streams *streams; /* of its own, once they are needed */
     ws_request *request;    /* in the HTTP phase, once its first byte is there */
     ws_conn *next_ready, *next_dead;
     struct ws__protocol protocol;
     struct ws__address peer;
     int fd;
     size_t pong_back; /* distance of a pending Pong's first byte from the end of out; 0: none */
+    struct ws__deflate_terms terms; /* of permessage-deflate */
     uint16_t corked; /* depth */
     uint8_t pong_length;
     uint8_t state;          /* enum ws__state */
@@ -109,6 +114,7 @@ struct ws_conn {
     bool drain_due : 1;     /* on_drain is owed */
     bool in_ready : 1;      /* is on hub->ready */
     bool in_dropped : 1;    /* on_dropped runs */
+    bool compressing : 1;   /* the fragmented message in hand is compressed */
     bool limited : 1;       /* HTTP: WS__UNSENT_LIMIT was set */
     bool finished : 1;      /* FIN was sent */
     bool eof : 1;           /* FIN was received, the queue still goes out */
@@ -168,6 +174,8 @@ void ws__target_free(void *context, void *target);
 
 /* Queues bytes that are no frame (HTTP). WS_ENOMEM. */
 int ws__send_bytes(ws_conn *c, const void *bytes, size_t n);
+/* The connection's own streams; NULL: no memory. */
+struct ws__deflate_streams *ws__send_streams(ws_conn *c);
 /* A Close frame behind everything queued; code 1005: empty; reason: WS__CLOSE_REASON_MAX bytes. */
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length);
 void ws__send_pong(ws_conn *c, const void *data, size_t length);

@@ -218,6 +218,18 @@ static void encode(const uint8_t digest[20], char out[29])
     out[28] = '\0';
 }
 
+bool ws__handshake_deflate(const struct ws__http_head *head, const char *bytes, unsigned options,
+                           struct ws__deflate_terms *terms)
+{
+    struct ws__http_list list = {0, 0};
+    struct ws__span offer;
+    while (options &&
+           ws__http_next_element(head, bytes, "sec-websocket-extensions", &list, &offer))
+        if (ws__deflate_accept(bytes + offer.offset, offer.length, options, terms))
+            return true;
+    return false;
+}
+
 void ws__handshake_accept(const struct ws__http_head *head, const char *bytes, char accept[29])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -5,6 +5,7 @@
 #ifndef WS__HANDSHAKE_H
 #define WS__HANDSHAKE_H
 
+#include "deflate.h"
 #include "http.h"
 
 /* The Upgrade list contains websocket: an opening handshake is meant (H0). */
@@ -24,6 +25,11 @@ bool ws__handshake_offered(const struct ws__http_head *head, const char *bytes, 
  * `names`; NULL when there is none in common. */
 const char *ws__handshake_select(const struct ws__http_head *head, const char *bytes,
                                  const char *const *names);
+
+/* The first of the client's offers of permessage-deflate that these options (ws_behavior.compression)
+ * can meet (RFC 7692 5). False: none. */
+bool ws__handshake_deflate(const struct ws__http_head *head, const char *bytes, unsigned options,
+                           struct ws__deflate_terms *terms);
 
 /* Sec-WebSocket-Accept (section 4.2.2 item 5.4) of the request's key, NUL-terminated. */
 void ws__handshake_accept(const struct ws__http_head *head, const char *bytes, char accept[29]);

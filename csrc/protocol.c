@@ -27,6 +27,7 @@ static int set_event(struct ws__event *event, enum ws__event_type type, int opco
     event->type = type;
     event->opcode = opcode;
     event->code = 0;
+    event->compressed = false;
     event->data = data;
     event->length = length;
     return 1;
@@ -56,7 +57,10 @@ static int fail_text(struct ws__protocol *p, struct ws__event *event)
 static int judge_first(struct ws__protocol *p, uint8_t first, struct ws__event *event)
 {
     int opcode = first & WS__FRAME_OPCODE;
-    if (first & WS__FRAME_RSV) /* RFC 6455 5.2: no extension gave them a meaning */
+    bool starts = opcode == WS_TEXT || opcode == WS_BINARY;
+    if (p->deflate && (first & WS__FRAME_RSV) == WS__FRAME_RSV1 && !starts) /* RFC 7692 6.1 */
+        return fail(p, event, PROTOCOL_ERROR, "RSV1 on a frame that does not start a message");
+    if (first & WS__FRAME_RSV & ~(p->deflate ? WS__FRAME_RSV1 : 0)) /* RFC 6455 5.2 */
         return fail(p, event, PROTOCOL_ERROR, "reserved bits set without an extension");
     if ((opcode & ~CONTROL_BIT) > 2) /* RFC 6455 5.2: 3 to 7, 11 to 15 */
         return fail(p, event, PROTOCOL_ERROR, "reserved opcode %d", opcode);
@@ -84,18 +88,26 @@ static int judge_second(struct ws__protocol *p, const struct ws__frame *frame,
     return 0;
 }
 
+/* A compressed message may be a little larger than what comes out of it. */
+static size_t wire_limit(size_t max_payload, bool compressed)
+{
+    size_t more = compressed ? max_payload / 64 + 64 : 0;
+    return more > SIZE_MAX - max_payload ? SIZE_MAX : max_payload + more;
+}
+
 /* Of a data frame; control frames do not count towards the limit. */
 static int judge_length(struct ws__protocol *p, const struct ws__frame *frame, size_t max_payload,
                         struct ws__event *event)
 {
     size_t held = ws__buffer_length(p->message);
+    size_t limit = wire_limit(max_payload, p->compressed || frame->first & WS__FRAME_RSV1);
     if (frame->length >> 63) /* RFC 6455 5.2 */
         return fail(p, event, PROTOCOL_ERROR, "most significant bit of the 64-bit length is set");
     if ((frame->length7 == 126 && frame->length < 126) ||
         (frame->length7 == 127 && frame->length <= UINT16_MAX)) /* RFC 6455 5.2: minimal form */
         return fail(p, event, PROTOCOL_ERROR, "length %" PRIu64 " is not in its shortest form",
                     frame->length);
-    if (frame->length > max_payload || held > max_payload - frame->length) /* RFC 6455 10.4 */
+    if (frame->length > limit || held > limit - frame->length) /* RFC 6455 10.4 */
         return fail(p, event, TOO_BIG,
                     "message of %" PRIu64 " bytes exceeds max_payload_length %zu",
                     held + frame->length, max_payload);
@@ -126,16 +138,16 @@ static char *consume(struct ws__input *in, size_t n)
     return bytes;
 }
 
-/* Unmasks bytes[n] in place and, in a text message, takes the UTF-8 state over them: in blocks,
+/* Unmasks bytes[n] in place and, where they are text, takes the UTF-8 state over them: in blocks,
  * so that each is still in the cache when it is read again. */
 static uint32_t open_payload(char *bytes, size_t n, const uint8_t key[4], uint64_t offset,
-                             int opcode, uint32_t utf8)
+                             bool text, uint32_t utf8)
 {
     size_t part;
     for (size_t done = 0; done < n && utf8 != WS__UTF8_REJECT; done += part) {
         part = n - done < BLOCK ? n - done : BLOCK;
         bool ascii = ws__frame_mask(bytes + done, part, key, offset + done);
-        if (opcode == WS_TEXT && !(ascii && utf8 == WS__UTF8_ACCEPT))
+        if (text && !(ascii && utf8 == WS__UTF8_ACCEPT))
             utf8 = ws__utf8_next(utf8, bytes + done, part);
     }
     return utf8;
@@ -148,9 +160,13 @@ static int read_message(struct ws__protocol *p, const struct ws__frame *frame, s
     size_t length = (size_t)frame->length;
     char *payload = consume(in, length);
     int opcode = frame->first & WS__FRAME_OPCODE;
-    if (open_payload(payload, length, frame->key, 0, opcode, WS__UTF8_ACCEPT) != WS__UTF8_ACCEPT)
+    bool compressed = frame->first & WS__FRAME_RSV1;
+    if (open_payload(payload, length, frame->key, 0, opcode == WS_TEXT && !compressed,
+                     WS__UTF8_ACCEPT) != WS__UTF8_ACCEPT)
         return fail_text(p, event);
-    return set_event(event, WS__EVENT_MESSAGE, opcode, payload, length);
+    set_event(event, WS__EVENT_MESSAGE, opcode, payload, length);
+    event->compressed = compressed;
+    return 1;
 }
 
 /* RFC 6455 5.5.1: nothing, or a code and a reason. */
@@ -192,6 +208,7 @@ static void start_frame(struct ws__protocol *p, const struct ws__frame *frame)
     if (!p->opcode) {
         p->opcode = frame->first & WS__FRAME_OPCODE;
         p->utf8 = WS__UTF8_ACCEPT;
+        p->compressed = frame->first & WS__FRAME_RSV1;
     }
     memcpy(p->key, frame->key, sizeof p->key);
     p->phase = 0;
@@ -210,9 +227,12 @@ static int end_frame(struct ws__protocol *p, struct ws__event *event)
     if (p->utf8 != WS__UTF8_ACCEPT) /* it ends inside a character */
         return fail_text(p, event);
     p->opcode = 0;
-    return set_event(event, WS__EVENT_MESSAGE, opcode,
-                     p->message ? ws__buffer_data(p->message) : event->why,
-                     ws__buffer_length(p->message));
+    set_event(event, WS__EVENT_MESSAGE, opcode,
+              p->message ? ws__buffer_data(p->message) : event->why,
+              ws__buffer_length(p->message));
+    event->compressed = p->compressed;
+    p->compressed = false;
+    return 1;
 }
 
 /* Takes up to a block of the data frame in hand over to p->message, which grows by what has
@@ -227,7 +247,8 @@ static int read_payload(struct ws__protocol *p, struct ws__memory *memory, struc
             return WS_ENOMEM;
         n = n < BLOCK ? n : BLOCK;
         bytes = consume(in, n);
-        p->utf8 = (uint8_t)open_payload(bytes, n, p->key, p->phase, p->opcode, p->utf8);
+        p->utf8 = (uint8_t)open_payload(bytes, n, p->key, p->phase,
+                                        p->opcode == WS_TEXT && !p->compressed, p->utf8);
         memcpy(room, bytes, n);
         ws__buffer_commit(p->message, n);
         p->phase = (uint8_t)((p->phase + n) & 3);

@@ -19,6 +19,7 @@ enum ws__event_type {
 struct ws__event {
     enum ws__event_type type;
     int opcode, code;
+    bool compressed; /* data is what RFC 7692 made of the message: to be inflated, then judged */
     char *data; /* borrowed until the next call; never NULL; may be written to */
     size_t length;
     char why[96]; /* room for the text of a WS__EVENT_FAIL */
@@ -35,6 +36,8 @@ struct ws__protocol {
     bool in_frame;              /* the header of a data frame was read */
     uint8_t utf8;               /* state of its text so far */
     bool ended;                 /* Close or failure seen: whatever follows is ignored */
+    bool deflate;               /* set by the caller: permessage-deflate was negotiated */
+    bool compressed;            /* the message in hand has RSV1 */
 };
 
 struct ws__input {

@@ -25,7 +25,7 @@ struct ws_request {
     void *aborted_user;
     const char *selected; /* subprotocol of the 101 */
     size_t selected_length;
-    bool is_upgrade, has_body, handling, answered;
+    bool is_upgrade, has_body, handling, answered, no_extensions;
     struct ws__http_head head; /* last: the parser's large table */
 };
 
@@ -569,12 +569,25 @@ int ws_request_respond(ws_request *request, int status, const char *reason, cons
     return respond(request, status, reason, body, length, keeps_alive(request) && status != 426);
 }
 
+static int send_extension(ws_conn *c)
+{
+    char answer[WS__DEFLATE_ANSWER_MAX], line[WS__DEFLATE_ANSWER_MAX + 32];
+    ws__deflate_answer(&c->terms, answer);
+    int n = snprintf(line, sizeof line, "Sec-WebSocket-Extensions: %s\r\n", answer);
+    return ws__send_bytes(c, line, (size_t)n);
+}
+
 /* RFC 6455 4.2.2: the 101, with nothing in it that was not asked for (H10). */
 static int send_101(ws_request *r)
 {
     ws_conn *c = r->conn;
     char accept[29], head[160];
     ws__handshake_accept(&r->head, r->bytes, accept);
+    unsigned options = r->no_extensions ? 0 : r->target->behavior.compression;
+    struct ws__deflate_terms terms;
+    c->protocol.deflate = ws__handshake_deflate(&r->head, r->bytes, options, &terms);
+    if (c->protocol.deflate)
+        c->terms = terms;
     int n = snprintf(head, sizeof head,
                      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n",
@@ -588,9 +601,16 @@ static int send_101(ws_request *r)
         if (!error)
             error = ws__send_bytes(c, "\r\n", 2);
     }
+    if (!error && c->protocol.deflate)
+        error = send_extension(c);
     if (!error && r->fields)
         error = ws__send_bytes(c, ws__buffer_data(r->fields), ws__buffer_length(r->fields));
     return error ? error : ws__send_bytes(c, "\r\n", 2);
+}
+
+void ws_request_decline_extensions(ws_request *request)
+{
+    request->no_extensions = true;
 }
 
 int ws_request_upgrade(ws_request *request, const char *protocol, size_t length, void *conn_user)

@@ -83,6 +83,13 @@ static int copy_strings(struct ws__memory *memory, struct ws__target *t)
     return WS_OK;
 }
 
+static int check_compression(uint32_t options)
+{
+    if (!ws__deflate_options_valid(options))
+        return WS_EINVAL;
+    return options && !ws__deflate_available() ? WS_ENOTSUP : WS_OK;
+}
+
 int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior)
 {
     struct ws__hub *hub = ws__hub_of(server);
@@ -92,7 +99,9 @@ int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *beha
     if (!t)
         return WS_ENOMEM;
     t->behavior = *behavior;
-    int error = copy_strings(&hub->memory, t);
+    int error = check_compression(behavior->compression);
+    if (!error)
+        error = copy_strings(&hub->memory, t);
     t->close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout);
     if (!error && !t->close_queue)
         error = WS_ENOMEM;

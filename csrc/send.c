@@ -10,12 +10,14 @@
 /* ws_conn.fragmenting */
 enum { FRAGMENTS_NONE, FRAGMENTS_SENT, FRAGMENTS_DROPPED };
 
-/* One frame on its way: header and payload, not yet copied. */
+/* One frame on its way: header and payload, not yet copied; and the message it was made of. */
 struct outgoing {
     uint8_t header[WS__FRAME_SEND_MAX];
     size_t header_length;
     const void *data;
     size_t length;
+    const void *message;
+    size_t message_length;
 };
 
 static size_t total(const struct outgoing *f)
@@ -27,8 +29,8 @@ static struct outgoing make_frame(uint8_t first, const void *data, size_t length
 {
     struct outgoing f;
     f.header_length = ws__frame_encode(f.header, first, length);
-    f.data = data;
-    f.length = length;
+    f.data = f.message = data;
+    f.length = f.message_length = length;
     return f;
 }
 
@@ -38,7 +40,7 @@ static int opcode_of(const struct outgoing *f)
 }
 
 /* Would this data frame take the queue above max_backpressure? */
-static bool is_over_limit(const ws_conn *c, const struct outgoing *f)
+static inline bool is_over_limit(const ws_conn *c, const struct outgoing *f)
 {
     size_t limit = c->target->behavior.max_backpressure;
     size_t amount = ws_conn_buffered_amount(c);
@@ -75,7 +77,7 @@ static void lend_spare(ws_conn *c)
         ws__buffer_reserve(&c->hub->memory, &c->out, WS__CORK_SIZE); /* or grow as needed */
 }
 
-static int append(ws_conn *c, const void *first, size_t n, const void *second, size_t m)
+static inline int append(ws_conn *c, const void *first, size_t n, const void *second, size_t m)
 {
     char *to = ws__buffer_room(c->out, n + m);
     if (!to) {
@@ -220,7 +222,7 @@ static int drop_frame(ws_conn *c, const struct outgoing *f)
     } else if (b->on_dropped && !c->in_dropped) {
         c->in_dropped = true;
         c->hub->in_handlers++;
-        b->on_dropped(c, f->length ? f->data : "", f->length, opcode, b->user);
+        b->on_dropped(c, f->message_length ? f->message : "", f->message_length, opcode, b->user);
         c->hub->in_handlers--;
         c->in_dropped = false;
     }
@@ -281,20 +283,64 @@ static int write_frame(ws_conn *c, const struct outgoing *f)
     return is_over_limit(c, f) ? drop_frame(c, f) : queue_frame(c, f);
 }
 
-static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length)
+static inline int push(ws_conn *c, const struct outgoing *f)
 {
-    struct outgoing f = make_frame(first, data, length);
-    if (length > SIZE_MAX / 2)
-        return WS_EINVAL;
-    bool over = is_over_limit(c, &f);
+    bool over = is_over_limit(c, f);
     if (c->broken)
         return WS_DROPPED;
     if (c->blocked)
-        return over ? drop_frame(c, &f) : queue_frame(c, &f);
-    if (!c->corked || over || length >= WS__COPY_LIMIT ||
-        ws__buffer_length(c->out) + total(&f) > WS__CORK_SIZE)
-        return write_frame(c, &f);
-    return queue_frame(c, &f);
+        return over ? drop_frame(c, f) : queue_frame(c, f);
+    if (!c->corked || over || f->length >= WS__COPY_LIMIT ||
+        ws__buffer_length(c->out) + total(f) > WS__CORK_SIZE)
+        return write_frame(c, f);
+    return queue_frame(c, f);
+}
+
+static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length)
+{
+    struct outgoing f = make_frame(first, data, length);
+    return length > SIZE_MAX / 2 ? WS_EINVAL : push(c, &f);
+}
+
+/* ---- compression (RFC 7692) ---- */
+
+struct ws__deflate_streams *ws__send_streams(ws_conn *c)
+{
+    if (!c->streams)
+        c->streams = ws__memory_zalloc(&c->hub->memory, sizeof *c->streams);
+    return c->streams;
+}
+
+/* One message, or a piece of one. `first`: FIN and opcode as it would be uncompressed. */
+static int push_compressed(ws_conn *c, uint8_t first, const void *data, size_t length)
+{
+    bool starts = (first & WS__FRAME_OPCODE) != WS_CONTINUATION, fin = first & WS__FRAME_FIN;
+    struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
+    const char *out;
+    size_t out_length;
+    if (!c->terms.server_no_context || !starts || !fin)
+        streams = ws__send_streams(c);
+    if (!streams || ws__deflate_compress(&c->hub->deflate, &c->terms, streams, data, length, starts,
+                                         fin, &out, &out_length)) {
+        ws_conn_end(c, 1011, "out of memory", 13);
+        return WS_DROPPED;
+    }
+    if (starts && fin && out_length >= length) { /* legal for each message (RFC 7692 6.1) */
+        ws__deflate_forget(streams);
+        return push_frame(c, first, data, length);
+    }
+    struct outgoing f = make_frame(starts ? first | WS__FRAME_RSV1 : first, out, out_length);
+    f.message = data;
+    f.message_length = length;
+    int result = push(c, &f);
+    if ((result < 0 || result == WS_DROPPED) && c->streams)
+        ws__deflate_forget(c->streams); /* the peer never sees it */
+    return result;
+}
+
+static bool wants_compression(const ws_conn *c, int opcode, size_t length)
+{
+    return opcode & WS_COMPRESS && c->protocol.deflate && length && length <= UINT32_MAX / 2;
 }
 
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
@@ -373,14 +419,18 @@ static void release_held(ws_conn *c)
 
 int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
 {
-    uint8_t first = (uint8_t)(WS__FRAME_FIN | opcode);
+    uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & ~WS_COMPRESS));
     switch (opcode) {
+    case WS_TEXT | WS_COMPRESS:
+    case WS_BINARY | WS_COMPRESS:
     case WS_TEXT:
     case WS_BINARY:
         if (conn->state != WS__OPEN)
             return WS_DROPPED;
         if (conn->fragmenting == FRAGMENTS_SENT)
             return hold(conn, first, data, length);
+        if (wants_compression(conn, opcode, length))
+            return push_compressed(conn, first, data, length);
         return push_frame(conn, first, data, length);
     case WS_PING:
     case WS_PONG:
@@ -401,7 +451,10 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
     if (fin)
         return ws_conn_send(c, data, length, opcode);
     c->fragmenting = FRAGMENTS_DROPPED; /* on_dropped, if it runs, may not begin another one */
-    int result = push_frame(c, (uint8_t)opcode, data, length);
+    c->compressing = opcode & WS_COMPRESS && c->protocol.deflate;
+    uint8_t first = (uint8_t)(opcode & ~WS_COMPRESS);
+    int result = c->compressing ? push_compressed(c, first, data, length)
+                                : push_frame(c, first, data, length);
     if (result < 0)
         c->fragmenting = FRAGMENTS_NONE;
     else if (result != WS_DROPPED)
@@ -418,7 +471,9 @@ static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
         c->fragmenting = FRAGMENTS_NONE;
     if (state == FRAGMENTS_DROPPED)
         return WS_DROPPED;
-    int result = push_frame(c, fin ? WS__FRAME_FIN : 0, data, length);
+    uint8_t first = fin ? WS__FRAME_FIN : 0;
+    int result = c->compressing ? push_compressed(c, first, data, length)
+                                : push_frame(c, first, data, length);
     if (result < 0) /* the message has a hole */
         break_connection(c);
     if (fin)
@@ -428,7 +483,8 @@ static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
 
 int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode, bool fin)
 {
-    if (opcode < WS_CONTINUATION || opcode > WS_BINARY)
+    int plain = opcode & ~WS_COMPRESS;
+    if (plain < WS_CONTINUATION || plain > WS_BINARY || opcode == WS_COMPRESS)
         return WS_EINVAL;
     if (conn->state != WS__OPEN)
         return WS_DROPPED;

@@ -84,6 +84,11 @@ size_t ws_struct_size(const char *name)
     return 0;
 }
 
+bool ws_compression_available(void)
+{
+    return ws__deflate_available();
+}
+
 bool ws_utf8_valid(const void *data, size_t length)
 {
     return ws__utf8_next(WS__UTF8_ACCEPT, data, length) == WS__UTF8_ACCEPT;
@@ -555,5 +560,6 @@ int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size)
     *stats = server->hub.stats;
     stats->size = size;
     stats->memory = server->hub.memory.used;
+    stats->compression_memory = server->hub.deflate.used;
     return WS_OK;
 }

@@ -35,7 +35,7 @@ extern "C" {
 
 #define WS_VERSION "0.1.0"
 /* Raised whenever a struct or a prototype of this file changes in an incompatible way. */
-#define WS_ABI 1
+#define WS_ABI 2
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -49,7 +49,8 @@ extern "C" {
     X(EEXIST, -6, "a route with this pattern is registered already")                               \
     X(EABI, -7, "struct size does not match this library")                                         \
     X(ESTOPPED, -8, "the server no longer accepts this call, it is shutting down")                 \
-    X(ESYSTEM, -9, "a system call failed, see errno")
+    X(ESYSTEM, -9, "a system call failed, see errno")                                              \
+    X(ENOTSUP, -10, "this library was built without compression")
 
 typedef enum ws_error {
     WS_OK = 0,
@@ -74,6 +75,9 @@ WS_API size_t ws_struct_size(const char *name);
 /* True when the `length` bytes at `data` are valid UTF-8 (RFC 3629; any thread). */
 WS_API bool ws_utf8_valid(const void *data, size_t length);
 
+/* True when permessage-deflate (RFC 7692) was built in (any thread). */
+WS_API bool ws_compression_available(void);
+
 typedef struct ws_server ws_server;
 typedef struct ws_conn ws_conn;
 typedef struct ws_request ws_request;
@@ -90,6 +94,35 @@ enum {
     WS_CLOSE = 8,
     WS_PING = 9,
     WS_PONG = 10
+};
+
+/* Or-ed to WS_TEXT or WS_BINARY: send this message compressed, where that was negotiated and makes
+ * it smaller. */
+enum { WS_COMPRESS = 0x100 };
+
+/* ws_behavior.compression: 0, or one compressor or-ed with one decompressor; where one of the two is
+ * missing it is shared. Shared: every message is an isolated stream, no memory per connection.
+ * Dedicated: the window is kept between messages; the name tells its size in memory (window and
+ * hash tables; zlib's own state comes on top, see docs/compression.md). */
+enum {
+    WS_COMPRESSION_DISABLED = 0,
+    WS_SHARED_COMPRESSOR = 1,
+    WS_DEDICATED_COMPRESSOR_3KB = 145,
+    WS_DEDICATED_COMPRESSOR_4KB = 146,
+    WS_DEDICATED_COMPRESSOR_8KB = 163,
+    WS_DEDICATED_COMPRESSOR_16KB = 180,
+    WS_DEDICATED_COMPRESSOR_32KB = 197,
+    WS_DEDICATED_COMPRESSOR_64KB = 214,
+    WS_DEDICATED_COMPRESSOR_128KB = 231,
+    WS_DEDICATED_COMPRESSOR_256KB = 248,
+    WS_SHARED_DECOMPRESSOR = 256,
+    WS_DEDICATED_DECOMPRESSOR_512B = 2304,
+    WS_DEDICATED_DECOMPRESSOR_1KB = 2560,
+    WS_DEDICATED_DECOMPRESSOR_2KB = 2816,
+    WS_DEDICATED_DECOMPRESSOR_4KB = 3072,
+    WS_DEDICATED_DECOMPRESSOR_8KB = 3328,
+    WS_DEDICATED_DECOMPRESSOR_16KB = 3584,
+    WS_DEDICATED_DECOMPRESSOR_32KB = 3840
 };
 
 /* Results of ws_conn_send and its relatives, when not a negative ws_error. */
@@ -213,6 +246,7 @@ typedef struct ws_stats {
     uint64_t turns;       /* turns of the loop */
     uint64_t blocked;     /* turns whose callbacks took longer than 1 s */
     size_t memory;        /* bytes held for connections now */
+    size_t compression_memory; /* bytes of these held by zlib */
     uint32_t connections; /* sockets now, HTTP ones included */
     uint32_t open;        /* open WebSocket connections now */
 } ws_stats;
@@ -250,6 +284,7 @@ typedef struct ws_behavior {
     size_t max_payload_length; /* bytes of the largest message, default 16384; larger: 1009 */
     size_t max_backpressure;   /* bytes, default 65536; 0 = no limit; see ws_conn_send */
     uint32_t close_timeout;    /* ms, longest wait for the peer's Close and EOF, default 5000 */
+    uint32_t compression;      /* WS_..._COMPRESSOR | WS_..._DECOMPRESSOR, default 0 */
     bool close_on_backpressure_limit; /* close with 1008 instead of WS_DROPPED */
     const char *const *subprotocols;  /* copied; NULL-terminated list of tokens, NULL = none */
     const char *const *origins;       /* copied; NULL-terminated list, NULL = any Origin */
@@ -260,7 +295,8 @@ WS_API int ws_behavior_init(ws_behavior *behavior, size_t size);
 /* Upgrade requests for `pattern` (copied) go to `behavior` (copied). A pattern is a path whose
  * segments are literal, ":name" (one non-empty segment) or, as the last one, "*" (the rest, also
  * empty). The most specific route wins (literal before :name before *), whatever the order of
- * registration. WS_EINVAL (pattern, token, size), WS_EEXIST, WS_ENOMEM, WS_EABI. */
+ * registration. WS_EINVAL (pattern, token, compression), WS_EEXIST, WS_ENOMEM, WS_EABI, WS_ENOTSUP
+ * (compression). */
 WS_API int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior);
 
 /* Other requests with this method (copied, upper case; "*": any) go to handler(request, user).
@@ -308,6 +344,9 @@ WS_API int ws_request_add_header(ws_request *request, const char *name, size_t n
 WS_API int ws_request_respond(ws_request *request, int status, const char *reason,
                               const char *body, size_t length);
 
+/* The 101 to come will accept no extension, whatever the client offers. */
+WS_API void ws_request_decline_extensions(ws_request *request);
+
 /* Accepts the opening handshake with 101: on_open runs before this returns. `protocol` NULL: the
  * first of the client's list that the route speaks; else it must be one that the client offered.
  * conn_user: see ws_conn_user. WS_EINVAL (not offered; not an upgrade), WS_ECLOSED, WS_ENOMEM. */
@@ -338,15 +377,15 @@ WS_API void ws_conn_set_user(ws_conn *conn, void *user);
 WS_API ws_request *ws_conn_request(const ws_conn *conn);
 
 /* Sends one message (copied unless the kernel takes it at once). opcode: WS_TEXT (the caller
- * answers for valid UTF-8, see ws_utf8_valid), WS_BINARY, or WS_PING and WS_PONG with at most 125
- * bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message that would take what
+ * answers for valid UTF-8, see ws_utf8_valid) or WS_BINARY, also with WS_COMPRESS; or WS_PING and
+ * WS_PONG with at most 125 bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message that would take what
  * the kernel left above max_backpressure is dropped whole and on_dropped runs. Control frames have
  * a reserve of 4 KiB above the limit. Between fragments (below) a message is held back until the last one.
  * After on_close has begun: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM. */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 
-/* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY for the first
- * one, WS_CONTINUATION for the others; `fin` with the last. The limit is judged at the first
+/* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY (with WS_COMPRESS:
+ * one compressed stream over all pieces) for the first one, WS_CONTINUATION for the others; `fin` with the last. The limit is judged at the first
  * piece; where a later one exceeds it the connection is closed with 1008.
  * Results as ws_conn_send; WS_EORDER. */
 WS_API int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode,
@@ -370,6 +409,10 @@ WS_API void ws_conn_close(ws_conn *conn);
 
 /* Bytes queued here: not yet accepted by the kernel, corked and held-back ones included. */
 WS_API size_t ws_conn_buffered_amount(const ws_conn *conn);
+
+/* What was negotiated, as it stands in Sec-WebSocket-Extensions ("permessage-deflate; ..."), into
+ * text[size], NUL-terminated; 128 bytes always suffice; "" without compression. Returns its length. */
+WS_API size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size);
 
 /* The peer's address as text ("127.0.0.1", "2001:db8::1", "" for a Unix socket) into
  * text[size], NUL-terminated; 46 bytes always suffice. Returns its length. IPv4 on a dual-stack

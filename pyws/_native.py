@@ -36,7 +36,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 1
+ABI = 2
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -104,6 +104,7 @@ class ws_stats(Structure):
         ("turns", c_uint64),
         ("blocked", c_uint64),
         ("memory", c_size_t),
+        ("compression_memory", c_size_t),
         ("connections", c_uint32),
         ("open", c_uint32),
     ]
@@ -124,6 +125,7 @@ class ws_behavior(Structure):
         ("max_payload_length", c_size_t),
         ("max_backpressure", c_size_t),
         ("close_timeout", c_uint32),
+        ("compression", c_uint32),
         ("close_on_backpressure_limit", c_bool),
         ("subprotocols", POINTER(c_char_p)),
         ("origins", POINTER(c_char_p)),
@@ -156,6 +158,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_version": (c_char_p, (), None),
     "ws_struct_size": (c_size_t, (c_char_p,), None),
     "ws_utf8_valid": (c_bool, (c_char_p, c_size_t), None),
+    "ws_compression_available": (c_bool, (), None),
     "ws_config_init": (c_int, (POINTER(ws_config), c_size_t), check),
     "ws_server_new": (c_int, (POINTER(c_void_p), POINTER(ws_config)), check),
     "ws_server_free": (c_int, (c_void_p,), check),
@@ -191,6 +194,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_request_remote_port": (c_uint16, (c_void_p,), None),
     "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
     "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),
+    "ws_request_decline_extensions": (None, (c_void_p,), None),
     "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),
     "ws_request_defer": (c_int, (c_void_p, request_function, c_void_p), None),
     "ws_request_abort": (c_int, (c_void_p,), None),
@@ -206,6 +210,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_conn_end": (c_int, (c_void_p, c_int, c_char_p, c_size_t), check),
     "ws_conn_close": (None, (c_void_p,), None),
     "ws_conn_buffered_amount": (c_size_t, (c_void_p,), None),
+    "ws_conn_compression": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_remote_address_bytes": (c_size_t, (c_void_p, POINTER(c_uint8)), None),
     "ws_conn_remote_port": (c_uint16, (c_void_p,), None),
@@ -409,9 +414,9 @@ def header_fields(request: int) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-def address(function: Any, handle: int) -> str:
-    """The text that ws_conn_remote_address or ws_request_remote_address gives."""
-    buffer = ctypes.create_string_buffer(64)
+def short_text(function: Any, handle: int) -> str:
+    """The text that a function writes into a buffer: an address, or ws_conn_compression."""
+    buffer = ctypes.create_string_buffer(128)
     function(handle, buffer, len(buffer))
     return buffer.value.decode("ascii")
 

@@ -110,6 +110,11 @@ class App:
         route wins. TypeError, ValueError: a wrong setting, a wrong pattern, or one taken already.
         """
         checked = Behavior(behavior, more)
+        if checked.compression and not lib.ws_compression_available():
+            raise RuntimeError(
+                f"compression needs zlib, and {lib.path} was built without it "
+                "(meson setup -Ddeflate=enabled)"
+            )
         path = self._check_pattern(pattern)
         route = Route(self, pattern, checked, checked.upgrade)
         settings: dict[str, Any] = {
@@ -119,6 +124,7 @@ class App:
             "max_payload_length": checked.max_payload_length,
             "max_backpressure": checked.max_backpressure,
             "close_timeout": options.milliseconds(checked.close_timeout),
+            "compression": int(checked.compression),
             "close_on_backpressure_limit": checked.close_on_backpressure_limit,
             "subprotocols": checked.subprotocols or None,
             "origins": checked.origins,
@@ -334,8 +340,8 @@ class App:
         return self
 
     def stats(self) -> dict[str, int]:
-        """Counters: accepted, opened, closed, refused, turns, blocked; now: memory (bytes),
-        connections, open."""
+        """Counters: accepted, opened, closed, refused, turns, blocked; now: memory and
+        compression_memory, a part of it (bytes), connections, open."""
         self._check_server()
         return _native.stats(self._server)
 
@@ -525,6 +531,7 @@ def _greet(ws: WebSocket, request: int) -> None:
     ws.path = header_text(_native.text(lib.ws_request_path, request) or b"")
     subprotocol = _native.text(lib.ws_request_subprotocol, request)
     ws.subprotocol = None if subprotocol is None else header_text(subprotocol)
+    ws.compression = _native.short_text(lib.ws_conn_compression, ws._conn) or None
     ws.headers = None
     if ws._app.app_options.keep_headers:
         ws.headers = Request(ws._app, request).get_headers()

@@ -20,6 +20,7 @@ class ErrorCode(IntEnum):
     EABI = -7
     ESTOPPED = -8
     ESYSTEM = -9
+    ENOTSUP = -10
 
 
 _EXCEPTIONS: dict[int, type[Exception]] = {

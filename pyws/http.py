@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 from urllib.parse import parse_qs, unquote
 
 from . import options
-from ._native import address, fail, header_fields, lib, text
+from ._native import fail, header_fields, lib, short_text, text
 from .enums import OpCode
 from .errors import ErrorCode
 from .websocket import pack
@@ -234,7 +234,7 @@ class Response:
         """The client's IP address as text; "" for a Unix socket."""
         self._app._check_thread()
         if self._remote is None:
-            self._remote = address(lib.ws_request_remote_address, self._ptr) if self._ptr else ""
+            self._remote = short_text(lib.ws_request_remote_address, self._ptr) if self._ptr else ""
         return self._remote
 
     # ---- head -----------------------------------------------------------------------------------
@@ -372,6 +372,8 @@ class Response:
         if key != self._request.get_header("sec-websocket-key"):
             raise ValueError("key differs from the request's Sec-WebSocket-Key")
         name = self._select(protocol)
+        if extensions is None:
+            lib.ws_request_decline_extensions(self._ptr)
         self._write_head()
         self._user_data = user_data
         try:

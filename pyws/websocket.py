@@ -18,6 +18,7 @@ __all__ = ["WebSocket"]
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _DROPPED = SendStatus.DROPPED
 _STATUS = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
+_COMPRESS = 0x100  # WS_COMPRESS
 _JSON_TYPES = (dict, list, tuple, int, float)  # bool is an int
 
 _send = lib.ws_conn_send
@@ -71,6 +72,7 @@ class WebSocket:
         "_remote",
         "_route",
         "_user_data",
+        "compression",
         "headers",
         "id",
         "path",
@@ -83,6 +85,8 @@ class WebSocket:
     """Path of the opening handshake's URL."""
     subprotocol: str | None
     """The selected subprotocol, None without one."""
+    compression: str | None
+    """What was negotiated ("permessage-deflate; ..."), None without compression."""
     headers: dict[str, str] | None
     """Header fields of the opening handshake with AppOptions(keep_headers=True), else None."""
 
@@ -119,7 +123,8 @@ class WebSocket:
         """Send one message, or with ``fin=False`` the first fragment of one.
 
         opcode None: TEXT for str, BINARY for bytes-like, TEXT for dict, list, tuple, int, float and
-        bool, which are sent as JSON. Returns what became of the message; DROPPED when closed.
+        bool, which are sent as JSON. compress: send it compressed, if that was negotiated and makes
+        it smaller. Returns what became of the message; DROPPED when closed.
         TypeError, ValueError: wrong arguments, nothing was sent.
         """
         kind = type(message)
@@ -136,6 +141,9 @@ class WebSocket:
             data, number = self._prepare(message, opcode)
             if number == 0:
                 return self._send_fragment(data, 0, True)
+        return self._send_message(data, number)
+
+    def _send_message(self, data: bytes, number: int) -> SendStatus:
         if get_ident() != self._app._owner:
             self._app._check_thread()
         conn = self._conn
@@ -154,8 +162,8 @@ class WebSocket:
             if compress or not fin:
                 raise ValueError("PING and PONG cannot be compressed or fragmented")
         elif not fin or number == 0:
-            return self._send_fragment(data, number, fin)
-        return self.send(data, OpCode(number))
+            return self._send_fragment(data, number, fin, compress and number != 0)
+        return self._send_message(data, number | _COMPRESS if compress else number)
 
     def _prepare(self, message: Any, opcode: Any) -> tuple[bytes, int]:
         """Payload and opcode of a message, both checked."""
@@ -181,7 +189,7 @@ class WebSocket:
         number = suited if opcode is None else options.opcode(opcode)
         if number not in (OpCode.TEXT, OpCode.BINARY):
             raise ValueError("the opcode of a first fragment must be TEXT or BINARY")
-        return self._send_fragment(data, number, False)
+        return self._send_fragment(data, number, False, compress)
 
     def send_fragment(self, message: Any) -> SendStatus:
         """Continue a message in pieces. RuntimeError: none is open."""
@@ -191,12 +199,15 @@ class WebSocket:
         """End a message in pieces. RuntimeError: none is open."""
         return self._send_fragment(pack(message)[0], 0, True)
 
-    def _send_fragment(self, data: bytes, opcode: int, fin: bool) -> SendStatus:
+    def _send_fragment(
+        self, data: bytes, opcode: int, fin: bool, compress: bool = False
+    ) -> SendStatus:
         self._app._check_thread()
         decoder = self._check_fragment(data, opcode, fin)
         if not self._conn:
             return _DROPPED
-        status: int = _send_fragment(self._conn, data, len(data), opcode, fin)
+        number = opcode | _COMPRESS if compress else opcode
+        status: int = _send_fragment(self._conn, data, len(data), number, fin)
         if status < 0:
             fail(status)
         self._decoder = None if fin or (opcode and status == _DROPPED) else decoder

@@ -27,9 +27,10 @@ REQUIRED: Tuple[str, ...] = (
     *(f"H{n}" for n in range(29) if n != 26),
     *(f"F{n}" for n in range(1, 19)),
     *(f"C{n}" for n in range(1, 11)),
+    *(f"X{n}" for n in range(1, 16)),
 )
 
-_ID = re.compile(r"\b[HFC]\d+\b")
+_ID = re.compile(r"\b[HFCX]\d+\b")
 _FUNCTION = re.compile(r"`([^`:]+):(\w+)`")
 _TEST = re.compile(r'`([^`:]+)(?:::([^`]+)`|`\s*"([^"]+)")')
 _BACKTICKS = re.compile(r"`[^`]*`")
@@ -115,7 +116,7 @@ def tested_ids(root: Path) -> FrozenSet[str]:
         if path.suffix not in (".c", ".py", ".txt") or path.name == "test_checkers.py":
             continue
         text = csource.read(path)
-        found.update(re.findall(r"(?<![A-Za-z0-9])[HFC]\d+(?![A-Za-z0-9])", text))
+        found.update(re.findall(r"(?<![A-Za-z0-9])[HFCX]\d+(?![A-Za-z0-9])", text))
         for name in re.findall(r"\bdef test_(\w+)", text):
             found.update(part.upper() for part in name.split("_"))
     return frozenset(found)

@@ -236,6 +236,7 @@ def test_stats(serve: Callable[..., Any]) -> None:
         stats = server.call(server.app.stats)
         assert set(stats) == {
             "accepted", "opened", "closed", "refused", "turns", "blocked", "memory",
+            "compression_memory",
             "connections", "open",
         }  # fmt: skip
         assert (stats["accepted"], stats["opened"], stats["open"]) == (1, 1, 1)

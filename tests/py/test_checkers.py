@@ -153,7 +153,7 @@ from check_protocol_docs import REQUIRED  # noqa: E402
 
 
 def test_docs_knows_the_requirements() -> None:
-    assert len(REQUIRED) == 28 + 18 + 10
+    assert len(REQUIRED) == 28 + 18 + 10 + 15
     assert "H" + "26" not in REQUIRED
 
 
@@ -186,7 +186,7 @@ def test_docs_accepts_a_full_table(tmp_path: Path) -> None:
     assert run("check_protocol_docs.py", tmp_path) == []
 
 
-@pytest.mark.parametrize("missing", ["H0", "H28", "F1", "F18", "C1", "C10"])
+@pytest.mark.parametrize("missing", ["H0", "H28", "F1", "F18", "C1", "C10", "X1", "X15"])
 def test_docs_finds_a_missing_row(tmp_path: Path, missing: str) -> None:
     docs_tree(tmp_path, [row(i) for i in REQUIRED if i != missing])
     assert run("check_protocol_docs.py", tmp_path) == [f"docs/protocol.md: {missing} is missing"]

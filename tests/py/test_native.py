@@ -34,7 +34,7 @@ def test_t73_native_mirrors_the_header() -> None:
 
 PLANTED = [
     # file, its text, what stands there instead, part of the complaint
-    ("native", "ABI = 1", "ABI = 2", "WS_ABI is 1, ABI is 2"),
+    ("native", "ABI = 2", "ABI = 3", "WS_ABI is 2, ABI is 3"),
     ("native", 'VERSION = "', 'VERSION = "9', "WS_VERSION is"),
     (
         "native",
@@ -252,7 +252,7 @@ def test_t77_a_stub_of_the_right_shape_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"abi": 99}, "has ABI 99, pyws needs ABI 1"),
+        ({"abi": 99}, "has ABI 99, pyws needs ABI 2"),
         ({"stats": 8}, "struct ws_stats has "),
         ({"leave_out": "ws_conn_send"}, "has no function ws_conn_send"),
         ({"leave_out": "ws_abi"}, "has no function ws_abi"),

@@ -1,0 +1,501 @@
+/*
+ * deflate.c: permessage-deflate (RFC 7692) on zlib: what is agreed to, and one message at a time
+ * compressed or decompressed, with all memory counted and the result bounded while it grows.
+ * Knows nothing of frames, RSV1 or connections; the only file that includes zlib.h.
+ */
+#include "deflate.h"
+#include "utf8.h"
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ZLIB_CONST
+#include <zlib.h>
+
+enum {
+    MAX_BITS = 15,
+    MIN_BITS = 8,            /* that a peer may name (RFC 7692 7.1.2) */
+    MIN_OUR_BITS = 9,        /* zlib has no raw deflate with an 8-bit window */
+    SHARED_MEMORY_LEVEL = 8, /* zlib's default */
+    LEVEL = 6,               /* zlib's default */
+    FIRST_SPACE = 16 * 1024, /* what output space begins with */
+    KEPT_SPACE = 64 * 1024,  /* what it may keep between messages */
+    MARKER = 7,              /* zlib.h: less room than this repeats the flush marker */
+    TAIL = 4,                /* 00 00 ff ff */
+    AT_BLOCK_BOUNDARY = 128, /* z_stream.data_type: an end of block, no bits left behind it */
+    CHUNK = INT_MAX / 2      /* handed to zlib at once: it counts in uInt */
+};
+
+struct ws__deflate_stream {
+    z_stream z;
+    int (*end)(z_streamp z); /* deflateEnd or inflateEnd */
+    bool stale;              /* to be reset before it is used again */
+};
+
+bool ws__deflate_available(void)
+{
+    return true;
+}
+
+/* ---- negotiation (RFC 7692 7.1) ---- */
+
+bool ws__deflate_options_valid(unsigned options)
+{
+    static const uint8_t compressors[] = {0, 1, 0x91, 0x92, 0xa3, 0xb4, 0xc5, 0xd6, 0xe7, 0xf8};
+    unsigned bits = options >> 8;
+    return (bits <= 1 || (bits >= 9 && bits <= MAX_BITS)) &&
+           memchr(compressors, (int)(options & WS__COMPRESS_MASK), sizeof compressors);
+}
+
+enum parameter { SERVER_NO_CONTEXT, CLIENT_NO_CONTEXT, SERVER_BITS, CLIENT_BITS, PARAMETERS };
+enum { ABSENT = -1, BARE = 0, BROKEN = -2 }; /* or 8 to 15 */
+
+struct text {
+    const char *at, *end;
+};
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static void skip_blanks(struct text *in)
+{
+    while (in->at < in->end && is_blank(*in->at))
+        in->at++;
+}
+
+static bool skip(struct text *in, char c)
+{
+    skip_blanks(in);
+    if (in->at == in->end || *in->at != c)
+        return false;
+    in->at++;
+    return true;
+}
+
+static struct text take_name(struct text *in)
+{
+    skip_blanks(in);
+    struct text name = {in->at, in->at};
+    while (in->at < in->end && !is_blank(*in->at) && *in->at != ';' && *in->at != '=')
+        in->at++;
+    name.end = in->at;
+    return name;
+}
+
+/* Names of extensions and of parameters are tokens: their case does not matter (RFC 9110 5.6.6). */
+static bool is_name(struct text name, const char *want)
+{
+    for (; name.at < name.end && *want; name.at++, want++)
+        if ((*name.at >= 'A' && *name.at <= 'Z' ? *name.at + 'a' - 'A' : *name.at) != *want)
+            return false;
+    return name.at == name.end && !*want;
+}
+
+/* "a decimal integer value without leading zeroes between 8 to 15" (RFC 7692 7.1.2), as a token or
+ * a quoted-string, which may hide any character behind a backslash (RFC 6455 9.1). */
+static int take_bits(struct text *in)
+{
+    bool quoted = skip(in, '"');
+    int value = 0;
+    for (; in->at < in->end; in->at++) {
+        if (quoted ? *in->at == '"' : is_blank(*in->at) || *in->at == ';')
+            break;
+        if (quoted && *in->at == '\\' && in->end - in->at > 1)
+            in->at++;
+        if (*in->at < (value ? '0' : '1') || *in->at > '9')
+            return BROKEN;
+        value = 10 * value + (*in->at - '0');
+        if (value > MAX_BITS)
+            return BROKEN;
+    }
+    if (quoted && !skip(in, '"'))
+        return BROKEN;
+    return value < MIN_BITS ? BROKEN : value;
+}
+
+/* A parameter that is unknown, invalid or there twice declines the offer (RFC 7692 7.1). */
+static bool take_parameter(struct text *in, int values[PARAMETERS])
+{
+    static const char *const names[PARAMETERS] = {
+        [SERVER_NO_CONTEXT] = "server_no_context_takeover",
+        [CLIENT_NO_CONTEXT] = "client_no_context_takeover",
+        [SERVER_BITS] = "server_max_window_bits",
+        [CLIENT_BITS] = "client_max_window_bits",
+    };
+    struct text name = take_name(in);
+    int i = 0;
+    while (i < PARAMETERS && !is_name(name, names[i]))
+        i++;
+    if (i == PARAMETERS || values[i] != ABSENT)
+        return false;
+    values[i] = skip(in, '=') ? take_bits(in) : BARE;
+    if (i == SERVER_BITS)
+        return values[i] >= MIN_BITS;
+    return values[i] == BARE || (i == CLIENT_BITS && values[i] >= MIN_BITS);
+}
+
+static bool take_offer(struct text in, int values[PARAMETERS])
+{
+    for (int i = 0; i < PARAMETERS; i++)
+        values[i] = ABSENT;
+    if (!is_name(take_name(&in), "permessage-deflate"))
+        return false;
+    while (skip(&in, ';'))
+        if (!take_parameter(&in, values))
+            return false;
+    return in.at == in.end;
+}
+
+/* What we send. A client that wants isolated messages gets them from a shared stream, whatever
+ * window of its own the connection was to have. */
+static bool agree_on_compressor(const int offer[PARAMETERS], unsigned own,
+                                struct ws__deflate_terms *terms)
+{
+    bool dedicated = own > WS__COMPRESS_SHARED && offer[SERVER_NO_CONTEXT] == ABSENT;
+    int bits = dedicated ? (int)own >> 4 : MAX_BITS;
+    if (offer[SERVER_BITS] != ABSENT && offer[SERVER_BITS] < bits)
+        bits = offer[SERVER_BITS]; /* "or smaller" (RFC 7692 7.1.2.1) */
+    terms->server_no_context = !dedicated;
+    terms->server_bits = (uint8_t)bits;
+    terms->memory_level = (uint8_t)(dedicated ? own & 15 : SHARED_MEMORY_LEVEL);
+    terms->answer_server_bits = offer[SERVER_BITS] != ABSENT;
+    return bits >= MIN_OUR_BITS;
+}
+
+/* What the peer sends. Only a client that offers client_max_window_bits may be told a window
+ * (RFC 7692 7.1.2.2), and only a window that is kept costs the connection anything. */
+static void agree_on_decompressor(const int offer[PARAMETERS], unsigned own,
+                                  struct ws__deflate_terms *terms)
+{
+    bool dedicated = own > 1 && offer[CLIENT_NO_CONTEXT] == ABSENT;
+    int bits = offer[CLIENT_BITS] >= MIN_BITS ? offer[CLIENT_BITS] : MAX_BITS;
+    if (dedicated && offer[CLIENT_BITS] != ABSENT && (int)own < bits)
+        bits = (int)own;
+    terms->client_no_context = !dedicated;
+    terms->client_bits = (uint8_t)bits;
+    terms->answer_client_bits = dedicated && offer[CLIENT_BITS] != ABSENT && bits < MAX_BITS;
+}
+
+bool ws__deflate_accept(const char *offer, size_t length, unsigned options,
+                        struct ws__deflate_terms *terms)
+{
+    int values[PARAMETERS];
+    struct ws__deflate_terms agreed = {0};
+    if (!options || !take_offer((struct text){offer, offer + length}, values))
+        return false;
+    if (!agree_on_compressor(values, options & WS__COMPRESS_MASK, &agreed))
+        return false;
+    agree_on_decompressor(values, (options & WS__DECOMPRESS_MASK) >> 8, &agreed);
+    *terms = agreed;
+    return true;
+}
+
+size_t ws__deflate_answer(const struct ws__deflate_terms *terms,
+                          char answer[WS__DEFLATE_ANSWER_MAX])
+{
+    char server_bits[32] = "", client_bits[32] = "";
+    if (terms->answer_server_bits)
+        snprintf(server_bits, sizeof server_bits, "; server_max_window_bits=%u",
+                 (unsigned)terms->server_bits);
+    if (terms->answer_client_bits)
+        snprintf(client_bits, sizeof client_bits, "; client_max_window_bits=%u",
+                 (unsigned)terms->client_bits);
+    return (size_t)snprintf(answer, WS__DEFLATE_ANSWER_MAX, "permessage-deflate%s%s%s%s",
+                            terms->server_no_context ? "; server_no_context_takeover" : "",
+                            terms->client_no_context ? "; client_no_context_takeover" : "",
+                            server_bits, client_bits);
+}
+
+/* ---- memory ---- */
+
+/* In front of every block that zlib holds: zlib does not say how large what it frees was. */
+struct block {
+    _Alignas(max_align_t) size_t size;
+};
+
+static void *take(void *context, uInt items, uInt size)
+{
+    struct ws__deflate_pool *pool = context;
+    if (size && items > (SIZE_MAX - sizeof(struct block)) / size)
+        return NULL;
+    size_t total = sizeof(struct block) + (size_t)items * size;
+    struct block *block = ws__memory_resize(pool->memory, NULL, 0, total);
+    if (!block)
+        return NULL;
+    block->size = total;
+    pool->used += total;
+    return block + 1;
+}
+
+static void give_back(void *context, void *ptr)
+{
+    struct ws__deflate_pool *pool = context;
+    struct block *block = (struct block *)ptr - 1;
+    pool->used -= block->size;
+    ws__memory_free(pool->memory, block, block->size);
+}
+
+/* Twice the space, but not above `most` (never less than FIRST_SPACE). */
+static bool grow(struct ws__deflate_pool *pool, struct ws__deflate_space *space, size_t most)
+{
+    size_t capacity = space->capacity <= most / 2 ? 2 * space->capacity : most;
+    if (capacity < FIRST_SPACE)
+        capacity = FIRST_SPACE;
+    char *bytes = ws__memory_resize(pool->memory, space->bytes, space->capacity, capacity);
+    if (!bytes)
+        return false;
+    pool->used += capacity - space->capacity;
+    *space = (struct ws__deflate_space){bytes, capacity};
+    return true;
+}
+
+/* Space of more than `keep` bytes. */
+static void drop_space(struct ws__deflate_pool *pool, struct ws__deflate_space *space, size_t keep)
+{
+    if (space->capacity <= keep)
+        return;
+    pool->used -= space->capacity;
+    ws__memory_free(pool->memory, space->bytes, space->capacity);
+    *space = (struct ws__deflate_space){NULL, 0};
+}
+
+static struct ws__deflate_stream *new_stream(struct ws__deflate_pool *pool, int (*end)(z_streamp z))
+{
+    struct ws__deflate_stream *s = take(pool, 1, sizeof *s);
+    const z_stream z = {.zalloc = take, .zfree = give_back, .opaque = pool};
+    if (s)
+        *s = (struct ws__deflate_stream){.z = z, .end = end};
+    return s;
+}
+
+static struct ws__deflate_stream *new_deflater(struct ws__deflate_pool *pool,
+                                               const struct ws__deflate_terms *terms)
+{
+    struct ws__deflate_stream *s = new_stream(pool, deflateEnd);
+    if (!s || deflateInit2(&s->z, LEVEL, Z_DEFLATED, -terms->server_bits, terms->memory_level,
+                           Z_DEFAULT_STRATEGY) == Z_OK)
+        return s;
+    give_back(pool, s);
+    return NULL;
+}
+
+static struct ws__deflate_stream *new_inflater(struct ws__deflate_pool *pool, int bits)
+{
+    struct ws__deflate_stream *s = new_stream(pool, inflateEnd);
+    if (!s || inflateInit2(&s->z, -bits) == Z_OK)
+        return s;
+    give_back(pool, s);
+    return NULL;
+}
+
+static void free_stream(struct ws__deflate_pool *pool, struct ws__deflate_stream **s)
+{
+    if (!*s)
+        return;
+    (*s)->end(&(*s)->z);
+    give_back(pool, *s);
+    *s = NULL;
+}
+
+void ws__deflate_pool_deinit(struct ws__deflate_pool *pool)
+{
+    for (size_t i = 0; i < sizeof pool->deflaters / sizeof *pool->deflaters; i++)
+        free_stream(pool, &pool->deflaters[i]);
+    free_stream(pool, &pool->inflater);
+    drop_space(pool, &pool->deflated, 0);
+    drop_space(pool, &pool->inflated, 0);
+}
+
+void ws__deflate_streams_deinit(struct ws__deflate_pool *pool, struct ws__deflate_streams *streams)
+{
+    if (!streams)
+        return;
+    free_stream(pool, &streams->deflater);
+    free_stream(pool, &streams->inflater);
+}
+
+/* ---- compression ---- */
+
+/* All of data[length] and a flush marker, into the pool's space; *produced bytes. */
+static int run_deflate(struct ws__deflate_pool *pool, z_stream *z, const char *data, size_t length,
+                       size_t *produced)
+{
+    struct ws__deflate_space *space = &pool->deflated;
+    *produced = 0;
+    do {
+        if (space->capacity - *produced < MARKER && !grow(pool, space, SIZE_MAX / 2))
+            return WS_ENOMEM;
+        size_t room = space->capacity - *produced;
+        uInt in = (uInt)(length < CHUNK ? length : CHUNK);
+        uInt out = (uInt)(room < CHUNK ? room : CHUNK);
+        z->next_in = (const Bytef *)data;
+        z->avail_in = in;
+        z->next_out = (Bytef *)space->bytes + *produced;
+        z->avail_out = out;
+        /* Cannot fail: no space for output is the only thing that zlib may meet here. */
+        deflate(z, in < length ? Z_NO_FLUSH : Z_SYNC_FLUSH);
+        data += in - z->avail_in;
+        length -= in - z->avail_in;
+        *produced += out - z->avail_out;
+    } while (length || !z->avail_out);
+    return WS_OK;
+}
+
+/* Each piece ends with a flush, so that it is on byte boundaries and reaches the peer whole. */
+static int compress_piece(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
+                          struct ws__deflate_stream **d, const void *data, size_t length,
+                          size_t *produced)
+{
+    if (!*d && !(*d = new_deflater(pool, terms)))
+        return WS_ENOMEM;
+    if ((*d)->stale)
+        deflateReset(&(*d)->z);
+    int result = run_deflate(pool, &(*d)->z, data, length, produced);
+    (*d)->stale = result != WS_OK;
+    return result;
+}
+
+int ws__deflate_compress(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
+                         struct ws__deflate_streams *streams, const void *data, size_t length,
+                         bool first, bool last, const char **out, size_t *out_length)
+{
+    bool isolated = terms->server_no_context, lent = isolated && !(first && last);
+    struct ws__deflate_stream **d =
+        isolated && !lent ? &pool->deflaters[terms->server_bits] : &streams->deflater;
+    int result = WS_OK;
+    pool->deflate_calls += first;
+    if (isolated && first) /* of a message that was given up */
+        free_stream(pool, &streams->deflater);
+    *out_length = 0;
+    if (length)
+        result = compress_piece(pool, terms, d, data, length, out_length);
+    if (isolated && !lent && *d)
+        (*d)->stale = true;
+    if (lent && last)
+        free_stream(pool, d);
+    if (result)
+        return result;
+    *out = length ? pool->deflated.bytes : "";
+    if (last) /* an empty message, or end of one, is one byte 00 (RFC 7692 7.2.3.6) */
+        *out_length = length ? *out_length - TAIL : 1;
+    return WS_OK;
+}
+
+void ws__deflate_forget(struct ws__deflate_streams *streams)
+{
+    if (streams && streams->deflater)
+        streams->deflater->stale = true;
+}
+
+/* ---- decompression ---- */
+
+struct inflation {
+    struct ws__deflate_pool *pool;
+    z_stream *z;
+    size_t produced, limit;
+    uint32_t utf8;
+    bool text, ended; /* `ended`: with a block that says it is the last one */
+};
+
+/* n more bytes came out. The first byte that may not be there decides, so the verdict does not
+ * depend on how the output is cut. */
+static int judge(struct inflation *m, size_t n)
+{
+    const char *bytes = m->pool->inflated.bytes + m->produced;
+    size_t allowed = n < m->limit - m->produced ? n : m->limit - m->produced;
+    m->produced += n;
+    if (m->text)
+        m->utf8 = ws__utf8_next(m->utf8, bytes, allowed);
+    if (m->utf8 == WS__UTF8_REJECT)
+        return WS__INFLATE_NOT_UTF8;
+    return n > allowed ? WS__INFLATE_TOO_BIG : WS__INFLATE_OK;
+}
+
+/* What comes after a block with BFINAL = 1 goes on with the same window (RFC 7692 7.2.3.4; zlib
+ * would begin anew). This must cost nothing: two bytes are such a block. */
+static int judge_status(struct inflation *m, int status, size_t input_left)
+{
+    m->ended = status == Z_STREAM_END;
+    if (m->ended)
+        inflateResetKeep(m->z);
+    if (status == Z_MEM_ERROR)
+        return WS_ENOMEM;
+    bool good = m->ended || status == Z_OK || (status == Z_BUF_ERROR && !input_left);
+    return good ? WS__INFLATE_OK : WS__INFLATE_INVALID;
+}
+
+/* Up to one byte more than allowed is let out, to see that it is there. */
+static int feed(struct inflation *m, const void *data, size_t length)
+{
+    struct ws__deflate_space *space = &m->pool->inflated;
+    size_t most = m->limit + 1;
+    const Bytef *in = data;
+    int result;
+    do {
+        if (m->produced == space->capacity && !grow(m->pool, space, most))
+            return WS_ENOMEM;
+        size_t room = (space->capacity < most ? space->capacity : most) - m->produced;
+        uInt in_length = (uInt)(length < CHUNK ? length : CHUNK);
+        uInt out_length = (uInt)(room < CHUNK ? room : CHUNK);
+        m->z->next_in = in;
+        m->z->avail_in = in_length;
+        m->z->next_out = (Bytef *)space->bytes + m->produced;
+        m->z->avail_out = out_length;
+        int status = inflate(m->z, Z_SYNC_FLUSH);
+        in += in_length - m->z->avail_in;
+        length -= in_length - m->z->avail_in;
+        result = judge(m, out_length - m->z->avail_out);
+        if (!result)
+            result = judge_status(m, status, length);
+    } while (!result && (length || (!m->z->avail_out && !m->ended)));
+    return result;
+}
+
+/* "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end" (RFC 7692 7.2.2). They must be what the
+ * peer took off, the rest of an empty stored block, and not what is missing of cut data. A message
+ * that ends with a last block needs none. */
+static int inflate_message(struct inflation *m, const void *data, size_t length)
+{
+    static const uint8_t tail[TAIL] = {0x00, 0x00, 0xff, 0xff};
+    int result = length ? feed(m, data, length) : WS__INFLATE_INVALID;
+    if (!result && !m->ended) {
+        m->limit = m->produced;
+        result = feed(m, tail, TAIL);
+        bool whole = m->ended || m->z->data_type == AT_BLOCK_BOUNDARY;
+        if (result == WS__INFLATE_TOO_BIG || (!result && !whole))
+            result = WS__INFLATE_INVALID;
+    }
+    return !result && m->utf8 != WS__UTF8_ACCEPT ? WS__INFLATE_NOT_UTF8 : result;
+}
+
+int ws__deflate_decompress(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
+                           struct ws__deflate_streams *streams, const void *data, size_t length,
+                           size_t limit, bool text, char **out, size_t *out_length)
+{
+    bool isolated = terms->client_no_context;
+    struct ws__deflate_stream **i = isolated ? &pool->inflater : &streams->inflater;
+    pool->inflate_calls++;
+    if (!pool->inflated.bytes && !grow(pool, &pool->inflated, FIRST_SPACE))
+        return WS_ENOMEM;
+    if (!*i && !(*i = new_inflater(pool, isolated ? MAX_BITS : terms->client_bits)))
+        return WS_ENOMEM;
+    if ((*i)->stale)
+        inflateReset(&(*i)->z);
+    size_t most = limit < SIZE_MAX / 2 ? limit : SIZE_MAX / 2;
+    struct inflation m = {.pool = pool, .z = &(*i)->z, .limit = most, .text = text};
+    int result = inflate_message(&m, data, length);
+    (*i)->stale = isolated || result != WS__INFLATE_OK;
+    *out = pool->inflated.bytes;
+    *out_length = result == WS__INFLATE_OK ? m.produced : 0;
+    return result;
+}
+
+void ws__deflate_trim(struct ws__deflate_pool *pool)
+{
+    drop_space(pool, &pool->deflated, KEPT_SPACE);
+    drop_space(pool, &pool->inflated, KEPT_SPACE);
+}
