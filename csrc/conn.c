@@ -394,15 +394,14 @@ static void read_frames(ws_conn *c, struct ws__input *in)
         result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
         if (result <= 0)
             break;
+        size_t compressed = event.length; /* blocks without output cost time, too */
         if (c->state == WS__OPEN)
             on_open_event(c, &event);
         else
             on_closing_event(c, &event);
         ws__protocol_release(&c->protocol, memory);
-        if (event.compressed) {
-            inflated += event.length;
-            ws__deflate_trim(&c->hub->deflate);
-        }
+        if (event.compressed)
+            inflated += compressed + event.length;
         if (c->state >= WS__LINGERING)
             return;
     }

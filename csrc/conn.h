@@ -33,7 +33,7 @@ enum {
     WS__COPY_LIMIT = 16 * 1024,      /* payloads from here on are offered to the kernel uncopied */
     WS__UNSENT_LIMIT = 128 * 1024,   /* bytes of a response that the kernel holds unsent */
     WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
-    WS__TURN_INFLATED = 1024 * 1024, /* bytes inflated per connection and turn */
+    WS__TURN_INFLATED = 1024 * 1024, /* bytes into and out of inflate per connection and turn */
     WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
     WS__CLOSE_REASON_MAX = 123,      /* bytes beside the code in a control frame (RFC 6455 5.5) */

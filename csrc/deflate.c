@@ -197,17 +197,15 @@ bool ws__deflate_accept(const char *offer, size_t length, unsigned options,
 size_t ws__deflate_answer(const struct ws__deflate_terms *terms,
                           char answer[WS__DEFLATE_ANSWER_MAX])
 {
-    char server_bits[32] = "", client_bits[32] = "";
+    char server[32] = "", client[32] = "";
     if (terms->answer_server_bits)
-        snprintf(server_bits, sizeof server_bits, "; server_max_window_bits=%u",
-                 (unsigned)terms->server_bits);
+        snprintf(server, sizeof server, "; server_max_window_bits=%d", terms->server_bits);
     if (terms->answer_client_bits)
-        snprintf(client_bits, sizeof client_bits, "; client_max_window_bits=%u",
-                 (unsigned)terms->client_bits);
+        snprintf(client, sizeof client, "; client_max_window_bits=%d", terms->client_bits);
     return (size_t)snprintf(answer, WS__DEFLATE_ANSWER_MAX, "permessage-deflate%s%s%s%s",
                             terms->server_no_context ? "; server_no_context_takeover" : "",
                             terms->client_no_context ? "; client_no_context_takeover" : "",
-                            server_bits, client_bits);
+                            server, client);
 }
 
 /* ---- memory ---- */

@@ -431,6 +431,7 @@ static int turn(ws_server *s, int timeout_ms)
     run_deferred(s, NULL);
     if (hub->dead)
         ws__hub_free_dead(hub);
+    ws__deflate_trim(&hub->deflate);
     note_blocked(s);
     return WS_OK;
 }
