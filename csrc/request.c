@@ -290,7 +290,7 @@ static void handle_request(ws_request *r)
     struct ws__hub *hub = r->conn->hub;
     int status = ws__http_check(&r->head, r->bytes, &r->has_body);
     if (status) {
-        refuse(r, -status, NULL, false);
+        refuse(r, -status, "one Host field and one clear length of the body are needed", false);
         return;
     }
     if (ws__handshake_is_upgrade(&r->head, r->bytes)) {
@@ -314,7 +314,7 @@ static void refuse_syntax(ws_request *r, int status, const char *bytes)
     /* The head is not known, so nothing of it may be looked at for the answer. */
     memset(&r->head, 0, offsetof(struct ws__http_head, fields));
     r->bytes = "";
-    refuse(r, status, NULL, false);
+    refuse(r, status, status == 400 ? "the request head is malformed" : NULL, false);
 }
 
 void ws__request_read(ws_conn *c, struct ws__input *in)

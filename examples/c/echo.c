@@ -8,6 +8,7 @@
  */
 #include "ws.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,8 @@ static void on_message(ws_conn *conn, char *data, size_t length, int opcode, voi
     ws_conn_send(conn, data, length, opcode);
 }
 
-static void shut_down(void *argument)
+static void shut_down(void)
 {
-    (void)argument;
     ws_server_shutdown(server, 1001, "server shutting down", 20, 5000);
 }
 
@@ -45,7 +45,7 @@ static int fail(const char *what, int error)
     return 1;
 }
 
-static int listen_on(const char *host, unsigned long port)
+static int listen_on(const char *host, size_t port)
 {
     ws_listen_options options;
     ws_listen_options_init(&options, sizeof options);
@@ -61,37 +61,67 @@ static int serve(void)
     signal(SIGTERM, on_signal);
     while ((result = ws_server_step(server, -1)) > 0)
         if (stopping)
-            shut_down(NULL);
+            shut_down();
     return result ? fail("run", result) : 0;
+}
+
+static const char usage[] =
+    "usage: echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]\n";
+
+/* A number from 0 to `most`; ends the program for anything else. */
+static size_t number(const char *name, const char *text, size_t most)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || end == text || *end || *text == '-' || value > most) {
+        fprintf(stderr, "echo: %s must be a number from 0 to %zu, not '%s'\n", name, most, text);
+        exit(2);
+    }
+    return (size_t)value;
+}
+
+struct arguments {
+    const char *host;
+    size_t port;
+    ws_behavior behavior;
+};
+
+static void parse(struct arguments *a, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i += 2) {
+        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (value && !strcmp(name, "--port"))
+            a->port = number(name, value, 65535);
+        else if (value && !strcmp(name, "--host"))
+            a->host = value;
+        else if (value && !strcmp(name, "--max-payload"))
+            a->behavior.max_payload_length = number(name, value, SIZE_MAX / 4);
+        else if (value && !strcmp(name, "--max-backpressure"))
+            a->behavior.max_backpressure = number(name, value, SIZE_MAX / 4);
+        else {
+            fputs(usage, stderr);
+            exit(2);
+        }
+    }
 }
 
 int main(int argc, char **argv)
 {
-    const char *host = "127.0.0.1";
-    unsigned long port = 0;
-    ws_behavior behavior;
-    ws_behavior_init(&behavior, sizeof behavior);
-    behavior.on_message = on_message;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--port"))
-            port = strtoul(argv[i + 1], NULL, 10);
-        else if (!strcmp(argv[i], "--host"))
-            host = argv[i + 1];
-        else if (!strcmp(argv[i], "--max-payload"))
-            behavior.max_payload_length = strtoul(argv[i + 1], NULL, 10);
-        else if (!strcmp(argv[i], "--max-backpressure"))
-            behavior.max_backpressure = strtoul(argv[i + 1], NULL, 10);
-    }
+    struct arguments a = {.host = "127.0.0.1"};
+    ws_behavior_init(&a.behavior, sizeof a.behavior);
+    a.behavior.on_message = on_message;
+    parse(&a, argc, argv);
     int error = ws_server_new(&server, NULL);
     if (error)
         return fail("new", error);
-    error = ws_server_ws(server, "/*", &behavior);
+    error = ws_server_ws(server, "/*", &a.behavior);
     if (error)
         return fail("route", error);
-    int real_port = listen_on(host, port);
+    int real_port = listen_on(a.host, a.port);
     if (real_port < 0)
         return fail("listen", real_port);
-    printf("listening on %s:%d\n", host, real_port);
+    printf("listening on %s:%d\n", a.host, real_port);
     fflush(stdout);
     int status = serve();
     ws_server_free(server);
