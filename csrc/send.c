@@ -217,6 +217,8 @@ static int drop_frame(ws_conn *c, const struct outgoing *f)
     const ws_behavior *b = &c->target->behavior;
     int opcode = opcode_of(f);
     c->drain_due = true;
+    if (f->header[0] & WS__FRAME_RSV1) /* the peer never sees it: on_dropped may send, too */
+        ws__deflate_forget(c->streams);
     if (b->close_on_backpressure_limit || opcode == WS_CONTINUATION) {
         ws_conn_end(c, 1008, reason, sizeof reason - 1);
     } else if (b->on_dropped && !c->in_dropped) {
@@ -333,9 +335,19 @@ static int push_compressed(ws_conn *c, uint8_t first, const void *data, size_t l
     f.message = data;
     f.message_length = length;
     int result = push(c, &f);
-    if ((result < 0 || result == WS_DROPPED) && c->streams)
-        ws__deflate_forget(c->streams); /* the peer never sees it */
+    if (result < 0)
+        ws__deflate_forget(c->streams); /* the peer never sees it; see drop_frame, too */
     return result;
+}
+
+/* A shared compressor lends a stream to each fragmented message; this one was given up. */
+static void return_stream(ws_conn *c)
+{
+    if (!c->streams || !c->terms.server_no_context)
+        return;
+    struct ws__deflate_streams lent = {c->streams->deflater, NULL};
+    c->streams->deflater = NULL;
+    ws__deflate_streams_deinit(&c->hub->deflate, &lent);
 }
 
 static bool wants_compression(const ws_conn *c, int opcode, size_t length)
@@ -459,6 +471,8 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
         c->fragmenting = FRAGMENTS_NONE;
     else if (result != WS_DROPPED)
         c->fragmenting = FRAGMENTS_SENT;
+    if (c->fragmenting != FRAGMENTS_SENT)
+        return_stream(c);
     return result;
 }
 
