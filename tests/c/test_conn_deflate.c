@@ -158,7 +158,7 @@ static void take_message(struct peer *peer, int first, int frames, const char *d
     snprintf(kind, sizeof kind, "%s%s", compressed ? "z" : "",
              (first & 15) == WS_TEXT ? "TEXT" : "BINARY");
     if (frames > 1)
-        snprintf(kind + strlen(kind), 8, "/%d", frames);
+        snprintf(kind + strlen(kind), 16, "/%d", frames);
     if (!compressed && n == sizeof fill_bytes && !memcmp(data, fill_bytes, n))
         return;
     if (!compressed)
