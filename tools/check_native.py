@@ -5,8 +5,9 @@
                                   [--enums FILE]
 
 Compares version and ABI, error codes, opcodes and results, the structs field by field, and the
-prototypes: names, order, number and kind of the parameters. The Python files are parsed, not
-imported: no library is needed, and size_t and uint64_t, one type on most machines, stay two.
+prototypes: names, order, number and kind of the parameters, which results are checked, and which
+functions may block. The Python files are parsed, not imported: no library is needed, and size_t and
+uint64_t, one type on most machines, stay two.
 Prints one line per difference and exits 1 if there is any.
 """
 
@@ -19,7 +20,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import csource
 
-# Kinds: "pointer", "void", the name of a C type, or for a callback "pointer(result, kinds...)".
+# Kinds of values: the name of a C type, or "void". Of pointers: "handle" (void *, and structs that
+# ws.h keeps to itself), "data" (const void *), "string" (up to a zero byte), "bytes" (a length is
+# beside it), "pointer to KIND"; for a callback "pointer(result, kinds...)".
 INTEGERS = {
     "int": "int",
     "bool": "bool",
@@ -39,9 +42,30 @@ CTYPES = {
     "c_uint16": "uint16",
     "c_uint32": "uint32",
     "c_uint64": "uint64",
-    "c_void_p": "pointer",
-    "c_char_p": "pointer",
+    "c_void_p": "handle",
+    "c_char_p": "string",
+    "c_char": "char",
 }
+OPAQUE = {"void", "ws_server", "ws_conn", "ws_request"}
+# What may stand in _native.py for a kind of ws.h, besides the same.
+FITS = {("data", "string"), ("data", "handle")}
+# Functions with an int that no errcheck judges; every other one has `check`.
+UNCHECKED = {
+    "ws_abi",  # a number
+    "ws_server_fd",  # a descriptor
+    # An exception of a callback comes before the error of the loop.
+    "ws_server_run",
+    # WS_ESTOPPED and WS_ECLOSED are no exceptions there; the callers judge the result.
+    "ws_server_defer",
+    "ws_request_respond",
+    "ws_request_upgrade",
+    "ws_request_defer",
+    "ws_request_abort",
+    # The hot path: a call of a Python function would cost more than the comparison does.
+    "ws_conn_send",
+    "ws_conn_send_fragment",
+}
+BLOCKING = {"ws_server_listen", "ws_server_run", "ws_server_step"}
 PYTHON_ENUMS = {
     "OpCode": ("CONTINUATION", "TEXT", "BINARY", "CLOSE", "PING", "PONG"),
     "SendStatus": ("BACKPRESSURE", "SUCCESS", "DROPPED"),
@@ -91,8 +115,10 @@ class Header:
             parts = re.match(r"(.*?)(ws_\w+)\((.*)\)$", declaration)
             if not parts:
                 raise SystemExit(f"check_native: cannot read the prototype {declaration!r}")
-            kinds = [c_kind(parts.group(1)), *c_parameters(parts.group(3))]
-            found.append((parts.group(2), kinds))
+            result, parameters = c_kind(parts.group(1)), c_parameters(parts.group(3))
+            if result == "string" and "pointer to size_t" in parameters:
+                result = "bytes"
+            found.append((parts.group(2), [result, *parameters]))
         return found
 
 
@@ -102,11 +128,20 @@ def c_kind(text: str) -> str:
     callback = re.match(r"(.*)\(\*\w*\)\((.*)\)$", text)
     if callback:
         kinds = [c_kind(callback.group(1)), *c_parameters(callback.group(2))]
-        return f"pointer({', '.join(kinds)})"
-    if "*" in text or "[" in text:
-        return "pointer"
-    words = [word for word in text.split() if word != "const"]
-    return INTEGERS.get(words[0], words[0])
+        return f"pointer({', '.join(kinds)})".replace("string", "bytes")
+    base = next(word for word in re.findall(r"\w+", text) if word != "const")
+    stars = text.count("*") + text.count("[")
+    return c_pointer(text, base, stars) if stars else INTEGERS.get(base, base)
+
+
+def c_pointer(text: str, base: str, stars: int) -> str:
+    if base == "char" and stars == 1:
+        return "string"
+    if base == "char":  # a list of constant strings, or the address of a result
+        return f"pointer to {'string' if '*const *' in text else 'bytes'}"
+    if base in OPAQUE and stars == 1:
+        return "data" if text.startswith("const void") else "handle"
+    return f"pointer to {'handle' if base in OPAQUE else INTEGERS.get(base, base)}"
 
 
 def c_parameters(text: str) -> List[str]:
@@ -158,7 +193,8 @@ class Native:
             return CTYPES.get(node.id, node.id)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id == "POINTER":
-                return "pointer"
+                target = self.kind(node.args[0])
+                return "bytes" if target == "char" else f"pointer to {target}"
             if node.func.id == "CFUNCTYPE":
                 return f"pointer({', '.join(self.kind(item) for item in node.args)})"
         raise SystemExit(f"check_native: line {node.lineno}: cannot read this type")
@@ -174,20 +210,30 @@ class Native:
                     [Field(ast.literal_eval(name), self.kind(kind)) for name, kind in pairs],
                 )
 
-    def functions(self) -> Functions:
+    def signatures(self) -> Iterator[Tuple[str, List[ast.expr]]]:
+        """Each name with its restype, argtypes and errcheck."""
         table = self.names.get("SIGNATURES")
         if not isinstance(table, ast.Dict):
             raise SystemExit("check_native: no SIGNATURES in the Python file")
-        found = []
         for key, value in zip(table.keys, table.values):
-            if key is None or not isinstance(value, ast.Tuple):
+            if key is None or not isinstance(value, ast.Tuple) or len(value.elts) != 3:
                 raise SystemExit(f"check_native: line {value.lineno}: not a signature")
-            result, parameters = value.elts[:2]
+            yield ast.literal_eval(key), value.elts
+
+    def functions(self) -> Functions:
+        found = []
+        for name, (result, parameters, _) in self.signatures():
             if not isinstance(parameters, ast.Tuple):
-                raise SystemExit(f"check_native: line {value.lineno}: argtypes must be a tuple")
+                raise SystemExit(f"check_native: line {result.lineno}: argtypes must be a tuple")
             kinds = [self.kind(result), *(self.kind(item) for item in parameters.elts)]
-            found.append((ast.literal_eval(key), kinds))
+            found.append((name, kinds))
         return found
+
+    def blocking(self) -> List[str]:
+        """The names in BLOCKING."""
+        nodes = ast.walk(self.names.get("BLOCKING", ast.Constant(None)))
+        names = [node.value for node in nodes if isinstance(node, ast.Constant)]
+        return [name for name in names if isinstance(name, str)]
 
 
 def assignments(body: List[ast.stmt]) -> Iterator[Tuple[str, ast.expr]]:
@@ -227,6 +273,10 @@ def compare_order(what: str, ours: List[str], theirs: List[str]) -> Iterator[str
         yield f"{what} {first} of _native.py is not where ws.h has it"
 
 
+def fits(ours: str, theirs: str) -> bool:
+    return ours == theirs or (ours, theirs) in FITS
+
+
 def compare_structs(header: Header, native: Native) -> Iterator[str]:
     ours, theirs = dict(header.structs()), dict(native.structs())
     yield from compare_order("struct", list(ours), list(theirs))
@@ -235,7 +285,7 @@ def compare_structs(header: Header, native: Native) -> Iterator[str]:
         yield from compare_order(f"{name}:", *names)
         kinds = dict(theirs[name])
         for field in ours[name]:
-            if kinds.get(field.name, field.kind) != field.kind:
+            if not fits(field.kind, kinds.get(field.name, field.kind)):
                 yield f"{name}.{field.name} is {field.kind} in ws.h, not {kinds[field.name]}"
 
 
@@ -249,9 +299,27 @@ def compare_functions(header: Header, native: Native) -> Iterator[str]:
             yield f"{name} has {counts}"
             continue
         for number, (a, b) in enumerate(zip(expected, found)):
-            if a != b:
+            if not fits(a, b):
                 place = f"parameter {number}" if number else "result"
                 yield f"{name}: the {place} is {a} in ws.h, not {b}"
+
+
+def compare_errchecks(header: Header, native: Native) -> Iterator[str]:
+    """The functions that return an int, and the others, have the errcheck that they need."""
+    results = {name: kinds[0] for name, kinds in header.functions()}
+    for name, (_, _, node) in native.signatures():
+        found = node.id if isinstance(node, ast.Name) else str(ast.literal_eval(node))
+        wanted = "check" if results.get(name) == "int" and name not in UNCHECKED else "None"
+        if found != wanted:
+            yield f"{name}: the errcheck is {found}, not {wanted}"
+    for name in sorted(UNCHECKED - results.keys()):
+        yield f"{name} is on the list of functions without errcheck, and not in ws.h"
+
+
+def compare_blocking(native: Native) -> Iterator[str]:
+    found = native.blocking()
+    if sorted(found) != sorted(BLOCKING):
+        yield f"BLOCKING is {sorted(found)}, not {sorted(BLOCKING)}"
 
 
 def compare_values(
@@ -274,6 +342,8 @@ def compare(header: Header, native: Native, errors: str, enums: str) -> Iterator
         yield from compare_values(name, header.enum_values(), values, members)
     yield from compare_structs(header, native)
     yield from compare_functions(header, native)
+    yield from compare_errchecks(header, native)
+    yield from compare_blocking(native)
 
 
 def main() -> int:

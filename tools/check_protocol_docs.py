@@ -8,8 +8,9 @@ A row of the table reads
     | F5 | non-minimal length: 1002 | `csrc/frame.c:decode` | `tests/c/test_frame.c` "F5 16 bit" |
 
 A test is `path::name` (a Python function) or `path` followed by text of the test's name in double
-quotes. Every id must also stand in the name or the text of some test. Prints one line per
-violation and exits 1 if there is any.
+quotes: a part of a string literal, or of the name of a vector. It must name an id of its row: in
+that text, or in the name or docstring of the function. Every id must also stand in some test.
+Comments prove nothing. Prints one line per violation and exits 1 if there is any.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import re
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import FrozenSet, Iterator, List, NamedTuple, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple, Union
 
 import csource
 
@@ -34,6 +35,8 @@ _ID = re.compile(r"\b[HFCX]\d+\b")
 _FUNCTION = re.compile(r"`([^`:]+):(\w+)`")
 _TEST = re.compile(r'`([^`:]+)(?:::([^`]+)`|`\s*"([^"]+)")')
 _BACKTICKS = re.compile(r"`[^`]*`")
+
+PythonFunction = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 
 
 class Row(NamedTuple):
@@ -58,18 +61,44 @@ def rows(text: str) -> Iterator[Row]:
 @lru_cache(maxsize=None)
 def defined_names(path: Path) -> FrozenSet[str]:
     """The functions that a C or Python file defines."""
-    text = csource.read(path)
     if path.suffix == ".py":
-        nodes = ast.walk(ast.parse(text))
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-        return frozenset(node.name for node in nodes if isinstance(node, kinds))
-    return frozenset(function.name for function in csource.functions(text))
+        return frozenset(python_functions(path))
+    return frozenset(function.name for function in csource.functions(csource.read(path)))
 
 
 @lru_cache(maxsize=None)
-def literal_text(path: Path) -> str:
-    """A test file with its adjacent string literals joined."""
-    return re.sub(r'"\s*"', "", csource.read(path))
+def python_functions(path: Path) -> Dict[str, PythonFunction]:
+    """The functions that a Python file defines, methods included."""
+    nodes = ast.walk(ast.parse(csource.read(path)))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name: node for node in nodes if isinstance(node, kinds)}
+
+
+@lru_cache(maxsize=None)
+def texts(path: Path) -> Tuple[str, ...]:
+    """The string literals of a test file, or the names of its vectors."""
+    text = csource.read(path)
+    if path.suffix == ".py":
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+        return tuple(node.value for node in nodes if isinstance(node.value, str))
+    if path.suffix == ".txt":
+        return tuple(line[2:] for line in text.splitlines() if line.startswith("# "))
+    return tuple(csource.strings(text))
+
+
+def ids_in(text: str) -> FrozenSet[str]:
+    return frozenset(re.findall(r"(?<![A-Za-z0-9])[HFCX]\d+(?![A-Za-z0-9])", text))
+
+
+def ids_in_name(name: str) -> FrozenSet[str]:
+    """The ids of test_f5_length: F5."""
+    return ids_in(name.upper()) if name.startswith("test_") else frozenset()
+
+
+def ids_of_function(path: Path, name: str) -> FrozenSet[str]:
+    """The ids in the name and the docstring of a Python test."""
+    docstring = ast.get_docstring(python_functions(path)[name]) or ""
+    return ids_in_name(name) | ids_in(docstring)
 
 
 def check_functions(root: Path, cell: str) -> Iterator[str]:
@@ -86,39 +115,41 @@ def check_functions(root: Path, cell: str) -> Iterator[str]:
             yield f"no function {function} in {name}"
 
 
-def check_test(root: Path, name: str, function: str, text: str) -> str:
+def check_test(root: Path, ids: List[str], name: str, function: str, text: str) -> str:
     path = root / name
+    plain = re.sub(r"\[.*", "", function).split("::")[-1]
     if not path.is_file():
         return f"no file {name}"
-    if function and re.sub(r"\[.*", "", function).split("::")[-1] not in defined_names(path):
+    if function and plain not in defined_names(path):
         return f"no test {function} in {name}"
-    if text and text not in literal_text(path):
+    if text and not any(text in item for item in texts(path)):
         return f'no test "{text}" in {name}'
+    named = ids_in(text) if text else ids_of_function(path, plain)
+    if not named & set(ids):
+        return f'the test "{text or function}" in {name} does not name it'
     return ""
 
 
-def check_tests(root: Path, cell: str) -> Iterator[str]:
+def check_tests(root: Path, ids: List[str], cell: str) -> Iterator[str]:
     named = _TEST.findall(cell)
     if not named:
         yield "names no test"
     if len(named) != len(_BACKTICKS.findall(cell)):
         yield f"cannot read the tests: {cell.strip()}"
     for name, function, text in named:
-        reason = check_test(root, name, function, text)
+        reason = check_test(root, ids, name, function, text)
         if reason:
             yield reason
 
 
 def tested_ids(root: Path) -> FrozenSet[str]:
-    """Ids that stand in a test file: "F5" in its text, or _f5_ in the name of a Python test."""
-    found = set()
+    """Ids that stand in a test file: "F5" in a literal, or _f5_ in the name of a Python test."""
+    found: Set[str] = set()
     for path in (root / "tests").rglob("*"):
         if path.suffix not in (".c", ".py", ".txt") or path.name == "test_checkers.py":
             continue
-        text = csource.read(path)
-        found.update(re.findall(r"(?<![A-Za-z0-9])[HFCX]\d+(?![A-Za-z0-9])", text))
-        for name in re.findall(r"\bdef test_(\w+)", text):
-            found.update(part.upper() for part in name.split("_"))
+        names = python_functions(path) if path.suffix == ".py" else ()
+        found.update(*map(ids_in, texts(path)), *map(ids_in_name, names))
     return frozenset(found)
 
 
@@ -131,7 +162,7 @@ def check(root: Path) -> List[str]:
     listed = set()
     for row in rows(csource.read(document)):
         listed.update(row.ids)
-        reasons = [*check_functions(root, row.functions), *check_tests(root, row.tests)]
+        reasons = [*check_functions(root, row.functions), *check_tests(root, row.ids, row.tests)]
         violations += [f"{DOCUMENT}:{row.line}: {', '.join(row.ids)}: {r}" for r in reasons]
     tested = tested_ids(root)
     for identifier in REQUIRED:

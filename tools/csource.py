@@ -12,7 +12,7 @@ _SKIP = re.compile(
     r"""/\*.*?\*/ | //[^\n]* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""",
     re.DOTALL | re.VERBOSE,
 )
-_COMMENT = re.compile(r"""(/\*.*?\*/|//[^\n]*)|("(?:\\.|[^"\\\n])*")""", re.DOTALL)
+_ADJACENT = re.compile(r'"((?:\\.|[^"\\\n])*)"\s*')
 _DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 _NAME = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 
@@ -37,9 +37,9 @@ def without_comments(text: str) -> str:
     """The text with its comments blanked; string literals stay."""
 
     def replace(match: "re.Match[str]") -> str:
-        return match.group(2) or _blank(match)
+        return _blank(match) if match.group().startswith("/") else match.group()
 
-    return _COMMENT.sub(replace, text)
+    return _SKIP.sub(replace, text)
 
 
 def code_only(text: str) -> str:
@@ -47,9 +47,31 @@ def code_only(text: str) -> str:
     return _SKIP.sub(_blank, text)
 
 
+def declarations(text: str) -> str:
+    """code_only without preprocessor directives."""
+    return _DIRECTIVE.sub(_blank, code_only(text))
+
+
+def strings(text: str) -> List[str]:
+    """The string literals of a C file as they are written, adjacent ones joined."""
+    code = without_comments(text)
+    found: List[str] = []
+    end = -1
+    for match in _SKIP.finditer(code):
+        literal = _ADJACENT.match(code, match.start())
+        if not literal:
+            continue
+        if match.start() == end:
+            found[-1] += literal.group(1)
+        else:
+            found.append(literal.group(1))
+        end = literal.end()
+    return found
+
+
 def functions(text: str) -> List[Function]:
     """The functions that a C file defines, in their order."""
-    code = _DIRECTIVE.sub(_blank, code_only(text))
+    code = declarations(text)
     found: List[Function] = []
     depth = 0
     start = opening = 0
