@@ -20,7 +20,7 @@ from collections import deque
 from contextlib import suppress
 from itertools import count
 from types import FrameType, TracebackType
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NoReturn
 
 from . import _native, options
 from ._native import lib
@@ -35,6 +35,10 @@ __all__ = ["App"]
 logger = logging.getLogger("pyws")
 
 _TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
+_PATTERNS = (
+    'must be a path like "/chat/:room" or "/files/*" whose parts are literal, ":name" (each name '
+    'once), or "*" (only the last part)'
+)
 _GOING_AWAY = (1001, "server shutting down")
 
 _numbers = count(1)  # what C hands back as `user`; never 0
@@ -65,8 +69,15 @@ class App:
     Only `defer` may be called from any thread; the others raise RuntimeError there.
     """
 
-    def __init__(self, options: AppOptions | Mapping[str, Any] | None = None) -> None:
-        """TypeError, ValueError: a setting is wrong. MemoryError, OSError: no server."""
+    def __init__(
+        self, options: AppOptions | Mapping[str, Any] | None = None, **none: NoReturn
+    ) -> None:
+        """TypeError, ValueError: a setting is wrong. MemoryError, OSError: no server.
+
+        There are no further arguments: ``App(AppOptions(max_connections=1000))``.
+        """
+        for name in AppOptions.known(none):
+            raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
         self.app_options = AppOptions.of(options)
         self._server = 0
         self._creator = self._owner = get_ident()
@@ -108,6 +119,38 @@ class App:
 
         A pattern is a path whose parts are literal, ":name", or "*" at the end; the most specific
         route wins. TypeError, ValueError: a wrong setting, a wrong pattern, or one taken already.
+
+        Settings and their defaults; those with a star are checked, but have no effect yet:
+
+        compression: CompressOptions, a compressor | a decompressor; DISABLED
+        max_payload_length: bytes of the largest message; 16 * 1024
+        max_backpressure: bytes waiting for a slow client, more is dropped, 0: no limit; 64 * 1024
+        close_on_backpressure_limit: drop the connection, not the message; False
+        close_timeout: seconds for the client to answer a Close; 5
+        close_on_error: close with 1011 when a handler raises; True
+        subprotocols: names that the route speaks, in the order of preference; []
+        origins: values of Origin that are let in, None: all; None
+        idle_timeout*: seconds without a frame until the connection ends, 0: off; 120
+        ping_interval*: seconds between Pings, None: by idle_timeout; None
+        ping_timeout*: seconds for the Pong, None: by idle_timeout; None
+        send_pings_automatically*: send Pings; True
+        reset_idle_timeout_on_send*: what is sent counts for idle_timeout, too; False
+        max_lifetime*: minutes until the connection ends, 0: off; 0
+        max_topics*: topics that one connection may subscribe to; 1000
+        max_topic_length*: bytes of a topic's name; 1024
+        max_pending_messages*: messages that wait for a coroutine handler; 16
+
+        Handlers, each of them optional:
+
+        upgrade(res, req, socket_context): answer the opening handshake; without it, accept
+        open(ws): the connection is there
+        message(ws, message, opcode): str with OpCode.TEXT, bytes with OpCode.BINARY
+        drain(ws): what was waiting has become less, see ws.get_buffered_amount()
+        dropped(ws, message, opcode): a message above max_backpressure was not sent
+        ping(ws, data): a Ping came; the Pong is sent by itself
+        pong(ws, data): a Pong came
+        subscription*(ws, topic, subscriptions, subscriptions_before): a topic's number changed
+        close(ws, code, reason): the connection is over
         """
         checked = Behavior(behavior, more)
         if checked.compression and not lib.ws_compression_available():
@@ -189,7 +232,9 @@ class App:
         try:
             add()
         except ValueError as error:
-            raise ValueError(f"pattern {pattern!r}: {error}") from None
+            invalid = lib.ws_strerror(ErrorCode.EINVAL).decode()
+            why = _PATTERNS if str(error) == invalid else error
+            raise ValueError(f"pattern {pattern!r}: {why}") from None
 
     # ---- life -----------------------------------------------------------------------------------
 
@@ -498,9 +543,7 @@ def _serve(ptr: int, route: Route, upgrade: bool) -> None:
     except BaseException as error:
         app._handler_failed(f"the handler of {route.pattern}", error, res)
         res._fail()
-    if not res._deferred:
-        if not res._responded and not res._aborted:
-            logger.error("the handler of %s returned without an answer: 500", route.pattern)
+    if not res._deferred:  # without an answer, the library logs that and sends a 500
         app._release(res)
 
 

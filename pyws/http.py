@@ -23,6 +23,7 @@ __all__ = ["Request", "Response"]
 _RESERVED = ("content-length", "connection", "upgrade", "transfer-encoding")
 _COOKIE_NAME = "cookie"
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*\Z")  # RFC 6265 section 4.1.1
+_JSON, _PLAIN = "application/json", "text/plain; charset=utf-8"
 _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 
 
@@ -241,6 +242,7 @@ class Response:
 
     def write_status(self, status: int | str) -> Response:
         """Set the status: 404, or "404 Not Found"; 200 without it. TypeError, ValueError."""
+        self._app._check_thread()
         if isinstance(status, str):
             match = _STATUS_LINE.match(status)
             if not match:
@@ -254,6 +256,7 @@ class Response:
 
     def write_header(self, name: str, value: str | bytes | int) -> Response:
         """Add a header field, also to a 101. TypeError, ValueError: nothing was added."""
+        self._app._check_thread()
         if not isinstance(name, str):
             raise TypeError(f"the name of a header must be a str, not {options.type_name(name)}")
         if not options.is_token(name):
@@ -291,6 +294,7 @@ class Response:
         Options, as a dict or by keyword: path, domain, max_age (seconds), expires (datetime),
         secure, http_only, same_site ("Strict", "Lax" or "None").
         """
+        self._app._check_thread()
         if not isinstance(name, str) or not options.is_token(name):
             raise ValueError(f"the name of a cookie must be a token, not {name!r}")
         if not isinstance(value, str) or not _COOKIE_VALUE.match(value):
@@ -308,18 +312,10 @@ class Response:
 
         RuntimeError when answered already; nothing happens when the client has left.
         """
+        self._app._check_thread()
         data, opcode = pack(body)
         is_json = opcode is OpCode.TEXT and not isinstance(body, str)
-        self._app._check_thread()
-        if not self._may_answer():
-            return self
-        if is_json and not self._has_header(b"content-type"):
-            self.write_header("Content-Type", "application/json")
-        self._write_head()
-        self._answered(
-            lib.ws_request_respond(self._ptr, self._status, self._reason, data, len(data))
-        )
-        return self
+        return self._answer(data, _JSON if is_json else None)
 
     def send(
         self,
@@ -327,21 +323,30 @@ class Response:
         status: int | str = 200,
         headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
     ) -> Response:
-        """Answer with `body`, `status` and further header fields, as text or JSON."""
-        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
-        if status != 200:  # the default leaves an earlier write_status alone
-            self.write_status(status)
-        for name, value in pairs:
-            self.write_header(name, value)
-        if isinstance(body, str) and not self._has_header(b"content-type"):
-            self.write_header("Content-Type", "text/plain; charset=utf-8")
-        return self.end(body)
+        """Answer with `body`, `status` and further header fields, as text or JSON.
+
+        RuntimeError when answered already. TypeError, ValueError: nothing was changed.
+        """
+        self._app._check_thread()
+        data, opcode = pack(body)
+        before = self._status, self._reason, list(self._headers)
+        try:
+            pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+            if status != 200:  # the default leaves an earlier write_status alone
+                self.write_status(status)
+            for name, value in pairs:
+                self.write_header(name, value)
+        except BaseException:
+            self._status, self._reason, self._headers = before
+            raise
+        text_type = _PLAIN if isinstance(body, str) else _JSON
+        return self._answer(data, text_type if opcode is OpCode.TEXT else None)
 
     def redirect(self, url: str, code: int = 302) -> Response:
         """Answer that the resource is at `url`. code: 301, 302, 303, 307 or 308."""
         if options.integer("code", code, 300, 399) not in (301, 302, 303, 307, 308):
             raise ValueError(f"code must be 301, 302, 303, 307 or 308, not {code}")
-        return self.write_status(code).write_header("Location", url).end()
+        return self.send(b"", code, {"Location": url})
 
     def upgrade(
         self,
@@ -421,10 +426,19 @@ class Response:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _may_answer(self) -> bool:
+    def _answer(self, body: bytes, content_type: str | None) -> Response:
+        """Answer; the type is for those who have not written one. RuntimeError."""
         if self._responded:
             raise RuntimeError("this request is answered already")
-        return not self._aborted
+        if self._aborted:
+            return self
+        if content_type and not self._has_header(b"content-type"):
+            self.write_header("Content-Type", content_type)
+        self._write_head()
+        self._answered(
+            lib.ws_request_respond(self._ptr, self._status, self._reason, body, len(body))
+        )
+        return self
 
     def _has_header(self, name: bytes) -> bool:
         return any(field.lower() == name for field, _ in self._headers)
@@ -457,8 +471,8 @@ class Response:
         if self._socket is not None and self._socket._route.behavior.close_on_error:
             self._socket.end(1011, "the upgrade handler failed")
         elif self._ptr and not self._responded and not self._aborted:
-            self._headers = []
-            self._answered(lib.ws_request_respond(self._ptr, 500, None, None, 0))
+            self._status, self._reason, self._headers = 500, None, []
+            self._answer(b"500 Internal Server Error\n", "text/plain")  # as the library's own
 
     def _over(self) -> None:
         """The library is about to forget the request."""

@@ -6,6 +6,7 @@ Every complaint names the key, the value and what is allowed.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import math
 import operator
@@ -13,7 +14,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
 
@@ -38,6 +39,10 @@ HANDLERS = (
     "close",
 )
 
+_COMPRESSIONS = "a value of CompressOptions, or a compressor | a decompressor of them"
+_CLOSE_CODES = "0 (none), 1000-1003, 1005 (none), 1007-1014 or 3000-4999"
+_OPCODES = "OpCode.TEXT, BINARY, CONTINUATION, PING or PONG"
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
 
 # ---- single values ------------------------------------------------------------------------------
@@ -48,14 +53,23 @@ def type_name(value: object) -> str:
     return "None" if value is None else type(value).__name__
 
 
+def whole(name: str, value: Any, allowed: str) -> int:
+    """`value` as an int; a bool is none. TypeError says that it must be `allowed`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be {allowed}, not {type_name(value)}")
+    return operator.index(value)
+
+
+def shown(number: float) -> str:
+    """`number` in a complaint: Python refuses to write very long ints in decimal."""
+    return str(number) if isinstance(number, float) or abs(number) < 10**20 else hex(number)
+
+
 def integer(name: str, value: Any, low: int, high: int) -> int:
     """`value` as an int from `low` to `high`; a bool is none. TypeError, ValueError."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int from {low} to {high}, not {type_name(value)}")
-    number = operator.index(value)
+    number = whole(name, value, f"an int from {low} to {high}")
     if not low <= number <= high:
-        shown = hex(number) if abs(number) > 10**20 else number
-        raise ValueError(f"{name} must be from {low} to {high}, not {shown}")
+        raise ValueError(f"{name} must be from {low} to {high}, not {shown(number)}")
     return number
 
 
@@ -64,8 +78,7 @@ def seconds(name: str, value: Any, low: float = 0, high: float = MAX_SECONDS) ->
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number from {low:g} to {high:g}, not {type_name(value)}")
     if not low <= value <= high:  # false for a NaN, too
-        shown = value if isinstance(value, float) or abs(value) < 10**20 else hex(value)
-        raise ValueError(f"{name} must be from {low:g} to {high:g}, not {shown}")
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, not {shown(value)}")
     return value
 
 
@@ -129,10 +142,11 @@ def origins(name: str, value: Any) -> tuple[str, ...]:
 
 def compression(name: str, value: Any) -> int:
     """Bits of at most one compressor and one decompressor. TypeError, ValueError."""
-    bits = integer(name, value, 0, COMPRESSOR_BITS | DECOMPRESSOR_BITS)
+    bits = whole(name, value, _COMPRESSIONS)
     known = {int(option) for option in CompressOptions}
-    if bits & COMPRESSOR_BITS not in known or bits & DECOMPRESSOR_BITS not in known:
-        raise ValueError(f"{name} must be CompressOptions, not {bits}")
+    parts = (bits & COMPRESSOR_BITS, bits & DECOMPRESSOR_BITS)
+    if sum(parts) != bits or not known.issuperset(parts):
+        raise ValueError(f"{name} must be {_COMPRESSIONS}, not {shown(bits)}")
     return bits
 
 
@@ -179,12 +193,10 @@ def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
 
     0 and 1005 stand for a Close without a code, which cannot have a reason.
     """
-    number = integer("code", code, 0, 4999)
+    number = whole("code", code, _CLOSE_CODES)
     empty = number in (0, 1005)
-    if not (empty or 1000 <= number <= 1003 or 1007 <= number <= 1014 or number >= 3000):
-        raise ValueError(
-            f"code must be 1000-1003, 1007-1014 or 3000-4999 (or 0: none), not {number}"
-        )
+    if not (empty or 1000 <= number <= 1003 or 1007 <= number <= 1014 or 3000 <= number <= 4999):
+        raise ValueError(f"code must be {_CLOSE_CODES}, not {shown(number)}")
     if isinstance(reason, str):
         data = encode("message", reason)
     elif isinstance(reason, bytes):
@@ -207,11 +219,11 @@ def decode(name: str, data: bytes) -> str:
 def opcode(value: Any) -> int:
     """`value`, an opcode that `send` takes. TypeError, ValueError."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"opcode must be an OpCode, not {type_name(value)}")
+        raise TypeError(f"opcode must be {_OPCODES}, not {type_name(value)}")
     if value == OpCode.CLOSE:
         raise ValueError("a Close frame is sent by end(code, message), not by send()")
     if value not in (0, 1, 2, 9, 10):
-        raise ValueError(f"opcode must be an OpCode, not {value}")
+        raise ValueError(f"opcode must be {_OPCODES}, not {shown(value)}")
     return value
 
 
@@ -298,10 +310,33 @@ BEHAVIOR_KEYS: list[str] = list(_CHECKS)
 
 # ---- the app and its listeners ------------------------------------------------------------------
 
+T = TypeVar("T")
 
+
+def suggesting(cls: type[T]) -> type[T]:
+    """Let a dataclass name its closest field when it is given one that it does not have."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **fields: Any) -> None:
+        pick(fields, list(cls.__annotations__), cls.__name__)
+        init(self, *args, **fields)
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
+
+
+_NOT_YET = ("max_connections_per_address", "max_body_size", "trusted_proxies")
+
+
+@suggesting
 @dataclass
 class AppOptions:
-    """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory`: no limit."""
+    """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory`: no limit.
+
+    max_connections_per_address, max_body_size and trusted_proxies are not supported yet: other
+    values than the defaults are refused.
+    """
 
     max_connections: int = 1_000_000
     max_connections_per_address: int = 0
@@ -326,6 +361,15 @@ class AppOptions:
         seconds("upgrade_timeout", self.upgrade_timeout, 0.001)
         flag("keep_headers", self.keep_headers)
         self.trusted_proxies = strings("trusted_proxies", self.trusted_proxies)
+        for name in _NOT_YET:
+            default = getattr(AppOptions, name)
+            if getattr(self, name) != default:
+                raise ValueError(f"{name} is not supported yet: leave it at {default!r}")
+
+    @classmethod
+    def known(cls, value: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of `value`, all keys of which are fields of this class. TypeError."""
+        return pick(value, list(cls.__annotations__), "options")
 
     @classmethod
     def of(cls, value: AppOptions | Mapping[str, Any] | None) -> AppOptions:
@@ -333,7 +377,7 @@ class AppOptions:
         if isinstance(value, AppOptions):
             value.__post_init__()  # the fields may have been assigned since
             return value
-        return cls(**pick({} if value is None else value, list(cls.__annotations__), "options"))
+        return cls(**cls.known({} if value is None else value))
 
     def native(self) -> dict[str, int]:
         """The fields of the library's ws_config."""
@@ -347,6 +391,7 @@ class AppOptions:
         }
 
 
+@suggesting
 @dataclass
 class AppListenOptions:
     """Where to listen: TCP `host` and `port`, a Unix socket `path`, or a listening `fd`.

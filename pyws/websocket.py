@@ -276,7 +276,7 @@ class WebSocket:
     def end(self, code: int = 1000, message: str = "") -> None:
         """Close gracefully: a Close frame behind all queued data; the close handler runs now.
 
-        code: 1000-1003, 1007-1014 or 3000-4999, else ValueError; 0 or 1005: a Close without a
+        code: 1000-1003, 1007-1014, 3000-4999, else ValueError; 0 or 1005: a Close without a
         code. message: cut to 123 bytes on a character boundary. Does nothing when closed.
         """
         number, reason = options.close_arguments(code, message)

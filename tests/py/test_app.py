@@ -1,8 +1,11 @@
 """The App: listening, running, stopping, threads, signals, failing handlers, plain HTTP."""
 
+import ctypes
 import errno
 import gc
+import itertools
 import logging
+import math
 import os
 import signal
 import socket
@@ -19,7 +22,19 @@ import peer
 import pytest
 from websockets.sync.client import connect
 
-from pyws import App, AppListenOptions, AppOptions, OpCode, Request, Response, WebSocket
+from pyws import (
+    App,
+    AppListenOptions,
+    AppOptions,
+    CompressOptions,
+    OpCode,
+    Request,
+    Response,
+    WebSocket,
+)
+from pyws import app as app_module
+from pyws._native import lib
+from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = peer.TIMEOUT
@@ -214,6 +229,152 @@ def test_app_options_are_checked() -> None:
             App(wrong)
     with App(AppOptions(max_connections=5)) as app:
         assert app.app_options.max_connections == 5
+    with pytest.raises(TypeError, match=r"did you mean App\(AppOptions\(max_memory="):
+        App(max_memory=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="did you mean 'max_memory'"):
+        App(maxMemory=1)  # type: ignore[arg-type]
+
+
+# ---- nothing is lost on its way to the library --------------------------------------------------
+
+
+def fields_of(structure: Any) -> Dict[str, Any]:
+    """The fields of a C structure; functions as addresses, lists as lists."""
+    fields: Dict[str, Any] = {}
+    for name, kind in structure._fields_:
+        value = getattr(structure, name)
+        if name in ("subprotocols", "origins"):
+            value = list(itertools.takewhile(bool, value)) if value else None
+        elif hasattr(kind, "argtypes"):
+            value = ctypes.cast(value, ctypes.c_void_p).value
+        fields[name] = value
+    return fields
+
+
+def address(function: Any) -> Any:
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: List[Dict[str, Any]] = []
+    monkeypatch.setattr(lib, "ws_server_ws", lambda s, p, b: seen.append(fields_of(b)))
+    monkeypatch.setattr(lib, "ws_compression_available", lambda: True)
+    settings: Dict[str, Any] = {
+        "max_payload_length": 1001,
+        "max_backpressure": 1002,
+        "close_timeout": 1.0025,
+        "compression": CompressOptions.DEDICATED_COMPRESSOR_4KB,
+        "close_on_backpressure_limit": True,
+        "subprotocols": ["one", "two"],
+        "origins": ["https://example.org", "null"],
+    }
+    app = App()
+    app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none")
+    full, plain = seen
+    assert full.pop("size") == plain.pop("size") > 0
+    assert full.pop("user") == app._routes[0].number
+    assert plain.pop("user") == app._routes[1].number
+    always = {"on_open": address(app_module._ON_OPEN), "on_close": address(app_module._ON_CLOSE)}
+    optional = ("upgrade", "message", "drain", "dropped", "ping", "pong")
+    assert full == {
+        **settings,
+        "close_timeout": 1003,
+        "compression": 146,
+        "subprotocols": [b"one", b"two"],
+        "origins": [b"https://example.org", b"null"],
+        **always,
+        **{"on_" + name: address(app_module._OPTIONAL[name]) for name in optional},
+    }
+    assert plain == {
+        "max_payload_length": 16 * 1024,
+        "max_backpressure": 64 * 1024,
+        "close_timeout": 5000,
+        "compression": 0,
+        "close_on_backpressure_limit": False,
+        "subprotocols": None,
+        "origins": None,
+        **always,
+        **dict.fromkeys(("on_" + name for name in optional), None),
+    }
+
+
+def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: List[Dict[str, Any]] = []
+    new = lib.ws_server_new
+
+    def spy(server: Any, config: Any) -> int:
+        seen.append(fields_of(config))
+        return int(new(server, config))
+
+    monkeypatch.setattr(lib, "ws_server_new", spy)
+    settings = {"max_connections": 1001, "max_memory": 10**8, "max_header_size": 2003}
+    times = {"handshake_timeout": 1.5, "keep_alive_timeout": 2.5, "upgrade_timeout": 3.5}
+    App({**settings, **times})
+    App()
+    for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait"):
+        seen[0].pop(name), seen[1].pop(name)  # not for Python
+    assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
+    assert seen[0].pop("log") == seen[1].pop("log") == address(app_module._LOG)
+    in_milliseconds = {name: int(seconds * 1000) for name, seconds in times.items()}
+    assert seen[0] == {**settings, **in_milliseconds}
+    assert seen[1] == {
+        "max_connections": 1_000_000,
+        "max_memory": 0,
+        "max_header_size": 16 * 1024,
+        "handshake_timeout": 10_000,
+        "keep_alive_timeout": 10_000,
+        "upgrade_timeout": 30_000,
+    }
+
+
+def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: List[Dict[str, Any]] = []
+
+    def spy(server: int, place: Any) -> int:
+        seen.append(fields_of(place))
+        return 5
+
+    monkeypatch.setattr(lib, "ws_server_listen", spy)
+    app = App()
+    given = AppListenOptions(
+        port=1001, host="::1", path="/run/x", mode=0o600, backlog=1002, reuse_port=True, fd=1003
+    )
+    app.listen(given).listen(0)
+    assert seen[0].pop("size") == seen[1].pop("size") > 0
+    assert seen == [
+        {
+            "port": 1001,
+            "host": b"::1",
+            "path": b"/run/x",
+            "mode": 0o600,
+            "backlog": 1002,
+            "reuse_port": True,
+            "fd": 1003,
+        },
+        {
+            "port": 0,
+            "host": None,
+            "path": None,
+            "mode": 0o660,
+            "backlog": 1024,
+            "reuse_port": False,
+            "fd": -1,
+        },
+    ]
+
+
+def test_help_names_every_setting_and_its_default() -> None:
+    text = App.ws.__doc__ or ""
+    lines = {line.split("(")[0].split(":")[0].strip(): line for line in text.splitlines()}
+    defaults = {"16 * 1024": 16 * 1024, "64 * 1024": 64 * 1024, "DISABLED": 0, "[]": ()}
+    for key in BEHAVIOR_KEYS:
+        assert key in lines or key + "*" in lines, key
+        if key not in HANDLERS:
+            default = lines.get(key, lines.get(key + "*", "")).split("; ")[-1].strip()
+            assert defaults.get(default, default) in (
+                getattr(Behavior, key),
+                str(getattr(Behavior, key)),
+            ), key
 
 
 def test_t58_max_connections(serve: Callable[..., Any]) -> None:
@@ -822,11 +983,41 @@ def test_t71_http_handlers_that_fail_or_stay_silent(
         app.get("/fine", lambda res, req: res.end("fine"))
 
     server = serve(configure)
-    assert peer.request(server.port, "GET /fail HTTP/1.1").status == 500
+    failed = peer.request(server.port, "GET /fail HTTP/1.1")
     assert "Oops: in the handler" in caplog.text
-    assert peer.request(server.port, "GET /silent HTTP/1.1").status == 500
-    peer.eventually(lambda: "the handler of /silent returned without an answer" in caplog.text)
+    caplog.clear()
+    silent = peer.request(server.port, "GET /silent HTTP/1.1")
     assert peer.request(server.port, "GET /fine HTTP/1.1").body == b"fine"
+    for response in (failed, silent):
+        assert (response.status, response.body) == (500, b"500 Internal Server Error\n")
+        assert response.headers["content-type"] == "text/plain"
+    assert [record.getMessage() for record in caplog.records] == [
+        "the handler of /silent did not answer the request"
+    ]
+
+
+def test_a_send_that_raises_changes_nothing(serve: Callable[..., Any]) -> None:
+    def handler(res: Response, req: Request) -> None:
+        res.write_status("201 Made").write_header("X-Mine", "1")
+        for arguments in (
+            ("text", 404, {"X-One": "1", "X-Two": "a\r\nb"}),
+            ("text", 404, [("X-One", "1"), 5]),
+            ("text", 404, 5),
+            ("text", 99, {"X-One": "1"}),
+            (object(), 404, {"X-One": "1"}),
+            (math.nan, 404, {"X-One": "1"}),
+            ("\ud800", 404, {"X-One": "1"}),
+        ):
+            with pytest.raises((TypeError, ValueError)):
+                res.send(*arguments)
+        with pytest.raises(ValueError, match="Location"):
+            res.redirect("a\r\nb")
+        res.end("clean")
+
+    response = peer.request(serve(lambda app: app.get("/", handler)).port, "GET / HTTP/1.1")
+    assert (response.status, response.body) == (201, b"clean")
+    assert response.headers["x-mine"] == "1"
+    assert not {"x-one", "x-two", "location", "content-type"} & set(response.headers)
 
 
 def test_http_answer_later(serve: Callable[..., Any]) -> None:

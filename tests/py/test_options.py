@@ -1,6 +1,7 @@
 """Settings: everything that is out of range or of a wrong type stops in Python (T73, T78)."""
 
 import functools
+import inspect
 import math
 from typing import Any, Dict
 
@@ -182,6 +183,15 @@ def test_t78_sizes_out_of_range(key: str, value: int) -> None:
         behavior(**{key: value})
 
 
+def test_t78_sizes_at_their_limits() -> None:
+    for key in SIZES + COUNTS:
+        lowest = 1 if key in COUNTS else 0
+        for value in (lowest, 2**31 - 1):
+            assert getattr(behavior(**{key: value}), key) == value
+        with pytest.raises(ValueError, match=f"^{key} must be from {lowest} to "):
+            behavior(**{key: lowest - 1})
+
+
 @pytest.mark.parametrize("key", TIMES)
 @pytest.mark.parametrize("value", ["5", True, b"1", [], object(), 1j])
 def test_t73_times_must_be_numbers(key: str, value: Any) -> None:
@@ -271,9 +281,9 @@ def test_t12_origins_must_be_printable(value: str) -> None:
         behavior(origins=[value])
 
 
-@pytest.mark.parametrize("value", [-1, 2, 147, 512, 4096, 2**64])
+@pytest.mark.parametrize("value", [-1, 2, 147, 512, 999, 4096, 4097, 2**64, 10**400])
 def test_t78_compression_must_be_known(value: int) -> None:
-    with pytest.raises(ValueError, match="^compression must be"):
+    with pytest.raises(ValueError, match="^compression must be a value of CompressOptions, or "):
         behavior(compression=value)
 
 
@@ -327,6 +337,33 @@ def test_app_options_reach_the_library_in_its_units() -> None:
         AppOptions.of(5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_connections_per_address", 5),
+        ("max_body_size", 0),
+        ("trusted_proxies", ["127.0.0.1"]),
+    ],
+)
+def test_options_that_have_no_effect_yet_are_refused(key: str, value: Any) -> None:
+    default = getattr(AppOptions(), key)
+    assert getattr(AppOptions(**{key: default}), key) == default
+    with pytest.raises(ValueError, match=f"^{key} is not supported yet"):
+        AppOptions(**{key: value})
+    late = AppOptions()
+    setattr(late, key, value)
+    with pytest.raises(ValueError, match=f"^{key} is not supported yet"):
+        AppOptions.of(late)
+
+
+def test_unknown_fields_name_the_closest() -> None:
+    with pytest.raises(TypeError, match="'prot', did you mean 'port'"):
+        AppListenOptions(prot=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'max_conections', did you mean 'max_connections'"):
+        AppOptions(max_conections=1)  # type: ignore[call-arg]
+    assert list(inspect.signature(AppListenOptions).parameters)[:2] == ["port", "host"]
+
+
 LISTEN_WRONG: Dict[str, Any] = {
     "port": (-1, 65536, 2**64, "80", None, True, 80.0),
     "host": ("", "a\0b", b"localhost", 5, "\ud800"),
@@ -376,7 +413,7 @@ def test_listen_options_say_where() -> None:
 
 @pytest.mark.parametrize("code", [999, 1, 1004, 1006, 1015, 1016, 2999, 5000, -1, 65536, 2**64])
 def test_t35_close_codes_that_may_not_be_sent(code: int) -> None:
-    with pytest.raises(ValueError, match="^code must be"):
+    with pytest.raises(ValueError, match="^code must be .*1000-1003, .* or 3000-4999, not "):
         options.close_arguments(code, "")
 
 
@@ -384,6 +421,13 @@ def test_t35_close_codes_that_may_not_be_sent(code: int) -> None:
 def test_t73_close_codes_must_be_ints(code: Any) -> None:
     with pytest.raises(TypeError, match="^code must be"):
         options.close_arguments(code, "")
+
+
+@pytest.mark.parametrize("value", [3, 11, -1, 10**400, "1", None, 1.0])
+def test_t78_a_wrong_opcode_is_told_the_right_ones(value: Any) -> None:
+    allowed = "^opcode must be OpCode.TEXT, BINARY, CONTINUATION, PING or PONG, not "
+    with pytest.raises((TypeError, ValueError), match=allowed):
+        options.opcode(value)
 
 
 def test_t35_close_arguments() -> None:
