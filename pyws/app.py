@@ -125,10 +125,10 @@ class App:
         compression: CompressOptions, a compressor | a decompressor; DISABLED
         max_payload_length: bytes of the largest message; 16 * 1024
         max_backpressure: bytes waiting for a slow client, more is dropped, 0: no limit; 64 * 1024
-        close_on_backpressure_limit: drop the connection, not the message; False
+        close_on_backpressure_limit: close with 1008 instead of dropping a message; False
         close_timeout: seconds for the client to answer a Close; 5
         close_on_error: close with 1011 when a handler raises; True
-        subprotocols: names that the route speaks, in the order of preference; []
+        subprotocols: names that it speaks, the first of the client's list is selected; ()
         origins: values of Origin that are let in, None: all; None
         idle_timeout*: seconds without a frame until the connection ends, 0: off; 120
         ping_interval*: seconds between Pings, None: by idle_timeout; None
@@ -145,7 +145,7 @@ class App:
         upgrade(res, req, socket_context): answer the opening handshake; without it, accept
         open(ws): the connection is there
         message(ws, message, opcode): str with OpCode.TEXT, bytes with OpCode.BINARY
-        drain(ws): what was waiting has become less, see ws.get_buffered_amount()
+        drain(ws): the queue of a slow client is empty again
         dropped(ws, message, opcode): a message above max_backpressure was not sent
         ping(ws, data): a Ping came; the Pong is sent by itself
         pong(ws, data): a Pong came
