@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List
 
 import peer
 import pytest
+from conftest import ROOT
 from websockets.sync.client import connect
 
 from pyws import App, AppOptions, CompressOptions, Request, Response, WebSocket
@@ -632,54 +633,15 @@ def test_a_request_in_another_thread(serve: Callable[..., Any]) -> None:
 
 # ---- the manual's programs ----------------------------------------------------------------------
 
-MANUAL_2 = """
-from pyws import App, WebSocket, OpCode, CompressOptions
-app = App()
-ID = 0
-
-def on_open(ws: WebSocket):
-    user_data = ws.get_user_data()
-    print('ws %s connected' % user_data['user_id'])
-    ws.send('Hello, world!')
-
-def on_upgrade(res, req, socket_context):
-    global ID
-    ID += 1
-    key = req.get_header("sec-websocket-key")
-    protocol = req.get_header("sec-websocket-protocol")
-    extensions = req.get_header("sec-websocket-extensions")
-    user_data = dict(user_id=ID)
-    res.upgrade(key, protocol, extensions, socket_context, user_data)
-
-def on_message(ws: WebSocket, msg: str, opcode: OpCode):
-    user_data = ws.get_user_data()
-    print('ws %s: %s' % (user_data['user_id'], msg))
-
-def on_close(ws, code, msg):
-    user_data = ws.get_user_data()
-    print('ws %s closed' % user_data['user_id'])
-
-def on_drain(ws: WebSocket):
-    user_data = ws.get_user_data()
-    print('ws %s backpressure: %s' % (user_data['user_id'], ws.get_buffered_amount()))
-
-app.ws("/*", {
-    "compression": CompressOptions.SHARED_COMPRESSOR,
-    "max_payload_length": 16 * 1024 * 1024,
-    "idle_timeout": 12,
-    "open": on_open, "message": on_message, "close": on_close, "upgrade": on_upgrade,
-    "drain": on_drain,
-    "subscription": lambda ws, topic, subscriptions, subscriptions_before:
-        print(f'subscription/unsubscription on topic {topic} {subscriptions}'),
-})
-"""
+PROGRAM = ROOT / "examples" / "py" / "upgrade.py"
 
 
 def test_s21_s23_s24_the_manuals_second_program(
     serve: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def configure(app: App) -> None:
-        exec(MANUAL_2.replace("app = App()", ""), {"app": app})
+        text = PROGRAM.read_text().replace("app = App()", "")
+        exec(text.split("app.listen(")[0], {"app": app})
 
     server = serve(configure)
     for number in (1, 2):
