@@ -6,140 +6,15 @@
 #include "conn.h"
 #include "utf8.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { SLOT_BITS = 24 };
-
-/* ---- the hub ---- */
-
-void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
-{
-    char line[201];
-    va_list arguments;
-    if (!hub->config.log)
-        return;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    if (length < 0)
-        return;
-    size_t shown = (size_t)length < sizeof line ? (size_t)length : sizeof line - 1;
-    for (size_t i = 0; i < shown; i++)
-        if (line[i] < ' ' || line[i] > '~') /* a peer may have chosen these bytes */
-            line[i] = '?';
-    hub->config.log(hub->config.user, level, line, shown);
-}
-
-static bool make_queues(struct ws__hub *hub)
-{
-    const ws_config *config = &hub->config;
-    struct ws__loop *loop = &hub->loop;
-    enum { LINGER_MS = 5000 };
-    return (hub->handshake_queue =
-                ws__loop_queue(loop, &hub->memory, config->handshake_timeout)) &&
-           (hub->keep_alive_queue =
-                ws__loop_queue(loop, &hub->memory, config->keep_alive_timeout)) &&
-           (hub->upgrade_queue = ws__loop_queue(loop, &hub->memory, config->upgrade_timeout)) &&
-           (hub->linger_queue = ws__loop_queue(loop, &hub->memory, LINGER_MS));
-}
-
-int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
-{
-    memset(hub, 0, sizeof *hub);
-    hub->server = server;
-    hub->config = *config;
-    hub->free_slot = WS__MAX_SLOTS;
-    hub->deflate.memory = &hub->memory;
-    ws__memory_init(&hub->memory, &config->allocator, config->max_memory);
-    ws__router_init(&hub->websocket_routes, &hub->memory);
-    ws__router_init(&hub->http_routes, &hub->memory);
-    int error = ws__loop_init(&hub->loop, config->clock, config->user);
-    if (error)
-        return error;
-    hub->recv_buffer = ws__memory_resize(&hub->memory, NULL, 0, config->recv_buffer_size);
-    if (hub->recv_buffer && make_queues(hub))
-        return WS_OK;
-    ws__hub_deinit(hub);
-    return WS_ENOMEM;
-}
-
-void ws__hub_deinit(struct ws__hub *hub)
-{
-    ws__deflate_pool_deinit(&hub->deflate);
-    ws__buffer_free(&hub->memory, &hub->spare);
-    ws__memory_free(&hub->memory, hub->recv_buffer, hub->config.recv_buffer_size);
-    ws__memory_free(&hub->memory, hub->slots, hub->slot_capacity * sizeof *hub->slots);
-    ws__loop_deinit(&hub->loop, &hub->memory);
-}
-
-void ws__hub_touch(struct ws__hub *hub)
-{
-    if (hub->in_turn)
-        return;
-    hub->loop.now = hub->loop.clock(hub->loop.user);
-    ws__loop_wakeup(&hub->loop);
-}
-
-static bool grow_slots(struct ws__hub *hub)
-{
-    uint32_t capacity = hub->slot_capacity ? hub->slot_capacity * 2 : 16;
-    if (capacity > WS__MAX_SLOTS)
-        capacity = WS__MAX_SLOTS;
-    if (capacity == hub->slot_capacity)
-        return false;
-    void *slots = ws__memory_resize(&hub->memory, hub->slots,
-                                    hub->slot_capacity * sizeof *hub->slots,
-                                    capacity * sizeof *hub->slots);
-    if (!slots)
-        return false;
-    hub->slots = slots;
-    hub->slot_capacity = capacity;
-    return true;
-}
-
-static bool take_slot(struct ws__hub *hub, ws_conn *c)
-{
-    uint32_t index = hub->free_slot;
-    if (index != WS__MAX_SLOTS) {
-        hub->free_slot = (uint32_t)hub->slots[index].next_free;
-    } else {
-        if (hub->slot_count == hub->slot_capacity && !grow_slots(hub))
-            return false;
-        index = hub->slot_count++;
-        hub->slots[index].generation = 1; /* 0 is left to ids that are no connection */
-    }
-    hub->slots[index].conn = c;
-    c->id = index | (uint64_t)hub->slots[index].generation << SLOT_BITS;
-    return true;
-}
-
-/* An id is never given twice: a slot whose generation would wrap is retired. */
-static void release_slot(struct ws__hub *hub, ws_conn_id id)
-{
-    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
-    struct ws__slot *slot = &hub->slots[index];
-    slot->conn = NULL;
-    slot->generation++;
-    if (!slot->generation)
-        return;
-    slot->next_free = hub->free_slot & WS__MAX_SLOTS;
-    hub->free_slot = index;
-}
-
-ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
-{
-    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
-    if (index >= hub->slot_count || hub->slots[index].generation != id >> SLOT_BITS)
-        return NULL;
-    return hub->slots[index].conn;
-}
 
 /* ---- life cycle ---- */
 
 void ws__conn_set_state(ws_conn *c, enum ws__state state)
 {
+    if (c->state == WS__OPEN)
+        ws__heartbeat_stop(c);
     c->state = (uint8_t)state;
 }
 
@@ -161,15 +36,15 @@ void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer
     hub->stats.accepted++;
     if (hub->stats.connections < hub->config.max_connections + WS__REFUSED_RESERVE)
         c = ws__memory_zalloc(&hub->memory, sizeof *c);
-    if (!c || !take_slot(hub, c))
+    if (!c || !ws__hub_take_slot(hub, c))
         goto refuse;
     c->hub = hub;
     c->fd = fd;
     c->peer = *peer;
-    c->reported = true;
+    c->reported = c->over = true;
     c->interest = WS__LOOP_READ;
     if (ws__loop_add(&hub->loop, fd, WS__LOOP_READ, c->id)) {
-        release_slot(hub, c->id);
+        ws__hub_release_slot(hub, c->id);
         goto refuse;
     }
     hub->stats.connections++;
@@ -194,6 +69,10 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
     c->reported = false;
     c->drain_due = false; /* of an answer before */
     ws__conn_set_state(c, WS__OPEN);
+    if (!ws__heartbeat_start(c)) { /* a connection without its time limits is none */
+        c->broken = true;
+        ws__conn_make_ready(c);
+    }
     hub->stats.opened++;
     hub->stats.open++;
     hub->opening = c->request;
@@ -204,37 +83,63 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
     hub->opening = outer;
 }
 
-static void free_streams(ws_conn *c)
+struct ws__extra *ws__conn_extra(ws_conn *c)
 {
-    if (!c->streams)
-        return;
-    ws__deflate_streams_deinit(&c->hub->deflate, c->streams);
-    ws__memory_free(&c->hub->memory, c->streams, sizeof *c->streams);
-    c->streams = NULL;
+    if (!c->extra)
+        c->extra = ws__memory_zalloc(&c->hub->memory, sizeof *c->extra);
+    if (c->extra)
+        c->extra->conn = c;
+    return c->extra;
 }
 
+/* S42: what it took part in and what it compressed with goes with the connection. */
 void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t length)
 {
     const ws_behavior *behavior = &c->target->behavior;
     if (c->reported)
         return;
     c->reported = true;
+    ws__publish_leave(c);
     c->hub->stats.closed++;
     c->hub->stats.open--;
     c->hub->in_handlers++;
     if (behavior->on_close)
         behavior->on_close(c, code, length ? reason : "", length, behavior->user);
     c->hub->in_handlers--;
-    free_streams(c);
+    if (c->extra)
+        ws__deflate_streams_deinit(&c->hub->deflate, &c->extra->streams);
+    c->over = false;
+}
+
+void ws__conn_report_closed(ws_conn *c, bool clean, int code, const char *reason, size_t length)
+{
+    const ws_behavior *behavior = &c->target->behavior;
+    if (c->over)
+        return;
+    c->over = true;
+    c->hub->in_handlers++;
+    if (behavior->on_closed)
+        behavior->on_closed(c, clean, code, length ? reason : "", length, behavior->user);
+    c->hub->in_handlers--;
+}
+
+/* The end was begun here; a handler may have dropped the connection meanwhile. */
+static void report_own_close(ws_conn *c, int code, const char *reason, size_t length)
+{
+    ws__conn_report_close(c, code, reason, length);
+    if (c->state == WS__DEAD)
+        ws__conn_report_closed(c, false, 0, NULL, 0);
 }
 
 void ws__conn_linger(ws_conn *c)
 {
     if (c->state >= WS__LINGERING)
         return;
-    if (c->state != WS__CLOSING) /* the time for all of closing is one close_timeout (C10) */
-        ws__conn_set_timer(c, close_queue(c));
+    bool timed = c->state == WS__CLOSING;
     ws__conn_set_state(c, WS__LINGERING);
+    c->paused = false;
+    if (!timed) /* the time for all of closing is one close_timeout (C10) */
+        ws__conn_set_timer(c, close_queue(c));
     ws__conn_update_interest(c);
     ws__send_flush(c);
 }
@@ -243,7 +148,7 @@ void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length)
 {
     ws__send_close(c, code, reason, length);
     ws__conn_linger(c);
-    ws__conn_report_close(c, code, reason, length);
+    report_own_close(c, code, reason, length);
 }
 
 void ws__conn_drop(ws_conn *c, const char *reason)
@@ -255,40 +160,31 @@ void ws__conn_drop(ws_conn *c, const char *reason)
     ws__timer_stop(&c->timer);
     ws__net_close(c->fd); /* leaves the epoll set with it */
     c->fd = -1;
+    if (c->extra)
+        c->extra->published_from = c->extra->published_to = 0;
     hub->stats.connections--;
-    if (c->target)
+    if (c->target) {
         ws__conn_report_close(c, 1006, reason, strlen(reason));
+        ws__conn_report_closed(c, false, 0, NULL, 0);
+    }
     ws__request_abandon(c);
-    release_slot(hub, c->id);
+    ws__hub_release_slot(hub, c->id);
     c->next_dead = hub->dead;
     hub->dead = c;
     ws__hub_touch(hub); /* its memory waits for a turn, perhaps the end of a shutdown, too */
 }
 
-static void free_conn(ws_conn *c)
+void ws__conn_free(ws_conn *c)
 {
     struct ws__memory *memory = &c->hub->memory;
     ws__protocol_deinit(&c->protocol, memory);
     ws__buffer_free(memory, &c->in);
     ws__buffer_free(memory, &c->out);
-    ws__buffer_free(memory, &c->held);
-    ws__memory_free(memory, c, sizeof *c);
-}
-
-void ws__hub_free_dead(struct ws__hub *hub)
-{
-    ws_conn *c = hub->dead;
-    hub->dead = NULL;
-    while (c) {
-        ws_conn *next = c->next_dead;
-        if (c->in_ready) { /* the next turn takes it off that list */
-            c->next_dead = hub->dead;
-            hub->dead = c;
-        } else {
-            free_conn(c);
-        }
-        c = next;
+    if (c->extra) {
+        ws__buffer_free(memory, &c->extra->held);
+        ws__memory_free(memory, c->extra, sizeof *c->extra);
     }
+    ws__memory_free(memory, c, sizeof *c);
 }
 
 /* ---- reading ---- */
@@ -297,8 +193,9 @@ void ws__conn_update_interest(ws_conn *c)
 {
     /* An HTTP client gets its answers before its next request is read, and what it sends ahead
      * of a deferred answer is bounded. */
-    bool paused = c->state == WS__HTTP &&
-                  (c->blocked || (c->waiting && ws__buffer_length(c->in) >= WS__EARLY_LIMIT));
+    bool paused = c->paused ||
+                  (c->state == WS__HTTP &&
+                   (c->blocked || (c->waiting && ws__buffer_length(c->in) >= WS__EARLY_LIMIT)));
     unsigned interest = (c->eof || paused ? 0 : (unsigned)WS__LOOP_READ) |
                         (c->blocked ? (unsigned)WS__LOOP_WRITE : 0);
     if (interest == c->interest || c->state == WS__DEAD)
@@ -320,13 +217,19 @@ void ws__conn_make_ready(ws_conn *c)
     c->hub->ready = c;
 }
 
+void ws__conn_make_more(ws_conn *c)
+{
+    c->more = true;
+    ws__conn_make_ready(c);
+}
+
 /* RFC 7692 7.2.2. True: data and length are the message; false: the connection was failed. */
 static bool inflate_message(ws_conn *c, struct ws__event *event)
 {
     size_t limit = c->target->behavior.max_payload_length;
     struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
     if (!c->terms.client_no_context)
-        streams = ws__send_streams(c);
+        streams = ws__conn_extra(c) ? &c->extra->streams : NULL;
     char why[WS__CLOSE_REASON_MAX];
     int result = streams ? ws__deflate_decompress(&c->hub->deflate, &c->terms, streams, event->data,
                                                   event->length, limit, event->opcode == WS_TEXT,
@@ -361,13 +264,16 @@ static void on_open_event(ws_conn *c, struct ws__event *event)
             b->on_ping(c, event->data, event->length, b->user);
         break;
     case WS__EVENT_PONG: /* RFC 6455 5.5.3: an unsolicited one gets no reply */
+        ws__heartbeat_pong(c, event->data, event->length);
         if (b->on_pong)
             b->on_pong(c, event->data, event->length, b->user);
         break;
     case WS__EVENT_CLOSE: /* RFC 6455 5.5.1: answered with the code received */
+        c->by_peer = true;
         ws__send_close(c, event->code, NULL, 0);
         ws__conn_linger(c);
         ws__conn_report_close(c, event->code, event->data, event->length);
+        ws__conn_report_closed(c, true, event->code, event->data, event->length);
         break;
     case WS__EVENT_FAIL:
         ws__conn_fail(c, event->code, event->data, event->length);
@@ -378,6 +284,8 @@ static void on_open_event(ws_conn *c, struct ws__event *event)
 /* After our Close only the peer's matters; data is discarded (RFC 6455 7.1.3, S26). */
 static void on_closing_event(ws_conn *c, const struct ws__event *event)
 {
+    if (event->type == WS__EVENT_CLOSE)
+        ws__conn_report_closed(c, true, event->code, event->data, event->length);
     if (event->type == WS__EVENT_CLOSE || event->type == WS__EVENT_FAIL)
         ws__conn_linger(c);
 }
@@ -389,8 +297,8 @@ static void read_frames(ws_conn *c, struct ws__input *in)
     struct ws__event event;
     size_t inflated = 0;
     int result = 1;
-    for (int budget = WS__TURN_MESSAGES; in->length && budget && inflated < WS__TURN_INFLATED;
-         budget--) {
+    for (int budget = WS__TURN_MESSAGES;
+         in->length && budget && inflated < WS__TURN_INFLATED && !c->paused; budget--) {
         result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
         if (result <= 0)
             break;
@@ -409,8 +317,8 @@ static void read_frames(ws_conn *c, struct ws__input *in)
         ws__conn_linger(c);
     else if (result < 0)
         ws__conn_fail(c, 1011, "out of memory", 13);
-    else if (result > 0 && in->length) /* others are served first */
-        ws__conn_make_ready(c);
+    else if (result > 0 && in->length && !c->paused) /* others are served first */
+        ws__conn_make_more(c);
 }
 
 static void handle_input(ws_conn *c, struct ws__input *in)
@@ -441,6 +349,7 @@ static void handle_kept_input(ws_conn *c)
     struct ws__memory *memory = &c->hub->memory;
     size_t before = ws__buffer_length(c->in);
     struct ws__input in = {ws__buffer_data(c->in), before};
+    ws__heartbeat_heard(c); /* as good as received now: the socket is read only afterwards */
     handle_input(c, &in);
     if (c->state >= WS__LINGERING)
         in.length = 0;
@@ -454,6 +363,7 @@ static void on_read_end(ws_conn *c, ssize_t result)
     if (result == WS__NET_AGAIN)
         return;
     bool unsent = result == 0 && c->out && c->state != WS__OPEN;
+    c->by_peer = c->by_peer || c->state == WS__OPEN;
     if (!unsent) {
         ws__conn_drop(c, result || c->broken ? "connection reset by peer"
                                              : "connection closed without a Close frame");
@@ -505,6 +415,7 @@ static void read_socket(ws_conn *c)
         memcpy(hub->recv_buffer, ws__buffer_data(c->in), kept);
         ws__buffer_free(&hub->memory, &c->in);
     }
+    ws__heartbeat_heard(c);
     if (!c->waiting)
         handle_input(c, &in);
     keep_input(c, &in);
@@ -517,11 +428,13 @@ void ws__conn_on_event(ws_conn *c, unsigned ready)
     if (!(ready & (WS__LOOP_READ | WS__LOOP_HANGUP)) || c->state == WS__DEAD)
         return;
     if (!(c->interest & WS__LOOP_READ)) {
-        if (ready & WS__LOOP_HANGUP)
+        if (ready & WS__LOOP_HANGUP) {
+            c->by_peer = c->state == WS__OPEN;
             ws__conn_drop(c, "connection reset by peer");
+        }
     } else if (c->state == WS__LINGERING) {
         discard(c);
-    } else if (!c->in_ready || !c->in) { /* else: what was left over comes first */
+    } else if (!c->more) { /* else: what was left over comes first */
         read_socket(c);
     }
 }
@@ -530,44 +443,24 @@ void ws__conn_on_timer(ws_conn *c)
 {
     if (c->state == WS__HTTP)
         ws__request_on_timer(c);
+    else if (c->state == WS__OPEN)
+        ws__heartbeat_on_timer(c);
     else
         ws__conn_drop(c, "close timeout");
 }
 
-void ws__hub_run_ready(struct ws__hub *hub)
+void ws__conn_on_ready(ws_conn *c)
 {
-    ws_conn *c = hub->ready;
-    hub->ready = NULL;
-    while (c) {
-        ws_conn *next = c->next_ready;
-        c->in_ready = false;
-        if (c->broken)
-            ws__conn_drop(c, "connection reset by peer");
-        if (c->state < WS__LINGERING && c->in && !c->waiting && !(c->state == WS__HTTP && c->blocked))
-            handle_kept_input(c);
-        ws__send_run_drain(c);
-        c = next;
+    bool more = c->more;
+    c->in_ready = c->more = false;
+    if (c->broken) {
+        c->by_peer = c->by_peer || c->state == WS__OPEN;
+        ws__conn_drop(c, "connection reset by peer");
     }
-}
-
-/* ---- all of them ---- */
-
-void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length)
-{
-    for (uint32_t i = 0; i < hub->slot_count; i++) {
-        ws_conn *c = hub->slots[i].conn;
-        if (c && c->state == WS__HTTP)
-            ws__request_shutdown(c);
-        else if (c && c->state == WS__OPEN)
-            ws_conn_end(c, code, reason, length);
-    }
-}
-
-void ws__hub_drop_all(struct ws__hub *hub, const char *reason)
-{
-    for (uint32_t i = 0; i < hub->slot_count; i++)
-        if (hub->slots[i].conn)
-            ws__conn_drop(hub->slots[i].conn, reason);
+    if (more && c->in && c->state < WS__LINGERING && !c->waiting && !c->paused &&
+        !(c->state == WS__HTTP && c->blocked))
+        handle_kept_input(c);
+    ws__send_run_drain(c);
 }
 
 /* ---- ws.h: connections ---- */
@@ -610,13 +503,40 @@ int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)
     ws__send_close(conn, sent, reason, length);
     ws__conn_set_state(conn, WS__CLOSING);
     ws__conn_set_timer(conn, close_queue(conn));
-    ws__conn_report_close(conn, sent, reason, length);
+    ws_conn_resume(conn); /* for the peer's Close */
+    report_own_close(conn, sent, reason, length);
     return WS_OK;
 }
 
 void ws_conn_close(ws_conn *conn)
 {
     ws__conn_drop(conn, "closed by the server");
+}
+
+bool ws_conn_closed_by_peer(const ws_conn *conn)
+{
+    return conn->by_peer;
+}
+
+void ws_conn_pause(ws_conn *conn)
+{
+    if (conn->state != WS__OPEN || conn->paused)
+        return;
+    conn->paused = true;
+    ws__heartbeat_pause(conn);
+    ws__conn_update_interest(conn);
+}
+
+void ws_conn_resume(ws_conn *conn)
+{
+    if (!conn->paused)
+        return;
+    conn->paused = false;
+    if (conn->state == WS__OPEN)
+        ws__heartbeat_restart(conn);
+    if (conn->in)
+        ws__conn_make_more(conn);
+    ws__conn_update_interest(conn);
 }
 
 size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size)

@@ -1,8 +1,8 @@
 /*
  * conn.h: one connection, from accept to the last byte, shared by the files of this layer:
- * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure), request.c (the
- * HTTP phase) and route.c (what to do with requests). What all connections of one server share
- * stands in struct ws__hub.
+ * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure), publish.c (topics),
+ * heartbeat.c (silence, Pings, lifetime), request.c (the HTTP phase), route.c (what to do with
+ * requests) and hub.c (struct ws__hub: what all connections of one server share).
  *
  *      accept          101              ws_conn_end                 peer's Close
  *   ──────────▶ HTTP ──────▶ OPEN ─────────────────────▶ CLOSING ───────────────┐
@@ -25,6 +25,7 @@
 #include "net.h"
 #include "protocol.h"
 #include "router.h"
+#include "topics.h"
 
 enum ws__state { WS__HTTP, WS__OPEN, WS__CLOSING, WS__LINGERING, WS__DEAD };
 
@@ -36,9 +37,29 @@ enum {
     WS__TURN_INFLATED = 1024 * 1024, /* bytes into and out of inflate per connection and turn */
     WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
+    WS__PUBLISHED_SIZE = 256 * 1024, /* published bytes of one turn that leave at once */
     WS__CLOSE_REASON_MAX = 123,      /* bytes beside the code in a control frame (RFC 6455 5.5) */
     WS__REFUSED_RESERVE = 64,        /* connections above max_connections that still get a 503 */
     WS__MAX_SLOTS = 0xffffff
+};
+
+/* What the loop's timers are for. */
+enum ws__timer_kind {
+    WS__TIMER_CONN,     /* ws_conn.timer */
+    WS__TIMER_LIFETIME, /* ws__extra.lifetime */
+    WS__TIMER_ACCEPT,
+    WS__TIMER_SHUTDOWN
+};
+
+/* Silence of the peer, as a route judges it; all from ws__heartbeat_init. */
+struct ws__heartbeat {
+    struct ws__timer_queue *first;    /* from the last byte to the first action; NULL: none */
+    struct ws__timer_queue *between;  /* from one Ping to the next ... */
+    struct ws__timer_queue *last;     /* ... and from the last one to the end */
+    struct ws__timer_queue *lifetime; /* NULL: no end */
+    uint64_t silence; /* ns from the last byte to the first action; `first` lasts a little longer */
+    uint32_t pings;   /* how many go out in one silence; UINT32_MAX: no end to them */
+    bool by_ping;     /* the end is due to ping_timeout, not idle_timeout */
 };
 
 /* A route of ws_server_ws or ws_server_http. */
@@ -51,6 +72,7 @@ struct ws__target {
     char *strings;                                     /* copies of all these texts */
     size_t strings_size;
     struct ws__timer_queue *close_queue;
+    struct ws__heartbeat heartbeat;
     struct ws__target *next; /* another method of the same pattern */
 };
 
@@ -73,6 +95,9 @@ struct ws__hub {
     struct ws__deflate_pool deflate;
     struct ws__buffer *spare; /* WS__CORK_SIZE bytes, lent to the connection that is corked */
     ws_conn *ready, *dead;    /* lists by ws_conn.next_* */
+    struct ws__topics topics;
+    struct ws__buffer *published; /* frames of this turn, see publish.c */
+    struct ws__extra *publishing; /* list by next_published: to whom they are to be sent */
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
     ws_request *opening; /* whose on_open runs now */
     bool stopping, in_turn;
@@ -88,6 +113,17 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
     return (struct ws__hub *)server;
 }
 
+/* What few connections need; made when they do. */
+struct ws__extra {
+    ws_conn *conn;
+    struct ws__buffer *held; /* frames that wait for the last fragment of another message */
+    struct ws__deflate_streams streams; /* of its own */
+    struct ws__timer lifetime;
+    struct ws__subscriber subscriber; /* to topics */
+    uint32_t published_from, published_to; /* of hub->published: sent to it, behind out */
+    struct ws__extra *next_published;
+};
+
 struct ws_conn {
     struct ws__hub *hub;
     const struct ws__target *target; /* NULL in the HTTP phase */
@@ -96,8 +132,7 @@ struct ws_conn {
     struct ws__timer timer; /* the one deadline of the present state */
     struct ws__buffer *in;  /* received, not yet handled */
     struct ws__buffer *out; /* to be sent */
-    struct ws__buffer *held; /* frames that wait for the last fragment of another message */
-    struct ws__deflate_streams *streams; /* of its own, once they are needed */
+    struct ws__extra *extra; /* once it is needed */
     ws_request *request;    /* in the HTTP phase, once its first byte is there */
     ws_conn *next_ready, *next_dead;
     struct ws__protocol protocol;
@@ -105,14 +140,23 @@ struct ws_conn {
     int fd;
     size_t pong_back; /* distance of a pending Pong's first byte from the end of out; 0: none */
     struct ws__deflate_terms terms; /* of permessage-deflate */
+    uint32_t ping_mark;  /* hash of the payload of the last Ping, ... */
+    uint32_t ping_time;  /* ... and when it was sent, microseconds */
+    uint32_t latency;    /* microseconds; 0: no Pong yet */
     uint16_t corked; /* depth */
     uint8_t pong_length;
     uint8_t state;          /* enum ws__state */
     uint8_t interest;       /* what the loop watches */
     uint8_t fragmenting;    /* enum in send.c */
+    uint32_t pings;         /* sent in this silence */
     bool blocked : 1;       /* the kernel refused bytes, EPOLLOUT is awaited */
     bool drain_due : 1;     /* on_drain is owed */
     bool in_ready : 1;      /* is on hub->ready */
+    bool in_publishing : 1; /* extra is on hub->publishing */
+    bool more : 1;          /* in holds what can be handled without further bytes */
+    bool paused : 1;        /* ws_conn_pause */
+    bool pinged : 1;        /* ping_mark and ping_time wait for a Pong */
+    bool topics_full : 1;   /* max_topics was reached and logged */
     bool in_dropped : 1;    /* on_dropped runs */
     bool compressing : 1;   /* the fragmented message in hand is compressed */
     bool limited : 1;       /* HTTP: WS__UNSENT_LIMIT was set */
@@ -121,41 +165,70 @@ struct ws_conn {
     bool waiting : 1;       /* HTTP: the answer was deferred */
     bool idle : 1;          /* HTTP: no byte of the next request yet */
     bool reported : 1;      /* on_close ran, or never will: on_open did not */
+    bool over : 1;          /* on_closed ran, or never will: on_close did not yet */
+    bool by_peer : 1;       /* the peer began to close, or broke off */
     bool broken : 1;        /* a write failed: dropped at the end of the turn */
 };
 
-/* ---- conn.c ---- */
+/* Bytes published to c that are still shared. */
+static inline uint32_t ws__conn_published(const ws_conn *c)
+{
+    return c->extra ? c->extra->published_to - c->extra->published_from : 0;
+}
 
-/* One line to config.log, cut to 200 bytes. */
-void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+static inline struct ws__buffer *ws__conn_held(const ws_conn *c)
+{
+    return c->extra ? c->extra->held : NULL;
+}
+
+/* ---- hub.c ---- */
 
 int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config);
 void ws__hub_deinit(struct ws__hub *hub);
 /* Something is to be done later. Outside of a turn the time may be an old one, and a foreign loop
  * sleeps that waits for ws_server_fd. */
 void ws__hub_touch(struct ws__hub *hub);
-/* Takes over an accepted descriptor; closes it when there is no memory. */
-void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer);
-void ws__conn_on_event(ws_conn *c, unsigned ready);
-void ws__conn_on_timer(ws_conn *c);
+/* One line to config.log, cut to 200 bytes. */
+void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Gives the connection its id; false: no memory. No id is ever given twice. */
+bool ws__hub_take_slot(struct ws__hub *hub, ws_conn *c);
+void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id);
+ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id);
+
 /* Runs what is due without an event: input that is left over, on_drain. */
 void ws__hub_run_ready(struct ws__hub *hub);
 void ws__hub_free_dead(struct ws__hub *hub);
-ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id);
 /* For every connection: 1001 and the like (WS_OPEN), 503 (half-open), or drop. */
 void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length);
 void ws__hub_drop_all(struct ws__hub *hub, const char *reason);
 
+/* ---- conn.c ---- */
+
+/* Takes over an accepted descriptor; closes it when there is no memory. */
+void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer);
+void ws__conn_on_event(ws_conn *c, unsigned ready);
+void ws__conn_on_timer(ws_conn *c);
+/* Its turn on the ready list. */
+void ws__conn_on_ready(ws_conn *c);
+/* Of a connection that is dead. */
+void ws__conn_free(ws_conn *c);
 void ws__conn_set_state(ws_conn *c, enum ws__state state);
-/* ws__hub_run_ready will look at it. */
+/* ws__hub_run_ready will look at it, ... */
 void ws__conn_make_ready(ws_conn *c);
+/* ... and handle what is in `in`. */
+void ws__conn_make_more(ws_conn *c);
 /* The deadline of the present state. */
 void ws__conn_set_timer(ws_conn *c, struct ws__timer_queue *queue);
 /* Tells the loop what this connection waits for, if that changed. */
 void ws__conn_update_interest(ws_conn *c);
 /* Reports the end to the application, once; `code` and reason as on_close gets them. */
 void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t length);
+/* Reports, once, that the closing handshake is over. */
+void ws__conn_report_closed(ws_conn *c, bool clean, int code, const char *reason, size_t length);
+/* NULL: no memory. */
+struct ws__extra *ws__conn_extra(ws_conn *c);
 /* Everything is said: FIN behind the queue, then wait for EOF. */
 void ws__conn_linger(ws_conn *c);
 /* TCP is dropped; on_close gets 1006 and `reason`. */
@@ -174,8 +247,19 @@ void ws__target_free(void *context, void *target);
 
 /* Queues bytes that are no frame (HTTP). WS_ENOMEM. */
 int ws__send_bytes(ws_conn *c, const void *bytes, size_t n);
-/* The connection's own streams; NULL: no memory. */
-struct ws__deflate_streams *ws__send_streams(ws_conn *c);
+/* Moves what was published to c, and is still shared, to the end of its own queue. */
+void ws__send_own(ws_conn *c);
+/* As ws_conn_send for a data message, but no handler runs. What is neither an error nor a result of
+ * ws_conn_send is to be given to ws__send_conclude. */
+enum {
+    WS__SEND_OVER = 3,         /* max_backpressure: on_dropped is owed */
+    WS__SEND_NO_COMPRESSOR = 4 /* out of memory: 1011 is */
+};
+int ws__send_offer(ws_conn *c, const void *data, size_t length, int opcode);
+/* The same for the frame at from..to of hub->published. */
+int ws__send_published(ws_conn *c, uint32_t from, uint32_t to);
+/* Runs what such a result owes; the result of ws_conn_send. */
+int ws__send_conclude(ws_conn *c, int result, const void *message, size_t length, int opcode);
 /* A Close frame behind everything queued; code 1005: empty; reason: WS__CLOSE_REASON_MAX bytes. */
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length);
 void ws__send_pong(ws_conn *c, const void *data, size_t length);
@@ -185,6 +269,43 @@ void ws__send_flush(ws_conn *c);
 void ws__send_unblock(ws_conn *c);
 /* on_drain, if it is owed and the queue is empty. */
 void ws__send_run_drain(ws_conn *c);
+
+/* ---- publish.c ---- */
+
+/* The end of a turn: what was published in it leaves. */
+void ws__publish_flush(struct ws__hub *hub);
+/* Ends all subscriptions of a connection that is closing. */
+void ws__publish_leave(ws_conn *c);
+
+/* ---- heartbeat.c ---- */
+
+/* Queues and times of a route from its settings. WS_ENOMEM. */
+int ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_behavior *behavior);
+/* The connection opens. False: no memory. */
+bool ws__heartbeat_start(ws_conn *c);
+/* Silence is not counted from now on, ... */
+void ws__heartbeat_pause(ws_conn *c);
+/* ... or begins now. */
+void ws__heartbeat_restart(ws_conn *c);
+/* It leaves WS__OPEN; ws_conn.timer is the next state's. */
+void ws__heartbeat_stop(ws_conn *c);
+/* Bytes were sent, on a route where that counts as if some were received. */
+void ws__heartbeat_sent(ws_conn *c);
+/* A Ping was sent, a Pong was received. */
+void ws__heartbeat_ping(ws_conn *c, const void *data, size_t length);
+void ws__heartbeat_pong(ws_conn *c, const void *data, size_t length);
+/* ws_conn.timer expired in WS__OPEN; ws__extra.lifetime did. */
+void ws__heartbeat_on_timer(ws_conn *c);
+void ws__heartbeat_on_lifetime(ws_conn *c);
+
+/* A byte was received, in any state. The timer stays where it is while nothing would happen too
+ * early: most reads of a busy connection cost this comparison. Stopped, its deadline is never. */
+static inline void ws__heartbeat_heard(ws_conn *c)
+{
+    if (c->state == WS__OPEN &&
+        c->hub->loop.now + c->target->heartbeat.silence >= c->timer.deadline)
+        ws__heartbeat_restart(c);
+}
 
 /* ---- request.c ---- */
 

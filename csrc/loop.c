@@ -1,7 +1,8 @@
 /*
  * loop.c: epoll, one timerfd and one eventfd behind one descriptor. Knows nothing of WebSocket.
- * The timerfd is set to the first deadline only when that moves forward: a timer that was stopped
- * in the meantime costs at most one early wake-up, instead of a system call for each stop.
+ * The timerfd is set again when the first deadline moves forward, or back by more than a grace: a
+ * busy connection, whose timer always moves, costs no system call each time, a silent one no
+ * wake-up for what was called off.
  */
 #include "loop.h"
 
@@ -14,6 +15,11 @@
 
 enum { DATA_WAKE = 0, DATA_TIMER = 1 };
 #define NANOSECONDS 1000000000u
+#define MILLISECOND 1000000u
+/* How much too early the timerfd may be set. */
+#define GRACE NANOSECONDS
+/* Seconds that fit any time_t. */
+#define LONGEST_WAIT ((uint64_t)1 << 30)
 
 static uint64_t monotonic(void *user)
 {
@@ -27,8 +33,9 @@ int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *us
 {
     loop->clock = clock ? clock : monotonic;
     loop->user = user;
-    loop->queues = NULL;
-    loop->armed = 0;
+    loop->queues = loop->active = loop->first_queue = NULL;
+    loop->armed = loop->alarm = loop->first = WS__LOOP_NEVER;
+    loop->full = false;
     loop->now = loop->clock(user);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -86,15 +93,6 @@ void ws__loop_remove(struct ws__loop *loop, int fd)
     control(loop, EPOLL_CTL_DEL, fd, 0, 0);
 }
 
-static uint64_t first_deadline(const struct ws__loop *loop)
-{
-    uint64_t first = 0;
-    for (const struct ws__timer_queue *q = loop->queues; q; q = q->next_queue)
-        if (q->list.next != &q->list && (!first || q->list.next->deadline < first))
-            first = q->list.next->deadline;
-    return first;
-}
-
 static void drain(int fd)
 {
     uint64_t count;
@@ -118,6 +116,7 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
     if (n < 0 && errno != EINTR)
         return WS_ESYSTEM;
     loop->now = loop->clock(loop->user);
+    loop->full = n == WS__LOOP_MAX_EVENTS;
     int count = 0;
     for (int i = 0; i < n; i++) {
         uint64_t data = ready[i].data.u64;
@@ -125,7 +124,7 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
             drain(loop->wake_fd);
         } else if (data == DATA_TIMER) {
             drain(loop->timer_fd);
-            loop->armed = 0;
+            loop->armed = WS__LOOP_NEVER;
         } else {
             events[count].data = data;
             events[count++].ready = readiness(ready[i].events);
@@ -134,16 +133,51 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
     return count;
 }
 
+/* Empty queues leave the list, so that its length is that of what goes on, not of all durations
+ * that there ever were. */
+static void find_first(struct ws__loop *loop)
+{
+    struct ws__timer_queue **link = &loop->active, *q;
+    loop->first = WS__LOOP_NEVER;
+    loop->first_queue = NULL;
+    while ((q = *link)) {
+        const struct ws__timer *timer = q->list.next;
+        if (timer == &q->list) {
+            *link = q->next_active;
+            q->active = false;
+            continue;
+        }
+        if (timer->deadline < loop->first) {
+            loop->first = timer->deadline;
+            loop->first_queue = q;
+        }
+        link = &q->next_active;
+    }
+}
+
+/* NULL: none is started. */
+static inline struct ws__timer *first_timer(struct ws__loop *loop)
+{
+    const struct ws__timer_queue *q = loop->first_queue;
+    if (!q || q->list.next->deadline != loop->first)
+        find_first(loop); /* it was stopped or moved */
+    return loop->first_queue ? loop->first_queue->list.next : NULL;
+}
+
 /* Relative to now, so that a replaced clock with another origin works, too. */
 void ws__loop_arm(struct ws__loop *loop)
 {
-    uint64_t first = first_deadline(loop);
-    if (!first || (loop->armed && loop->armed <= first))
+    const struct ws__timer *timer = first_timer(loop);
+    uint64_t first = timer && timer->deadline < loop->alarm ? timer->deadline : loop->alarm;
+    if (first >= loop->armed && first - loop->armed < GRACE)
         return;
-    uint64_t wait = first > loop->now ? first - loop->now : 1;
-    struct itimerspec when = {0};
-    when.it_value.tv_sec = (time_t)(wait / NANOSECONDS);
-    when.it_value.tv_nsec = (long)(wait % NANOSECONDS);
+    struct itimerspec when = {0}; /* disarms it */
+    if (first != WS__LOOP_NEVER) {
+        uint64_t wait = first > loop->now ? first - loop->now : 1;
+        uint64_t seconds = wait / NANOSECONDS;
+        when.it_value.tv_sec = (time_t)(seconds < LONGEST_WAIT ? seconds : LONGEST_WAIT);
+        when.it_value.tv_nsec = (long)(wait % NANOSECONDS);
+    }
     timerfd_settime(loop->timer_fd, 0, &when, NULL);
     loop->armed = first;
 }
@@ -158,11 +192,16 @@ void ws__loop_wakeup(const struct ws__loop *loop)
 }
 
 struct ws__timer_queue *ws__loop_queue(struct ws__loop *loop, struct ws__memory *memory,
-                                       uint32_t duration_ms)
+                                       uint32_t duration_ms, int kind)
 {
-    uint64_t duration = (uint64_t)duration_ms * 1000000u;
+    return ws__loop_queue_ns(loop, memory, (uint64_t)duration_ms * MILLISECOND, kind);
+}
+
+struct ws__timer_queue *ws__loop_queue_ns(struct ws__loop *loop, struct ws__memory *memory,
+                                          uint64_t duration, int kind)
+{
     struct ws__timer_queue *q = loop->queues;
-    while (q && q->duration != duration)
+    while (q && (q->duration != duration || q->kind != kind))
         q = q->next_queue;
     if (q)
         return q;
@@ -170,7 +209,10 @@ struct ws__timer_queue *ws__loop_queue(struct ws__loop *loop, struct ws__memory 
     if (!q)
         return NULL;
     q->duration = duration;
+    q->kind = kind;
     q->list.next = q->list.previous = &q->list;
+    q->list.deadline = WS__LOOP_NEVER; /* that of an empty queue */
+    q->list.deadline = WS__LOOP_NEVER;
     q->next_queue = loop->queues;
     loop->queues = q;
     return q;
@@ -185,6 +227,15 @@ void ws__timer_start(struct ws__loop *loop, struct ws__timer_queue *queue,
     timer->previous = queue->list.previous;
     timer->previous->next = timer;
     queue->list.previous = timer;
+    if (!queue->active) {
+        queue->active = true;
+        queue->next_active = loop->active;
+        loop->active = queue;
+    }
+    if (timer->deadline < loop->first) {
+        loop->first = timer->deadline;
+        loop->first_queue = queue;
+    }
 }
 
 void ws__timer_stop(struct ws__timer *timer)
@@ -194,16 +245,44 @@ void ws__timer_stop(struct ws__timer *timer)
     timer->previous->next = timer->next;
     timer->next->previous = timer->previous;
     timer->next = timer->previous = NULL;
+    timer->deadline = WS__LOOP_NEVER;
 }
 
-struct ws__timer *ws__loop_expired(struct ws__loop *loop)
+struct ws__timer *ws__loop_expired(struct ws__loop *loop, int *kind)
 {
-    for (struct ws__timer_queue *q = loop->queues; q; q = q->next_queue) {
-        struct ws__timer *first = q->list.next;
-        if (first != &q->list && first->deadline <= loop->now) {
-            ws__timer_stop(first);
-            return first;
-        }
-    }
-    return NULL;
+    if (loop->first > loop->now)
+        return NULL;
+    struct ws__timer *timer = first_timer(loop);
+    if (!timer || timer->deadline > loop->now)
+        return NULL;
+    *kind = loop->first_queue->kind;
+    ws__timer_stop(timer);
+    return timer;
+}
+
+void ws__loop_set_alarm(struct ws__loop *loop, uint64_t delay)
+{
+    uint64_t now = loop->clock(loop->user);
+    loop->alarm = delay < WS__LOOP_NEVER - now ? now + delay : WS__LOOP_NEVER;
+}
+
+bool ws__loop_take_alarm(struct ws__loop *loop)
+{
+    if (loop->alarm > loop->now)
+        return false;
+    loop->alarm = WS__LOOP_NEVER;
+    return true;
+}
+
+uint64_t ws__loop_end_turn(struct ws__loop *loop)
+{
+    uint64_t began = loop->now, took = loop->clock(loop->user) - began;
+    if (took < MILLISECOND)
+        return took;
+    for (struct ws__timer_queue *q = loop->active; q; q = q->next_active)
+        for (struct ws__timer *t = q->list.previous;
+             t != &q->list && t->deadline == began + q->duration; t = t->previous)
+            t->deadline += took;
+    loop->now = began + took;
+    return took;
 }

@@ -19,16 +19,20 @@ struct ws__loop_event {
     unsigned ready; /* WS__LOOP_* */
 };
 
-/* Timers of one duration stand in one list, the next to expire first: starting one is appending
- * it, so no sorting is ever needed. `deadline` is in nanoseconds of the loop's clock. */
+#define WS__LOOP_NEVER UINT64_MAX
+
+/* Timers of one kind and duration stand in one list, the next to expire first: starting one is
+ * appending it, so no sorting is ever needed. */
 struct ws__timer {
     struct ws__timer *previous, *next; /* NULL while not started */
-    uint64_t deadline;
+    uint64_t deadline; /* nanoseconds of the loop's clock; WS__LOOP_NEVER once it was stopped */
 };
 struct ws__timer_queue {
-    struct ws__timer_queue *next_queue;
+    struct ws__timer_queue *next_queue, *next_active;
     struct ws__timer list; /* sentinel */
     uint64_t duration;     /* nanoseconds */
+    int kind;              /* what its timers are for; told by ws__loop_expired */
+    bool active;           /* is on loop->active */
 };
 
 struct ws__loop {
@@ -36,8 +40,12 @@ struct ws__loop {
     uint64_t (*clock)(void *user);
     void *user;
     uint64_t now;   /* nanoseconds, read once per wait */
-    uint64_t armed; /* deadline that timer_fd is set to; 0: none */
-    struct ws__timer_queue *queues;
+    uint64_t armed; /* deadline that timer_fd is set to */
+    uint64_t alarm; /* a deadline of its own */
+    uint64_t first; /* no timer expires before; one of first_queue expires then, or did */
+    struct ws__timer_queue *first_queue;
+    struct ws__timer_queue *queues, *active; /* all of them; those that may hold timers */
+    bool full; /* the last wait had no room for more events */
 };
 
 /* clock NULL: CLOCK_MONOTONIC. WS_ESYSTEM with errno. */
@@ -61,16 +69,29 @@ void ws__loop_arm(struct ws__loop *loop);
 /* Ends the present or the next wait (any thread, signal handlers). */
 void ws__loop_wakeup(const struct ws__loop *loop);
 
-/* The queue for timers of that duration; found or made. NULL: no memory. */
+/* The queue for timers of that kind and duration; found or made. NULL: no memory. */
 struct ws__timer_queue *ws__loop_queue(struct ws__loop *loop, struct ws__memory *memory,
-                                       uint32_t duration_ms);
+                                       uint32_t duration_ms, int kind);
+/* The same for a duration in nanoseconds. */
+struct ws__timer_queue *ws__loop_queue_ns(struct ws__loop *loop, struct ws__memory *memory,
+                                          uint64_t duration, int kind);
 
 /* Starts or restarts *timer; it expires loop->now + duration. */
 void ws__timer_start(struct ws__loop *loop, struct ws__timer_queue *queue,
                      struct ws__timer *timer);
 /* Fine when not started. */
 void ws__timer_stop(struct ws__timer *timer);
-/* Takes out one timer whose deadline is not after loop->now; NULL: none. */
-struct ws__timer *ws__loop_expired(struct ws__loop *loop);
+/* Takes out the first timer whose deadline is not after loop->now, and tells its kind; NULL: none. */
+struct ws__timer *ws__loop_expired(struct ws__loop *loop, int *kind);
+
+/* A deadline `delay` nanoseconds from this very moment; replaces the one before. What lies beyond
+ * the end of the clock, as WS__LOOP_NEVER does, is none. */
+void ws__loop_set_alarm(struct ws__loop *loop, uint64_t delay);
+/* True once, when loop->now has reached it. */
+bool ws__loop_take_alarm(struct ws__loop *loop);
+
+/* The turn is done. Where it took long, the timers that were started in it count from its end, not
+ * from its beginning, and loop->now is that end. Returns how long it took, in nanoseconds. */
+uint64_t ws__loop_end_turn(struct ws__loop *loop);
 
 #endif

@@ -12,9 +12,11 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 union address {
@@ -280,6 +282,20 @@ void ws__net_limit_unsent(int fd, int bytes)
 void ws__net_unlink(const char *path)
 {
     unlink(path);
+}
+
+void ws__net_random(void *bytes, size_t n)
+{
+    if (getrandom(bytes, n, GRND_NONBLOCK) == (ssize_t)n)
+        return;
+    /* Denied, or early at boot: where memory lies and what time it is has to do. */
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t mix = (uint64_t)(uintptr_t)bytes ^ (uint64_t)now.tv_nsec << 20 ^ (uint64_t)getpid();
+    for (size_t i = 0; i < n; i++) {
+        mix = mix * 6364136223846793005u + 1442695040888963407u;
+        ((uint8_t *)bytes)[i] = (uint8_t)(mix >> 56);
+    }
 }
 
 size_t ws__net_address_text(const struct ws__address *address, char *text, size_t size)

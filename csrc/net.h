@@ -44,6 +44,9 @@ void ws__net_limit_unsent(int fd, int bytes);
 /* Removes the file of a Unix socket. */
 void ws__net_unlink(const char *path);
 
+/* At most 256 bytes that nobody else can guess. */
+void ws__net_random(void *bytes, size_t n);
+
 /* Text form into text[size], NUL-terminated, cut if it must be; returns its length. */
 size_t ws__net_address_text(const struct ws__address *address, char *text, size_t size);
 

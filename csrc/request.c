@@ -135,7 +135,7 @@ static void finish(ws_request *r, bool keep)
     if (waited && c->state < WS__LINGERING) {
         ws__conn_update_interest(c);
         if (c->in)
-            ws__conn_make_ready(c);
+            ws__conn_make_more(c);
     }
     free_request(r);
 }
@@ -323,7 +323,7 @@ void ws__request_read(ws_conn *c, struct ws__input *in)
         if (!in->length)
             return;
         if (!budget || ws__buffer_length(c->out) >= WS__CORK_SIZE) { /* to be sent first */
-            ws__conn_make_ready(c);
+            ws__conn_make_more(c);
             return;
         }
         if (!begin_request(c)) {

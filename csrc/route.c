@@ -27,6 +27,10 @@ int ws_behavior_init(ws_behavior *behavior, size_t size)
     behavior->max_payload_length = 16 * 1024;
     behavior->max_backpressure = 64 * 1024;
     behavior->close_timeout = 5000;
+    behavior->idle_timeout = 120000;
+    behavior->ping_interval = behavior->ping_timeout = WS_DERIVED;
+    behavior->max_topics = 1000;
+    behavior->max_topic_length = 1024;
     return WS_OK;
 }
 
@@ -102,9 +106,12 @@ int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *beha
     int error = check_compression(behavior->compression);
     if (!error)
         error = copy_strings(&hub->memory, t);
-    t->close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout);
+    t->close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout,
+                                    WS__TIMER_CONN);
     if (!error && !t->close_queue)
         error = WS_ENOMEM;
+    if (!error)
+        error = ws__heartbeat_init(hub, &t->heartbeat, behavior);
     if (!error)
         error = ws__router_add(&hub->websocket_routes, pattern, t);
     if (error)

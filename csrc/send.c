@@ -10,15 +10,25 @@
 /* ws_conn.fragmenting */
 enum { FRAGMENTS_NONE, FRAGMENTS_SENT, FRAGMENTS_DROPPED };
 
-/* One frame on its way: header and payload, not yet copied; and the message it was made of. */
+/* What offering a frame may come to beside the results of ws_conn_send; no handler has run. */
+enum {
+    OVER_LIMIT = WS__SEND_OVER,
+    NO_COMPRESSOR = WS__SEND_NO_COMPRESSOR
+};
+
+/* One frame on its way: header and payload, not yet copied. */
 struct outgoing {
     uint8_t header[WS__FRAME_SEND_MAX];
-    size_t header_length;
+    size_t header_length; /* 0: it stands in data, too */
     const void *data;
     size_t length;
-    const void *message;
-    size_t message_length;
 };
+
+static inline size_t buffered_amount(const ws_conn *c)
+{
+    size_t amount = ws__buffer_length(c->out);
+    return c->extra ? amount + ws__conn_published(c) + ws__buffer_length(c->extra->held) : amount;
+}
 
 static size_t total(const struct outgoing *f)
 {
@@ -29,8 +39,8 @@ static struct outgoing make_frame(uint8_t first, const void *data, size_t length
 {
     struct outgoing f;
     f.header_length = ws__frame_encode(f.header, first, length);
-    f.data = f.message = data;
-    f.length = f.message_length = length;
+    f.data = data;
+    f.length = length;
     return f;
 }
 
@@ -43,7 +53,7 @@ static int opcode_of(const struct outgoing *f)
 static inline bool is_over_limit(const ws_conn *c, const struct outgoing *f)
 {
     size_t limit = c->target->behavior.max_backpressure;
-    size_t amount = ws_conn_buffered_amount(c);
+    size_t amount = buffered_amount(c);
     return limit && opcode_of(f) < WS_CLOSE && (amount > limit || total(f) > limit - amount);
 }
 
@@ -53,7 +63,7 @@ static bool reserve_used(const ws_conn *c)
 {
     enum { RESERVE = 4096 };
     size_t limit = c->target->behavior.max_backpressure;
-    size_t amount = ws_conn_buffered_amount(c);
+    size_t amount = buffered_amount(c);
     return c->blocked && limit && amount > limit && amount - limit >= RESERVE;
 }
 
@@ -95,6 +105,17 @@ static inline int append(ws_conn *c, const void *first, size_t n, const void *se
     return WS_OK;
 }
 
+void ws__send_own(ws_conn *c)
+{
+    uint32_t n = ws__conn_published(c);
+    if (!n)
+        return;
+    const char *bytes = c->hub->published->bytes + c->extra->published_from;
+    c->extra->published_from = c->extra->published_to = 0;
+    if (append(c, bytes, n, NULL, 0))
+        break_connection(c);
+}
+
 /* The queue is empty: its block goes back to be lent again, or is freed. */
 static void recycle(ws_conn *c)
 {
@@ -131,27 +152,58 @@ static void settle(ws_conn *c)
         if (c->eof)
             break_connection(c);
     }
-    if (c->drain_due && c->state == WS__OPEN && !c->held)
+    if (c->drain_due && c->state == WS__OPEN && !ws__conn_held(c))
         ws__conn_make_ready(c);
+}
+
+/* The kernel took something: where the route wants it, that is a sign of life. */
+static inline void note_sent(ws_conn *c)
+{
+    if (c->state == WS__OPEN && c->target->behavior.reset_idle_timeout_on_send)
+        ws__heartbeat_sent(c);
+}
+
+/* Writes the queue and, behind it, what was published to the connection, in one call. */
+static ssize_t write_queue(const ws_conn *c, size_t queued, size_t shared)
+{
+    char *published = c->hub->published->bytes + c->extra->published_from;
+    if (!queued)
+        return ws__net_write(c->fd, published, shared);
+    struct iovec parts[2] = {{ws__buffer_data(c->out), queued}, {published, shared}};
+    return ws__net_writev(c->fd, parts, 2);
+}
+
+/* The kernel took `sent` bytes of all these. */
+static void consume(ws_conn *c, size_t queued, size_t shared, size_t sent)
+{
+    size_t head = sent < queued ? sent : queued;
+    ws__buffer_consume(c->out, head);
+    if (shared) {
+        c->extra->published_from += (uint32_t)(sent - head);
+        ws__send_own(c);
+    }
+    if (sent < queued + shared) {
+        if (c->out && c->out->start >= c->out->capacity / 2) /* else: moving it costs too much */
+            ws__buffer_fit(&c->hub->memory, &c->out);
+        block(c);
+    }
 }
 
 void ws__send_flush(ws_conn *c)
 {
     if (c->corked || c->blocked || c->broken || c->state == WS__DEAD)
         return;
-    size_t queued = ws__buffer_length(c->out);
-    if (queued) {
-        ssize_t sent = ws__net_write(c->fd, ws__buffer_data(c->out), queued);
+    size_t queued = ws__buffer_length(c->out), shared = ws__conn_published(c);
+    if (queued + shared) {
+        ssize_t sent = shared ? write_queue(c, queued, shared)
+                              : ws__net_write(c->fd, ws__buffer_data(c->out), queued);
         if (sent == WS__NET_ERROR) {
             break_connection(c);
             return;
         }
-        ws__buffer_consume(c->out, sent > 0 ? (size_t)sent : 0);
-        if (sent < 0 || (size_t)sent < queued) {
-            if (c->out->start >= c->out->capacity / 2) /* else: moving it would cost too much */
-                ws__buffer_fit(&c->hub->memory, &c->out);
-            block(c);
-        }
+        if (sent > 0)
+            note_sent(c);
+        consume(c, queued, shared, sent > 0 ? (size_t)sent : 0);
     }
     settle(c);
 }
@@ -183,14 +235,15 @@ void ws__send_unblock(ws_conn *c)
     restart_time(c);
     ws__send_flush(c);
     ws__conn_update_interest(c);
-    if (!c->blocked && c->in)
-        ws__conn_make_ready(c);
+    if (!c->blocked && c->in && c->state == WS__HTTP) /* it was not read meanwhile */
+        ws__conn_make_more(c);
 }
 
 void ws__send_run_drain(ws_conn *c)
 {
     const ws_behavior *b = c->target ? &c->target->behavior : NULL;
-    if (!c->drain_due || c->blocked || c->state != WS__OPEN || ws_conn_buffered_amount(c))
+    if (!c->drain_due || c->blocked || c->state != WS__OPEN || ws__conn_held(c) ||
+        (ws__buffer_length(c->out) && !c->in_publishing)) /* what is published leaves with the turn */
         return;
     c->drain_due = false;
     ws_conn_cork(c);
@@ -209,22 +262,19 @@ int ws__send_bytes(ws_conn *c, const void *bytes, size_t n)
 
 /* ---- frames ---- */
 
-/* Above the limit: nothing of the frame is queued. The connection ends where the route wants it,
- * and where the frame continues a message, which cannot be dropped in its middle. */
-static int drop_frame(ws_conn *c, const struct outgoing *f)
+/* Nothing of the message was queued. The connection ends where the route wants it, and where a
+ * frame continues a message, which cannot be dropped in its middle. */
+static int drop(ws_conn *c, const void *message, size_t length, int opcode)
 {
     static const char reason[] = "max_backpressure exceeded";
     const ws_behavior *b = &c->target->behavior;
-    int opcode = opcode_of(f);
     c->drain_due = true;
-    if (f->header[0] & WS__FRAME_RSV1) /* the peer never sees it: on_dropped may send, too */
-        ws__deflate_forget(c->streams);
     if (b->close_on_backpressure_limit || opcode == WS_CONTINUATION) {
         ws_conn_end(c, 1008, reason, sizeof reason - 1);
-    } else if (b->on_dropped && !c->in_dropped) {
+    } else if (b->on_dropped && !c->in_dropped && c->state == WS__OPEN) {
         c->in_dropped = true;
         c->hub->in_handlers++;
-        b->on_dropped(c, f->message_length ? f->message : "", f->message_length, opcode, b->user);
+        b->on_dropped(c, length ? message : "", length, opcode, b->user);
         c->hub->in_handlers--;
         c->in_dropped = false;
     }
@@ -271,6 +321,8 @@ static int write_frame(ws_conn *c, const struct outgoing *f)
         break_connection(c);
         return WS_DROPPED;
     }
+    if (sent)
+        note_sent(c);
     if (sent == queued + total(f)) {
         if (queued)
             ws__buffer_consume(c->out, queued);
@@ -282,16 +334,18 @@ static int write_frame(ws_conn *c, const struct outgoing *f)
         return queue_rest(c, f, sent - queued);
     if (queued)
         ws__buffer_consume(c->out, sent);
-    return is_over_limit(c, f) ? drop_frame(c, f) : queue_frame(c, f);
+    return is_over_limit(c, f) ? OVER_LIMIT : queue_frame(c, f);
 }
 
 static inline int push(ws_conn *c, const struct outgoing *f)
 {
+    if (ws__conn_published(c))
+        ws__send_own(c);
     bool over = is_over_limit(c, f);
     if (c->broken)
         return WS_DROPPED;
     if (c->blocked)
-        return over ? drop_frame(c, f) : queue_frame(c, f);
+        return over ? OVER_LIMIT : queue_frame(c, f);
     if (!c->corked || over || f->length >= WS__COPY_LIMIT ||
         ws__buffer_length(c->out) + total(f) > WS__CORK_SIZE)
         return write_frame(c, f);
@@ -306,13 +360,6 @@ static int push_frame(ws_conn *c, uint8_t first, const void *data, size_t length
 
 /* ---- compression (RFC 7692) ---- */
 
-struct ws__deflate_streams *ws__send_streams(ws_conn *c)
-{
-    if (!c->streams)
-        c->streams = ws__memory_zalloc(&c->hub->memory, sizeof *c->streams);
-    return c->streams;
-}
-
 /* One message, or a piece of one. `first`: FIN and opcode as it would be uncompressed. */
 static int push_compressed(ws_conn *c, uint8_t first, const void *data, size_t length)
 {
@@ -320,33 +367,30 @@ static int push_compressed(ws_conn *c, uint8_t first, const void *data, size_t l
     struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
     const char *out;
     size_t out_length;
-    if (!c->terms.server_no_context || !starts || !fin)
-        streams = ws__send_streams(c);
-    if (!streams || ws__deflate_compress(&c->hub->deflate, &c->terms, streams, data, length, starts,
-                                         fin, &out, &out_length)) {
-        ws_conn_end(c, 1011, "out of memory", 13);
-        return WS_DROPPED;
+    if (!c->terms.server_no_context || !starts || !fin) {
+        struct ws__extra *extra = ws__conn_extra(c);
+        streams = extra ? &extra->streams : NULL;
     }
+    if (!streams || ws__deflate_compress(&c->hub->deflate, &c->terms, streams, data, length, starts,
+                                         fin, &out, &out_length))
+        return NO_COMPRESSOR;
     if (starts && fin && out_length >= length) { /* legal for each message (RFC 7692 6.1) */
         ws__deflate_forget(streams);
         return push_frame(c, first, data, length);
     }
-    struct outgoing f = make_frame(starts ? first | WS__FRAME_RSV1 : first, out, out_length);
-    f.message = data;
-    f.message_length = length;
-    int result = push(c, &f);
-    if (result < 0)
-        ws__deflate_forget(c->streams); /* the peer never sees it; see drop_frame, too */
+    int result = push_frame(c, starts ? first | WS__FRAME_RSV1 : first, out, out_length);
+    if (result == OVER_LIMIT || result < 0)
+        ws__deflate_forget(streams); /* the peer never sees it */
     return result;
 }
 
 /* A shared compressor lends a stream to each fragmented message; this one was given up. */
 static void return_stream(ws_conn *c)
 {
-    if (!c->streams || !c->terms.server_no_context)
+    if (!c->extra || !c->terms.server_no_context)
         return;
-    struct ws__deflate_streams lent = {c->streams->deflater, NULL};
-    c->streams->deflater = NULL;
+    struct ws__deflate_streams lent = {c->extra->streams.deflater, NULL};
+    c->extra->streams.deflater = NULL;
     ws__deflate_streams_deinit(&c->hub->deflate, &lent);
 }
 
@@ -367,7 +411,8 @@ void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
         n = length + 2;
     }
     /* Messages that wait for the end of another one cannot be sent any more (C8). */
-    ws__buffer_free(&c->hub->memory, &c->held);
+    if (c->extra)
+        ws__buffer_free(&c->hub->memory, &c->extra->held);
     if (push_frame(c, WS__FRAME_FIN | WS_CLOSE, body, n) < 0)
         break_connection(c);
 }
@@ -404,53 +449,96 @@ static int hold(ws_conn *c, uint8_t first, const void *data, size_t length)
     if (is_over_limit(c, &f))
         flush_cork(c); /* only what the kernel refuses counts */
     if (is_over_limit(c, &f))
-        return drop_frame(c, &f);
-    char *to = ws__buffer_reserve(&c->hub->memory, &c->held, total(&f));
+        return OVER_LIMIT;
+    struct ws__extra *extra = ws__conn_extra(c);
+    char *to = extra ? ws__buffer_reserve(&c->hub->memory, &extra->held, total(&f)) : NULL;
     if (!to)
         return WS_ENOMEM;
     memcpy(to, f.header, f.header_length);
     if (length)
         memcpy(to + f.header_length, data, length);
-    ws__buffer_commit(c->held, total(&f));
+    ws__buffer_commit(extra->held, total(&f));
     c->drain_due = true;
     return WS_BACKPRESSURE;
 }
 
 static void release_held(ws_conn *c)
 {
-    struct ws__buffer *held = c->held;
+    struct ws__buffer *held = ws__conn_held(c);
     if (!held)
         return;
-    c->held = NULL; /* no longer counted twice while it moves to the queue */
+    c->extra->held = NULL; /* no longer counted twice while it moves to the queue */
     if (ws__send_bytes(c, ws__buffer_data(held), ws__buffer_length(held)))
         break_connection(c);
     ws__buffer_free(&c->hub->memory, &held);
 }
 
+static inline int offer(ws_conn *c, const void *data, size_t length, int opcode)
+{
+    uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & ~WS_COMPRESS));
+    if (c->state != WS__OPEN)
+        return WS_DROPPED;
+    if (c->fragmenting == FRAGMENTS_SENT)
+        return hold(c, first, data, length);
+    if (wants_compression(c, opcode, length))
+        return push_compressed(c, first, data, length);
+    return push_frame(c, first, data, length);
+}
+
+int ws__send_offer(ws_conn *c, const void *data, size_t length, int opcode)
+{
+    return offer(c, data, length, opcode);
+}
+
+int ws__send_published(ws_conn *c, uint32_t from, uint32_t to)
+{
+    struct outgoing f;
+    const char *bytes = c->hub->published->bytes + from;
+    f.header[0] = (uint8_t)bytes[0];
+    f.header_length = 0;
+    f.data = bytes;
+    f.length = to - from;
+    return push(c, &f);
+}
+
+int ws__send_conclude(ws_conn *c, int result, const void *message, size_t length, int opcode)
+{
+    if (result == OVER_LIMIT)
+        return drop(c, message, length, opcode & ~WS_COMPRESS);
+    if (result != NO_COMPRESSOR)
+        return result;
+    ws_conn_end(c, 1011, "out of memory", 13);
+    return WS_DROPPED;
+}
+
 /* ---- ws.h: sending ---- */
+
+static int send_control(ws_conn *c, const void *data, size_t length, int opcode)
+{
+    if (length > WS__FRAME_CONTROL_MAX)
+        return WS_EINVAL;
+    if (c->state != WS__OPEN || reserve_used(c))
+        return WS_DROPPED;
+    int result = push_frame(c, (uint8_t)(WS__FRAME_FIN | opcode), data, length);
+    if (opcode == WS_PING && result >= 0)
+        ws__heartbeat_ping(c, data, length);
+    return result;
+}
 
 int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
 {
-    uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & ~WS_COMPRESS));
+    int result;
     switch (opcode) {
     case WS_TEXT | WS_COMPRESS:
     case WS_BINARY | WS_COMPRESS:
     case WS_TEXT:
     case WS_BINARY:
-        if (conn->state != WS__OPEN)
-            return WS_DROPPED;
-        if (conn->fragmenting == FRAGMENTS_SENT)
-            return hold(conn, first, data, length);
-        if (wants_compression(conn, opcode, length))
-            return push_compressed(conn, first, data, length);
-        return push_frame(conn, first, data, length);
+        result = offer(conn, data, length, opcode);
+        return result <= WS_DROPPED ? result
+                                    : ws__send_conclude(conn, result, data, length, opcode);
     case WS_PING:
     case WS_PONG:
-        if (length > WS__FRAME_CONTROL_MAX)
-            return WS_EINVAL;
-        if (conn->state != WS__OPEN || reserve_used(conn))
-            return WS_DROPPED;
-        return push_frame(conn, first, data, length);
+        return send_control(conn, data, length, opcode);
     default:
         return WS_EINVAL;
     }
@@ -469,11 +557,11 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
                                 : push_frame(c, first, data, length);
     if (result < 0)
         c->fragmenting = FRAGMENTS_NONE;
-    else if (result != WS_DROPPED)
+    else if (result < WS_DROPPED)
         c->fragmenting = FRAGMENTS_SENT;
     if (c->fragmenting != FRAGMENTS_SENT)
         return_stream(c);
-    return result;
+    return ws__send_conclude(c, result, data, length, opcode);
 }
 
 static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
@@ -490,6 +578,8 @@ static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
                                 : push_frame(c, first, data, length);
     if (result < 0) /* the message has a hole */
         break_connection(c);
+    if (result > WS_DROPPED)
+        return ws__send_conclude(c, result, data, length, WS_CONTINUATION);
     if (fin)
         release_held(c);
     return result;
@@ -516,7 +606,8 @@ void ws_conn_uncork(ws_conn *conn)
 {
     if (!conn->corked || --conn->corked)
         return;
-    ws__send_flush(conn);
+    if (conn->out || !ws__conn_published(conn)) /* else: the end of the turn has more for it */
+        ws__send_flush(conn);
     /* A queue that stays does not keep the large block that was lent to it. */
     if (conn->blocked && conn->out && conn->out->capacity >= WS__CORK_SIZE &&
         ws__buffer_length(conn->out) < WS__CORK_SIZE / 2)
@@ -525,5 +616,5 @@ void ws_conn_uncork(ws_conn *conn)
 
 size_t ws_conn_buffered_amount(const ws_conn *conn)
 {
-    return ws__buffer_length(conn->out) + ws__buffer_length(conn->held);
+    return buffered_amount(conn);
 }

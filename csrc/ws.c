@@ -34,9 +34,11 @@ struct ws_server {
     bool interrupted;
     bool exhausted; /* the last accept found no descriptor; said once */
     struct ws__timer accept_timer; /* runs while accepting is paused */
-    struct ws__timer_queue *accept_queue;
-    struct ws__timer shutdown_timer; /* its queue is not started by ws__conn_set_timer */
-    uint32_t seen; /* events since the timers were judged */
+    struct ws__timer shutdown_timer;
+    struct ws__timer_queue *accept_queue, *shutdown_queue; /* one timer each */
+    void (*alarm)(void *argument);
+    void *alarm_argument;
+    uint32_t seen, unseen; /* events since the timers were judged, and until then at least */
     bool stopped;  /* the shutdown is over */
     struct deferred no_more; /* stands in `deferred` once nothing is accepted any longer */
     _Atomic(struct deferred *) deferred; /* newest first; pushed to by any thread */
@@ -146,6 +148,15 @@ static void *resize_server(const ws_config *config, void *server, size_t old_siz
     return ws__memory_resize(&memory, server, old_size, size);
 }
 
+/* That of the shutdown gets its duration when it is known. */
+static bool make_queues(ws_server *s)
+{
+    struct ws__hub *hub = &s->hub;
+    s->accept_queue = ws__loop_queue(&hub->loop, &hub->memory, ACCEPT_PAUSE_MS, WS__TIMER_ACCEPT);
+    s->shutdown_queue = ws__loop_queue(&hub->loop, &hub->memory, 0, WS__TIMER_SHUTDOWN);
+    return s->accept_queue && s->shutdown_queue;
+}
+
 int ws_server_new(ws_server **server, const ws_config *config)
 {
     ws_config copy;
@@ -165,8 +176,7 @@ int ws_server_new(ws_server **server, const ws_config *config)
     s->interrupt_fd = -1;
     int error = ws__hub_init(&s->hub, s, &copy);
     if (!error) {
-        s->accept_queue = ws__loop_queue(&s->hub.loop, &s->hub.memory, ACCEPT_PAUSE_MS);
-        if (s->accept_queue) {
+        if (make_queues(s)) {
             *server = s;
             return WS_OK;
         }
@@ -235,6 +245,8 @@ int ws_server_free(ws_server *server)
     ws__hub_drop_all(hub, "the server was freed");
     run_deferred(server, &server->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
+    if (ws__buffer_length(hub->published))
+        ws__publish_flush(hub);
     ws__hub_free_dead(hub);
     ws__router_deinit(&hub->websocket_routes, ws__target_free, &hub->memory);
     ws__router_deinit(&hub->http_routes, ws__target_free, &hub->memory);
@@ -365,27 +377,65 @@ static void on_event(ws_server *s, const struct ws__loop_event *event)
     }
 }
 
-static void on_timer(ws_server *s, struct ws__timer *timer)
+static ws_conn *conn_of(struct ws__timer *timer)
 {
-    if (timer == &s->accept_timer)
+    return (ws_conn *)(void *)((char *)timer - offsetof(ws_conn, timer));
+}
+
+static ws_conn *conn_of_lifetime(struct ws__timer *timer)
+{
+    return ((struct ws__extra *)(void *)((char *)timer - offsetof(struct ws__extra, lifetime)))
+        ->conn;
+}
+
+static void on_timer(ws_server *s, struct ws__timer *timer, int kind)
+{
+    switch (kind) {
+    case WS__TIMER_CONN:
+        ws__conn_on_timer(conn_of(timer));
+        break;
+    case WS__TIMER_LIFETIME:
+        ws__heartbeat_on_lifetime(conn_of_lifetime(timer));
+        break;
+    case WS__TIMER_ACCEPT:
         watch_listeners(s, WS__LOOP_READ);
-    else if (timer == &s->shutdown_timer)
+        break;
+    case WS__TIMER_SHUTDOWN:
         ws__hub_drop_all(&s->hub, "shutdown timeout");
-    else
-        ws__conn_on_timer((ws_conn *)((char *)timer - offsetof(ws_conn, timer)));
+        break;
+    }
+}
+
+/* Nobody is judged before all that waits in the kernel was looked at once. epoll takes turns: the
+ * sockets that were ready when it began to fill its batches all come before any comes again. */
+static bool all_seen(ws_server *s, int n)
+{
+    enum { OTHERS = MAX_LISTENERS + 3 }; /* that may be ready: interrupt, wake-up, time */
+    if (!s->seen)
+        s->unseen = s->hub.stats.connections + OTHERS;
+    s->seen += (uint32_t)n;
+    return !s->hub.loop.full || s->seen > s->unseen;
 }
 
 static void judge_timers(ws_server *s)
 {
     struct ws__timer *timer;
-    while ((timer = ws__loop_expired(&s->hub.loop)))
-        on_timer(s, timer);
+    int kind;
+    s->seen = 0;
+    while ((timer = ws__loop_expired(&s->hub.loop, &kind)))
+        on_timer(s, timer, kind);
+}
+
+static void run_alarm(ws_server *s)
+{
+    if (ws__loop_take_alarm(&s->hub.loop))
+        s->alarm(s->alarm_argument);
 }
 
 static void note_blocked(ws_server *s)
 {
     struct ws__hub *hub = &s->hub;
-    uint64_t took = (hub->loop.clock(hub->loop.user) - hub->loop.now) / 1000000;
+    uint64_t took = ws__loop_end_turn(&hub->loop) / 1000000;
     if (took < BLOCKED_MS)
         return;
     if (!hub->stats.blocked++)
@@ -420,15 +470,16 @@ static int turn(ws_server *s, int timeout_ms)
     if (n < 0)
         return n;
     hub->stats.turns++;
+    bool complete = all_seen(s, n);
     for (int i = 0; i < n; i++)
         on_event(s, &events[i]);
     ws__hub_run_ready(hub);
-    s->seen += (uint32_t)n;
-    if (n < WS__LOOP_MAX_EVENTS || s->seen > hub->stats.connections) { /* epoll takes turns */
+    if (complete)
         judge_timers(s);
-        s->seen = 0;
-    }
+    run_alarm(s);
     run_deferred(s, NULL);
+    if (ws__buffer_length(hub->published))
+        ws__publish_flush(hub);
     if (hub->dead)
         ws__hub_free_dead(hub);
     ws__deflate_trim(&hub->deflate);
@@ -437,17 +488,27 @@ static int turn(ws_server *s, int timeout_ms)
 }
 
 /* Nothing is left to do of a shutdown; what was deferred until now still runs. */
-static bool is_over(ws_server *s)
+static void finish(ws_server *s)
+{
+    struct ws__hub *hub = &s->hub;
+    if (!s->stopped)
+        ws__loop_set_alarm(&hub->loop, WS__LOOP_NEVER);
+    ws__timer_stop(&s->shutdown_timer);
+    s->stopped = true;
+    hub->in_turn = true;
+    run_deferred(s, &s->no_more);
+    ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
+    if (ws__buffer_length(hub->published))
+        ws__publish_flush(hub);
+    ws__hub_free_dead(hub);
+    hub->in_turn = false;
+}
+
+static inline bool is_over(ws_server *s)
 {
     if (!s->hub.stopping || s->hub.stats.connections)
         return false;
-    ws__timer_stop(&s->shutdown_timer);
-    s->stopped = true;
-    s->hub.in_turn = true;
-    run_deferred(s, &s->no_more);
-    ws__hub_run_ready(&s->hub); /* empties the list, so that every connection can be freed */
-    ws__hub_free_dead(&s->hub);
-    s->hub.in_turn = false;
+    finish(s);
     return true;
 }
 
@@ -512,9 +573,8 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     ws__hub_touch(hub);
     uint64_t deadline = hub->loop.clock(hub->loop.user) + (uint64_t)timeout_ms * 1000000u;
     if (!hub->stopping || deadline < server->shutdown_timer.deadline) {
-        struct ws__timer_queue *queue = ws__loop_queue(&hub->loop, &hub->memory, timeout_ms);
-        if (queue)
-            ws__timer_start(&hub->loop, queue, &server->shutdown_timer);
+        server->shutdown_queue->duration = (uint64_t)timeout_ms * 1000000u;
+        ws__timer_start(&hub->loop, server->shutdown_queue, &server->shutdown_timer);
     }
     if (hub->stopping)
         return WS_OK;
@@ -552,6 +612,19 @@ ws_conn *ws_server_find(ws_server *server, ws_conn_id id)
 {
     ws_conn *c = ws__hub_find(&server->hub, id);
     return c && !c->reported ? c : NULL;
+}
+
+void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
+                         void *argument)
+{
+    struct ws__loop *loop = &server->hub.loop;
+    server->alarm = fn;
+    server->alarm_argument = argument;
+    ws__loop_set_alarm(loop, fn ? delay_ns : WS__LOOP_NEVER);
+    if (server->hub.in_turn || !fn)
+        return;
+    loop->now = loop->clock(loop->user); /* perhaps a foreign loop sleeps: the descriptor tells it */
+    ws__loop_arm(loop);
 }
 
 int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size)

@@ -35,7 +35,7 @@ extern "C" {
 
 #define WS_VERSION "0.1.0"
 /* Raised whenever a struct or a prototype of this file changes in an incompatible way. */
-#define WS_ABI 2
+#define WS_ABI 3
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -50,7 +50,8 @@ extern "C" {
     X(EABI, -7, "struct size does not match this library")                                         \
     X(ESTOPPED, -8, "the server no longer accepts this call, it is shutting down")                 \
     X(ESYSTEM, -9, "a system call failed, see errno")                                              \
-    X(ENOTSUP, -10, "this library was built without compression")
+    X(ENOTSUP, -10, "this library was built without compression")                                  \
+    X(ELIMIT, -11, "the connection has max_topics subscriptions already")
 
 typedef enum ws_error {
     WS_OK = 0,
@@ -100,8 +101,8 @@ enum {
  * it smaller. */
 enum { WS_COMPRESS = 0x100 };
 
-/* ws_behavior.compression: 0, or one compressor or-ed with one decompressor; where one of the two is
- * missing it is shared. Shared: every message is an isolated stream, no memory per connection.
+/* ws_behavior.compression: 0, or one compressor or-ed with one decompressor; where one of the two
+ * is missing it is shared. Shared: every message is an isolated stream, no memory per connection.
  * Dedicated: the window is kept between messages; the name tells its size in memory (window and
  * hash tables; zlib's own state comes on top, see docs/compression.md). */
 enum {
@@ -129,7 +130,7 @@ enum {
 enum {
     WS_BACKPRESSURE = 0, /* queued, the kernel's buffer is full; on_drain follows */
     WS_SUCCESS = 1,      /* handed to the kernel, or corked and flushed at the end of the handler */
-    WS_DROPPED = 2       /* nothing queued, nothing on the wire: the limit, or the socket is closed */
+    WS_DROPPED = 2       /* nothing queued, nothing on the wire: the limit, or it is closed */
 };
 
 enum { WS_LOG_DEBUG = 10, WS_LOG_INFO = 20, WS_LOG_WARNING = 30, WS_LOG_ERROR = 40 };
@@ -237,6 +238,11 @@ WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *
 /* The open connection of that id, or NULL once its on_close has begun. */
 WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 
+/* fn(argument) runs once in the server's thread, in the first turn after delay_ns nanoseconds.
+ * There is one alarm: setting it again replaces it; fn NULL: none. */
+WS_API void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
+                                void *argument);
+
 typedef struct ws_stats {
     size_t size;
     uint64_t accepted;    /* sockets since the start */
@@ -255,6 +261,9 @@ typedef struct ws_stats {
 WS_API int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size);
 
 /* ---- routes ------------------------------------------------------------------------------- */
+
+/* ws_behavior.ping_interval and ping_timeout: to be derived from idle_timeout. */
+#define WS_DERIVED UINT32_MAX
 
 /* What one route does with its connections. Begin with ws_behavior_init. Every handler may be
  * NULL, and may call anything of this header on any connection, but for ws_server_run, _step and
@@ -278,14 +287,36 @@ typedef struct ws_behavior {
     /* A Ping (already answered) or Pong arrived; at most 125 bytes. */
     void (*on_ping)(ws_conn *conn, const char *data, size_t length, void *user);
     void (*on_pong)(ws_conn *conn, const char *data, size_t length, void *user);
-    /* Once per on_open, the last event. code: RFC 6455 section 7.4, 1005 = the peer's Close had
-     * none, 1006 = no Close frame came. reason: UTF-8, never NULL. conn is invalid afterwards. */
+    /* The number of subscribers of a topic changed from `before` to `now`: conn subscribed,
+     * unsubscribed, or is closing (then once for each of its topics, before on_close). */
+    void (*on_subscription)(ws_conn *conn, const char *topic, size_t length, uint32_t now,
+                            uint32_t before, void *user);
+    /* Once per on_open, the last event but on_closed. code: RFC 6455 section 7.4, 1005 = the peer's
+     * Close had none, 1006 = no Close frame came. reason: UTF-8, never NULL. conn is invalid
+     * afterwards. */
     void (*on_close)(ws_conn *conn, int code, const char *reason, size_t length, void *user);
+    /* Once, after on_close: the closing handshake is over. clean: the peer's Close frame came, with
+     * this code (1005: none) and reason; else code is 0: TCP ended without one, or close_timeout
+     * did. conn serves to be compared, for ws_conn_get_id and for ws_conn_user, no more. */
+    void (*on_closed)(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
+                      void *user);
     size_t max_payload_length; /* bytes of the largest message, default 16384; larger: 1009 */
     size_t max_backpressure;   /* bytes, default 65536; 0 = no limit; see ws_conn_send */
     uint32_t close_timeout;    /* ms, longest wait for the peer's Close and EOF, default 5000 */
     uint32_t compression;      /* WS_..._COMPRESSOR | WS_..._DECOMPRESSOR, default 0 */
+    uint32_t idle_timeout;     /* ms without a received byte until the connection is dropped (1006,
+                                  "idle timeout"), default 120000; 0 = never */
+    uint32_t ping_interval;    /* ms without a received byte until a Ping goes out, again after each
+                                  further interval of silence; 0 = no Pings; WS_DERIVED (default):
+                                  idle_timeout less a third of it, at most 16 s less */
+    uint32_t ping_timeout;     /* ms of silence after a Ping until the connection is dropped (1006,
+                                  "ping timeout"); 0, WS_DERIVED (default): idle_timeout decides */
+    uint32_t max_lifetime;     /* ms from on_open until ws_conn_end(1000, "please reconnect");
+                                  default 0 = no end */
+    uint32_t max_topics;       /* subscriptions of one connection, default 1000 */
+    uint32_t max_topic_length; /* bytes of a topic's name, default 1024 */
     bool close_on_backpressure_limit; /* close with 1008 instead of WS_DROPPED */
+    bool reset_idle_timeout_on_send;  /* what the kernel took counts as a received byte */
     const char *const *subprotocols;  /* copied; NULL-terminated list of tokens, NULL = none */
     const char *const *origins;       /* copied; NULL-terminated list, NULL = any Origin */
 } ws_behavior;
@@ -378,15 +409,17 @@ WS_API ws_request *ws_conn_request(const ws_conn *conn);
 
 /* Sends one message (copied unless the kernel takes it at once). opcode: WS_TEXT (the caller
  * answers for valid UTF-8, see ws_utf8_valid) or WS_BINARY, also with WS_COMPRESS; or WS_PING and
- * WS_PONG with at most 125 bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message that would take what
- * the kernel left above max_backpressure is dropped whole and on_dropped runs. Control frames have
- * a reserve of 4 KiB above the limit. Between fragments (below) a message is held back until the last one.
+ * WS_PONG with at most 125 bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message
+ * that would take what the kernel left above max_backpressure is dropped whole and on_dropped runs.
+ * Control frames have a reserve of 4 KiB above the limit. Between fragments (below) a message is
+ * held back until the last one.
  * After on_close has begun: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM. */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 
-/* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY (with WS_COMPRESS:
- * one compressed stream over all pieces) for the first one, WS_CONTINUATION for the others; `fin` with the last. The limit is judged at the first
- * piece; where a later one exceeds it the connection is closed with 1008.
+/* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY (with
+ * WS_COMPRESS: one compressed stream over all pieces) for the first one, WS_CONTINUATION for the
+ * others; `fin` with the last. The limit is judged at the first piece; where a later one exceeds it
+ * the connection is closed with 1008.
  * Results as ws_conn_send; WS_EORDER. */
 WS_API int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode,
                                  bool fin);
@@ -407,11 +440,27 @@ WS_API int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t lengt
 /* Hard: TCP is dropped, on_close runs with 1006 before this returns. */
 WS_API void ws_conn_close(ws_conn *conn);
 
-/* Bytes queued here: not yet accepted by the kernel, corked and held-back ones included. */
+/* In on_close and on_closed: the peer's Close, or the loss of the connection, came first; false:
+ * the end was begun here (ws_conn_end, ws_conn_close, a timeout, a rule that the peer broke). */
+WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
+
+/* Reading stops until ws_conn_resume: no further message is handed out, what the peer sends waits
+ * in the kernel and slows it down, and idle_timeout stands still. A connection that is ended reads
+ * on. */
+WS_API void ws_conn_pause(ws_conn *conn);
+WS_API void ws_conn_resume(ws_conn *conn);
+
+/* Round trip in microseconds of the last Ping that was answered by a Pong with its payload; 0: none
+ * yet. As exact as turns of the loop are short. */
+WS_API uint32_t ws_conn_latency(const ws_conn *conn);
+
+/* Bytes queued here: not yet accepted by the kernel, corked, published and held-back ones
+ * included. */
 WS_API size_t ws_conn_buffered_amount(const ws_conn *conn);
 
 /* What was negotiated, as it stands in Sec-WebSocket-Extensions ("permessage-deflate; ..."), into
- * text[size], NUL-terminated; 128 bytes always suffice; "" without compression. Returns its length. */
+ * text[size], NUL-terminated; 128 bytes always suffice; "" without compression. Returns its
+ * length. */
 WS_API size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size);
 
 /* The peer's address as text ("127.0.0.1", "2001:db8::1", "" for a Unix socket) into
@@ -421,6 +470,39 @@ WS_API size_t ws_conn_remote_address(const ws_conn *conn, char *text, size_t siz
 /* The same as 4 or 16 bytes in network order; returns 4, 16 or 0. */
 WS_API size_t ws_conn_remote_address_bytes(const ws_conn *conn, uint8_t bytes[16]);
 WS_API uint16_t ws_conn_remote_port(const ws_conn *conn);
+
+/* ---- topics ------------------------------------------------------------------------------- */
+
+/* A topic is any string of bytes (no NUL needed, "" is one too); it exists while it has
+ * subscribers. Topics belong to a server: publishing reaches the subscribers of all its routes. Any
+ * handler may subscribe, unsubscribe, publish, send to, end and close any connection, also while a
+ * publish is under way: whoever was subscribed when it began gets the message. */
+
+/* on_subscription runs before these two return. 1: the subscription was made, or ended; 0: it was
+ * there, or missing, already. WS_ECLOSED, WS_ELIMIT (max_topics; the first time is logged),
+ * WS_EINVAL (longer than max_topic_length), WS_ENOMEM. */
+WS_API int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length);
+WS_API int ws_conn_unsubscribe(ws_conn *conn, const char *topic, size_t length);
+
+WS_API bool ws_conn_is_subscribed(const ws_conn *conn, const char *topic, size_t length);
+
+/* Topic number i from 0, in no particular order; borrowed until the next change of a subscription;
+ * NULL past the last. */
+WS_API const char *ws_conn_topic_at(const ws_conn *conn, size_t i, size_t *length);
+
+WS_API uint32_t ws_server_subscribers(const ws_server *server, const char *topic, size_t length);
+
+/* Sends one message (copied) to every subscriber of the topic, each bounded by its own
+ * max_backpressure as ws_conn_send says: a slow one drops it (on_dropped runs before this returns),
+ * the others get it. What is published in a turn leaves at its end, in one write for each
+ * subscriber, in order with what is sent to it. opcode: WS_TEXT or WS_BINARY, also with
+ * WS_COMPRESS: compressed once for all whose compressor is shared and has the same window.
+ * 1: at least one subscriber got or queued it; 0: none. WS_EINVAL (opcode), WS_ENOMEM. */
+WS_API int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
+                             const void *data, size_t length, int opcode);
+/* The same, `conn` itself left out with exclude_self. 0 once conn is closing. */
+WS_API int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const void *data,
+                           size_t length, int opcode, bool exclude_self);
 
 #ifdef __cplusplus
 }

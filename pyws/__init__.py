@@ -13,12 +13,13 @@ from .app import App
 from .enums import CompressOptions, OpCode, SendStatus
 from .http import Request, Response
 from .options import AppListenOptions, AppOptions
-from .websocket import WebSocket
+from .websocket import CloseInfo, WebSocket
 
 __all__ = [
     "App",
     "AppListenOptions",
     "AppOptions",
+    "CloseInfo",
     "CompressOptions",
     "OpCode",
     "Request",

@@ -36,7 +36,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 2
+ABI = 3
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -50,7 +50,9 @@ request_function = CFUNCTYPE(None, c_void_p, c_void_p)
 conn_function = CFUNCTYPE(None, c_void_p, c_void_p)
 message_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_int, c_void_p)
 control_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_void_p)
+subscription_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_uint32, c_uint32, c_void_p)
 close_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t, c_void_p)
+closed_function = CFUNCTYPE(None, c_void_p, c_bool, c_int, chars, c_size_t, c_void_p)
 
 # ---- structures ---------------------------------------------------------------------------------
 
@@ -121,12 +123,21 @@ class ws_behavior(Structure):
         ("on_dropped", message_function),
         ("on_ping", control_function),
         ("on_pong", control_function),
+        ("on_subscription", subscription_function),
         ("on_close", close_function),
+        ("on_closed", closed_function),
         ("max_payload_length", c_size_t),
         ("max_backpressure", c_size_t),
         ("close_timeout", c_uint32),
         ("compression", c_uint32),
+        ("idle_timeout", c_uint32),
+        ("ping_interval", c_uint32),
+        ("ping_timeout", c_uint32),
+        ("max_lifetime", c_uint32),
+        ("max_topics", c_uint32),
+        ("max_topic_length", c_uint32),
         ("close_on_backpressure_limit", c_bool),
+        ("reset_idle_timeout_on_send", c_bool),
         ("subprotocols", POINTER(c_char_p)),
         ("origins", POINTER(c_char_p)),
     ]
@@ -172,6 +183,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_wakeup": (None, (c_void_p,), None),
     "ws_server_defer": (c_int, (c_void_p, plain_function, c_void_p), None),
     "ws_server_find": (c_void_p, (c_void_p, c_uint64), None),
+    "ws_server_set_alarm": (None, (c_void_p, c_uint64, plain_function, c_void_p), None),
     "ws_server_stats": (c_int, (c_void_p, POINTER(ws_stats), c_size_t), check),
     "ws_behavior_init": (c_int, (POINTER(ws_behavior), c_size_t), check),
     "ws_server_ws": (c_int, (c_void_p, c_char_p, POINTER(ws_behavior)), check),
@@ -209,11 +221,30 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_conn_uncork": (None, (c_void_p,), None),
     "ws_conn_end": (c_int, (c_void_p, c_int, c_char_p, c_size_t), check),
     "ws_conn_close": (None, (c_void_p,), None),
+    "ws_conn_closed_by_peer": (c_bool, (c_void_p,), None),
+    "ws_conn_pause": (None, (c_void_p,), None),
+    "ws_conn_resume": (None, (c_void_p,), None),
+    "ws_conn_latency": (c_uint32, (c_void_p,), None),
     "ws_conn_buffered_amount": (c_size_t, (c_void_p,), None),
     "ws_conn_compression": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_remote_address_bytes": (c_size_t, (c_void_p, POINTER(c_uint8)), None),
     "ws_conn_remote_port": (c_uint16, (c_void_p,), None),
+    "ws_conn_subscribe": (c_int, (c_void_p, c_char_p, c_size_t), None),
+    "ws_conn_unsubscribe": (c_int, (c_void_p, c_char_p, c_size_t), None),
+    "ws_conn_is_subscribed": (c_bool, (c_void_p, c_char_p, c_size_t), None),
+    "ws_conn_topic_at": (chars, (c_void_p, c_size_t, POINTER(c_size_t)), None),
+    "ws_server_subscribers": (c_uint32, (c_void_p, c_char_p, c_size_t), None),
+    "ws_server_publish": (
+        c_int,
+        (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int),
+        check,
+    ),
+    "ws_conn_publish": (
+        c_int,
+        (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int, c_bool),
+        check,
+    ),
 }
 
 # These may block; all others are called with the GIL held, which is faster and leaves no gap
@@ -419,6 +450,19 @@ def short_text(function: Any, handle: int) -> str:
     buffer = ctypes.create_string_buffer(128)
     function(handle, buffer, len(buffer))
     return buffer.value.decode("ascii")
+
+
+def topic_names(conn: int) -> list[bytes]:
+    """Copies of the names of all topics that a connection has subscribed to."""
+    names: list[bytes] = []
+    while (name := text(lib.ws_conn_topic_at, conn, len(names))) is not None:
+        names.append(name)
+    return names
+
+
+def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
+    """ws_server_set_alarm; `delay` in nanoseconds, `function` a plain_function or None."""
+    lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
 
 
 def address_bytes(conn: int) -> bytes:

@@ -1,65 +1,34 @@
-"""The server: routes, listening, the loop, signals, and the events that C delivers.
-
-One static callback per kind of event is given to C and lives for ever. A callback finds the
-WebSocket by the connection's address in `_sockets`, which holds exactly the open connections. No
-exception leaves a callback.
-"""
+"""The server: routes, listening, the loop, threads and signals."""
 
 from __future__ import annotations
 
 import atexit
 import errno
-import logging
+import math
 import signal
 import socket
-import sys
 import threading
-import weakref
 from _thread import get_ident
 from collections import deque
-from contextlib import suppress
-from itertools import count
 from types import FrameType, TracebackType
 from typing import Any, Callable, Mapping, NoReturn
 
-from . import _native, options
+from . import _native, events, options
 from ._native import lib
-from .enums import OpCode
 from .errors import ErrorCode
-from .http import Request, Response, header_text
+from .events import Route, logger
+from .http import Response
 from .options import AppListenOptions, AppOptions, Behavior, Handler
-from .websocket import WebSocket
+from .timers import Timer, Timers
+from .websocket import WebSocket, pack_publication
 
 __all__ = ["App"]
 
-logger = logging.getLogger("pyws")
-
-_TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
 _PATTERNS = (
     'must be a path like "/chat/:room" or "/files/*" whose parts are literal, ":name" (each name '
     'once), or "*" (only the last part)'
 )
 _GOING_AWAY = (1001, "server shutting down")
-
-_numbers = count(1)  # what C hands back as `user`; never 0
-_apps: weakref.WeakValueDictionary[int, App] = weakref.WeakValueDictionary()
-_routes: weakref.WeakValueDictionary[int, Route] = weakref.WeakValueDictionary()
-_sockets: dict[int, WebSocket] = {}  # address of the ws_conn -> its object
-_responses: dict[int, Response] = {}  # address of the ws_request -> its response
-
-
-class Route:
-    """One registered pattern: what its callbacks need."""
-
-    __slots__ = ("__weakref__", "app", "behavior", "handler", "number", "pattern")
-
-    def __init__(self, app: App, pattern: str, behavior: Behavior, handler: Handler | None):
-        self.app = app
-        self.pattern = pattern
-        self.behavior = behavior
-        self.handler = handler  # of plain HTTP, or `upgrade`
-        self.number = next(_numbers)
-        _routes[self.number] = self
 
 
 class App:
@@ -89,9 +58,10 @@ class App:
         self._routes: list[Route] = []
         self._error_handler: Handler | None = None
         self._stashed: BaseException | None = None
-        self._number = next(_numbers)
-        _apps[self._number] = self
-        self._server = _native.new_server(_LOG, self.app_options.native())
+        self._number = next(events.numbers)
+        events.apps[self._number] = self
+        self._timers = Timers(self, events.ON_ALARM)
+        self._server = _native.new_server(events.LOG, self.app_options.native())
 
     def __enter__(self) -> App:
         return self
@@ -120,7 +90,7 @@ class App:
         A pattern is a path whose parts are literal, ":name", or "*" at the end; the most specific
         route wins. TypeError, ValueError: a wrong setting, a wrong pattern, or one taken already.
 
-        Settings and their defaults; those with a star are checked, but have no effect yet:
+        Settings and their defaults; the one with a star is checked, but has no effect yet:
 
         compression: CompressOptions, a compressor | a decompressor; DISABLED
         max_payload_length: bytes of the largest message; 16 * 1024
@@ -130,14 +100,17 @@ class App:
         close_on_error: close with 1011 when a handler raises; True
         subprotocols: names that it speaks, the first of the client's list is selected; ()
         origins: values of Origin that are let in, None: all; None
-        idle_timeout*: seconds without a frame until the connection ends, 0: off; 120
-        ping_interval*: seconds between Pings, None: by idle_timeout; None
-        ping_timeout*: seconds for the Pong, None: by idle_timeout; None
-        send_pings_automatically*: send Pings; True
-        reset_idle_timeout_on_send*: what is sent counts for idle_timeout, too; False
-        max_lifetime*: minutes until the connection ends, 0: off; 0
-        max_topics*: topics that one connection may subscribe to; 1000
-        max_topic_length*: bytes of a topic's name; 1024
+        idle_timeout: seconds of silence (no byte received) until the client is dropped with
+            "idle timeout", code 1006, 0: never; 120
+        ping_interval: seconds of silence until a Ping is sent, and again after each further
+            interval, 0: none, None: a third of idle_timeout before its end, at most 16; None
+        ping_timeout: seconds of silence after a Ping until the client is dropped with
+            "ping timeout", code 1006, 0 or None: only idle_timeout counts; None
+        send_pings_automatically: send Pings, False: none, as with ping_interval=0; True
+        reset_idle_timeout_on_send: what is sent, and taken by the kernel, ends a silence; False
+        max_lifetime: minutes from open until end(1000, "please reconnect"), 0: no end; 0
+        max_topics: topics of one connection, beyond it subscribe() returns False; 1000
+        max_topic_length: bytes of a topic's name in UTF-8, a longer one: ValueError; 1024
         max_pending_messages*: messages that wait for a coroutine handler; 16
 
         Handlers, each of them optional:
@@ -149,7 +122,9 @@ class App:
         dropped(ws, message, opcode): a message above max_backpressure was not sent
         ping(ws, data): a Ping came; the Pong is sent by itself
         pong(ws, data): a Pong came
-        subscription*(ws, topic, subscriptions, subscriptions_before): a topic's number changed
+        subscription(ws, topic, subscriptions, subscriptions_before): ws has subscribed to a topic,
+            unsubscribed, or is closing (before its close event); the topic's subscribers in the
+            whole app, now and before
         close(ws, code, reason): the connection is over
         """
         checked = Behavior(behavior, more)
@@ -160,21 +135,7 @@ class App:
             )
         path = self._check_pattern(pattern)
         route = Route(self, pattern, checked, checked.upgrade)
-        settings: dict[str, Any] = {
-            "user": route.number,
-            "on_open": _ON_OPEN,
-            "on_close": _ON_CLOSE,
-            "max_payload_length": checked.max_payload_length,
-            "max_backpressure": checked.max_backpressure,
-            "close_timeout": options.milliseconds(checked.close_timeout),
-            "compression": int(checked.compression),
-            "close_on_backpressure_limit": checked.close_on_backpressure_limit,
-            "subprotocols": checked.subprotocols or None,
-            "origins": checked.origins,
-        }
-        settings.update(
-            {"on_" + name: fn for name, fn in _OPTIONAL.items() if getattr(checked, name)}
-        )
+        settings = route.native()
         self._add(pattern, lambda: _native.add_route(self._server, path, settings))
         self._routes.append(route)
         return self
@@ -218,7 +179,7 @@ class App:
         server, verb = self._server, method.encode()
         self._add(
             pattern,
-            lambda: lib.ws_server_http(server, verb, path, _ON_REQUEST, route.number),
+            lambda: lib.ws_server_http(server, verb, path, events.ON_REQUEST, route.number),
         )
         self._routes.append(route)
         return self
@@ -307,6 +268,7 @@ class App:
             self._finished = True
         while self._deferred:
             self._run_deferred(len(self._deferred))
+        self._timers.clear()
         with self._lock:
             self._running, self._owner = False, self._creator
 
@@ -324,6 +286,7 @@ class App:
         with self._lock:  # defer must not touch the server any more
             self._finished = True
             server, self._server = self._server, 0
+        self._timers.clear()
         if server:
             lib.ws_server_free(server)
         while self._deferred:
@@ -345,7 +308,40 @@ class App:
         if not self._server:
             raise RuntimeError("this app is over: its server has been freed")
 
+    # ---- topics ---------------------------------------------------------------------------------
+
+    def publish(
+        self, topic: str, message: Any, opcode: int | None = None, compress: bool = False
+    ) -> bool:
+        """Send one message to every subscriber of `topic`; True when at least one gets it.
+
+        message, opcode and compress: as for `WebSocket.send`, TEXT and BINARY only. A subscriber
+        whose queue is full (max_backpressure) drops it, the others get it. TypeError, ValueError.
+        """
+        name = options.topic(topic)
+        data, number = pack_publication(message, opcode, compress)
+        self._check_server()
+        return bool(lib.ws_server_publish(self._server, name, len(name), data, len(data), number))
+
+    def num_subscribers(self, topic: str) -> int:
+        """How many connections of this app have subscribed to `topic`. TypeError, ValueError."""
+        name = options.topic(topic)
+        self._check_server()
+        return int(lib.ws_server_subscribers(self._server, name, len(name)))
+
     # ---- work -----------------------------------------------------------------------------------
+
+    def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Timer:
+        """Run ``fn(*args)`` once, after `seconds`, in the thread of `run`; ``cancel()`` the result.
+
+        Calls that are due at the same time run in the order in which they were made. What is not
+        due when `run` returns never runs; what is put off afterwards belongs to the next `run`.
+        An exception is reported as that of a handler. TypeError, ValueError.
+        """
+        delay = options.seconds("seconds", seconds)
+        options.handler("fn", fn)
+        self._check_server()
+        return self._timers.add(math.ceil(delay * 1_000_000_000), fn, args)
 
     def defer(self, fn: Callable[..., Any], *args: Any) -> None:
         """Run ``fn(*args)`` in the thread of `run`, soon, in order; callable from any thread.
@@ -359,7 +355,7 @@ class App:
             self._deferred.append((fn, args))
             if self._wakes:
                 return
-            result = lib.ws_server_defer(self._server, _ON_DEFERRED, self._number)
+            result = lib.ws_server_defer(self._server, events.ON_DEFERRED, self._number)
             # WS_ESTOPPED: the shutdown is over, run() will do it before it returns.
             self._wakes = result == 0
             if result < 0 and result != ErrorCode.ESTOPPED:
@@ -378,7 +374,8 @@ class App:
     def on_error(self, handler: Callable[[BaseException, Any], Any]) -> App:
         """Call ``handler(error, source)`` for every exception of a handler, after it was logged.
 
-        source: the WebSocket or the Response that it was about, None for a deferred function.
+        source: the WebSocket or the Response that it was about, None for a function of `defer` or
+        `call_later`.
         """
         self._check_thread()
         self._error_handler = options.handler("handler", handler)
@@ -410,7 +407,7 @@ class App:
             try:
                 logger.error("exception in %s", what, exc_info=error)
             except Exception:
-                _complain(error)
+                events.complain(error)
         except BaseException as error:
             self._stash(error)
 
@@ -428,8 +425,8 @@ class App:
             ws.end(1011, f"the {event} handler failed")
 
     def _release(self, response: Response) -> None:
-        """A deferred request is over."""
-        _responses.pop(response._ptr, None)
+        """A request is over."""
+        events.responses.pop(response._ptr, None)
         response._over()
 
 
@@ -493,160 +490,12 @@ def _is_ours(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith(__package__ + ".")
 
 
-# ---- what C calls -------------------------------------------------------------------------------
-
-
-def _log(user: int, level: int, line: Any, length: int) -> None:
-    try:
-        logger.log(level, "%s", line[:length].decode("ascii", "replace"))
-    except BaseException as error:
-        _complain(error)
-
-
-def _complain(error: BaseException) -> None:
-    """The last resort where the log does not work."""
-    with suppress(Exception):
-        sys.stderr.write(f"pyws: logging failed: {error!r}\n")
-
-
-def _on_deferred(number: int) -> None:
-    app = _apps.get(number)
-    if app is None:
-        return
-    with app._lock:
-        app._wakes = False
-        waiting = len(app._deferred)
-    app._run_deferred(waiting)
-
-
-def _on_upgrade(request: int, number: int) -> None:
-    _serve(request, _routes[number], True)
-
-
-def _on_request(request: int, number: int) -> None:
-    _serve(request, _routes[number], False)
-
-
-def _serve(ptr: int, route: Route, upgrade: bool) -> None:
-    """Give a request to its handler; see that it is answered, now or later."""
-    app = route.app
-    req = Request(app, ptr)
-    res = _responses[ptr] = Response(app, ptr, req, route if upgrade else None)
-    try:
-        assert route.handler is not None
-        if upgrade:
-            route.handler(res, req, route.pattern)
-        else:
-            route.handler(res, req)
-        if res._abort_handler and not res._responded and not res._aborted:
-            res._defer(_ON_ABORTED, route.number)
-    except BaseException as error:
-        app._handler_failed(f"the handler of {route.pattern}", error, res)
-        res._fail()
-    if not res._deferred:  # without an answer, the library logs that and sends a 500
-        app._release(res)
-
-
-def _on_aborted(ptr: int, number: int) -> None:
-    res = _responses[ptr]
-    res._aborted = True
-    try:
-        assert res._abort_handler is not None
-        res._abort_handler(res)
-    except BaseException as error:
-        res._app._handler_failed("the aborted handler", error, res)
-    res._app._release(res)
-
-
-def _on_open(conn: int, number: int) -> None:
-    route = _routes[number]
-    ws = _sockets[conn] = WebSocket(route.app, route, conn)
-    try:
-        _greet(ws, lib.ws_conn_request(conn))
-        if route.behavior.open is not None:
-            route.behavior.open(ws)
-    except BaseException as error:
-        route.app._socket_failed(ws, "open", error)
-
-
-def _greet(ws: WebSocket, request: int) -> None:
-    """Keep what the socket needs of its opening handshake."""
-    ws.path = header_text(_native.text(lib.ws_request_path, request) or b"")
-    subprotocol = _native.text(lib.ws_request_subprotocol, request)
-    ws.subprotocol = None if subprotocol is None else header_text(subprotocol)
-    ws.compression = _native.short_text(lib.ws_conn_compression, ws._conn) or None
-    ws.headers = None
-    if ws._app.app_options.keep_headers:
-        ws.headers = Request(ws._app, request).get_headers()
-    res = _responses.get(request)
-    if res is not None:
-        ws._user_data, res._socket = res._user_data, ws
-
-
-def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
-    ws = _sockets[conn]
-    try:
-        if opcode == 1:
-            ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore[misc]
-        else:
-            ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore[misc]
-    except BaseException as error:
-        ws._app._socket_failed(ws, "message", error)
-
-
-def _on_dropped(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
-    ws = _sockets[conn]
-    payload = data[:length]
-    message = payload.decode("utf-8", "replace") if opcode == _TEXT else payload
-    _call(ws, "dropped", message, _OPCODES[opcode])
-
-
-def _on_drain(conn: int, number: int) -> None:
-    _call(_sockets[conn], "drain")
-
-
-def _on_ping(conn: int, data: Any, length: int, number: int) -> None:
-    _call(_sockets[conn], "ping", data[:length])
-
-
-def _on_pong(conn: int, data: Any, length: int, number: int) -> None:
-    _call(_sockets[conn], "pong", data[:length])
-
-
-def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> None:
-    ws = _sockets.pop(conn)
-    ws._forget()
-    if ws._route.behavior.close is not None:
-        _call(ws, "close", code, reason[:length].decode("utf-8", "replace"))
-    ws._user_data = None
-
-
-def _call(ws: WebSocket, event: str, *args: Any) -> None:
-    try:
-        getattr(ws._route.behavior, event)(ws, *args)
-    except BaseException as error:
-        ws._app._socket_failed(ws, event, error)
-
-
-_LOG = _native.log_function(_log)
-_ON_DEFERRED = _native.plain_function(_on_deferred)
-_ON_REQUEST = _native.request_function(_on_request)
-_ON_ABORTED = _native.request_function(_on_aborted)
-_ON_OPEN = _native.conn_function(_on_open)
-_ON_CLOSE = _native.close_function(_on_close)
-_OPTIONAL = {
-    "upgrade": _native.request_function(_on_upgrade),
-    "message": _native.message_function(_on_message),
-    "drain": _native.conn_function(_on_drain),
-    "dropped": _native.message_function(_on_dropped),
-    "ping": _native.control_function(_on_ping),
-    "pong": _native.control_function(_on_pong),
-}
+# ---- the end ------------------------------------------------------------------------------------
 
 
 def _free_all() -> None:
     """At exit, while callbacks still work. A server in the midst of `run` is left alone."""
-    for app in list(_apps.values()):
+    for app in list(events.apps.values()):
         if not app._running:
             app._free()
 

@@ -21,6 +21,7 @@ class ErrorCode(IntEnum):
     ESTOPPED = -8
     ESYSTEM = -9
     ENOTSUP = -10
+    ELIMIT = -11
 
 
 _EXCEPTIONS: dict[int, type[Exception]] = {

@@ -14,7 +14,8 @@ from .errors import ErrorCode
 from .websocket import pack
 
 if TYPE_CHECKING:
-    from .app import App, Route
+    from .app import App
+    from .events import Route
     from .websocket import WebSocket
 
 __all__ = ["Request", "Response"]

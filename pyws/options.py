@@ -27,6 +27,8 @@ MAX_COUNT = 2**31 - 1
 MAX_SECONDS = 4_000_000  # the library counts milliseconds in 32 bits
 MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
 
+_DERIVED = 2**32 - 1  # WS_DERIVED
+
 HANDLERS = (
     "upgrade",
     "open",
@@ -85,6 +87,11 @@ def seconds(name: str, value: Any, low: float = 0, high: float = MAX_SECONDS) ->
 def milliseconds(value: float) -> int:
     """For the library: rounded up, so that a short time never becomes 'off'."""
     return math.ceil(value * 1000)
+
+
+def _or_derived(value: float | None) -> int:
+    """Milliseconds; None: what the library derives from idle_timeout."""
+    return _DERIVED if value is None else milliseconds(value)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -170,6 +177,13 @@ def c_string(name: str, value: Any) -> bytes:
     if "\0" in value:
         raise ValueError(f"{name} must not contain NUL: {value!r}")
     return encode(name, value)
+
+
+def topic(value: Any) -> bytes:
+    """The name of a topic, any str, in UTF-8. TypeError, ValueError for lone surrogates."""
+    if not isinstance(value, str):
+        raise TypeError(f"topic must be a str, not {type_name(value)}")
+    return encode("topic", value)
 
 
 def pick(mapping: Mapping[str, Any], known: Sequence[str], what: str) -> dict[str, Any]:
@@ -271,6 +285,26 @@ class Behavior:
         for key, value in given.items():
             if value is not None or key not in _MAY_BE_NONE:
                 setattr(self, key, _CHECKS[key](key, value))
+
+    def native(self) -> dict[str, Any]:
+        """The fields of the library's ws_behavior, but for its callbacks."""
+        pings = self.ping_interval if self.send_pings_automatically else 0
+        return {
+            "max_payload_length": self.max_payload_length,
+            "max_backpressure": self.max_backpressure,
+            "close_timeout": milliseconds(self.close_timeout),
+            "compression": int(self.compression),
+            "idle_timeout": milliseconds(self.idle_timeout),
+            "ping_interval": _or_derived(pings),
+            "ping_timeout": _or_derived(self.ping_timeout),
+            "max_lifetime": milliseconds(self.max_lifetime * 60),
+            "max_topics": self.max_topics,
+            "max_topic_length": self.max_topic_length,
+            "close_on_backpressure_limit": self.close_on_backpressure_limit,
+            "reset_idle_timeout_on_send": self.reset_idle_timeout_on_send,
+            "subprotocols": self.subprotocols or None,
+            "origins": self.origins,
+        }
 
 
 def _bytes(name: str, value: Any) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import codecs
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from . import options
-from ._native import address_bytes, address_text, fail, lib
+from ._native import address_bytes, address_text, fail, lib, topic_names
 from .enums import OpCode, SendStatus
+from .errors import ErrorCode
 
 if TYPE_CHECKING:
-    from .app import App, Route
+    from .app import App
+    from .events import Route
 
-__all__ = ["WebSocket"]
+__all__ = ["CloseFrame", "CloseInfo", "WebSocket"]
 
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _DROPPED = SendStatus.DROPPED
@@ -43,6 +45,18 @@ def pack(message: Any) -> tuple[bytes, OpCode]:
     )
 
 
+def pack_publication(message: Any, opcode: Any, compress: Any) -> tuple[bytes, int]:
+    """Payload and opcode, as the library wants them, of a publish. TypeError, ValueError."""
+    options.flag("compress", compress)
+    data, suited = pack(message)
+    number = int(suited) if opcode is None else options.opcode(opcode)
+    if number not in (OpCode.TEXT, OpCode.BINARY):
+        raise ValueError("the opcode of a publish must be TEXT or BINARY")
+    if number == OpCode.TEXT and suited is _BINARY:
+        check_text(data)
+    return data, number | _COMPRESS if compress else number
+
+
 def json_text(message: Any) -> bytes:
     """`message` as JSON. TypeError, ValueError: what JSON cannot express, NaN for one."""
     import json
@@ -57,6 +71,50 @@ def check_text(data: bytes) -> None:
         raise ValueError("message is not valid UTF-8")
 
 
+class CloseFrame(NamedTuple):
+    """What a Close frame said (RFC 6455 section 5.5.1)."""
+
+    code: int | None
+    """None: it had none."""
+    reason: str
+
+
+class CloseInfo:
+    """How a connection ended, seen from both sides (`WebSocket.close_info`)."""
+
+    __slots__ = ("clean", "local", "received", "sent")
+
+    sent: CloseFrame | None
+    """The Close frame of this side; None: none was sent."""
+    received: CloseFrame | None
+    """The Close frame of the client; None: none came, or not yet."""
+    clean: bool | None
+    """The closing handshake was completed (RFC 6455 section 7.1.4); None while it goes on."""
+    local: bool
+    """This side began: `end`, `close`, a timeout, or the client broke a rule or a limit."""
+
+    def __init__(self, code: int, reason: str, local: bool) -> None:
+        """As the close handler gets them."""
+        frame = None if code == _BROKEN else CloseFrame(_frame_code(code), reason)
+        self.local = local
+        self.received = None if local else frame
+        # A Close is answered with its code alone (RFC 6455 section 5.5.1).
+        self.sent = frame if local or frame is None else CloseFrame(frame.code, "")
+        self.clean = None
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _INFO_FIELDS)
+        return f"CloseInfo({fields})"
+
+
+_INFO_FIELDS = ("sent", "received", "clean", "local")
+_NO_CODE, _BROKEN = 1005, 1006  # stand for what is not in a frame (RFC 6455 section 7.4.1)
+
+
+def _frame_code(code: int) -> int | None:
+    return None if code == _NO_CODE else code
+
+
 class WebSocket:
     """One connection: the same object in every handler, hashable, usable as a dict key.
 
@@ -67,8 +125,10 @@ class WebSocket:
     __slots__ = (
         "__weakref__",
         "_app",
+        "_close_info",
         "_conn",
         "_decoder",
+        "_latency",
         "_remote",
         "_route",
         "_user_data",
@@ -97,6 +157,8 @@ class WebSocket:
         self._user_data: Any = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._remote: tuple[bytes, int] | None = None
+        self._latency = 0  # microseconds, once the connection has closed
+        self._close_info: CloseInfo | None = None
         self.id = lib.ws_conn_get_id(conn)
 
     def __repr__(self) -> str:
@@ -110,6 +172,15 @@ class WebSocket:
     def closed(self) -> bool:
         """True from the beginning of the close handler on."""
         return self._conn == 0
+
+    @property
+    def close_info(self) -> CloseInfo | None:
+        """How the connection ended: ``sent``, ``received``, ``clean``, ``local``.
+
+        None until the close handler begins. When this side began, `received` and `clean` are
+        filled in once the client has answered, or close_timeout is over.
+        """
+        return self._close_info
 
     # ---- sending --------------------------------------------------------------------------------
 
@@ -271,6 +342,94 @@ class WebSocket:
         self._app._check_thread()
         return lib.ws_conn_buffered_amount(self._conn) if self._conn else 0
 
+    # ---- topics ---------------------------------------------------------------------------------
+
+    def subscribe(self, topic: str) -> bool:
+        """Take part in a topic; True when subscribed now, also when it was so before.
+
+        False: closed, or max_topics topics already. TypeError, ValueError: no str, lone
+        surrogates, longer than max_topic_length.
+        """
+        name = self._topic(topic)
+        if not self._conn:
+            return False
+        result: int = lib.ws_conn_subscribe(self._conn, name, len(name))
+        if result < 0 and result not in (ErrorCode.ECLOSED, ErrorCode.ELIMIT):
+            fail(result)
+        # The subscription handler may have ended it.
+        return result >= 0 and self.is_subscribed(topic)
+
+    def unsubscribe(self, topic: str) -> bool:
+        """Leave a topic; False when not subscribed, or closed. TypeError, ValueError."""
+        name = self._topic(topic)
+        if not self._conn:
+            return False
+        result: int = lib.ws_conn_unsubscribe(self._conn, name, len(name))
+        if result < 0 and result != ErrorCode.ECLOSED:
+            fail(result)
+        return result > 0
+
+    def is_subscribed(self, topic: str) -> bool:
+        """True when subscribed to the topic; False when closed. TypeError, ValueError."""
+        name = self._topic(topic)
+        return bool(self._conn and lib.ws_conn_is_subscribed(self._conn, name, len(name)))
+
+    def _topic(self, topic: Any) -> bytes:
+        self._app._check_thread()
+        name = options.topic(topic)
+        limit = self._route.behavior.max_topic_length
+        if len(name) > limit:
+            raise ValueError(f"topic has {len(name)} bytes, more than max_topic_length, {limit}")
+        return name
+
+    def get_topics(self) -> list[str]:
+        """All topics of this socket, in no particular order; none when closed."""
+        self._app._check_thread()
+        return [name.decode() for name in topic_names(self._conn)] if self._conn else []
+
+    def for_each_topic(self, fn: Callable[[str], Any]) -> None:
+        """Call ``fn(topic)`` for each topic that there is now; it may subscribe and unsubscribe."""
+        options.handler("fn", fn)
+        for topic in self.get_topics():
+            fn(topic)
+
+    def publish(
+        self,
+        topic: str,
+        message: Any,
+        opcode: int | None = None,
+        compress: bool = False,
+        exclude_self: bool = False,
+    ) -> bool:
+        """As `App.publish`, with exclude_self to all but this socket; False when closed."""
+        name = options.topic(topic)
+        data, number = pack_publication(message, opcode, compress)
+        options.flag("exclude_self", exclude_self)
+        self._app._check_thread()
+        conn = self._conn
+        if not conn:
+            return False
+        return bool(
+            lib.ws_conn_publish(conn, name, len(name), data, len(data), number, exclude_self)
+        )
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop reading until `resume`: no events but close, and the client is slowed down by TCP.
+
+        Meanwhile idle_timeout stands still. Nothing when closed.
+        """
+        self._app._check_thread()
+        if self._conn:
+            lib.ws_conn_pause(self._conn)
+
+    def resume(self) -> None:
+        """Read again after `pause`."""
+        self._app._check_thread()
+        if self._conn:
+            lib.ws_conn_resume(self._conn)
+
     # ---- closing --------------------------------------------------------------------------------
 
     def end(self, code: int = 1000, message: str = "") -> None:
@@ -296,12 +455,14 @@ class WebSocket:
 
     def get_user_data(self) -> Any:
         """The object given to ``res.upgrade``, or set since; None after the close handler."""
+        if get_ident() != self._app._owner:
+            self._app._check_thread()
         return self._user_data
 
     @property
     def user_data(self) -> Any:
         """As `get_user_data`; may be assigned."""
-        return self._user_data
+        return self.get_user_data()
 
     @user_data.setter
     def user_data(self, value: Any) -> None:
@@ -329,9 +490,26 @@ class WebSocket:
         self._app._check_thread()
         return self._peer()[1]
 
-    # ---- for App --------------------------------------------------------------------------------
+    @property
+    def latency(self) -> float | None:
+        """Seconds from the last answered Ping of this side to its Pong; None without one."""
+        self._app._check_thread()
+        microseconds = lib.ws_conn_latency(self._conn) if self._conn else self._latency
+        return microseconds / 1_000_000 if microseconds else None
 
-    def _forget(self) -> None:
-        """The connection goes away: keep the peer's address, never touch C again."""
+    # ---- for events -----------------------------------------------------------------------------
+
+    def _end_here(self, code: int, reason: str, by_peer: bool) -> None:
+        """The close event: keep what may be asked for, never touch C again."""
         self._peer()
+        self._latency = lib.ws_conn_latency(self._conn)
         self._conn = 0
+        self._close_info = CloseInfo(code, reason, not by_peer)
+
+    def _closing_is_over(self, clean: bool, code: int, reason: str) -> None:
+        """No more will come from the client."""
+        info = self._close_info
+        assert info is not None
+        info.clean = clean
+        if clean:
+            info.received = CloseFrame(_frame_code(code), reason)

@@ -55,8 +55,10 @@ UNCHECKED = {
     "ws_server_fd",  # a descriptor
     # An exception of a callback comes before the error of the loop.
     "ws_server_run",
-    # WS_ESTOPPED and WS_ECLOSED are no exceptions there; the callers judge the result.
+    # WS_ESTOPPED, WS_ECLOSED and WS_ELIMIT are no exceptions there; the callers judge the result.
     "ws_server_defer",
+    "ws_conn_subscribe",
+    "ws_conn_unsubscribe",
     "ws_request_respond",
     "ws_request_upgrade",
     "ws_request_defer",

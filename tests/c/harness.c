@@ -133,7 +133,7 @@ static void on_open(ws_conn *conn, void *user)
     struct harness *h = user;
     int index = h->opened++ % MAX_CONNS;
     h->ids[index] = ws_conn_get_id(conn);
-    h->closes[index] = 0;
+    h->closes[index] = h->overs[index] = 0;
     ws_conn_set_user(conn, (void *)(uintptr_t)index);
     record(h, conn, "open");
     call_hook(h, ON_OPEN, conn, NULL, NULL, 0);
@@ -190,6 +190,34 @@ static void on_close(ws_conn *conn, int code, const char *reason, size_t length,
     call_hook(h, ON_CLOSE, conn, NULL, reason, length);
 }
 
+/* The counts must be those that the server tells at this moment, and one apart. */
+static void on_subscription(ws_conn *conn, const char *topic, size_t length, uint32_t now,
+                            uint32_t before, void *user)
+{
+    uint32_t told = ws_server_subscribers(ws_conn_server(conn), topic, length);
+    bool fits = told == now && (now == before + 1 || before == now + 1);
+    ((struct harness *)user)->miscounts += !fits;
+    record(user, conn, "%s%.*s %u%s", now > before ? "+" : "-", length < 60 ? (int)length : 60,
+           topic, (unsigned)now, fits ? "" : "?");
+    call_hook(user, ON_SUBSCRIPTION, conn, NULL, topic, length);
+}
+
+static void on_closed(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
+                      void *user)
+{
+    struct harness *h = user;
+    int index = (int)(uintptr_t)ws_conn_user(conn);
+    h->overs[index]++;
+    if (h->tells_closed) {
+        const char *who = ws_conn_closed_by_peer(conn) ? " by peer" : "";
+        if (clean)
+            record(h, conn, "closed %d%s%.*s%s", code, length ? " " : "", (int)length, reason, who);
+        else
+            record(h, conn, "closed %s%s", code || length ? "?" : "unclean", who);
+    }
+    call_hook(h, ON_CLOSED, conn, NULL, reason, length);
+}
+
 static void on_http(ws_request *request, void *user)
 {
     struct harness *h = user;
@@ -222,6 +250,8 @@ void harness_init(struct harness *h)
     h->behavior.on_ping = on_ping;
     h->behavior.on_pong = on_pong;
     h->behavior.on_close = on_close;
+    h->behavior.on_subscription = on_subscription;
+    h->behavior.on_closed = on_closed;
 }
 
 /* Without this nothing else makes sense. */
@@ -293,7 +323,7 @@ bool harness_free(struct harness *h)
     h->server = NULL;
     bool once = h->opened == h->closed;
     for (int i = 0; i < h->opened && i < MAX_CONNS; i++)
-        once = once && h->closes[i] == 1;
+        once = once && h->closes[i] == 1 && h->overs[i] == 1;
     bool clean = !h->memory.bytes && !h->memory.blocks && !h->memory.mismatch;
     if (!once || !balanced)
         diag("opened %d, closed %d", h->opened, h->closed);

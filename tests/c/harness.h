@@ -21,7 +21,9 @@ enum event {
     ON_PONG,
     ON_CLOSE,
     ON_HTTP,
-    ON_ABORTED
+    ON_ABORTED,
+    ON_SUBSCRIPTION,
+    ON_CLOSED
 };
 
 enum { MAX_CONNS = 4096, EVENTS_SIZE = 64 * 1024, LOG_SIZE = 16 * 1024 };
@@ -48,6 +50,7 @@ struct harness {
     void (*hook)(struct harness *h, enum event event, ws_conn *conn, ws_request *request,
                  const char *data, size_t length);
     bool quiet; /* record nothing */
+    bool tells_closed; /* record on_closed, too */
     char events[EVENTS_SIZE];
     size_t events_length;
     char log[LOG_SIZE];
@@ -56,6 +59,8 @@ struct harness {
     int opened;
     uint8_t closes[MAX_CONNS]; /* on_close of each */
     int closed;
+    uint8_t overs[MAX_CONNS]; /* on_closed of each */
+    int miscounts; /* on_subscription with counts that do not fit */
     ws_request *deferred; /* for hooks that take one for later */
 };
 
@@ -85,7 +90,9 @@ void advance(struct harness *h, uint64_t ms); /* and two turns */
 ws_conn *conn_at(struct harness *h, int index);
 ws_stats stats_of(struct harness *h);
 /* Text of the events since the last call: "open; message TEXT hello; close 1000 bye". Events of
- * connections other than number 0 are led by "1:". */
+ * connections other than number 0 are led by "1:". "+a 2": on_subscription, topic a has 2 now; "-a 1":
+ * and 1 now; a "?" where the counts do not fit. "closed 1000 bye by peer": on_closed, clean;
+ * "closed unclean": not. */
 const char *harness_events(struct harness *h);
 bool log_has(const struct harness *h, const char *text);
 

@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,8 +32,8 @@ from pyws import (
     Request,
     Response,
     WebSocket,
+    events,
 )
-from pyws import app as app_module
 from pyws._native import lib
 from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
 
@@ -262,35 +263,59 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
     settings: Dict[str, Any] = {
         "max_payload_length": 1001,
         "max_backpressure": 1002,
+        "max_topics": 1004,
+        "max_topic_length": 1005,
         "close_timeout": 1.0025,
+        "idle_timeout": 1.006,
+        "ping_interval": 0.007,
+        "ping_timeout": 0.0081,
+        "max_lifetime": 0.5,
         "compression": CompressOptions.DEDICATED_COMPRESSOR_4KB,
         "close_on_backpressure_limit": True,
+        "reset_idle_timeout_on_send": True,
         "subprotocols": ["one", "two"],
         "origins": ["https://example.org", "null"],
     }
     app = App()
     app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none")
-    full, plain = seen
+    app.ws("/off", idle_timeout=0, ping_timeout=0, send_pings_automatically=False)
+    app.ws("/no-pings", ping_interval=5, send_pings_automatically=False)
+    app.ws("/zero", ping_interval=0)
+    full, plain, off, *no_pings = seen
     assert full.pop("size") == plain.pop("size") > 0
     assert full.pop("user") == app._routes[0].number
     assert plain.pop("user") == app._routes[1].number
-    always = {"on_open": address(app_module._ON_OPEN), "on_close": address(app_module._ON_CLOSE)}
-    optional = ("upgrade", "message", "drain", "dropped", "ping", "pong")
+    always = {name: address(fn) for name, fn in events.ALWAYS.items()}
+    assert set(always) == {"on_open", "on_close", "on_closed"}
+    optional = ("upgrade", "message", "drain", "dropped", "ping", "pong", "subscription")
+    assert [off[name] for name in ("idle_timeout", "ping_timeout", "ping_interval")] == [0, 0, 0]
+    assert [fields["ping_interval"] for fields in no_pings] == [0, 0]
     assert full == {
         **settings,
         "close_timeout": 1003,
+        "idle_timeout": 1006,
+        "ping_interval": 7,
+        "ping_timeout": 9,
+        "max_lifetime": 30_000,
         "compression": 146,
         "subprotocols": [b"one", b"two"],
         "origins": [b"https://example.org", b"null"],
         **always,
-        **{"on_" + name: address(app_module._OPTIONAL[name]) for name in optional},
+        **{"on_" + name: address(events.OPTIONAL[name]) for name in optional},
     }
     assert plain == {
         "max_payload_length": 16 * 1024,
         "max_backpressure": 64 * 1024,
+        "max_topics": 1000,
+        "max_topic_length": 1024,
         "close_timeout": 5000,
+        "idle_timeout": 120_000,
+        "ping_interval": 2**32 - 1,
+        "ping_timeout": 2**32 - 1,
+        "max_lifetime": 0,
         "compression": 0,
         "close_on_backpressure_limit": False,
+        "reset_idle_timeout_on_send": False,
         "subprotocols": None,
         "origins": None,
         **always,
@@ -314,7 +339,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
     for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait"):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
-    assert seen[0].pop("log") == seen[1].pop("log") == address(app_module._LOG)
+    assert seen[0].pop("log") == seen[1].pop("log") == address(events.LOG)
     in_milliseconds = {name: int(seconds * 1000) for name, seconds in times.items()}
     assert seen[0] == {**settings, **in_milliseconds}
     assert seen[1] == {
@@ -364,7 +389,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
 
 
 def test_help_names_every_setting_and_its_default() -> None:
-    text = App.ws.__doc__ or ""
+    text = re.sub(r"\n {12}", " ", App.ws.__doc__ or "")
     lines = {line.split("(")[0].split(":")[0].strip(): line for line in text.splitlines()}
     defaults = {"16 * 1024": 16 * 1024, "64 * 1024": 64 * 1024, "DISABLED": 0, "[]": ()}
     for key in BEHAVIOR_KEYS:
@@ -573,7 +598,7 @@ def test_t71_a_failing_close_handler_is_reported_once(
         assert client.frame().close_code == 1000
     peer.eventually(lambda: caplog.records)
     assert caplog.text.count("Traceback") == 1
-    assert sockets[0].get_user_data() is None
+    assert server.call(sockets[0].get_user_data) is None
 
 
 def test_t71_failures_in_drain_and_dropped(

@@ -236,9 +236,9 @@ def test_fragments_are_one_stream(serve: Any) -> None:
 
 
 def _sockets(server: Any) -> List[Any]:
-    from pyws import app
+    from pyws import events
 
-    return [ws for ws in app._sockets.values() if ws._app is server.app]
+    return [ws for ws in events.sockets.values() if ws._app is server.app]
 
 
 def is_idle(server: Any) -> bool:
@@ -326,7 +326,7 @@ def test_memory_is_told_and_freed(serve: Any) -> None:
         assert memory() <= two
     shared, dedicated = held.values()
     assert shared == 0
-    assert (1 << 18) + (1 << 15) < dedicated < 320 * 1024
+    assert (1 << 18) + (1 << 15) < dedicated < 448 * 1024  # zlib-ng: 392,768
 
 
 @with_zlib

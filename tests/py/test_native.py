@@ -34,7 +34,7 @@ def test_t73_native_mirrors_the_header() -> None:
 
 PLANTED = [
     # file, its text, what stands there instead, part of the complaint
-    ("native", "ABI = 2", "ABI = 3", "WS_ABI is 2, ABI is 3"),
+    ("native", "ABI = 3", "ABI = 4", "WS_ABI is 3, ABI is 4"),
     ("native", 'VERSION = "', 'VERSION = "9', "WS_VERSION is"),
     (
         "native",
@@ -121,6 +121,24 @@ PLANTED = [
         '"ws_conn_buffered_amount": (c_size_t, (c_void_p,), None)',
         '"ws_conn_buffered_amount": (c_size_t, (c_void_p,), check)',
         "ws_conn_buffered_amount: the errcheck is check, not None",
+    ),
+    (
+        "native",
+        '"ws_server_set_alarm": (None, (c_void_p, c_uint64, plain_function,',
+        '"ws_server_set_alarm": (None, (c_void_p, c_uint64, request_function,',
+        "ws_server_set_alarm: the parameter 3 is pointer(void, handle) in ws.h",
+    ),
+    (
+        "native",
+        "closed_function = CFUNCTYPE(None, c_void_p, c_bool, c_int,",
+        "closed_function = CFUNCTYPE(None, c_void_p, c_int, c_int,",
+        "ws_behavior.on_closed is",
+    ),
+    (
+        "native",
+        '"ws_conn_subscribe": (c_int, (c_void_p, c_char_p, c_size_t), None)',
+        '"ws_conn_subscribe": (c_int, (c_void_p, c_char_p, c_size_t), check)',
+        "ws_conn_subscribe: the errcheck is check, not None",
     ),
     ("native", 'BLOCKING = frozenset(("ws_server_listen", ', "BLOCKING = frozenset((", "BLOCKING"),
     ("native", "BLOCKING = frozenset((", 'BLOCKING = frozenset(("ws_conn_send", ', "BLOCKING is"),
@@ -323,7 +341,7 @@ def test_t77_a_stub_of_the_right_shape_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"abi": 99}, "has ABI 99, pyws needs ABI 2"),
+        ({"abi": 99}, f"has ABI 99, pyws needs ABI {_native.ABI}"),
         ({"stats": 8}, "struct ws_stats has "),
         ({"leave_out": "ws_conn_send"}, "has no function ws_conn_send"),
         ({"leave_out": "ws_abi"}, "has no function ws_abi"),
@@ -339,7 +357,7 @@ def test_t77_another_library_is_refused(
 
 
 def test_t77_a_library_without_a_version(tmp_path: Path) -> None:
-    error = imported(stub(tmp_path, abi=2, leave_out="*ws_version"))
+    error = imported(stub(tmp_path, leave_out="*ws_version"))
     assert "library version unknown" in error
 
 
@@ -356,6 +374,7 @@ def test_t77_a_library_without_a_version(tmp_path: Path) -> None:
         (ErrorCode.EORDER, RuntimeError),
         (ErrorCode.ESTOPPED, RuntimeError),
         (ErrorCode.ECLOSED, RuntimeError),
+        (ErrorCode.ELIMIT, RuntimeError),
         (ErrorCode.EABI, ImportError),
         (-99, RuntimeError),
     ],

@@ -226,7 +226,6 @@ def test_s17_s18_s19_s24_user_data_is_the_same_object(serve: Callable[..., Any])
 
         return handler
 
-    sockets: List[WebSocket] = []
     server = serve(
         {name: event(name) for name in ("open", "message", "ping", "pong", "close")},
         upgrade=upgrade,
@@ -237,8 +236,7 @@ def test_s17_s18_s19_s24_user_data_is_the_same_object(serve: Callable[..., Any])
         peer.eventually(lambda: len(seen) == 4)
     peer.eventually(lambda: len(seen) == 5)
     assert seen == [(name, True, True) for name in ("open", "message", "ping", "pong", "close")]
-    server.call(lambda: sockets.append(given[0]["ws"]))
-    assert sockets[0].get_user_data() is None
+    assert server.call(lambda: given[0]["ws"].get_user_data()) is None
 
 
 def test_s17_user_data_may_be_anything_and_is_settable(serve: Callable[..., Any]) -> None:

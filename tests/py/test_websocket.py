@@ -537,13 +537,23 @@ def test_s20_s25_t61_t62_a_closed_socket_is_safe(serve: Callable[..., Any]) -> N
             ws.cork(lambda ws: None),
             ws.get_remote_address(),
             len(ws.get_remote_address_bytes()),
+            ws.subscribe("x"),
+            ws.unsubscribe("x"),
+            ws.is_subscribed("x"),
+            ws.publish("x", "y"),
+            ws.get_topics(),
+            ws.for_each_topic(lambda topic: 1 / 0),
+            ws.pause(),
+            ws.resume(),
+            ws.latency,
         ]
 
     server, ws, client = open_socket(
         serve, close=lambda ws, code, reason: inside.append((look(ws), ws.remote_port))
     )
     dropped = SendStatus.DROPPED
-    expected = [True, False, *[dropped] * 7, 0, None, None, None, None, "127.0.0.1", 4]
+    expected: List[Any] = [True, False, *[dropped] * 7, 0, None, None, None, None, "127.0.0.1", 4]
+    expected += [False, False, False, False, [], None, None, None, None]
     with client:
         assert not ws.closed
         assert bool(ws)
@@ -551,7 +561,7 @@ def test_s20_s25_t61_t62_a_closed_socket_is_safe(serve: Callable[..., Any]) -> N
         server.call(ws.end)
         assert inside == [(expected, port)]
         assert server.call(look, ws) == expected
-        assert ws.get_user_data() is None
+        assert server.call(ws.get_user_data) is None
         ws_repr = repr(ws)
         assert "closed" in ws_repr
 

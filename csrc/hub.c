@@ -1,0 +1,189 @@
+/*
+ * hub.c: what all connections of one server share: memory, ids, the lists of those that have
+ * something left to do and of those that are gone. Knows nothing of what they do.
+ */
+#include "conn.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SLOT_BITS = 24 };
+
+static struct ws__timer_queue *make_queue(struct ws__hub *hub, uint32_t duration_ms)
+{
+    return ws__loop_queue(&hub->loop, &hub->memory, duration_ms, WS__TIMER_CONN);
+}
+
+static bool make_queues(struct ws__hub *hub)
+{
+    const ws_config *config = &hub->config;
+    enum { LINGER_MS = 5000 };
+    return (hub->handshake_queue = make_queue(hub, config->handshake_timeout)) &&
+           (hub->keep_alive_queue = make_queue(hub, config->keep_alive_timeout)) &&
+           (hub->upgrade_queue = make_queue(hub, config->upgrade_timeout)) &&
+           (hub->linger_queue = make_queue(hub, LINGER_MS));
+}
+
+int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
+{
+    memset(hub, 0, sizeof *hub);
+    hub->server = server;
+    hub->config = *config;
+    hub->free_slot = WS__MAX_SLOTS;
+    hub->deflate.memory = &hub->memory;
+    ws__memory_init(&hub->memory, &config->allocator, config->max_memory);
+    uint64_t seed[2];
+    ws__net_random(seed, sizeof seed);
+    ws__topics_init(&hub->topics, &hub->memory, seed);
+    ws__router_init(&hub->websocket_routes, &hub->memory);
+    ws__router_init(&hub->http_routes, &hub->memory);
+    int error = ws__loop_init(&hub->loop, config->clock, config->user);
+    if (error)
+        return error;
+    hub->recv_buffer = ws__memory_resize(&hub->memory, NULL, 0, config->recv_buffer_size);
+    if (hub->recv_buffer && make_queues(hub))
+        return WS_OK;
+    ws__hub_deinit(hub);
+    return WS_ENOMEM;
+}
+
+void ws__hub_deinit(struct ws__hub *hub)
+{
+    ws__deflate_pool_deinit(&hub->deflate);
+    ws__topics_deinit(&hub->topics);
+    ws__buffer_free(&hub->memory, &hub->published);
+    ws__buffer_free(&hub->memory, &hub->spare);
+    ws__memory_free(&hub->memory, hub->recv_buffer, hub->config.recv_buffer_size);
+    ws__memory_free(&hub->memory, hub->slots, hub->slot_capacity * sizeof *hub->slots);
+    ws__loop_deinit(&hub->loop, &hub->memory);
+}
+
+void ws__hub_touch(struct ws__hub *hub)
+{
+    if (hub->in_turn)
+        return;
+    hub->loop.now = hub->loop.clock(hub->loop.user);
+    ws__loop_wakeup(&hub->loop);
+}
+
+void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
+{
+    char line[201];
+    va_list arguments;
+    if (!hub->config.log)
+        return;
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        return;
+    size_t shown = (size_t)length < sizeof line ? (size_t)length : sizeof line - 1;
+    for (size_t i = 0; i < shown; i++)
+        if (line[i] < ' ' || line[i] > '~') /* a peer may have chosen these bytes */
+            line[i] = '?';
+    hub->config.log(hub->config.user, level, line, shown);
+}
+
+/* ---- ids ---- */
+
+static bool grow_slots(struct ws__hub *hub)
+{
+    uint32_t capacity = hub->slot_capacity ? hub->slot_capacity * 2 : 16;
+    if (capacity > WS__MAX_SLOTS)
+        capacity = WS__MAX_SLOTS;
+    if (capacity == hub->slot_capacity)
+        return false;
+    void *slots = ws__memory_resize(&hub->memory, hub->slots,
+                                    hub->slot_capacity * sizeof *hub->slots,
+                                    capacity * sizeof *hub->slots);
+    if (!slots)
+        return false;
+    hub->slots = slots;
+    hub->slot_capacity = capacity;
+    return true;
+}
+
+bool ws__hub_take_slot(struct ws__hub *hub, ws_conn *c)
+{
+    uint32_t index = hub->free_slot;
+    if (index != WS__MAX_SLOTS) {
+        hub->free_slot = (uint32_t)hub->slots[index].next_free;
+    } else {
+        if (hub->slot_count == hub->slot_capacity && !grow_slots(hub))
+            return false;
+        index = hub->slot_count++;
+        hub->slots[index].generation = 1; /* 0 is left to ids that are no connection */
+    }
+    hub->slots[index].conn = c;
+    c->id = index | (uint64_t)hub->slots[index].generation << SLOT_BITS;
+    return true;
+}
+
+/* A slot whose generation would wrap is retired. */
+void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id)
+{
+    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
+    struct ws__slot *slot = &hub->slots[index];
+    slot->conn = NULL;
+    slot->generation++;
+    if (!slot->generation)
+        return;
+    slot->next_free = hub->free_slot & WS__MAX_SLOTS;
+    hub->free_slot = index;
+}
+
+ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
+{
+    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
+    if (index >= hub->slot_count || hub->slots[index].generation != id >> SLOT_BITS)
+        return NULL;
+    return hub->slots[index].conn;
+}
+
+/* ---- lists ---- */
+
+void ws__hub_run_ready(struct ws__hub *hub)
+{
+    ws_conn *c = hub->ready;
+    hub->ready = NULL;
+    while (c) {
+        ws_conn *next = c->next_ready;
+        ws__conn_on_ready(c);
+        c = next;
+    }
+}
+
+void ws__hub_free_dead(struct ws__hub *hub)
+{
+    ws_conn *c = hub->dead;
+    hub->dead = NULL;
+    while (c) {
+        ws_conn *next = c->next_dead;
+        if (c->in_ready || c->in_publishing) { /* the next turn takes it off that list */
+            c->next_dead = hub->dead;
+            hub->dead = c;
+        } else {
+            ws__conn_free(c);
+        }
+        c = next;
+    }
+}
+
+void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length)
+{
+    for (uint32_t i = 0; i < hub->slot_count; i++) {
+        ws_conn *c = hub->slots[i].conn;
+        if (c && c->state == WS__HTTP)
+            ws__request_shutdown(c);
+        else if (c && c->state == WS__OPEN)
+            ws_conn_end(c, code, reason, length);
+    }
+}
+
+void ws__hub_drop_all(struct ws__hub *hub, const char *reason)
+{
+    for (uint32_t i = 0; i < hub->slot_count; i++)
+        if (hub->slots[i].conn)
+            ws__conn_drop(hub->slots[i].conn, reason);
+}

@@ -1,0 +1,240 @@
+"""What C calls: one static callback per kind of event, which lives for ever.
+
+A callback finds its App, Route or WebSocket in a table by what C hands back: a number, or the
+address of the connection or request. `sockets` holds a connection from its open event until its
+closing handshake is over. No exception leaves a callback.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._native import lib
+from .enums import OpCode
+from .http import Request, Response, header_text
+from .options import Behavior, Handler
+from .websocket import WebSocket
+
+if TYPE_CHECKING:
+    from .app import App
+
+__all__ = ["Route"]
+
+logger = logging.getLogger("pyws")
+
+_TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
+
+numbers = count(1)  # what C hands back as `user`; never 0
+apps: weakref.WeakValueDictionary[int, App] = weakref.WeakValueDictionary()
+routes: weakref.WeakValueDictionary[int, Route] = weakref.WeakValueDictionary()
+sockets: dict[int, WebSocket] = {}  # address of the ws_conn -> its object
+responses: dict[int, Response] = {}  # address of the ws_request -> its response
+
+
+class Route:
+    """One registered pattern: what its callbacks need."""
+
+    __slots__ = ("__weakref__", "app", "behavior", "handler", "number", "pattern")
+
+    def __init__(self, app: App, pattern: str, behavior: Behavior, handler: Handler | None) -> None:
+        self.app = app
+        self.pattern = pattern
+        self.behavior = behavior
+        self.handler = handler  # of plain HTTP, or `upgrade`
+        self.number = next(numbers)
+        routes[self.number] = self
+
+    def native(self) -> dict[str, Any]:
+        """The fields of the library's ws_behavior, for a route of WebSockets."""
+        handlers = {"on_" + name: fn for name, fn in OPTIONAL.items() if self.has(name)}
+        return {**ALWAYS, **handlers, **self.behavior.native(), "user": self.number}
+
+    def has(self, event: str) -> bool:
+        """There is a handler for it."""
+        return getattr(self.behavior, event) is not None
+
+
+# ---- the server ---------------------------------------------------------------------------------
+
+
+def _log(user: int, level: int, line: Any, length: int) -> None:
+    try:
+        logger.log(level, "%s", line[:length].decode("ascii", "replace"))
+    except BaseException as error:
+        complain(error)
+
+
+def complain(error: BaseException) -> None:
+    """The last resort where the log does not work."""
+    with suppress(Exception):
+        sys.stderr.write(f"pyws: logging failed: {error!r}\n")
+
+
+def _on_deferred(number: int) -> None:
+    app = apps.get(number)
+    if app is None:
+        return
+    with app._lock:
+        app._wakes = False
+        waiting = len(app._deferred)
+    app._run_deferred(waiting)
+
+
+def _on_alarm(number: int) -> None:
+    app = apps.get(number)
+    if app is not None:
+        app._timers.run()
+
+
+# ---- requests -----------------------------------------------------------------------------------
+
+
+def _on_upgrade(request: int, number: int) -> None:
+    _serve(request, routes[number], True)
+
+
+def _on_request(request: int, number: int) -> None:
+    _serve(request, routes[number], False)
+
+
+def _serve(ptr: int, route: Route, upgrade: bool) -> None:
+    """Give a request to its handler; see that it is answered, now or later."""
+    app = route.app
+    req = Request(app, ptr)
+    res = responses[ptr] = Response(app, ptr, req, route if upgrade else None)
+    try:
+        assert route.handler is not None
+        if upgrade:
+            route.handler(res, req, route.pattern)
+        else:
+            route.handler(res, req)
+        if res._abort_handler and not res._responded and not res._aborted:
+            res._defer(ON_ABORTED, route.number)
+    except BaseException as error:
+        app._handler_failed(f"the handler of {route.pattern}", error, res)
+        res._fail()
+    if not res._deferred:  # without an answer, the library logs that and sends a 500
+        app._release(res)
+
+
+def _on_aborted(ptr: int, number: int) -> None:
+    res = responses[ptr]
+    res._aborted = True
+    try:
+        assert res._abort_handler is not None
+        res._abort_handler(res)
+    except BaseException as error:
+        res._app._handler_failed("the aborted handler", error, res)
+    res._app._release(res)
+
+
+# ---- connections --------------------------------------------------------------------------------
+
+
+def _on_open(conn: int, number: int) -> None:
+    route = routes[number]
+    ws = sockets[conn] = WebSocket(route.app, route, conn)
+    try:
+        _greet(ws, lib.ws_conn_request(conn))
+        if route.behavior.open is not None:
+            route.behavior.open(ws)
+    except BaseException as error:
+        route.app._socket_failed(ws, "open", error)
+
+
+def _greet(ws: WebSocket, request: int) -> None:
+    """Keep what the socket needs of its opening handshake."""
+    ws.path = header_text(_native.text(lib.ws_request_path, request) or b"")
+    subprotocol = _native.text(lib.ws_request_subprotocol, request)
+    ws.subprotocol = None if subprotocol is None else header_text(subprotocol)
+    ws.compression = _native.short_text(lib.ws_conn_compression, ws._conn) or None
+    ws.headers = None
+    if ws._app.app_options.keep_headers:
+        ws.headers = Request(ws._app, request).get_headers()
+    res = responses.get(request)
+    if res is not None:
+        ws._user_data, res._socket = res._user_data, ws
+
+
+def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
+    ws = sockets[conn]
+    try:
+        if opcode == 1:
+            ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore[misc]
+        else:
+            ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore[misc]
+    except BaseException as error:
+        ws._app._socket_failed(ws, "message", error)
+
+
+def _on_dropped(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
+    payload = data[:length]
+    message = payload.decode("utf-8", "replace") if opcode == _TEXT else payload
+    _call(sockets[conn], "dropped", message, _OPCODES[opcode])
+
+
+def _on_drain(conn: int, number: int) -> None:
+    _call(sockets[conn], "drain")
+
+
+def _on_ping(conn: int, data: Any, length: int, number: int) -> None:
+    _call(sockets[conn], "ping", data[:length])
+
+
+def _on_pong(conn: int, data: Any, length: int, number: int) -> None:
+    _call(sockets[conn], "pong", data[:length])
+
+
+def _on_subscription(
+    conn: int, topic: Any, length: int, now: int, before: int, number: int
+) -> None:
+    _call(sockets[conn], "subscription", topic[:length].decode(), now, before)
+
+
+def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> None:
+    ws = sockets[conn]
+    text = reason[:length].decode("utf-8", "replace")
+    ws._end_here(code, text, lib.ws_conn_closed_by_peer(conn))
+    if ws._route.behavior.close is not None:
+        _call(ws, "close", code, text)
+    ws._user_data = None
+
+
+def _on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, number: int) -> None:
+    sockets.pop(conn)._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
+
+
+def _call(ws: WebSocket, event: str, *args: Any) -> None:
+    try:
+        getattr(ws._route.behavior, event)(ws, *args)
+    except BaseException as error:
+        ws._app._socket_failed(ws, event, error)
+
+
+# ---- for C --------------------------------------------------------------------------------------
+
+LOG = _native.log_function(_log)
+ON_DEFERRED = _native.plain_function(_on_deferred)
+ON_ALARM = _native.plain_function(_on_alarm)
+ON_REQUEST = _native.request_function(_on_request)
+ON_ABORTED = _native.request_function(_on_aborted)
+ALWAYS: dict[str, Any] = {
+    "on_open": _native.conn_function(_on_open),
+    "on_close": _native.close_function(_on_close),
+    "on_closed": _native.closed_function(_on_closed),
+}
+OPTIONAL: dict[str, Any] = {
+    "upgrade": _native.request_function(_on_upgrade),
+    "message": _native.message_function(_on_message),
+    "drain": _native.conn_function(_on_drain),
+    "dropped": _native.message_function(_on_dropped),
+    "ping": _native.control_function(_on_ping),
+    "pong": _native.control_function(_on_pong),
+    "subscription": _native.subscription_function(_on_subscription),
+}
