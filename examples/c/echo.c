@@ -2,7 +2,10 @@
  * echo.c: a WebSocket echo server in C: every message goes back to its sender.
  *
  *     echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]
+ *          [--compression shared|dedicated]
  *
+ * A message to /broadcast goes to every connection of that path, its sender included. With
+ * --compression, clients that offer permessage-deflate get theirs compressed.
  * Port 0 (the default) lets the kernel pick one; the first line printed tells which. SIGINT and
  * SIGTERM shut down gracefully.
  */
@@ -15,11 +18,25 @@
 #include <string.h>
 
 static ws_server *server;
+static int compress; /* WS_COMPRESS or 0 */
+static const char topic[] = "broadcast";
 
 static void on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user)
 {
     (void)user;
-    ws_conn_send(conn, data, length, opcode);
+    ws_conn_send(conn, data, length, opcode | compress);
+}
+
+static void on_broadcast_open(ws_conn *conn, void *user)
+{
+    (void)user;
+    ws_conn_subscribe(conn, topic, strlen(topic));
+}
+
+static void on_broadcast(ws_conn *conn, char *data, size_t length, int opcode, void *user)
+{
+    (void)user;
+    ws_conn_publish(conn, topic, strlen(topic), data, length, opcode | compress, false);
 }
 
 static void shut_down(void)
@@ -66,7 +83,8 @@ static int serve(void)
 }
 
 static const char usage[] =
-    "usage: echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]\n";
+    "usage: echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]\n"
+    "            [--compression shared|dedicated]\n";
 
 /* A number from 0 to `most`; ends the program for anything else. */
 static size_t number(const char *name, const char *text, size_t most)
@@ -79,6 +97,17 @@ static size_t number(const char *name, const char *text, size_t most)
         exit(2);
     }
     return (size_t)value;
+}
+
+static uint32_t compression(const char *text)
+{
+    compress = WS_COMPRESS;
+    if (!strcmp(text, "shared"))
+        return WS_SHARED_COMPRESSOR | WS_SHARED_DECOMPRESSOR;
+    if (!strcmp(text, "dedicated"))
+        return WS_DEDICATED_COMPRESSOR_256KB | WS_DEDICATED_DECOMPRESSOR_32KB;
+    fprintf(stderr, "echo: --compression must be shared or dedicated, not '%s'\n", text);
+    exit(2);
 }
 
 struct arguments {
@@ -99,11 +128,22 @@ static void parse(struct arguments *a, int argc, char **argv)
             a->behavior.max_payload_length = number(name, value, SIZE_MAX / 4);
         else if (value && !strcmp(name, "--max-backpressure"))
             a->behavior.max_backpressure = number(name, value, SIZE_MAX / 4);
+        else if (value && !strcmp(name, "--compression"))
+            a->behavior.compression = compression(value);
         else {
             fputs(usage, stderr);
             exit(2);
         }
     }
+}
+
+static int add_routes(const ws_behavior *echo)
+{
+    ws_behavior broadcast = *echo;
+    broadcast.on_open = on_broadcast_open;
+    broadcast.on_message = on_broadcast;
+    int error = ws_server_ws(server, "/*", echo);
+    return error ? error : ws_server_ws(server, "/broadcast", &broadcast);
 }
 
 int main(int argc, char **argv)
@@ -115,7 +155,7 @@ int main(int argc, char **argv)
     int error = ws_server_new(&server, NULL);
     if (error)
         return fail("new", error);
-    error = ws_server_ws(server, "/*", &a.behavior);
+    error = add_routes(&a.behavior);
     if (error)
         return fail("route", error);
     int real_port = listen_on(a.host, a.port);

@@ -7,6 +7,9 @@
 #define _GNU_SOURCE
 #endif
 #include "client.h"
+#include "audience.h"
+#include "pack.h"
+#include "records.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -19,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BUFFER_SIZE = 256 * 1024, MASKED = 0x80, FIN = 0x80, OPCODE_CLOSE = 8 };
+enum { BUFFER_SIZE = 256 * 1024, MASKED = 0x80, FIN = 0x80, RSV1 = 0x40, OPCODE_CLOSE = 8 };
 enum { GONE_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR };
 
 static const char key[] = "cHl3cyBsb2FkIHRlc3Rlcg==";
@@ -40,35 +43,35 @@ void die(const char *format, ...)
 
 /* ---- plan --------------------------------------------------------------------------------- */
 
-static size_t size_header(size_t payload)
-{
-    return payload < 126 ? 2 : payload < 65536 ? 4 : 10;
-}
-
 void plan_prepare(plan *p, const char *host, unsigned port, const char *path)
 {
+    static const char offer[] = "Sec-WebSocket-Extensions: permessage-deflate; "
+                                "server_no_context_takeover; client_no_context_takeover\r\n";
     int n = snprintf(p->request, sizeof(p->request),
                      "GET %s HTTP/1.1\r\nHost: %s:%u\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\n"
-                     "Sec-WebSocket-Version: 13\r\n\r\n",
-                     path, host, port, key);
+                     "Sec-WebSocket-Version: 13\r\n%s\r\n",
+                     path, host, port, key, p->deflate ? offer : "");
 
     if (n < 0 || (size_t)n >= sizeof(p->request)) {
         die("--host or --path is too long");
     }
     p->request_length = (size_t)n;
     accept_value(key, p->accept);
-    p->reply_length = size_header(p->size) + p->size;
-    p->message_length = p->reply_length + 4;
 }
 
 /* ---- messages ----------------------------------------------------------------------------- */
 
-static unsigned char *write_header(unsigned char *at, int opcode, size_t payload, unsigned masked)
+static size_t size_header(size_t payload)
+{
+    return payload < 126 ? 2 : payload < 65536 ? 4 : 10;
+}
+
+static unsigned char *write_header(unsigned char *at, int first, size_t payload, unsigned masked)
 {
     size_t size = size_header(payload);
 
-    at[0] = (unsigned char)(FIN | opcode);
+    at[0] = (unsigned char)first;
     at[1] = (unsigned char)(masked | (size == 2 ? payload : size == 4 ? 126 : 127));
     for (size_t i = size; i-- > 2; payload >>= 8) {
         at[i] = (unsigned char)payload;
@@ -83,43 +86,82 @@ static unsigned char letter(unsigned connection, unsigned message, size_t i)
     return (unsigned char)('!' + (connection * 37 + message * 7 + i * 5 + (i >> 6) * 3) % 93);
 }
 
-static unsigned char *write_message(const client *c, unsigned message, unsigned char *at,
-                                    unsigned char mask[4])
+static void write_payload(const client *c, unsigned message, char *to)
 {
-    at = write_header(at, c->plan->opcode, c->plan->size, MASKED);
+    if (c->plan->records) {
+        record_write(c->index * c->plan->pipeline + message, to, c->plan->size);
+        return;
+    }
+    for (size_t i = 0; i < c->plan->size; i++) {
+        to[i] = (char)letter(c->index, message, i);
+    }
+}
+
+static unsigned char *write_message(unsigned char *at, int first, const unsigned char *payload,
+                                    size_t length, const unsigned char mask[4])
+{
+    at = write_header(at, first, length, MASKED);
     memcpy(at, mask, 4);
     at += 4;
-    for (size_t i = 0; i < c->plan->size; i++) {
-        *at++ = letter(c->index, message, i) ^ mask[i & 3];
+    for (size_t i = 0; i < length; i++) {
+        *at++ = payload[i] ^ mask[i & 3];
     }
     return at;
 }
 
-static unsigned char *write_reply(const client *c, unsigned message, unsigned char *at)
+static void compose_plain(client *c, unsigned message, const char *payload,
+                          const unsigned char mask[4])
 {
-    at = write_header(at, c->plan->opcode, c->plan->size, 0);
-    for (size_t i = 0; i < c->plan->size; i++) {
-        *at++ = letter(c->index, message, i);
+    unsigned char *at = c->messages + (message > 0 ? c->message_ends[message - 1] : 0);
+    unsigned char *reply = c->replies + (message > 0 ? c->reply_ends[message - 1] : 0);
+    size_t size = c->plan->size;
+
+    at = write_message(at, FIN | c->plan->opcode, (const unsigned char *)payload, size, mask);
+    c->message_ends[message] = (size_t)(at - c->messages);
+    reply = write_header(reply, FIN | c->plan->opcode, size, 0);
+    memcpy(reply, payload, size);
+    c->reply_ends[message] = (size_t)(reply - c->replies) + size;
+    c->known++;
+}
+
+/* How the server compresses its reply is not known before the first one came. */
+static void compose_packed(client *c, unsigned message, const char *payload,
+                           const unsigned char mask[4])
+{
+    unsigned char *at = c->messages + (message > 0 ? c->message_ends[message - 1] : 0);
+    unsigned char *packed = (unsigned char *)buffer + c->plan->size;
+    size_t length = pack(payload, c->plan->size, packed, BUFFER_SIZE - c->plan->size);
+
+    if (length == 0 || length > c->plan->size) {
+        die("cannot compress the messages");
     }
-    return at;
+    at = write_message(at, FIN | RSV1 | c->plan->opcode, packed, length, mask);
+    c->message_ends[message] = (size_t)(at - c->messages);
 }
 
 void client_compose(client *c)
 {
     uint32_t random = 0x9e3779b9u * (c->index + 1);
+    unsigned count = c->plan->pipeline;
+    char *payload = c->plan->deflate ? buffer : malloc(c->plan->size + 1);
 
-    c->messages = malloc(c->plan->message_length * c->plan->pipeline);
-    c->replies = malloc(c->plan->reply_length * c->plan->pipeline);
-    if (c->messages == NULL || c->replies == NULL) {
+    c->messages = malloc((c->plan->size + CLIENT_OVERHEAD_MAX) * count);
+    c->replies = malloc((c->plan->size + CLIENT_OVERHEAD_MAX) * count);
+    c->message_ends = calloc(count, sizeof(size_t));
+    c->reply_ends = calloc(count, sizeof(size_t));
+    if (c->messages == NULL || c->replies == NULL || c->message_ends == NULL ||
+        c->reply_ends == NULL || payload == NULL) {
         die("no memory for the messages");
     }
-    unsigned char *message = c->messages, *reply = c->replies;
-    for (unsigned i = 0; i < c->plan->pipeline; i++) {
+    for (unsigned i = 0; i < count; i++) {
         unsigned char mask[4];
         random = random * 1664525u + 1013904223u;
         memcpy(mask, &random, 4);
-        message = write_message(c, i, message, mask);
-        reply = write_reply(c, i, reply);
+        write_payload(c, i, payload);
+        (c->plan->deflate ? compose_packed : compose_plain)(c, i, payload, mask);
+    }
+    if (payload != buffer) {
+        free(payload);
     }
 }
 
@@ -175,13 +217,19 @@ void client_connect(client *c, const plan *p, unsigned index)
     }
 }
 
+void client_send(client *c, size_t length)
+{
+    c->to_send = length;
+    c->sent = 0;
+    push_round(c);
+}
+
 void client_send_round(client *c, unsigned count)
 {
-    c->to_send = count * c->plan->message_length;
-    c->to_get = count * c->plan->reply_length;
-    c->sent = 0;
+    c->asked = count;
+    c->to_get = c->reply_ends[count - 1];
     c->got = 0;
-    push_round(c);
+    client_send(c, c->message_ends[count - 1]);
 }
 
 void client_close(client *c)
@@ -198,27 +246,51 @@ void client_close(client *c)
 
 /* ---- receiving ---------------------------------------------------------------------------- */
 
+/* The value of the first field of that name, given as "\r\nname:"; NULL: there is none. */
+static const char *find_field(const client *c, const char *name)
+{
+    const char *at = strcasestr(c->head, name);
+
+    if (at == NULL) {
+        return NULL;
+    }
+    at += strlen(name);
+    return at + strspn(at, " \t");
+}
+
+/* A server that agrees must also say that it takes no context over (RFC 7692 7.1.1.1). */
+static void check_extensions(const client *c)
+{
+    const char *value = find_field(c, "\r\nsec-websocket-extensions:");
+    char line[256];
+
+    if (!c->plan->deflate && value != NULL) {
+        die("connection %u: an extension that was not offered", c->index);
+    }
+    if (!c->plan->deflate) {
+        return;
+    }
+    snprintf(line, sizeof(line), "%.*s", value != NULL ? (int)strcspn(value, "\r\n") : 0, value);
+    if (strncasecmp(line, "permessage-deflate", 18) != 0 ||
+        strcasestr(line, "server_no_context_takeover") == NULL) {
+        die("connection %u: permessage-deflate was not accepted: \"%s\"", c->index, line);
+    }
+}
+
 static void check_head(client *c, size_t length)
 {
-    static const char name[] = "\r\nsec-websocket-accept:";
-    const char *at;
-
     c->head[length] = '\0';
     if (strncmp(c->head, "HTTP/1.1 101", 12) != 0) {
         die("connection %u: refused: %.*s", c->index, (int)strcspn(c->head, "\r\n"), c->head);
     }
-    at = strcasestr(c->head, name);
-    if (at == NULL) {
+    const char *accept = find_field(c, "\r\nsec-websocket-accept:");
+    if (accept == NULL) {
         die("connection %u: no Sec-WebSocket-Accept", c->index);
     }
-    at += sizeof(name) - 1;
-    at += strspn(at, " \t");
-    if (strncmp(at, c->plan->accept, ACCEPT_LENGTH) != 0) {
+    if (strncmp(accept, c->plan->accept, ACCEPT_LENGTH) != 0) {
         die("connection %u: wrong Sec-WebSocket-Accept", c->index);
     }
-    if (strcasestr(c->head, "\r\nsec-websocket-extensions:") != NULL) {
-        die("connection %u: an extension that was not offered", c->index);
-    }
+    check_extensions(c);
 }
 
 static void gather(client *c, const char *data, size_t length)
@@ -249,15 +321,21 @@ static client_news take_head(client *c, const char *data, size_t length)
 /* Says where the reply goes wrong; `got` is the offset of the first wrong byte in the round. */
 static void explain(const client *c, size_t got, unsigned char byte)
 {
-    size_t message = got / c->plan->reply_length, offset = got % c->plan->reply_length;
-    size_t header = c->plan->reply_length - c->plan->size;
+    unsigned reply = 0;
+
+    while (got >= c->reply_ends[reply]) {
+        reply++;
+    }
+    size_t start = reply > 0 ? c->reply_ends[reply - 1] : 0, offset = got - start;
+    unsigned size = c->replies[start + 1] & 0x7f;
+    size_t header = size < 126 ? 2 : size == 126 ? 4 : 10;
     const char *what = offset == 0 ? "opcode byte" : offset < header ? "length" : "payload";
 
-    die("connection %u: reply %zu of the round: wrong %s: byte %zu is 0x%02x, expected 0x%02x",
-        c->index, message, what, offset, byte, c->replies[got]);
+    die("connection %u: reply %u of the round: wrong %s: byte %zu is 0x%02x, expected 0x%02x",
+        c->index, reply, what, offset, byte, c->replies[got]);
 }
 
-static client_news take_replies(client *c, const char *data, size_t length)
+static client_news compare_replies(client *c, const char *data, size_t length)
 {
     if (length > c->to_get - c->got) {
         die("connection %u: %zu bytes more than were asked for", c->index,
@@ -274,10 +352,59 @@ static client_news take_replies(client *c, const char *data, size_t length)
     return c->got == c->to_get ? NEWS_ROUND : NEWS_NONE;
 }
 
+/* The reply at `at`, one frame, must be the message: compressed, or as it is where the server
+ * found that compression does not pay. Its length, 0: it is not complete. */
+static size_t check_reply(const client *c, const unsigned char *at, size_t length)
+{
+    static char want[BUFFER_SIZE];
+    size_t header = length < 2 ? 2 : (at[1] & 0x7f) < 126 ? 2 : 4;
+    size_t payload = length < header ? 0 : header == 2 ? at[1] : (size_t)at[2] << 8 | at[3];
+
+    if (length < header || length - header < payload) {
+        return 0;
+    }
+    if ((at[0] & ~RSV1) != (FIN | c->plan->opcode) || at[1] > 126) {
+        die("connection %u: reply %u: wrong frame header", c->index, c->known);
+    }
+    write_payload(c, c->known, want);
+    bool packed = (at[0] & RSV1) != 0;
+    if (packed ? !pack_gives(at + header, payload, want, c->plan->size)
+               : payload != c->plan->size || memcmp(at + header, want, payload) != 0) {
+        die("connection %u: reply %u is not the message", c->index, c->known);
+    }
+    return header + payload;
+}
+
+/* The first reply to each message is inflated and compared with the message byte by byte. Messages
+ * are isolated streams (no context is taken over), so the same message has the same reply ever
+ * after: these bytes are what the others are compared with, and the generator is no bottleneck. */
+static client_news learn_replies(client *c, const char *data, size_t length)
+{
+    size_t start = c->known > 0 ? c->reply_ends[c->known - 1] : 0, size;
+
+    if (length > (c->plan->size + CLIENT_OVERHEAD_MAX) * c->asked - c->got) {
+        die("connection %u: more bytes than were asked for", c->index);
+    }
+    memcpy(c->replies + c->got, data, length);
+    c->got += length;
+    while (c->known < c->asked && (size = check_reply(c, c->replies + start, c->got - start)) > 0) {
+        start += size;
+        c->reply_ends[c->known++] = start;
+    }
+    if (c->known == c->asked && c->got > start) {
+        die("connection %u: %zu bytes more than were asked for", c->index, c->got - start);
+    }
+    return c->known == c->asked ? NEWS_ROUND : NEWS_NONE;
+}
+
 static client_news take(client *c, const char *data, size_t length)
 {
+    if (c->state == CLIENT_OPEN && c->plan->audience != NULL) {
+        audience_take(c->plan->audience, c->index, (const unsigned char *)data, length);
+        return NEWS_NONE;
+    }
     if (c->state == CLIENT_OPEN) {
-        return take_replies(c, data, length);
+        return (c->known < c->asked ? learn_replies : compare_replies)(c, data, length);
     }
     if (c->state == CLIENT_CLOSING) {
         gather(c, data, length);

@@ -18,6 +18,9 @@
 /* Prints "load: " and one line to stderr and exits with 1. */
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
+/* What header and mask, or compression, may add to a payload. */
+enum { CLIENT_OVERHEAD_MAX = 64 };
+
 /* What all connections of a run have in common. */
 typedef struct plan {
     struct sockaddr_in address;
@@ -26,13 +29,14 @@ typedef struct plan {
     size_t request_length;
     char accept[ACCEPT_LENGTH + 1];
     int opcode;
-    size_t size;           /* payload bytes of a message */
-    size_t message_length; /* the same with a client's header */
-    size_t reply_length;   /* and with a server's */
-    unsigned pipeline;     /* messages of a round */
+    size_t size;       /* payload bytes of a message, before it is compressed */
+    bool records;      /* payloads are those of records.h, not letters */
+    bool deflate;      /* permessage-deflate is asked for and used, every message on its own */
+    unsigned pipeline; /* messages of a round */
+    struct audience *audience; /* what open connections receive goes there; NULL: replies */
 } plan;
 
-/* Fills request and accept, and the lengths from size. */
+/* Fills request and accept. */
 void plan_prepare(plan *p, const char *host, unsigned port, const char *path);
 
 typedef enum client_state {
@@ -48,12 +52,16 @@ typedef struct client {
     int fd;
     unsigned index;
     client_state state;
-    size_t to_send, sent;    /* bytes of the round on its way out */
+    unsigned asked;          /* messages of the round that is on its way */
+    size_t to_send, sent;    /* bytes of `messages` on their way out */
     size_t to_get, got;      /* bytes of the round on its way back */
     uint64_t quota;          /* messages left to send; for the caller */
     uint64_t started;        /* when the round was sent; for the caller */
     unsigned char *messages; /* the masked messages of one round */
     unsigned char *replies;  /* what must come back */
+    size_t *message_ends;    /* of each message of a round, the offset of its end */
+    size_t *reply_ends;      /* of each reply that is known */
+    unsigned known;          /* replies whose bytes are known; see learn_replies */
     char head[2048];         /* the server's answer to the request, later its Close */
     size_t head_length;
 } client;
@@ -68,6 +76,9 @@ void client_connect(client *c, const plan *p, unsigned index);
 
 /* `events` are those of epoll. */
 client_news client_handle(client *c, uint32_t events);
+
+/* Sends the first `length` bytes of c->messages. */
+void client_send(client *c, size_t length);
 
 /* Sends `count` messages, at most a round; NEWS_ROUND follows when all have come back. */
 void client_send_round(client *c, unsigned count);

@@ -26,10 +26,26 @@ from harness import BenchError, Report
 
 
 @dataclass(frozen=True)
+class Side:
+    """What a case measures instead of the servers that were asked for.
+
+    `server` is one of `harness.known_servers` with options to add, or empty: then `tool`, a program
+    of this folder, prints the report by itself. `arguments` go to the load generator or the tool.
+    """
+
+    server: str
+    options: tuple[str, ...]
+    arguments: tuple[str, ...]
+    tool: str = "load"
+
+
+@dataclass(frozen=True)
 class Case:
     """One kind of load.
 
-    `metric` is the key of the report that is compared; `arguments` go to the load generator.
+    `metric` is the key of the report that is compared; `arguments` go to the load generator. With
+    `sides` the case has rows of its own, and ratios are to the sum of those named in `base`.
+    `same` is a key that must have the same value on these sides, or they did not do the same work.
     """
 
     title: str
@@ -37,11 +53,16 @@ class Case:
     unit: str
     arguments: tuple[str, ...]
     timed: bool = True  # --seconds applies
+    sides: dict[str, Side] = field(default_factory=dict)
+    base: tuple[str, ...] = ()
+    same: tuple[str, tuple[str, ...]] = ("", ())
 
 
 def _echo(title: str, arguments: str) -> Case:
     return Case(title, "cpu_us_per_message", "CPU us/message", tuple(arguments.split()))
 
+
+_BROADCAST = ("--broadcast", "500", "--pipeline", "16", "--spin")
 
 CASES: dict[str, Case] = {
     "p1": _echo("64 B text, 100 connections", "--conns 100 --size 64"),
@@ -60,6 +81,29 @@ CASES: dict[str, Case] = {
         "rss_bytes_per_connection",
         "B/connection",
         ("--idle", "2000"),
+    ),
+    "broadcast": Case(
+        "64 B text to 500 subscribers, one publisher, 16 messages in flight",
+        "cpu_us_per_delivery",
+        "CPU us/delivery",
+        (),
+        sides={name: Side(name, (), _BROADCAST) for name in ("floor", "c")},
+        base=("floor",),
+    ),
+    "deflate": Case(
+        "1 KiB of JSON, 100 connections: compressed, to plain and zlib alone together",
+        "cpu_us_per_message",
+        "CPU us/message",
+        (),
+        sides={
+            "plain": Side("c", (), ("--size", "1024", "--records")),
+            "zlib": Side("", (), ("--size", "1024", "--messages", "100"), tool="zlib_cost"),
+            "deflate": Side(
+                "c", ("--compression", "shared"), ("--size", "1024", "--deflate", "--spin")
+            ),
+        },
+        base=("plain", "zlib"),
+        same=("reply_size", ("zlib", "deflate")),
     ),
 }
 
@@ -84,10 +128,12 @@ class Cell:
     def best(self, key: str) -> float | None:
         return min((report[key] for report in self.reports if key in report), default=None)
 
-    def ratio(self, base: Cell, key: str) -> float | None:
-        """Median of the ratios round by round: what slows both down in a round cancels."""
-        pairs = zip(self.reports, base.reports)
-        ratios = [mine[key] / other[key] for mine, other in pairs if other[key]]
+    def ratio(self, base: Sequence[Cell], key: str) -> float | None:
+        """To the sum of `base`; the median of the ratios round by round: what slows all down in a
+        round cancels."""
+        rounds = zip(self.reports, *(cell.reports for cell in base))
+        pairs = [(mine[key], sum(other[key] for other in others)) for mine, *others in rounds]
+        ratios = [mine / other for mine, other in pairs if other]
         return statistics.median(ratios) if ratios else None
 
     def limits(self) -> str:
@@ -101,11 +147,17 @@ Results = Dict[str, Dict[str, Cell]]
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def measure(options: argparse.Namespace, command: Sequence[str], case: Case) -> Report:
-    """One server, one case, once."""
-    arguments = list(case.arguments)
+def measure(
+    options: argparse.Namespace, command: Sequence[str], case: Case, side: Side | None
+) -> Report:
+    """One server, or one side of a case that has sides, once."""
+    arguments = list(side.arguments if side else case.arguments)
     if case.timed:
         arguments += ["--seconds", str(options.seconds)]
+    if side and not side.server:
+        return harness.run_report(
+            [*command, *arguments], core=options.server_core, nice=options.nice
+        )
     with harness.running(
         command,
         core=options.server_core,
@@ -117,6 +169,25 @@ def measure(options: argparse.Namespace, command: Sequence[str], case: Case) -> 
         )
 
 
+def find_sides(options: argparse.Namespace, case: Case) -> dict[str, list[str]]:
+    """The commands of a case that has its own."""
+    known = harness.known_servers(options.build)
+    return {
+        name: [*known[side.server], *side.options]
+        if side.server
+        else [str(harness.find_tool(options.build, side.tool))]
+        for name, side in case.sides.items()
+    }
+
+
+def check_same(case: Case, cells: dict[str, Cell]) -> None:
+    """Sides that did different work are no measure of each other."""
+    key, names = case.same
+    values = {report[key] for name in names for report in cells[name].reports}
+    if len(values) > 1:
+        cells[names[-1]].errors.append(f"{key} is not that of {names[0]}: {sorted(values)}")
+
+
 def show_progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{text:40}\r", end="", file=sys.stderr)
@@ -124,9 +195,12 @@ def show_progress(text: str) -> None:
 
 def run_all(options: argparse.Namespace, servers: dict[str, list[str]]) -> Results:
     """All cases; within one, the servers take turns and another one begins each round."""
-    results: Results = {case: {name: Cell() for name in servers} for case in options.cases}
-    names = list(servers)
+    results: Results = {}
     for case in options.cases:
+        sides = CASES[case].sides
+        commands = find_sides(options, CASES[case]) if sides else servers
+        names = list(commands)
+        results[case] = {name: Cell() for name in names}
         for turn in range(options.rounds):
             shift = turn % len(names)
             for name in names[shift:] + names[:shift]:
@@ -135,9 +209,11 @@ def run_all(options: argparse.Namespace, servers: dict[str, list[str]]) -> Resul
                 if cell.errors:
                     continue  # it failed in an earlier round
                 try:
-                    cell.reports.append(measure(options, servers[name], CASES[case]))
+                    side = sides.get(name)
+                    cell.reports.append(measure(options, commands[name], CASES[case], side))
                 except BenchError as error:
                     cell.errors.append(str(error))
+        check_same(CASES[case], results[case])
     show_progress("")
     return results
 
@@ -163,7 +239,7 @@ def show(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def row(name: str, case: Case, cell: Cell, base: Cell) -> list[str]:
+def row(name: str, case: Case, cell: Cell, base: Sequence[Cell]) -> list[str]:
     """One line of a table, in the order of HEADER."""
     if cell.errors:
         return [name, "failed"] + ["-"] * (len(HEADER) - 2)
@@ -201,10 +277,10 @@ def print_markdown(rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_results(results: Results, markdown: bool) -> None:
-    """A table per case; the first server is the base of the ratios."""
+    """A table per case; the first server is the base of the ratios, where the case names none."""
     for key, cells in results.items():
         case = CASES[key]
-        base = next(iter(cells.values()))
+        base = [cells[name] for name in case.base or list(cells)[:1]]
         header = [HEADER[0], case.unit, *HEADER[2:]]
         rows = [header, *(row(name, case, cell, base) for name, cell in cells.items())]
         print(f"{'### ' if markdown else ''}{key}: {case.title}")
@@ -248,10 +324,20 @@ def parse_extra(text: str) -> tuple[str, list[str]]:
     return name, shlex.split(command)
 
 
+def default_cases(build: pathlib.Path) -> list[str]:
+    """All but those whose tools were not built: zlib may be missing."""
+    folder = build / "tools" / "bench"
+    return [
+        name
+        for name, case in CASES.items()
+        if all((folder / side.tool).exists() for side in case.sides.values())
+    ]
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compares echo servers in one run.")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
-    parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
+    parser.add_argument("--cases", help=f"default all: {','.join(CASES)}")
     parser.add_argument(
         "--servers",
         default="floor,c,python",
@@ -272,7 +358,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--markdown", action="store_true", help="tables for a document")
     options = parser.parse_args()
     options.build = options.build.resolve()
-    options.cases = options.cases.split(",")
+    options.cases = options.cases.split(",") if options.cases else default_cases(options.build)
     options.servers = [name for name in options.servers.split(",") if name]
     for case in options.cases:
         if case not in CASES:

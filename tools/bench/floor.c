@@ -5,6 +5,9 @@
  * everything that the recv brought. It checks nothing (no UTF-8, no RFC rule, no limit, no
  * timeout, every frame is taken for a masked one) and assembles nothing: the bytes of a frame that
  * has not arrived as a whole are passed on as they come. Never run it on a network.
+ *
+ * Connections to /broadcast are members of one group: the frames of a recv, made in the same way,
+ * go to each member in one send. Only whole frames there, of at most 4 KiB where one was cut.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -34,6 +37,8 @@ typedef struct peer {
     unsigned char key[4]; /* its mask, turned so that key[0] is for the next byte */
     bool open;            /* the 101 is sent */
     bool closing;         /* a Close was echoed */
+    bool member;          /* of the group */
+    unsigned place;       /* in members */
     unsigned held_length; /* bytes in held: an incomplete request or frame header */
     char *held;           /* HELD_MAX bytes, allocated when needed */
     char *unsent;         /* what the kernel did not take; nothing is read meanwhile */
@@ -42,6 +47,8 @@ typedef struct peer {
 
 static unsigned char buffer[BUFFER_SIZE];
 static peer *peers; /* by descriptor */
+static int *members; /* their descriptors */
+static unsigned member_count;
 static int poller;
 
 static void die(const char *what)
@@ -61,8 +68,27 @@ static void watch(int fd, int operation, uint32_t events)
     }
 }
 
+static void join(int fd, peer *p)
+{
+    p->member = true;
+    p->place = member_count;
+    members[member_count++] = fd;
+}
+
+/* The last one takes the place. */
+static void part(const peer *p)
+{
+    int last = members[--member_count];
+
+    members[p->place] = last;
+    peers[last].place = p->place;
+}
+
 static void drop(int fd)
 {
+    if (peers[fd].member) {
+        part(&peers[fd]);
+    }
     free(peers[fd].held);
     free(peers[fd].unsent);
     memset(&peers[fd], 0, sizeof(peers[fd]));
@@ -149,6 +175,7 @@ static int shake_hands(int fd, peer *p, unsigned char *data, size_t length)
     static char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                            "Connection: Upgrade\r\nSec-WebSocket-Accept: "
                            "0123456789012345678901234567\r\n\r\n";
+    static const char group[] = "GET /broadcast ";
     char *value = answer + sizeof(answer) - 1 - 4 - ACCEPT_LENGTH;
     const char *start = (const char *)data;
     const char *end = memmem(data, length, "\r\n\r\n", 4);
@@ -166,6 +193,9 @@ static int shake_hands(int fd, peer *p, unsigned char *data, size_t length)
     accept_value(key, accept);
     memcpy(value, accept, ACCEPT_LENGTH);
     p->open = true;
+    if (memcmp(start, group, sizeof(group) - 1) == 0) {
+        join(fd, p);
+    }
     return send_all(fd, p, answer, sizeof(answer) - 1) ? (int)(end - start) : -1;
 }
 
@@ -284,6 +314,57 @@ static bool echo(int fd, peer *p, unsigned char *at, unsigned char *end)
     return last == first || send_all(fd, p, first, (size_t)(last - first));
 }
 
+/* ---- the group ----------------------------------------------------------------------------- */
+
+/* A member that is gone is dropped when epoll tells so. */
+static void send_member(int fd, const void *data, size_t length)
+{
+    peer *p = &peers[fd];
+
+    if (p->unsent == NULL) {
+        (void)send_all(fd, p, data, length);
+        return;
+    }
+    char *unsent = realloc(p->unsent, p->unsent_end + length);
+    if (unsent == NULL) {
+        die("realloc");
+    }
+    memcpy(unsent + p->unsent_end, data, length);
+    p->unsent = unsent;
+    p->unsent_end += length;
+}
+
+/* As echo, but to all members; a Close, and what follows it, goes back to its sender. */
+static bool spread(int fd, peer *p, unsigned char *at, unsigned char *end)
+{
+    unsigned char *first = at + 4, *last = first;
+    bool closing = false;
+
+    for (;;) {
+        uint64_t payload = 0;
+        size_t header = read_header(at, (size_t)(end - at), &payload);
+        closing = header > 0 && (at[0] & 0x0f) == 8;
+        if (header == 0 || closing || payload > (size_t)(end - at) - header) {
+            break;
+        }
+        unsigned char key[4];
+        memcpy(key, at + header - 4, 4);
+        memmove(last, at, header - 4);
+        last[1] &= 0x7f;
+        last += header - 4;
+        unmask(last, at + header, (size_t)payload, key);
+        last += payload;
+        at += header + payload;
+    }
+    for (unsigned i = 0; i < member_count && last > first; i++) {
+        send_member(members[i], first, (size_t)(last - first));
+    }
+    if (closing) {
+        return echo(fd, p, at, end);
+    }
+    return at == end || hold(p, at, (size_t)(end - at));
+}
+
 /* ---- the loop ----------------------------------------------------------------------------- */
 
 /* False when the peer is to be dropped. */
@@ -298,7 +379,10 @@ static bool digest(int fd, peer *p, size_t length)
             return head >= 0;
         }
     }
-    return echo(fd, p, buffer + head, buffer + length) && (!p->closing || p->left > 0);
+    if (!(p->member ? spread : echo)(fd, p, buffer + head, buffer + length)) {
+        return false;
+    }
+    return !p->closing || p->left > 0;
 }
 
 /* Edge-triggered: a short recv means that the socket is empty, unless the peer has gone. */
@@ -366,7 +450,8 @@ static void allocate_peers(void)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     peers = calloc((size_t)limit.rlim_cur, sizeof(peer));
-    if (peers == NULL) {
+    members = calloc((size_t)limit.rlim_cur, sizeof(int));
+    if (peers == NULL || members == NULL) {
         die("calloc");
     }
 }

@@ -11,6 +11,7 @@ import os
 import pathlib
 import queue
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -134,6 +135,8 @@ def _placement(core: int | None, nice: int) -> Callable[[], None]:
     """What a child does before it becomes the program."""
 
     def place() -> None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         if core is not None:
             os.sched_setaffinity(0, {core})
         if nice:
@@ -146,19 +149,18 @@ def _placement(core: int | None, nice: int) -> Callable[[], None]:
     return place
 
 
-def run_load(
-    load: str | pathlib.Path,
-    server: Server,
-    arguments: Sequence[str],
+def run_report(
+    command: Sequence[str],
     core: int | None = None,
     nice: int = 0,
     timeout: float = 300.0,
 ) -> Report:
-    """Runs the load generator against `server` and returns its JSON object."""
-    command = [str(load), "--port", str(server.port), "--pid", str(server.pid), "--json"]
+    """Runs a program that prints one JSON object, and returns that."""
+    name, *arguments = command
+    name = pathlib.Path(name).name
     try:
         result = subprocess.run(
-            [*command, *arguments],
+            command,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -166,11 +168,24 @@ def run_load(
             preexec_fn=_placement(core, nice),
         )
     except subprocess.TimeoutExpired:
-        raise BenchError(f"load {shlex.join(arguments)}: not done after {timeout:.0f} s") from None
+        what = f"{name} {shlex.join(arguments)}"
+        raise BenchError(f"{what}: not done after {timeout:.0f} s") from None
     if result.returncode != 0:
-        raise BenchError(result.stderr.strip() or f"load: exit status {result.returncode}")
+        raise BenchError(result.stderr.strip() or f"{name}: exit status {result.returncode}")
     report: Report = json.loads(result.stdout)
     return report
+
+
+def run_load(
+    load: str | pathlib.Path,
+    server: Server,
+    arguments: Sequence[str],
+    core: int | None = None,
+    nice: int = 0,
+) -> Report:
+    """Runs the load generator against `server` and returns its JSON object."""
+    target = ["--port", str(server.port), "--pid", str(server.pid), "--json"]
+    return run_report([str(load), *target, *arguments], core=core, nice=nice)
 
 
 @contextlib.contextmanager

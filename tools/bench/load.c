@@ -1,9 +1,10 @@
 /*
- * load.c: load generator: one thread, epoll; three kinds of run.
+ * load.c: load generator: one thread, epoll; four kinds of run.
  *
- *   echo     (default)     rounds of masked messages on all connections, every reply compared
- *   connect  (--connects)  opening handshake, closing handshake, end of TCP, again and again
- *   idle     (--idle)      connections that do nothing: memory and CPU that they cost the server
+ *   echo       (default)      rounds of masked messages on all connections, every reply compared
+ *   connect    (--connects)   opening handshake, closing handshake, end of TCP, again and again
+ *   idle       (--idle)       connections that do nothing: memory and CPU that they cost the server
+ *   broadcast  (--broadcast)  all connections get what one of them sends, every delivery compared
  *
  * Prints figures per message or connection. Exit status 1 and one line on stderr as soon as the
  * server deviates in a single byte, or when the time is over.
@@ -11,12 +12,12 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "audience.h"
 #include "client.h"
 #include "measure.h"
+#include "options.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,18 +26,6 @@
 #include <unistd.h>
 
 enum { EVENTS_MAX = 512, SECOND = 1000000000, OPENING_MAX = 64, IDLE_WARMUP = 64 };
-
-typedef struct options {
-    const char *host, *path;
-    unsigned port;
-    unsigned conns, pipeline, connects, idle;
-    size_t size;
-    uint64_t messages;
-    double seconds, warmup, timeout;
-    pid_t pid;
-    int opcode;
-    bool json;
-} options;
 
 /* What is read at both ends of the measured time. */
 typedef struct sample {
@@ -49,12 +38,14 @@ typedef struct run run;
 struct run {
     options options;
     plan plan;
+    audience audience;
     client *clients;
     unsigned total;     /* clients */
+    unsigned workers;   /* echo: those of them that send, the first ones */
     unsigned connected; /* of these, connect was called */
     unsigned opened, closed;
     void (*on_news)(run *r, client *c, client_news news);
-    uint64_t done; /* messages or connections, since the start */
+    uint64_t done; /* messages, deliveries or connections, since the start */
     uint64_t now, deadline;
     bool measuring, stopping;
     unsigned at_work; /* echo: clients with a round on its way */
@@ -62,7 +53,7 @@ struct run {
     histogram latency;
 };
 
-/* ---- common to the three ------------------------------------------------------------------- */
+/* ---- common to the four -------------------------------------------------------------------- */
 
 static void take_sample(const run *r, sample *s)
 {
@@ -83,11 +74,12 @@ static void take_sample(const run *r, sample *s)
     }
 }
 
-/* Handles what is ready, or waits for it until `until`. */
+/* Handles what is ready, or waits for it until `until`. A server pays in its send for waking up a
+ * generator that sleeps; one that spins is never woken up. */
 static void turn(run *r, uint64_t until)
 {
     static struct epoll_event events[EVENTS_MAX];
-    int wait = until > r->now ? (int)((until - r->now) / 1000000) + 1 : 0;
+    int wait = until > r->now && !r->options.spin ? (int)((until - r->now) / 1000000) + 1 : 0;
     int n = epoll_wait(r->plan.poller, events, EVENTS_MAX, wait < 100 ? wait : 100);
 
     for (int i = 0; i < n; i++) {
@@ -165,7 +157,7 @@ static void on_echo(run *r, client *c, client_news news)
         r->closed++;
     } else {
         uint64_t now = measure_now();
-        r->done += c->to_get / r->plan.reply_length;
+        r->done += c->asked;
         if (r->measuring) {
             histogram_add(&r->latency, now - c->started);
         }
@@ -175,10 +167,10 @@ static void on_echo(run *r, client *c, client_news news)
 
 static void start_rounds(run *r)
 {
-    uint64_t share = r->options.messages / r->total, rest = r->options.messages % r->total;
+    uint64_t share = r->options.messages / r->workers, rest = r->options.messages % r->workers;
 
-    r->at_work = r->total;
-    for (unsigned i = 0; i < r->total; i++) {
+    r->at_work = r->workers;
+    for (unsigned i = 0; i < r->workers; i++) {
         r->clients[i].quota = share + (i < rest);
         send_round(r, &r->clients[i], measure_now());
     }
@@ -214,7 +206,7 @@ static void count_seconds(run *r)
 static void run_echo(run *r)
 {
     r->on_news = on_echo;
-    for (unsigned i = 0; i < r->total; i++) {
+    for (unsigned i = 0; i < r->workers; i++) {
         r->clients[i].plan = &r->plan;
         r->clients[i].index = i;
         client_compose(&r->clients[i]);
@@ -299,6 +291,105 @@ static void run_idle(run *r)
     close_clients(r);
 }
 
+/* ---- broadcast ----------------------------------------------------------------------------- */
+
+/* What everybody has got since the last call. */
+static void note_latency(run *r, audience_publisher *p)
+{
+    for (; p->noted < p->done; p->noted++) {
+        uint64_t started = p->slots[p->noted % r->audience.window].started;
+        if (r->measuring) {
+            histogram_add(&r->latency, r->now - started);
+        }
+    }
+}
+
+/* Fills the window of a publisher with one send. */
+static void publish(run *r, unsigned publisher)
+{
+    audience *a = &r->audience;
+    client *c = &r->clients[publisher];
+    unsigned count = audience_room(a, publisher);
+
+    if (r->options.messages > 0 && c->quota < count) {
+        count = (unsigned)c->quota;
+    }
+    if (r->stopping || count == 0 || c->sent < c->to_send) {
+        return;
+    }
+    c->quota -= count;
+    client_send(c, audience_publish(a, publisher, count, measure_now(), c->messages));
+}
+
+/* Messages under way, and those still to be sent. */
+static uint64_t count_pending(const run *r)
+{
+    uint64_t pending = 0;
+
+    for (unsigned i = 0; i < r->audience.publishers; i++) {
+        const audience_publisher *p = &r->audience.each[i];
+        pending += p->sent - p->done + (r->stopping ? 0 : r->clients[i].quota);
+    }
+    return pending;
+}
+
+/* Publishes whenever there is room, until the time is over or, with until 0, all is delivered. */
+static void broadcast(run *r, uint64_t until)
+{
+    audience *a = &r->audience;
+
+    while (until > 0 ? r->now < until : count_pending(r) > 0) {
+        for (unsigned i = 0; i < a->publishers; i++) {
+            publish(r, i);
+        }
+        turn(r, until > 0 ? until : r->deadline);
+        r->done = a->deliveries;
+        for (unsigned i = 0; i < a->publishers; i++) {
+            note_latency(r, &a->each[i]);
+        }
+    }
+}
+
+static void prepare_audience(run *r)
+{
+    audience *a = &r->audience;
+    const options *o = &r->options;
+    size_t room = (o->size + CLIENT_OVERHEAD_MAX) * o->pipeline;
+
+    a->members = r->total;
+    a->publishers = o->publishers;
+    a->window = o->pipeline;
+    a->size = o->size;
+    a->opcode = o->opcode;
+    audience_prepare(a);
+    r->plan.audience = a;
+    for (unsigned i = 0; i < a->publishers; i++) {
+        r->clients[i].messages = malloc(room);
+        r->clients[i].quota = o->messages / a->publishers + (i < o->messages % a->publishers);
+        if (r->clients[i].messages == NULL) {
+            die("no memory for the messages");
+        }
+    }
+}
+
+static void run_broadcast(run *r)
+{
+    r->on_news = on_echo;
+    prepare_audience(r);
+    open_clients(r, r->total);
+    if (r->options.messages == 0) {
+        broadcast(r, r->now + (uint64_t)(r->options.warmup * SECOND));
+    }
+    r->measuring = true;
+    take_sample(r, &r->begin);
+    broadcast(r, r->options.messages > 0 ? 0 : r->now + (uint64_t)(r->options.seconds * SECOND));
+    take_sample(r, &r->end);
+    r->measuring = false;
+    r->stopping = true;
+    broadcast(r, 0);
+    close_clients(r);
+}
+
 /* ---- report -------------------------------------------------------------------------------- */
 
 static bool json;
@@ -379,15 +470,43 @@ static void report_idle(const run *r)
     print_number("server_cpu_fraction", server / seconds, 6);
 }
 
+/* Payload bytes of a reply on the wire, over all different messages. */
+static double average_reply(const run *r)
+{
+    double bytes = 0, replies = 0;
+
+    for (unsigned i = 0; i < r->total; i++) {
+        const client *c = &r->clients[i];
+        for (unsigned j = 0; j < c->known; j++) {
+            size_t start = j > 0 ? c->reply_ends[j - 1] : 0;
+            unsigned size = c->replies[start + 1] & 0x7f;
+            bytes += (double)(c->reply_ends[j] - start) - (size < 126 ? 2 : size == 126 ? 4 : 10);
+        }
+        replies += c->known;
+    }
+    return replies > 0 ? bytes / replies : 0;
+}
+
+static const char *name_mode(const options *o)
+{
+    return o->connects ? "connect" : o->idle ? "idle" : o->broadcast ? "broadcast" : "echo";
+}
+
 static void report(const run *r)
 {
     const options *o = &r->options;
 
     json = o->json;
     printf(json ? "{" : "");
-    print_text("mode", o->connects ? "connect" : o->idle ? "idle" : "echo");
+    print_text("mode", name_mode(o));
     if (o->idle) {
         report_idle(r);
+    } else if (o->broadcast) {
+        print_number("subscribers", o->broadcast, 0);
+        print_number("publishers", o->publishers, 0);
+        print_number("size", (double)o->size, 0);
+        print_number("pipeline", o->pipeline, 0);
+        report_rates(r, "delivery", "deliveries");
     } else if (o->connects) {
         print_number("conns", o->conns, 0);
         report_rates(r, "connect", "connects");
@@ -396,134 +515,10 @@ static void report(const run *r)
         print_number("size", (double)o->size, 0);
         print_number("pipeline", o->pipeline, 0);
         print_text("opcode", o->opcode == 1 ? "text" : "binary");
+        print_number("reply_size", average_reply(r), 2);
         report_rates(r, "message", "messages");
     }
     printf(json ? "}\n" : "\n");
-}
-
-/* ---- options ------------------------------------------------------------------------------- */
-
-static const char usage[] =
-    "usage: load --port P [options]\n"
-    "  --host A         IPv4 address of the server (127.0.0.1)\n"
-    "  --path T         request target (/)\n"
-    "  --pid N          process of the server: its CPU time and memory are read\n"
-    "  --conns N        connections (100)\n"
-    "  --size N         payload bytes of a message (64)\n"
-    "  --pipeline N     messages in flight on each connection (1)\n"
-    "  --text, --binary kind of the messages (text)\n"
-    "  --seconds S      measured time (3)\n"
-    "  --warmup S       time before it (0.5)\n"
-    "  --messages N     exactly N messages in all, no warm-up, instead of --seconds\n"
-    "  --connects N     N times: connect, handshake, close; --conns of them at a time\n"
-    "  --idle N         N connections that do nothing; needs --pid\n"
-    "  --timeout S      for everything but warm-up and measured time (30)\n"
-    "  --json           one JSON object instead of lines\n";
-
-enum {
-    PORT,
-    PID,
-    CONNS,
-    SIZE,
-    PIPELINE,
-    SECONDS,
-    WARMUP,
-    MESSAGES,
-    CONNECTS,
-    IDLE,
-    TIMEOUT,
-    NUMBERS, /* those above take a number */
-    HOST = NUMBERS,
-    PATH,
-    TEXT,
-    BINARY,
-    JSON,
-    HELP
-};
-
-static const struct option table[] = {
-    {"port", 1, NULL, PORT},     {"pid", 1, NULL, PID},           {"conns", 1, NULL, CONNS},
-    {"size", 1, NULL, SIZE},     {"pipeline", 1, NULL, PIPELINE}, {"seconds", 1, NULL, SECONDS},
-    {"warmup", 1, NULL, WARMUP}, {"messages", 1, NULL, MESSAGES}, {"connects", 1, NULL, CONNECTS},
-    {"idle", 1, NULL, IDLE},     {"timeout", 1, NULL, TIMEOUT},   {"host", 1, NULL, HOST},
-    {"path", 1, NULL, PATH},     {"text", 0, NULL, TEXT},         {"binary", 0, NULL, BINARY},
-    {"json", 0, NULL, JSON},     {"help", 0, NULL, HELP},         {NULL, 0, NULL, 0},
-};
-
-static const struct {
-    double low, high, initial;
-} numbers[NUMBERS] = {
-    [PORT] = {1, 65535, 0},    [PID] = {1, 1 << 30, 0},    [CONNS] = {1, 1000000, 100},
-    [SIZE] = {0, 1 << 28, 64}, [PIPELINE] = {1, 65536, 1}, [SECONDS] = {0, 86400, 3},
-    [WARMUP] = {0, 3600, 0.5}, [MESSAGES] = {1, 1e12, 0},  [CONNECTS] = {1, 1e9, 0},
-    [IDLE] = {1, 1000000, 0},  [TIMEOUT] = {0, 86400, 30},
-};
-
-static double parse_number(int which, const char *text)
-{
-    char *end;
-    double value = strtod(text, &end);
-
-    if (end == text || *end != '\0' ||
-        !(value >= numbers[which].low && value <= numbers[which].high)) {
-        die("--%s takes a number from %.0f to %.0f", table[which].name, numbers[which].low,
-            numbers[which].high);
-    }
-    return value;
-}
-
-static void set_numbers(options *o, const double n[NUMBERS])
-{
-    o->port = (unsigned)n[PORT];
-    o->pid = (pid_t)n[PID];
-    o->conns = (unsigned)n[CONNS];
-    o->size = (size_t)n[SIZE];
-    o->pipeline = (unsigned)n[PIPELINE];
-    o->seconds = n[SECONDS];
-    o->warmup = n[WARMUP];
-    o->messages = (uint64_t)n[MESSAGES];
-    o->connects = (unsigned)n[CONNECTS];
-    o->idle = (unsigned)n[IDLE];
-    o->timeout = n[TIMEOUT];
-}
-
-static void set_word(options *o, int which, const char *text)
-{
-    if (which == HOST) {
-        o->host = text;
-    } else if (which == PATH) {
-        o->path = text;
-    } else if (which == JSON) {
-        o->json = true;
-    } else {
-        o->opcode = which == TEXT ? 1 : 2;
-    }
-}
-
-static void parse_options(options *o, int argc, char **argv)
-{
-    int which;
-    double n[NUMBERS];
-
-    for (int i = 0; i < NUMBERS; i++) {
-        n[i] = numbers[i].initial;
-    }
-    while ((which = getopt_long(argc, argv, "", table, NULL)) != -1) {
-        if (which == '?' || which == HELP) {
-            fputs(usage, which == HELP ? stdout : stderr);
-            exit(which == HELP ? 0 : 2);
-        }
-        if (which < NUMBERS) {
-            n[which] = parse_number(which, optarg);
-        } else {
-            set_word(o, which, optarg);
-        }
-    }
-    set_numbers(o, n);
-    if (optind < argc || o->port == 0 || (o->idle > 0 && o->pid == 0)) {
-        fputs(usage, stderr);
-        exit(2);
-    }
 }
 
 /* ---- main ---------------------------------------------------------------------------------- */
@@ -536,7 +531,10 @@ static void prepare(run *r)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    r->total = o->idle ? o->idle + IDLE_WARMUP : o->conns;
+    r->workers = o->conns;
+    r->total = o->idle        ? o->idle + IDLE_WARMUP
+               : o->broadcast ? o->broadcast
+                              : o->conns + o->beside;
     r->clients = calloc(r->total, sizeof(client));
     if (r->clients == NULL) {
         die("no memory for %u connections", r->total);
@@ -546,6 +544,8 @@ static void prepare(run *r)
     r->plan.poller = epoll_create1(EPOLL_CLOEXEC);
     r->plan.opcode = o->opcode;
     r->plan.size = o->size;
+    r->plan.records = o->records;
+    r->plan.deflate = o->deflate;
     r->plan.pipeline = o->pipeline;
     r->plan.address.sin_family = AF_INET;
     r->plan.address.sin_port = htons((uint16_t)o->port);
@@ -557,14 +557,16 @@ static void prepare(run *r)
 
 int main(int argc, char **argv)
 {
-    static run r = {.options = {.host = "127.0.0.1", .path = "/", .opcode = 1}};
+    static run r;
 
-    parse_options(&r.options, argc, argv);
+    options_parse(&r.options, argc, argv);
     prepare(&r);
     if (r.options.idle > 0) {
         run_idle(&r);
     } else if (r.options.connects > 0) {
         run_connect(&r);
+    } else if (r.options.broadcast > 0) {
+        run_broadcast(&r);
     } else {
         run_echo(&r);
     }

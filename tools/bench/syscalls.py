@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Counts the system calls of an echo server per message: one to receive, one to send, no more.
+"""Counts the system calls of a server: one to receive and one to send an echoed message; one to
+send to each subscriber what was published in one turn of the loop. No more.
 
     python tools/bench/syscalls.py --build build
-    python tools/bench/syscalls.py --build build --server "node other.js" --limit 2
+    python tools/bench/syscalls.py --build build --server "node other.js" --limit 2 --cases echo
 
 Exit status 1 when a family of calls is above the limit. Needs strace.
 """
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 
 import harness
 
@@ -25,12 +27,35 @@ FAMILIES = {
     "wait": {"epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6"},
     "other": set(),
 }
-LIMITED = ("receive", "send")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of the load generator, and for how many messages there is one `unit`, each of which
+    may cost one call of the `limited` families."""
+
+    arguments: str
+    unit: str
+    messages: float
+    limited: tuple[str, ...]
+
+
+WINDOW, SUBSCRIBERS = 16, 50
+CASES = {
+    "echo": Case("--conns 10", "message", 1, ("receive", "send")),
+    # The window goes out in one segment, so the server reads it in one turn.
+    "broadcast": Case(
+        f"--broadcast {SUBSCRIBERS} --pipeline {WINDOW}",
+        "turn and subscriber",
+        WINDOW / SUBSCRIBERS,
+        ("send",),
+    ),
+}
 # A line of the table of strace -c: share, seconds, microseconds per call, calls, errors, name.
 LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
 
 
-def count(options: argparse.Namespace, messages: int) -> dict[str, int]:
+def count(options: argparse.Namespace, case: Case, messages: int) -> dict[str, int]:
     """All system calls of a server that lives for so many messages."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "strace"
@@ -39,7 +64,8 @@ def count(options: argparse.Namespace, messages: int) -> dict[str, int]:
             environment=harness.server_environment(options.build),
             wrapper=["strace", "-f", "-c", "-o", str(path)],
         ) as server:
-            harness.run_load(options.load, server, ["--messages", str(messages), "--conns", "10"])
+            arguments = [*case.arguments.split(), "--messages", str(messages)]
+            harness.run_load(options.load, server, arguments)
         lines = path.read_text().splitlines()
     calls = {}
     for line in lines:
@@ -51,22 +77,41 @@ def count(options: argparse.Namespace, messages: int) -> dict[str, int]:
     return calls
 
 
-def sum_families(few: dict[str, int], many: dict[str, int], messages: int) -> dict[str, float]:
-    """Calls per message; start, handshakes and end are in both counts and cancel."""
+def sum_families(few: dict[str, int], many: dict[str, int], units: float) -> dict[str, float]:
+    """Calls per unit; start, handshakes and end are in both counts and cancel."""
     sums = dict.fromkeys(FAMILIES, 0.0)
     for name, calls in many.items():
         family = next((key for key, names in FAMILIES.items() if name in names), "other")
-        sums[family] += (calls - few.get(name, 0)) / messages
+        sums[family] += (calls - few.get(name, 0)) / units
     return sums
 
 
+def check(options: argparse.Namespace, name: str) -> bool:
+    """Counts one case and prints it; False when it is above the limit."""
+    case = CASES[name]
+    few = count(options, case, options.messages // 10)
+    many = count(options, case, options.messages + options.messages // 10)
+    sums = sum_families(few, many, options.messages / case.messages)
+    for family, calls in sums.items():
+        print(f"{name:10} {family:8} {calls:6.3f} calls per {case.unit}")
+    above = [family for family in case.limited if sums[family] > options.limit]
+    for family in above:
+        print(f"syscalls.py: {name}: {family}: {sums[family]:.3f} is above {options.limit}")
+    return not above
+
+
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="System calls of an echo server per message.")
+    parser = argparse.ArgumentParser(description="System calls of a server per message.")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
     parser.add_argument("--server", help="command; default: the C example")
-    parser.add_argument("--messages", type=int, default=2000, help="default %(default)s")
+    parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
+    parser.add_argument("--messages", type=int, default=1600, help="default %(default)s")
     parser.add_argument("--limit", type=float, default=1.05, help="default %(default)s")
     options = parser.parse_args()
+    options.cases = options.cases.split(",")
+    for name in options.cases:
+        if name not in CASES:
+            parser.error(f"unknown case {name}: choose from {', '.join(CASES)}")
     options.build = options.build.resolve()
     options.load = harness.find_tool(options.build, "load")
     known = harness.known_servers(options.build)
@@ -78,18 +123,13 @@ def main() -> int:
     options = parse_options()
     if shutil.which("strace") is None:
         harness.fail("strace is not installed")
-    try:
-        few = count(options, options.messages // 10)
-        many = count(options, options.messages + options.messages // 10)
-    except harness.BenchError as error:
-        harness.fail(str(error))
-    sums = sum_families(few, many, options.messages)
-    for family, calls in sums.items():
-        print(f"{family:8} {calls:6.3f} calls per message")
-    above = [family for family in LIMITED if sums[family] > options.limit]
-    for family in above:
-        print(f"syscalls.py: {family}: {sums[family]:.3f} is above {options.limit}")
-    return int(bool(above))
+    good = True
+    for name in options.cases:
+        try:
+            good = check(options, name) and good
+        except harness.BenchError as error:
+            harness.fail(f"{name}: {error}")
+    return int(not good)
 
 
 if __name__ == "__main__":
