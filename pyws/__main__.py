@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import sys
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from . import App, AppListenOptions, OpCode, Request, Response, WebSocket, __version__
 
 __all__ = ["main"]
 
 _PAGE = Path(__file__).with_name("page.html")
+
+
+# ---- the echo -----------------------------------------------------------------------------------
 
 
 def echo(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
@@ -26,22 +32,129 @@ ECHO: dict[str, Any] = {
     "message": echo,
 }
 
+# ---- the chat -----------------------------------------------------------------------------------
+
+
+class Member(NamedTuple):
+    """What a socket in a room knows about itself."""
+
+    name: str
+    room: str
+
+
+class Chat:
+    """Rooms to talk in: a room is a topic, and who is in it has subscribed to it.
+
+    Messages are JSON. A client sends ``{"type": "join", "room", "name"}``, then any number of
+    ``{"type": "say", "text", "id"}``. Everybody in the room gets "join" and "leave" with "room",
+    "name" and "people" (how many there are now), and "say" with "room", "name", "text" and the "id"
+    by which its sender knows it again. What is wrong is told to its sender alone: "error", "text".
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.behavior = {
+            "max_payload_length": 8 * 1024,
+            "max_backpressure": 256 * 1024,  # who reads too slowly misses messages
+            "message": self.on_message,
+            "subscription": self.on_subscription,
+        }
+
+    def on_message(self, ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
+        """Do what a client asks for, or tell it what is wrong."""
+        try:
+            self.act(ws, parsed(message))
+        except ValueError as error:
+            ws.send({"type": "error", "text": str(error)})
+
+    def act(self, ws: WebSocket, wish: Any) -> None:
+        """Join a room, or say something there. ValueError."""
+        kind = wish.get("type") if isinstance(wish, dict) else None
+        if kind == "join":
+            self.join(ws, Member(text_of(wish, "name", 24), text_of(wish, "room", 32)))
+        elif kind == "say":
+            self.say(ws, text_of(wish, "text", 500), text_of(wish, "id", 40))
+        else:
+            raise ValueError('a message must be an object with "type": "join" or "say"')
+
+    def join(self, ws: WebSocket, member: Member) -> None:
+        """Leave the room before, if there is one, and enter another."""
+        ws.for_each_topic(ws.unsubscribe)
+        ws.user_data = member
+        ws.subscribe(member.room)
+
+    def say(self, ws: WebSocket, text: str, number: str) -> None:
+        """Send a text to everybody in the room, its sender included."""
+        if not ws.user_data:
+            raise ValueError("join a room first")
+        name, room = ws.user_data
+        said = {"type": "say", "room": room, "name": name, "text": text, "id": number}
+        self.app.publish(room, said)
+
+    def on_subscription(self, ws: WebSocket, room: str, people: int, before: int) -> None:
+        """Tell everybody in the room who came or went; a closing socket leaves by itself."""
+        kind = "join" if people > before else "leave"
+        news = {"type": kind, "room": room, "name": ws.user_data.name, "people": people}
+        self.app.publish(room, news)
+
+
+def parsed(message: str | bytes) -> Any:
+    """What a message holds. ValueError."""
+    try:
+        return json.loads(message)
+    except (ValueError, RecursionError) as error:  # too deep: a list in a list in a list ...
+        raise ValueError(f"a message must be JSON: {error}") from None
+
+
+def text_of(wish: dict[str, Any], key: str, longest: int) -> str:
+    """A text that a client has sent, without space around it. ValueError."""
+    value = wish.get(key)
+    text = value.strip() if isinstance(value, str) else ""
+    if not 0 < len(text) <= longest:
+        raise ValueError(f'"{key}" must be a text of 1 to {longest} characters')
+    return text.encode(errors="replace").decode()  # JSON can hold halves of characters
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
 
 def show_page(res: Response, req: Request) -> None:
     """Answer with the built-in page; a reload shows what an update has changed."""
+    page = _PAGE.read_bytes()
     res.write_header("Content-Type", "text/html; charset=utf-8")
+    res.write_header("Content-Security-Policy", policy(page))
+    res.write_header("X-Content-Type-Options", "nosniff")
     res.write_header("Cache-Control", "no-cache")
-    res.end(_PAGE.read_bytes())
+    res.end(page)
+
+
+def policy(page: bytes) -> str:
+    """A policy that allows the style and the script in the page, its sockets, and nothing else."""
+    return (
+        f"default-src 'none'; style-src {source(page, b'style')}; "
+        f"script-src {source(page, b'script')}; require-trusted-types-for 'script'; "
+        "connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def source(page: bytes, tag: bytes) -> str:
+    """The hash of what stands in the page between two tags."""
+    text = page.split(b"<%s>" % tag)[1].split(b"</%s>" % tag)[0]
+    return f"'sha256-{b64encode(sha256(text).digest()).decode()}'"
+
+
+# ---- the command --------------------------------------------------------------------------------
 
 
 def serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Serve the page and its echo socket until SIGINT or SIGTERM; the exit status."""
+    """Serve the page and its sockets until SIGINT or SIGTERM; the exit status."""
     try:
         place = AppListenOptions(host=args.host, port=args.port)
     except ValueError as error:
         parser.error(str(error))
     with App() as app:
-        app.get("/", show_page).ws("/echo", ECHO)
+        app.get("/", show_page).ws("/echo", ECHO).ws("/chat", Chat(app).behavior)
         try:
             app.listen(place)
         except OSError as error:
@@ -81,7 +194,7 @@ def new_parser() -> argparse.ArgumentParser:
     """The parser; `command` is what runs, so that subcommands may set their own."""
     parser = argparse.ArgumentParser(
         prog="pyws",
-        description="Serve a page that tries a WebSocket, and the echo socket it talks to.",
+        description="Serve a page to chat and to try a WebSocket, and the sockets it talks to.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"pyws {__version__}")

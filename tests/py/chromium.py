@@ -3,6 +3,7 @@
 Without a Chromium the tests are skipped; with CI=true in the environment they fail instead.
 """
 
+import base64
 import importlib
 import json
 import os
@@ -13,7 +14,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Iterator, NoReturn, Optional, Tuple
+from typing import Any, Iterator, List, NoReturn, Optional, Tuple
 
 import pytest
 
@@ -54,60 +55,19 @@ def find_client() -> Any:
         unavailable(f"no client for the DevTools protocol: {error}")
 
 
-class Browser:
-    """A Chromium with one page, stopped by its process id."""
+class DevTools:
+    """The protocol: calls to the browser, or to one of its pages."""
 
-    def __init__(self, path: str, client: Any, folder: str) -> None:
-        # The runtime of a sanitizer is for the Python processes only.
-        kept = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-        self.stack = ExitStack()
-        self.output = self.stack.enter_context(open(Path(folder, "output"), "w+"))
-        self.process = subprocess.Popen(
-            [path, *FLAGS, f"--user-data-dir={folder}/profile", "about:blank"],
-            stdin=subprocess.DEVNULL,
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-            env={**kept, "HOME": folder},
-        )
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
         self.calls = 0
-        self.session: Optional[str] = None
-        try:
-            port, address = self._wait_for_port(Path(folder, "profile", "DevToolsActivePort"))
-            # A ready socket: no proxy of the environment is asked.
-            connection = client.connect(
-                f"ws://127.0.0.1:{port}{address}",
-                sock=socket.create_connection(("127.0.0.1", port), TIMEOUT),
-                max_size=None,
-            )
-            self.connection = self.stack.enter_context(connection)
-            target = self.call("Target.createTarget", url="about:blank")["targetId"]
-            attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-            self.session = attached["sessionId"]
-            self.call("Emulation.setFocusEmulationEnabled", enabled=True)
-        except BaseException:
-            self.kill()
-            raise
 
-    def _wait_for_port(self, file: Path) -> Tuple[int, str]:
-        """Where Chromium listens; the second line is written with the first."""
-        deadline = time.monotonic() + TIMEOUT
-        while not (file.exists() and len(file.read_text().split()) == 2):
-            assert self.process.poll() is None, f"Chromium ended: {self._output_text()}"
-            assert time.monotonic() < deadline, f"Chromium does not start: {self._output_text()}"
-            time.sleep(0.05)
-        port, address = file.read_text().split()
-        return int(port), address
-
-    def _output_text(self) -> str:
-        self.output.seek(0)
-        return self.output.read()
-
-    def call(self, method: str, **parameters: Any) -> Any:
-        """The result of a method of the DevTools protocol."""
+    def call(self, method: str, session: Optional[str] = None, **parameters: Any) -> Any:
+        """The result of a method."""
         self.calls += 1
         message = {"id": self.calls, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
+        if session:
+            message["sessionId"] = session
         self.connection.send(json.dumps(message))
         deadline = time.monotonic() + TIMEOUT
         while True:  # events come between
@@ -115,6 +75,28 @@ class Browser:
             if answer.get("id") == self.calls:
                 assert "error" not in answer, answer
                 return answer["result"]
+
+
+class Page:
+    """A window with one page."""
+
+    def __init__(self, tools: DevTools) -> None:
+        self.tools = tools
+        target = tools.call("Target.createTarget", url="about:blank", newWindow=True)
+        self.target: Optional[str] = target["targetId"]
+        attached = tools.call("Target.attachToTarget", targetId=self.target, flatten=True)
+        self.session: str = attached["sessionId"]
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """The result of a method of the DevTools protocol."""
+        return self.tools.call(method, self.session, **parameters)
+
+    def leave(self) -> None:
+        """Close the window, unless that is done."""
+        target, self.target = self.target, None
+        if target:
+            self.tools.call("Target.closeTarget", targetId=target)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, or of what it promises."""
@@ -141,23 +123,40 @@ class Browser:
         assert "errorText" not in self.call("Page.navigate", url=url)
         self.wait_for("location.href + document.readyState", url + "complete")
 
-    def type(self, text: str) -> None:
-        """Type into the message field, which has got the focus by itself."""
-        self.wait_for("document.activeElement.id", "text")
+    def reload(self) -> None:
+        """Load the page again."""
+        self.evaluate("window.isOld = true")
+        self.call("Page.reload")
+        self.wait_for("window.isOld || document.readyState", "complete")
+
+    def back(self) -> None:
+        """Return to the last page before about:blank."""
+        history = self.call("Page.getNavigationHistory")["entries"]
+        entry = next(entry for entry in reversed(history) if entry["url"] != "about:blank")
+        self.call("Page.navigateToHistoryEntry", entryId=entry["id"])
+        self.wait_for("location.href + document.readyState", entry["url"] + "complete")
+
+    def type(self, text: str, field: str = "text") -> None:
+        """Type into a field, by its id, which has got the focus by itself."""
+        self.wait_for("document.activeElement.id", field)
         self.call("Input.insertText", text=text)
         self.wait_for("document.activeElement.value", text)
 
-    def enter(self, text: str) -> None:
+    def enter(self, text: str, field: str = "text") -> None:
         """Type, and press Enter."""
-        self.type(text)
+        self.type(text, field)
+        self.press("Enter", 13, "\r")
+
+    def press(self, key: str, number: int, text: str = "") -> None:
+        """Press a key and let it go; its number is that of Windows."""
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
                 type=kind,
-                key="Enter",
-                code="Enter",
-                text="\r" if kind == "keyDown" else "",
-                windowsVirtualKeyCode=13,
+                key=key,
+                code=key,
+                text=text if kind == "keyDown" else "",
+                windowsVirtualKeyCode=number,
             )
 
     def click(self, selector: str) -> None:
@@ -176,11 +175,81 @@ class Browser:
                 clickCount=1,
             )
 
+    def look(self, width: int, height: int, scheme: str) -> None:
+        """Show it in a size, "dark" or "light"."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self, path: Path) -> None:
+        """Write what it shows to a PNG file."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+class Browser(Page):
+    """A Chromium with its first page; stopped by its process id."""
+
+    def __init__(self, path: str, client: Any, folder: str) -> None:
+        # The runtime of a sanitizer is for the Python processes only.
+        kept = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+        self.stack = ExitStack()
+        self.output = self.stack.enter_context(open(Path(folder, "output"), "w+"))
+        self.process = subprocess.Popen(
+            [path, *FLAGS, f"--user-data-dir={folder}/profile", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            env={**kept, "HOME": folder},
+        )
+        try:
+            port, address = self._wait_for_port(Path(folder, "profile", "DevToolsActivePort"))
+            # A ready socket: no proxy of the environment is asked.
+            connection = client.connect(
+                f"ws://127.0.0.1:{port}{address}",
+                sock=socket.create_connection(("127.0.0.1", port), TIMEOUT),
+                max_size=None,
+            )
+            super().__init__(DevTools(self.stack.enter_context(connection)))
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_for_port(self, file: Path) -> Tuple[int, str]:
+        """Where Chromium listens; the second line is written with the first."""
+        deadline = time.monotonic() + TIMEOUT
+        while not (file.exists() and len(file.read_text().split()) == 2):
+            assert self.process.poll() is None, f"Chromium ended: {self._output_text()}"
+            assert time.monotonic() < deadline, f"Chromium does not start: {self._output_text()}"
+            time.sleep(0.05)
+        port, address = file.read_text().split()
+        return int(port), address
+
+    def _output_text(self) -> str:
+        self.output.seek(0)
+        return self.output.read()
+
+    @contextmanager
+    def windows(self, number: int) -> Iterator[List[Page]]:
+        """Further windows, closed at the end."""
+        pages: List[Page] = []
+        try:
+            for _ in range(number):
+                pages.append(Page(self.tools))
+            yield pages
+        finally:
+            for page in pages:
+                page.leave()
+
     def close(self) -> None:
         """Let it end by itself, or make it."""
-        self.session = None
         try:
-            self.call("Browser.close")
+            self.tools.call("Browser.close")
             self.process.wait(TIMEOUT)
         finally:
             self.kill()

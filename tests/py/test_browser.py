@@ -1,11 +1,16 @@
 """The built-in page in a headless Chromium."""
 
+import json
 import queue
 import signal
-from typing import Any, Callable, Iterator, Tuple
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Tuple
+from urllib.parse import quote
 
 import pytest
-from chromium import TIMEOUT, Browser, launched
+from chromium import TIMEOUT, Browser, Page, launched
+from peer import Peer, frame, upgraded
 from program import Program
 
 from pyws import App, WebSocket
@@ -42,15 +47,15 @@ def start(port: int = 0) -> Tuple[Program, int]:
         raise
 
 
-# ---- tests --------------------------------------------------------------------------------------
+# ---- the echo -----------------------------------------------------------------------------------
 
 
 def test_echo(browser: Browser) -> None:
     program, port = start()
     with program:
-        browser.open(f"http://127.0.0.1:{port}/")
+        browser.open(f"http://127.0.0.1:{port}/#/echo")
         browser.wait_for(STATE, "open")
-        assert browser.evaluate(text("#state")) == "Connected"
+        assert browser.evaluate(text("#echo .state")) == "Connected"
         browser.enter("Grüße, <b>Welt</b>")
         browser.wait_for(text("#received"), "1")
         assert browser.evaluate(CLASSES) == ["event", "sent", "received"]
@@ -74,7 +79,7 @@ def test_echo(browser: Browser) -> None:
 def test_many_and_long_messages(browser: Browser) -> None:
     program, port = start()
     with program:
-        browser.open(f"http://127.0.0.1:{port}/")
+        browser.open(f"http://127.0.0.1:{port}/#/echo")
         browser.wait_for(STATE, "open")
         browser.evaluate(
             """for (let i = 0; i < 300; i++) {
@@ -107,12 +112,12 @@ def test_close_with_code_and_reason(browser: Browser, serve: Callable[..., Any])
         app.ws("/echo", ECHO, close=on_close)
 
     server = serve(configure)
-    browser.open(f"http://127.0.0.1:{server.port}/")
+    browser.open(f"http://127.0.0.1:{server.port}/#/echo")
     browser.wait_for(STATE, "open")
     browser.click("#toggle")
     assert closed.get(timeout=TIMEOUT) == (3001, "closed by this page")
     browser.wait_for(STATE, "closed")
-    assert browser.evaluate(text("#detail")) == "closed: 3001 closed by this page"
+    assert browser.evaluate(text("#echo .detail")) == "closed: 3001 closed by this page"
     assert browser.evaluate("document.getElementById('send').disabled") is True
     assert closed.empty()  # a close that was asked for is not undone ...
 
@@ -135,7 +140,7 @@ def test_reconnects(browser: Browser, number: int, shown: str) -> None:
     """S43: the page comes back by itself when the server does."""
     program, port = start()
     with program:
-        browser.open(f"http://127.0.0.1:{port}/")
+        browser.open(f"http://127.0.0.1:{port}/#/echo")
         browser.wait_for(STATE, "open")
         browser.enter("before")
         browser.wait_for(text("#received"), "1")
@@ -143,7 +148,7 @@ def test_reconnects(browser: Browser, number: int, shown: str) -> None:
         browser.wait_for("state !== 'open'", True)
         assert browser.evaluate(TEXTS)[-1] == shown
     browser.wait_for("state", "waiting")
-    assert browser.evaluate(text("#state")).startswith("Disconnected, next try in ")
+    assert browser.evaluate(text("#echo .state")).startswith("Disconnected, next try in ")
     with start(port)[0]:
         browser.wait_for(STATE, "open")
         assert browser.evaluate(text("#connections")) == "2"
@@ -156,3 +161,252 @@ def test_reconnects(browser: Browser, number: int, shown: str) -> None:
             "connected",
             *2 * ["after"],
         ]
+
+
+# ---- the chat -----------------------------------------------------------------------------------
+
+CHAT_STATE = "document.getElementById('chat').dataset.state"
+# What the log shows: [class, name, text] of what was said, [class, text] of the rest.
+LINES = """[...document.querySelectorAll('#chat li')].map(item => [item.className].concat(
+    item.matches('.say') ? ['bdi', 'p'].map(tag => item.querySelector(tag).textContent)
+        : [item.textContent]))"""
+PEOPLE = text("#people")
+# How many pixels of the window, of a log or of a line are cut off at its right edge.
+WIDER = """Math.max(...[...document.querySelectorAll('html, .pane, .log, li, li p')].map(
+    item => item.scrollWidth - item.clientWidth))"""
+NO_CODE = "document.querySelectorAll('img, li script, li b, iframe').length"
+
+HOSTILE = [
+    "<img src=x onerror=\"document.title='hacked'\">",
+    "</p><script>document.title='hacked'</script>",
+    "&lt;b&gt; &amp; {{7*7}} ${7*7} javascript:alert(1)",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f1e9\U0001f1ea e\u0301 \u4e16\u754c",
+    "W" * 500,
+    "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645, hello!",
+    "\u202egnihton skcah siht",
+    "Z" + "\u0335\u0310\u0343\u0321" * 100,
+]
+
+
+@contextmanager
+def talking(browser: Browser, port: int, *people: Tuple[str, str]) -> Iterator[List[Page]]:
+    """A window for each name and room, all of them connected."""
+    with browser.windows(len(people)) as pages:
+        for page, (name, room) in zip(pages, people):
+            page.open(f"http://127.0.0.1:{port}/#/chat/{quote(room, safe='')}")
+            page.enter(name, "name")
+            page.wait_for(CHAT_STATE, "open")
+            page.wait_for("document.activeElement.id", "words")
+            page.wait_for(f"{PEOPLE} !== ''", True)
+        yield pages
+
+
+def wait_for_last(page: Page, *line: str) -> None:
+    page.wait_for(f"{LINES}.slice(-1)[0]", list(line))
+
+
+class Talker:
+    """A raw client in a room, for what the page would never send."""
+
+    def __init__(self, port: int, name: str, room: str) -> None:
+        self.peer: Peer = upgraded(port, "/chat")
+        self.send({"type": "join", "name": name, "room": room})
+
+    def __enter__(self) -> "Talker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.peer.socket.close()
+
+    def send(self, message: Any) -> None:
+        self.peer.send(frame(json.dumps(message).encode()))
+
+
+def test_chat_in_rooms(browser: Browser) -> None:
+    program, port = start()
+    people = [("Ann", "lobby"), ("Bob", "lobby"), ("Cid", "tea & cake/\u00e9")]
+    with program, talking(browser, port, *people) as (ann, bob, cid):
+        for page, count in ((ann, "2 people"), (bob, "2 people"), (cid, "1 person")):
+            page.wait_for(PEOPLE, count)
+        assert ann.evaluate(LINES) == [["event", "Ann joined"], ["event", "Bob joined"]]
+        ann.enter("Hello, Bob", "words")
+        wait_for_last(bob, "say", "Ann", "Hello, Bob")
+        wait_for_last(ann, "say own", "Ann", "Hello, Bob")
+        bob.enter("Hello, Ann", "words")
+        wait_for_last(ann, "say", "Bob", "Hello, Ann")
+        cid.enter("Anybody?", "words")
+        wait_for_last(cid, "say own", "Cid", "Anybody?")
+        assert cid.evaluate(LINES) == [["event", "Cid joined"], ["say own", "Cid", "Anybody?"]]
+        assert ann.evaluate(LINES)[-1] == ["say", "Bob", "Hello, Ann"]
+
+        bob.evaluate("location.hash = " + json.dumps("/chat/" + quote(people[2][1], safe="")))
+        bob.wait_for(PEOPLE, "2 people")
+        cid.wait_for(PEOPLE, "2 people")
+        wait_for_last(cid, "event", "Bob joined")
+        ann.wait_for(PEOPLE, "1 person")
+        wait_for_last(ann, "event", "Bob left")
+        bob.enter("Cake?", "words")
+        wait_for_last(cid, "say", "Bob", "Cake?")
+
+        bob.click("#rooms a")  # lobby, whose log is still there
+        wait_for_last(bob, "event", "Bob joined")
+        assert ["say own", "Bob", "Hello, Ann"] in bob.evaluate(LINES)
+        ann.wait_for(PEOPLE, "2 people")
+        cid.wait_for(PEOPLE, "1 person")
+        assert ann.evaluate(LINES)[-1] == ["event", "Bob joined"]
+
+
+def test_chat_leaving(browser: Browser) -> None:
+    program, port = start()
+    people = [("Ann", "lobby"), ("Bob", "lobby"), ("Cid", "lobby")]
+    with program, talking(browser, port, *people) as (ann, bob, cid):
+        ann.wait_for(PEOPLE, "3 people")
+        bob.click("#leave")
+        bob.wait_for(CHAT_STATE, "closed")
+        assert bob.evaluate(text("#chat .detail")) == "closed: 1000 closed by this page"
+        assert bob.evaluate(PEOPLE) == ""
+        ann.wait_for(PEOPLE, "2 people")
+        wait_for_last(ann, "event", "Bob left")
+        cid.open("about:blank")
+        ann.wait_for(PEOPLE, "1 person")
+        wait_for_last(ann, "event", "Cid left")
+        cid.back()
+        ann.wait_for(PEOPLE, "2 people")
+        cid.wait_for(f"{CHAT_STATE} + {PEOPLE}", "open2 people")
+        wait_for_last(ann, "event", "Cid joined")
+        cid.leave()
+        ann.wait_for(PEOPLE, "1 person")
+
+        bob.evaluate("document.getElementById('name').value = ''")
+        bob.enter("Robert", "name")
+        wait_for_last(ann, "event", "Robert joined")
+        ann.reload()  # a reload stays in the room
+        ann.wait_for(f"{CHAT_STATE} + {PEOPLE}", "open2 people")
+        wait_for_last(bob, "event", "Ann joined")
+
+
+def test_chat_with_the_keyboard_alone(browser: Browser) -> None:
+    program, port = start()
+    with program, browser.windows(1) as (page,):
+        page.open(f"http://127.0.0.1:{port}/")
+        page.enter("Ann", "name")
+        page.enter("one", "words")
+        wait_for_last(page, "say own", "Ann", "one")
+        page.type("two", "words")
+        page.press("Tab", 9)
+        assert page.evaluate("document.activeElement.textContent") == "Send"
+        page.press("Enter", 13, "\r")
+        wait_for_last(page, "say own", "Ann", "two")
+        page.evaluate("document.getElementById('to-echo').focus()")
+        page.press("Tab", 9)
+        assert page.evaluate("document.activeElement.textContent") == "lobby"
+        page.press("Tab", 9)
+        page.press("Enter", 13, "\r")
+        page.wait_for("location.hash + document.title", "#/chat/coffeecoffee \u00b7 pyws")
+        page.wait_for("document.activeElement.id", "words")
+        wait_for_last(page, "event", "Ann joined")
+        current = "[...document.querySelectorAll('[aria-current=page]')].map(a => a.textContent)"
+        assert page.evaluate(current) == ["Chat", "coffee"]
+
+
+def test_chat_shows_hostile_text_as_text(browser: Browser) -> None:
+    program, port = start()
+    people = [("<b>Eve</b>", "<i>&amp;"), ("Bob", "<i>&amp;")]
+    with program, talking(browser, port, *people) as (eve, bob):
+        bob.look(390, 844, "light")
+        for words in HOSTILE:
+            eve.enter(words, "words")
+            wait_for_last(bob, "say", "<b>Eve</b>", words)
+            wait_for_last(eve, "say own", "<b>Eve</b>", words)
+            assert bob.evaluate(WIDER) <= 0
+        with Talker(port, "\u202eeve\nBob:", "<i>&amp;") as raw:
+            wait_for_last(bob, "event", "\u202eeve\nBob: joined")
+            for number in (1, 1, 2):  # sent again after a lost connection: shown once
+                raw.send({"type": "say", "id": f"id {number}", "text": f"text {number}"})
+            wait_for_last(bob, "say", "\u202eeve\nBob:", "text 2")
+            assert bob.evaluate(LINES)[-2][2] == "text 1"
+            assert bob.evaluate(LINES)[-3][1] == "\u202eeve\nBob: joined"
+        for page in (eve, bob):
+            assert page.evaluate(NO_CODE) == 0
+            assert page.evaluate("document.title") == "<i>&amp; \u00b7 pyws"
+        bob.evaluate("say({id: 'x', text: ' '})")
+        wait_for_last(bob, "event error", '"text" must be a text of 1 to 500 characters')
+        assert eve.evaluate(LINES)[-1] == ["event", "\u202eeve\nBob: left"]
+        html = "document.body.innerHTML"
+        refused = f"(() => {{ try {{ {html} = 'x'; }} catch (error) {{ return error.name; }} }})()"
+        assert bob.evaluate(refused) == "TypeError"  # by the policy
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (signal.SIGTERM, "closed: 1001 server shutting down"),
+        (signal.SIGKILL, "closed: 1006 connection lost"),
+    ],
+)
+def test_chat_reconnects(browser: Browser, number: int, shown: str) -> None:
+    """S43: both windows come back to their room by themselves, and what was said meanwhile too."""
+    program, port = start()
+    with program, talking(browser, port, ("Ann", "den"), ("Bob", "den")) as (ann, bob):
+        ann.enter("before", "words")
+        wait_for_last(bob, "say", "Ann", "before")
+        program.stop(number)
+        for page in (ann, bob):
+            page.wait_for(f"{CHAT_STATE} === 'open'", False)
+            assert page.evaluate(LINES)[-1] == ["event", shown]
+            assert page.evaluate(PEOPLE) == ""
+        for words in ("first", "second"):
+            ann.enter(words, "words")
+            wait_for_last(ann, "say own waiting", "Ann", words)
+        bob.type("half a", "words")
+        bob.wait_for(CHAT_STATE, "waiting")
+        assert bob.evaluate(text("#chat .state")).startswith("Disconnected, next try in ")
+        with start(port)[0]:
+            for page in (ann, bob):
+                page.wait_for(f"{CHAT_STATE} + {PEOPLE}", "open2 people")
+            bob.press("Enter", 13, "\r")
+            wait_for_last(ann, "say", "Bob", "half a")
+            said = [["say own", "Ann", words] for words in ("before", "first", "second")]
+            assert [line for line in ann.evaluate(LINES) if "own" in line[0]] == said
+            ann.enter("after", "words")
+            wait_for_last(bob, "say", "Ann", "after")
+            wait_for_last(ann, "say own", "Ann", "after")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_looks(browser: Browser, tmp_path: Path, width: int, height: int, scheme: str) -> None:
+    """Nothing is wider than the window; the pictures in tmp_path are for people."""
+    program, port = start()
+
+    def shoot(page: Page, name: str) -> None:
+        assert page.evaluate(WIDER) <= 0
+        page.screenshot(tmp_path / f"{name}-{width}-{scheme}.png")
+
+    with program, browser.windows(1) as (fresh,):
+        fresh.look(width, height, scheme)
+        fresh.open(f"http://127.0.0.1:{port}/")
+        shoot(fresh, "entry")
+        with talking(browser, port, ("Ann", "lobby"), ("Bob", "lobby")) as (ann, bob):
+            ann.look(width, height, scheme)
+            bob.enter("Did the release go out?", "words")
+            wait_for_last(ann, "say", "Bob", "Did the release go out?")
+            ann.enter("Yes, an hour ago. Everything is green.", "words")
+            wait_for_last(ann, "say own", "Ann", "Yes, an hour ago. Everything is green.")
+            shoot(ann, "chat")
+            for words in HOSTILE:
+                bob.enter(words, "words")
+            ann.enter("Nice try, Bob.", "words")
+            wait_for_last(ann, "say own", "Ann", "Nice try, Bob.")
+            shoot(ann, "hostile")
+            ann.evaluate("location.hash = '/echo'")
+            ann.wait_for(STATE, "open")
+            ann.enter("Hello")
+            ann.wait_for(text("#received"), "1")
+            shoot(ann, "echo")
+            ann.evaluate("location.hash = '/chat/' + 'w'.repeat(40)")
+            ann.wait_for(PEOPLE, "1 person")
+            program.stop(signal.SIGTERM)
+            ann.wait_for(CHAT_STATE, "waiting")
+            ann.enter("Is anybody there?", "words")
+            shoot(ann, "waiting")

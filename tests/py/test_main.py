@@ -1,18 +1,22 @@
 """The command `pyws`: its page, its echo socket, its output, its exit status."""
 
+import base64
+import hashlib
 import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from peer import Peer, close_frame, eventually, frame, upgraded
-from program import TIMEOUT, Program
+from peer import Peer, close_frame, eventually, frame, handshake, upgraded
+from program import ROOT, TIMEOUT, Program
 
 import pyws
 from pyws import __main__ as command
@@ -59,6 +63,7 @@ def test_page_and_echo() -> None:
         status, headers, body = get(port)
         assert (status, body) == (200, PAGE)
         assert headers["content-type"] == "text/html; charset=utf-8"
+        assert headers["x-content-type-options"] == "nosniff"
         assert headers["content-length"] == str(len(PAGE))
 
         status, headers, body = get(port, method="HEAD")
@@ -156,6 +161,160 @@ def test_port_is_free_again_at_once() -> None:
             program.wait()
     with start("--port", str(port)) as program:
         assert port_of(program.line()) == port
+
+
+def test_policy_allows_what_is_in_the_page_alone() -> None:
+    with start("--port", "0") as program:
+        headers = get(port_of(program.line()))[1]
+        assert program.stop(signal.SIGTERM) == 0
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    for kind in ("style", "script"):
+        assert PAGE.count(f"<{kind}".encode()) == PAGE.count(f"</{kind}>".encode()) == 1
+        text = PAGE[PAGE.index(f"<{kind}>".encode()) + len(kind) + 2 :]
+        digest = hashlib.sha256(text[: text.index(f"</{kind}>".encode())]).digest()
+        assert policy.pop(kind + "-src") == f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert policy == {
+        "default-src": "'none'",
+        "require-trusted-types-for": "'script'",
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+# ---- the chat -----------------------------------------------------------------------------------
+
+WRONG_MESSAGES = [
+    (b"", "a message must be JSON: "),
+    (b"not JSON", "a message must be JSON: "),
+    (b"\xff\xfe\xfd", "a message must be JSON: "),
+    (b"null", "must be an object"),
+    (b"[1]", "must be an object"),
+    (b"{}", "must be an object"),
+    (b'{"type": ["say"]}', "must be an object"),
+    (b'{"type": "shout"}', "must be an object"),
+    (b"[" * 8000, "a message must be JSON: "),  # its end is missing, or it is too deep
+    (b"[" * 4000 + b"]" * 4000, "a message must be "),  # too deep, or no object
+    (b"1" * 8000, "a message must be "),  # too long, or no object
+    (b'{"type": "join"}', '"name" must be a text of 1 to 24 characters'),
+    (b'{"type": "join", "name": " ", "room": "r"}', '"name" must be a text'),
+    (b'{"type": "join", "name": 5, "room": "r"}', '"name" must be a text'),
+    (b'{"type": "join", "name": "%s", "room": "r"}' % (b"n" * 25), '"name" must be a text'),
+    (b'{"type": "join", "name": "n", "room": ""}', '"room" must be a text of 1 to 32'),
+    (b'{"type": "join", "name": "n", "room": "%s"}' % (b"r" * 33), '"room" must be a text'),
+    (b'{"type": "say"}', '"text" must be a text of 1 to 500 characters'),
+    (b'{"type": "say", "text": "%s", "id": "1"}' % (b"t" * 501), '"text" must be a text'),
+    (b'{"type": "say", "text": "t"}', '"id" must be a text of 1 to 40 characters'),
+    (b'{"type": "say", "text": "t", "id": 1}', '"id" must be a text'),
+]
+
+
+def tell(peer: Peer, **message: Any) -> None:
+    peer.send(frame(json.dumps(message).encode()))
+
+
+def told(peer: Peer) -> Dict[str, Any]:
+    received = peer.frame()
+    assert received.opcode == 1, received
+    message = json.loads(received.payload)
+    assert isinstance(message, dict)
+    return message
+
+
+def join_of(name: str, room: str, people: int, kind: str = "join") -> Dict[str, Any]:
+    return {"type": kind, "room": room, "name": name, "people": people}
+
+
+def said(name: str, room: str, text: str, number: str) -> Dict[str, Any]:
+    return {"type": "say", "room": room, "name": name, "text": text, "id": number}
+
+
+def test_chat_rooms() -> None:
+    with start("--port", "0") as program, ExitStack() as stack:
+        port = port_of(program.line())
+        ann, bob, cid = (stack.enter_context(upgraded(port, "/chat")) for _ in range(3))
+        tell(ann, type="join", name=" Ann ", room="lobby")
+        assert told(ann) == join_of("Ann", "lobby", 1)
+        tell(cid, type="join", name="Cid", room="\u00e9/\U0001f600")
+        assert told(cid) == join_of("Cid", "\u00e9/\U0001f600", 1)
+        tell(bob, type="join", name="B\ud800b", room="lobby")  # half of a character
+        assert told(ann) == told(bob) == join_of("B?b", "lobby", 2)
+        tell(bob, type="say", text=" <b>\u4e16</b>\n", id="1")
+        assert told(ann) == told(bob) == said("B?b", "lobby", "<b>\u4e16</b>", "1")
+        tell(cid, type="say", text="x" * 500, id="2")
+        assert told(cid) == said("Cid", "\u00e9/\U0001f600", "x" * 500, "2")
+
+        tell(bob, type="join", name="Bob", room="\u00e9/\U0001f600")  # one room at a time
+        assert told(ann) == join_of("B?b", "lobby", 1, "leave")
+        assert told(bob) == told(cid) == join_of("Bob", "\u00e9/\U0001f600", 2)
+        bob.send(close_frame(1000))
+        assert told(cid) == join_of("Bob", "\u00e9/\U0001f600", 1, "leave")
+        cid.socket.close()
+        tell(ann, type="join", name="Ann", room="\u00e9/\U0001f600")
+        assert told(ann)["room"] == "\u00e9/\U0001f600"
+        ann.send(close_frame(1000))
+        assert ann.frame().close_code == 1000
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+def test_chat_refuses_in_words() -> None:
+    """What is wrong is told to its sender alone, and nothing is logged."""
+    with start("--port", "0") as program, ExitStack() as stack:
+        port = port_of(program.line())
+        good, bad = (stack.enter_context(upgraded(port, "/chat")) for _ in range(2))
+        tell(good, type="join", name="Ann", room="r")
+        assert told(good) == join_of("Ann", "r", 1)
+        tell(bad, type="say", text="t", id="1")
+        assert told(bad) == {"type": "error", "text": "join a room first"}
+        for inside in (False, True):
+            for message, reason in WRONG_MESSAGES:
+                bad.send(frame(message, 2))
+                answer = told(bad)
+                assert (answer.pop("type"), list(answer)) == ("error", ["text"])
+                assert reason in answer["text"]
+            if not inside:
+                tell(bad, type="join", name="Bob", room="r")
+                assert told(bad) == told(good) == join_of("Bob", "r", 2)
+        tell(bad, type="say", text="t", id="1")
+        assert told(bad) == told(good) == said("Bob", "r", "t", "1")
+        bad.send(frame(b"x" * (8 * 1024 + 1)))
+        assert bad.frame().close_code == 1009
+        assert told(good) == join_of("Bob", "r", 1, "leave")
+        good.send(close_frame(1000))
+        assert good.frame().close_code == 1000
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+def test_chat_example() -> None:
+    """S15, S42: examples/py/chat.py, two people in a room and one in another."""
+    with Program(str(ROOT / "examples" / "py" / "chat.py"), "--port", "0") as program:
+        port = int(program.line().rsplit(":", 1)[1])
+        for path in ("/r", "/r?name=", f"/r?name={'n' * 25}", f"/{'r' * 33}?name=n", "/?name=n"):
+            with Peer(port) as peer:
+                peer.send(handshake(path))
+                assert peer.response().status == (404 if path[1] == "?" else 400)
+        with ExitStack() as stack:
+            ann = stack.enter_context(upgraded(port, "/r%20%C3%A9?name=Ann"))
+            assert told(ann) == {"name": "Ann", "event": "join", "people": 1}
+            cid = stack.enter_context(upgraded(port, "/%FF?name=Cid"))
+            assert told(cid) == {"name": "Cid", "event": "join", "people": 1}
+            bob = stack.enter_context(upgraded(port, "/r%20%C3%A9?name=%E4%B8%96"))
+            assert told(ann) == told(bob) == {"name": "\u4e16", "event": "join", "people": 2}
+            ann.send(frame(b"hello"))
+            assert told(ann) == told(bob) == {"name": "Ann", "text": "hello"}
+            bob.send(frame(b"hello", 2))
+            assert told(bob) == {"error": "only text goes to the room"}
+            bob.socket.close()
+            assert told(ann) == {"name": "\u4e16", "event": "leave", "people": 1}
+            for peer in (ann, cid):
+                peer.send(close_frame(1000))
+                assert peer.frame().close_code == 1000
+        assert program.stop(signal.SIGINT) == 0
+        assert program.rest() == program.error_text() == ""
 
 
 # ---- called -------------------------------------------------------------------------------------

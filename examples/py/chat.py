@@ -1,0 +1,61 @@
+"""Chat rooms: who connects to ws://127.0.0.1:9001/ROOM?name=NAME is in the room of that name.
+
+A text goes to everybody in the room as {"name", "text"}; who comes and goes is told as {"name",
+"event", "people"}, with the number of people there. A room is a topic: there is nothing to keep.
+"""
+
+import argparse
+from typing import Any
+
+from pyws import App, OpCode, Request, Response, WebSocket
+
+app = App()
+
+
+def on_upgrade(res: Response, req: Request, socket_context: Any) -> None:
+    room, name = req.get_parameter("room") or "", req.get_query("name") or ""
+    if not (0 < len(room) <= 32 and 0 < len(name) <= 24):
+        res.send("connect to /ROOM?name=NAME, up to 32 and 24 characters\n", 400)
+        return
+    key, protocol, extensions = map(
+        req.get_header,
+        ("sec-websocket-key", "sec-websocket-protocol", "sec-websocket-extensions"),
+    )
+    res.upgrade(key or "", protocol, extensions, socket_context, (room, name))
+
+
+def on_open(ws: WebSocket) -> None:
+    room, _ = ws.user_data
+    ws.subscribe(room)
+
+
+def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+    room, name = ws.user_data
+    if opcode == OpCode.TEXT:
+        ws.publish(room, {"name": name, "text": message})
+    else:
+        ws.send({"error": "only text goes to the room"})
+
+
+def on_subscription(ws: WebSocket, room: str, people: int, before: int) -> None:
+    _, name = ws.user_data
+    event = "join" if people > before else "leave"
+    app.publish(room, {"name": name, "event": event, "people": people})
+
+
+parser = argparse.ArgumentParser(description="Serve chat rooms.")
+parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
+app.ws(
+    "/:room",
+    upgrade=on_upgrade,
+    open=on_open,
+    message=on_message,
+    subscription=on_subscription,
+    max_payload_length=2000,
+    max_backpressure=256 * 1024,  # who reads too slowly misses messages
+)
+app.listen(
+    {"host": "127.0.0.1", "port": parser.parse_args().port},
+    lambda place: print(f"listening on {place}", flush=True),
+)
+app.run()
