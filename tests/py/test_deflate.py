@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from pyws import CompressOptions, OpCode
+from pyws import AppOptions, CompressOptions, OpCode
 from pyws._native import lib
 
 with_zlib = pytest.mark.skipif(
@@ -284,6 +284,33 @@ def test_exactly_the_limit(serve: Any) -> None:
     client, _ = upgraded(server.port)
     client.send(rsv1(deflated(b"x" * 16384)))
     assert inflated(read_raw(client)[1]) == b"x" * 16384
+    client.socket.close()
+
+
+@with_zlib
+@pytest.mark.parametrize("frames", [1, 14])
+def test_t40_ten_megabytes_that_become_ten_gigabytes(serve: Any, frames: int) -> None:
+    """X12, T40: found out before more than max_payload_length is held; max_memory proves it."""
+    limit = 16 << 20
+    stream = zlib.compressobj(9, wbits=-15)
+    mebibyte = stream.compress(bytes(1 << 20)) + stream.flush(zlib.Z_FULL_FLUSH)
+    bomb = mebibyte * (10 << 10)
+    # The compressed message in a block that grows by half, what comes out, a fixed amount.
+    memory = len(bomb) * 3 // 2 + limit + (1 << 20)
+    server = serve(
+        app_options=AppOptions(max_memory=memory),
+        compression=1,
+        max_payload_length=limit,
+        message=echo,
+    )
+    client, _ = upgraded(server.port)
+    size = -(-len(bomb) // frames)
+    pieces = [bomb[i : i + size] for i in range(0, len(bomb), size)]
+    for number, piece in enumerate(pieces):
+        opcode = 0 if number else 0x42
+        client.send(peer.frame(piece, opcode, fin=number == frames - 1))
+    assert client.frame().close_code == 1009
+    peer.eventually(lambda: server.call(server.app.stats)["memory"] < 1 << 20)
     client.socket.close()
 
 
