@@ -457,10 +457,19 @@ void ws__conn_on_ready(ws_conn *c)
         c->by_peer = c->by_peer || c->state == WS__OPEN;
         ws__conn_drop(c, "connection reset by peer");
     }
+    if (c->over_limit)
+        ws__conn_end_over_limit(c);
     if (more && c->in && c->state < WS__LINGERING && !c->waiting && !c->paused &&
         !(c->state == WS__HTTP && c->blocked))
         handle_kept_input(c);
     ws__send_run_drain(c);
+}
+
+void ws__conn_end_over_limit(ws_conn *c)
+{
+    static const char reason[] = "max_backpressure exceeded";
+    c->over_limit = false;
+    ws_conn_end(c, 1008, reason, sizeof reason - 1); /* nothing where it is closed meanwhile */
 }
 
 /* ---- ws.h: connections ---- */

@@ -101,6 +101,8 @@ struct ws__hub {
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
     ws_request *opening; /* whose on_open runs now */
     bool stopping, in_turn;
+    bool in_dropped;      /* some on_dropped runs */
+    bool in_limit_end;    /* max_backpressure ends a connection, its handlers run */
     uint32_t in_handlers; /* depth of handlers that may run outside of a turn, too */
     int64_t date_second; /* of date */
     char date[30];
@@ -157,7 +159,7 @@ struct ws_conn {
     bool paused : 1;        /* ws_conn_pause */
     bool pinged : 1;        /* ping_mark and ping_time wait for a Pong */
     bool topics_full : 1;   /* max_topics was reached and logged */
-    bool in_dropped : 1;    /* on_dropped runs */
+    bool over_limit : 1;    /* to be ended because of max_backpressure */
     bool compressing : 1;   /* the fragmented message in hand is compressed */
     bool limited : 1;       /* HTTP: WS__UNSENT_LIMIT was set */
     bool finished : 1;      /* FIN was sent */
@@ -235,6 +237,8 @@ void ws__conn_linger(ws_conn *c);
 void ws__conn_drop(ws_conn *c, const char *reason);
 /* Sends a Close frame and reports it (RFC 6455 7.1.7: fail the connection). */
 void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length);
+/* The peer takes too little of what is sent to it (max_backpressure). */
+void ws__conn_end_over_limit(ws_conn *c);
 /* The 101 is queued: OPEN, and on_open. */
 void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user);
 

@@ -160,7 +160,7 @@ void ws__hub_free_dead(struct ws__hub *hub)
     hub->dead = NULL;
     while (c) {
         ws_conn *next = c->next_dead;
-        if (c->in_ready || c->in_publishing) { /* the next turn takes it off that list */
+        if (c->in_ready) { /* the next turn takes it off that list */
             c->next_dead = hub->dead;
             hub->dead = c;
         } else {

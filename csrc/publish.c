@@ -218,7 +218,7 @@ static int offer(struct publication *p, ws_conn *c)
 {
     bool compress = p->opcode & WS_COMPRESS && c->protocol.deflate && p->length &&
                     p->length <= UINT32_MAX / 2;
-    if (c->state != WS__OPEN) /* it is leaving its topics */
+    if (c->state != WS__OPEN || c->over_limit) /* it is leaving its topics, or will */
         return WS_DROPPED;
     if (c->fragmenting || (compress && !c->terms.server_no_context))
         return ws__send_offer(c, p->data, p->length, p->opcode);

@@ -262,22 +262,44 @@ int ws__send_bytes(ws_conn *c, const void *bytes, size_t n)
 
 /* ---- frames ---- */
 
+/* A handler of the end may send to others that are over their limit, too: they come later, or
+ * handlers would nest as deeply as there are connections. */
+static void end_over_limit(ws_conn *c)
+{
+    struct ws__hub *hub = c->hub;
+    if (hub->in_limit_end || hub->in_dropped) {
+        c->over_limit = true;
+        ws__conn_make_ready(c);
+        return;
+    }
+    hub->in_limit_end = true;
+    ws__conn_end_over_limit(c);
+    hub->in_limit_end = false;
+}
+
+/* What is dropped inside is told by its result alone, or each drop might lead to many. */
+static void run_dropped(ws_conn *c, const void *message, size_t length, int opcode)
+{
+    const ws_behavior *b = &c->target->behavior;
+    struct ws__hub *hub = c->hub;
+    if (!b->on_dropped || hub->in_dropped || c->state != WS__OPEN)
+        return;
+    hub->in_dropped = true;
+    hub->in_handlers++;
+    b->on_dropped(c, length ? message : "", length, opcode, b->user);
+    hub->in_handlers--;
+    hub->in_dropped = false;
+}
+
 /* Nothing of the message was queued. The connection ends where the route wants it, and where a
  * frame continues a message, which cannot be dropped in its middle. */
 static int drop(ws_conn *c, const void *message, size_t length, int opcode)
 {
-    static const char reason[] = "max_backpressure exceeded";
-    const ws_behavior *b = &c->target->behavior;
     c->drain_due = true;
-    if (b->close_on_backpressure_limit || opcode == WS_CONTINUATION) {
-        ws_conn_end(c, 1008, reason, sizeof reason - 1);
-    } else if (b->on_dropped && !c->in_dropped && c->state == WS__OPEN) {
-        c->in_dropped = true;
-        c->hub->in_handlers++;
-        b->on_dropped(c, length ? message : "", length, opcode, b->user);
-        c->hub->in_handlers--;
-        c->in_dropped = false;
-    }
+    if (c->target->behavior.close_on_backpressure_limit || opcode == WS_CONTINUATION)
+        end_over_limit(c);
+    else
+        run_dropped(c, message, length, opcode);
     if (c->state == WS__OPEN && !c->blocked && !ws_conn_buffered_amount(c))
         ws__conn_make_ready(c);
     return WS_DROPPED;
@@ -342,7 +364,7 @@ static inline int push(ws_conn *c, const struct outgoing *f)
     if (ws__conn_published(c))
         ws__send_own(c);
     bool over = is_over_limit(c, f);
-    if (c->broken)
+    if (c->broken || c->over_limit)
         return WS_DROPPED;
     if (c->blocked)
         return over ? OVER_LIMIT : queue_frame(c, f);

@@ -283,7 +283,8 @@ typedef struct ws_behavior {
     void (*on_message)(ws_conn *conn, char *data, size_t length, int opcode, void *user);
     /* The queue is empty again after a WS_BACKPRESSURE, a WS_DROPPED or a flush that left bytes. */
     void (*on_drain)(ws_conn *conn, void *user);
-    /* A message was WS_DROPPED because of max_backpressure. */
+    /* A message was WS_DROPPED because of max_backpressure. Not for what is sent or published inside
+     * on_dropped: the result tells. */
     void (*on_dropped)(ws_conn *conn, const char *data, size_t length, int opcode, void *user);
     /* A Ping (already answered) or Pong arrived; at most 125 bytes. */
     void (*on_ping)(ws_conn *conn, const char *data, size_t length, void *user);

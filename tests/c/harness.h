@@ -90,8 +90,8 @@ void advance(struct harness *h, uint64_t ms); /* and two turns */
 ws_conn *conn_at(struct harness *h, int index);
 ws_stats stats_of(struct harness *h);
 /* Text of the events since the last call: "open; message TEXT hello; close 1000 bye". Events of
- * connections other than number 0 are led by "1:". "+a 2": on_subscription, topic a has 2 now; "-a 1":
- * and 1 now; a "?" where the counts do not fit. "closed 1000 bye by peer": on_closed, clean;
+ * connections other than number 0 are led by "1:". "+a 2" and "-a 1": on_subscription, topic a
+ * has 2, then 1; with "?" where the counts do not fit. "closed 1000 bye by peer": on_closed, clean;
  * "closed unclean": not. */
 const char *harness_events(struct harness *h);
 bool log_has(const struct harness *h, const char *text);

@@ -378,7 +378,8 @@ static void test_in_handlers(void)
             snprintf(name, sizeof name, "%s: %s", cases[i].name, ways[way]);
             if (way == 3) { /* the text of the reason is not the matter here */
                 const char *over = strstr(got, "; closed");
-                ok(strstr(got, "close 1002 ") && over && !strcmp(over, "; closed unclean"), "%s", name);
+                ok(strstr(got, "close 1002 ") && over && !strcmp(over, "; closed unclean"), "%s",
+                   name);
             } else {
                 is_text(got, want, name);
             }
@@ -415,9 +416,12 @@ static void disturb(ws_conn *conn)
     (void)conn;
     action = NULL; /* theirs do not */
     ws_server_publish(h.server, "topic", 5, "gone", 4, WS_TEXT);
-    for (int i = 1; i < 9; i++)
-        if (conn_at(&h, i))
-            i & 1 ? ws_conn_close(conn_at(&h, i)) : (void)ws_conn_end(conn_at(&h, i), 1000, NULL, 0);
+    for (int i = 1; i < 9; i++) {
+        if (i & 1)
+            ws_conn_close(conn_at(&h, i));
+        else
+            ws_conn_end(conn_at(&h, i), 1000, NULL, 0);
+    }
 }
 
 static void test_others(void)

@@ -356,7 +356,8 @@ static void test_many(void)
             if (k < 5)
                 turns(&h, 8);
         }
-        ok(seen == MANY && in_order, "T30: 5000 messages in a packet, paused after each %d", steps[s]);
+        ok(seen == MANY && in_order, "T30: 5000 messages in a packet, paused after each %d",
+           steps[s]);
         h.quiet = false;
         stop("many");
     }
@@ -368,7 +369,6 @@ static void test_memory(void)
     static char chunk[60000];
     start(ON_MESSAGE, NULL);
     h.quiet = true;
-    char text[16];
     size_t before = stats_of(&h).memory, sent = 0, n;
     ws_conn_pause(conn_at(&h, 0));
     do {
@@ -378,7 +378,6 @@ static void test_memory(void)
     } while (n == sizeof chunk && sent < 64u << 20);
     ok(sent < 64u << 20, "paused: the peer is slowed down, after %zu bytes", sent);
     is_int((long long)stats_of(&h).memory, (long long)before, "paused: nothing is kept");
-    snprintf(text, sizeof text, "x");
     ws_conn_close(conn_at(&h, 0));
     h.quiet = false;
     stop("memory");
@@ -537,7 +536,8 @@ static void test_backpressure(void)
     harness_events(&h);
     ws_conn *conn = conn_at(&h, 0);
     ws_conn_pause(conn);
-    is_int(ws_conn_send(conn, large, sizeof large, WS_BINARY), WS_BACKPRESSURE, "paused: sends wait");
+    is_int(ws_conn_send(conn, large, sizeof large, WS_BINARY), WS_BACKPRESSURE,
+           "paused: sends wait");
     client_text(&c, "x");
     turns(&h, 3);
     is_events(&h, "", "nothing is read");
@@ -572,7 +572,7 @@ static void test_starvation(void)
             turns(&h, 1);
         }
         turns(&h, 1);
-        is_events(&h, "message TEXT message", "published to in every turn: it is read all the same");
+        is_events(&h, "message TEXT message", "published to in every turn: it is read");
         stop("starvation");
     }
 }
@@ -640,7 +640,8 @@ static void test_random(void)
         turns(&h, 1);
         good = good && conn_at(&h, 0);
     }
-    ok(good && at == many, "random pieces, random pauses: %d messages, none while paused, in order", at);
+    ok(good && at == many, "random pieces, random pauses: %d messages, none while paused, in order",
+       at);
     h.quiet = false;
     stop("random");
 }

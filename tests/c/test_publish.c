@@ -150,7 +150,7 @@ static void test_names(void)
     is_int(ws_conn_subscribe(conn, large, 1024), 1, "max_topic_length: exactly");
     ok(!ws_conn_is_subscribed(conn, large, sizeof large), "T64: 1 MiB: is not subscribed");
     is_int(ws_conn_unsubscribe(conn, large, sizeof large), 0, "T64: 1 MiB: nothing to end");
-    is_int(ws_server_publish(h.server, large, sizeof large, "x", 1, WS_TEXT), 0, "T64: nobody there");
+    is_int(ws_server_publish(h.server, large, sizeof large, "x", 1, WS_TEXT), 0, "T64: nobody");
     is_int(ws_server_publish(h.server, "", 0, "1", 1, WS_TEXT), 1, "T64: publish to the empty one");
     is_int(ws_server_publish(h.server, "a\0b", 3, "2", 1, WS_TEXT), 1, "T64: to that with the NUL");
     is_int(ws_server_publish(h.server, "a\0d", 3, "3", 1, WS_TEXT), 0, "T64: to a third");
@@ -468,7 +468,8 @@ static void test_order_of_one(void)
 
     begin();
     publish_corked();
-    is_frames(&c[0], "TEXT 1, TEXT 2, TEXT 3, TEXT 4, TEXT 5, TEXT 6", "T63: corked, between turns");
+    is_frames(&c[0], "TEXT 1, TEXT 2, TEXT 3, TEXT 4, TEXT 5, TEXT 6",
+              "T63: corked, between turns");
     end("corked between turns");
 
     begin();
@@ -496,12 +497,14 @@ static void test_one_write(void)
     begin();
     in_turn(publish_ten);
     is_int(kernel.writes, 2, "S36: ten messages of a turn leave in one write for each subscriber");
-    is_frames(&c[0], "TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x",
+    is_frames(&c[0],
+              "TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x, TEXT x",
               "all ten");
     is_frames(&c[1], "TEXT x, TEXT x, TEXT x, TEXT x, TEXT x", "five of them");
     end("one write");
 
     prepare();
+    h.behavior.max_backpressure = 0;
     run(1);
     join(0, "a");
     kernel.writes = 0;
@@ -545,7 +548,7 @@ static void test_fragments(void)
     ws_conn_send_fragment(conn_at(&h, 0), "x", 1, WS_TEXT, false);
     publish("a", "1");
     ws_conn_end(conn_at(&h, 0), 1000, NULL, 0);
-    is_frames(&c[0], "TEXT+ x, CLOSE 1000", "ended between fragments: nothing can follow but Close");
+    is_frames(&c[0], "TEXT+ x, CLOSE 1000", "ended between fragments: only Close can follow");
     end("end in fragments");
 
     begin(); /* the limit is 1,000 */
@@ -597,7 +600,8 @@ static int check_much(struct client *client, bool both)
         for (int b = 0; b < 2; b++) {
             if (b ? i % 7 : !both)
                 continue;
-            size_t n = b ? 9000 : 10000, left = client->in_length - (size_t)(at - (unsigned char *)client->in);
+            size_t n = b ? 9000 : 10000;
+            size_t left = client->in_length - (size_t)(at - (unsigned char *)client->in);
             if (left < n + 4 || at[0] != 0x82 || (size_t)(at[2] << 8 | at[3]) != n ||
                 at[4] != i || memcmp(at + 4, at + 5, n - 1))
                 return -1;
@@ -724,7 +728,7 @@ static void test_slow(void)
     harness_events(&h);
     give_room(1, 1500);
     for (int i = 0; i < 20; i++)
-        is_int(publish_bytes("a", (char)('a' + i), 996), 1, "S36: publish %d: the others get it", i);
+        is_int(publish_bytes("a", (char)('a' + i), 996), 1, "S36: %d: the others get it", i);
     is_int((long long)ws_conn_buffered_amount(conn_at(&h, 1)), 4500, "S34: bounded by its limit");
     const char *dropped = harness_events(&h);
     int drops = 0;
@@ -753,6 +757,79 @@ static void test_slow(void)
         ok(same, "S36, T92: client %d got everything, in order", i);
     }
     stop("slow");
+}
+
+enum { NUMBERED = 1000, NUMBERED_SIZE = 700 };
+
+static bool lost[NUMBERED];
+
+static void note_lost(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
+                      const char *data, size_t length)
+{
+    (void)harness, (void)request;
+    if (event != ON_DROPPED)
+        return;
+    int number = atoi(data);
+    results += ws_conn_user(conn) != (void *)1 || length != NUMBERED_SIZE || lost[number];
+    lost[number] = true;
+}
+
+/* Takes the numbered messages off a client; how many, or -1: not those, or not in this order. */
+static int take_numbered(struct client *client, bool all)
+{
+    int number = 0, taken = 0;
+    for (size_t at = 0; at < client->in_length; at += NUMBERED_SIZE + 4, taken++) {
+        while (!all && number < NUMBERED && lost[number])
+            number++;
+        if (client->in_length - at < NUMBERED_SIZE + 4 || atoi(client->in + at + 4) != number++)
+            return -1;
+    }
+    client->in_length = 0;
+    return taken;
+}
+
+/* The same with a real kernel: one client reads nothing for a while. */
+static void test_stalled(void)
+{
+    prepare();
+    h.send_buffer = 4608;
+    h.behavior.max_backpressure = 20000;
+    harness_start(&h);
+    client_open(&c[0], &h);
+    client_open_small(&c[1], &h);
+    client_open(&c[2], &h);
+    clients = 3;
+    for (int i = 0; i < clients; i++)
+        join(i, "a");
+    harness_events(&h);
+    h.hook = note_lost;
+    h.quiet = true;
+    results = 0;
+    size_t longest = 0;
+    bool all = true;
+    for (int i = 0; i < NUMBERED; i++) {
+        memset(payload, ' ', NUMBERED_SIZE);
+        snprintf(payload, 16, "%d", i);
+        all = ws_server_publish(h.server, "a", 1, payload, NUMBERED_SIZE, WS_TEXT) == 1 && all;
+        size_t amount = ws_conn_buffered_amount(conn_at(&h, 1));
+        longest = amount > longest ? amount : longest;
+        client_drain(&c[0]);
+        client_drain(&c[2]);
+    }
+    int drops = 0;
+    for (int i = 0; i < NUMBERED; i++)
+        drops += lost[i];
+    ok(all && drops > NUMBERED / 2, "T52: %d of %d dropped for the stalled one", drops, NUMBERED);
+    ok(longest <= 20000, "S34, S37: its queue is bounded: %zu bytes", longest);
+    ok(!results, "S35: on_dropped: each lost message once, its own connection");
+    is_int(take_numbered(&c[0], true), NUMBERED, "S36: the others have all, in order");
+    is_int(take_numbered(&c[2], true), NUMBERED, "S36: the others have all, in order");
+    h.quiet = false;
+    harness_events(&h);
+    client_drain(&c[1]);
+    is_events(&h, "1:drain", "S31: it reads again: one drain");
+    is_int(take_numbered(&c[1], false), NUMBERED - drops, "S35: exactly those not dropped");
+    stop("stalled");
 }
 
 static void publish_four(void)
@@ -883,9 +960,12 @@ static void test_broken(void)
     is_frames(&c[3], "TEXT 1, TEXT 2, TEXT 4", "T82: the others go on");
     end("broken");
 
-    begin(); /* the write at the end of the turn fails, and there is more before it is noticed */
+    prepare(); /* the write at the end of the turn fails, and there is more before it is noticed */
+    h.behavior.max_backpressure = 0;
+    run(2);
     h.quiet = true;
-    join(3, "other");
+    join(0, "a");
+    join(1, "other");
     kernel.sockets[conn_at(&h, 0)->fd].error = ECONNRESET;
     in_turn(publish_some);
     send_text(0, "x");
@@ -893,7 +973,7 @@ static void test_broken(void)
     turns(&h, 3);
     ok(!conn_at(&h, 0), "T82: a failed write at the end of the turn");
     h.quiet = false;
-    end("broken at the end of the turn");
+    stop("broken at the end of the turn");
 
     begin();
     h.quiet = true;
@@ -971,8 +1051,8 @@ static void test_published_memory(void)
 /* ---- handlers that change everything ---- */
 
 enum action {
-    JOIN_MORE, LEAVE_ALL, PUBLISH_SAME, PUBLISH_OTHER, CLOSE_OTHERS, CLOSE_ALL, END_SELF, CLOSE_SELF,
-    END_ALL, LEAVE_OTHERS, SEND_ALL, FRAGMENTS, ACTIONS
+    JOIN_MORE, LEAVE_ALL, PUBLISH_SAME, PUBLISH_OTHER, CLOSE_OTHERS, CLOSE_ALL, END_SELF,
+    CLOSE_SELF, END_ALL, LEAVE_OTHERS, SEND_ALL, FRAGMENTS, ACTIONS
 };
 
 static const char *const action_names[ACTIONS] = {
@@ -1002,6 +1082,14 @@ static void act_on(ws_conn *conn, int i)
         ws_conn_send(other, "sent", 4, WS_TEXT);
 }
 
+static void send_pieces(ws_conn *conn)
+{
+    if (ws_conn_send_fragment(conn, "f", 1, WS_TEXT, false) < 0)
+        return;
+    publish("a", "held");
+    ws_conn_send_fragment(conn, "g", 1, WS_CONTINUATION, true);
+}
+
 static void act(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
                 const char *data, size_t length)
 {
@@ -1020,8 +1108,8 @@ static void act(struct harness *harness, enum event event, ws_conn *conn, ws_req
         ws_conn_end(conn, 1000, "self", 4);
     else if (action == CLOSE_SELF && event < ON_CLOSE)
         ws_conn_close(conn);
-    else if (action == FRAGMENTS && event < ON_CLOSE && ws_conn_send_fragment(conn, "f", 1, WS_TEXT, false) >= 0)
-        publish("a", "held"), ws_conn_send_fragment(conn, "g", 1, WS_CONTINUATION, true);
+    else if (action == FRAGMENTS && event < ON_CLOSE)
+        send_pieces(conn);
     publish("a", "after");
     depth--;
 }
@@ -1249,13 +1337,65 @@ static void test_failing_memory(void)
             turns(&h, 3);
             clean = subscribers("a") == 0 && harness_free(&h);
         }
-        ok(clean, "T84: allocation 1 to %zu fails%s: no leak", n - 1, after ? ", all behind it" : "");
+        ok(clean, "T84: allocation 1 to %zu fails%s: no leak", n - 1,
+           after ? ", all behind it" : "");
         ok(served, "T84: and the server goes on");
     }
 }
 
+static int nested, deepest, ran;
+
+/* What many programs do: tell the others. */
+static void tell_others(struct harness *harness, enum event event, ws_conn *conn,
+                        ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)conn, (void)request, (void)data, (void)length;
+    if (event != ON_DROPPED && event != ON_CLOSE)
+        return;
+    ran++;
+    if (++nested > deepest)
+        deepest = nested;
+    if (ran < 5000)
+        publish("a", "one less");
+    nested--;
+}
+
+/* A peer with many connections that read nothing must not make handlers nest as deeply, nor each of
+ * them call all others. */
+static void test_cascade(bool closing)
+{
+    enum { STALLED = 40 };
+    static struct client many[STALLED];
+    harness_init(&h);
+    h.quiet = true;
+    h.behavior.max_backpressure = 2;
+    h.behavior.close_on_backpressure_limit = closing;
+    harness_start(&h);
+    kernel_reset(h.port);
+    for (int i = 0; i < STALLED; i++) {
+        client_open(&many[i], &h);
+        join(i, "a");
+        kernel.sockets[conn_at(&h, i)->fd].limited = true;
+        kernel.sockets[conn_at(&h, i)->fd].room = 0;
+    }
+    h.hook = tell_others;
+    nested = deepest = ran = 0;
+    publish("a", "hello");
+    turns(&h, 5);
+    is_int(ran, STALLED, "T63: %s: one event for each connection", closing ? "1008" : "dropped");
+    ok(deepest <= 2, "T63: no deeper than two, it was %d", deepest);
+    is_int(stats_of(&h).open, closing ? 0 : STALLED, "S36: who is over the limit ends, or stays");
+    h.hook = NULL;
+    for (int i = 0; i < STALLED; i++)
+        client_close(&many[i]);
+    turns(&h, 3);
+    ok(harness_free(&h), "T68: cascade: nothing is left");
+}
+
 int main(void)
 {
+    test_cascade(false);
+    test_cascade(true);
     test_counts();
     test_names();
     test_max_topics();
@@ -1270,6 +1410,7 @@ int main(void)
     test_exclude_self();
     test_routes();
     test_slow();
+    test_stalled();
     test_slow_in_turn();
     test_strict();
     test_reset();

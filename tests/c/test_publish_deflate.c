@@ -129,7 +129,8 @@ static bool got(struct peer *p, const char *want, size_t n, bool compressed)
         return false;
     plain = length;
     bool same = compressed ? inflate_message(p, head + header, length, &plain) : true;
-    same = same && plain == n && (!n || !memcmp(compressed ? space : (const char *)head + header, want, n));
+    const char *message = compressed ? space : (const char *)head + header;
+    same = same && plain == n && (!n || !memcmp(message, want, n));
     p->wire = header + length;
     p->c.in_length -= p->wire;
     memmove(p->c.in, p->c.in + p->wire, p->c.in_length);
