@@ -1022,9 +1022,84 @@ static void test_no_memory(unsigned options, const char *name)
     }
 }
 
+/* A stream that cannot be made ends its own connection, with 1011, and no other. */
+static void test_no_stream(bool sending)
+{
+    size_t n = 0;
+    bool failed;
+    do {
+        start(DEDICATED);
+        struct peer bystander;
+        peer_connect(&bystander, false, "permessage-deflate");
+        harness_events(&h);
+        h.memory.fail_at = h.memory.calls + ++n;
+        if (sending)
+            ws_conn_send(conn_at(&h, 0), hex, 1000, ZTEXT);
+        else
+            say_packed(&p, 0xc1, hex, 1000);
+        turns(&h, 3);
+        failed = h.memory.calls >= h.memory.fail_at;
+        const char *events = harness_events(&h), *seen = peer_messages(&p);
+        if (failed && (strcmp(events, "close 1011 out of memory") || strcmp(seen, "CLOSE 1011"))) {
+            diag("allocation %zu: %s, %s", n, events, seen);
+            break;
+        }
+        failed = failed && stats_of(&h).open == 1;
+        peer_close(&p);
+        peer_close(&bystander);
+        turns(&h, 3);
+        harness_free(&h);
+    } while (failed && n < 100);
+    ok(!failed && n > 5, "X12, X13: %s without memory for allocation 1 to %zu: 1011",
+       sending ? "sending" : "receiving", n - 1);
+}
+
+/* Messages behind one another in one read, and another connection behind them: what of all that is
+ * handled before the other's turn comes. */
+static int messages_before(struct peer *next, const char *packed, size_t n, int count)
+{
+    for (int i = 0; i < count; i++)
+        client_frame(&p.c, 0xc2, packed, n);
+    client_text(&next->c, "next");
+    turns(&h, 1);
+    const char *events = harness_events(&h), *end = strstr(events, "next");
+    int seen = 0;
+    for (const char *at = events; end && (at = strstr(at, "BINARY")) && at < end; at++)
+        seen++;
+    return seen;
+}
+
+static void test_turn_budget(void)
+{
+    enum { TURN = 1 << 20 }; /* WS__TURN_INFLATED */
+    static char zeros[TURN / 2], packed[SPACE], empty[TURN + 64];
+    static struct peer next;
+    start_with(SHARED, TURN);
+    harness_start(&h);
+    peer_connect(&p, false, "permessage-deflate");
+    peer_connect(&next, false, "permessage-deflate");
+    harness_events(&h);
+    size_t n = pack_once(zeros, sizeof zeros, packed);
+    is_int(messages_before(&next, packed, n, 8), 2, "T46: 1 MiB comes out, then others are served");
+    turns(&h, 5);
+    harness_events(&h);
+    n = store(empty, 0, TURN / 5); /* blocks without output cost time, too */
+    client_frame(&p.c, 0x42, empty, n - 10);
+    turns(&h, 20);
+    client_frame(&p.c, 0x80, empty + n - 10, 10);
+    is_int(messages_before(&next, "\0", 1, 3), 1, "T46: 1 MiB goes in, then others are served");
+    peer_close(&p);
+    peer_close(&next);
+    turns(&h, 3);
+    ok(harness_free(&h), "T68: turns: nothing is left");
+}
+
 int main(void)
 {
     make_data();
+    test_turn_budget();
+    test_no_stream(true);
+    test_no_stream(false);
     test_negotiation();
     test_split_messages(SHARED, "shared");
     test_split_messages(DEDICATED, "dedicated");
