@@ -69,10 +69,8 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
     c->reported = false;
     c->drain_due = false; /* of an answer before */
     ws__conn_set_state(c, WS__OPEN);
-    if (!ws__heartbeat_start(c)) { /* a connection without its time limits is none */
-        c->broken = true;
-        ws__conn_make_ready(c);
-    }
+    if (!ws__heartbeat_start(c)) /* a connection without its time limits is none */
+        ws__conn_break(c, true);
     hub->stats.opened++;
     hub->stats.open++;
     hub->opening = c->request;
@@ -201,10 +199,8 @@ void ws__conn_update_interest(ws_conn *c)
     if (interest == c->interest || c->state == WS__DEAD)
         return;
     c->interest = (uint8_t)interest;
-    if (ws__loop_change(&c->hub->loop, c->fd, interest, c->id)) {
-        c->broken = true;
-        ws__conn_make_ready(c);
-    }
+    if (ws__loop_change(&c->hub->loop, c->fd, interest, c->id))
+        ws__conn_break(c, true);
 }
 
 void ws__conn_make_ready(ws_conn *c)
@@ -215,6 +211,13 @@ void ws__conn_make_ready(ws_conn *c)
     c->in_ready = true;
     c->next_ready = c->hub->ready;
     c->hub->ready = c;
+}
+
+void ws__conn_break(ws_conn *c, bool starved)
+{
+    c->starved = c->starved || (starved && !c->broken);
+    c->broken = true;
+    ws__conn_make_ready(c);
 }
 
 void ws__conn_make_more(ws_conn *c)
@@ -454,22 +457,23 @@ void ws__conn_on_ready(ws_conn *c)
     bool more = c->more;
     c->in_ready = c->more = false;
     if (c->broken) {
-        c->by_peer = c->by_peer || c->state == WS__OPEN;
-        ws__conn_drop(c, "connection reset by peer");
+        c->by_peer = c->by_peer || (c->state == WS__OPEN && !c->starved);
+        ws__conn_drop(c, c->starved ? "out of memory" : "connection reset by peer");
     }
-    if (c->over_limit)
-        ws__conn_end_over_limit(c);
+    if (c->ending)
+        ws__conn_end_now(c);
     if (more && c->in && c->state < WS__LINGERING && !c->waiting && !c->paused &&
         !(c->state == WS__HTTP && c->blocked))
         handle_kept_input(c);
     ws__send_run_drain(c);
 }
 
-void ws__conn_end_over_limit(ws_conn *c)
+void ws__conn_end_now(ws_conn *c)
 {
-    static const char reason[] = "max_backpressure exceeded";
-    c->over_limit = false;
-    ws_conn_end(c, 1008, reason, sizeof reason - 1); /* nothing where it is closed meanwhile */
+    int code = c->ending;
+    const char *reason = code == 1008 ? "max_backpressure exceeded" : "out of memory";
+    c->ending = 0;
+    ws_conn_end(c, code, reason, strlen(reason)); /* nothing where it is closed meanwhile */
 }
 
 /* ---- ws.h: connections ---- */

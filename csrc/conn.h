@@ -102,7 +102,7 @@ struct ws__hub {
     ws_request *opening; /* whose on_open runs now */
     bool stopping, in_turn;
     bool in_dropped;      /* some on_dropped runs */
-    bool in_limit_end;    /* max_backpressure ends a connection, its handlers run */
+    bool in_ending;       /* a send that cannot be done ends its connection: handlers run */
     uint32_t in_handlers; /* depth of handlers that may run outside of a turn, too */
     int64_t date_second; /* of date */
     char date[30];
@@ -146,6 +146,7 @@ struct ws_conn {
     uint32_t ping_time;  /* ... and when it was sent, microseconds */
     uint32_t latency;    /* microseconds; 0: no Pong yet */
     uint16_t corked; /* depth */
+    uint16_t ending; /* the code that ws__conn_on_ready will end it with; 0: none */
     uint8_t pong_length;
     uint8_t state;          /* enum ws__state */
     uint8_t interest;       /* what the loop watches */
@@ -159,7 +160,8 @@ struct ws_conn {
     bool paused : 1;        /* ws_conn_pause */
     bool pinged : 1;        /* ping_mark and ping_time wait for a Pong */
     bool topics_full : 1;   /* max_topics was reached and logged */
-    bool over_limit : 1;    /* to be ended because of max_backpressure */
+    bool drain_later : 1;   /* it will be, behind the fragmented message in hand */
+    bool starved : 1;       /* broken, by a lack of memory */
     bool compressing : 1;   /* the fragmented message in hand is compressed */
     bool limited : 1;       /* HTTP: WS__UNSENT_LIMIT was set */
     bool finished : 1;      /* FIN was sent */
@@ -169,7 +171,7 @@ struct ws_conn {
     bool reported : 1;      /* on_close ran, or never will: on_open did not */
     bool over : 1;          /* on_closed ran, or never will: on_close did not yet */
     bool by_peer : 1;       /* the peer began to close, or broke off */
-    bool broken : 1;        /* a write failed: dropped at the end of the turn */
+    bool broken : 1;        /* a write failed, or memory did: dropped by ws__conn_on_ready */
 };
 
 /* Bytes published to c that are still shared. */
@@ -237,8 +239,11 @@ void ws__conn_linger(ws_conn *c);
 void ws__conn_drop(ws_conn *c, const char *reason);
 /* Sends a Close frame and reports it (RFC 6455 7.1.7: fail the connection). */
 void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length);
-/* The peer takes too little of what is sent to it (max_backpressure). */
-void ws__conn_end_over_limit(ws_conn *c);
+/* The stream is damaged or gone, by the peer or (starved) for want of memory. No handler runs here,
+ * inside a send: ws__conn_on_ready drops the connection. */
+void ws__conn_break(ws_conn *c, bool starved);
+/* With the code in `ending`. */
+void ws__conn_end_now(ws_conn *c);
 /* The 101 is queued: OPEN, and on_open. */
 void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user);
 
@@ -256,9 +261,14 @@ void ws__send_own(ws_conn *c);
 /* As ws_conn_send for a data message, but no handler runs. What is neither an error nor a result of
  * ws_conn_send is to be given to ws__send_conclude. */
 enum {
-    WS__SEND_OVER = 3,         /* max_backpressure: on_dropped is owed */
-    WS__SEND_NO_COMPRESSOR = 4 /* out of memory: 1011 is */
+    WS__SEND_OVER = 3,     /* max_backpressure: on_dropped is owed */
+    WS__SEND_NO_MEMORY = 4 /* 1011 is */
 };
+/* RFC 7692 6: is a message with this opcode compressed? */
+static inline bool ws__send_compresses(const ws_conn *c, int opcode, size_t length)
+{
+    return opcode & WS_COMPRESS && c->protocol.deflate && length && length <= UINT32_MAX / 2;
+}
 int ws__send_offer(ws_conn *c, const void *data, size_t length, int opcode);
 /* The same for the frame at from..to of hub->published. */
 int ws__send_published(ws_conn *c, uint32_t from, uint32_t to);

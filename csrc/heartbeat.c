@@ -150,8 +150,8 @@ void ws__heartbeat_pong(ws_conn *c, const void *data, size_t length)
 static void send_ping(ws_conn *c)
 {
     uint32_t mark = microseconds(c->hub);
-    const char payload[4] = {(char)(mark >> 24), (char)(mark >> 16 & 0xff), (char)(mark >> 8 & 0xff),
-                             (char)(mark & 0xff)};
+    const char payload[4] = {(char)(mark >> 24), (char)(mark >> 16 & 0xff),
+                             (char)(mark >> 8 & 0xff), (char)(mark & 0xff)};
     ws_conn_send(c, payload, sizeof payload, WS_PING);
 }
 

@@ -212,7 +212,6 @@ struct ws__timer_queue *ws__loop_queue_ns(struct ws__loop *loop, struct ws__memo
     q->kind = kind;
     q->list.next = q->list.previous = &q->list;
     q->list.deadline = WS__LOOP_NEVER; /* that of an empty queue */
-    q->list.deadline = WS__LOOP_NEVER;
     q->next_queue = loop->queues;
     loop->queues = q;
     return q;

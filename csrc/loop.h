@@ -81,7 +81,8 @@ void ws__timer_start(struct ws__loop *loop, struct ws__timer_queue *queue,
                      struct ws__timer *timer);
 /* Fine when not started. */
 void ws__timer_stop(struct ws__timer *timer);
-/* Takes out the first timer whose deadline is not after loop->now, and tells its kind; NULL: none. */
+/* Takes out the first timer whose deadline is not after loop->now, and tells its kind; NULL:
+ * none. */
 struct ws__timer *ws__loop_expired(struct ws__loop *loop, int *kind);
 
 /* A deadline `delay` nanoseconds from this very moment; replaces the one before. What lies beyond

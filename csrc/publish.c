@@ -88,9 +88,9 @@ int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
         return WS_EINVAL;
     if (conn->state != WS__OPEN)
         return WS_ECLOSED;
-    if (find(conn, topic, length) < subscriptions(conn))
-        return 0;
     if (subscriptions(conn) >= b->max_topics) {
+        if (ws_conn_is_subscribed(conn, topic, length))
+            return 0;
         if (!conn->topics_full)
             ws__hub_log(conn->hub, WS_LOG_WARNING, "a connection wants more than max_topics %u",
                         (unsigned)b->max_topics);
@@ -98,8 +98,10 @@ int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
         return WS_ELIMIT;
     }
     struct ws__extra *extra = ws__conn_extra(conn);
-    if (!extra || ws__topics_subscribe(topics, &extra->subscriber, topic, length, &joined) < 0)
-        return WS_ENOMEM;
+    int result = extra ? ws__topics_subscribe(topics, &extra->subscriber, topic, length, &joined)
+                       : WS_ENOMEM;
+    if (result <= 0)
+        return result;
     ws__topics_pin(joined);
     report_subscription(conn, joined, joined->count - 1);
     ws__topics_unpin(topics, joined);
@@ -147,7 +149,7 @@ static void append_frame(struct ws__hub *hub, struct form *form, uint8_t first, 
 {
     uint8_t header[WS__FRAME_SEND_MAX];
     size_t n = ws__frame_encode(header, first, length), from = ws__buffer_length(hub->published);
-    char *to = length < UINT32_MAX / 2 - from
+    char *to = from < UINT32_MAX / 4 && length < UINT32_MAX / 2
                    ? ws__buffer_reserve(&hub->memory, &hub->published, n + length)
                    : NULL;
     if (!to)
@@ -216,9 +218,8 @@ static bool note_form(ws_conn *c, const struct form *form)
 /* The results of ws__send_offer. */
 static int offer(struct publication *p, ws_conn *c)
 {
-    bool compress = p->opcode & WS_COMPRESS && c->protocol.deflate && p->length &&
-                    p->length <= UINT32_MAX / 2;
-    if (c->state != WS__OPEN || c->over_limit) /* it is leaving its topics, or will */
+    bool compress = ws__send_compresses(c, p->opcode, p->length);
+    if (c->state != WS__OPEN || c->ending) /* it is leaving its topics, or will */
         return WS_DROPPED;
     if (c->fragmenting || (compress && !c->terms.server_no_context))
         return ws__send_offer(c, p->data, p->length, p->opcode);
@@ -238,8 +239,7 @@ static void owe(struct publication *p, ws_conn *c, int result)
         void *owed = ws__memory_resize(memory, p->owed, p->owed_capacity * sizeof *p->owed,
                                        capacity * sizeof *p->owed);
         if (!owed) { /* a handler that cannot be called: the connection goes instead */
-            c->broken = true;
-            ws__conn_make_ready(c);
+            ws__conn_break(c, true);
             return;
         }
         p->owed = owed;
@@ -253,8 +253,8 @@ static void deliver(struct publication *p, ws_conn *c)
     int result = offer(p, c);
     if (result == WS_SUCCESS || result == WS_BACKPRESSURE)
         p->delivered = true;
-    else if (result != WS_DROPPED) /* no memory to queue it: dropped, too */
-        owe(p, c, result < 0 ? WS__SEND_OVER : result);
+    else if (result != WS_DROPPED)
+        owe(p, c, result < 0 ? WS__SEND_NO_MEMORY : result);
 }
 
 static void conclude(struct publication *p)

@@ -10,12 +10,6 @@
 /* ws_conn.fragmenting */
 enum { FRAGMENTS_NONE, FRAGMENTS_SENT, FRAGMENTS_DROPPED };
 
-/* What offering a frame may come to beside the results of ws_conn_send; no handler has run. */
-enum {
-    OVER_LIMIT = WS__SEND_OVER,
-    NO_COMPRESSOR = WS__SEND_NO_COMPRESSOR
-};
-
 /* One frame on its way: header and payload, not yet copied. */
 struct outgoing {
     uint8_t header[WS__FRAME_SEND_MAX];
@@ -69,14 +63,6 @@ static bool reserve_used(const ws_conn *c)
 
 /* ---- the queue ---- */
 
-/* The stream is damaged or gone: no handler may run here, inside a send, so the end comes with
- * the turn. */
-static void break_connection(ws_conn *c)
-{
-    c->broken = true;
-    ws__conn_make_ready(c);
-}
-
 static void lend_spare(ws_conn *c)
 {
     if (c->out || !c->corked)
@@ -113,7 +99,7 @@ void ws__send_own(ws_conn *c)
     const char *bytes = c->hub->published->bytes + c->extra->published_from;
     c->extra->published_from = c->extra->published_to = 0;
     if (append(c, bytes, n, NULL, 0))
-        break_connection(c);
+        ws__conn_break(c, true);
 }
 
 /* The queue is empty: its block goes back to be lent again, or is freed. */
@@ -150,9 +136,9 @@ static void settle(ws_conn *c)
         c->finished = true;
         ws__net_finish(c->fd);
         if (c->eof)
-            break_connection(c);
+            ws__conn_break(c, false);
     }
-    if (c->drain_due && c->state == WS__OPEN && !ws__conn_held(c))
+    if (c->drain_due && c->state == WS__OPEN)
         ws__conn_make_ready(c);
 }
 
@@ -198,7 +184,7 @@ void ws__send_flush(ws_conn *c)
         ssize_t sent = shared ? write_queue(c, queued, shared)
                               : ws__net_write(c->fd, ws__buffer_data(c->out), queued);
         if (sent == WS__NET_ERROR) {
-            break_connection(c);
+            ws__conn_break(c, false);
             return;
         }
         if (sent > 0)
@@ -242,8 +228,9 @@ void ws__send_unblock(ws_conn *c)
 void ws__send_run_drain(ws_conn *c)
 {
     const ws_behavior *b = c->target ? &c->target->behavior : NULL;
-    if (!c->drain_due || c->blocked || c->state != WS__OPEN || ws__conn_held(c) ||
-        (ws__buffer_length(c->out) && !c->in_publishing)) /* what is published leaves with the turn */
+    /* What is published leaves with the turn. */
+    bool queued = ws__buffer_length(c->out) && !c->in_publishing;
+    if (!c->drain_due || c->blocked || queued || c->state != WS__OPEN)
         return;
     c->drain_due = false;
     ws_conn_cork(c);
@@ -264,17 +251,17 @@ int ws__send_bytes(ws_conn *c, const void *bytes, size_t n)
 
 /* A handler of the end may send to others that are over their limit, too: they come later, or
  * handlers would nest as deeply as there are connections. */
-static void end_over_limit(ws_conn *c)
+static void end_soon(ws_conn *c, int code)
 {
     struct ws__hub *hub = c->hub;
-    if (hub->in_limit_end || hub->in_dropped) {
-        c->over_limit = true;
+    c->ending = (uint16_t)code;
+    if (hub->in_ending || hub->in_dropped) {
         ws__conn_make_ready(c);
         return;
     }
-    hub->in_limit_end = true;
-    ws__conn_end_over_limit(c);
-    hub->in_limit_end = false;
+    hub->in_ending = true;
+    ws__conn_end_now(c);
+    hub->in_ending = false;
 }
 
 /* What is dropped inside is told by its result alone, or each drop might lead to many. */
@@ -295,12 +282,16 @@ static void run_dropped(ws_conn *c, const void *message, size_t length, int opco
  * frame continues a message, which cannot be dropped in its middle. */
 static int drop(ws_conn *c, const void *message, size_t length, int opcode)
 {
-    c->drain_due = true;
+    bool later = c->fragmenting == FRAGMENTS_SENT && !c->blocked;
+    if (later) /* the message in hand is in the way, not the kernel */
+        c->drain_later = true;
+    else
+        c->drain_due = true;
     if (c->target->behavior.close_on_backpressure_limit || opcode == WS_CONTINUATION)
-        end_over_limit(c);
+        end_soon(c, 1008);
     else
         run_dropped(c, message, length, opcode);
-    if (c->state == WS__OPEN && !c->blocked && !ws_conn_buffered_amount(c))
+    if (c->state == WS__OPEN && !c->blocked && !later && !buffered_amount(c))
         ws__conn_make_ready(c);
     return WS_DROPPED;
 }
@@ -324,7 +315,7 @@ static int queue_rest(ws_conn *c, const struct outgoing *f, size_t sent)
     recycle(c);
     if (append(c, f->header + head, f->header_length - head, (const char *)f->data + body,
                f->length - body)) {
-        break_connection(c); /* half a frame cannot be taken back */
+        ws__conn_break(c, true); /* half a frame cannot be taken back */
         return WS_DROPPED;
     }
     return WS_BACKPRESSURE;
@@ -340,7 +331,7 @@ static int write_frame(ws_conn *c, const struct outgoing *f)
     ssize_t result = ws__net_writev(c->fd, parts + !queued, queued ? 3 : 2);
     size_t sent = result > 0 ? (size_t)result : 0;
     if (result == WS__NET_ERROR) {
-        break_connection(c);
+        ws__conn_break(c, false);
         return WS_DROPPED;
     }
     if (sent)
@@ -356,7 +347,7 @@ static int write_frame(ws_conn *c, const struct outgoing *f)
         return queue_rest(c, f, sent - queued);
     if (queued)
         ws__buffer_consume(c->out, sent);
-    return is_over_limit(c, f) ? OVER_LIMIT : queue_frame(c, f);
+    return is_over_limit(c, f) ? WS__SEND_OVER : queue_frame(c, f);
 }
 
 static inline int push(ws_conn *c, const struct outgoing *f)
@@ -364,10 +355,10 @@ static inline int push(ws_conn *c, const struct outgoing *f)
     if (ws__conn_published(c))
         ws__send_own(c);
     bool over = is_over_limit(c, f);
-    if (c->broken || c->over_limit)
+    if (c->broken)
         return WS_DROPPED;
     if (c->blocked)
-        return over ? OVER_LIMIT : queue_frame(c, f);
+        return over ? WS__SEND_OVER : queue_frame(c, f);
     if (!c->corked || over || f->length >= WS__COPY_LIMIT ||
         ws__buffer_length(c->out) + total(f) > WS__CORK_SIZE)
         return write_frame(c, f);
@@ -395,13 +386,13 @@ static int push_compressed(ws_conn *c, uint8_t first, const void *data, size_t l
     }
     if (!streams || ws__deflate_compress(&c->hub->deflate, &c->terms, streams, data, length, starts,
                                          fin, &out, &out_length))
-        return NO_COMPRESSOR;
+        return WS__SEND_NO_MEMORY;
     if (starts && fin && out_length >= length) { /* legal for each message (RFC 7692 6.1) */
         ws__deflate_forget(streams);
         return push_frame(c, first, data, length);
     }
     int result = push_frame(c, starts ? first | WS__FRAME_RSV1 : first, out, out_length);
-    if (result == OVER_LIMIT || result < 0)
+    if (result == WS__SEND_OVER || result < 0)
         ws__deflate_forget(streams); /* the peer never sees it */
     return result;
 }
@@ -414,11 +405,6 @@ static void return_stream(ws_conn *c)
     struct ws__deflate_streams lent = {c->extra->streams.deflater, NULL};
     c->extra->streams.deflater = NULL;
     ws__deflate_streams_deinit(&c->hub->deflate, &lent);
-}
-
-static bool wants_compression(const ws_conn *c, int opcode, size_t length)
-{
-    return opcode & WS_COMPRESS && c->protocol.deflate && length && length <= UINT32_MAX / 2;
 }
 
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
@@ -436,7 +422,7 @@ void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
     if (c->extra)
         ws__buffer_free(&c->hub->memory, &c->extra->held);
     if (push_frame(c, WS__FRAME_FIN | WS_CLOSE, body, n) < 0)
-        break_connection(c);
+        ws__conn_break(c, true);
 }
 
 /* Takes a Pong that has not begun to leave out of the queue. */
@@ -471,7 +457,7 @@ static int hold(ws_conn *c, uint8_t first, const void *data, size_t length)
     if (is_over_limit(c, &f))
         flush_cork(c); /* only what the kernel refuses counts */
     if (is_over_limit(c, &f))
-        return OVER_LIMIT;
+        return WS__SEND_OVER;
     struct ws__extra *extra = ws__conn_extra(c);
     char *to = extra ? ws__buffer_reserve(&c->hub->memory, &extra->held, total(&f)) : NULL;
     if (!to)
@@ -480,29 +466,35 @@ static int hold(ws_conn *c, uint8_t first, const void *data, size_t length)
     if (length)
         memcpy(to + f.header_length, data, length);
     ws__buffer_commit(extra->held, total(&f));
-    c->drain_due = true;
+    c->drain_later = true;
     return WS_BACKPRESSURE;
 }
 
+/* The message that was in the way is whole. */
 static void release_held(ws_conn *c)
 {
     struct ws__buffer *held = ws__conn_held(c);
-    if (!held)
+    if (!c->drain_later)
         return;
-    c->extra->held = NULL; /* no longer counted twice while it moves to the queue */
-    if (ws__send_bytes(c, ws__buffer_data(held), ws__buffer_length(held)))
-        break_connection(c);
-    ws__buffer_free(&c->hub->memory, &held);
+    c->drain_later = false;
+    c->drain_due = true;
+    if (held) {
+        c->extra->held = NULL; /* no longer counted twice while it moves to the queue */
+        if (ws__send_bytes(c, ws__buffer_data(held), ws__buffer_length(held)))
+            ws__conn_break(c, true);
+        ws__buffer_free(&c->hub->memory, &held);
+    }
+    settle(c);
 }
 
 static inline int offer(ws_conn *c, const void *data, size_t length, int opcode)
 {
     uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & ~WS_COMPRESS));
-    if (c->state != WS__OPEN)
+    if (c->state != WS__OPEN || c->ending)
         return WS_DROPPED;
     if (c->fragmenting == FRAGMENTS_SENT)
         return hold(c, first, data, length);
-    if (wants_compression(c, opcode, length))
+    if (ws__send_compresses(c, opcode, length))
         return push_compressed(c, first, data, length);
     return push_frame(c, first, data, length);
 }
@@ -525,11 +517,11 @@ int ws__send_published(ws_conn *c, uint32_t from, uint32_t to)
 
 int ws__send_conclude(ws_conn *c, int result, const void *message, size_t length, int opcode)
 {
-    if (result == OVER_LIMIT)
+    if (result == WS__SEND_OVER)
         return drop(c, message, length, opcode & ~WS_COMPRESS);
-    if (result != NO_COMPRESSOR)
+    if (result != WS__SEND_NO_MEMORY)
         return result;
-    ws_conn_end(c, 1011, "out of memory", 13);
+    end_soon(c, 1011);
     return WS_DROPPED;
 }
 
@@ -599,7 +591,7 @@ static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
     int result = c->compressing ? push_compressed(c, first, data, length)
                                 : push_frame(c, first, data, length);
     if (result < 0) /* the message has a hole */
-        break_connection(c);
+        ws__conn_break(c, true);
     if (result > WS_DROPPED)
         return ws__send_conclude(c, result, data, length, WS_CONTINUATION);
     if (fin)
@@ -612,7 +604,7 @@ int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int op
     int plain = opcode & ~WS_COMPRESS;
     if (plain < WS_CONTINUATION || plain > WS_BINARY || opcode == WS_COMPRESS)
         return WS_EINVAL;
-    if (conn->state != WS__OPEN)
+    if (conn->state != WS__OPEN || conn->ending)
         return WS_DROPPED;
     if (opcode == WS_CONTINUATION)
         return send_next(conn, data, length, fin);

@@ -292,9 +292,3 @@ void ws__topics_unpin(struct ws__topics *topics, struct ws__topic *topic)
     topic->pins--;
     free_if_unused(topics, topic);
 }
-
-void ws__topics_deinit_subscriber(struct ws__topics *topics, struct ws__subscriber *subscriber)
-{
-    while (subscriber->count)
-        ws__topics_unsubscribe(topics, subscriber, subscriber->count - 1);
-}

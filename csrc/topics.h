@@ -71,7 +71,4 @@ void ws__topics_unsubscribe(struct ws__topics *topics, struct ws__subscriber *su
 void ws__topics_pin(struct ws__topic *topic);
 void ws__topics_unpin(struct ws__topics *topics, struct ws__topic *topic);
 
-/* Ends all its subscriptions and frees the list. */
-void ws__topics_deinit_subscriber(struct ws__topics *topics, struct ws__subscriber *subscriber);
-
 #endif

@@ -453,6 +453,7 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
         hub->config.before_wait(hub->config.user);
         hub->in_handlers--;
         hub->in_turn = true;
+        hub->loop.now = hub->loop.clock(hub->loop.user); /* what the wait is counted from */
     }
     int n = ws__loop_wait(&hub->loop, events, hub->ready ? 0 : timeout_ms);
     if (hub->config.after_wait)
@@ -623,8 +624,8 @@ void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *
     ws__loop_set_alarm(loop, fn ? delay_ns : WS__LOOP_NEVER);
     if (server->hub.in_turn || !fn)
         return;
-    loop->now = loop->clock(loop->user); /* perhaps a foreign loop sleeps: the descriptor tells it */
-    ws__loop_arm(loop);
+    loop->now = loop->clock(loop->user);
+    ws__loop_arm(loop); /* perhaps a foreign loop sleeps: the descriptor tells it */
 }
 
 int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size)

@@ -236,7 +236,7 @@ WS_API void ws_server_wakeup(ws_server *server);
  * WS_ENOMEM, WS_ESTOPPED after the shutdown is over. */
 WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument);
 
-/* The open connection of that id, or NULL once its on_close has begun. */
+/* The open connection of that id, or NULL once it is closing. */
 WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 
 /* fn(argument) runs once in the server's thread, in the first turn after delay_ns nanoseconds.
@@ -283,8 +283,8 @@ typedef struct ws_behavior {
     void (*on_message)(ws_conn *conn, char *data, size_t length, int opcode, void *user);
     /* The queue is empty again after a WS_BACKPRESSURE, a WS_DROPPED or a flush that left bytes. */
     void (*on_drain)(ws_conn *conn, void *user);
-    /* A message was WS_DROPPED because of max_backpressure. Not for what is sent or published inside
-     * on_dropped: the result tells. */
+    /* A message was WS_DROPPED because of max_backpressure. Not for what is sent or published
+     * inside on_dropped: the result tells. */
     void (*on_dropped)(ws_conn *conn, const char *data, size_t length, int opcode, void *user);
     /* A Ping (already answered) or Pong arrived; at most 125 bytes. */
     void (*on_ping)(ws_conn *conn, const char *data, size_t length, void *user);
@@ -499,7 +499,8 @@ WS_API uint32_t ws_server_subscribers(const ws_server *server, const char *topic
  * the others get it. What is published in a turn leaves at its end, in one write for each
  * subscriber, in order with what is sent to it. opcode: WS_TEXT or WS_BINARY, also with
  * WS_COMPRESS: compressed once for all whose compressor is shared and has the same window.
- * 1: at least one subscriber got or queued it; 0: none. WS_EINVAL (opcode), WS_ENOMEM. */
+ * Where memory fails for a subscriber, that one is ended with 1011.
+ * 1: at least one subscriber got or queued it; 0: none. WS_EINVAL (opcode). */
 WS_API int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
                              const void *data, size_t length, int opcode);
 /* The same, `conn` itself left out with exclude_self. 0 once conn is closing. */

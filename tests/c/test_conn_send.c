@@ -196,6 +196,24 @@ static void test_no_limit_and_close(void)
     stop("close_on_backpressure_limit");
 }
 
+/* The same with pieces of one message. */
+static void fill_by_fragments(ws_conn *conn)
+{
+    int still = 0;
+    while (still < 5) {
+        struct pollfd writable = {ws_server_fd(h.server), POLLIN, 0};
+        if (!ws_conn_buffered_amount(conn)) {
+            ws_conn_send_fragment(conn, payload, 40000, WS_CONTINUATION, false);
+            still = 0;
+            continue;
+        }
+        poll(&writable, 1, 20); /* a delayed ACK may still make room */
+        turns(&h, 2);
+        still++;
+    }
+    harness_events(&h);
+}
+
 /* ---- drain ---- */
 
 static int refills;
@@ -234,6 +252,42 @@ static void test_drain(void)
     client_drain(&c);
     is_events(&h, "close 1000", "S31: none after end");
     stop("drain");
+}
+
+static void send_again(struct harness *harness, enum event event, ws_conn *conn,
+                       ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request, (void)data, (void)length;
+    if (event == ON_DRAIN)
+        ws_conn_send(conn, payload, 100000, WS_BINARY);
+}
+
+/* What is in the way is the message in hand, not the kernel: on_drain comes behind it. */
+static void test_drain_between_fragments(void)
+{
+    start(64 * 1024);
+    ws_conn *conn = conn_at(&h, 0);
+    h.hook = send_again;
+    ws_conn_send_fragment(conn, "x", 1, WS_TEXT, false);
+    is_int(ws_conn_send(conn, payload, 100000, WS_BINARY), WS_DROPPED, "S35: more than may wait");
+    is_events(&h, "dropped BINARY [100000]", "S35: on_dropped");
+    turns(&h, 50);
+    is_events(&h, "", "S31: no drain as long as it could change nothing");
+    h.hook = NULL;
+    ws_conn_send_fragment(conn, "y", 1, WS_CONTINUATION, true);
+    turns(&h, 3);
+    is_events(&h, "drain", "S31: one drain when it could");
+
+    ws_conn_send_fragment(conn, "x", 1, WS_TEXT, false);
+    fill_by_fragments(conn);
+    is_int(ws_conn_send(conn, "held", 4, WS_TEXT), WS_BACKPRESSURE, "a message is held back");
+    client_drain(&c);
+    is_events(&h, "drain", "S31: drain for the fragments, else they never went on");
+    ws_conn_send_fragment(conn, "y", 1, WS_CONTINUATION, true);
+    client_drain(&c);
+    is_events(&h, "drain", "S31: and one for what was held back");
+    ok(strstr(client_frames(&c), "TEXT held") != NULL, "which arrives");
+    stop("drain between fragments");
 }
 
 /* ---- cork ---- */
@@ -604,6 +658,7 @@ int main(void)
     test_large();
     test_no_limit_and_close();
     test_drain();
+    test_drain_between_fragments();
     test_cork();
     test_cork_and_limit();
     test_fragments();

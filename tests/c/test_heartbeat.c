@@ -1023,8 +1023,85 @@ static void test_alarm_descriptor(void)
     harness_stop(&h, "alarm and descriptor");
 }
 
+static bool opened;
+static struct itimerspec left;
+
+static void note_open(struct harness *harness, enum event event, ws_conn *conn,
+                      ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)conn, (void)request, (void)data, (void)length;
+    opened = opened || event == ON_OPEN;
+}
+
+static void take_long(void *user)
+{
+    (void)user;
+    if (!opened)
+        return;
+    h.now += 50 * SECOND;
+    ws_server_wakeup(h.server);
+}
+
+static void look_at_timer(void *user)
+{
+    (void)user;
+    if (!opened)
+        return;
+    timerfd_gettime(loop_of()->timer_fd, &left);
+    opened = false;
+    ws_server_shutdown(h.server, 1001, NULL, 0, 0);
+}
+
+/* The wait for a timer that was just started is counted from its beginning, not from that of
+ * before_wait. */
+static void test_before_wait(void)
+{
+    opened = false;
+    harness_init(&h);
+    h.hook = note_open;
+    h.config.before_wait = take_long;
+    h.config.after_wait = look_at_timer;
+    h.config.handshake_timeout = 100000;
+    h.behavior.idle_timeout = 60000;
+    h.behavior.ping_interval = 0;
+    harness_start(&h);
+    client_connect(&c, &h);
+    client_say(&c, handshake_request);
+    ws_server_run(h.server);
+    ok(left.it_value.tv_sec <= 11, "S41: the timerfd goes off in %ld s", (long)left.it_value.tv_sec);
+    client_close(&c);
+    ok(harness_free(&h), "T68: before_wait: nothing is left");
+}
+
+/* The peer has nothing to do with it. */
+static void test_no_memory_for_lifetime(void)
+{
+    harness_init(&h);
+    h.behavior.max_lifetime = 1000;
+    h.tells_closed = true;
+    harness_start(&h);
+    bool told = false;
+    for (size_t n = 1; n < 9 && !told; n++) {
+        client_connect(&c, &h);
+        client_say(&c, handshake_request);
+        h.memory.fail_at = h.memory.calls + n;
+        turns(&h, 3);
+        h.memory.fail_at = 0;
+        const char *events = harness_events(&h);
+        told = strstr(events, "close 1006 out of memory") != NULL;
+        ok(!told || !strstr(events, "by peer"), "S7: the end was begun here: %s", events);
+        client_close(&c);
+        turns(&h, 3);
+        harness_events(&h);
+    }
+    ok(told, "T84: no memory for max_lifetime: 1006, out of memory");
+    ok(harness_free(&h), "T68: no memory: nothing is left");
+}
+
 int main(void)
 {
+    test_before_wait();
+    test_no_memory_for_lifetime();
     test_defaults();
     test_silence(120000, 104 * SECOND);
     test_silence(12000, 8 * SECOND);

@@ -1392,8 +1392,59 @@ static void test_cascade(bool closing)
     ok(harness_free(&h), "T68: cascade: nothing is left");
 }
 
+enum end_of_other { BY_END, BY_SHUTDOWN, BY_PEER, BY_RULE };
+static enum end_of_other end_of_other;
+
+/* The first one was ended by the limit; the second one is above it, too, ... */
+static void end_other(struct harness *harness, enum event event, ws_conn *conn,
+                      ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request, (void)data, (void)length;
+    if (event != ON_CLOSE || ws_conn_get_id(conn) != h.ids[0])
+        return;
+    ws_conn *other = conn_at(&h, 1);
+    is_int(ws_conn_send(other, payload, 5000, WS_TEXT), WS_DROPPED, "S35: dropped");
+    is_int(ws_conn_send(other, "x", 1, WS_TEXT), WS_DROPPED, "and so is what follows");
+    if (end_of_other == BY_END)
+        ws_conn_end(other, 1000, "bye", 3);
+    if (end_of_other == BY_SHUTDOWN)
+        ws_server_shutdown(h.server, 1001, "down", 4, 60000);
+}
+
+/* ... and gets its Close frame, also where something else ends it before its turn comes. */
+static void test_end_of_other(enum end_of_other how, const char *want)
+{
+    prepare();
+    h.behavior.max_backpressure = 1000;
+    h.behavior.close_on_backpressure_limit = true;
+    run(2);
+    for (int i = 0; i < 2; i++) {
+        kernel.sockets[conn_at(&h, i)->fd].limited = true;
+        kernel.sockets[conn_at(&h, i)->fd].room = 0;
+    }
+    end_of_other = how;
+    h.hook = end_other;
+    if (how == BY_PEER)
+        client_send_close(&c[1], 1000, "peer");
+    if (how == BY_RULE)
+        client_frame(&c[1], 0x83, "x", 1);
+    ws_conn_send(conn_at(&h, 0), payload, 5000, WS_TEXT);
+    memset(kernel.sockets, 0, sizeof kernel.sockets);
+    turns(&h, 3);
+    is_frames(&c[1], want, "C1, C7: a Close frame");
+    harness_events(&h);
+    for (int i = 0; i < clients; i++)
+        client_close(&c[i]);
+    turns(&h, 3);
+    ok(harness_free(&h), "T68: ends: nothing is left");
+}
+
 int main(void)
 {
+    test_end_of_other(BY_END, "CLOSE 1000 bye");
+    test_end_of_other(BY_SHUTDOWN, "CLOSE 1001 down");
+    test_end_of_other(BY_PEER, "CLOSE 1000, EOF");
+    test_end_of_other(BY_RULE, "CLOSE 1002 reserved opcode 3, EOF");
     test_cascade(false);
     test_cascade(true);
     test_counts();

@@ -372,8 +372,42 @@ static void test_failing_memory(void)
     ok(right, "T84: allocations fail: at most that connection ends, no leak (%zu)", n);
 }
 
+static int nested, deepest, ended;
+
+static void tell_others(struct harness *harness, enum event event, ws_conn *conn,
+                        ws_request *request, const char *bytes, size_t length)
+{
+    (void)harness, (void)conn, (void)request, (void)bytes, (void)length;
+    if (event != ON_CLOSE)
+        return;
+    ended++;
+    deepest = ++nested > deepest ? nested : deepest;
+    publish(1000, ZTEXT);
+    nested--;
+}
+
+/* Where memory is used up, the ends of those who needed some do not nest. */
+static void test_cascade(void)
+{
+    start(WS_DEDICATED_COMPRESSOR_256KB);
+    for (int i = 0; i < 40; i++)
+        open_peer("/", "permessage-deflate");
+    struct ws__memory *memory = &ws__hub_of(h.server)->memory;
+    memory->limit = memory->used + 100000;
+    make_data(1000, 7);
+    h.hook = tell_others;
+    publish(1000, ZTEXT);
+    turns(&h, 5);
+    is_int(ended, 40, "T63, X13: no memory for any compressor");
+    is_int(deepest, 1, "T63: no handler inside another");
+    h.hook = NULL;
+    memory->limit = 0;
+    stop("cascade");
+}
+
 int main(void)
 {
+    test_cascade();
     test_once();
     test_windows();
     test_mixed();

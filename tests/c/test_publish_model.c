@@ -101,8 +101,8 @@ static bool is_untold(const struct peer *p)
 {
     const struct ws__hub *hub = ws__hub_of(h.server);
     const ws_conn *conn = conn_of(p);
-    return hub->in_dropped || (hub->in_limit_end && (p->strict || p->fragments)) ||
-           (conn && conn->over_limit);
+    return hub->in_dropped || (hub->in_ending && (p->strict || p->fragments)) ||
+           (conn && conn->ending);
 }
 
 static void expect(struct peer *p, uint32_t id)
@@ -398,7 +398,7 @@ static void operate(void)
         publish(NULL, (int)draw(TOPICS));
     else if (kind < 72)
         send_one(p);
-    else if (kind < 84 && !is_untold(p) && !ws__hub_of(h.server)->in_limit_end)
+    else if (kind < 84 && !is_untold(p) && !ws__hub_of(h.server)->in_ending)
         begin_or_go_on(p);
     else if (kind < 86 && draw(4) == 0)
         ws_conn_end(conn_of(p), 1000, "end", 3);
