@@ -38,6 +38,7 @@ enum {
     WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
     WS__PUBLISHED_SIZE = 256 * 1024, /* published bytes of one turn that leave at once */
+    WS__UNCOMPRESSED = 8,            /* bytes of a message that compression cannot make shorter */
     WS__CLOSE_REASON_MAX = 123,      /* bytes beside the code in a control frame (RFC 6455 5.5) */
     WS__REFUSED_RESERVE = 64,        /* connections above max_connections that still get a 503 */
     WS__MAX_SLOTS = 0xffffff
@@ -264,10 +265,11 @@ enum {
     WS__SEND_OVER = 3,     /* max_backpressure: on_dropped is owed */
     WS__SEND_NO_MEMORY = 4 /* 1011 is */
 };
-/* RFC 7692 6: is a message with this opcode compressed? */
+/* RFC 7692 6: is a message with this opcode compressed? Very short ones only grow. */
 static inline bool ws__send_compresses(const ws_conn *c, int opcode, size_t length)
 {
-    return opcode & WS_COMPRESS && c->protocol.deflate && length && length <= UINT32_MAX / 2;
+    return opcode & WS_COMPRESS && c->protocol.deflate && length > WS__UNCOMPRESSED &&
+           length <= UINT32_MAX / 2;
 }
 int ws__send_offer(ws_conn *c, const void *data, size_t length, int opcode);
 /* The same for the frame at from..to of hub->published. */

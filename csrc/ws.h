@@ -105,7 +105,8 @@ enum { WS_COMPRESS = 0x100 };
  * is missing it is shared. Shared: every message is an isolated stream, no memory per connection.
  * Dedicated: the window is kept between messages; the name tells its size in memory (window and
  * hash tables). Beside each: the bytes that a connection really costs from its first compressed
- * message on, measured with zlib 1.2.13 on a 64-bit machine, zlib's own state included. */
+ * message on, measured with zlib 1.2.13 on a 64-bit machine, zlib's own state included. (A shared
+ * compressor costs 268,320 while a message is sent compressed in fragments.) */
 enum {
     WS_COMPRESSION_DISABLED = 0,
     WS_SHARED_COMPRESSOR = 1,

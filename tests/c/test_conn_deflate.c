@@ -353,6 +353,23 @@ static void is_every_split(const struct script *s, const char *events, const cha
     ok(!wrong && right == (long)s->n + 1, "%s: the same in all %zu splits", name, s->n);
 }
 
+/* RFC 7692 7.2.3.4: a message whose last block has BFINAL set, and the octet behind it. */
+static size_t pack_final(const void *data, size_t n, char *to)
+{
+    z_stream z;
+    memset(&z, 0, sizeof z);
+    deflateInit2(&z, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY);
+    z.next_in = (Bytef *)data;
+    z.avail_in = (uInt)n;
+    z.next_out = (Bytef *)to;
+    z.avail_out = 1000;
+    deflate(&z, Z_FINISH);
+    deflateEnd(&z);
+    size_t length = 1000 - z.avail_out;
+    to[length] = 0;
+    return length + 1;
+}
+
 static void test_split_messages(unsigned options, const char *name)
 {
     char packed[2048], title[128];
@@ -387,12 +404,15 @@ static void test_split_messages(unsigned options, const char *name)
         put(&s, 0xc2, packed, pack(&maker, "", 0, packed));
         put(&s, 0x42, "", 0);
         put(&s, 0x80, "\x00", 1);
-        snprintf(title, sizeof title, "X8, X9, X10, X12: %s%s", name, takeover ? ", takeover" : "");
+        put(&s, 0xc1, packed, pack_final("final final final", 17, packed));
+        snprintf(title, sizeof title, "X8, X9, X10, X11, X12: %s%s", name,
+                 takeover ? ", takeover" : "");
         is_every_split(&s,
                        "message TEXT hello hello hello \xc3\xa9; ping ping; "
                        "message TEXT hello hello hello \xc3\xa9; ping ping; pong; "
                        "message TEXT hello hello hello \xc3\xa9; message TEXT plain; "
-                       "message TEXT plain; message BINARY; message BINARY",
+                       "message TEXT plain; message BINARY; message BINARY; "
+                       "message TEXT final final final",
                        "PONG ping, PONG ping", title);
         deflateEnd(&maker.out);
     }
@@ -1094,9 +1114,76 @@ static void test_turn_budget(void)
     ok(harness_free(&h), "T68: turns: nothing is left");
 }
 
+/* A very short message goes plain, and leaves the window as it is. */
+static void test_short(void)
+{
+    start(DEDICATED);
+    for (int i = 0; i < 3; i++)
+        ws_conn_send(conn_at(&h, 0), i == 1 ? "ok" : hex, i == 1 ? 2 : 1000, ZTEXT);
+    client_drain(&p.c);
+    size_t first = ((size_t)(uint8_t)p.c.in[2] << 8 | (uint8_t)p.c.in[3]) + 4;
+    is_mem(p.c.in + first, 4, "\x81\x02ok", 4, "X13: two bytes are not compressed");
+    ok((uint8_t)p.c.in[first + 4] == 0xc1 && p.c.in[first + 5] < 30,
+       "S48: and what was sent before them is still known (%d bytes)", p.c.in[first + 5]);
+    stop("short");
+}
+
+/* The shared decompressor serves every window, whoever came first. */
+static void test_windows_of_clients(void)
+{
+    static char data[60000]; /* more than the output space begins with */
+    struct peer small;
+    start_with(SHARED, 1 << 20);
+    harness_start(&h);
+    peer_connect(&small, true, "permessage-deflate; client_max_window_bits=8");
+    say_packed(&small, 0xc1, "small", 5);
+    peer_connect(&p, false, "permessage-deflate");
+    turns(&h, 3);
+    uint32_t noise_state = 5;
+    for (size_t i = 0; i < sizeof data; i++) { /* the second half repeats the first one */
+        noise_state = noise_state * 1664525 + 1013904223;
+        data[i] = i < sizeof data / 2 ? (char)(noise_state >> 24) : data[i - sizeof data / 2];
+    }
+    harness_events(&h);
+    say_packed(&p, 0xc2, data, sizeof data);
+    turns(&h, 3);
+    is_events(&h, "1:message BINARY [60000]", "X5: a window of 32 KiB after one of 256 bytes");
+    peer_close(&small);
+    peer_close(&p);
+    turns(&h, 3);
+    ok(harness_free(&h), "T68: windows: nothing is left");
+}
+
+/* Connections that compress come and go: nothing stays. */
+static void test_many(void)
+{
+    enum { COUNT = 2000 };
+    int count = getenv("UNDER_VALGRIND") ? 100 : COUNT;
+    size_t first = 0;
+    start_with(DEDICATED, 0);
+    h.quiet = true;
+    harness_start(&h);
+    for (int i = 0; i < count; i++) {
+        peer_connect(&p, false, "permessage-deflate");
+        say_packed(&p, 0xc1, hex, 1000);
+        ws_conn_send(conn_at(&h, h.opened - 1), hex, 1000, ZTEXT);
+        turns(&h, 2);
+        peer_close(&p);
+        turns(&h, 3);
+        if (i == 20)
+            first = h.memory.bytes;
+    }
+    is_int((long long)h.memory.bytes, (long long)first, "T47: %d connections: memory is flat", count);
+    ok(zlib_memory() <= 128 * 1024, "S42: only output space is left, %zu bytes", zlib_memory());
+    ok(harness_free(&h), "T68: many: nothing is left");
+}
+
 int main(void)
 {
     make_data();
+    test_short();
+    test_windows_of_clients();
+    test_many();
     test_turn_budget();
     test_no_stream(true);
     test_no_stream(false);

@@ -4,8 +4,11 @@ frames. The C tests hold the details (tests/c/test_deflate.c)."""
 import asyncio
 import json
 import os
+import re
+import sys
 import zlib
 from functools import partial
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import peer
@@ -15,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.sync.client import connect as connect_sync
 
 from pyws import AppOptions, CompressOptions, OpCode
 from pyws._native import lib
@@ -356,15 +360,79 @@ def test_memory_is_told_and_freed(serve: Any) -> None:
     assert (1 << 18) + (1 << 15) < dedicated < 448 * 1024  # zlib-ng: 392,768
 
 
+def _costs() -> Dict[str, int]:
+    """The table of docs/compression.md."""
+    text = (Path(__file__).parents[2] / "docs" / "compression.md").read_text()
+    row = r"`(DEDICATED_\w+|SHARED_\w+)` \| [^|]+ \| ([\d,]+)"
+    return {name: int(cost.replace(",", "")) for name, cost in re.findall(row, text)}
+
+
+def _uses_documented_zlib() -> bool:
+    native_ng = "libz-ng" in Path("/proc/self/maps").read_text()
+    return zlib.ZLIB_RUNTIME_VERSION == "1.2.13" and sys.maxsize > 2**32 and not native_ng
+
+
+@with_zlib
+@pytest.mark.skipif(not _uses_documented_zlib(), reason="the costs are those of zlib 1.2.13")
+def test_s46_the_documented_costs_are_true(serve: Any) -> None:
+    """S46: what each mode costs a connection, as docs/compression.md and ws.h have it."""
+    costs = _costs()
+    assert len(costs) == 18
+    header = (Path(__file__).parents[2] / "csrc" / "ws.h").read_text()
+    for name, cost in costs.items():
+        noted = re.search(rf" WS_{name} = \d+,? +/\* ([\d,]+) \*/", header)
+        assert noted is None or noted.group(1) == f"{cost:,}"
+        server = serve(compression=CompressOptions[name], message=echo)
+        held = []
+        clients = [upgraded(server.port)[0] for _ in range(2)]
+        for client in clients:
+            client.send(rsv1(deflated(b"x" * 1000)))
+            read_raw(client)
+            held.append(server.call(server.app.stats)["compression_memory"])
+        assert held[1] - held[0] == cost, name
+        for client in clients:
+            client.socket.close()
+
+
+ANY_MODE = [
+    compressor | decompressor
+    for compressor in CompressOptions
+    for decompressor in CompressOptions
+    if 0 < compressor < 256 <= decompressor
+]
+MESSAGE = st.builds(
+    lambda text, times: text * times, st.binary(max_size=600), st.sampled_from([1, 2, 20, 200])
+)
+
+
+def split(data: bytes, cuts: List[int]) -> List[bytes]:
+    """`data` in pieces, some of them perhaps empty."""
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in zip(places, places[1:])]
+
+
+def echo_in_pieces(ws: Any, message: Any, opcode: Any) -> None:
+    """The echo of a message that ends with a digit comes in so many fragments."""
+    data = message.encode() if isinstance(message, str) else message
+    number = data[-1] - 48 if data and opcode == OpCode.BINARY else 0
+    if not 2 <= number <= 9:
+        ws.send(message, opcode, compress=True)
+        return
+    size = len(data) // number
+    ws.send_first_fragment(data[:size], OpCode.BINARY, compress=True)
+    for i in range(1, number - 1):
+        ws.send_fragment(data[i * size : (i + 1) * size])
+    ws.send_last_fragment(data[(number - 1) * size :])
+
+
 @with_zlib
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_hypothesis_round_trip(serve: Any, data: st.DataObject) -> None:
     """X1-X15: random messages, fragmentations, modes and windows against Python's zlib."""
-    mode = data.draw(st.sampled_from(MODES))
-    server = _server_for(serve, mode)
+    server = _server_for(serve, data.draw(st.sampled_from(ANY_MODE)))
     bits = data.draw(st.integers(9, 15))
     offer = f"permessage-deflate; client_max_window_bits={bits}"
     if data.draw(st.booleans()):
@@ -378,20 +446,55 @@ def test_hypothesis_round_trip(serve: Any, data: st.DataObject) -> None:
             agreed = int(part.split("=")[1])
     out, back = zlib.compressobj(wbits=-agreed), zlib.decompressobj(-15)
     for _ in range(data.draw(st.integers(1, 4))):
-        message = data.draw(st.binary(max_size=600)) * data.draw(st.integers(1, 20))
+        message = data.draw(MESSAGE) + data.draw(st.sampled_from([b"", b"2", b"5"]))
         if "client_no_context_takeover" in answer:
             out = zlib.compressobj(wbits=-agreed)
         packed = (out.compress(message) + out.flush(zlib.Z_SYNC_FLUSH))[:-4]
-        cut = data.draw(st.integers(0, len(packed)))
-        client.send(rsv1(packed[:cut], 2, fin=False) + vectors.frame(0x80, packed[cut:]))
+        pieces = split(packed, data.draw(st.lists(st.integers(0, 10**6), max_size=5)))
+        for number, piece in enumerate(pieces):
+            first = (0 if number else 0x42) | (0x80 if number == len(pieces) - 1 else 0)
+            client.send(vectors.frame(first, piece))
         first, payload = read_raw(client)
-        if first & 0x40:
+        opened = first
+        while not first & 0x80:
+            first, piece = read_raw(client)
+            payload += piece
+        if opened & 0x40:
             if "server_no_context_takeover" in answer:
                 back = zlib.decompressobj(-15)
             payload = back.decompress(payload + TAIL)
         assert payload == message
-        assert first & 15 == OpCode.BINARY
+        assert opened & 15 == OpCode.BINARY
     client.socket.close()
+
+
+@with_zlib
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_hypothesis_round_trip_of_websockets(serve: Any, data: st.DataObject) -> None:
+    """X1-X15: the same with every offer that the extension of `websockets` can make."""
+    server = _server_for(serve, data.draw(st.sampled_from(ANY_MODE)))
+    server_bits = data.draw(st.sampled_from([None, *range(8, 16)]))
+    factory = ClientPerMessageDeflateFactory(
+        server_no_context_takeover=data.draw(st.booleans()),
+        client_no_context_takeover=data.draw(st.booleans()),
+        server_max_window_bits=server_bits,
+        client_max_window_bits=data.draw(st.sampled_from([None, True, *range(9, 16)])),
+        compress_settings={"memLevel": data.draw(st.integers(1, 9))},
+    )
+    with connect_sync(server.url, extensions=[factory], compression=None) as client:
+        # A window of 256 bytes is what zlib cannot compress with (X4).
+        assert bool(client.protocol.extensions) == (server_bits != 8)
+        for _ in range(data.draw(st.integers(1, 4))):
+            message = data.draw(MESSAGE) + data.draw(st.sampled_from([b"", b"2", b"7"]))
+            cuts = data.draw(st.lists(st.integers(0, 10**6), max_size=5))
+            client.send(split(message, cuts) if cuts else message)
+            assert client.recv(timeout=20) == message
+            text = data.draw(st.text(max_size=200))
+            client.send(text)
+            assert client.recv(timeout=20) == text
 
 
 _SERVERS: Dict[Tuple[int, int], Any] = {}
@@ -401,5 +504,10 @@ def _server_for(serve: Any, mode: int) -> Any:
     """One server per mode for all examples of a test."""
     key = (id(serve), mode)
     if key not in _SERVERS:
-        _SERVERS[key] = serve(compression=mode, max_payload_length=1 << 20, message=echo)
+        _SERVERS[key] = serve(
+            compression=mode,
+            max_payload_length=1 << 20,
+            max_backpressure=0,
+            message=echo_in_pieces,
+        )
     return _SERVERS[key]
