@@ -11,7 +11,7 @@ import threading
 from _thread import get_ident
 from collections import deque
 from types import FrameType, TracebackType
-from typing import Any, Callable, Mapping, NoReturn
+from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
 from . import _native, events, options
 from ._native import lib
@@ -21,6 +21,11 @@ from .http import Response
 from .options import AppListenOptions, AppOptions, Behavior, Handler
 from .timers import Timer, Timers
 from .websocket import WebSocket, pack_publication
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .aio import Host
 
 __all__ = ["App"]
 
@@ -34,7 +39,8 @@ _GOING_AWAY = (1001, "server shutting down")
 class App:
     """A WebSocket and HTTP server.
 
-    Its methods belong to one thread: the one in `run`, or while nothing runs the one that made it.
+    Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs
+    the one that made it.
     Only `defer` may be called from any thread; the others raise RuntimeError there.
     """
 
@@ -51,6 +57,9 @@ class App:
         self._server = 0
         self._creator = self._owner = get_ident()
         self._running = False
+        self._host: Host | None = None  # while it runs in an asyncio loop
+        self._nested = 0  # handlers that run inside each other
+        self._coroutines = False  # are among the handlers
         self._finished = False  # run() has returned, nothing is deferred any more
         self._lock = threading.RLock()  # guards the four members around it against defer
         self._deferred: deque[tuple[Handler, tuple[Any, ...]]] = deque()
@@ -90,7 +99,7 @@ class App:
         A pattern is a path whose parts are literal, ":name", or "*" at the end; the most specific
         route wins. TypeError, ValueError: a wrong setting, a wrong pattern, or one taken already.
 
-        Settings and their defaults; the one with a star is checked, but has no effect yet:
+        Settings and their defaults:
 
         compression: CompressOptions, a compressor | a decompressor; DISABLED
         max_payload_length: bytes of the largest message; 16 * 1024
@@ -111,9 +120,10 @@ class App:
         max_lifetime: minutes from open until end(1000, "please reconnect"), 0: no end; 0
         max_topics: topics of one connection, beyond it subscribe() returns False; 1000
         max_topic_length: bytes of a topic's name in UTF-8, a longer one: ValueError; 1024
-        max_pending_messages*: messages that wait for a coroutine handler; 16
+        max_pending_messages: while this many messages, or max_payload_length bytes of them, wait
+            for a coroutine handler, the socket is not read; 16
 
-        Handlers, each of them optional:
+        Handlers, each of them optional, functions or coroutine functions (``async def``):
 
         upgrade(res, req, socket_context): answer the opening handshake; without it, accept
         open(ws): the connection is there
@@ -126,6 +136,15 @@ class App:
             unsubscribed, or is closing (before its close event); the topic's subscribers in the
             whole app, now and before
         close(ws, code, reason): the connection is over
+
+        Events of one socket run in order, one at a time; those of different sockets do not wait for
+        each other. While a coroutine handler of a socket is under way, all later events of that
+        socket wait, those of plain functions, too: so ``ws.end()`` returns before a close handler
+        that is a coroutine, or that has to wait for one. Messages that wait when this side ends the
+        connection are discarded; after a Close of the client they still come. What a coroutine
+        sends between two awaits leaves in one write. A handler that gets asyncio.CancelledError,
+        but for the end of `run` or `serve`, has failed. RuntimeError: the app runs already, and
+        without an asyncio loop.
         """
         checked = Behavior(behavior, more)
         if checked.compression and not lib.ws_compression_available():
@@ -134,7 +153,14 @@ class App:
                 "(meson setup -Ddeflate=enabled)"
             )
         path = self._check_pattern(pattern)
-        route = Route(self, pattern, checked, checked.upgrade)
+        coroutines = [name for name in options.HANDLERS if _is_coroutine(getattr(checked, name))]
+        if coroutines:
+            self._check_coroutines()
+        if coroutines and coroutines != ["upgrade"]:
+            from .aio import enqueue
+
+            enqueue(checked)
+        route = Route(self, pattern, checked, self._request_handler(checked.upgrade, pattern))
         settings = route.native()
         self._add(pattern, lambda: _native.add_route(self._server, path, settings))
         self._routes.append(route)
@@ -175,7 +201,7 @@ class App:
     def _http(self, method: str, pattern: str, handler: Handler) -> App:
         options.handler("handler", handler)
         path = self._check_pattern(pattern)
-        route = Route(self, pattern, Behavior(None, {}), handler)
+        route = Route(self, pattern, Behavior(None, {}), self._request_handler(handler, pattern))
         server, verb = self._server, method.encode()
         self._add(
             pattern,
@@ -183,6 +209,22 @@ class App:
         )
         self._routes.append(route)
         return self
+
+    def _request_handler(self, handler: Handler | None, pattern: str) -> Handler | None:
+        """`handler`, or what runs it where it is a coroutine function."""
+        if not _is_coroutine(handler):
+            return handler
+        self._check_coroutines()
+        from .aio import Later
+
+        assert handler is not None
+        return Later(handler, pattern)
+
+    def _check_coroutines(self) -> None:
+        """There are coroutine handlers: `run` needs a loop for them. RuntimeError: too late."""
+        if self._running and self._host is None:
+            raise RuntimeError("coroutine handlers must be there before run()")
+        self._coroutines = True
 
     def _check_pattern(self, pattern: Any) -> bytes:
         self._check_server()
@@ -211,7 +253,7 @@ class App:
         """
         place = AppListenOptions.of(where)
         if callback is not None:
-            options.handler("callback", callback)
+            options.function("callback", callback)
         self._check_server()
         try:
             port = _native.listen(self._server, place.native())
@@ -230,24 +272,65 @@ class App:
 
         In the main thread the first SIGINT or SIGTERM shuts down gracefully; a SIGINT after that
         drops everything and raises KeyboardInterrupt. What handlers raise beyond Exception
-        (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here. RuntimeError: it runs
-        already. OSError: the loop failed.
+        (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here. With coroutine handlers
+        this is an asyncio loop of its own (``asyncio.run``); those that are not done when the
+        timeout of `close` is over are cancelled. RuntimeError: it runs already. OSError: the loop
+        failed.
         """
-        with self._lock:
-            if self._running:
-                raise RuntimeError("run() is already running")
-            self._check_alive()
-            self._running, self._finished, self._owner = True, False, get_ident()
+        if self._coroutines:
+            from . import aio
+
+            aio.run(self)
+            return
+        self._begin(None)
         result = 0
         try:
             result = self._loop()
         finally:
             self._finish()
+        self._raise_stashed()
+        if result < 0:
+            _native.fail(result)
+
+    async def serve(self, where: int | AppListenOptions | Mapping[str, Any] | None = None) -> None:
+        """As `run`, in the asyncio loop that is running; signals are the program's own.
+
+        where: as for `listen`; None: where it listens already. Cancelled, it shuts down gracefully
+        within 5 seconds, then raises CancelledError; cancelled again, it drops all connections.
+        RuntimeError: it runs already. OSError, TypeError, ValueError: as `listen`.
+        """
+        from . import aio
+
+        await aio.serve(self, where)
+
+    def serving(
+        self, where: int | AppListenOptions | Mapping[str, Any] | None = None
+    ) -> AsyncContextManager[App]:
+        """``async with app.serving(port):`` serves during the block, as `serve` does.
+
+        It shuts down at the end of the block, which waits for that. Errors as for `serve`.
+        """
+        self._check_idle()
+        from . import aio
+
+        return aio.serving(self, where)
+
+    def _check_idle(self) -> None:
+        if self._running:
+            raise RuntimeError("the app is already running: by run(), serve() or serving()")
+        self._check_alive()
+
+    def _begin(self, host: Host | None) -> None:
+        """From now on this thread runs the app. RuntimeError: something does so already."""
+        with self._lock:
+            self._check_idle()
+            self._running, self._finished, self._owner = True, False, get_ident()
+        self._host = host
+
+    def _raise_stashed(self) -> None:
         stashed, self._stashed = self._stashed, None
         if stashed is not None:
             raise stashed
-        if result < 0:
-            _native.fail(result)
 
     def _loop(self) -> int:
         """Turns until the server has shut down; the result of ws_server_run."""
@@ -269,6 +352,7 @@ class App:
         while self._deferred:
             self._run_deferred(len(self._deferred))
         self._timers.clear()
+        self._host = None
         with self._lock:
             self._running, self._owner = False, self._creator
 
@@ -277,10 +361,16 @@ class App:
 
         timeout: seconds until what has not ended is dropped. TypeError, ValueError.
         """
-        number, data = options.close_arguments(code, reason)
+        number, data = options.shutdown_arguments(code, reason)
         limit = options.milliseconds(options.seconds("timeout", timeout))
         self._check_server()
-        lib.ws_server_shutdown(self._server, number, data, len(data), limit)
+        self._shutdown(number, data, limit)
+
+    def _shutdown(self, code: int, reason: bytes, limit: int) -> None:
+        """limit: milliseconds."""
+        lib.ws_server_shutdown(self._server, code, reason, len(reason), limit)
+        if self._host is not None:
+            self._host.stop_within(limit / 1000)
 
     def _free(self) -> None:
         with self._lock:  # defer must not touch the server any more
@@ -339,7 +429,7 @@ class App:
         An exception is reported as that of a handler. TypeError, ValueError.
         """
         delay = options.seconds("seconds", seconds)
-        options.handler("fn", fn)
+        options.function("fn", fn)
         self._check_server()
         return self._timers.add(math.ceil(delay * 1_000_000_000), fn, args)
 
@@ -348,12 +438,17 @@ class App:
 
         What is accepted runs before `run` returns. RuntimeError: it has returned.
         """
-        options.handler("fn", fn)
+        options.function("fn", fn)
         with self._lock:
             if self._finished:
                 raise RuntimeError("run() has returned, nothing can be deferred")
+            self._postpone(fn, *args)
+
+    def _postpone(self, fn: Callable[..., Any], *args: Any) -> None:
+        """As `defer`, also while everything ends: `_finish` and `_free` run what is left."""
+        with self._lock:
             self._deferred.append((fn, args))
-            if self._wakes:
+            if self._wakes or not self._server:
                 return
             result = lib.ws_server_defer(self._server, events.ON_DEFERRED, self._number)
             # WS_ESTOPPED: the shutdown is over, run() will do it before it returns.
@@ -378,7 +473,7 @@ class App:
         `call_later`.
         """
         self._check_thread()
-        self._error_handler = options.handler("handler", handler)
+        self._error_handler = options.function("handler", handler)
         return self
 
     def stats(self) -> dict[str, int]:
@@ -416,8 +511,7 @@ class App:
         if self._stashed is None:
             self._stashed = error
         if self._server and not self._finished:
-            reason = _GOING_AWAY[1].encode()
-            lib.ws_server_shutdown(self._server, _GOING_AWAY[0], reason, len(reason), 5000)
+            self._shutdown(_GOING_AWAY[0], _GOING_AWAY[1].encode(), 5000)
 
     def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
         self._handler_failed(f"the {event} handler", error, ws)
@@ -435,11 +529,13 @@ class Signals:
 
     A signal writes to a socket that the loop watches, so that ws_server_run returns and Python
     gets to run the handlers. They only take notes (an exception raised in the midst of pyws would
-    be lost in C); `act` does what is to be done.
+    be lost in C); `act` does what is to be done. An asyncio loop watches the socket itself, and
+    calls `act`.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, loop: AbstractEventLoop | None = None) -> None:
         self._app = app
+        self._loop = loop
         self._noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
         self._old: dict[int, Any] = {}
         self._pair: tuple[socket.socket, socket.socket] | None = None
@@ -450,7 +546,7 @@ class Signals:
             self._pair = socket.socketpair()
             for end in self._pair:
                 end.setblocking(False)
-            lib.ws_server_set_interrupt_fd(self._app._server, self._pair[0].fileno())
+            self._watch(self._pair[0])
             self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._note)
@@ -462,9 +558,21 @@ class Signals:
                 signal.signal(number, old)
         if self._pair is not None:
             signal.set_wakeup_fd(self._old_fd)
-            lib.ws_server_set_interrupt_fd(self._app._server, -1)
+            self._unwatch(self._pair[0])
             for end in self._pair:
                 end.close()
+
+    def _watch(self, wakes: socket.socket) -> None:
+        if self._loop is None:
+            lib.ws_server_set_interrupt_fd(self._app._server, wakes.fileno())
+        else:
+            self._loop.add_reader(wakes.fileno(), wakes.recv, 4096)
+
+    def _unwatch(self, wakes: socket.socket) -> None:
+        if self._loop is None:
+            lib.ws_server_set_interrupt_fd(self._app._server, -1)
+        else:
+            self._loop.remove_reader(wakes.fileno())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self._noted > 0 and number == signal.SIGINT
@@ -472,6 +580,8 @@ class Signals:
         # shutdown itself only by a third SIGINT.
         stuck = again and (self._acted == 0 or self._noted == 2)
         self._noted = 2 if again else max(self._noted, 1)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.act)
         if stuck and frame is not None and not _is_ours(frame):
             raise KeyboardInterrupt
 
@@ -487,7 +597,12 @@ class Signals:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith(__package__ + ".")
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.split(".")[0] in (__package__, "asyncio", "selectors")
+
+
+def _is_coroutine(handler: Handler | None) -> bool:
+    return handler is not None and options.is_coroutine_handler(handler)
 
 
 # ---- the end ------------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ logger = logging.getLogger("pyws")
 
 _TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
 
+# Handlers that run inside each other, because one ends the connection of the next. Far below where
+# Python has no stack left: then the callbacks of this module could not run either.
+DEEPEST = 20
+
 numbers = count(1)  # what C hands back as `user`; never 0
 apps: weakref.WeakValueDictionary[int, App] = weakref.WeakValueDictionary()
 routes: weakref.WeakValueDictionary[int, Route] = weakref.WeakValueDictionary()
@@ -114,7 +118,7 @@ def _serve(ptr: int, route: Route, upgrade: bool) -> None:
             route.handler(res, req, route.pattern)
         else:
             route.handler(res, req)
-        if res._abort_handler and not res._responded and not res._aborted:
+        if (res._abort_handler or res._later) and not res._responded and not res._aborted:
             res._defer(ON_ABORTED, route.number)
     except BaseException as error:
         app._handler_failed(f"the handler of {route.pattern}", error, res)
@@ -127,8 +131,10 @@ def _on_aborted(ptr: int, number: int) -> None:
     res = responses[ptr]
     res._aborted = True
     try:
-        assert res._abort_handler is not None
-        res._abort_handler(res)
+        if res._later:  # its handler goes on, and has not done anything wrong
+            res._request.preserve()
+        if res._abort_handler is not None:
+            res._abort_handler(res)
     except BaseException as error:
         res._app._handler_failed("the aborted handler", error, res)
     res._app._release(res)
@@ -200,21 +206,43 @@ def _on_subscription(
 def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> None:
     ws = sockets[conn]
     text = reason[:length].decode("utf-8", "replace")
-    ws._end_here(code, text, lib.ws_conn_closed_by_peer(conn))
+    by_peer = lib.ws_conn_closed_by_peer(conn)
+    ws._end_here(code, text, by_peer)
+    if ws._queue is not None:
+        ws._queue.on_close(not by_peer)
+    if ws._app._nested < DEEPEST:
+        _run_close(ws, code, text)
+    else:  # later, but not never
+        ws._app._postpone(_run_close, ws, code, text)
+
+
+def _run_close(ws: WebSocket, code: int, reason: str) -> None:
     if ws._route.behavior.close is not None:
-        _call(ws, "close", code, text)
-    ws._user_data = None
+        _call(ws, "close", code, reason)
+    if ws._queue is None:  # else: after the last event in it
+        ws._user_data = None
 
 
 def _on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, number: int) -> None:
-    sockets.pop(conn)._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
+    ws = sockets.pop(conn)
+    if ws._conn:  # _on_close had no stack left to run on
+        ws._end_here(1006, "the close event was lost to a RecursionError", not clean)
+        ws._app._postpone(_run_close, ws, 1006, "the close event was lost to a RecursionError")
+    ws._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
 
 
 def _call(ws: WebSocket, event: str, *args: Any) -> None:
+    """Run a handler of an event that may happen inside another handler."""
+    app = ws._app
+    app._nested += 1
     try:
+        if app._nested > DEEPEST:
+            raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
         getattr(ws._route.behavior, event)(ws, *args)
     except BaseException as error:
-        ws._app._socket_failed(ws, event, error)
+        app._socket_failed(ws, event, error)
+    finally:
+        app._nested -= 1
 
 
 # ---- for C --------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def list_elements(value: str | None) -> list[str]:
 class Request:
     """What the client asked for. Valid during its handler; `preserve` makes it last.
 
-    After ``res.on_aborted(...)`` it lasts until the response is given. RuntimeError afterwards.
+    In a coroutine handler, and after ``res.on_aborted(...)``, it lasts until the response is given.
+    RuntimeError afterwards.
     """
 
     __slots__ = ("_app", "_facts", "_ptr")
@@ -104,7 +105,7 @@ class Request:
 
     def for_each_header(self, fn: Callable[[str, str], Any]) -> None:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received."""
-        options.handler("fn", fn)
+        options.function("fn", fn)
         for name, value in self._fact("headers"):
             fn(name, value)
 
@@ -187,7 +188,7 @@ _READERS: dict[str, Callable[[int], Any]] = {
 class Response:
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
-    A handler that wants to answer later calls `on_aborted` before it returns.
+    A handler that wants to answer later is a coroutine, or calls `on_aborted` before it returns.
     """
 
     __slots__ = (
@@ -197,6 +198,7 @@ class Response:
         "_app",
         "_deferred",
         "_headers",
+        "_later",
         "_ptr",
         "_reason",
         "_remote",
@@ -218,6 +220,7 @@ class Response:
         self._headers: list[tuple[bytes, bytes]] = []
         self._abort_handler: options.Handler | None = None
         self._aborted = self._responded = self._deferred = False
+        self._later = False  # the handler is a coroutine
         self._remote: str | None = None
         self._user_data: Any = None
         self._socket: WebSocket | None = None
@@ -413,14 +416,14 @@ class Response:
 
     def on_aborted(self, fn: Callable[[Response], Any]) -> Response:
         """The answer comes later: keep the request; ``fn(res)`` runs if the client leaves first."""
-        options.handler("fn", fn)
+        options.function("fn", fn)
         self._app._check_thread()
         self._abort_handler = fn
         return self
 
     def cork(self, fn: Callable[[Response], Any]) -> Response:
         """Run ``fn(res)``; what it writes leaves in one write."""
-        options.handler("fn", fn)
+        options.function("fn", fn)
         self._app._check_thread()
         fn(self)
         return self

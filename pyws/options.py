@@ -103,19 +103,24 @@ def flag(name: str, value: Any) -> bool:
 
 def is_coroutine_handler(value: Any) -> bool:
     """`value` is an ``async def``, a partial of one, or an object with ``async def __call__``."""
-    while hasattr(value, "func") and hasattr(value, "keywords"):  # functools.partial
+    while isinstance(value, functools.partial):
         value = value.func
     call = type(value).__call__ if callable(value) else None
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call)
 
 
 def handler(name: str, value: Any) -> Handler:
-    """`value`, which must be callable. TypeError."""
+    """`value`, a function, any callable, or a coroutine function. TypeError."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type_name(value)}")
-    if is_coroutine_handler(value):
-        raise TypeError(f"{name}: coroutine handlers are not supported yet")
     return value  # type: ignore[no-any-return]
+
+
+def function(name: str, value: Any) -> Handler:
+    """`value`, which must be callable, and not a coroutine function. TypeError."""
+    if is_coroutine_handler(value):
+        raise TypeError(f"{name} must be a plain function, not a coroutine function")
+    return handler(name, value)
 
 
 def strings(name: str, value: Any) -> tuple[str, ...]:
@@ -219,6 +224,14 @@ def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
         raise TypeError(f"message must be str or bytes, not {type_name(reason)}")
     if empty and data:
         raise ValueError("a Close without a code cannot have a message")
+    return number, data
+
+
+def shutdown_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
+    """The same for a Close that must have a code. TypeError, ValueError."""
+    number, data = close_arguments(code, reason)
+    if number in (0, 1005):
+        raise ValueError(f"code must be 1000-1003, 1007-1014 or 3000-4999, not {number}")
     return number, data
 
 

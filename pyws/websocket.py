@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
 from . import options
 from ._native import address_bytes, address_text, fail, lib, topic_names
@@ -12,6 +12,9 @@ from .enums import OpCode, SendStatus
 from .errors import ErrorCode
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from .aio import Queue
     from .app import App
     from .events import Route
 
@@ -21,6 +24,7 @@ _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _DROPPED = SendStatus.DROPPED
 _STATUS = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
 _COMPRESS = 0x100  # WS_COMPRESS
+BY_USER, BY_QUEUE = 1, 2  # who has paused a socket
 _JSON_TYPES = (dict, list, tuple, int, float)  # bool is an int
 
 _send = lib.ws_conn_send
@@ -69,6 +73,12 @@ def check_text(data: bytes) -> None:
     if not lib.ws_utf8_valid(data, len(data)):
         options.decode("message", data)
         raise ValueError("message is not valid UTF-8")
+
+
+def check_stack(depth: int = 60) -> None:
+    """RecursionError here, before the library calls back and has no stack to do it on."""
+    if depth:
+        check_stack(depth - 1)
 
 
 class CloseFrame(NamedTuple):
@@ -129,6 +139,9 @@ class WebSocket:
         "_conn",
         "_decoder",
         "_latency",
+        "_over",
+        "_paused",
+        "_queue",
         "_remote",
         "_route",
         "_user_data",
@@ -159,6 +172,9 @@ class WebSocket:
         self._remote: tuple[bytes, int] | None = None
         self._latency = 0  # microseconds, once the connection has closed
         self._close_info: CloseInfo | None = None
+        self._over: asyncio.Future[CloseInfo] | None = None  # for `wait_closed`
+        self._paused = 0  # BY_USER | BY_QUEUE
+        self._queue: Queue | None = None  # events that wait for coroutine handlers
         self.id = lib.ws_conn_get_id(conn)
 
     def __repr__(self) -> str:
@@ -170,7 +186,7 @@ class WebSocket:
 
     @property
     def closed(self) -> bool:
-        """True from the beginning of the close handler on."""
+        """True from the beginning of the close handler on, or earlier if that has to wait."""
         return self._conn == 0
 
     @property
@@ -303,7 +319,7 @@ class WebSocket:
 
     def cork(self, fn: Callable[[WebSocket], Any]) -> None:
         """Run ``fn(ws)``; all that it sends leaves in one write. Handlers are corked already."""
-        options.handler("fn", fn)
+        options.function("fn", fn)
         self._app._check_thread()
         conn = self._conn
         if not conn:
@@ -389,7 +405,7 @@ class WebSocket:
 
     def for_each_topic(self, fn: Callable[[str], Any]) -> None:
         """Call ``fn(topic)`` for each topic that there is now; it may subscribe and unsubscribe."""
-        options.handler("fn", fn)
+        options.function("fn", fn)
         for topic in self.get_topics():
             fn(topic)
 
@@ -421,35 +437,67 @@ class WebSocket:
         Meanwhile idle_timeout stands still. Nothing when closed.
         """
         self._app._check_thread()
-        if self._conn:
-            lib.ws_conn_pause(self._conn)
+        self._pause(BY_USER)
 
     def resume(self) -> None:
         """Read again after `pause`."""
         self._app._check_thread()
-        if self._conn:
+        self._resume(BY_USER)
+        if self._queue is not None:
+            self._queue.start()
+
+    def _pause(self, who: int) -> None:
+        if self._conn and not self._paused:
+            lib.ws_conn_pause(self._conn)
+        self._paused |= who
+
+    def _resume(self, who: int) -> None:
+        if self._conn and self._paused == who:
             lib.ws_conn_resume(self._conn)
+        self._paused &= ~who
 
     # ---- closing --------------------------------------------------------------------------------
 
     def end(self, code: int = 1000, message: str = "") -> None:
         """Close gracefully: a Close frame behind all queued data; the close handler runs now.
 
+        A close handler that is a coroutine, waits for one, or would run inside 20 others, runs
+        later.
         code: 1000-1003, 1007-1014, 3000-4999, else ValueError; 0 or 1005: a Close without a
         code. message: cut to 123 bytes on a character boundary. Does nothing when closed.
         """
         number, reason = options.close_arguments(code, message)
         self._app._check_thread()
         if self._conn:
+            check_stack()
             lib.ws_conn_end(self._conn, number, reason, len(reason))
 
     def close(self) -> None:
-        """Drop the connection; the close handler runs now, with 1006. Nothing when closed."""
+        """Drop the connection; the close handler gets 1006, as for `end`. Nothing when closed."""
         self._app._check_thread()
         if self._conn:
+            check_stack()
             lib.ws_conn_close(self._conn)
 
     terminate = close
+
+    def wait_closed(self) -> Coroutine[Any, Any, CloseInfo]:
+        """``info = await ws.wait_closed()``: wait until the closing handshake is over.
+
+        At once when it is over already; the close handler may still be under way. For coroutines
+        in the loop that the app runs in. RuntimeError: another thread.
+        """
+        self._app._check_thread()
+        return self._wait_closed()
+
+    async def _wait_closed(self) -> CloseInfo:
+        if self._close_info is None or self._close_info.clean is None:
+            import asyncio
+
+            if self._over is None:
+                self._over = asyncio.get_running_loop().create_future()
+            return await asyncio.shield(self._over)
+        return self._close_info
 
     # ---- facts ----------------------------------------------------------------------------------
 
@@ -513,3 +561,5 @@ class WebSocket:
         info.clean = clean
         if clean:
             info.received = CloseFrame(_frame_code(code), reason)
+        if self._over is not None and not self._over.done():
+            self._over.set_result(info)

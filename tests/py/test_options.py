@@ -4,6 +4,7 @@ import functools
 import inspect
 import math
 from typing import Any, Dict
+from unittest.mock import Mock
 
 import pytest
 
@@ -240,9 +241,11 @@ class CoroutineCallable:
 @pytest.mark.parametrize(
     "value", [coroutine_handler, functools.partial(coroutine_handler, 1), CoroutineCallable()]
 )
-def test_coroutine_handlers_are_refused_for_now(value: Any) -> None:
-    with pytest.raises(TypeError, match="coroutine handlers are not supported yet"):
-        behavior(message=value)
+def test_coroutine_functions_are_handlers(value: Any) -> None:
+    assert behavior(message=value).message is value
+    assert options.is_coroutine_handler(value)
+    with pytest.raises(TypeError, match="^fn must be a plain function, not a coroutine function"):
+        options.function("fn", value)
 
 
 def test_any_callable_is_a_handler() -> None:
@@ -250,8 +253,10 @@ def test_any_callable_is_a_handler() -> None:
         def __call__(self, *args: Any) -> None:
             pass
 
-    for value in (lambda ws: None, functools.partial(print, 1), Callable(), print, Callable):
+    plain = (lambda ws: None, functools.partial(print, 1), Callable(), print, Callable, Mock())
+    for value in plain:
         assert behavior(message=value).message is value
+        assert options.function("fn", value) is value
 
 
 @pytest.mark.parametrize("value", ["chat", b"chat", 5, None, [1], [b"chat"], [None]])

@@ -1,0 +1,90 @@
+"""Handlers that run inside each other: every close event comes, once, however deep they are."""
+
+import logging
+from typing import Any, Callable, List
+
+import peer
+import pytest
+
+from pyws import WebSocket, events
+
+MANY = 300
+
+
+def connect(server: Any, count: int) -> List[peer.Peer]:
+    return [peer.upgraded(server.port) for _ in range(count)]
+
+
+def test_s25_each_close_handler_closes_the_next_socket(serve: Callable[..., Any]) -> None:
+    """S25, S27, T60: a chain that is longer than Python's stack."""
+    sockets: List[WebSocket] = []
+    closed: List[WebSocket] = []
+
+    def close(ws: WebSocket, code: int, reason: str) -> None:
+        closed.append(ws)
+        assert ws.get_user_data() is None
+        for other in sockets:
+            if not other.closed:
+                other.close()
+                break
+
+    server = serve(open=sockets.append, close=close)
+    clients = connect(server, MANY)
+    peer.eventually(lambda: len(sockets) == MANY)
+    server.call(lambda: sockets[0].close())
+    peer.eventually(lambda: len(closed) == MANY)
+    assert len(set(closed)) == MANY
+    assert all(ws.closed for ws in sockets)
+    stats = server.call(server.app.stats)
+    assert (stats["opened"], stats["closed"]) == (MANY, MANY)
+    assert not [ws for ws in events.sockets.values() if ws._app is server.app]
+    for client in clients:
+        client.socket.close()
+
+
+def test_t71_handlers_without_end(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """T71: a subscription handler that always subscribes again: told, and 1011."""
+    codes: List[int] = []
+
+    def subscription(ws: WebSocket, topic: str, now: int, before: int) -> None:
+        if now > before:
+            ws.subscribe(topic + "x")
+
+    server = serve(
+        message=lambda ws, message, opcode: ws.subscribe("x"),
+        subscription=subscription,
+        close=lambda ws, code, reason: codes.append(code),
+    )
+    with caplog.at_level(logging.ERROR, "pyws"), peer.upgraded(server.port) as client:
+        client.send(peer.frame(b"go"))
+        assert client.frame().close_code == 1011
+        peer.eventually(lambda: codes == [1011])
+    assert "handlers run inside each other, more than 20 deep" in caplog.text
+
+
+def test_s25_close_with_no_stack_left(serve: Callable[..., Any]) -> None:
+    """S25: RecursionError before anything has happened, and the socket is as it was."""
+    seen: List[str] = []
+
+    def dive(ws: WebSocket, depth: int) -> None:
+        try:
+            dive(ws, depth + 1)
+        except RecursionError:
+            if not ws.closed:
+                ws.close()
+
+    def message(ws: WebSocket, text: str, opcode: int) -> None:
+        try:
+            dive(ws, 0)
+        except RecursionError:
+            seen.append("no stack")
+        seen.append(f"closed {ws.closed}")
+
+    server = serve(message=message, close=lambda ws, code, reason: seen.append(f"event {code}"))
+    with peer.upgraded(server.port) as client:
+        client.send(peer.frame(b"go"))
+        peer.eventually(lambda: "event 1006" in seen)
+    assert seen.count("event 1006") == 1
+    assert seen[-1] == "closed True"
