@@ -9,9 +9,18 @@ import sys
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
-from . import App, AppListenOptions, OpCode, Request, Response, WebSocket, __version__
+from . import (
+    App,
+    AppListenOptions,
+    CompressOptions,
+    OpCode,
+    Request,
+    Response,
+    WebSocket,
+    __version__,
+)
 
 __all__ = ["main"]
 
@@ -26,11 +35,32 @@ def echo(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
     ws.send(message, opcode)
 
 
+def echo_compressed(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
+    """The same, compressed where that was agreed on."""
+    ws.send(message, opcode, compress=True)
+
+
 ECHO: dict[str, Any] = {
     "max_payload_length": 1024 * 1024,
     "max_backpressure": 16 * 1024 * 1024,
     "message": echo,
 }
+
+COMPRESSIONS = {
+    "shared": CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR,
+    "dedicated": CompressOptions.DEDICATED_COMPRESSOR | CompressOptions.DEDICATED_DECOMPRESSOR,
+}
+
+
+def echo_behavior(compression: str | None, max_payload: int) -> dict[str, Any]:
+    """Of `pyws echo`: some of the largest messages may wait to be read."""
+    return {
+        "compression": COMPRESSIONS[compression] if compression else CompressOptions.DISABLED,
+        "max_payload_length": max_payload,
+        "max_backpressure": min(4 * max_payload + 1024 * 1024, 2**31 - 1),
+        "message": echo_compressed if compression else echo,
+    }
+
 
 # ---- the chat -----------------------------------------------------------------------------------
 
@@ -148,26 +178,44 @@ def source(page: bytes, tag: bytes) -> str:
 
 
 def serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Serve the page and its sockets until SIGINT or SIGTERM; the exit status."""
-    try:
-        place = AppListenOptions(host=args.host, port=args.port)
-    except ValueError as error:
-        parser.error(str(error))
+    """Serve the page and its sockets; the exit status."""
+    place = place_of(parser, args)
     with App() as app:
         app.get("/", show_page).ws("/echo", ECHO).ws("/chat", Chat(app).behavior)
+        return run(app, place, lambda: f"listening on http://{place}")
+
+
+def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Echo on every path; the exit status."""
+    place = place_of(parser, args)
+    with App() as app:
         try:
-            app.listen(place)
-        except OSError as error:
-            return fail(f"{error.strerror}{advice(error)}")
-        # Not before the loop takes over SIGTERM: who reads the line may send it at once.
-        app.defer(announce, place)
-        app.run()
+            app.ws("/*", echo_behavior(args.compression, args.max_payload))
+        except RuntimeError as error:  # built without zlib
+            return fail(str(error))
+        words = "{.port}" if args.print_port else "listening on {}"
+        return run(app, place, lambda: words.format(place))
+
+
+def place_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
+    """Where to listen; ends the program when that cannot be."""
+    try:
+        return AppListenOptions(host=args.host, port=args.port)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def run(app: App, place: AppListenOptions, line: Callable[[], str]) -> int:
+    """Listen, print a line, and run until SIGINT or SIGTERM; the exit status."""
+    try:
+        app.listen(place)
+    except OSError as error:
+        return fail(f"{error.strerror}{advice(error)}")
+    # Not before the loop takes over SIGTERM: who reads the line may send it at once. Nor does it
+    # wait in a buffer: what reads it may be a program.
+    app.defer(lambda: print(line(), flush=True))
+    app.run()
     return 0
-
-
-def announce(place: AppListenOptions) -> None:
-    """Print the URL at once, also into a pipe."""
-    print(f"listening on http://{place}", flush=True)
 
 
 def fail(message: str) -> int:
@@ -190,6 +238,13 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def payload_size(text: str) -> int:
+    """The value of --max-payload. ArgumentTypeError."""
+    if not text.isdecimal() or not 0 < int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {2**31 - 1}, not {text!r}")
+    return int(text)
+
+
 def new_parser() -> argparse.ArgumentParser:
     """The parser; `command` is what runs, so that subcommands may set their own."""
     parser = argparse.ArgumentParser(
@@ -203,7 +258,28 @@ def new_parser() -> argparse.ArgumentParser:
         "--port", type=port_number, default=8000, help="0 picks a free one (%(default)s)"
     )
     parser.set_defaults(command=serve)
+    commands = parser.add_subparsers(title="instead of that", metavar="COMMAND")
+    add_echo(commands)
     return parser
+
+
+def add_echo(commands: Any) -> None:
+    """The subcommand `echo`, with the options of the command itself before it or behind it."""
+    text = "Echo every message, on every path: a server to test clients and conformance with."
+    parser = commands.add_parser("echo", help="echo every message", description=text)
+    parser.allow_abbrev = False
+    unset = argparse.SUPPRESS  # or the default would replace what stood before the subcommand
+    parser.add_argument("--host", default=unset, help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=port_number, default=unset, help="0 picks one (8000)")
+    parser.add_argument("--print-port", action="store_true", help="print just the port")
+    parser.add_argument("--compression", choices=sorted(COMPRESSIONS), help="(none)")
+    parser.add_argument(
+        "--max-payload",
+        type=payload_size,
+        default=16 * 1024 * 1024,
+        help="bytes of the largest message (%(default)s)",
+    )
+    parser.set_defaults(command=serve_echo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

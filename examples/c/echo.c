@@ -2,12 +2,12 @@
  * echo.c: a WebSocket echo server in C: every message goes back to its sender.
  *
  *     echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]
- *          [--compression shared|dedicated]
+ *          [--compression shared|dedicated] [--print-port]
  *
  * A message to /broadcast goes to every connection of that path, its sender included. With
  * --compression, clients that offer permessage-deflate get theirs compressed.
- * Port 0 (the default) lets the kernel pick one; the first line printed tells which. SIGINT and
- * SIGTERM shut down gracefully.
+ * Port 0 (the default) lets the kernel pick one; the first line printed tells which, with
+ * --print-port nothing else. SIGINT and SIGTERM shut down gracefully.
  */
 #include "ws.h"
 
@@ -84,7 +84,7 @@ static int serve(void)
 
 static const char usage[] =
     "usage: echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]\n"
-    "            [--compression shared|dedicated]\n";
+    "            [--compression shared|dedicated] [--print-port]\n";
 
 /* A number from 0 to `most`; ends the program for anything else. */
 static size_t number(const char *name, const char *text, size_t most)
@@ -113,23 +113,35 @@ static uint32_t compression(const char *text)
 struct arguments {
     const char *host;
     size_t port;
+    bool print_port;
     ws_behavior behavior;
 };
 
+/* Whether there is such an option; its value may be NULL, at the end of the command. */
+static bool take(struct arguments *a, const char *name, const char *value)
+{
+    if (value && !strcmp(name, "--port"))
+        a->port = number(name, value, 65535);
+    else if (value && !strcmp(name, "--host"))
+        a->host = value;
+    else if (value && !strcmp(name, "--max-payload"))
+        a->behavior.max_payload_length = number(name, value, SIZE_MAX / 4);
+    else if (value && !strcmp(name, "--max-backpressure"))
+        a->behavior.max_backpressure = number(name, value, SIZE_MAX / 4);
+    else if (value && !strcmp(name, "--compression"))
+        a->behavior.compression = compression(value);
+    else
+        return false;
+    return true;
+}
+
 static void parse(struct arguments *a, int argc, char **argv)
 {
-    for (int i = 1; i < argc; i += 2) {
-        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (value && !strcmp(name, "--port"))
-            a->port = number(name, value, 65535);
-        else if (value && !strcmp(name, "--host"))
-            a->host = value;
-        else if (value && !strcmp(name, "--max-payload"))
-            a->behavior.max_payload_length = number(name, value, SIZE_MAX / 4);
-        else if (value && !strcmp(name, "--max-backpressure"))
-            a->behavior.max_backpressure = number(name, value, SIZE_MAX / 4);
-        else if (value && !strcmp(name, "--compression"))
-            a->behavior.compression = compression(value);
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--print-port"))
+            a->print_port = true;
+        else if (take(a, argv[i], argv[i + 1])) /* argv[argc] is NULL */
+            i++;
         else {
             fputs(usage, stderr);
             exit(2);
@@ -161,7 +173,10 @@ int main(int argc, char **argv)
     int real_port = listen_on(a.host, a.port);
     if (real_port < 0)
         return fail("listen", real_port);
-    printf("listening on %s:%d\n", a.host, real_port);
+    if (a.print_port)
+        printf("%d\n", real_port);
+    else
+        printf("listening on %s:%d\n", a.host, real_port);
     fflush(stdout);
     int status = serve();
     ws_server_free(server);

@@ -20,6 +20,7 @@ from program import ROOT, TIMEOUT, Program
 
 import pyws
 from pyws import __main__ as command
+from pyws._native import lib
 
 PAGE = Path(command.__file__).with_name("page.html").read_bytes()
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -317,6 +318,50 @@ def test_chat_example() -> None:
         assert program.rest() == program.error_text() == ""
 
 
+# ---- the echo alone -----------------------------------------------------------------------------
+
+OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "0", "echo"], ["--port", "1", "echo", "--port", "0"]]
+)
+def test_echo_alone(arguments: List[str]) -> None:
+    with start(*arguments, "--max-payload", "1000") as program:
+        beginning, port = program.line().rsplit(":", 1)
+        assert beginning == "listening on 127.0.0.1"
+        with Peer(int(port)) as peer:
+            peer.send(handshake("/any/path", OFFER))
+            response = peer.response()
+            assert response.status == 101
+            assert "sec-websocket-extensions" not in response.headers
+            peer.send(frame(b"x" * 1000) + frame(b"\xff", 2))
+            assert peer.frame() == (True, 1, b"x" * 1000)
+            assert peer.frame() == (True, 2, b"\xff")
+            peer.send(frame(b"x" * 1001))
+            assert peer.frame().close_code == 1009
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.rest() == program.error_text() == ""
+
+
+@pytest.mark.parametrize("compression", ["shared", "dedicated"])
+def test_echo_compressed(compression: str) -> None:
+    with start("echo", "--port=0", "--print-port", "--compression", compression) as program:
+        if not lib.ws_compression_available():
+            assert program.wait() == 1
+            assert program.error_text().startswith("pyws: compression needs zlib")
+            return
+        with Peer(int(program.line())) as peer:
+            peer.send(handshake("/", OFFER))
+            offered = peer.response().headers["sec-websocket-extensions"]
+            assert offered.startswith("permessage-deflate")
+            peer.send(frame(b"a" * 500))
+            first, second = peer.read(2)
+            assert (first, second < 100) == (0xC1, True)
+        assert program.stop(signal.SIGINT) == 0
+        assert program.rest() == program.error_text() == ""
+
+
 # ---- called -------------------------------------------------------------------------------------
 
 
@@ -385,8 +430,13 @@ def test_main_fails_on_a_wrong_host(
         (["--port"], "--port: expected one argument"),
         (["--host", ""], "host must not be empty"),
         (["--host", "a\0b"], "host"),
-        (["--por", "80"], "unrecognized arguments: --por 80"),
-        (["what"], "unrecognized arguments: what"),
+        (["--por=80"], "unrecognized arguments: --por=80"),
+        (["what"], "invalid choice: 'what' (choose from"),
+        (["echo", "--por=80"], "unrecognized arguments: --por=80"),
+        (["echo", "--port", "65536"], "--port: must be a number from 0 to 65535, not '65536'"),
+        (["echo", "--max-payload", "0"], "--max-payload: must be a number from 1 to 2147483647"),
+        (["echo", "--compression", "zip"], "invalid choice: 'zip' (choose from"),
+        (["echo", "--host", ""], "host must not be empty"),
     ],
 )
 def test_bad_arguments(arguments: List[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

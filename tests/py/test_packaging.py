@@ -308,6 +308,10 @@ def test_wheel_fits_every_python(wheel: Path) -> None:
     assert not [name for name in names if name.endswith((".c", ".h", ".pc", ".in", ".a"))]
     modules = {Path(name).name for name in names if "/pyws/" in name and name.endswith(".py")}
     assert modules == {"_build.py"} | {p.name for p in (ROOT / "pyws").glob("*.py")}
+    runner = {name.split("/pyws_conformance/")[1] for name in names if "/pyws_conformance/" in name}
+    folder = ROOT / "tools" / "conformance"
+    sources = [p for p in folder.rglob("*") if p.suffix in (".py", ".html")]
+    assert runner == {str(p.relative_to(folder)) for p in sources}
 
 
 @apply_builds
@@ -317,6 +321,8 @@ def test_wheel_works_without_a_compiler(wheel: Path, tmp_path: Path) -> None:
     run([*PIP, "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)])
     nothing = {"PYTHONPATH": str(target), "PATH": str(tmp_path)}
     assert python(WHERE, tmp_path, **nothing) == str(target / "pyws" / "__init__.py")
+    command = [sys.executable, str(target / "bin" / "pyws-conformance"), "--list"]
+    assert run([*command, "--include", "1.1.1"], tmp_path, **nothing).startswith("1.1.1 ")
     # Nor does it matter what directory one stands in.
     code = f"import sys; sys.path.insert(0, {str(target)!r}); {WHERE}"
     assert python(code, ROOT) == str(target / "pyws" / "__init__.py")

@@ -1,0 +1,1011 @@
+"""tools/conformance: the runner believes nothing, always ends, and always writes what it has."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import pytest
+from conftest import ROOT
+from peer import eventually
+from program import Program
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from conformance import cli, html_report, listen, progress, report, runner, testee, wire
+from conformance.case import (
+    MUST,
+    SHOULD,
+    Case,
+    Failed,
+    Result,
+    Settings,
+    Skipped,
+    Test,
+    Verdict,
+)
+
+Test.__test__ = False  # type: ignore[attr-defined]  # it is no class of tests
+Handler = Callable[[socket.socket], object]
+
+QUICK = ["--timeout", "0.3", "--include", "1.1.*", "--include", "4.*"]
+PYTHON_ECHO = f"{sys.executable} -m pyws echo --port 0"
+
+
+# ---- peers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def fake(handler: Handler, connections: Optional[int] = None) -> Iterator[int]:
+    """A server whose every connection is handled in a thread; its port. It goes after some."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+    over = threading.Event()
+    opened: List[socket.socket] = []
+
+    def serve() -> None:
+        while connections is None or len(opened) < connections:
+            try:
+                connection = listener.accept()[0]
+            except OSError:
+                return
+            opened.append(connection)
+            threading.Thread(target=handle, args=[connection], daemon=True).start()
+        listener.close()
+
+    def handle(connection: socket.socket) -> None:
+        try:
+            handler(connection)
+        except (OSError, ValueError):
+            pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        over.set()
+        try:
+            listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        listener.close()
+        for connection in list(opened):
+            connection.close()
+        thread.join(10)
+
+
+def upgrade(connection: socket.socket) -> None:
+    """Do the opening handshake."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = connection.recv(65536)
+        if not data:
+            raise OSError("no request")
+        head += data
+    key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
+    accept = wire.accept_value(key.group(1).decode() if key else "")
+    connection.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+    )
+
+
+def hang(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
+
+
+def leave(connection: socket.socket) -> None:
+    upgrade(connection)
+    connection.close()
+
+
+def refuse(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    connection.close()
+
+
+def garbage(connection: socket.socket) -> None:
+    connection.sendall(b"\x00\xff<script>\r\n\r\n" * 10)
+    hang(connection)
+
+
+def flood(data: bytes, greet: bool = True, first: bytes = b"") -> Handler:
+    """Send the same again and again."""
+
+    def handler(connection: socket.socket) -> None:
+        if greet:
+            upgrade(connection)
+        connection.sendall(first)
+        while True:
+            connection.sendall(data)
+
+    return handler
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+class Reports:
+    """The reports of a run, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.options: List[str] = []
+        for form in cli.FORMS:
+            self.options += [f"--{form}", str(folder / form)]
+
+    def run(self) -> Dict[str, Any]:
+        """The JSON report, once all the others are sound."""
+        (run,) = report.read_json((self.folder / "json").read_text())
+        cases, missing = run["cases"], run["not_run"]
+        root = ElementTree.parse(str(self.folder / "junit")).getroot()
+        assert len(root.findall("testsuite/testcase")) == len(cases) + bool(run["ended"])
+        assert len(root.findall(".//error")) == bool(run["ended"])
+        lines = (self.folder / "tap").read_text().splitlines()
+        assert lines[:2] == ["TAP version 13", f"1..{len(cases) + len(missing)}"]
+        numbered = [re.match(r"(not )?ok (\d+) - ", line) for line in lines]
+        assert [int(m.group(2)) for m in numbered if m] == list(range(1, len(cases) + 1))
+        assert lines[-1].startswith("Bail out! ") == bool(run["ended"])
+        assert "</html>" in (self.folder / "html").read_text()
+        assert "| **All** |" in (self.folder / "markdown").read_text()
+        return run
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Reports:
+    return Reports(tmp_path)
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as info:
+        cli.main(arguments)
+    assert info.value.code == cli.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "a URL, --serve CMD or --listen PORT is needed"),
+        (["http://localhost"], "is not ws://HOST"),
+        (["ws://"], "is not ws://HOST"),
+        (["ws://localhost:x/"], "Port could not be cast"),
+        (["ws://localhost", "--serve", "x"], "only one of them"),
+        (["--serve", "'"], "No closing quotation"),
+        (["--serve", " "], "the command is empty"),
+        (["ws://localhost", "--include", "nothing.*"], "no case fits 'nothing.*'"),
+        (["ws://localhost", "--include", "1.1.1", "--exclude", "1"], "no case is left"),
+        (["ws://localhost", "--fail-on", "awful"], "no verdict to fail on: 'AWFUL'"),
+        (["ws://localhost", "--jobs", "0"], "must be a number from 1 to 256"),
+        (["ws://localhost", "--timeout-scale", "0"], "must be a number above 0"),
+        (["ws://localhost", "--max-time", "nan"], "must be a number above 0"),
+        (["ws://localhost", "--port-pattern", "("], "--port-pattern"),
+        (["ws://localhost", "--port-pattern", "port"], "has no group"),
+        (["ws://localhost", "--json", "/no/such/folder/x"], "there is no such folder"),
+        (["ws://localhost", "--html", "/"], "is a folder"),
+        (["ws://localhost", "--baseline", "/no/such/file"], "No such file"),
+        (["ws://localhost", "--baseline", str(ROOT / ".ci")], "Is a directory"),
+        (["ws://localhost", "--baseline", "BAD"], "BAD: neither a JSON report nor a list of ids"),
+        (["--show", "0.0"], "there is no case '0.0'"),
+        (["--list", "--include", "x"], "no case fits 'x'"),
+        (["report", "/no/such/file", "--html", "-"], "No such file"),
+        (["report", __file__, "--html", "-"], "Extra data"),
+        (["report", __file__], "is needed"),
+    ],
+)
+def test_usage(
+    arguments: List[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("BAD").write_text('{"runs": [{"cases": [1]}]}')
+    assert text in usage_error(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"runs": 1}', '{"format": 1, "runs": [{"cases": [[]]}]}', "\ufeff{}"]
+)
+def test_a_file_that_is_no_report(text: str) -> None:
+    with pytest.raises(ValueError):
+        report.read_json(text)
+
+
+def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list", "--include", "1.1.*"]) == cli.FINE
+    listed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["1.1.1", "MUST"] in listed
+    assert all(id.startswith("1.1.") for id, _ in listed)
+    assert cli.main(["--show", "1.1.1"]) == cli.FINE
+    shown = capsys.readouterr().out
+    assert shown.startswith("1.1.1  Framing\n")
+    assert "RFC 6455" in shown and "expected:" in shown
+    for case in cli.all_cases():
+        assert cli.main(["--show", case.id]) == cli.FINE
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as info:
+        cli.main(["--help"])
+    assert info.value.code == 0
+    assert "130  interrupted" in capsys.readouterr().out
+
+
+def test_both_names() -> None:
+    """From a checkout, and as a module."""
+    for arguments in ([str(ROOT / "tools" / "conformance")], ["-m", "tools.conformance"]):
+        with Program(*arguments, "--list", "--include", "1.1.1") as program:
+            assert program.line().startswith("1.1.1")
+            assert program.wait() == 0
+
+
+def test_a_good_peer(reports: Reports, capsys: pytest.CaptureFixture[str], serve: Any) -> None:
+    sizes = {"max_payload_length": 1 << 20, "max_backpressure": 1 << 24}
+    server = serve(message=lambda ws, message, opcode: ws.send(message, opcode), **sizes)
+    url = f"ws://127.0.0.1:{server.port}/"
+    assert cli.main([url, *QUICK, "--timeout", "5", *reports.options, "--name", "p"]) == cli.FINE
+    run = reports.run()
+    assert (run["peer"], run["target"], run["ended"], run["not_run"]) == ("p", url, "", [])
+    assert run["counts"]["OK"] == len(run["cases"]) > 5
+    ids = [case["id"] for case in run["cases"]]
+    assert ids == sorted(ids, key=lambda id: [int(part) for part in id.split(".")])
+    whats = {event["what"] for event in run["cases"][0]["trace"]}
+    assert whats == {"sent", "received", "note"}
+    output = capsys.readouterr().out
+    assert f"{len(ids)}/{len(ids)}" in output
+    assert f"p: {len(ids)} OK in " in output
+
+
+# ---- peers that cannot be tested ----------------------------------------------------------------
+
+
+def unused_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+def check_incomplete(reports: Reports, url: str, reason: str) -> Dict[str, Any]:
+    """The run ends with status 3, and with the reports."""
+    began = time.monotonic()
+    assert cli.main([url, *QUICK, *reports.options]) == cli.INCOMPLETE
+    assert time.monotonic() - began < 40
+    run = reports.run()
+    assert re.search(reason, run["ended"]), run["ended"]
+    return run
+
+
+def test_nobody_there(reports: Reports, capsys: pytest.CaptureFixture[str]) -> None:
+    run = check_incomplete(reports, f"ws://127.0.0.1:{unused_port()}", "Connection refused")
+    assert run["cases"] == []
+    assert len(run["not_run"]) > 5
+    assert "Connection refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_no_such_host(host: str, reports: Reports) -> None:
+    check_incomplete(reports, f"ws://{host}:9", "cannot connect to")
+
+
+BAD_FROM_THE_START: List[Tuple[str, Handler, str, str]] = [
+    ("ws", hang, "does not answer the opening handshake: nothing came", "hangs"),
+    ("ws", socket.socket.close, "does not answer .* the connection was", "closes"),
+    ("ws", garbage, "no HTTP/1 status line", "garbage"),
+    ("ws", flood(b"HTTP/1.1 200 OK", greet=False), "more than 64 KiB", "flood of one line"),
+    ("wss", garbage, "no TLS at wss://", "no TLS"),
+    ("wss", hang, "cannot connect to wss://.* timed out", "no answer to TLS"),
+]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "handler", "reason"),
+    [pytest.param(*row[:3], id=row[3]) for row in BAD_FROM_THE_START],
+)
+def test_bad_from_the_start(scheme: str, handler: Handler, reason: str, reports: Reports) -> None:
+    with fake(handler) as port:
+        assert check_incomplete(reports, f"{scheme}://127.0.0.1:{port}/", reason)["cases"] == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> ssl.SSLContext:
+    openssl = shutil.which("openssl")
+    if not openssl:
+        pytest.skip("no openssl here")
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    curve = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
+    subprocess.run(
+        [openssl, "req", *curve.split(), "-keyout", key, "-out", cert],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def test_tls(certificate: ssl.SSLContext, reports: Reports) -> None:
+    """Where none was expected; and where it was, the rest is as without."""
+
+    def handler(connection: socket.socket) -> None:
+        connection.settimeout(10)
+        leave(certificate.wrap_socket(connection, server_side=True))
+
+    with fake(handler) as port:
+        check_incomplete(reports, f"ws://127.0.0.1:{port}/", "speaks TLS: is it wss://")
+        options = ["--include", "1.1.[1-4]", *reports.options]
+        assert cli.main([f"wss://127.0.0.1:{port}/", *options]) == cli.FAILURES
+        assert "the connection was closed" in reports.run()["cases"][0]["came"]
+
+
+# ---- peers that fail ----------------------------------------------------------------------------
+
+
+def closing(connection: socket.socket) -> None:
+    upgrade(connection)
+    connection.sendall(b"\x88\x02\x03\xe8")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("handler", "came"),
+    [
+        pytest.param(refuse, "answered with 404", id="404"),
+        pytest.param(leave, "the connection was", id="leaves"),
+        pytest.param(closing, "Close 1000", id="closes"),
+        pytest.param(flood(b"\x89\x00" * 4096), "but", id="pings"),
+        pytest.param(flood(b"\0\0" * 4096, first=b"\1\0"), "never ends", id="empty fragments"),
+        pytest.param(flood(b"\0\x7d" + b"x" * 125, first=b"\1\0"), "never ends", id="fragments"),
+        pytest.param(flood(b"\x82\x7f\x7f" + b"\0" * 7), f"of {0x7F << 56} bytes", id="huge frame"),
+        pytest.param(flood(b"\x82\x7e\xff\xff" + b"x" * 65535), "but", id="frames"),
+        pytest.param(flood(b"\xff\xff\xff\xff\xff\xff\xff\xff"), "frame of", id="bits"),
+    ],
+)
+def test_a_bad_peer(
+    handler: Handler, came: str, reports: Reports, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every case gets its verdict, in bounded time."""
+    with fake(handler) as port:
+        url = f"ws://127.0.0.1:{port}/"
+        few = ["--timeout", "0.3", "--include", "1.1.[1-4]", "--jobs", "4"]
+        assert cli.main([url, *few, *reports.options]) == cli.FAILURES
+    run = reports.run()
+    assert run["counts"]["FAILED"] == len(run["cases"]) == 4
+    assert any(came in case["came"] for case in run["cases"]), [c["came"] for c in run["cases"]]
+    assert max(case["seconds"] for case in run["cases"]) < 30
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_goes_away(reports: Reports) -> None:
+    """Refused in many cases in a row: the run ends, and keeps what came before."""
+    with fake(leave, connections=5) as port:
+        run = check_incomplete(reports, f"ws://127.0.0.1:{port}/", "cannot connect to")
+    assert run["cases"]
+    assert len(run["not_run"]) > 20
+    assert {case["verdict"] for case in run["cases"]} == {"FAILED"}
+    assert "That was during or after" in run["ended"]
+
+
+def test_stops_answering(reports: Reports) -> None:
+    greeted: List[int] = []
+
+    def handler(connection: socket.socket) -> None:
+        greeted.append(1)
+        (leave if len(greeted) < 5 else hang)(connection)
+
+    with fake(handler) as port:
+        url = f"ws://127.0.0.1:{port}/"
+        arguments = [url, "--timeout", "0.3", *reports.options]
+        assert cli.main(arguments) == cli.INCOMPLETE
+    run = reports.run()
+    assert "does not answer the opening handshake" in run["ended"]
+    assert run["cases"]
+    assert run["not_run"]
+
+
+# ---- --serve ------------------------------------------------------------------------------------
+
+# Says where it listens, and dies in its own way after some connections.
+MORTAL = """
+import os, signal, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print("port is <%d>" % listener.getsockname()[1], flush=True)
+for _ in range(4):
+    connection = listener.accept()[0]
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    connection.close()
+for i in range(1000):
+    print("line", i, file=sys.stderr, flush=True)
+connection = listener.accept()[0]
+"""
+PATTERN = ["--port-pattern", r"port is <(\d+)>"]
+
+
+def script(folder: Path, text: str) -> str:
+    path = folder / "server.py"
+    path.write_text(text)
+    return f"{sys.executable} {path}"
+
+
+@pytest.mark.parametrize(
+    ("death", "words"),
+    [("sys.exit(7)", "exited with 7"), ("os.kill(0, signal.SIGABRT)", "was killed by SIGABRT")],
+)
+def test_served_dies(death: str, words: str, reports: Reports, tmp_path: Path) -> None:
+    command = script(tmp_path, MORTAL + death)
+    status = cli.main(["--serve", command, *PATTERN, *QUICK, *reports.options])
+    run = reports.run()
+    assert status == cli.INCOMPLETE, run["ended"]
+    assert words in run["ended"]
+    assert "\n    line 999" in run["ended"]
+    assert "line 900" not in run["ended"]
+    assert run["cases"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("/no/such/program", "No such file"),
+        ("true", "exited with 0"),
+        ("sh -c 'echo oh no >&2; exit 3'", "exited with 3; its last lines:\n    oh no"),
+        ("sh -c 'echo listening on nothing; sleep 100'", "printed no port in 1.5 s"),
+        ("sh -c 'echo listening on 127.0.0.1:99999; exec sleep 100'", "printed no port"),
+        ("sh -c 'exec >&-; exec sleep 100'", "printed no port"),
+    ],
+)
+def test_served_never_starts(command: str, words: str, reports: Reports) -> None:
+    assert cli.main(["--serve", command, *QUICK, *reports.options]) == cli.INCOMPLETE
+    assert words in reports.run()["ended"]
+
+
+def test_served(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command `pyws echo`, with both of its lines."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for more in ("", " --print-port"):
+        command = PYTHON_ECHO + more
+        assert cli.main(["--serve", command, "--include", "1.1.*", *reports.options]) == cli.FINE
+        assert reports.run()["counts"]["OK"] > 5
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].startswith(" Z")
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_stopping_a_program_and_its_children(ignore: bool, tmp_path: Path) -> None:
+    text = """
+import signal, subprocess, sys, time
+if %r: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+print(80, flush=True)
+time.sleep(100)
+"""
+    program = testee.Testee(script(tmp_path, text % ignore))
+    with program:
+        assert program.target(20.0).port == 80
+        pids = [program.process.pid]
+        monitored = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(pids[0])], capture_output=True, check=False
+        )
+        program.stop(patience=1.0)
+    assert program.process.returncode == (-signal.SIGKILL if ignore else -signal.SIGTERM)
+    pids += [int(pid) for pid in monitored.stdout.split()]
+    assert len(pids) == 2
+    for pid in pids:
+        eventually(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("listening on 127.0.0.1:80", ("127.0.0.1", 80)),
+        ("listening on http://localhost:8080/x\n", ("localhost", 8080)),
+        ("server: listening on [::1]:9001", ("::1", 9001)),
+        ("listening on *:9001", ("127.0.0.1", 9001)),
+        ("listening on 0.0.0.0:9001", ("127.0.0.1", 9001)),
+        (" 4711 \n", ("127.0.0.1", 4711)),
+        ("4711 things", None),
+        ("0", None),
+        ("listening on port", None),
+    ],
+)
+def test_where_a_program_listens(line: str, place: Optional[Tuple[str, int]]) -> None:
+    assert testee.place_in(line, testee.PORT) == place
+
+
+# ---- --listen -----------------------------------------------------------------------------------
+
+
+class Client:
+    """A program that tests itself against `--listen`; its echo is that of websockets."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.client = pytest.importorskip("websockets.sync.client")
+        self.url = url
+        self.name = name
+
+    def connect(self, path: str) -> Any:
+        place = wire.Target.parse(self.url)
+        sock = socket.create_connection((place.host, place.port), 20)
+        url = self.url.rstrip("/") + path
+        return self.client.connect(url, sock=sock, max_size=None)
+
+    def ask(self, path: str) -> List[str]:
+        with self.connect(path) as connection:
+            return list(connection)
+
+    def echo(self, path: str) -> None:
+        try:
+            with self.connect(path) as connection:
+                for message in connection:
+                    connection.send(message)
+        except Exception as error:
+            assert "ConnectionClosed" in type(error).__name__, error
+
+    def run(self, path: str = "/runCase?case={}&agent={}") -> None:
+        (count,) = self.ask("/getCaseCount")
+        for i in range(1, int(count) + 1):
+            self.echo(path.format(i, self.name))
+        assert self.ask(f"/updateReports?agent={self.name}") == []
+
+
+def listening(reports: Reports, *arguments: str) -> Program:
+    program = [str(ROOT / "tools" / "conformance"), "--listen", "0", "--jobs", "1"]
+    return Program(*program, *reports.options, *arguments)
+
+
+LISTENING = r"listening on (ws://127\.0\.0\.1:\d+/) with (\d+) cases"
+
+
+def url_of(program: Program) -> str:
+    match = re.match(LISTENING, program.line())
+    assert match
+    assert int(match.group(2)) > 5
+    return match.group(1)
+
+
+FEW = ["--include", "1.[13].*", "--include", "2.*", "--include", "12.1.*", "--include", "13.3.*"]
+
+
+def test_clients(reports: Reports) -> None:
+    """Two of them, by both kinds of addresses; one does not mask."""
+    with listening(reports, *FEW, "--agents", "2", "--timeout", "10") as program:
+        url = url_of(program)
+        good = Client(url, "good")
+        good.run()
+        (info,) = good.ask("/getCaseInfo?case=1")
+        assert json.loads(info)["id"] == "1.1.1"
+        assert good.ask("/getCaseStatus?case=1&agent=good") == ['{"behavior": "OK"}']
+        assert good.ask("/getCaseStatus?case=2&agent=new") == ['{"behavior": "UNCLEAN"}']
+        bad = Client(url, "bad")
+        target = wire.Target.parse(url)
+        with socket.create_connection((target.host, target.port), 20) as raw:
+            fields = wire.upgrade_fields(target, "dGhlIHNhbXBsZSBub25jZQ==")
+            raw.sendall(wire.request("/case/1.1.2?agent=bad", fields))
+            eventually(lambda: len(raw.recv(65536, socket.MSG_PEEK)) > 250)
+            raw.sendall(wire.frame(b"not masked", key=None))
+            raw.settimeout(20)
+            while raw.recv(65536):
+                pass
+        assert bad.ask("/updateReports?agent=bad") == []
+        assert program.wait() == cli.INCOMPLETE
+        assert program.error_text() == ""
+    runs = report.read_json((reports.folder / "json").read_text())
+    by_name = {run["peer"]: run for run in runs}
+    assert sorted(by_name) == ["bad", "good"]
+    assert by_name["good"]["ended"] == ""
+    assert by_name["good"]["counts"]["FAILED"] == 0
+    assert by_name["good"]["counts"]["OK"] > 30
+    assert not by_name["good"]["counts"]["UNIMPLEMENTED"]
+    assert not [case for case in by_name["good"]["cases"] if case["id"].startswith("1.3")]
+    (case,) = by_name["bad"]["cases"]
+    assert (case["id"], case["verdict"]) == ("1.1.2", "FAILED")
+    assert "the client did not mask a frame" in case["came"]
+    assert by_name["bad"]["ended"] == "the client did not ask for all cases"
+
+
+PLAIN = "permessage-deflate"
+HINT = f"{PLAIN}; client_max_window_bits"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "agreed"),
+    [
+        (PLAIN, HINT, PLAIN),
+        (HINT, PLAIN, PLAIN),
+        (f"{PLAIN}; server_max_window_bits=9", PLAIN, None),
+        (f"{PLAIN}; server_max_window_bits=9", HINT, "; client_max_window_bits=9"),
+        (f"{PLAIN}; server_max_window_bits=12", f"{HINT}=10", "; client_max_window_bits=10"),
+        (f"{PLAIN}; server_no_context_takeover", HINT, "; client_no_context_takeover"),
+        (PLAIN, f"{HINT}; server_no_context_takeover", "; server_no_context_takeover"),
+        (HINT, f"{PLAIN}; server_max_window_bits=10", "; server_max_window_bits=10"),
+        (PLAIN, f"{PLAIN}; server_max_window_bits=10", None),
+        (f"{PLAIN}; server_max_window_bits=9, {PLAIN}", f"x, {PLAIN}", PLAIN),
+        (HINT, "", None),
+        (HINT, f"{PLAIN}; x", None),
+        (HINT, ";", None),
+    ],
+)
+def test_terms_with_a_client(wanted: str, offered: str, agreed: Optional[str]) -> None:
+    """What a case offers its client has to do, and what the client wants the case has to."""
+    found = listen.terms(wanted, offered)
+    told = None
+    if found is not None:
+        told = listen.extension({listen.SWAPPED[name]: value for name, value in found.items()})
+    assert told == (PLAIN + agreed if agreed and agreed != PLAIN else agreed)
+
+
+def test_a_client_by_short_addresses(reports: Reports) -> None:
+    with listening(reports, "--include", "1.1.*", "--timeout", "10") as program:
+        Client(url_of(program), "c").run("/case/{}?agent={}")
+        assert program.wait() == cli.FINE
+    assert reports.run()["peer"] == "c"
+
+
+def test_clients_that_are_none(reports: Reports) -> None:
+    """Bytes, floods and silence do not disturb it, and nobody is waited for too long."""
+    with listening(reports, "--include", "1.1.*", "--max-time", "3") as program:
+        target = wire.Target.parse(url_of(program))
+        opened = [socket.create_connection((target.host, target.port), 20) for _ in range(6)]
+        kept = opened[1:]
+        opened[0].close()
+        kept[0].sendall(b"\x16\x03\x01\xff\r\n\r\n")
+        kept[1].sendall(b"GET http://[ HTTP/1.1\r\nSec-WebSocket-Key: x\r\n\r\n")
+        kept[2].sendall(wire.request("/case/99999", wire.upgrade_fields(target, "x")))
+        kept[2].settimeout(20)
+        assert kept[2].recv(100).startswith(b"HTTP/1.1 404 ")
+        try:
+            kept[3].sendall(b"x" * 10_000_000)
+        except OSError:
+            pass
+        assert program.wait() == cli.INCOMPLETE
+        assert program.rest() == "the run took more than 3 s\n"
+        assert program.error_text() == ""
+        for connection in kept:
+            connection.close()
+
+
+def test_no_place_to_listen(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = usage_error(capsys, "--listen", f"{port}")
+        assert f"cannot listen on 127.0.0.1:{port}" in error
+    assert "must be [HOST:]PORT" in usage_error(capsys, "--listen", "x")
+
+
+# ---- an end before the end ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(number: signal.Signals, reports: Reports) -> None:
+    """Cases that wait do not keep it, and its testee does not stay."""
+    served = """
+import socket, time, threading
+listener = socket.create_server(("127.0.0.1", 0), backlog=99)
+print(listener.getsockname()[1], flush=True)
+kept = []
+for i in range(1000):
+    kept.append(listener.accept()[0])
+    if i == 0:
+        kept[0].recv(65536)
+        kept[0].sendall(b"HTTP/1.1 404 Not Found\\r\\n\\r\\n")
+"""
+    command = script(reports.folder, served)
+    arguments = ["--serve", command, "--timeout", "20", "--timeout-scale", "0.5", *reports.options]
+    with Program(str(ROOT / "tools" / "conformance"), *arguments) as program:
+        assert "warning: " in program.line()
+        time.sleep(0.3)
+        began = time.monotonic()
+        program.process.send_signal(number)
+        assert program.process.wait(60) == cli.INTERRUPTED
+        assert time.monotonic() - began < 30
+    run = reports.run()
+    assert run["ended"] == "interrupted"
+    assert run["not_run"]
+
+
+def test_max_time(reports: Reports) -> None:
+    def handler(connection: socket.socket) -> None:
+        upgrade(connection)
+        hang(connection)
+
+    with fake(handler) as port:
+        url = f"ws://127.0.0.1:{port}/"
+        quick = ["--timeout", "0.5", "--max-time", "1", "--jobs", "2"]
+        assert cli.main([url, *quick, *reports.options]) == cli.INCOMPLETE
+    run = reports.run()
+    assert run["ended"] == "the run took more than 1 s"
+    assert run["cases"] and run["not_run"]
+
+
+# ---- which failures count -----------------------------------------------------------------------
+
+
+def test_fail_on() -> None:
+    assert runner.failing("failed") == {"FAILED"}
+    assert runner.failing(" Non_strict, skipped") == {"FAILED", "NON-STRICT", "SKIPPED"}
+    assert runner.failing("none") == frozenset()
+    for text in ("ok", "none,failed", "x"):
+        with pytest.raises(ValueError, match="no verdict"):
+            runner.failing(text)
+
+
+def test_baseline(reports: Reports, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list or a report; only what is new fails."""
+    with fake(leave) as port:
+        run = [f"ws://127.0.0.1:{port}/", "--timeout", "5", "--include", "1.1.*"]
+        ids = str(reports.folder / "ids")
+        assert cli.main([*run, "--json", str(reports.folder / "j"), "--write-baseline", ids]) == 1
+        assert cli.main([*run, "--fail-on", "none"]) == cli.FINE
+        capsys.readouterr()
+        for known in (ids, str(reports.folder / "j")):
+            assert cli.main([*run, "--baseline", known, *reports.options]) == cli.FINE
+            assert "0 are new" in capsys.readouterr().out
+        assert "# TODO known to fail" in (reports.folder / "tap").read_text()
+        assert "<failure" not in (reports.folder / "junit").read_text()
+        lines = Path(ids).read_text().splitlines()
+        Path(ids).write_text("\n".join([*lines[2:], "4.1.1", ""]))
+        assert cli.main([*run, "--baseline", ids]) == cli.FAILURES
+        output = capsys.readouterr().out
+        assert "1 are new" in output
+        assert "new: 1.1.1\n" in output
+        assert "no longer" not in output  # 4.1.1 did not run
+
+
+def test_no_baseline_of_half_a_run(tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline"
+    baseline.write_text("kept")
+    url = f"ws://127.0.0.1:{unused_port()}/"
+    assert cli.main([url, "--write-baseline", str(baseline)]) == cli.INCOMPLETE
+    assert baseline.read_text() == "kept"
+
+
+# ---- the threads --------------------------------------------------------------------------------
+
+
+def make_case(id: str, run: Callable[[Test], None], *tags: str, level: str = MUST) -> Case:
+    return Case(id, "RFC 6455 5.1", level, "a quote", "things", "others", run, frozenset(tags))
+
+
+def run_all(cases: Sequence[Case], jobs: int = 8, **more: Any) -> runner.Outcome:
+    settings = Settings(wire.Target("127.0.0.1", 9, "/", False), **more)
+    work = runner.Runner(settings, jobs, 60.0, str, str)
+    return work.run(cases, progress.observer(len(cases), io.StringIO()))
+
+
+def test_what_runs_side_by_side() -> None:
+    """Tags limit it, and no case is lost."""
+    lock = threading.Lock()
+    now: List[str] = []
+    seen: List[List[str]] = []
+
+    def body(kind: str) -> Callable[[Test], None]:
+        def run(test: Test) -> None:
+            with lock:
+                now.append(kind)
+                seen.append(sorted(now))
+            time.sleep(0.01)
+            with lock:
+                now.remove(kind)
+
+        return run
+
+    kinds = ["alone", "limits", "slow", "deflate"] * 12
+    cases = [make_case(f"1.{i}", body(kind), kind) for i, kind in enumerate(kinds)]
+    outcome = run_all(cases)
+    assert [result.case.id for result in outcome.results] == [f"1.{i}" for i in range(48)]
+    assert not outcome.not_run
+    assert max(running.count("limits") for running in seen) <= runner.LIMITS
+    assert max(running.count("slow") for running in seen) <= 4
+    assert max(map(len, seen)) > 1
+    assert all(running == ["alone"] for running in seen if "alone" in running)
+    assert seen[-12:] == [["alone"]] * 12
+
+
+def test_verdicts() -> None:
+    def fails(test: Test) -> None:
+        raise Failed("no")
+
+    def breaks(test: Test) -> None:
+        raise RecursionError("deep")
+
+    def skips(test: Test) -> None:
+        raise Skipped("not now")
+
+    cases = [
+        make_case("10.1", fails),
+        make_case("2.1", fails, level=SHOULD),
+        make_case("H.2", breaks),
+        make_case("1.10", skips),
+        make_case("1.9", lambda test: None),
+    ]
+    got = [(r.case.id, r.verdict.value) for r in run_all(cases, jobs=2).results]
+    assert got == [
+        ("1.9", "OK"),
+        ("1.10", "SKIPPED"),
+        ("2.1", "NON-STRICT"),
+        ("10.1", "FAILED"),
+        ("H.2", "SKIPPED"),
+    ]
+
+
+def test_a_case_has_a_limit() -> None:
+    """However long the peer keeps it busy."""
+
+    def endless(test: Test) -> None:
+        session = test.open()
+        while True:
+            session.read("anything")
+
+    with fake(flood(b"\x81\x01x")) as port:
+        settings = Settings(wire.Target("127.0.0.1", port, "/", False), limit=0.5)
+        work = runner.Runner(settings, 1, 60.0, str, str)
+        case = make_case("1.1", endless)
+        outcome = work.run([case], progress.observer(1, io.StringIO()))
+    assert "the case takes too long" in outcome.results[0].came
+    assert outcome.seconds < 20
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    result = Result(make_case("1.1", lambda test: None), Verdict.OK, "", 0.1, wire.Trace())
+    for stream in (io.StringIO(), Terminal()):
+        shown = progress.observer(20, stream)
+        for _ in range(20):
+            shown.add(result)
+        shown.end()
+        text = stream.getvalue()
+        if stream.isatty():
+            assert text.startswith("\r[#")
+            assert text.endswith("\r\033[K")
+            assert all(len(part) < 60 for part in text.split("\r"))
+            assert progress.painted("OK", stream) == "\033[32mOK\033[0m"
+        else:
+            assert text.count("\n") == 10
+            assert text.endswith("s  20 OK\n")
+            assert progress.painted("OK", stream) == "OK"
+    assert progress.plain("\x1b[2Ja\u202e\n") == "\\x1b[2Ja\\u202e\n"
+
+
+# ---- hostile bytes in reports -------------------------------------------------------------------
+
+HOSTILE = "</script><img src=x onerror='document.title=1'>|`*\x00\x1b[2J\ud800\u2028]]>&amp;#\n"
+
+
+def hostile_run(name: str, verdicts: Sequence[str]) -> Dict[str, Any]:
+    def event(what: str) -> Dict[str, Any]:
+        if what == "note":
+            return {"at": 0.1, "what": what, "text": HOSTILE}
+        return {"at": 0.1, "what": what, "hex": bytes(range(256)).hex(), "length": 70000}
+
+    cases = [
+        {
+            "id": f"{i + 8}.1",
+            "group": f"{i + 8}",
+            "section": "RFC 6455 5.1",
+            "level": MUST,
+            "quote": HOSTILE,
+            "sends": f"{HOSTILE}{i}",
+            "expects": HOSTILE,
+            "tags": ["limits"],
+            "verdict": verdict,
+            "came": "" if verdict == "OK" else HOSTILE,
+            "seconds": i,
+            "trace": [event("sent"), event("received"), event("note")],
+        }
+        for i, verdict in enumerate(verdicts)
+    ]
+    texts = dict.fromkeys(("target", "started", "ended"), HOSTILE)
+    common = {"peer": name, "seconds": 1.5, "not_run": ["1.1"], "known": ["13.1"]}
+    return {**texts, **common, "cases": cases}
+
+
+VERDICTS = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED", "UNIMPLEMENTED", "SKIPPED"]
+HOSTILE_RUNS = [hostile_run("one", VERDICTS), hostile_run(HOSTILE, ["FAILED", *VERDICTS[1:4]])]
+
+
+def test_hostile_bytes() -> None:
+    assert report.read_json(report.json_text(HOSTILE_RUNS)) == HOSTILE_RUNS
+    failing = runner.failing("failed")
+    root = ElementTree.fromstring(report.junit_text(HOSTILE_RUNS, failing).encode())
+    assert len(root.findall(".//failure")) == 3
+    assert len(root.findall(".//error")) == 2
+    tap = report.tap_text(HOSTILE_RUNS, failing)
+    assert not [c for c in tap if not c.isprintable() and c != "\n"]
+    assert not re.search(r"^(?!TAP|1\.\.|(not )?ok \d+ - |  |# |Bail out!)", tap.rstrip(), re.M)
+    rows = report.markdown_text(HOSTILE_RUNS).encode().decode().splitlines()
+    assert len(rows) == 2 + len(VERDICTS) + 1
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    page = html_report.text(HOSTILE_RUNS)
+    assert page.count("</script>") == 2
+    assert "<img" not in page
+    page.encode()
+
+
+def test_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for i, run in enumerate(HOSTILE_RUNS):
+        files.append(str(tmp_path / f"{i}.json"))
+        Path(files[-1]).write_text(report.json_text([run]))
+    assert cli.main(["report", *files, "--html", str(tmp_path / "x"), "--markdown", "-"]) == 0
+    assert capsys.readouterr().out == report.markdown_text(HOSTILE_RUNS)
+    assert (tmp_path / "x").read_text() == html_report.text(HOSTILE_RUNS)
+
+
+ROWS = "[...document.querySelectorAll('.case:not([hidden])')].map(row => row.cells[0].innerText)"
+
+
+@pytest.mark.timeout(240)
+def test_page(tmp_path: Path) -> None:
+    """It sorts, filters and unfolds, and runs nothing of a peer's."""
+    from chromium import launched
+
+    path = tmp_path / "report.html"
+    path.write_text(html_report.text(HOSTILE_RUNS), encoding="utf-8")
+    with launched() as browser:
+        browser.open(path.as_uri())
+        browser.wait_for(ROWS, ["8.1", "9.1", "10.1", "11.1", "12.1", "13.1"])
+        assert browser.evaluate("document.querySelectorAll('.run').length") == 2
+        assert browser.evaluate("document.querySelectorAll('.run .ended').length") == 2
+
+        browser.click("th:nth-child(5) button")  # by the verdicts of the first server
+        assert browser.evaluate(ROWS) == ["11.1", "9.1", "12.1", "13.1", "10.1", "8.1"]
+        browser.click("th:nth-child(5) button")
+        assert browser.evaluate(ROWS)[0] == "8.1"
+        browser.click("th:first-child button")
+
+        browser.click(".toggle[data-verdict=FAILED]")
+        assert browser.evaluate(ROWS) == ["8.1", "11.1"]
+        browser.click("#differ")
+        assert browser.evaluate(ROWS) == ["8.1"]
+        assert browser.evaluate("document.getElementById('count').innerText") == "1 of 6 cases"
+        browser.evaluate("reset()")
+        assert len(browser.evaluate(ROWS)) == 6
+        browser.evaluate("byId('search').focus()")
+        browser.type("@limits 11.1", "search")
+        browser.wait_for(ROWS, ["11.1"])
+        browser.evaluate("reset()")
+
+        browser.click(".case:first-child .id button")
+        browser.wait_for("document.querySelectorAll('.detail .trace li').length", 6)
+        shown = browser.evaluate("document.querySelector('.detail').innerText")
+        assert "70000 bytes, the first 256 of them" in shown
+        assert "40 41 42" in shown
+        assert "<img src=x onerror='document.title=1'>" in shown
+        browser.click(".case:first-child .id button")
+        assert browser.evaluate("document.querySelector('.detail').hidden") is True
+
+        assert browser.evaluate("document.title") == "WebSocket conformance"
+        assert browser.evaluate("document.images.length") == 0
+        browser.open(path.as_uri() + "#case-13.1")
+        browser.wait_for("document.querySelectorAll('.detail').length", 1)
+        browser.look(390, 800, "dark")
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth") is True

@@ -1,0 +1,1 @@
+"""Scripted conformance runs against any WebSocket server, by `python tools/conformance URL`."""

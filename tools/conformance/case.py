@@ -1,0 +1,498 @@
+"""What a case is, and what it can do: the registry, the verdicts, and the two objects that a case
+works with, `Test` (one run of it) and `Session` (an open WebSocket connection to the peer).
+
+A case is a function below a `@case(...)` line. It sends, and calls `expect_...`; what is not as
+expected raises `Failed`, and the level of the requirement decides what that means. To add a case,
+write one more such function in the file of its group; for a row of like cases call `add` in a loop.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Sequence
+
+from . import wire
+from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Connection, Ended, Frame, TimedOut
+
+MUST, SHOULD, MAY = "MUST", "SHOULD", "MAY"
+TAKEN = 16384
+"""Bytes of a message that every server is expected to take; for more it may answer 1009."""
+
+
+class Verdict(str, enum.Enum):
+    """Of one case."""
+
+    OK = "OK"
+    NON_STRICT = "NON-STRICT"
+    """A SHOULD was not followed, or a rule was kept in a way that the RFC discourages."""
+    INFORMATIONAL = "INFORMATIONAL"
+    """The RFC leaves it open; what came is told."""
+    FAILED = "FAILED"
+    """A MUST was broken."""
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    """The peer does not offer what the case is about (an extension)."""
+    SKIPPED = "SKIPPED"
+    """It could not be judged, or was not asked for."""
+
+
+class Judged(Exception):
+    """Ends a case with this verdict; its text tells what came."""
+
+    verdict = Verdict.OK
+
+
+class Failed(Judged):
+    """What the case is about was not as it must be: FAILED, or by its level less."""
+
+    verdict = Verdict.FAILED
+
+
+class Closed(Failed):
+    """A Close frame came instead."""
+
+    def __init__(self, text: str, code: int | None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class NonStrict(Judged):
+    verdict = Verdict.NON_STRICT
+
+
+class Informational(Judged):
+    verdict = Verdict.INFORMATIONAL
+
+
+class Unimplemented(Judged):
+    verdict = Verdict.UNIMPLEMENTED
+
+
+class Skipped(Judged):
+    verdict = Verdict.SKIPPED
+
+
+Run = Callable[["Test"], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One requirement, put to the test in one way."""
+
+    id: str
+    """Where the established suite has the same case, by the same number."""
+    section: str
+    """"RFC 6455 5.5.2"."""
+    level: str
+    """MUST, SHOULD or MAY: what a `Failed` means."""
+    quote: str
+    """The requirement in the RFC's words."""
+    sends: str
+    expects: str
+    run: Run
+    tags: frozenset[str] = frozenset()
+    """"limits": large amounts of data; "slow": waits for a timeout of the peer's; "deflate"."""
+
+    @property
+    def group(self) -> str:
+        return self.id.split(".")[0]
+
+
+CASES: dict[str, Case] = {}
+
+
+def add(
+    id: str,
+    section: str,
+    level: str,
+    quote: str,
+    sends: str,
+    expects: str,
+    run: Run,
+    tags: Sequence[str] = (),
+) -> None:
+    """Register a case. ValueError: the id is taken."""
+    if id in CASES:
+        raise ValueError(f"case {id} exists already")
+    CASES[id] = Case(id, section, level, quote, sends, expects, run, frozenset(tags))
+
+
+def case(
+    id: str,
+    section: str,
+    level: str,
+    quote: str,
+    sends: str,
+    expects: str,
+    tags: Sequence[str] = (),
+) -> Callable[[Run], Run]:
+    """The same as a decorator."""
+
+    def register(run: Run) -> Run:
+        add(id, section, level, quote, sends, expects, run, tags)
+        return run
+
+    return register
+
+
+def natural(id: str) -> tuple[Any, ...]:
+    """Key that sorts ids as people do: numbers by value, letters after them."""
+    parts = []
+    for part in id.split("."):
+        digits = "".join(c for c in part if c.isdigit())
+        letters = "".join(c for c in part if not c.isdigit())
+        parts.append((letters != "", letters, int(digits or 0)))
+    return tuple(parts)
+
+
+# ---- one run of a case --------------------------------------------------------------------------
+
+
+@dataclass
+class Settings:
+    """What holds for all cases of a run."""
+
+    target: wire.Target
+    timeout: float = 2.0
+    """Seconds for an answer that is due at once."""
+    scale: float = 1.0
+    """Of all times, for slow devices (--timeout-scale)."""
+    seed: int = 1
+    limit: float = 30.0
+    """Seconds for a whole case: no flood of the peer's makes it any longer."""
+
+
+@dataclass
+class Test:
+    """One run of one case: makes connections, and closes them at the end."""
+
+    settings: Settings
+    case: Case
+    trace: wire.Trace = field(default_factory=wire.Trace)
+    connections: list[Connection] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # The same numbers in every run of the same case, whatever the others do.
+        self.random = random.Random(f"{self.settings.seed}/{self.case.id}")
+        self.trace.deadline = self.trace.began + self.seconds(self.settings.limit)
+        if "limits" not in self.case.tags:  # of those only few run at a time
+            self.trace.longest = 4 << 20
+
+    @property
+    def timeout(self) -> float:
+        return self.settings.timeout * self.settings.scale
+
+    def seconds(self, value: float) -> float:
+        """A time for a slow device."""
+        return value * self.settings.scale
+
+    def connect(self) -> Connection:
+        """TCP, nothing sent yet. OSError."""
+        connection = Connection(self.settings.target, self.timeout, self.trace)
+        self.connections.append(connection)
+        return connection
+
+    def request(self, fields: wire.Fields, **more: Any) -> bytes:
+        """A request head to the target's resource."""
+        return wire.request(more.pop("resource", self.settings.target.resource), fields, **more)
+
+    def open(
+        self,
+        extensions: str | None = None,
+        fields: wire.Fields = (),
+        pieces: int | None = None,
+        ahead: bytes = b"",
+    ) -> Session:
+        """Do the opening handshake (RFC 6455 section 4). Failed.
+
+        ahead: frames that travel together with the request.
+        """
+        connection = self.connect()
+        key = wire.random_key(self.random)
+        sent = wire.upgrade_fields(self.settings.target, key) + list(fields)
+        if extensions is not None:
+            sent.append(("Sec-WebSocket-Extensions", extensions))
+        connection.send(self.request(sent) + ahead, pieces)
+        response = self.expect_response(connection)
+        if response.status != 101:
+            raise Failed(f"the opening handshake was answered with {response.status}")
+        if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
+            raise Failed("Sec-WebSocket-Accept does not fit the key")
+        return Session(self, connection, response)
+
+    def expect_response(self, connection: Connection) -> wire.Response:
+        """A response head. Failed."""
+        try:
+            return connection.read_response()
+        except (Ended, TimedOut, wire.Garbled) as error:
+            raise Failed(f"expected an HTTP response, but {error}") from None
+
+    def finish(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+
+class Session:
+    """An open WebSocket connection. The peer is expected to echo messages."""
+
+    def __init__(self, test: Test, connection: Connection, response: wire.Response) -> None:
+        self.test = test
+        self.connection = connection
+        self.response = response
+        self.key = bytes(test.random.randrange(256) for _ in range(4))
+
+    # ---- sending ----
+
+    def send(self, data: bytes, pieces: int | None = None, pause: float = 0.0) -> None:
+        """Bytes as they are. A peer that has ended already is found out when it is listened to."""
+        try:
+            self.connection.send(data, pieces, pause)
+        except Ended:
+            self.test.trace.note("the peer takes no more")
+
+    def pour(self, data: bytes, pieces: int = 65536) -> None:
+        """Send much, and receive meanwhile; ends early when the peer closes. TimedOut."""
+        try:
+            self.connection.pour(data, pieces)
+        except Ended:
+            self.test.trace.note("the peer takes no more")
+
+    def frame(self, payload: bytes = b"", opcode: int = TEXT, **more: Any) -> bytes:
+        """A masked frame, see `wire.frame`."""
+        more.setdefault("key", self.key)
+        return wire.frame(payload, opcode, **more)
+
+    def message(
+        self, payload: bytes, opcode: int = TEXT, size: int | None = None, rsv: int = 0
+    ) -> bytes:
+        """A message in frames of `size` bytes of payload; None: one frame. rsv: of the first."""
+        size = size or max(len(payload), 1)
+        parts = [payload[i : i + size] for i in range(0, len(payload), size)] or [b""]
+        return b"".join(
+            self.frame(
+                part, CONTINUATION if i else opcode, fin=i == len(parts) - 1, rsv=0 if i else rsv
+            )
+            for i, part in enumerate(parts)
+        )
+
+    # ---- receiving ----
+
+    def read(self, wanted: str, timeout: float | None = None) -> Frame:
+        """The next frame that is no Ping of the peer's; such are answered. Failed."""
+        deadline = self.connection.deadline(timeout)
+        while True:
+            try:
+                frame = self.connection.read_frame(max(deadline - time.monotonic(), 0.0))
+            except (Ended, TimedOut) as error:
+                raise Failed(f"expected {wanted}, but {error}") from None
+            self.check(frame)
+            if frame.opcode != PING:
+                return frame
+            if time.monotonic() > deadline:
+                raise Failed(f"expected {wanted}, but only Pings came in time")
+            self.send(self.frame(frame.payload, PONG))
+
+    def check(self, frame: Frame) -> None:
+        """What holds for every frame of a server (RFC 6455 sections 5.1, 5.2, 5.5)."""
+        if frame.masked:
+            raise Failed(f"the server masked a frame: {frame}")
+        if not frame.minimal:
+            raise Failed(f"the length of a frame is not in its shortest form: {frame}")
+        if frame.rsv & 3 or (frame.rsv and frame.opcode not in (TEXT, BINARY)):
+            raise Failed(f"reserved bits are set: {frame}")
+        if frame.opcode >= CLOSE and (not frame.fin or len(frame.payload) > 125):
+            raise Failed(f"a control frame is fragmented or too long: {frame}")
+        if frame.opcode == CLOSE and not wire.is_close_payload(frame.payload):
+            raise Failed(f"no endpoint may send such a Close frame: {frame}")
+
+    def comes(self, seconds: float) -> bool:
+        """Whether anything comes, or TCP ends, within that time."""
+        try:
+            if not self.connection.buffer:
+                self.connection.fill(self.connection.deadline(self.test.seconds(seconds)))
+        except TimedOut:
+            return False
+        except Ended:
+            pass
+        return True
+
+    def read_message(self, wanted: str, timeout: float | None = None) -> tuple[int, int, bytes]:
+        """Opcode, RSV bits and payload of the next message, put together. Failed."""
+        return self.read_rest(self.read(wanted, timeout), wanted, timeout)
+
+    def read_rest(
+        self, frame: Frame, wanted: str, timeout: float | None = None
+    ) -> tuple[int, int, bytes]:
+        """The same of a message whose first frame has come."""
+        if frame.opcode == CLOSE:
+            raise Closed(f"expected {wanted}, but {frame} came", frame.close_code)
+        if frame.opcode not in (TEXT, BINARY):
+            raise Failed(f"expected {wanted}, but {frame} came")
+        opcode, rsv, parts = frame.opcode, frame.rsv, [frame.payload]
+        length, deadline = 0, self.connection.deadline(timeout)
+        while not frame.fin:
+            left = max(deadline - time.monotonic(), 0.0)
+            frame = self.read(f"the rest of {wanted}", left)
+            if frame.opcode != CONTINUATION:
+                raise Failed(f"expected the rest of {wanted}, but {frame} came")
+            parts.append(frame.payload)
+            length += len(frame.payload)
+            if not (left or frame.fin) or length > self.test.trace.longest:
+                raise Failed(f"expected {wanted}, but a message came that never ends")
+        return opcode, rsv, b"".join(parts)
+
+    def expect_message(
+        self, payload: bytes, opcode: int = TEXT, timeout: float | None = None
+    ) -> None:
+        """The echo of a message, uncompressed. Failed.
+
+        Of one above TAKEN bytes: Informational when the server closes with 1009 instead.
+        """
+        wanted = f"the echo of {wire.shown(payload)}"
+        frame = self.read(wanted, timeout)
+        self.allow_limit(frame, len(payload))
+        got, rsv, data = self.read_rest(frame, wanted, timeout)
+        if (got, rsv, data) != (opcode, 0, payload):
+            came = Frame(True, rsv, got, data)
+            raise Failed(f"expected {wanted} with opcode {opcode}, but {came} came")
+
+    def allow_limit(self, frame: Frame, size: int) -> None:
+        """Informational when a message of that size, above TAKEN, is answered with Close 1009."""
+        if size > TAKEN and (frame.opcode, frame.close_code) == (CLOSE, 1009):
+            raise Informational(f"the server's limit is lower: {size} bytes brought a Close 1009")
+
+    def expect_large(self, payload: bytes, opcode: int = TEXT) -> None:
+        """The same with as much time as many bytes need."""
+        self.expect_message(payload, opcode, self.test.timeout * (2 + len(payload) / 2**20))
+
+    def expect_pong(self, payload: bytes = b"") -> None:
+        """Failed unless the next frame is this Pong."""
+        frame = self.read(f"a Pong with {wire.shown(payload)}")
+        if (frame.opcode, frame.payload) != (PONG, payload):
+            raise Failed(f"expected a Pong with {wire.shown(payload)}, but {frame} came")
+
+    def expect_silence(self, seconds: float = 0.2) -> None:
+        """Failed when anything but a Ping comes."""
+        end = time.monotonic() + self.test.seconds(seconds)
+        while True:
+            try:
+                frame = self.connection.read_frame(end - time.monotonic())
+            except TimedOut:
+                return
+            except Ended as error:
+                raise Failed(f"expected nothing, but {error}") from None
+            if frame.opcode != PING:
+                raise Failed(f"expected nothing, but {frame} came")
+
+    # ---- closing ----
+
+    def expect_failure(self, *codes: int, refused: bool = False) -> None:
+        """The peer fails the connection (RFC 6455 section 7.1.7) with one of these codes.
+
+        What it sent before stays in the buffer's order: a data frame now is Failed. Another code,
+        or TCP that ends without a Close frame, is NonStrict: the code is a SHOULD there.
+        refused: for a Close frame; that it is answered as if it were a proper one is Failed.
+        """
+        wanted = "the connection to be failed with " + " or ".join(map(str, codes))
+        try:
+            frame = self.connection.read_frame()
+        except TimedOut:
+            raise Failed(f"expected {wanted}, but the connection stays open") from None
+        except Ended as error:
+            raise NonStrict(f"expected {wanted}, but {error} without a Close frame") from None
+        self.check(frame)
+        if frame.opcode != CLOSE:
+            raise Failed(f"expected {wanted}, but {frame} came")
+        self.send(self.frame(frame.payload[:2], CLOSE))
+        self.expect_end()
+        if refused and frame.close_code in (None, 1000):
+            raise Failed(f"expected {wanted}, but {frame} answered the Close frame")
+        if frame.close_code not in codes:
+            raise NonStrict(f"expected {wanted}, but it closed with {frame.close_code}")
+
+    def expect_close(self, code: int | None, reason: bytes | None = None) -> None:
+        """A Close frame, then the end of TCP. Failed.
+
+        With another code than this (None: without one), or another reason, it is NonStrict: an
+        endpoint "typically echos the status code" (RFC 6455 section 5.5.1), and no more.
+        """
+        wanted = "a Close without a code" if code is None else f"a Close with {code}"
+        frame = self.read(wanted)
+        if frame.opcode != CLOSE:
+            raise Failed(f"expected {wanted}, but {frame} came")
+        self.expect_end()
+        if frame.close_code != code:
+            raise NonStrict(f"expected {wanted}, but {frame} came")
+        if reason is not None and frame.payload[2:] != reason:
+            raise NonStrict(f"expected the reason {wire.shown(reason)}, but {frame} came")
+
+    def expect_failure_after(self, payload: bytes, *codes: int) -> None:
+        """The echo of a text message, then the same as `expect_failure`.
+
+        NonStrict when the peer fails the connection before it has echoed.
+        """
+        if not self.comes(self.test.settings.timeout):
+            raise Failed(f"expected the echo of {wire.shown(payload)}, but nothing came in time")
+        early = not self.connection.buffer or self.connection.buffer[0] & 15 == CLOSE
+        if not early:
+            self.expect_message(payload)
+        self.expect_failure(*codes)
+        if early:
+            raise NonStrict("the connection was failed before the message ahead was echoed")
+
+    def expect_end(self) -> None:
+        """The server ends TCP first (RFC 6455 section 7.1.1). Failed."""
+        if not self.connection.at_end():
+            raise Failed("the server does not end TCP after the closing handshake")
+
+    def close(self, code: int | None = 1000, reason: bytes = b"") -> None:
+        """The closing handshake, begun here; the peer answers with the same code. Failed."""
+        self.send(self.frame(wire.close_payload(code, reason), CLOSE))
+        self.expect_close(code)
+
+
+# ---- judging ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """What became of a case."""
+
+    case: Case
+    verdict: Verdict
+    came: str
+    """What came, where that was not as expected."""
+    seconds: float
+    trace: wire.Trace
+
+
+_BY_LEVEL = {MUST: Verdict.FAILED, SHOULD: Verdict.NON_STRICT, MAY: Verdict.INFORMATIONAL}
+
+
+def run(case: Case, settings: Settings) -> Result:
+    """Run one case. Every exception but KeyboardInterrupt becomes a verdict."""
+    return judge(Test(settings, case))
+
+
+def judge(test: Test) -> Result:
+    """The same with a Test that is there already."""
+    case, settings = test.case, test.settings
+    verdict, came = Verdict.OK, ""
+    try:
+        case.run(test)
+    except Failed as error:
+        verdict, came = _BY_LEVEL[case.level], str(error)
+    except Judged as error:
+        verdict, came = error.verdict, str(error)
+    except (Ended, TimedOut, wire.Garbled) as error:
+        verdict, came = _BY_LEVEL[case.level], str(error)
+    except OSError as error:
+        verdict, came = Verdict.SKIPPED, f"cannot connect to {settings.target}: {error}"
+    except Exception as error:  # a fault of the case itself must not end the run
+        verdict, came = Verdict.SKIPPED, f"the case broke: {type(error).__name__}: {error}"
+    finally:
+        test.finish()
+    seconds = time.monotonic() - test.trace.began
+    return Result(case, verdict, came, seconds, test.trace)

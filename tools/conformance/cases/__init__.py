@@ -1,0 +1,13 @@
+"""All cases; importing this package registers them, in the order of a report."""
+
+from . import compression as compression
+from . import control as control
+from . import deflate_edges as deflate_edges
+from . import flow as flow
+from . import fragments as fragments
+from . import framing as framing
+from . import handshake as handshake
+from . import http as http
+from . import splits as splits
+from . import text as text
+from . import timing as timing

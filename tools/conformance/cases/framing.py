@@ -1,0 +1,757 @@
+"""Frames (RFC 6455 section 5.2): whole messages of every size and masking keys (group 1), reserved
+bits (3), opcodes, masking, and lengths that are not as they must be (4), large messages in every
+cut (9, tagged "limits"), and small ones in every cut (10).
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from ..case import (
+    MUST,
+    SHOULD,
+    Failed,
+    Informational,
+    NonStrict,
+    Run,
+    Session,
+    Test,
+    add,
+    case,
+)
+from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from .steps import (
+    BY_FRAME,
+    HOW,
+    F,
+    deliver,
+    echoed,
+    failed,
+    failed_after,
+    failed_early,
+    octets,
+    text,
+)
+
+FRAMING = "RFC 6455 5.2"
+MASKING = "RFC 6455 5.3"
+RECEIVING = "RFC 6455 6.2"
+ECHO = "its echo, whole and of the same type"
+IS_FAILED = "the connection is failed with 1002"
+NAMES = {TEXT: "text", BINARY: "binary"}
+HELLO = b"Hello, world!"
+
+# ---- 1.1 and 1.2: sizes -------------------------------------------------------------------------
+
+SHORT = "if 0-125, that is the payload length"
+MEDIUM = (
+    "If 126, the following 2 bytes interpreted as a 16-bit unsigned integer are the payload length."
+)
+LONG = (
+    "If 127, the following 8 bytes interpreted as a 64-bit unsigned integer (the most significant "
+    "bit MUST be 0) are the payload length."
+)
+
+
+def length_rule(length: int) -> str:
+    return SHORT if length < 126 else MEDIUM if length < 65536 else LONG
+
+
+def content(length: int, opcode: int) -> bytes:
+    return text(length) if opcode == TEXT else octets(length)
+
+
+def add_size(id: str, length: int, opcode: int, how: int | None = None) -> None:
+    chops = f", in {HOW.get(how, f'chops of {how} octets')}" if how else ""
+    add(
+        id,
+        FRAMING,
+        MUST,
+        length_rule(length),
+        f"a {NAMES[opcode]} message of {length} bytes{chops}",
+        ECHO,
+        echoed(content(length, opcode), opcode, how),
+    )
+
+
+for group, opcode in ((1, TEXT), (2, BINARY)):
+    for number, size in enumerate((0, 125, 126, 127, 128, 65535, 65536), 1):
+        add_size(f"1.{group}.{number}", size, opcode)
+    add_size(f"1.{group}.8", 65536, opcode, 997)
+    # Behind the numbers of the Autobahn suite: each form of the length, octet by octet.
+    add_size(f"1.{group}.9", 5, opcode, 1)
+    add_size(f"1.{group}.10", 126, opcode, 1)
+
+
+def add_every_length(id: str, opcode: int) -> None:
+    @case(
+        id,
+        FRAMING,
+        MUST,
+        MEDIUM,
+        sends=f"{NAMES[opcode]} messages of 0 to 300 bytes, one after another",
+        expects="an echo of each",
+    )
+    def every_length(test: Test) -> None:
+        session = test.open()
+        for length in range(301):
+            session.send(session.message(content(length, opcode), opcode))
+            session.expect_message(content(length, opcode), opcode)
+        session.close()
+
+
+add_every_length("1.1.11", TEXT)
+add_every_length("1.2.11", BINARY)
+
+
+@case(
+    "1.1.12",
+    FRAMING,
+    MUST,
+    LONG,
+    sends="the header of a text message of 65536 bytes octet by octet, then its payload at once",
+    expects="its echo",
+)
+def long_header_in_octets(test: Test) -> None:
+    session = test.open()
+    data = session.frame(text(65536))
+    head = len(data) - 65536
+    session.send(data[:head], 1)
+    session.send(data[head:])
+    session.expect_large(text(65536))
+    session.close()
+
+
+@case(
+    "1.2.12",
+    RECEIVING,
+    MUST,
+    "Upon receiving a data frame (Section 5.6), the endpoint MUST note the /type/ of the data as "
+    "defined by the opcode (frame-opcode) from Section 5.2.",
+    sends="the same bytes as text and as binary, four times in turn",
+    expects="echoes of the same types, in that order",
+)
+def types_in_turn(test: Test) -> None:
+    session = test.open()
+    deliver(session, [F(HELLO, opcode) for opcode in (TEXT, BINARY) * 4])
+    for opcode in (TEXT, BINARY) * 4:
+        session.expect_message(HELLO, opcode)
+    session.close()
+
+
+@case(
+    "1.2.13",
+    RECEIVING,
+    MUST,
+    "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.",
+    sends="100 short text messages in one write",
+    expects="100 echoes in the same order",
+)
+def many_in_one_write(test: Test) -> None:
+    session = test.open()
+    messages = [b"message %d" % i for i in range(100)]
+    deliver(session, [F(message) for message in messages])
+    for message in messages:
+        session.expect_message(message)
+    session.close()
+
+
+# ---- 1.3: masking keys --------------------------------------------------------------------------
+
+UNMASK = (
+    "A server MUST remove masking for data frames received from a client as described in "
+    "Section 5.3."
+)
+KEYS = [
+    ("a masking key of zeros", [b"\0\0\0\0"]),
+    ("a masking key of 255s", [b"\xff\xff\xff\xff"]),
+    ("masking keys with one bit set, each bit in turn", [(1 << i).to_bytes(4, "big")
+                                                        for i in range(32)]),
+]  # fmt: skip
+
+
+def masked_with(keys: Sequence[bytes]) -> Run:
+    def run(test: Test) -> None:
+        session = test.open()
+        for key in keys:
+            session.send(frame(text(40), TEXT, key=key))
+            session.expect_message(text(40))
+        session.close()
+
+    return run
+
+
+for number, (what, keys) in enumerate(KEYS, 1):
+    add(f"1.3.{number}", RECEIVING, MUST, UNMASK, f"text under {what}", ECHO, masked_with(keys))
+
+
+@case(
+    "1.3.4",
+    MASKING,
+    MUST,
+    "The masking key is a 32-bit value chosen at random by the client.",
+    sends="binary messages of 0 to 40 bytes, each under another key, in chops of 3 octets",
+    expects="an echo of each: the key starts anew with every frame",
+)
+def keys_and_lengths(test: Test) -> None:
+    session = test.open()
+    messages = [octets(length) for length in range(41)]
+    keys = [bytes(test.random.randrange(256) for _ in range(4)) for _ in messages]
+    data = b"".join(frame(m, BINARY, key=k) for m, k in zip(messages, keys))
+    session.send(data, 3)
+    for message in messages:
+        session.expect_message(message, BINARY)
+    session.close()
+
+
+@case(
+    "1.3.5",
+    MASKING,
+    MUST,
+    "When preparing a masked frame, the client MUST pick a fresh masking key from the set of "
+    "allowed 32-bit values.",
+    sends="a text message in frames of 5 bytes, each under another key",
+    expects="its echo",
+)
+def key_for_each_fragment(test: Test) -> None:
+    session = test.open()
+    parts = [text(40)[i : i + 5] for i in range(0, 40, 5)]
+    for i, part in enumerate(parts):
+        key = bytes(test.random.randrange(256) for _ in range(4))
+        session.send(frame(part, CONTINUATION if i else TEXT, fin=i == 7, key=key))
+    session.expect_message(text(40))
+    session.close()
+
+
+@case(
+    "1.3.6",
+    "RFC 6455 5.1",
+    MUST,
+    "A server MUST NOT mask any frames that it sends to the client.",
+    sends="messages with each form of the length, a Ping, and a Close",
+    expects="frames without masking, each length in its shortest form",
+)
+def server_masks_nothing(test: Test) -> None:
+    session = test.open()  # the Session checks MASK and the length of every frame
+    for length in (0, 125, 126, 4096):
+        session.send(session.message(octets(length), BINARY))
+        session.expect_message(octets(length), BINARY)
+    session.send(session.frame(b"ping", PING))
+    session.expect_pong(b"ping")
+    session.close()
+
+
+# ---- 3: reserved bits ---------------------------------------------------------------------------
+
+RESERVED = (
+    "If a nonzero value is received and none of the negotiated extensions defines the meaning of "
+    "such a nonzero value, the receiving endpoint MUST _Fail the WebSocket Connection_."
+)
+AFTER_ECHO = "the echo of the first message, then the connection is failed with 1002"
+BINARY_DATA = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
+
+
+def wrong(
+    id: str,
+    rule: str,
+    sends: str,
+    *frames: F,
+    how: int | None = None,
+    level: str = MUST,
+    section: str = FRAMING,
+) -> None:
+    """These frames, all together, are not allowed."""
+    add(id, section, level, rule, sends, IS_FAILED, failed(frames, 1002, how=how))
+
+
+def wrong_after(id: str, rule: str, sends: str, bad: F, how: int | None = None) -> None:
+    """A message, then a frame that is not allowed, then a Ping."""
+    add(
+        id,
+        FRAMING,
+        MUST,
+        rule,
+        f"a text message, {sends}, and a Ping, {HOW[how]}",
+        AFTER_ECHO,
+        failed_after(HELLO, [F(HELLO), bad, F(b"", PING)], 1002, how=how),
+    )
+
+
+wrong("3.1", RESERVED, "a text message with RSV 001", F(HELLO, rsv=1))
+wrong_after("3.2", RESERVED, "one with RSV 010", F(HELLO, rsv=2))
+wrong_after("3.3", RESERVED, "one with RSV 011", F(HELLO, rsv=3), BY_FRAME)
+wrong_after("3.4", RESERVED, "one with RSV 100", F(HELLO, rsv=4), 1)
+wrong("3.5", RESERVED, "a binary message with RSV 101", F(BINARY_DATA, BINARY, rsv=5))
+wrong("3.6", RESERVED, "a Ping with RSV 110", F(HELLO, PING, rsv=6))
+wrong("3.7", RESERVED, "a Close with RSV 111", F(b"", CLOSE, rsv=7))
+wrong("3.8", RESERVED, "a text message with RSV 100, no extension in use", F(HELLO, rsv=4))
+wrong("3.9", RESERVED, "an empty text message with RSV 001", F(b"", rsv=1))
+wrong("3.10", RESERVED, "a Pong with RSV 001", F(HELLO, PONG, rsv=1))
+wrong("3.11", RESERVED, "a Ping with RSV 100", F(HELLO, PING, rsv=4))
+wrong("3.12", RESERVED, "a first fragment with RSV 010", F(HELLO, fin=False, rsv=2))
+for number, rsv in ((13, 1), (14, 2), (15, 4)):
+    wrong(
+        f"3.{number}",
+        RESERVED,
+        f"a text message whose second fragment has RSV {rsv:03b}",
+        F(b"Hello, ", fin=False),
+        F(b"world!", CONTINUATION, rsv=rsv),
+    )
+add(
+    "3.16",
+    FRAMING,
+    MUST,
+    RESERVED,
+    "only the header of a text frame with RSV 001; its payload never comes",
+    f"{IS_FAILED}; INFORMATIONAL: the server waits for the payload",
+    failed_early(F(b"", rsv=1, length=100), Informational, 1002),
+)
+
+# ---- 4.1 and 4.2: opcodes -----------------------------------------------------------------------
+
+UNKNOWN = (
+    "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_."
+)
+UNKNOWN_DATA = b"payload of an unknown opcode"
+
+for group, first, kind in ((1, 3, "data"), (2, 11, "control")):
+    wrong(f"4.{group}.1", UNKNOWN, f"an empty frame of {kind} opcode {first}", F(b"", first))
+    wrong(
+        f"4.{group}.2",
+        UNKNOWN,
+        f"a frame of {kind} opcode {first + 1}",
+        F(UNKNOWN_DATA, first + 1),
+    )
+    some = f"frame of {kind} opcode"
+    wrong_after(f"4.{group}.3", UNKNOWN, f"an empty {some} {first + 2}", F(b"", first + 2))
+    wrong_after(f"4.{group}.4", UNKNOWN, f"a {some} {first + 3}", F(HELLO, first + 3))
+    wrong_after(f"4.{group}.5", UNKNOWN, f"a {some} {first + 4}", F(HELLO, first + 4), 1)
+    for number in range(5):
+        wrong(
+            f"4.{group}.{number + 6}",
+            UNKNOWN,
+            f"the first fragment of a text message, then a {some} {first + number}",
+            F(HELLO, fin=False),
+            F(b"", first + number),
+        )
+    wrong(f"4.{group}.11", UNKNOWN, f"a {some} {first} with FIN 0", F(HELLO, first, fin=False))
+
+# ---- 4.3: frames without a mask -----------------------------------------------------------------
+
+UNMASKED = "The server MUST close the connection upon receiving a frame that is not masked."
+UNMASKED_FRAMES = [
+    ("a text message", [F(HELLO)]),
+    ("an empty text message", [F(b"")]),
+    ("a binary message of 126 bytes", [F(octets(126), BINARY)]),
+    ("a Ping", [F(b"ping", PING)]),
+    ("a Pong", [F(b"", PONG)]),
+    ("a Close with 1000", [F(b"\x03\xe8", CLOSE)]),
+]
+
+
+def failed_unmasked(masked: Sequence[F], bad: F) -> Run:
+    def run(test: Test) -> None:
+        session = test.open()
+        deliver(session, masked)
+        session.send(frame(bad.payload, bad.opcode, fin=bad.fin, key=None))
+        session.expect_failure(1002, refused=bad.opcode == CLOSE)
+
+    return run
+
+
+def add_unmasked(id: str, sends: str, masked: Sequence[F], bad: F) -> None:
+    run = failed_unmasked(masked, bad)
+    add(id, "RFC 6455 5.1", MUST, UNMASKED, sends, IS_FAILED, run)
+
+
+for number, (what, frames) in enumerate(UNMASKED_FRAMES, 1):
+    add_unmasked(f"4.3.{number}", f"{what}, not masked", [], frames[0])
+add_unmasked(
+    "4.3.7",
+    "a text message in two fragments, the second of them not masked",
+    [F(HELLO, fin=False)],
+    F(HELLO, CONTINUATION),
+)
+
+
+@case(
+    "4.3.8",
+    "RFC 6455 5.1",
+    MUST,
+    UNMASKED,
+    sends="a masked text message, the same again not masked, and again masked",
+    expects=AFTER_ECHO,
+)
+def unmasked_after_masked(test: Test) -> None:
+    session = test.open()
+    session.send(session.frame(HELLO) + frame(HELLO, key=None) + session.frame(HELLO))
+    session.expect_failure_after(HELLO, 1002)
+
+
+# ---- 4.4: lengths that are longer than they need to be ------------------------------------------
+
+MINIMAL = "in all cases, the minimal number of bytes MUST be used to encode the length"
+TOO_LONG: list[tuple[int, int, int, str]] = [
+    (TEXT, 0, 16, "a text message"),
+    (TEXT, 1, 16, "a text message"),
+    (TEXT, 125, 16, "a text message"),
+    (TEXT, 0, 64, "a text message"),
+    (TEXT, 125, 64, "a text message"),
+    (TEXT, 126, 64, "a text message"),
+    (BINARY, 16000, 64, "a binary message"),
+    (PING, 0, 16, "a Ping"),
+    (PING, 125, 16, "a Ping"),
+    (PONG, 5, 64, "a Pong"),
+]
+# The rule binds the sender; that a receiver fails the connection is not said: a SHOULD.
+for number, (opcode, size, form, what) in enumerate(TOO_LONG, 1):
+    wrong(
+        f"4.4.{number}",
+        MINIMAL,
+        f"{what} whose length, {size}, is told in {form} bits, and a Ping",
+        F(content(size, opcode), opcode, form=form),
+        F(b"", PING),  # a Pong would be answered by nothing, and so seem to be refused
+        level=SHOULD,
+    )
+wrong(
+    "4.4.11",
+    MINIMAL,
+    "a Close with 1000 whose length, 2, is told in 16 bits",
+    F(b"\x03\xe8", CLOSE, form=16),
+    level=SHOULD,
+)
+wrong(
+    "4.4.12",
+    MINIMAL,
+    "a text message whose second fragment tells its length, 5, in 16 bits",
+    F(HELLO, fin=False),
+    F(b"again", CONTINUATION, form=16),
+    level=SHOULD,
+)
+
+# ---- 4.5: lengths beyond everything -------------------------------------------------------------
+
+TOP_BIT = "the most significant bit MUST be 0"
+for number, (what, bad) in enumerate(
+    [
+        ("the header of a text message of 2**63 bytes", F(length=1 << 63)),
+        ("the header of a binary message of 2**64-1 bytes", F(b"", BINARY, length=(1 << 64) - 1)),
+        ("a text message of 2**63+5 bytes, of which 5 come", F(b"Hello", length=(1 << 63) + 5)),
+        ("the header of a Ping of 2**63 bytes", F(b"", PING, length=1 << 63)),
+        ("a Close of 2**63+2 bytes, of which 2 come", F(b"\x03\xe8", CLOSE, length=(1 << 63) + 2)),
+    ],
+    1,
+):
+    expects = f"{IS_FAILED}; NON-STRICT: with 1009, or the server waits for what cannot come"
+    run = failed_early(bad, NonStrict, 1002)
+    add(f"4.5.{number}", FRAMING, MUST, TOP_BIT, what, expects, run)
+
+PROTECT = (
+    "Implementations that have implementation- and/or platform-specific limitations regarding the "
+    "frame size or total message size after reassembly from multiple frames MUST protect "
+    "themselves against exceeding those limits."
+)
+IS_TOO_BIG = (
+    "the connection is failed with 1009; INFORMATIONAL: the server waits; but nothing is echoed"
+)
+
+
+for number, (what, bad) in enumerate(
+    [
+        ("the header of a text message of 2**63-1 bytes", F(length=(1 << 63) - 1)),
+        ("the header of a binary message of 2**62 bytes", F(b"", BINARY, length=1 << 62)),
+        ("a text message of 2**32+5 bytes, of which 5 come", F(b"Hello", length=(1 << 32) + 5)),
+        ("a text message of 2**48 bytes, of which 5 come", F(b"Hello", length=1 << 48)),
+    ],
+    6,
+):
+    run = failed_early(bad, Informational, 1009)
+    add(f"4.5.{number}", "RFC 6455 10.4", MUST, PROTECT, what, IS_TOO_BIG, run)
+add(
+    "4.5.10",
+    "RFC 6455 10.4",
+    MUST,
+    PROTECT,
+    "a text message of 2**63-1 bytes behind a first fragment of 13: the sum is beyond 63 bits",
+    IS_TOO_BIG,
+    failed_early(
+        F(b"", CONTINUATION, length=(1 << 63) - 1),
+        Informational,
+        1009,
+        ahead=[F(HELLO, fin=False)],
+    ),
+)
+
+# ---- 4.6: after a failure -----------------------------------------------------------------------
+
+NO_MORE = (
+    "An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) "
+    "from the remote endpoint after being instructed to _Fail the WebSocket Connection_."
+)
+
+
+@case(
+    "4.6.1",
+    "RFC 6455 7.1.7",
+    MUST,
+    NO_MORE,
+    sends="a frame of opcode 3, then text, a Ping, and a Close with 1000, in one write",
+    expects="the connection is failed with 1002; nothing behind that frame is answered",
+)
+def nothing_after_failure(test: Test) -> None:
+    session = test.open()
+    behind = [F(HELLO), F(HELLO, PING), F(b"\x03\xe8", CLOSE)]
+    deliver(session, [F(b"", 3), *behind])
+    session.expect_failure(1002)
+
+
+@case(
+    "4.6.2",
+    "RFC 6455 7.1.7",
+    MUST,
+    "to do so, the server MUST _Close the WebSocket Connection_",
+    sends="a frame of opcode 3; the Close that comes is not answered",
+    expects="the server ends TCP all the same",
+)
+def ends_without_answer(test: Test) -> None:
+    session = test.open()
+    deliver(session, [F(b"", 3)])
+    while not session.connection.at_end():
+        if not session.connection.buffer:
+            raise Failed("the server waits for an answer to the Close of a failed connection")
+        session.check(session.connection.read_frame())
+
+
+# ---- 9: limits ----------------------------------------------------------------------------------
+
+ASSEMBLED = "Clients and servers MUST support receiving both fragmented and unfragmented messages."
+IN_FULL = "its echo; INFORMATIONAL: the server's limit is lower and it closes with 1009"
+KIB, MIB = 2**10, 2**20
+
+
+def sized(count: int) -> str:
+    return f"{count // MIB} MiB" if count >= MIB else f"{count // KIB} KiB" if count >= KIB else (
+        f"{count} bytes"
+    )
+
+
+def poured(opcode: int, total: int, size: int = 0, pieces: int = 65536) -> Run:
+    """A message of `total` bytes: in frames of `size` (0: one), in writes of `pieces`."""
+
+    def run(test: Test) -> None:
+        session = test.open()
+        payload = row(opcode, size or 4096) * (total // (size or 4096))
+        session.pour(fragmented(session, payload, opcode, size or total), pieces)
+        session.expect_large(payload, opcode)
+        session.close()
+
+    return run
+
+
+def row(opcode: int, size: int) -> bytes:
+    """A payload that repeats itself with every fragment of that size."""
+    return text(size) if opcode == TEXT else octets(size)
+
+
+def fragmented(session: Session, payload: bytes, opcode: int, size: int) -> bytes:
+    """`payload`, a row repeated, in frames of one row: the middle ones are all the same."""
+    count = len(payload) // size
+    if count == 1:
+        return session.frame(payload, opcode)
+    part = payload[:size]
+    first = session.frame(part, opcode, fin=False)
+    middle = session.frame(part, CONTINUATION, fin=False)
+    return first + middle * (count - 2) + session.frame(part, CONTINUATION)
+
+
+def add_limit(id: str, section: str, rule: str, sends: str, run: Run) -> None:
+    add(id, section, MUST, rule, sends, IN_FULL, run, ["limits"])
+
+
+for group, opcode in ((1, TEXT), (2, BINARY)):
+    for number, total in enumerate((64 * KIB, 256 * KIB, MIB, 4 * MIB, 8 * MIB, 16 * MIB), 1):
+        add_limit(
+            f"9.{group}.{number}",
+            FRAMING,
+            LONG,
+            f"a {NAMES[opcode]} message of {sized(total)}",
+            poured(opcode, total),
+        )
+    for number in range(9):
+        size = 64 * 4**number
+        add_limit(
+            f"9.{group + 2}.{number + 1}",
+            "RFC 6455 5.4",
+            ASSEMBLED,
+            f"a {NAMES[opcode]} message of 4 MiB in frames of {sized(size)}",
+            poured(opcode, 4 * MIB, size),
+        )
+    for number in range(6):
+        add_limit(
+            f"9.{group + 4}.{number + 1}",
+            FRAMING,
+            LONG,
+            f"a {NAMES[opcode]} message of 1 MiB in chops of {64 << number} octets",
+            poured(opcode, MIB, pieces=64 << number),
+        )
+
+
+def round_trips(opcode: int, length: int) -> Run:
+    def run(test: Test) -> None:
+        session = test.open()
+        payload = content(length, opcode)
+        for _ in range(1000):
+            session.send(session.frame(payload, opcode))
+            session.expect_message(payload, opcode)
+        session.close()
+
+    return run
+
+
+for group, opcode in ((7, TEXT), (8, BINARY)):
+    for number, length in enumerate((0, 16, 64, 256, 1024, 4096), 1):
+        add(
+            f"9.{group}.{number}",
+            RECEIVING,
+            MUST,
+            "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.",
+            f"1000 {NAMES[opcode]} messages of {length} bytes, each after the echo of the last",
+            "1000 echoes",
+            round_trips(opcode, length),
+            ["limits"],
+        )
+
+add_limit(
+    "9.9.1",
+    "RFC 6455 5.4",
+    ASSEMBLED,
+    "a text message of 64 KiB in frames of one byte",
+    poured(TEXT, 64 * KIB, 1),
+)
+add_limit(
+    "9.9.2",
+    FRAMING,
+    LONG,
+    "a binary message of 4 MiB in chops of 1021 octets",
+    poured(BINARY, 4 * MIB, pieces=1021),
+)
+
+
+@case(
+    "9.9.3",
+    FRAMING,
+    MUST,
+    LONG,
+    sends="eight messages of 1 MiB, text and binary in turn, each after the echo of the last",
+    expects=IN_FULL,
+    tags=["limits"],
+)
+def large_in_turn(test: Test) -> None:
+    session = test.open()
+    for opcode in (TEXT, BINARY) * 4:
+        payload = row(opcode, 4096) * 256
+        session.pour(session.frame(payload, opcode))
+        session.expect_large(payload, opcode)
+    session.close()
+
+
+# ---- 10: every cut ------------------------------------------------------------------------------
+
+ANY_SIZE = "A sender MAY create fragments of any size for non-control messages."
+FRAGMENTS = "RFC 6455 5.4"
+
+for number, opcode in enumerate((TEXT, BINARY), 1):
+    add(
+        f"10.1.{number}",
+        FRAGMENTS,
+        MUST,
+        ASSEMBLED,
+        f"a {NAMES[opcode]} message of 65536 bytes in frames of 1300",
+        IN_FULL,
+        echoed(content(65536, opcode), opcode, size=1300),
+    )
+
+for number, size in enumerate((1, 2, 3, 4, 5, 7, 8, 13, 125, 126, 127, 499, 500, 999), 1):
+    add(
+        f"10.2.{number}",
+        FRAGMENTS,
+        MUST,
+        ANY_SIZE,
+        f"a text message of 1000 bytes in frames of {size}",
+        ECHO,
+        echoed(text(1000), size=size),
+    )
+
+
+def around(power: int) -> Run:
+    def run(test: Test) -> None:
+        session = test.open()
+        for length in (2**power - 1, 2**power, 2**power + 1):
+            session.send(session.frame(octets(length), BINARY))
+            session.expect_message(octets(length), BINARY)
+        session.close()
+
+    return run
+
+
+for power in range(1, 14):
+    add(
+        f"10.3.{power}",
+        FRAMING,
+        MUST,
+        length_rule(2**power),
+        f"binary messages of {2**power - 1}, {2**power} and {2**power + 1} bytes",
+        "an echo of each",
+        around(power),
+    )
+
+for number, pieces in enumerate((1, 2, 3, 5, 7, 11, 13, 64, 101), 1):
+    add(
+        f"10.4.{number}",
+        FRAGMENTS,
+        MUST,
+        ASSEMBLED,
+        f"a text message of 1000 bytes in frames of 100, in chops of {pieces} octets",
+        ECHO,
+        echoed(text(1000), how=pieces, size=100),
+    )
+
+
+@case(
+    "10.5.1",
+    FRAGMENTS,
+    MUST,
+    ANY_SIZE,
+    sends="a text message of 50 bytes in frames of one byte, an empty frame behind each",
+    expects=ECHO,
+)
+def empty_between(test: Test) -> None:
+    session = test.open()
+    parts = [part for octet in text(50) for part in (bytes([octet]), b"")]
+    frames = [F(part, CONTINUATION if i else TEXT, fin=i == 99) for i, part in enumerate(parts)]
+    deliver(session, frames)
+    session.expect_message(text(50))
+    session.close()
+
+
+@case(
+    "10.5.2",
+    FRAGMENTS,
+    MUST,
+    ASSEMBLED,
+    sends="ten messages in frames of random sizes, in chops of random sizes",
+    expects="ten echoes",
+)
+def random_cuts(test: Test) -> None:
+    session = test.open()
+    for number in range(10):
+        opcode = test.random.choice((TEXT, BINARY))
+        payload = content(test.random.randrange(2000), opcode)
+        data = session.message(payload, opcode, test.random.randrange(1, 300))
+        test.trace.note(f"message {number}")
+        while data:
+            cut = test.random.randrange(1, 400)
+            session.send(data[:cut])
+            data = data[cut:]
+        session.expect_message(payload, opcode)
+    session.close()

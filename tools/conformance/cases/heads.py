@@ -1,0 +1,293 @@
+"""Request heads as data, and what may come back for them: what the cases of groups H and P, and
+some of S and T, are made of.
+
+A case names a way to make the bytes of a request (`Make`) and one of the judges below.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping, Sequence, Union
+
+from .. import wire
+from ..case import Failed, Informational, NonStrict, Run, Session, Test
+from ..wire import CLOSE, Connection, Ended, Garbled, Response, TimedOut
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+"""Of all requests here; the example of RFC 6455 section 1.3."""
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""The answer to it, from the same example."""
+
+Change = Mapping[str, Union[str, Sequence[str], None]]
+"""Of header fields: None drops one, a string sets it, a list repeats it; new ones come last."""
+Make = Callable[[Test], bytes]
+
+
+# ---- making -------------------------------------------------------------------------------------
+
+
+def edited(fields: wire.Fields, change: Change) -> list[tuple[str, str]]:
+    names = [name for name, _ in fields]
+    names += [name for name in change if name not in names]
+    result: list[tuple[str, str]] = []
+    for name in names:
+        value = change[name] if name in change else dict(fields)[name]
+        values = [] if value is None else [value] if isinstance(value, str) else value
+        result += [(name, each) for each in values]
+    return result
+
+
+def handshake(test: Test, change: Change = {}, **more: str) -> bytes:  # noqa: B006, read only
+    """An opening handshake with KEY. more: `resource`, `method`, `version`."""
+    fields = wire.upgrade_fields(test.settings.target, KEY)
+    return test.request(edited(fields, change), **more)
+
+
+def plain(test: Test, **more: str) -> bytes:
+    """A request for no upgrade."""
+    return test.request([("Host", test.settings.target.authority)], **more)
+
+
+def changed(change: Change, **more: str) -> Make:
+    """An opening handshake with other fields."""
+    return lambda test: handshake(test, change, **more)
+
+
+def swapped(old: bytes, new: bytes, change: Change = {}) -> Make:  # noqa: B006, read only
+    """One with `new` wherever `old` stands in its bytes; `change` goes first."""
+    return lambda test: handshake(test, change).replace(old, new)
+
+
+def with_line(line: bytes, change: Change = {}) -> Make:  # noqa: B006, read only
+    """One with these bytes as one more line of the head."""
+    return lambda test: handshake(test, change)[:-2] + line + b"\r\n\r\n"
+
+
+def with_request_line(line: str) -> Make:
+    """One with another first line; {0} in it is the resource, {1} the authority."""
+
+    def make(test: Test) -> bytes:
+        target = test.settings.target
+        first = line.format(target.resource, target.authority).encode("latin-1")
+        return first + handshake(test)[len(f"GET {target.resource} HTTP/1.1") :]
+
+    return make
+
+
+# ---- what comes back ----------------------------------------------------------------------------
+
+
+def ask(test: Test, data: bytes) -> tuple[Connection, Response]:
+    """Send, on a connection of its own, and read the head of the answer.
+
+    Failed when nothing comes; NonStrict when the server just ends the connection.
+    """
+    connection = test.connect()
+    try:
+        connection.send(data)
+    except Ended:
+        pass  # it may have been answered before its end, as too long
+    return connection, answer(connection)
+
+
+def answer(connection: Connection) -> Response:
+    """The head of the next response, see `ask`."""
+    try:
+        return connection.read_response()
+    except Ended as error:
+        raise NonStrict(f"expected an HTTP response, but {error} without one") from None
+    except (TimedOut, Garbled) as error:
+        raise Failed(f"expected an HTTP response, but {error}") from None
+
+
+def has_content(response: Response, method: str = "GET") -> bool:
+    """Whether a body may follow (RFC 9112 section 6.3)."""
+    return method != "HEAD" and response.status >= 200 and response.status not in (204, 304)
+
+
+def read_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
+    """By its framing (RFC 9112 section 6.3). Failed."""
+    try:
+        if not has_content(response, method):
+            return b""
+        if (response.get("Transfer-Encoding") or "").lower() == "chunked":
+            return read_chunks(connection)
+        length = response.get("Content-Length")
+        return connection.read(int(length)) if length is not None else read_to_end(connection)
+    except (Ended, TimedOut, ValueError) as error:
+        raise Failed(f"the body of the response is not whole: {error}") from None
+
+
+def read_line(connection: Connection) -> bytes:
+    """Without its CRLF."""
+    line = b""
+    while not line.endswith(b"\r\n"):
+        line += connection.read(1)
+    return line[:-2]
+
+
+def read_chunks(connection: Connection) -> bytes:
+    """RFC 9112 section 7.1."""
+    body = b""
+    while True:
+        size = int(read_line(connection).split(b";")[0], 16)
+        if not size:
+            break
+        body += connection.read(size)
+        read_line(connection)
+    while read_line(connection):
+        pass
+    return body
+
+
+def read_to_end(connection: Connection, timeout: float | None = None) -> bytes:
+    """All that comes before the peer ends TCP. TimedOut; Ended when it is reset."""
+    deadline = connection.deadline(timeout)
+    try:
+        while True:
+            connection.fill(deadline)
+    except Ended as error:
+        if error.reset:
+            raise
+    data = bytes(connection.buffer)
+    connection.buffer.clear()
+    return data
+
+
+def tokens(response: Response, name: str) -> list[str]:
+    """The elements of a list field, in lower case."""
+    return [part.strip().lower() for part in (response.get(name) or "").split(",")]
+
+
+def expect_error(response: Response, *statuses: int) -> None:
+    """Failed unless it is a 4xx or 5xx; NonStrict unless among `statuses`, if there are any."""
+    if response.status == 101:
+        raise Failed("the handshake was accepted")
+    if response.status < 400:
+        raise Failed(f"expected an error status, but {response.status} came")
+    if statuses and response.status not in statuses:
+        wanted = " or ".join(map(str, statuses))
+        raise NonStrict(f"expected {wanted}, but {response.status} came")
+
+
+def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
+    """The opening handshake succeeds. Failed."""
+    connection, response = ask(test, data)
+    if response.status != 101:
+        raise Failed(f"the handshake was refused with {response.status}")
+    if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
+        raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")
+    return Session(test, connection, response)
+
+
+def expect_one_answer(connection: Connection, response: Response) -> None:
+    """Behind a response that closes the connection nothing comes but the end. Failed."""
+    read_body(connection, response)
+    try:
+        if not connection.buffer:
+            connection.fill(connection.deadline())
+    except Ended:
+        return
+    except TimedOut:
+        raise Failed("the connection stays open after the error") from None
+    raise Failed(f"more came behind the response: {wire.shown(bytes(connection.buffer))}")
+
+
+def expect_served(test: Test) -> None:
+    """Another connection is opened, echoes, and is closed. Failed."""
+    session = test.open()
+    session.send(session.message(b"others"))
+    session.expect_message(b"others")
+    session.close()
+
+
+# ---- judges -------------------------------------------------------------------------------------
+
+
+def accepted(make: Make, key: str = KEY) -> Run:
+    """The handshake succeeds, and the connection echoes."""
+
+    def run(test: Test) -> None:
+        session = expect_accepted(test, make(test), key)
+        session.send(session.message(b"accepted"))
+        session.expect_message(b"accepted")
+        session.close()
+
+    return run
+
+
+def refused(make: Make, *statuses: int, closes: bool = False) -> Run:
+    """An error status comes; best one of these. closes: then the connection is ended."""
+
+    def run(test: Test) -> None:
+        connection, response = ask(test, make(test))
+        if closes and response.status >= 400:
+            expect_one_answer(connection, response)
+        expect_error(response, *statuses)
+
+    return run
+
+
+def not_upgraded(make: Make) -> Run:
+    """Any response but 101: the request may have been taken for a plain one."""
+
+    def run(test: Test) -> None:
+        if ask(test, make(test))[1].status == 101:
+            raise Failed("the handshake was accepted")
+
+    return run
+
+
+def left_open(make: Make, accepts: str, key: str = KEY) -> Run:
+    """To refuse is fine; that it is accepted is told."""
+
+    def run(test: Test) -> None:
+        connection, response = ask(test, make(test))
+        if response.status != 101:
+            return expect_error(response)
+        session = Session(test, connection, response)
+        if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
+            raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")
+        session.send(session.message(b"accepted"))
+        session.expect_message(b"accepted")
+        raise Informational(accepts)
+
+    return run
+
+
+def may_be_refused(make: Make, key: str = KEY) -> Run:
+    """To accept is fine; that it is refused is told."""
+
+    def run(test: Test) -> None:
+        response = ask(test, make(test))[1]
+        if response.status != 101:
+            expect_error(response)
+            raise Informational(f"the server refuses it with {response.status}")
+        if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
+            raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")
+
+    return run
+
+
+def ended(connection: Connection, seconds: float) -> bool:
+    """Whether the server ends TCP in that time, whatever it sends before."""
+    deadline = connection.deadline(seconds)
+    try:
+        while True:
+            connection.fill(deadline)
+    except Ended:
+        return True
+    except TimedOut:
+        return False
+
+
+def ends_with_close(session: Session) -> int | None:
+    """Read on to a Close frame, and on to the end: its code, None when there is no Close frame."""
+    while True:
+        try:
+            frame = session.connection.read_frame()
+        except Ended:
+            return None
+        session.check(frame)
+        if frame.opcode == CLOSE:
+            session.expect_end()
+            return frame.close_code

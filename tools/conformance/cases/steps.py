@@ -1,0 +1,151 @@
+"""What many cases are made of: frames as data, the ways to deliver them, and whole bodies of cases
+for tables of like ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+from ..case import Failed, Judged, NonStrict, Run, Session, Test
+from ..wire import CLOSE, PONG, TEXT
+
+BY_FRAME = 0
+"""A way to deliver: one write for each frame. None: one write for all; n: chops of n bytes."""
+
+HOW = {None: "in one write", BY_FRAME: "in a write for each frame", 1: "octet by octet"}
+
+
+@dataclass(frozen=True)
+class F:
+    """A frame to be sent; see `wire.frame`."""
+
+    payload: bytes = b""
+    opcode: int = TEXT
+    fin: bool = True
+    rsv: int = 0
+    length: int | None = None
+    form: int | None = None
+
+    def bytes(self, session: Session) -> bytes:
+        return session.frame(
+            self.payload,
+            self.opcode,
+            fin=self.fin,
+            rsv=self.rsv,
+            length=self.length,
+            form=self.form,
+        )
+
+
+def deliver(session: Session, frames: Sequence[F], how: int | None = None) -> None:
+    """Send them in that way."""
+    parts = [frame.bytes(session) for frame in frames]
+    if how == BY_FRAME:
+        for part in parts:
+            session.send(part)
+    else:
+        session.send(b"".join(parts), how)
+
+
+def text(length: int) -> bytes:
+    """So many ASCII characters; a shift by any small number shows."""
+    row = bytes(range(32, 127))
+    return (row * (length // len(row) + 1))[:length]
+
+
+def octets(length: int) -> bytes:
+    """So many bytes, no UTF-8."""
+    row = bytes(range(250, -1, -1))
+    return (row * (length // len(row) + 1))[:length]
+
+
+def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
+    """A Pong, then the echo of a message that ended after the Ping. Failed.
+
+    NonStrict in the other order: RFC 6455 5.5.2 has the answer "as soon as is practical".
+    """
+    frame = session.read("a Pong and an echo")
+    late = frame.opcode != PONG
+    if late:
+        if session.read_rest(frame, "a Pong and an echo") != (TEXT, 0, payload):
+            raise Failed(f"expected a Pong and an echo, but {frame} came")
+        frame = session.read("a Pong")
+    if (frame.opcode, frame.payload) != (PONG, ping):
+        raise Failed(f"expected a Pong with {ping!r}, but {frame} came")
+    if late:
+        raise NonStrict("the Ping was answered after the message that ended later")
+    session.expect_message(payload)
+
+
+# ---- bodies of cases ----------------------------------------------------------------------------
+
+
+def echoed(payload: bytes, opcode: int = TEXT, how: int | None = None, size: int = 0) -> Run:
+    """A message, in frames of `size` bytes if that is given, is echoed."""
+
+    def run(test: Test) -> None:
+        session = test.open()
+        session.send(session.message(payload, opcode, size or None), how)
+        session.expect_large(payload, opcode)
+        session.close()
+
+    return run
+
+
+def joined(
+    frames: Sequence[F], payload: bytes, opcode: int = TEXT, how: int | None = None
+) -> Run:
+    """These frames are one message, and its echo is all that comes."""
+
+    def run(test: Test) -> None:
+        session = test.open()
+        deliver(session, frames, how)
+        session.expect_message(payload, opcode)
+        session.close()
+
+    return run
+
+
+def failed(frames: Sequence[F], *codes: int, how: int | None = None) -> Run:
+    """For these frames the connection is failed with one of the codes; nothing else comes."""
+
+    def run(test: Test) -> None:
+        session = test.open()
+        deliver(session, frames, how)
+        session.expect_failure(*codes, refused=has_close(frames))
+
+    return run
+
+
+def has_close(frames: Sequence[F]) -> bool:
+    return any(frame.opcode == CLOSE for frame in frames)
+
+
+def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = ()) -> Run:
+    """The same for a frame whose header is wrong and whose payload never comes.
+
+    That a peer looks at the header first is not required: one that waits gets the verdict `waits`.
+    """
+
+    def run(test: Test) -> None:
+        session = test.open()
+        deliver(session, [*ahead, bad])
+        if not session.comes(0.4):
+            raise waits("the server waits for the payload, though the header tells enough")
+        session.expect_failure(*codes, refused=has_close([bad]))
+
+    return run
+
+
+def failed_after(
+    payload: bytes, frames: Sequence[F], *codes: int, how: int | None = None
+) -> Run:
+    """The same, where the frames begin with a whole text message, which is echoed."""
+
+    def run(test: Test) -> None:
+        session = test.open()
+        deliver(session, frames, how)
+        session.expect_failure_after(payload, *codes)
+
+    return run

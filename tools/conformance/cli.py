@@ -1,0 +1,558 @@
+"""The command: its options, its output, its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import os
+import re
+import shlex
+import signal
+import sys
+import textwrap
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Callable, NoReturn, Sequence, TextIO
+
+from . import html_report, listen, progress, report, runner, testee
+from .case import CASES, Case, Settings, natural
+from .wire import Target
+
+FINE, FAILURES, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
+EXITS = """\
+exit status:
+  0    nothing failed (see --fail-on), or only what --baseline knows
+  1    something failed
+  2    wrong usage, or a file that cannot be read or written
+  3    the run is incomplete: the peer cannot be reached, died or hangs, or --max-time is over
+  130  interrupted (SIGINT or SIGTERM)
+Except for wrong usage, the reports are always written, with what has been found so far.
+"""
+FORMS = ("json", "junit", "tap", "html", "markdown")
+
+
+# ---- the options --------------------------------------------------------------------------------
+
+
+def positive(text: str) -> float:
+    """A number above 0. ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
+
+
+def jobs(text: str) -> int:
+    """ArgumentTypeError."""
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 256, not {text!r}")
+    return int(text)
+
+
+def address(text: str) -> tuple[str, int]:
+    """The value of --listen. ArgumentTypeError."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"must be [HOST:]PORT, not {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def target(text: str) -> Target:
+    """ArgumentTypeError."""
+    try:
+        return Target.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def fail_on(text: str) -> frozenset[str]:
+    """ArgumentTypeError."""
+    try:
+        return runner.failing(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def port_pattern(text: str) -> re.Pattern[str]:
+    """ArgumentTypeError."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not pattern.groups:
+        raise argparse.ArgumentTypeError(f"{text!r} has no group that holds the port")
+    return pattern
+
+
+def command(text: str) -> str:
+    """The value of --serve. ArgumentTypeError."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not words:
+        raise argparse.ArgumentTypeError("the command is empty")
+    return text
+
+
+def add_reports(parser: argparse.ArgumentParser) -> None:
+    """The options that ask for reports."""
+    group = parser.add_argument_group("reports", "FILE may be - for standard output")
+    kinds = ("a JSON report", "JUnit XML", "TAP", "a page to read", "a table for a document")
+    for form, kind in zip(FORMS, kinds):
+        group.add_argument(f"--{form}", metavar="FILE", help=f"write {kind}")
+
+
+def run_parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=name,
+        description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
+        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("url", nargs="?", type=target, help="ws://HOST[:PORT][/PATH] or wss://...")
+    add_peer(parser)
+    add_choice(parser)
+    add_pace(parser)
+    add_reports(parser)
+    return parser
+
+
+def add_peer(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the peer")
+    group.add_argument(
+        "--serve",
+        metavar="CMD",
+        type=command,
+        help="start this server, and stop it afterwards (no shell)",
+    )
+    group.add_argument(
+        "--port-pattern",
+        metavar="REGEX",
+        type=port_pattern,
+        default=testee.PORT,
+        help="finds the port in a line of its output, in the group `port` or the first; "
+        'without: "listening on HOST:PORT", or a line that is just a port',
+    )
+    group.add_argument(
+        "--path", default="/", help="the resource that --serve CMD echoes on (%(default)s)"
+    )
+    group.add_argument(
+        "--listen",
+        metavar="[HOST:]PORT",
+        type=address,
+        help="test clients instead: they connect here, once for each case, and echo",
+    )
+    group.add_argument(
+        "--agents",
+        metavar="N",
+        type=jobs,
+        default=1,
+        help="with --listen: how many clients to wait for (%(default)s)",
+    )
+    group.add_argument("--name", help="what the reports call the peer")
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "the cases", "PATTERN is a glob of ids (5.*), a group (5), or a tag (@limits)"
+    )
+    group.add_argument("--include", metavar="PATTERN", action="append", default=[])
+    group.add_argument("--exclude", metavar="PATTERN", action="append", default=[])
+    group.add_argument("--list", action="store_true", help="print the cases instead")
+    group.add_argument("--show", metavar="ID", help="explain a case instead")
+    group.add_argument(
+        "--fail-on",
+        metavar="VERDICTS",
+        type=fail_on,
+        default=runner.failing("failed"),
+        help="what counts as a failure besides FAILED: non-strict,unimplemented,... or none",
+    )
+    group.add_argument(
+        "--baseline", metavar="FILE", help="a JSON report, or a list of ids: these may fail"
+    )
+    group.add_argument("--write-baseline", metavar="FILE", help="write the ids that fail")
+
+
+def add_pace(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the run")
+    group.add_argument("--jobs", type=jobs, default=8, help="cases at a time (%(default)s)")
+    group.add_argument(
+        "--timeout", type=positive, default=2.0, help="seconds for an answer (%(default)g)"
+    )
+    group.add_argument(
+        "--timeout-scale", type=positive, default=1.0, help="times all times, for slow devices"
+    )
+    group.add_argument(
+        "--max-time",
+        type=positive,
+        help="seconds for the run (600; with --listen as long as it takes)",
+    )
+    group.add_argument("--seed", type=int, default=1, help="of random data (%(default)s)")
+
+
+# ---- the cases in words -------------------------------------------------------------------------
+
+
+def all_cases() -> list[Case]:
+    """In natural order."""
+    importlib.import_module(f"{__package__}.cases")
+    return sorted(CASES.values(), key=lambda case: natural(case.id))
+
+
+def list_cases(cases: Sequence[Case]) -> int:
+    width = max(len(case.id) for case in cases)
+    for case in cases:
+        tags = f"  @{' @'.join(sorted(case.tags))}" if case.tags else ""
+        print(f"{case.id:{width}}  {case.level:6}  {case.sends}{tags}")
+    return FINE
+
+
+def show_case(parser: argparse.ArgumentParser, id: str) -> int:
+    case = CASES.get(id)
+    if case is None:
+        parser.error(f"there is no case {id!r}: see --list")
+    print(f"{case.id}  {report.title(case.group)}")
+    for line in report.explained(case_data(case)).splitlines():
+        print(textwrap.fill(line, 78, initial_indent="  ", subsequent_indent="            "))
+    if case.tags:
+        print(f"  tags:     {' '.join(f'@{tag}' for tag in sorted(case.tags))}")
+    return FINE
+
+
+def case_data(case: Case) -> dict[str, Any]:
+    return {key: getattr(case, key) for key in ("section", "level", "quote", "sends", "expects")}
+
+
+# ---- a run --------------------------------------------------------------------------------------
+
+
+class Session:
+    """One call of the command, from the checks of its options to its exit status."""
+
+    def __init__(self, parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+        self.parser = parser
+        self.args = args
+        wants_output = any(getattr(args, form) == "-" for form in FORMS)
+        self.console: TextIO = sys.stderr if wants_output else sys.stdout
+        self.known: set[str] = set()
+
+    def say(self, text: str = "") -> None:
+        print(text, file=self.console, flush=True)
+
+    def prepare(self) -> list[Case]:
+        """What can be wrong before anything is started is found here. Exits with USAGE."""
+        args = self.args
+        given = sum(peer is not None for peer in (args.url, args.serve, args.listen))
+        if given == 0:
+            self.parser.error("a URL, --serve CMD or --listen PORT is needed")
+        if given > 1:
+            self.parser.error("a URL, --serve CMD, --listen PORT: only one of them (see --path)")
+        try:
+            cases = runner.select(all_cases(), args.include, args.exclude)
+            if args.listen:
+                cases = listen.for_clients(cases)
+            if not cases:
+                self.parser.error("no case is left")
+        except ValueError as error:
+            self.parser.error(str(error))
+        if args.baseline:
+            try:
+                text = Path(args.baseline).read_text(encoding="utf-8")
+                self.known = runner.read_baseline(text, args.fail_on)
+            except (OSError, ValueError) as error:
+                self.parser.error(f"--baseline {args.baseline}: {error}")
+        check_folders(self.parser, args)
+        return cases
+
+    def run(self) -> int:
+        cases = self.prepare()
+        started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.args.listen:
+            return self.run_listener(cases, started)
+        began = time.monotonic()
+        self.where = str(self.args.url or "")
+        settings = Settings(
+            self.args.url or Target("", 0, self.args.path, False),
+            self.args.timeout,
+            self.args.timeout_scale,
+            self.args.seed,
+        )
+        try:
+            outcome = self.attempt(cases, settings)
+        except testee.Unreachable as error:
+            outcome = runner.Outcome(not_run=[case.id for case in cases], ended=str(error))
+        except KeyboardInterrupt:
+            outcome = runner.Outcome(not_run=[case.id for case in cases], ended="interrupted")
+            outcome.interrupted = True
+        outcome.seconds = time.monotonic() - began
+        program = Path(shlex.split(self.args.serve)[0]).name if self.args.serve else ""
+        name = self.args.name or program
+        return self.finish([name or self.where], self.where, settings, [outcome], started)
+
+    def attempt(self, cases: Sequence[Case], settings: Settings) -> runner.Outcome:
+        """Start the peer if asked to, see whether it is there, and run. Unreachable."""
+        patience = settings.timeout * settings.scale
+        with ExitStack() as stack:
+            program = None
+            if self.args.serve is not None:
+                program = stack.enter_context(
+                    testee.Testee(self.args.serve, self.args.port_pattern, self.args.path)
+                )
+                settings.target = program.target(5 * patience)
+            self.where = str(settings.target)
+            found = testee.probe(settings.target, patience)
+            if found.problem:
+                raise testee.Unreachable((program.ended(0.5) if program else "") or found.problem)
+            if found.warning:
+                self.say(f"warning: {found.warning}")
+            work = runner.Runner(
+                settings,
+                self.args.jobs,
+                (self.args.max_time or 600.0) * settings.scale,
+                program.ended if program else str,
+                lambda: testee.is_gone(settings.target, patience),
+            )
+            observer = progress.observer(len(cases), self.console)
+            try:
+                return work.run(cases, observer)
+            finally:
+                observer.end()
+
+    # ---- clients ----
+
+    def run_listener(self, cases: Sequence[Case], started: str) -> int:
+        """Test clients, one run for each."""
+        args = self.args
+        settings = Settings(Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed)
+
+        def observe(name: str) -> progress.Lines:
+            self.say(f"{progress.plain(name)} begins")
+            return progress.observer(len(cases), self.console)
+
+        try:
+            listener = listen.Listener(args.listen, cases, settings, observe)
+        except OSError as error:
+            self.parser.error(f"cannot listen on {args.listen[0]}:{args.listen[1]}: {error}")
+        where = str(Target(*listener.place, "/", False))
+        self.say(f"listening on {where} with {len(cases)} cases")
+        interrupted, late = False, ""
+        try:
+            late = listener.run(args.agents, (args.max_time or 1e9) * settings.scale)
+        except KeyboardInterrupt:
+            interrupted = True
+        agents = list(listener.agents.values())
+        for agent in agents:
+            agent.observer.end()
+        outcomes = [agent.outcome(cases, interrupted) for agent in agents]
+        if len([agent for agent in agents if agent.done]) < args.agents and not interrupted:
+            self.say(late)
+        if not agents:
+            return INTERRUPTED if interrupted else INCOMPLETE
+        names = [args.name or agent.name for agent in agents]
+        return self.finish(names, where, settings, outcomes, started)
+
+    # ---- the end ----
+
+    def finish(
+        self,
+        names: Sequence[str],
+        where: str,
+        settings: Settings,
+        outcomes: Sequence[runner.Outcome],
+        started: str,
+    ) -> int:
+        """Summaries, reports, exit status."""
+        runs = [
+            report.of_run(name, where, settings, outcome, started, self.known)
+            for name, outcome in zip(names, outcomes)
+        ]
+        new = [id for run in runs for id in self.judge(run)]
+        ended = any(outcome.ended for outcome in outcomes)
+        try:
+            write_reports(self.args, runs)
+            if self.args.write_baseline and not ended:
+                results = [result for outcome in outcomes for result in outcome.results]
+                text = runner.baseline_of(results, self.args.fail_on)
+                report.write(self.args.write_baseline, text)
+        except OSError as error:
+            print(f"{self.parser.prog}: {error}", file=sys.stderr)
+            return USAGE
+        if any(outcome.interrupted for outcome in outcomes):
+            return INTERRUPTED
+        if ended:
+            return INCOMPLETE
+        return FAILURES if new else FINE
+
+    def judge(self, run: dict[str, Any]) -> list[str]:
+        """Summarize a run; the ids that fail though the baseline does not know them."""
+        failed = [case["id"] for case in run["cases"] if case["verdict"] in self.args.fail_on]
+        new = [id for id in failed if id not in self.known]
+        self.summarize(run)
+        self.compare(run, failed, new)
+        return new
+
+    def summarize(self, data: dict[str, Any]) -> None:
+        """What was not OK, and the counts."""
+        cases = data["cases"]
+        width = max((len(case["id"]) for case in cases), default=0)
+        for verdict, id, came in told(cases):
+            painted = progress.painted(verdict, self.console, 13)
+            said = textwrap.shorten(progress.plain(came), 300, placeholder=" ...")
+            self.say(f"{painted}  {id:{width}}  {said}")
+        counts = progress.counted(Counter(case["verdict"] for case in cases))
+        if cases:
+            self.say(f"{data['peer']}: {counts} in {data['seconds']:.1f} s")
+        if data["ended"]:
+            missing = len(data["not_run"])
+            self.say(f"The run ended early, {missing} cases were not run:")
+            self.say(progress.plain(data["ended"]))
+            if self.args.write_baseline:
+                self.say("No baseline was written.")
+
+    def compare(self, data: dict[str, Any], failed: Sequence[str], new: Sequence[str]) -> None:
+        """With the baseline."""
+        if not self.args.baseline:
+            return
+        ran = {case["id"] for case in data["cases"]}
+        mended = sorted((self.known & ran) - set(failed), key=natural)
+        self.say(f"baseline: {len(failed) - len(new)} failures are known, {len(new)} are new")
+        if new:
+            self.say(f"new: {' '.join(new)}")
+        if mended:
+            self.say(f"no longer failing: {' '.join(mended)}")
+
+
+def told(cases: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Verdict, id and what came of all that was not as it should be.
+
+    What many cases have not judged for the same reason is told once.
+    """
+    reasons = Counter((case["verdict"], case["came"]) for case in cases)
+    lines: dict[tuple[str, str, str], None] = {}
+    for case in cases:
+        verdict, came, id = case["verdict"], case["came"], case["id"]
+        if verdict in ("UNIMPLEMENTED", "SKIPPED") and reasons[verdict, came] > 3:
+            id, came = "...", f"{came} ({reasons[verdict, came]} cases)"
+        if verdict not in ("OK", "INFORMATIONAL"):
+            lines[verdict, id, came] = None
+    return list(lines)
+
+
+def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """The folders of all reports are there; otherwise a whole run would be in vain."""
+    for option in (*FORMS, "write_baseline"):
+        path = getattr(args, option, None)
+        if path and path != "-" and not Path(path).resolve().parent.is_dir():
+            parser.error(f"--{option.replace('_', '-')} {path}: there is no such folder")
+        if path and Path(path).is_dir():
+            parser.error(f"--{option.replace('_', '-')} {path} is a folder")
+
+
+def write_reports(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> None:
+    """All that were asked for. OSError."""
+    failing = getattr(args, "fail_on", runner.failing("failed"))
+    texts: dict[str, Callable[[], str]] = {
+        "json": lambda: report.json_text(runs),
+        "junit": lambda: report.junit_text(runs, failing),
+        "tap": lambda: report.tap_text(runs, failing),
+        "html": lambda: html_report.text(runs),
+        "markdown": lambda: report.markdown_text(runs),
+    }
+    for form, text in texts.items():
+        path = getattr(args, form)
+        if path:
+            report.write(path, text())
+
+
+# ---- reports of earlier runs --------------------------------------------------------------------
+
+
+def report_parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{name} report",
+        description="Make reports that show several runs side by side.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a JSON report")
+    add_reports(parser)
+    return parser
+
+
+def make_reports(name: str, argv: Sequence[str]) -> int:
+    parser = report_parser(name)
+    args = parser.parse_args(argv)
+    if not any(getattr(args, form) for form in FORMS):
+        parser.error(f"one of --{', --'.join(FORMS)} is needed")
+    runs: list[dict[str, Any]] = []
+    for file in args.files:
+        try:
+            runs += report.read_json(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            parser.error(f"{file}: {error}")
+    check_folders(parser, args)
+    try:
+        write_reports(args, runs)
+    except OSError as error:
+        parser.error(str(error))
+    return FINE
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def interrupt(number: int, frame: object) -> NoReturn:
+    """SIGTERM ends a run in the same way as SIGINT: with its reports, and without its testee."""
+    raise KeyboardInterrupt
+
+
+def tolerant(stream: Any) -> None:
+    """What a peer sent can be printed on any terminal."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv`, sys.argv without it; the exit status."""
+    tolerant(sys.stdout)
+    try:
+        return dispatch(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # as of `--list | head`; nothing is left to be flushed at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Reports, words, or a run."""
+    name = "pyws-conformance"
+    if argv[:1] == ["report"]:
+        return make_reports(name, argv[1:])
+    parser = run_parser(name)
+    args = parser.parse_args(argv)
+    if args.show:
+        all_cases()
+        return show_case(parser, args.show)
+    if args.list:
+        try:
+            return list_cases(runner.select(all_cases(), args.include, args.exclude))
+        except ValueError as error:
+            parser.error(str(error))
+    return guarded(Session(parser, args).run)
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """With SIGTERM treated as SIGINT is."""
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return run()
+    except KeyboardInterrupt:  # for the second time
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)

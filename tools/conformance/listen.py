@@ -1,0 +1,379 @@
+"""The runner as a server that tests clients (--listen), over the same cases.
+
+Each connection of a client is one case: it connects to /case/N (or, as programs written for the
+Autobahn suite do, to /runCase?case=N&agent=NAME), echoes every message, and connects again for the
+next. /getCaseCount tells how many there are, /updateReports?agent=NAME that the client has done all
+it wanted to.
+
+What differs from a test of a server is in two places: `ClientTest.open` answers an opening
+handshake where `Test.open` begins one, and `ClientSession` sends what a server may send, and
+expects what a client must. A case that makes requests of its own, is about masking, or about who
+ends TCP is one of servers only.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from . import deflate, wire
+from .case import (
+    Case,
+    Failed,
+    Result,
+    Session,
+    Settings,
+    Skipped,
+    Test,
+    Unimplemented,
+    judge,
+    natural,
+)
+from .runner import Observer, Outcome
+from .wire import CLOSE, TEXT, Connection, Ended, Frame, Garbled, Target, TimedOut
+
+GROUPS = ("1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13")
+SERVER_ONLY = ("1.3.*", "4.3.*", "4.6.2")
+"""Of these groups: masking, and that a server does not wait to end TCP (RFC 6455 7.1.1)."""
+PATIENCE = 10.0  # seconds for a client's request
+
+
+def for_clients(cases: Iterable[Case]) -> list[Case]:
+    """Those that fit a client as well."""
+    return [
+        case
+        for case in cases
+        if case.group in GROUPS
+        and "server" not in case.tags
+        and not any(fnmatchcase(case.id, pattern) for pattern in SERVER_ONLY)
+    ]
+
+
+# ---- the other side of a connection -------------------------------------------------------------
+
+
+class Accepted(Connection):
+    """A connection that a client has made."""
+
+    def __init__(self, accepted: socket.socket, timeout: float, trace: wire.Trace) -> None:
+        self.timeout = timeout
+        self.trace = trace
+        self.target = Target("", 0, "/", False)
+        self.buffer = bytearray()
+        self.socket = accepted
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class Request(NamedTuple):
+    """An opening handshake, as far as it matters here."""
+
+    path: str
+    query: dict[str, str]
+    fields: dict[str, str]
+
+
+def read_request(connection: Connection) -> Request:
+    """Ended, TimedOut, Garbled."""
+    deadline = connection.deadline(PATIENCE)
+    while b"\r\n\r\n" not in connection.buffer:
+        if len(connection.buffer) > 65536:
+            raise Garbled("a request head of more than 64 KiB")
+        connection.fill(deadline)
+    head, _, rest = bytes(connection.buffer).partition(b"\r\n\r\n")
+    connection.buffer = bytearray(rest)
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    fields = {name.lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
+    if len(words) != 3 or words[0] != "GET" or "sec-websocket-key" not in fields:
+        raise Garbled(f"no opening handshake: {wire.shown(head)}")
+    try:
+        parts = urlsplit(words[1])
+    except ValueError:
+        raise Garbled(f"no resource: {words[1]!r}") from None
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    return Request(unquote(parts.path), query, fields)
+
+
+def answer(request: Request, extensions: str = "") -> wire.Response:
+    """To an opening handshake (RFC 6455 section 4.2.2)."""
+    accept = wire.accept_value(request.fields["sec-websocket-key"])
+    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+    if extensions:
+        fields.append(("Sec-WebSocket-Extensions", extensions))
+    return wire.Response(101, "Switching Protocols", fields)
+
+
+def written(response: wire.Response) -> bytes:
+    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in response.fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+# ---- compression --------------------------------------------------------------------------------
+
+# A case is written by a client and about a server: here, its client is the server.
+SWAPPED = {
+    deflate.SERVER_NO_CONTEXT: deflate.CLIENT_NO_CONTEXT,
+    deflate.CLIENT_NO_CONTEXT: deflate.SERVER_NO_CONTEXT,
+    deflate.SERVER_BITS: deflate.CLIENT_BITS,
+    deflate.CLIENT_BITS: deflate.SERVER_BITS,
+}
+
+
+def offers_of(value: str) -> list[deflate.Parameters]:
+    """The sound offers of permessage-deflate in a value of Sec-WebSocket-Extensions."""
+    try:
+        found = deflate.parse(value)
+    except deflate.Malformed:
+        return []
+    return [
+        dict(extension.parameters)
+        for extension in found
+        if extension.name == deflate.NAME and deflate.fault(extension, in_offer=True) is None
+    ]
+
+
+def terms(wanted: str, offered: str) -> deflate.Parameters | None:
+    """What a case's offers and a client's come to, in the words of the case; None: to nothing."""
+    for mine in offers_of(wanted):
+        for theirs in offers_of(offered):
+            agreed = {SWAPPED[n]: v for n, v in theirs.items() if n != deflate.CLIENT_BITS}
+            if deflate.SERVER_NO_CONTEXT in mine:
+                agreed[deflate.SERVER_NO_CONTEXT] = None
+            bits = mine.get(deflate.SERVER_BITS)
+            if bits and deflate.CLIENT_BITS in theirs:
+                most = theirs[deflate.CLIENT_BITS] or "15"
+                agreed[deflate.SERVER_BITS] = min(bits, most, key=int)
+            if deflate.misfit(mine, agreed) is None:
+                return agreed
+    return None
+
+
+def extension(parameters: deflate.Parameters) -> str:
+    """An element of Sec-WebSocket-Extensions."""
+    parts = [name if value is None else f"{name}={value}" for name, value in parameters.items()]
+    return "; ".join([deflate.NAME, *parts])
+
+
+# ---- a case -------------------------------------------------------------------------------------
+
+
+class ClientSession(Session):
+    """An open connection to a client that echoes."""
+
+    def frame(self, payload: bytes = b"", opcode: int = TEXT, **more: Any) -> bytes:
+        """Unmasked (RFC 6455 section 5.1)."""
+        if "key" in more:
+            raise Skipped("only clients mask")
+        return wire.frame(payload, opcode, key=None, **more)
+
+    def check(self, frame: Frame) -> None:
+        if not frame.masked:
+            raise Failed(f"the client did not mask a frame: {frame}")
+        super().check(frame._replace(masked=False))
+
+    def expect_end(self) -> None:
+        """The server ends TCP first, which is done here; the client follows."""
+        try:
+            self.connection.finish()
+        except OSError:
+            return
+        if not self.connection.at_end():
+            raise Failed("the client does not end TCP after the closing handshake")
+
+
+@dataclass
+class ClientTest(Test):
+    """A run of a case over the one connection that a client has made for it."""
+
+    asked: Request = field(default_factory=lambda: Request("", {}, {}))
+    is_open: bool = False
+
+    def connect(self) -> Connection:
+        """A client cannot be connected to. Skipped."""
+        self.dismiss()
+        raise Skipped("this case tests servers only")
+
+    def dismiss(self) -> None:
+        """Tell the client that this case is over before it has begun."""
+        if not self.is_open:
+            self.is_open = True
+            tell(self.connections[0], self.asked)
+
+    def open(
+        self,
+        extensions: str | None = None,
+        fields: wire.Fields = (),
+        pieces: int | None = None,
+        ahead: bytes = b"",
+    ) -> Session:
+        """Answer the opening handshake."""
+        if fields or ahead or self.is_open:
+            self.connect()
+        mine = theirs = ""
+        if extensions is not None:
+            agreed = terms(extensions, self.asked.fields.get("sec-websocket-extensions", ""))
+            if agreed is None:
+                self.dismiss()
+                raise Unimplemented("the client offers nothing that fits this case")
+            mine = extension(agreed)
+            theirs = extension({SWAPPED[name]: value for name, value in agreed.items()})
+        self.is_open = True
+        self.connections[0].send(written(answer(self.asked, theirs)), pieces)
+        return ClientSession(self, self.connections[0], answer(self.asked, mine))
+
+
+def tell(connection: Connection, request: Request, text: str | None = None) -> None:
+    """A message, if there is one, and a Close; what the client says to it does not matter."""
+    data = b"" if text is None else wire.frame(text.encode(), TEXT, key=None)
+    data += wire.frame(wire.close_payload(1000), CLOSE, key=None)
+    try:
+        connection.send(written(answer(request)) + data)
+        while connection.read_frame().opcode != CLOSE:
+            pass
+        connection.finish()
+        connection.at_end()
+    except (Ended, TimedOut, Garbled, OSError):
+        pass
+
+
+# ---- the server ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Agent:
+    """A client, and what is known of it."""
+
+    name: str
+    observer: Observer
+    results: dict[str, Result] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    done: bool = False
+
+    def outcome(self, cases: Sequence[Case], interrupted: bool) -> Outcome:
+        results = sorted(self.results.values(), key=lambda result: natural(result.case.id))
+        missing = [case.id for case in cases if case.id not in self.results]
+        ended = "the client did not ask for all cases" if missing else ""
+        if missing and interrupted:
+            ended = "interrupted"
+        return Outcome(results, missing, ended, interrupted, self.seconds)
+
+
+class Listener:
+    """Accepts connections until enough clients have said that they are done."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        cases: Sequence[Case],
+        settings: Settings,
+        observe: Callable[[str], Observer],
+    ) -> None:
+        """observe: makes an observer for a new client of that name. OSError."""
+        self.cases = cases
+        self.by_id = {case.id: case for case in cases}
+        self.settings = settings
+        self.observe = observe
+        self.agents: dict[str, Agent] = {}
+        self.lock = threading.Lock()
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.socket = socket.create_server(address, family=family, backlog=100)
+        self.socket.settimeout(0.1)
+        self.place: tuple[str, int] = self.socket.getsockname()[:2]
+
+    def run(self, agents: int, max_time: float) -> str:
+        """Until so many clients are done, or the time is over: why it ended early."""
+        end = time.monotonic() + max_time
+        try:
+            while sum(agent.done for agent in list(self.agents.values())) < agents:
+                if time.monotonic() > end:
+                    return f"the run took more than {max_time:g} s"
+                try:
+                    accepted = self.socket.accept()[0]
+                except socket.timeout:
+                    continue
+                threading.Thread(target=self._handle, args=[accepted], daemon=True).start()
+        finally:
+            self.socket.close()
+        return ""
+
+    # ---- one connection ----
+
+    def _handle(self, accepted: socket.socket) -> None:
+        trace = wire.Trace()
+        trace.deadline = trace.began + PATIENCE + self.settings.limit * self.settings.scale
+        timeout = self.settings.timeout * self.settings.scale
+        connection = Accepted(accepted, timeout, trace)
+        try:
+            request = read_request(connection)
+            self._serve(connection, request)
+        except (Ended, TimedOut, Garbled, OSError):
+            pass  # no client that can be told anything
+        finally:
+            connection.close()
+
+    def _serve(self, connection: Accepted, request: Request) -> None:
+        name = request.query.get("agent") or request.fields.get("user-agent") or "client"
+        number = request.query.get("case", "")
+        if request.path.startswith("/case/"):
+            number = request.path[len("/case/") :]
+        case = self._case(number)
+        if request.path == "/getCaseCount":
+            tell(connection, request, str(len(self.cases)))
+        elif request.path == "/updateReports":
+            self._finish(name)
+            tell(connection, request)
+        elif request.path == "/getCaseInfo" and case:
+            info = {"id": case.id, "description": f"Send {case.sends}. Expect {case.expects}."}
+            tell(connection, request, json.dumps(info))
+        elif request.path == "/getCaseStatus" and case:
+            agent = self.agents.get(name)
+            result = agent.results.get(case.id) if agent else None
+            tell(connection, request, json.dumps({"behavior": status(result)}))
+        elif case and (request.path == "/runCase" or request.path.startswith("/case/")):
+            self._run(connection, request, name, case)
+        else:
+            connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    def _case(self, text: str) -> Case | None:
+        """By its number, from 1 on, or its id."""
+        if text.isdecimal() and 1 <= int(text) <= len(self.cases):
+            return self.cases[int(text) - 1]
+        return self.by_id.get(text)
+
+    def _agent(self, name: str) -> Agent:
+        with self.lock:
+            if name not in self.agents:
+                self.agents[name] = Agent(name, self.observe(name))
+            return self.agents[name]
+
+    def _run(self, connection: Accepted, request: Request, name: str, case: Case) -> None:
+        test = ClientTest(self.settings, case, connections=[connection], asked=request)
+        for event in connection.trace.events:  # the request
+            test.trace.events.append(event._replace(at=0.0))
+        connection.trace = test.trace
+        result = judge(test)
+        result.came = result.came.replace("the server", "the client")
+        agent = self._agent(name)
+        with self.lock:
+            if case.id not in agent.results:
+                agent.observer.add(result)
+            agent.results[case.id] = result
+            agent.seconds = time.monotonic() - agent.began
+
+    def _finish(self, name: str) -> None:
+        agent = self._agent(name)
+        with self.lock:
+            agent.done = True
+
+
+def status(result: Result | None) -> str:
+    """In the words that client programs know."""
+    return "UNCLEAN" if result is None else result.verdict.value

@@ -1,0 +1,109 @@
+"""How a run gets on: a bar on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from typing import TextIO
+
+from .case import Result, Verdict
+
+COLORS = {
+    "OK": "32",
+    "NON-STRICT": "33",
+    "INFORMATIONAL": "36",
+    "FAILED": "31;1",
+    "UNIMPLEMENTED": "35",
+    "SKIPPED": "90",
+}
+
+
+def is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def painted(verdict: str, stream: TextIO, width: int = 0) -> str:
+    """A verdict in its colour, where there are any."""
+    text = verdict.ljust(width)
+    if not is_terminal(stream) or "NO_COLOR" in os.environ:
+        return text
+    return f"\033[{COLORS[verdict]}m{text}\033[0m"
+
+
+def counted(counts: Counter[str]) -> str:
+    """Like: 12 OK, 1 FAILED; in the order of the verdicts."""
+    return ", ".join(f"{counts[v.value]} {v.value}" for v in Verdict if counts[v.value])
+
+
+def plain(text: str) -> str:
+    """Without what could drive a terminal: a peer may have written it."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+class Lines:
+    """A line whenever another tenth of the cases is done."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self.total = total
+        self.stream = stream
+        self.done = 0
+        self.counts: Counter[str] = Counter()
+        self.began = time.monotonic()
+
+    def add(self, result: Result) -> None:
+        self.done += 1
+        self.counts[result.verdict.value] += 1
+        step = max(self.total // 10, 1)
+        if self.done % step == 0 or self.done == self.total:
+            self.show()
+
+    def tick(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def show(self) -> None:
+        seconds = time.monotonic() - self.began
+        width = len(str(self.total))
+        text = f"{self.done:{width}}/{self.total}  {seconds:5.1f} s  {counted(self.counts)}"
+        print(text, file=self.stream, flush=True)
+
+
+class Bar(Lines):
+    """A line that is drawn anew."""
+
+    drawn = 0.0
+
+    def add(self, result: Result) -> None:
+        self.done += 1
+        self.counts[result.verdict.value] += 1
+        self.tick()
+
+    def tick(self) -> None:
+        """Ten times a second are enough."""
+        now = time.monotonic()
+        if now - self.drawn >= 0.1:
+            self.drawn = now
+            self.show()
+
+    def show(self) -> None:
+        full = 24 * self.done // max(self.total, 1)
+        seconds = time.monotonic() - self.began
+        bar = "#" * full + "." * (24 - full)
+        text = f"[{bar}] {self.done}/{self.total}  {seconds:.0f} s  {counted(self.counts)}"
+        width = shutil.get_terminal_size().columns - 1
+        self.stream.write(f"\r{text[:width]}\033[K")
+        self.stream.flush()
+
+    def end(self) -> None:
+        """Wipe it out: the summary tells all."""
+        self.stream.write("\r\033[K")
+        self.stream.flush()
+
+
+def observer(total: int, stream: TextIO) -> Lines:
+    """A bar or lines."""
+    return (Bar if is_terminal(stream) else Lines)(total, stream)

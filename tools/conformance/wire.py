@@ -1,0 +1,438 @@
+"""Bytes on the wire: frames (RFC 6455 section 5.2), the opening handshake, and a connection whose
+every wait has a deadline and whose every byte is recorded.
+
+Nothing here judges what a peer does: that is for the cases. What cannot go on raises `Ended` or
+`TimedOut`, which carry what came so far in the connection's trace.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+import selectors
+import socket
+import ssl
+import struct
+import time
+from typing import NamedTuple, Sequence, Tuple
+from urllib.parse import urlsplit
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+RECORDED = 256  # bytes of one read or write that a trace keeps
+BLOCK = 65536  # bytes masked at a time
+LONGEST = 32 << 20  # bytes of a frame that is read at all: a hostile peer must not fill the memory
+
+
+class Ended(Exception):
+    """The peer ended the connection: EOF, or a reset."""
+
+    def __init__(self, reset: bool) -> None:
+        super().__init__("the connection was reset" if reset else "the connection was closed")
+        self.reset = reset
+
+
+class TimedOut(Exception):
+    """Nothing came in time."""
+
+
+class Garbled(Exception):
+    """The peer sent what is no HTTP response, or no frame that could be read."""
+
+
+# ---- frames -------------------------------------------------------------------------------------
+
+
+class Frame(NamedTuple):
+    """A frame as it came."""
+
+    fin: bool
+    rsv: int
+    opcode: int
+    payload: bytes
+    masked: bool = False
+    minimal: bool = True
+
+    @property
+    def close_code(self) -> int | None:
+        """Of a Close frame; None without one."""
+        return struct.unpack("!H", self.payload[:2])[0] if len(self.payload) >= 2 else None
+
+    def __str__(self) -> str:
+        names = {0: "Continuation", 1: "Text", 2: "Binary", 8: "Close", 9: "Ping", 10: "Pong"}
+        name = names.get(self.opcode, f"opcode {self.opcode}")
+        marks = ("" if self.fin else " FIN=0") + (f" RSV={self.rsv:03b}" if self.rsv else "")
+        if self.opcode == CLOSE and self.close_code is not None:
+            return f"{name} {self.close_code} {shown(self.payload[2:])}{marks}"
+        return f"{name} {shown(self.payload)}{marks}"
+
+
+def shown(data: bytes, limit: int = 40) -> str:
+    """Some bytes for people."""
+    text = repr(bytes(data[:limit]))[1:]
+    return text if len(data) <= limit else f"{text}... ({len(data)} bytes)"
+
+
+def masked(payload: bytes, key: bytes) -> bytes:
+    """XORed with the masking key (RFC 6455 section 5.3)."""
+    if len(payload) > BLOCK:
+        parts = (payload[i : i + BLOCK] for i in range(0, len(payload), BLOCK))
+        return b"".join(masked(part, key) for part in parts)
+    pad = (key * (len(payload) // 4 + 1))[: len(payload)]
+    value = int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")
+    return value.to_bytes(len(payload), "big")
+
+
+def header(
+    first: int, length: int, key: bytes | None, form: int | None = None
+) -> bytes:
+    """A frame header; `form` 7, 16 or 64 forces that form of the length."""
+    if form is None:
+        form = 7 if length < 126 else 16 if length < 65536 else 64
+    bit = 0x80 if key is not None else 0
+    if form == 7:
+        head = struct.pack("!BB", first, bit | length)
+    elif form == 16:
+        head = struct.pack("!BBH", first, bit | 126, length)
+    else:
+        head = struct.pack("!BBQ", first, bit | 127, length)
+    return head + (key or b"")
+
+
+def frame(
+    payload: bytes = b"",
+    opcode: int = TEXT,
+    fin: bool = True,
+    rsv: int = 0,
+    key: bytes | None = b"\x37\xfa\x21\x3d",
+    length: int | None = None,
+    form: int | None = None,
+) -> bytes:
+    """A frame of a client; key None: unmasked. `length`: what the header says, if not the truth."""
+    first = fin << 7 | rsv << 4 | opcode
+    head = header(first, len(payload) if length is None else length, key, form)
+    return head + (payload if key is None else masked(payload, key))
+
+
+def close_payload(code: int | None, reason: bytes = b"") -> bytes:
+    """The body of a Close frame; None: empty."""
+    return b"" if code is None else struct.pack("!H", code) + reason
+
+
+def is_close_payload(payload: bytes) -> bool:
+    """Whether a Close frame may have this body (RFC 6455 sections 5.5.1 and 7.4, and IANA)."""
+    if not payload:
+        return True
+    code = int.from_bytes(payload[:2], "big")
+    known = 1000 <= code <= 1014 and code not in (1004, 1005, 1006)
+    try:
+        payload[2:].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return len(payload) >= 2 and (known or 3000 <= code <= 4999)
+
+
+# ---- targets and handshakes ---------------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """Where a server is: ws://host:port/path, or wss:."""
+
+    host: str
+    port: int
+    resource: str
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """ValueError when it is no such URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"{url!r} is not ws://HOST[:PORT][/PATH] or wss://...")
+        tls = parts.scheme == "wss"
+        resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.hostname, parts.port or (443 if tls else 80), resource, tls)
+
+    @property
+    def authority(self) -> str:
+        """The value of Host (RFC 6455 section 4.1)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'wss' if self.tls else 'ws'}://{self.authority}{self.resource}"
+
+
+Fields = Sequence[Tuple[str, str]]
+
+
+def accept_value(key: str) -> str:
+    """Sec-WebSocket-Accept for a key (RFC 6455 section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()
+
+
+class Response(NamedTuple):
+    """An HTTP response head."""
+
+    status: int
+    reason: str
+    fields: list[tuple[str, str]]
+
+    def all(self, name: str) -> list[str]:
+        """Values of the fields with that name, in any case."""
+        return [value for field, value in self.fields if field.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        """All of them as one list; None without one."""
+        values = self.all(name)
+        return ", ".join(values) if values else None
+
+
+def parse_response(head: bytes) -> Response:
+    """Of a head without its last empty line. Garbled."""
+    lines = head.decode("latin-1").split("\r\n")
+    parts = lines[0].split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        raise Garbled(f"no HTTP/1 status line: {shown(head)}")
+    fields = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise Garbled(f"no header field: {line!r}")
+        fields.append((name, value.strip(" \t")))
+    return Response(int(parts[1]), parts[2] if len(parts) > 2 else "", fields)
+
+
+# ---- a connection -------------------------------------------------------------------------------
+
+
+class Event(NamedTuple):
+    """A line of a trace."""
+
+    at: float
+    """Seconds since the case began."""
+    what: str
+    """"sent", "received", or "note"."""
+    data: bytes
+    """Cut to RECORDED bytes; of a note the text."""
+    length: int
+
+
+class Trace:
+    """What went over all the connections of one case."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.deadline = float("inf")
+        """When the case is over at the latest, whatever the peer keeps sending."""
+        self.longest = LONGEST
+        """Bytes of a frame or message that is read at all."""
+        self.events: list[Event] = []
+        self.limit = 400
+
+    def add(self, what: str, data: bytes) -> None:
+        if len(self.events) < self.limit:
+            at = time.monotonic() - self.began
+            self.events.append(Event(at, what, bytes(data[:RECORDED]), len(data)))
+
+    def note(self, text: str) -> None:
+        self.add("note", text.encode())
+
+
+class Connection:
+    """A TCP (or TLS) connection to the peer under test."""
+
+    def __init__(self, target: Target, timeout: float, trace: Trace) -> None:
+        """OSError when it cannot be made in `timeout` seconds."""
+        self.timeout = timeout
+        self.trace = trace
+        self.target = target
+        self.buffer = bytearray()
+        self.socket = socket.create_connection((target.host, target.port), timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if target.tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket, server_hostname=target.host)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Drop the connection with RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def finish(self) -> None:
+        """Send FIN."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    # ---- sending ----
+
+    def send(self, data: bytes, pieces: int | None = None, pause: float = 0.0) -> None:
+        """Send, in pieces of so many bytes if asked for. Ended, TimedOut."""
+        self.trace.add("sent", data)
+        step = pieces or max(len(data), 1)
+        try:
+            for i in range(0, len(data), step):
+                self.socket.settimeout(self.left(self.deadline()))
+                self.socket.sendall(data[i : i + step])
+                if pause:
+                    time.sleep(pause)
+        except socket.timeout:
+            raise TimedOut("the peer reads nothing") from None
+        except OSError:
+            raise Ended(reset=True) from None
+
+    def pour(self, data: bytes, pieces: int = 65536, timeout: float | None = None) -> None:
+        """Send much, and receive meanwhile, so that neither side waits for the other for ever.
+
+        Ends early when a Close frame is the next that came. `timeout`: without any progress.
+        Ended, TimedOut.
+        """
+        self.trace.add("sent", data)
+        view, at, deadline = memoryview(data), 0, self.deadline(timeout)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            while at < len(data) and self.buffer[:1] != b"\x88":
+                events = selector.select(self.left(deadline))
+                if not events:
+                    raise TimedOut("the peer reads nothing")
+                if events[0][1] & selectors.EVENT_READ:
+                    self.take()
+                sent = self.give(view[at : at + pieces])
+                if sent:
+                    at, deadline = at + sent, self.deadline(timeout)
+
+    def give(self, data: memoryview) -> int:
+        """Send what can be sent without waiting. Ended."""
+        self.socket.settimeout(0)
+        try:
+            return self.socket.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError:
+            raise Ended(reset=True) from None
+
+    # ---- receiving ----
+
+    def take(self) -> None:
+        """Receive what is there; under TLS that may be nothing. Ended."""
+        try:
+            self.fill(self.deadline(0.01))
+        except TimedOut:
+            pass
+
+    def left(self, deadline: float) -> float:
+        """Seconds until then, or until the case is over. TimedOut."""
+        now = time.monotonic()
+        if now >= self.trace.deadline:
+            raise TimedOut("the case takes too long: the peer never comes to an end")
+        if now >= deadline:
+            raise TimedOut("nothing came in time")
+        return min(deadline, self.trace.deadline) - now
+
+    def fill(self, deadline: float) -> None:
+        """Receive more. Ended, TimedOut."""
+        self.socket.settimeout(self.left(deadline))
+        try:
+            data = self.socket.recv(65536)
+        except socket.timeout:
+            raise TimedOut("nothing came in time") from None
+        except OSError:
+            self.trace.note("reset")
+            raise Ended(reset=True) from None
+        if not data:
+            self.trace.note("end of file")
+            raise Ended(reset=False)
+        self.trace.add("received", data)
+        self.buffer += data
+
+    def deadline(self, timeout: float | None = None) -> float:
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
+
+    def read(self, n: int, timeout: float | None = None) -> bytes:
+        """Exactly n bytes. Ended, TimedOut."""
+        deadline = self.deadline(timeout)
+        while len(self.buffer) < n:
+            self.fill(deadline)
+        if len(self.buffer) == n:  # a large message: one copy less
+            data = bytes(self.buffer)
+            self.buffer = bytearray()
+            return data
+        data = bytes(self.buffer[:n])
+        del self.buffer[:n]
+        return data
+
+    def read_response(self, timeout: float | None = None) -> Response:
+        """A response head. Ended, TimedOut, Garbled."""
+        deadline = self.deadline(timeout)
+        while b"\r\n\r\n" not in self.buffer:
+            if len(self.buffer) > 65536:
+                raise Garbled("a response head of more than 64 KiB")
+            self.fill(deadline)
+        head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
+        self.buffer = bytearray(rest)
+        return parse_response(head)
+
+    def read_frame(self, timeout: float | None = None) -> Frame:
+        """One frame; a masked one is unmasked. Ended, TimedOut, Garbled."""
+        deadline = self.deadline(timeout)
+
+        def take(n: int) -> bytes:
+            return self.read(n, max(deadline - time.monotonic(), 0.0))
+
+        first, second = take(2)
+        length, minimal = second & 127, True
+        if length == 126:
+            (length,) = struct.unpack("!H", take(2))
+            minimal = length > 125
+        elif length == 127:
+            (length,) = struct.unpack("!Q", take(8))
+            minimal = length > 65535
+        if length > self.trace.longest:
+            raise Garbled(f"the header of a frame of {length} bytes came")
+        key = take(4) if second & 128 else None
+        payload = take(length)
+        if key is not None:
+            payload = masked(payload, key)
+        return Frame(
+            bool(first & 128), first >> 4 & 7, first & 15, payload, key is not None, minimal
+        )
+
+    def at_end(self, timeout: float | None = None) -> bool:
+        """The peer closes TCP without sending any more; False when bytes come, or nothing does."""
+        try:
+            if not self.buffer:
+                self.fill(self.deadline(timeout))
+        except Ended:
+            return True
+        except TimedOut:
+            return False
+        return False
+
+
+def random_key(generator: random.Random) -> str:
+    """A Sec-WebSocket-Key."""
+    return base64.b64encode(bytes(generator.randrange(256) for _ in range(16))).decode()
+
+
+def upgrade_fields(target: Target, key: str) -> list[tuple[str, str]]:
+    """The fields that every opening handshake has (RFC 6455 section 4.1)."""
+    return [
+        ("Host", target.authority),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", "13"),
+    ]
+
+
+def request(
+    resource: str, fields: Fields, method: str = "GET", version: str = "HTTP/1.1"
+) -> bytes:
+    """A request head."""
+    lines = [f"{method} {resource} {version}"] + [f"{name}: {value}" for name, value in fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
