@@ -435,7 +435,12 @@ static void test_no_descriptors(void)
     setrlimit(RLIMIT_NOFILE, &low);
     turns(&h, 2);
     ok(log_has(&h, "out of file descriptors"), "T80: EMFILE is told");
-    ok(!descriptor_ready(20), "T80: and nothing spins");
+    bool spins = true; /* on a busy machine the end of the pause may fall into the first looks */
+    for (int i = 0; i < 10 && spins; i++) {
+        spins = descriptor_ready(20);
+        turns(&h, 1);
+    }
+    ok(!spins, "T80: and nothing spins");
     size_t lines = h.log_length;
     client_text(&crowd[0], "still");
     is_frames(&crowd[0], "TEXT still", "T80: existing ones are served");
