@@ -1439,8 +1439,34 @@ static void test_end_of_other(enum end_of_other how, const char *want)
     ok(harness_free(&h), "T68: ends: nothing is left");
 }
 
+static char topic_seen[16];
+
+static void leave_at_once(struct harness *harness, enum event event, ws_conn *conn,
+                          ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request;
+    if (event != ON_SUBSCRIPTION || topic_seen[0])
+        return;
+    topic_seen[0] = '?';
+    ws_conn_unsubscribe(conn, data, length);
+    memcpy(topic_seen, data, length); /* borrowed until this returns */
+}
+
+/* The only subscriber leaves while it is told that it came. */
+static void test_leave_at_once(void)
+{
+    start(1);
+    memset(topic_seen, 0, sizeof topic_seen);
+    h.hook = leave_at_once;
+    is_int(join(0, "solo"), 1, "T63: subscribed, and gone again");
+    ok(!strcmp(topic_seen, "solo"), "S15: the topic's name stays until the handler returns");
+    is_int(subscribers("solo"), 0, "S15: nobody is left");
+    stop("leave at once");
+}
+
 int main(void)
 {
+    test_leave_at_once();
     test_end_of_other(BY_END, "CLOSE 1000 bye");
     test_end_of_other(BY_SHUTDOWN, "CLOSE 1001 down");
     test_end_of_other(BY_PEER, "CLOSE 1000, EOF");
