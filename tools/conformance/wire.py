@@ -8,6 +8,7 @@ Nothing here judges what a peer does: that is for the cases. What cannot go on r
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import random
 import selectors
@@ -240,6 +241,15 @@ class Trace:
         self.add("note", text.encode())
 
 
+@functools.lru_cache(maxsize=None)
+def tls_context() -> ssl.SSLContext:
+    """One for all connections: any certificate will do, so none are loaded to check it with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Connection:
     """A TCP (or TLS) connection to the peer under test."""
 
@@ -252,10 +262,7 @@ class Connection:
         self.socket = socket.create_connection((target.host, target.port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if target.tls:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self.socket = context.wrap_socket(self.socket, server_hostname=target.host)
+            self.socket = tls_context().wrap_socket(self.socket, server_hostname=target.host)
 
     def close(self) -> None:
         self.socket.close()
@@ -266,8 +273,8 @@ class Connection:
         self.socket.close()
 
     def finish(self) -> None:
-        """Send FIN."""
-        self.socket.shutdown(socket.SHUT_WR)
+        """Send FIN. Of TLS the layer below: it goes on receiving, which SSLSocket.shutdown ends."""
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     # ---- sending ----
 

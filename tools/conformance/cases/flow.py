@@ -20,7 +20,7 @@ import time
 from typing import Callable, Sequence
 
 from .. import wire
-from ..case import MUST, Failed, Informational, Run, Session, Test, add, case
+from ..case import MUST, SHOULD, Failed, Informational, Run, Session, Test, add, case
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Connection, Ended, TimedOut
 from .heads import ask, expect_served, handshake
 
@@ -333,9 +333,9 @@ for number, count, length, size, pause, seconds in (
 ):
     add(
         f"B.2.{number}",
-        "RFC 9112 9.5",
+        RECEIVING,
         MUST,
-        FLOW,
+        FRAMES,
         f"{count} messages of {length} bytes; the echoes are read {size} bytes at a time for "
         f"{seconds} s, then as fast as they come",
         "the echoes in order, or the connection is closed",
@@ -346,7 +346,7 @@ for number, count, length, size, pause, seconds in (
 @case(
     "B.2.5",
     "RFC 9112 9.5",
-    MUST,
+    SHOULD,
     FLOW,
     sends="a message of 16384 bytes; of its echo 5 bytes are read, then nothing for 0.4 s",
     expects="then the rest",
@@ -386,7 +386,7 @@ def beside_a_slow_reader(test: Test) -> None:
 @case(
     "B.2.7",
     "RFC 9112 9.5",
-    MUST,
+    SHOULD,
     FLOW,
     sends="a message of 1 MiB; the echo is read 64 KiB at a time, for 0.5 s slowly",
     expects="the echo, whole",

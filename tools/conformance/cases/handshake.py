@@ -195,12 +195,15 @@ HIGHER_MINOR = (
     "minor version number higher than what it implements SHOULD process the message as if it were "
     "in the highest minor version within that major version to which the recipient is conformant."
 )
-for number, version in ((1, "HTTP/1.0"), (2, "HTTP/0.9")):
+for number, version, section, quote in (
+    (1, "HTTP/1.0", "RFC 9110 7.8", IGNORED_IN_10),
+    (2, "HTTP/0.9", READING, GET),
+):
     add(
         f"H.2.{number}",
-        "RFC 9110 7.8",
+        section,
         MUST,
-        IGNORED_IN_10,
+        quote,
         f"a handshake with {version}",
         "any response but 101",
         not_upgraded(changed({}, version=version)),

@@ -10,7 +10,7 @@ from typing import Callable, Mapping, Sequence, Union
 
 from .. import wire
 from ..case import Failed, Informational, NonStrict, Run, Session, Test
-from ..wire import CLOSE, Connection, Ended, Garbled, Response, TimedOut
+from ..wire import Connection, Ended, Garbled, Response, TimedOut
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 """Of all requests here; the example of RFC 6455 section 1.3."""
@@ -278,16 +278,3 @@ def ended(connection: Connection, seconds: float) -> bool:
         return True
     except TimedOut:
         return False
-
-
-def ends_with_close(session: Session) -> int | None:
-    """Read on to a Close frame, and on to the end: its code, None when there is no Close frame."""
-    while True:
-        try:
-            frame = session.connection.read_frame()
-        except Ended:
-            return None
-        session.check(frame)
-        if frame.opcode == CLOSE:
-            session.expect_end()
-            return frame.close_code

@@ -631,7 +631,7 @@ for number, quote, what, make, statuses in (
     add(
         f"P.5.{number}",
         section,
-        MUST,
+        SHOULD if quote is LIMITED else MUST,
         quote,
         f"a handshake with {what}",
         "414, 431 or another error status; 101 is told, a server may take so much",
@@ -729,7 +729,7 @@ for number, version in ((10, "HTTP/2.0"), (11, "HTTP/3.0"), (12, "HTTP/0.0")):
     add(
         f"P.6.{number}",
         "RFC 9110 6.2",
-        MUST,
+        SHOULD,
         MAJOR,
         f"a handshake with {version}",
         "505 or another error status, not 101",

@@ -446,11 +446,6 @@ for number, count, size in ((7, 1, 5), (8, 64, 16000)):
 
 # ---- T.4: resets --------------------------------------------------------------------------------
 
-ABNORMAL = (
-    "Such closures could be the result of a transient error, in which case reconnecting may lead "
-    "to a good connection and a resumption of normal operations."
-)
-
 
 def at_connect(test: Test) -> Connection:
     return test.connect()
@@ -519,9 +514,9 @@ for number, what, moment in (
 
     add(
         f"T.4.{number}",
-        "RFC 6455 7.2.3",
+        RECEIVING,
         MUST,
-        ABNORMAL,
+        FRAMES,
         f"4 connections, one after another, are reset when {what}",
         "a connection beside them still echoes, and a new one is opened and echoes",
         broken,
