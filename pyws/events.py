@@ -205,29 +205,34 @@ def _on_subscription(
 
 def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> None:
     ws = sockets[conn]
-    text = reason[:length].decode("utf-8", "replace")
-    by_peer = lib.ws_conn_closed_by_peer(conn)
-    ws._end_here(code, text, by_peer)
-    if ws._queue is not None:
-        ws._queue.on_close(not by_peer)
-    if ws._app._nested < DEEPEST:
-        _run_close(ws, code, text)
-    else:  # later, but not never
-        ws._app._postpone(_run_close, ws, code, text)
+    try:
+        text = reason[:length].decode("utf-8", "replace")
+        by_peer = lib.ws_conn_closed_by_peer(conn)
+        ws._end_here(code, text, by_peer)
+        if ws._queue is not None:
+            ws._queue.on_close(not by_peer)
+        if ws._app._nested < DEEPEST:
+            _run_close(ws)
+        else:  # later, but not never
+            ws._app._postpone(_run_close, ws)
+    except BaseException as error:  # from a signal handler of the program's
+        ws._app._stash(error)
 
 
-def _run_close(ws: WebSocket, code: int, reason: str) -> None:
-    if ws._route.behavior.close is not None:
-        _call(ws, "close", code, reason)
+def _run_close(ws: WebSocket) -> None:
+    event, ws._close_event = ws._close_event, None
+    if event is not None and ws._route.behavior.close is not None:
+        _call(ws, "close", *event)
     if ws._queue is None:  # else: after the last event in it
         ws._user_data = None
 
 
 def _on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, number: int) -> None:
     ws = sockets.pop(conn)
-    if ws._conn:  # _on_close had no stack left to run on
-        ws._end_here(1006, "the close event was lost to a RecursionError", not clean)
-        ws._app._postpone(_run_close, ws, 1006, "the close event was lost to a RecursionError")
+    if ws._conn:  # _on_close had no stack, or was interrupted, before it had done anything
+        ws._end_here(1006, "the close event was interrupted", not clean)
+    if ws._close_event is not None:
+        ws._app._postpone(_run_close, ws)
     ws._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
 
 

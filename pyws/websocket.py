@@ -135,6 +135,7 @@ class WebSocket:
     __slots__ = (
         "__weakref__",
         "_app",
+        "_close_event",
         "_close_info",
         "_conn",
         "_decoder",
@@ -172,6 +173,7 @@ class WebSocket:
         self._remote: tuple[bytes, int] | None = None
         self._latency = 0  # microseconds, once the connection has closed
         self._close_info: CloseInfo | None = None
+        self._close_event: tuple[int, str] | None = None  # what the close handler is to be told
         self._over: asyncio.Future[CloseInfo] | None = None  # for `wait_closed`
         self._paused = 0  # BY_USER | BY_QUEUE
         self._queue: Queue | None = None  # events that wait for coroutine handlers
@@ -551,8 +553,9 @@ class WebSocket:
         """The close event: keep what may be asked for, never touch C again."""
         self._peer()
         self._latency = lib.ws_conn_latency(self._conn)
-        self._conn = 0
         self._close_info = CloseInfo(code, reason, not by_peer)
+        self._close_event = (code, reason)
+        self._conn = 0
 
     def _closing_is_over(self, clean: bool, code: int, reason: str) -> None:
         """No more will come from the client."""

@@ -1,12 +1,13 @@
 """Handlers that run inside each other: every close event comes, once, however deep they are."""
 
 import logging
+import threading
 from typing import Any, Callable, List
 
 import peer
 import pytest
 
-from pyws import WebSocket, events
+from pyws import App, WebSocket, events
 
 MANY = 300
 
@@ -88,3 +89,47 @@ def test_s25_close_with_no_stack_left(serve: Callable[..., Any]) -> None:
         peer.eventually(lambda: "event 1006" in seen)
     assert seen.count("event 1006") == 1
     assert seen[-1] == "closed True"
+
+
+class Interrupted(Exception):
+    """Raised by a signal handler, say."""
+
+
+@pytest.mark.parametrize("function", ["_end_here", "_peer"])
+def test_s25_a_close_event_that_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """S25, T72: the handler runs all the same, once; the exception comes out of run()."""
+    seen: List[str] = []
+    sockets: List[WebSocket] = []
+    ports: List[int] = []
+    original = getattr(WebSocket, function)
+
+    def interrupted(ws: WebSocket, *args: Any) -> Any:
+        monkeypatch.setattr(WebSocket, function, original)
+        raise Interrupted
+
+    def message(ws: WebSocket, text: str, opcode: int) -> None:
+        monkeypatch.setattr(WebSocket, function, interrupted)
+        ws.close()
+
+    app = App()
+    app.ws("/", open=sockets.append, message=message, close=lambda ws, *args: seen.append("close"))
+    app.listen({"host": "127.0.0.1", "port": 0}, lambda place: ports.append(place.port))
+    client = threading.Thread(target=lambda: talk(ports[0]))
+    client.start()
+    with pytest.raises(Interrupted):
+        app.run()
+    client.join(peer.TIMEOUT)
+    assert seen == ["close"]
+    assert sockets[0].closed
+    assert not [ws for ws in events.sockets.values() if ws._app is app]
+    with app:
+        pass
+
+
+def talk(port: int) -> None:
+    client = peer.upgraded(port, "/")
+    client.send(peer.frame(b"go"))
+    client.at_end()
+    client.socket.close()

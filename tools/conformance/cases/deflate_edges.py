@@ -737,7 +737,7 @@ FRAGMENTS = (
 )
 AMID = (
     "RFC 6455 5.4",
-    "an endpoint MUST be capable of handling control frames in the middle of a fragmented message",
+    "An endpoint MUST be capable of handling control frames in the middle of a fragmented message",
 )
 MARKED = (
     "RFC 7692 6",
