@@ -440,7 +440,8 @@ WS_API void ws_conn_uncork(ws_conn *conn);
  * WS_EINVAL (code, reason without code, invalid UTF-8). */
 WS_API int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length);
 
-/* Hard: TCP is dropped, on_close runs with 1006 before this returns. */
+/* Hard: TCP is dropped, on_close runs with 1006 before this returns: an on_close that closes the
+ * next connection nests, as deeply as there are connections. */
 WS_API void ws_conn_close(ws_conn *conn);
 
 /* In on_close and on_closed: the peer's Close, or the loss of the connection, came first; false:

@@ -12,7 +12,7 @@ import sys
 import weakref
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from . import _native
 from ._native import lib
@@ -180,27 +180,29 @@ def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> 
 
 
 def _on_dropped(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
-    payload = data[:length]
-    message = payload.decode("utf-8", "replace") if opcode == _TEXT else payload
-    _call(sockets[conn], "dropped", message, _OPCODES[opcode])
+    def arguments() -> tuple[str | bytes, OpCode]:
+        payload: bytes = data[:length]
+        return payload.decode("utf-8", "replace") if opcode == _TEXT else payload, _OPCODES[opcode]
+
+    _call(sockets[conn], "dropped", arguments)
 
 
 def _on_drain(conn: int, number: int) -> None:
-    _call(sockets[conn], "drain")
+    _call(sockets[conn], "drain", lambda: ())
 
 
 def _on_ping(conn: int, data: Any, length: int, number: int) -> None:
-    _call(sockets[conn], "ping", data[:length])
+    _call(sockets[conn], "ping", lambda: (data[:length],))
 
 
 def _on_pong(conn: int, data: Any, length: int, number: int) -> None:
-    _call(sockets[conn], "pong", data[:length])
+    _call(sockets[conn], "pong", lambda: (data[:length],))
 
 
 def _on_subscription(
     conn: int, topic: Any, length: int, now: int, before: int, number: int
 ) -> None:
-    _call(sockets[conn], "subscription", topic[:length].decode(), now, before)
+    _call(sockets[conn], "subscription", lambda: (topic[:length].decode(), now, before))
 
 
 def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> None:
@@ -222,7 +224,7 @@ def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> No
 def _run_close(ws: WebSocket) -> None:
     event, ws._close_event = ws._close_event, None
     if event is not None and ws._route.behavior.close is not None:
-        _call(ws, "close", *event)
+        _call(ws, "close", lambda: event)
     if ws._queue is None:  # else: after the last event in it
         ws._user_data = None
 
@@ -236,14 +238,14 @@ def _on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, numb
     ws._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
 
 
-def _call(ws: WebSocket, event: str, *args: Any) -> None:
+def _call(ws: WebSocket, event: str, arguments: Callable[[], Any]) -> None:
     """Run a handler of an event that may happen inside another handler."""
     app = ws._app
     app._nested += 1
     try:
         if app._nested > DEEPEST:
             raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
-        getattr(ws._route.behavior, event)(ws, *args)
+        getattr(ws._route.behavior, event)(ws, *arguments())
     except BaseException as error:
         app._socket_failed(ws, event, error)
     finally:

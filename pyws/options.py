@@ -214,7 +214,7 @@ def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
     """
     number = whole("code", code, _CLOSE_CODES)
     empty = number in (0, 1005)
-    if not (empty or 1000 <= number <= 1003 or 1007 <= number <= 1014 or 3000 <= number <= 4999):
+    if not (empty or _is_close_code(number)):
         raise ValueError(f"code must be {_CLOSE_CODES}, not {shown(number)}")
     if isinstance(reason, str):
         data = encode("message", reason)
@@ -229,10 +229,15 @@ def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
 
 def shutdown_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
     """The same for a Close that must have a code. TypeError, ValueError."""
-    number, data = close_arguments(code, reason)
-    if number in (0, 1005):
-        raise ValueError(f"code must be 1000-1003, 1007-1014 or 3000-4999, not {number}")
-    return number, data
+    allowed = "1000-1003, 1007-1014 or 3000-4999"
+    number = whole("code", code, allowed)
+    if not _is_close_code(number):
+        raise ValueError(f"code must be {allowed}, not {shown(number)}")
+    return close_arguments(number, reason)
+
+
+def _is_close_code(number: int) -> bool:
+    return 1000 <= number <= 1003 or 1007 <= number <= 1014 or 3000 <= number <= 4999
 
 
 def decode(name: str, data: bytes) -> str:

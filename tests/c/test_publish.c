@@ -1405,6 +1405,7 @@ static void end_other(struct harness *harness, enum event event, ws_conn *conn,
     ws_conn *other = conn_at(&h, 1);
     is_int(ws_conn_send(other, payload, 5000, WS_TEXT), WS_DROPPED, "S35: dropped");
     is_int(ws_conn_send(other, "x", 1, WS_TEXT), WS_DROPPED, "and so is what follows");
+    is_int(publish("ending", "x"), 0, "also what is published");
     if (end_of_other == BY_END)
         ws_conn_end(other, 1000, "bye", 3);
     if (end_of_other == BY_SHUTDOWN)
@@ -1423,6 +1424,7 @@ static void test_end_of_other(enum end_of_other how, const char *want)
         kernel.sockets[conn_at(&h, i)->fd].room = 0;
     }
     end_of_other = how;
+    join(1, "ending");
     h.hook = end_other;
     if (how == BY_PEER)
         client_send_close(&c[1], 1000, "peer");
