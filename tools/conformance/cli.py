@@ -509,7 +509,7 @@ def make_reports(name: str, argv: Sequence[str]) -> int:
 
 
 def interrupt(number: int, frame: object) -> NoReturn:
-    """SIGTERM ends a run in the same way as SIGINT: with its reports, and without its testee."""
+    """SIGTERM and SIGINT end a run in the same way: with its reports, and without its testee."""
     raise KeyboardInterrupt
 
 
@@ -548,11 +548,13 @@ def dispatch(argv: Sequence[str]) -> int:
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """With SIGTERM treated as SIGINT is."""
-    before = signal.signal(signal.SIGTERM, interrupt)
+    """With SIGTERM treated as SIGINT is, which a shell's background job would ignore."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         return run()
     except KeyboardInterrupt:  # for the second time
         return INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)

@@ -1,0 +1,25 @@
+"""Echo server with `picows`: the part of it that reads whole messages and knows compression.
+
+Its defaults, and a limit of 16 MiB for messages. With the other part the program would have to do
+itself what is tested here: put fragments together, and check their text.
+"""
+
+import asyncio
+from typing import Any
+
+from picows.websockets import serve  # type: ignore[import-not-found, unused-ignore]
+
+
+async def echo(connection: Any) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+async def main() -> None:
+    async with serve(echo, "127.0.0.1", 0, max_size=16 * 1024 * 1024) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        print(f"listening on 127.0.0.1:{port}", flush=True)
+        await server.serve_forever()
+
+
+asyncio.run(main())
