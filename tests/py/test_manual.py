@@ -835,10 +835,16 @@ def test_s51_pings_of_clients(serve: Callable[..., Any]) -> None:
         assert client.at_end()
 
 
+def test_s52_plugins_are_another_page() -> None:
+    """The migration page says what to do instead, and README leads there."""
+    assert "Plugins and extensions" in (ROOT / "docs" / "migration.md").read_text()
+    assert "(docs/migration.md)" in (ROOT / "README.md").read_text()
+
+
 # ---- completeness -------------------------------------------------------------------------------
 
 
 def test_every_promise_has_its_test() -> None:
-    """S47 is not used; S52 is about another page."""
+    """S47 is not used."""
     names = [name for name in vars(sys.modules[__name__]) if re.match(r"test_s\d\d_", name)]
-    assert {int(name[6:8]) for name in names} == set(range(1, 52)) - {47}
+    assert {int(name[6:8]) for name in names} == set(range(1, 53)) - {47}
