@@ -1042,7 +1042,8 @@ static void test_no_memory(unsigned options, const char *name)
     }
 }
 
-/* A stream that cannot be made ends its own connection, with 1011, and no other. */
+/* A stream that cannot be made ends its own connection, with 1011, and no other. zlib allocates up
+ * to five blocks for one, zlib-ng 2.3 a single one. */
 static void test_no_stream(bool sending)
 {
     size_t n = 0;
@@ -1070,7 +1071,7 @@ static void test_no_stream(bool sending)
         turns(&h, 3);
         harness_free(&h);
     } while (failed && n < 100);
-    ok(!failed && n > 5, "X12, X13: %s without memory for allocation 1 to %zu: 1011",
+    ok(!failed && n > 3, "X12, X13: %s without memory for allocation 1 to %zu: 1011",
        sending ? "sending" : "receiving", n - 1);
 }
 
