@@ -23,11 +23,15 @@ from ctypes import (
     c_char_p,
     c_int,
     c_size_t,
+    c_ssize_t,
+    c_uint,
     c_uint8,
     c_uint16,
     c_uint32,
     c_uint64,
+    c_ulong,
     c_void_p,
+    py_object,
 )
 from typing import Any, Callable, Iterator, NoReturn, Sequence
 
@@ -145,6 +149,60 @@ class ws_behavior(Structure):
 
 STRUCTURES: tuple[type[Structure], ...] = (ws_config, ws_listen_options, ws_stats, ws_behavior)
 
+
+# Of bridge.h.
+class ws_python(Structure):
+    _fields_ = [
+        ("Py_IncRef", c_void_p),
+        ("Py_DecRef", c_void_p),
+        ("PyObject_Type", c_void_p),
+        ("PyBytes_FromStringAndSize", c_void_p),
+        ("PyBytes_AsStringAndSize", c_void_p),
+        ("PyUnicode_DecodeUTF8", c_void_p),
+        ("PyUnicode_AsUTF8AndSize", c_void_p),
+        ("PyObject_Vectorcall", c_void_p),
+        ("PyObject_VectorcallMethod", c_void_p),
+        ("PyTuple_Size", c_void_p),
+        ("PyErr_GetRaisedException", c_void_p),
+        ("PyErr_Fetch", c_void_p),
+        ("PyErr_NormalizeException", c_void_p),
+        ("PyException_SetTraceback", c_void_p),
+        ("PyErr_Clear", c_void_p),
+        ("PyErr_BadArgument", c_void_p),
+        ("PyEval_SaveThread", c_void_p),
+        ("PyEval_RestoreThread", c_void_p),
+    ]
+
+
+class ws_bridge(Structure):
+    _fields_ = [
+        ("owner", c_ulong),
+        ("thread", c_void_p),
+        ("none", py_object),
+        ("str_type", py_object),
+        ("bytes_type", py_object),
+        ("text", py_object),
+        ("binary", py_object),
+        ("status", py_object * 3),
+        ("send", py_object),
+        ("failed", py_object),
+    ]
+
+
+class ws_bridge_route(Structure):
+    _fields_ = [
+        ("bridge", POINTER(ws_bridge)),
+        ("message", py_object),
+    ]
+
+
+class ws_bridge_socket(Structure):
+    _fields_ = [
+        ("conn", c_void_p),
+        ("bridge", POINTER(ws_bridge)),
+    ]
+
+
 # ---- prototypes ---------------------------------------------------------------------------------
 
 
@@ -248,7 +306,8 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
 }
 
 # These may block; all others are called with the GIL held, which is faster and leaves no gap
-# between a check in Python and the call in C.
+# between a check in Python and the call in C. With the bridge the last two keep it, too: it is let
+# go around the wait alone.
 BLOCKING = frozenset(("ws_server_listen", "ws_server_run", "ws_server_step"))
 
 # ---- finding and loading ------------------------------------------------------------------------
@@ -350,38 +409,216 @@ def prototype(library: Any, name: str) -> Any:
     return function
 
 
+# ---- the bridge: csrc/bridge.c, which calls message handlers without ctypes ----------------------
+
+
+def find_bridge(library: Any) -> bool:
+    """Set it up, where the library has it and the interpreter what it needs.
+
+    PYWS_BRIDGE=ctypes: do without it. PYWS_BRIDGE=c: ImportError where that would be necessary.
+    """
+    wish = os.environ.get("PYWS_BRIDGE", "")
+    if wish not in ("", "c", "ctypes"):
+        raise ImportError(f'PYWS_BRIDGE must be "c" or "ctypes", not {wish!r}')
+    obstacle = "" if wish == "ctypes" else set_up_bridge(library)
+    if wish == "c" and obstacle:
+        raise ImportError(f"PYWS_BRIDGE=c is not possible: {obstacle}")
+    return wish != "ctypes" and not obstacle
+
+
+def set_up_bridge(library: Any) -> str:
+    """Hand it the functions of the interpreter; "" or why that cannot be done."""
+    if platform.python_implementation() != "CPython":
+        return "this is not CPython"
+    if "t" in sys.abiflags:
+        return "this Python has no global interpreter lock"
+    functions = ws_python()
+    for name in (field[0] for field in ws_python._fields_):
+        address = interpreter_function(name)
+        if address is None and name != "PyErr_GetRaisedException":
+            return f"this Python has no {name}"
+        setattr(functions, name, address)
+    try:
+        set_up = library.ws_bridge_setup
+    except AttributeError:
+        return f"{library._name} was built without it"
+    set_up.restype, set_up.argtypes = c_int, (POINTER(ws_python), c_size_t, c_size_t)
+    if set_up(functions, ctypes.sizeof(functions), object.__basicsize__):
+        raise mismatch(library, f"struct ws_python has not {ctypes.sizeof(functions)} bytes")
+    return ""
+
+
+def interpreter_function(name: str) -> int | None:
+    """Its address; None where this version has none."""
+    for symbol in (name, name + "Dict"):  # PyObject_VectorcallDict, before Python 3.11
+        function = getattr(ctypes.pythonapi, symbol, None)
+        if function is not None:
+            return ctypes.cast(function, c_void_p).value
+    return None
+
+
 class Library:
     """All functions of `SIGNATURES`, ready to be called, as attributes."""
 
     def __init__(self, library: Any) -> None:
         check_abi(library)
         self.path: str = library._name
+        self.loaded = library
         quick = library
         if platform.python_implementation() == "CPython":
             quick = ctypes.PyDLL(self.path, handle=library._handle, use_errno=True)
+        self.bridge = find_bridge(quick)
+        blocking = {"ws_server_listen"} if self.bridge else BLOCKING
         for name in SIGNATURES:
-            setattr(self, name, prototype(library if name in BLOCKING else quick, name))
+            setattr(self, name, prototype(library if name in blocking else quick, name))
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
 
 
+def refuse_subinterpreters() -> None:
+    """ImportError: callbacks of C would run in the main interpreter (PyGILState_Ensure)."""
+    functions = getattr(ctypes, "pythonapi", None)
+    current = getattr(functions, "PyInterpreterState_Get", None) or getattr(
+        functions, "_PyInterpreterState_Get", None
+    )
+    if current is None:  # not CPython
+        return
+    current.restype = c_void_p
+    main = functions.PyInterpreterState_Main  # type: ignore[union-attr]
+    main.restype = c_void_p
+    if current() != main():
+        raise ImportError("pyws works in the main interpreter only, not in subinterpreters")
+
+
 def load() -> Library:
     """The library that PYWS_LIBRARY names, or the first one that is found. ImportError."""
+    refuse_subinterpreters()
     chosen = os.environ.get("PYWS_LIBRARY")
     return Library(find_library([chosen] if chosen else list(candidates())))
 
 
 lib = load()
 
+
+class PyMemberDef(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("type", c_int),
+        ("offset", c_ssize_t),
+        ("flags", c_int),
+        ("doc", c_char_p),
+    ]
+
+
+class PyType_Slot(Structure):
+    _fields_ = [("slot", c_int), ("pfunc", c_void_p)]
+
+
+class PyType_Spec(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("basicsize", c_int),
+        ("itemsize", c_int),
+        ("flags", c_uint),
+        ("slots", POINTER(PyType_Slot)),
+    ]
+
+
+class PyMethodDef(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("method", c_void_p),
+        ("flags", c_int),
+        ("doc", c_char_p),
+    ]
+
+
+_ULONG, _MEMBERS = 12, 72  # Py_T_ULONG, Py_tp_members
+_BASE_TYPE = 1 << 18 | 1 << 10  # Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+_FAST_METHOD = 0x80 | 0x02  # METH_FASTCALL | METH_KEYWORDS
+_kept: list[Any] = []  # what the interpreter goes on to point to
+
+
+def new_handle_type() -> type:
+    """A type with two attributes more than `object`: the members of a ws_bridge_socket."""
+    start = object.__basicsize__
+    members = (PyMemberDef * 3)(
+        PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
+        PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
+    )
+    slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
+    size = start + ctypes.sizeof(ws_bridge_socket)
+    spec = PyType_Spec(b"pyws._native.Handle", size, 0, _BASE_TYPE, slots)
+    _kept.extend((members, slots, spec))
+    make = ctypes.PYFUNCTYPE(py_object, POINTER(PyType_Spec))(("PyType_FromSpec", ctypes.pythonapi))
+    return make(spec)  # type: ignore[no-any-return]
+
+
+class Handle:
+    """What C and Python know of one connection in common."""
+
+    __slots__ = ("_bridge", "_conn")
+    _conn: int  # address of the ws_conn, 0 once it has closed
+    _bridge: int  # address of the server's ws_bridge
+
+
+if lib.bridge:
+    Handle = new_handle_type()  # type: ignore[misc,assignment]
+
+
+def shorten(kind: type, name: str, rest: str) -> None:
+    """Put ws_bridge_`name` before a method, which is called `rest` from now on."""
+    method = getattr(kind, name)
+    code, defaults = method.__code__, method.__defaults__
+    names = code.co_varnames[1 : code.co_argcount]
+    required = names[: len(names) - len(defaults)]
+    optional = [f"{key}={value!r}" for key, value in zip(names[len(required) :], defaults)]
+    signature = ", ".join(("$self", *required, *optional))
+    function = ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), c_void_p)
+    document = f"{name}({signature})\n--\n\n{method.__doc__}"
+    definition = PyMethodDef(name.encode(), function, _FAST_METHOD, document.encode())
+    _kept.append(definition)
+    make = ctypes.PYFUNCTYPE(py_object, py_object, POINTER(PyMethodDef))
+    setattr(kind, rest, method)
+    setattr(kind, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(kind, definition))
+
+
+def new_bridge(status: Sequence[Any], **objects: Any) -> ws_bridge:
+    """The ws_bridge of one server."""
+    return ws_bridge(
+        none=None,
+        str_type=str,
+        bytes_type=bytes,
+        status=(py_object * 3)(*status),
+        **objects,
+    )
+
+
+def new_bridge_route(bridge: ws_bridge, message: Any) -> ws_bridge_route:
+    """The ws_bridge_route of a route with this message handler."""
+    return ws_bridge_route(ctypes.pointer(bridge), message)
+
+
+def bridge_function(kind: Any, name: str) -> Any:
+    """ws_bridge_`name`, for a field of that kind."""
+    return ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), kind)
+
+
+address_of = ctypes.addressof
+
 # ---- what needs a ctypes object -----------------------------------------------------------------
 
 
-def new_server(log: Any, settings: dict[str, int]) -> int:
+def new_server(log: Any, bridge: ws_bridge | None, settings: dict[str, int]) -> int:
     """ws_server_new with a log sink and fields of ws_config. Errors of ws_server_new."""
     config = ws_config()
     lib.ws_config_init(config, ctypes.sizeof(config))
     config.log = log
+    if bridge is not None:
+        config.user = ctypes.addressof(bridge)
+        config.before_wait = bridge_function(plain_function, "before_wait")
+        config.after_wait = bridge_function(plain_function, "after_wait")
     for name, value in settings.items():
         setattr(config, name, value)
     server = c_void_p()
@@ -418,6 +655,32 @@ def add_route(server: int, pattern: bytes, settings: dict[str, Any]) -> None:
             )
         setattr(behavior, name, value)
     lib.ws_server_ws(server, pattern, behavior)
+
+
+FUNCTION: Any = plain_function.__mro__[1]  # what all C functions of ctypes are
+
+
+def native_address(value: Any) -> int | None:
+    """Where the C function is that `value` stands for; None: `value` is none.
+
+    One is a function of ctypes, and whatever says its `address`, as those of numba do.
+    """
+    if isinstance(value, FUNCTION):
+        return ctypes.cast(value, c_void_p).value or 0
+    address = None if isinstance(value, type) else getattr(value, "address", None)
+    return address if type(address) is int else None
+
+
+def native_function(field: str, address: int) -> Any:
+    """The function there, for that field of ws_behavior."""
+    kinds: Any = dict(ws_behavior._fields_)  # type: ignore[arg-type]
+    return kinds[field](address)
+
+
+def arguments_of(function: Any) -> int | None:
+    """How many arguments a C function takes; None: it does not say so."""
+    types = getattr(function, "argtypes", None)
+    return None if types is None else len(types)
 
 
 def stats(server: int) -> dict[str, int]:

@@ -55,7 +55,10 @@ class App:
             raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
         self.app_options = AppOptions.of(options)
         self._server = 0
-        self._creator = self._owner = get_ident()
+        self._bridge = events.new_bridge()
+        self._bridge_address = 0 if self._bridge is None else _native.address_of(self._bridge)
+        self._creator = get_ident()
+        self._own(self._creator)
         self._running = False
         self._host: Host | None = None  # while it runs in an asyncio loop
         self._nested = 0  # handlers that run inside each other
@@ -70,7 +73,7 @@ class App:
         self._number = next(events.numbers)
         events.apps[self._number] = self
         self._timers = Timers(self, events.ON_ALARM)
-        self._server = _native.new_server(events.LOG, self.app_options.native())
+        self._server = _native.new_server(events.LOG, self._bridge, self.app_options.native())
 
     def __enter__(self) -> App:
         return self
@@ -324,7 +327,8 @@ class App:
         """From now on this thread runs the app. RuntimeError: something does so already."""
         with self._lock:
             self._check_idle()
-            self._running, self._finished, self._owner = True, False, get_ident()
+            self._running, self._finished = True, False
+            self._own(get_ident())
         self._host = host
 
     def _raise_stashed(self) -> None:
@@ -354,7 +358,8 @@ class App:
         self._timers.clear()
         self._host = None
         with self._lock:
-            self._running, self._owner = False, self._creator
+            self._running = False
+            self._own(self._creator)
 
     def close(self, code: int = 1001, reason: str = _GOING_AWAY[1], timeout: float = 5.0) -> None:
         """Shut down: no new connections, a Close to every open one, then `run` returns.
@@ -381,6 +386,12 @@ class App:
             lib.ws_server_free(server)
         while self._deferred:
             self._run_deferred(len(self._deferred))
+
+    def _own(self, thread: int) -> None:
+        """From now on calls belong to this thread."""
+        self._owner = thread
+        if self._bridge is not None:
+            self._bridge.owner = thread
 
     def _check_thread(self) -> None:
         """RuntimeError in a thread that is not the owner."""

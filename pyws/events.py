@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from . import _native
 from ._native import lib
-from .enums import OpCode
+from .enums import OpCode, SendStatus
 from .http import Request, Response, header_text
 from .options import Behavior, Handler
 from .websocket import WebSocket
@@ -44,7 +44,7 @@ responses: dict[int, Response] = {}  # address of the ws_request -> its response
 class Route:
     """One registered pattern: what its callbacks need."""
 
-    __slots__ = ("__weakref__", "app", "behavior", "handler", "number", "pattern")
+    __slots__ = ("__weakref__", "app", "behavior", "bridge", "handler", "number", "pattern")
 
     def __init__(self, app: App, pattern: str, behavior: Behavior, handler: Handler | None) -> None:
         self.app = app
@@ -52,6 +52,9 @@ class Route:
         self.behavior = behavior
         self.handler = handler  # of plain HTTP, or `upgrade`
         self.number = next(numbers)
+        if app._bridge is not None:
+            self.bridge = _native.new_bridge_route(app._bridge, behavior.message)
+            self.number = _native.address_of(self.bridge)
         routes[self.number] = self
 
     def native(self) -> dict[str, Any]:
@@ -146,6 +149,7 @@ def _on_aborted(ptr: int, number: int) -> None:
 def _on_open(conn: int, number: int) -> None:
     route = routes[number]
     ws = sockets[conn] = WebSocket(route.app, route, conn)
+    lib.ws_conn_set_user(conn, id(ws))
     try:
         _greet(ws, lib.ws_conn_request(conn))
         if route.behavior.open is not None:
@@ -177,6 +181,13 @@ def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> 
             ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore[misc]
     except BaseException as error:
         ws._app._socket_failed(ws, "message", error)
+
+
+def _message_failed(ws: WebSocket, error: BaseException) -> None:
+    try:
+        ws._app._socket_failed(ws, "message", error)
+    except BaseException as again:  # from a signal handler of the program's
+        ws._app._stash(again)
 
 
 def _on_dropped(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
@@ -273,3 +284,20 @@ OPTIONAL: dict[str, Any] = {
     "pong": _native.control_function(_on_pong),
     "subscription": _native.subscription_function(_on_subscription),
 }
+
+
+def new_bridge() -> Any:
+    """For one App; None without the bridge."""
+    if not lib.bridge:
+        return None
+    return _native.new_bridge(
+        [SendStatus(value) for value in range(3)],
+        text=OpCode.TEXT,
+        binary=OpCode.BINARY,
+        send="_send",
+        failed=_message_failed,
+    )
+
+
+if lib.bridge:
+    OPTIONAL["message"] = _native.bridge_function(_native.message_function, "on_message")

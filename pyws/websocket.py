@@ -7,7 +7,7 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
 from . import options
-from ._native import address_bytes, address_text, fail, lib, topic_names
+from ._native import Handle, address_bytes, address_text, fail, lib, shorten, topic_names
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
 
@@ -125,7 +125,7 @@ def _frame_code(code: int) -> int | None:
     return None if code == _NO_CODE else code
 
 
-class WebSocket:
+class WebSocket(Handle):
     """One connection: the same object in every handler, hashable, usable as a dict key.
 
     Every method stays safe after the connection has closed. All of them belong to the thread of
@@ -137,7 +137,6 @@ class WebSocket:
         "_app",
         "_close_event",
         "_close_info",
-        "_conn",
         "_decoder",
         "_latency",
         "_over",
@@ -168,6 +167,7 @@ class WebSocket:
         self._app = app
         self._route = route
         self._conn = conn  # 0 once the connection has closed
+        self._bridge = app._bridge_address
         self._user_data: Any = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._remote: tuple[bytes, int] | None = None
@@ -566,3 +566,7 @@ class WebSocket:
             info.received = CloseFrame(_frame_code(code), reason)
         if self._over is not None and not self._over.done():
             self._over.set_result(info)
+
+
+if lib.bridge:
+    shorten(WebSocket, "send", "_send")

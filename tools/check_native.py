@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Checks that pyws/_native.py and pyws/errors.py say the same as csrc/ws.h.
+"""Checks that pyws/_native.py and pyws/errors.py say the same as csrc/ws.h and csrc/bridge.h.
 
-    python3 tools/check_native.py [--root DIR] [--header FILE] [--native FILE] [--errors FILE]
-                                  [--enums FILE]
+    python3 tools/check_native.py [--root DIR] [--header FILE] [--bridge FILE] [--native FILE]
+                                  [--errors FILE] [--enums FILE]
 
 Compares version and ABI, error codes, opcodes and results, the structs field by field, and the
-prototypes: names, order, number and kind of the parameters, which results are checked, and which
-functions may block. The Python files are parsed, not imported: no library is needed, and size_t and
-uint64_t, one type on most machines, stay two.
+prototypes of ws.h: names, order, number and kind of the parameters, which results are checked, and
+which functions may block. The Python files are parsed, not imported: no library is needed, and
+size_t and uint64_t, one type on most machines, stay two.
 Prints one line per difference and exits 1 if there is any.
 """
 
@@ -25,6 +25,7 @@ import csource
 # beside it), "pointer to KIND"; for a callback "pointer(result, kinds...)".
 INTEGERS = {
     "int": "int",
+    "unsigned": "ulong",  # long, which is all that there is
     "bool": "bool",
     "size_t": "size_t",
     "uint8_t": "uint8",
@@ -42,13 +43,17 @@ CTYPES = {
     "c_uint16": "uint16",
     "c_uint32": "uint32",
     "c_uint64": "uint64",
+    "c_ulong": "ulong",
     "c_void_p": "handle",
+    "py_object": "handle",
     "c_char_p": "string",
     "c_char": "char",
 }
 OPAQUE = {"void", "ws_server", "ws_conn", "ws_request"}
 # What may stand in _native.py for a kind of ws.h, besides the same.
 FITS = {("data", "string"), ("data", "handle")}
+# A struct of addresses: which functions they are, their names tell.
+ADDRESSES = "ws_python"
 # Functions with an int that no errcheck judges; every other one has `check`.
 UNCHECKED = {
     "ws_abi",  # a number
@@ -165,7 +170,7 @@ def c_fields(declaration: str) -> List[Field]:
     if callback:
         return [Field(callback.group(1), c_kind(text))]
     first, *others = text.split(",")
-    name = re.search(r"(\w+)$", first.strip())
+    name = re.search(r"(\w+)(?:\[\d+\])?$", first.strip())
     if not name:
         raise SystemExit(f"check_native: cannot read the member {text!r}")
     kind = c_kind(first)
@@ -193,6 +198,8 @@ class Native:
             if node.id in self.names:
                 return self.kind(self.names[node.id])
             return CTYPES.get(node.id, node.id)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):  # an array
+            return f"pointer to {self.kind(node.left)}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id == "POINTER":
                 target = self.kind(node.args[0])
@@ -279,16 +286,20 @@ def fits(ours: str, theirs: str) -> bool:
     return ours == theirs or (ours, theirs) in FITS
 
 
-def compare_structs(header: Header, native: Native) -> Iterator[str]:
-    ours, theirs = dict(header.structs()), dict(native.structs())
+def compare_structs(header: Header, bridge: Header, native: Native) -> Iterator[str]:
+    ours = {**dict(header.structs()), **dict(bridge.structs())}
+    theirs = dict(native.structs())
     yield from compare_order("struct", list(ours), list(theirs))
     for name in ours.keys() & theirs.keys():
         names = [field.name for field in ours[name]], [field.name for field in theirs[name]]
         yield from compare_order(f"{name}:", *names)
         kinds = dict(theirs[name])
         for field in ours[name]:
-            if not fits(field.kind, kinds.get(field.name, field.kind)):
-                yield f"{name}.{field.name} is {field.kind} in ws.h, not {kinds[field.name]}"
+            found = kinds.get(field.name, field.kind)
+            if name == ADDRESSES and field.kind.startswith("pointer(") and found == "handle":
+                continue
+            if not fits(field.kind, found):
+                yield f"{name}.{field.name} is {field.kind} in ws.h, not {found}"
 
 
 def compare_functions(header: Header, native: Native) -> Iterator[str]:
@@ -332,7 +343,9 @@ def compare_values(
             yield f"{what}.{name} is {ours.get(name)} in ws.h, not {theirs.get(name)}"
 
 
-def compare(header: Header, native: Native, errors: str, enums: str) -> Iterator[str]:
+def compare(
+    header: Header, bridge: Header, native: Native, errors: str, enums: str
+) -> Iterator[str]:
     for ours, theirs in (("WS_VERSION", "VERSION"), ("WS_ABI", "ABI")):
         if header.define(ours) != native.constant(theirs):
             yield f"{ours} is {header.define(ours)}, {theirs} is {native.constant(theirs)}"
@@ -342,7 +355,7 @@ def compare(header: Header, native: Native, errors: str, enums: str) -> Iterator
     for name, members in PYTHON_ENUMS.items():
         values = python_enums(enums).get(name, {})
         yield from compare_values(name, header.enum_values(), values, members)
-    yield from compare_structs(header, native)
+    yield from compare_structs(header, bridge, native)
     yield from compare_functions(header, native)
     yield from compare_errchecks(header, native)
     yield from compare_blocking(native)
@@ -352,16 +365,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="compares pyws/_native.py with csrc/ws.h")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--header", type=Path)
+    parser.add_argument("--bridge", type=Path)
     parser.add_argument("--native", type=Path)
     parser.add_argument("--errors", type=Path)
     parser.add_argument("--enums", type=Path)
     args = parser.parse_args()
     package = args.root / "pyws"
     header = Header(csource.read(args.header or args.root / "csrc" / "ws.h"))
+    bridge = Header(csource.read(args.bridge or args.root / "csrc" / "bridge.h"))
     native = Native(csource.read(args.native or package / "_native.py"))
     errors = csource.read(args.errors or package / "errors.py")
     enums = csource.read(args.enums or package / "enums.py")
-    differences = list(compare(header, native, errors, enums))
+    differences = list(compare(header, bridge, native, errors, enums))
     for difference in differences:
         print(f"check_native: {difference}")
     return 1 if differences else 0

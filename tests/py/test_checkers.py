@@ -46,6 +46,7 @@ LAYERS_GOOD = {
     "int (*table)(int) = ws__sha1;\n",
     "csrc/buffer.c": '#include "buffer.h"\n#include <stdlib.h>\n',
     "csrc/deflate.c": '#include "deflate.h"\n#include <zlib.h>\n#include <stdio.h>\n',
+    "csrc/bridge.c": '#include "bridge.h"\n#include <pthread.h>\n',
 }
 
 
@@ -69,6 +70,8 @@ def test_layers_accepts_the_map(tmp_path: Path) -> None:
         ("csrc/net.c", '#include "utf8.h"', "nothing of WebSocket"),
         ("csrc/loop.h", '#include "net.h"', "nothing of WebSocket"),
         ("csrc/ws.h", '#include "buffer.h"', "compiled alone"),
+        ("csrc/bridge.c", '#include "conn.h"', "through ws.h alone"),
+        ("csrc/bridge.h", '#include "buffer.h"', "through ws.h alone"),
         ("csrc/http.c", "#include <errno.h>", "not on the list"),
         ("csrc/http.c", "#include <time.h>", "not on the list"),
         ("csrc/frame.c", "#include <sys/socket.h>", "not on the list"),

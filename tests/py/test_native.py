@@ -154,6 +154,17 @@ PLANTED = [
     ("header", "int opcode, void *user);", "void *user);", "ws_behavior.on_message is"),
     ("header", "    void *user;", "    void *used;", "used of ws.h is missing"),
     ("header", "WS_API int ws_abi(void);", "", "function ws_abi of _native.py is not in ws.h"),
+    ("bridge", "*none;", "*nothing;", "nothing of ws.h is missing"),
+    ("bridge", "unsigned long owner;", "int owner;", "ws_bridge.owner is int in ws.h, not ulong"),
+    ("bridge", "*status[3];", "*status;", "ws_bridge.status is handle in ws.h"),
+    ("native", '("text", py_object)', '("text", c_int)', "ws_bridge.text is handle in ws.h"),
+    (
+        "native",
+        '("PyErr_Clear", c_void_p),\n        ("PyErr_BadArgument", c_void_p),',
+        '("PyErr_BadArgument", c_void_p),\n        ("PyErr_Clear", c_void_p),',
+        "ws_python: PyErr_BadArgument of _native.py is not where",
+    ),
+    ("native", '("Py_IncRef", c_void_p)', '("Py_IncRef", c_int)', "ws_python.Py_IncRef is"),
 ]
 
 
@@ -166,6 +177,7 @@ def test_t73_checker_finds_a_planted_error(
         "errors": PACKAGE / "errors.py",
         "enums": PACKAGE / "enums.py",
         "header": ROOT / "csrc" / "ws.h",
+        "bridge": ROOT / "csrc" / "bridge.h",
     }
     original = sources[file].read_text()
     assert text in original

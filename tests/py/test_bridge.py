@@ -1,0 +1,614 @@
+"""The bridge (csrc/bridge.c): which interpreters have it, references, errors, threads, signals.
+
+What handlers and `send` do is the subject of all the other files, which run with the bridge and, by
+PYWS_BRIDGE=ctypes, without it.
+"""
+
+import gc
+import inspect
+import logging
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, List
+
+import peer
+import pytest
+
+from pyws import OpCode, SendStatus, WebSocket, _native
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = peer.TIMEOUT
+ONLY_BRIDGE = pytest.mark.skipif(not _native.lib.bridge, reason="runs without the bridge")
+HAS_ONE = platform.python_implementation() == "CPython" and sys.version_info >= (3, 9)
+
+
+def python(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program with the library of these tests."""
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "py")))
+    env = {**os.environ, "PYTHONPATH": paths, "PYWS_LIBRARY": _native.lib.path, **environment}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=env,
+    )
+
+
+# ---- which interpreters -------------------------------------------------------------------------
+
+SHOW = "import pyws._native as n; print(n.lib.bridge)"
+
+
+@pytest.mark.parametrize(
+    ("wish", "before", "shown"),
+    [
+        ("", "", HAS_ONE),
+        ("c", "", HAS_ONE),
+        ("ctypes", "", False),
+        ("", "import sys; sys.abiflags = 't'", False),  # no global interpreter lock
+        ("", "import platform; platform.python_implementation = lambda: 'PyPy'", False),
+    ],
+)
+def test_the_mode_is_chosen(wish: str, before: str, shown: bool) -> None:
+    done = python(f"{before}\n{SHOW}", PYWS_BRIDGE=wish)
+    if wish == "c" and not HAS_ONE:
+        assert "ImportError: PYWS_BRIDGE=c is not possible: this" in done.stderr
+    else:
+        assert (done.stdout, done.stderr) == (f"{shown}\n", "")
+
+
+WITHOUT = """
+    import ctypes
+
+    class Functions:
+        def __getattr__(self, name):
+            if name.startswith({name!r}):
+                raise AttributeError(name)
+            return getattr(real, name)
+
+    real, ctypes.pythonapi = ctypes.pythonapi, Functions()
+    """
+
+
+@pytest.mark.skipif(not HAS_ONE, reason="this Python has no bridge")
+@pytest.mark.parametrize(
+    ("name", "bridge"),
+    [
+        ("PyObject_Vectorcall", False),
+        ("PyUnicode_AsUTF8AndSize", False),
+        ("PyEval_RestoreThread", False),
+        ("PyErr_GetRaisedException", True),  # newer than the others
+    ],
+)
+def test_a_missing_function_means_ctypes(name: str, bridge: bool) -> None:
+    before = textwrap.dedent(WITHOUT.format(name=name))
+    done = python(f"{before}\n{SHOW}", PYWS_BRIDGE="")
+    assert (done.stdout, done.stderr) == (f"{bridge}\n", "")
+    done = python(f"{before}\n{SHOW}", PYWS_BRIDGE="c")
+    assert bridge or f"PYWS_BRIDGE=c is not possible: this Python has no {name}" in done.stderr
+
+
+def test_a_wrong_mode_is_refused() -> None:
+    done = python("import pyws", PYWS_BRIDGE="rust")
+    assert 'ImportError: PYWS_BRIDGE must be "c" or "ctypes", not \'rust\'' in done.stderr
+
+
+@ONLY_BRIDGE
+def test_a_table_of_another_size_is_refused() -> None:
+    assert _native.lib.loaded.ws_bridge_setup(_native.ws_python(), 8, 16) < 0
+
+
+SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+code = "try: import pyws\\nexcept ImportError as error: print(error, flush=True)"
+interpreters.run_string(interpreters.create(), code)
+"""
+
+
+@pytest.mark.skipif(platform.python_implementation() != "CPython", reason="of CPython alone")
+def test_subinterpreters_are_refused() -> None:
+    done = python(SUBINTERPRETER)
+    assert "subinterpreters" in done.stdout, done.stderr
+
+
+# ---- send ---------------------------------------------------------------------------------------
+
+
+def test_send_is_documented() -> None:
+    assert str(WebSocket.send.__doc__).startswith("Send one message")
+    parameters = inspect.signature(WebSocket.send).parameters.values()
+    assert [(item.name, item.default) for item in parameters if item.name != "self"] == [
+        ("message", inspect.Parameter.empty),
+        ("opcode", None),
+        ("compress", False),
+        ("fin", True),
+    ]
+
+
+def test_every_way_to_call_send(serve: Callable[..., Any]) -> None:
+    calls: List[Callable[[Any], SendStatus]] = [
+        lambda ws: ws.send("positional"),
+        lambda ws: ws.send(b"positional"),
+        lambda ws: ws.send("opcode", OpCode.TEXT),
+        lambda ws: ws.send(b"opcode", OpCode.BINARY),
+        lambda ws: ws.send("str as binary", OpCode.BINARY),
+        lambda ws: ws.send(b"bytes as text", OpCode.TEXT),
+        lambda ws: ws.send("int", 1),
+        lambda ws: ws.send(b"int", 2),
+        lambda ws: ws.send("None", None),
+        lambda ws: ws.send(message="keyword"),
+        lambda ws: ws.send("keyword", opcode=OpCode.TEXT),
+        lambda ws: ws.send("all", OpCode.TEXT, False, True),
+        lambda ws: ws.send("all", opcode=OpCode.TEXT, compress=False, fin=True),
+        lambda ws: ws.send(compress=False, message="order"),
+        lambda ws: WebSocket.send(ws, "of the class"),
+        lambda ws: getattr(ws, "send")("bound"),  # noqa: B009
+        lambda ws: ws.send(*["star"], opcode=1),
+        lambda ws: ws.send(bytearray(b"bytearray")),
+        lambda ws: ws.send(type("Text", (str,), {})("subclass")),
+        lambda ws: ws.send({"json": 1}),
+        lambda ws: ws.send("caf\u00e9 \U0001f600"),
+        lambda ws: ws.send(""),
+        lambda ws: ws.send(b"\0"),
+    ]
+    results: List[Any] = []
+
+    def run(ws: WebSocket) -> None:
+        for call in calls:
+            results.append(call(ws))
+
+    server = serve(open=run)
+    with peer.upgraded(server.port) as client:
+        frames = [client.frame() for _ in calls]
+    assert [(frame.opcode, frame.payload) for frame in frames] == [
+        (1, b"positional"),
+        (2, b"positional"),
+        (1, b"opcode"),
+        (2, b"opcode"),
+        (2, b"str as binary"),
+        (1, b"bytes as text"),
+        (1, b"int"),
+        (2, b"int"),
+        (1, b"None"),
+        (1, b"keyword"),
+        (1, b"keyword"),
+        (1, b"all"),
+        (1, b"all"),
+        (1, b"order"),
+        (1, b"of the class"),
+        (1, b"bound"),
+        (1, b"star"),
+        (2, b"bytearray"),
+        (1, b"subclass"),
+        (1, b'{"json": 1}'),
+        (1, "caf\u00e9 \U0001f600".encode()),
+        (1, b""),
+        (2, b"\0"),
+    ]
+    assert results == [SendStatus.SUCCESS] * len(calls)
+    assert all(result is SendStatus.SUCCESS for result in results)
+
+
+WRONG: List[Any] = [
+    (lambda ws: ws.send(), TypeError, "message"),
+    (lambda ws: ws.send(None), TypeError, "message must be str"),
+    (lambda ws: ws.send("a", 1, False, True, 5), TypeError, "argument"),
+    (lambda ws: ws.send(*"abcdefghijklm"), TypeError, "argument"),
+    (lambda ws: ws.send("a", **dict.fromkeys("abcdefghijkl", 1)), TypeError, "argument"),
+    (lambda ws: ws.send("a", message="b"), TypeError, "message"),
+    (lambda ws: ws.send("a", wrong=1), TypeError, "wrong"),
+    (lambda ws: ws.send("a", 3), ValueError, "opcode"),
+    (lambda ws: ws.send("a", "TEXT"), TypeError, "opcode"),
+    (lambda ws: ws.send("a\udc80"), ValueError, "surrogates"),
+    (lambda ws: ws.send(b"\xff", OpCode.TEXT), ValueError, "UTF-8"),
+    (lambda ws: type(ws).send("a"), TypeError, ""),
+    (lambda ws: type(ws).send(object(), "a"), (TypeError, AttributeError), ""),
+    (lambda ws: WebSocket.__new__(WebSocket).send("a"), (TypeError, AttributeError), ""),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_wrong_calls_of_send(serve: Callable[..., Any], number: int) -> None:
+    call, kind, text = WRONG[number]
+    errors: List[BaseException] = []
+
+    def run(ws: WebSocket) -> None:
+        try:
+            call(ws)
+        except Exception as error:
+            errors.append(error)
+        ws.send("on it goes")
+
+    server = serve(open=run)
+    with peer.upgraded(server.port) as client:
+        assert client.frame().payload == b"on it goes"
+    assert len(errors) == 1
+    assert isinstance(errors[0], kind)
+    assert text in str(errors[0])
+
+
+# ---- references ---------------------------------------------------------------------------------
+
+
+def echo(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+    ws.send(message, opcode)
+
+
+def burst(count: int, payloads: List[bytes]) -> bytes:
+    """So many messages: texts, and every other one binary."""
+    return b"".join(peer.frame(payloads[i % len(payloads)], 1 + i % 2) for i in range(count))
+
+
+def exchange(client: peer.Peer, data: bytes, answer: int, times: int) -> None:
+    """Send `data` so many times and read `answer` bytes after each."""
+    for _ in range(times):
+        client.send(data)
+        left = answer
+        while left > 0:
+            received = len(client.socket.recv(1 << 20))
+            assert received
+            left -= received
+
+
+@pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="of CPython alone")
+def test_a_million_messages_leave_nothing_behind(serve: Callable[..., Any]) -> None:
+    """Whole messages, callbacks with errors, and sends that take the long way."""
+    fails = [False]
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        ws.send(message, opcode)
+        if message == "\u00e9rror":
+            fails[0] = True
+            ws.send(message, opcode=opcode)
+            raise ValueError("planned")
+
+    server = serve(message=on_message, close_on_error=False)
+    logging.getLogger("pyws").disabled = True
+    try:
+        data = burst(9_999, [b"0123456789abcdef", b"a" * 300, b"x"])
+        answer = 9_999 // 3 * (18 + 304 + 3)
+        wrong = peer.frame("\u00e9rror".encode())
+        with peer.upgraded(server.port) as client:
+            counts = []
+            for _ in range(3):
+                exchange(client, data, answer, 10)
+                exchange(client, wrong, 2 * 8, 100)
+                gc.collect()
+                counts.append((sys.getallocatedblocks(), len(gc.get_objects())))
+            exchange(client, data, answer, 70)
+            exchange(client, wrong, 2 * 8, 1000)
+            gc.collect()
+            blocks, objects = sys.getallocatedblocks(), len(gc.get_objects())
+    finally:
+        logging.getLogger("pyws").disabled = False
+    assert fails[0]
+    assert blocks <= max(count[0] for count in counts) + 200
+    assert objects <= max(count[1] for count in counts) + 50
+
+
+@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="of CPython alone")
+def test_reference_counts_stay(serve: Callable[..., Any]) -> None:
+    sockets: List[WebSocket] = []
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> SendStatus:
+        return ws.send(message, opcode)
+
+    watched: List[Any] = [
+        OpCode.TEXT, OpCode.BINARY, *SendStatus, on_message, str, bytes,
+        WebSocket, WebSocket.__dict__["send"],
+    ]  # fmt: skip
+    server = serve(message=on_message, open=sockets.append)
+    with peer.upgraded(server.port) as client:
+        data = burst(1000, [b"ab", b"cd"])
+        exchange(client, data, 4 * 1000, 1)
+        watched.append(sockets[0])
+        before = [sys.getrefcount(item) for item in watched]
+        exchange(client, data, 4 * 1000, 5)
+        gc.collect()
+        after = [sys.getrefcount(item) for item in watched]
+    differences = [abs(b - a) for a, b in zip(before, after)]
+    assert max(differences) < 100  # of 5,000; other threads hold some for a moment
+
+
+def test_the_object_outlives_a_handler_that_drops_it(serve: Callable[..., Any]) -> None:
+    """It is closed, and nothing else holds it, while the handler runs or its result is dropped."""
+    over: List[int] = []
+
+    class Result:
+        """What the handler returns; when it goes, it closes the connection."""
+
+        def __init__(self, ws: WebSocket) -> None:
+            self.ws = ws
+
+        def __del__(self) -> None:
+            self.ws.close()
+
+    server = serve(
+        message=lambda ws, message, opcode: Result(ws),
+        close=lambda ws, code, reason: over.append(code),
+    )
+    direct = serve(message=close_and_forget)
+    for port in (server.port, direct.port):
+        for _ in range(20):
+            with peer.upgraded(port) as client:
+                client.send(peer.frame(b"a") * 3)
+                assert client.at_end()
+    peer.eventually(lambda: len(over) == 20)
+
+
+def close_and_forget(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+    ws.terminate()
+    del ws
+    gc.collect()
+
+
+def test_a_builtin_as_handler(serve: Callable[..., Any]) -> None:
+    seen: List[Any] = []
+    server = serve(message=type("Seen", (), {"__call__": lambda self, *args: seen.append(args)})())
+    with peer.upgraded(server.port, more=peer.frame(b"a") + peer.frame(b"b", 2)):
+        peer.eventually(lambda: len(seen) == 2)
+    assert [args[1:] for args in seen] == [("a", OpCode.TEXT), (b"b", OpCode.BINARY)]
+    direct = serve(message=WebSocket.send)  # ws.send(message, opcode)
+    with peer.upgraded(direct.port, more=peer.frame(b"a")) as client:
+        assert client.frame().payload == b"a"
+
+
+# ---- errors, threads, signals -------------------------------------------------------------------
+
+
+def test_errors_keep_their_traceback(
+    serve: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: List[BaseException] = []
+
+    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise ValueError("second") from None
+
+    server = serve(message=on_message)
+    server.call(server.app.on_error, lambda error, source: errors.append(error))
+    with peer.upgraded(server.port, more=peer.frame(b"a")) as client:
+        assert client.frame().close_code == 1011
+    assert isinstance(errors[0], ValueError)
+    names = []
+    traceback = errors[0].__traceback__
+    while traceback is not None:
+        names.append(traceback.tb_frame.f_code.co_name)
+        traceback = traceback.tb_next
+    assert names[-1] == "on_message"
+    assert "ValueError: second" in caplog.text
+    assert 'raise ValueError("second")' in caplog.text
+
+
+def test_no_error_is_left_behind(serve: Callable[..., Any]) -> None:
+    """Each call of the interpreter sees a clean slate, whatever the message before did."""
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        with pytest.raises(ValueError, match="surrogates"):
+            ws.send("\udc80")
+        assert sys.exc_info() == (None, None, None)
+        ws.send(message)
+        raise RuntimeError("planned")
+
+    server = serve(message=on_message, close_on_error=False)
+    with peer.upgraded(server.port, more=peer.frame(b"a") * 5) as client:
+        assert [client.frame().payload for _ in range(5)] == [b"a"] * 5
+
+
+def test_other_threads_run_while_the_loop_waits(serve: Callable[..., Any]) -> None:
+    server = serve(message=echo)
+    with peer.upgraded(server.port):
+        begin = time.process_time()
+        deadline = time.monotonic() + TIMEOUT
+        while time.process_time() - begin < 0.2:  # this thread has the interpreter for itself
+            assert time.monotonic() < deadline
+
+
+def test_other_threads_run_while_the_loop_is_busy(serve: Callable[..., Any]) -> None:
+    """A load that never lets the loop wait leaves the other threads their share."""
+    server = serve(message=echo)
+    stop = threading.Event()
+
+    def load() -> None:
+        data = burst(1000, [b"a"])
+        with peer.upgraded(server.port) as client:
+            while not stop.is_set():
+                exchange(client, data, 3000, 1)
+
+    clients = [threading.Thread(target=load) for _ in range(3)]
+    for thread in clients:
+        thread.start()
+    turns = 0
+    begin = time.process_time()
+    deadline = time.monotonic() + 60
+    while turns < 200 and time.monotonic() < deadline:
+        time.sleep(0)
+        turns += 1
+    stop.set()
+    for thread in clients:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    assert turns == 200
+    assert time.process_time() > begin
+
+
+def test_send_in_another_thread_is_refused_while_a_handler_runs(
+    serve: Callable[..., Any],
+) -> None:
+    """The handler gives the interpreter away: the other thread must not touch the connection."""
+    errors: List[str] = []
+
+    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        def intrude() -> None:
+            for arguments in (("a",), (b"a",), ("a", OpCode.PING)):
+                try:
+                    ws.send(*arguments)
+                except RuntimeError as error:
+                    errors.append(str(error))
+
+        thread = threading.Thread(target=intrude)
+        thread.start()
+        thread.join(TIMEOUT)
+        ws.send("own")
+
+    server = serve(message=on_message)
+    with peer.upgraded(server.port, more=peer.frame(b"a")) as client:
+        assert client.frame().payload == b"own"
+    assert len(errors) == 3
+    assert all("app.defer" in error for error in errors)
+
+
+SIGNALS = """
+    import os, signal, threading, time
+    import pyws
+
+    seen = []
+    app = pyws.App()
+
+    def note(number, frame):
+        seen.append(number)
+        if len(seen) == 2:
+            raise LookupError("from a signal handler")
+
+    signal.signal(signal.SIGUSR1, note)
+    app.listen({"host": "127.0.0.1"})
+
+    def shoot():
+        for count in (1, 2):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            deadline = time.monotonic() + 20
+            while len(seen) < count and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+    threading.Thread(target=shoot).start()
+    try:
+        app.run()
+    except LookupError as error:
+        print(len(seen), error)
+    """
+
+
+def test_signals_of_the_program_are_handled_while_the_loop_waits() -> None:
+    done = python(SIGNALS)
+    assert (done.stdout, done.stderr) == ("2 from a signal handler\n", "")
+
+
+BUSY = """
+    import signal, sys
+    import peer, pyws, threading
+
+    def message(ws, message, opcode):
+        {body}
+
+    app = pyws.App()
+    app.ws("/*", message=message)
+    ports = []
+    app.listen({{"host": "127.0.0.1"}}, lambda place: ports.append(place.port))
+
+    def client():
+        with peer.upgraded(ports[0], more=peer.frame(b"a")) as end:
+            end.at_end()
+
+    threading.Thread(target=client).start()
+    try:
+        app.run()
+    except BaseException as error:
+        print(type(error).__name__, *error.args)
+    """
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("raise KeyboardInterrupt('from a handler')", "KeyboardInterrupt from a handler"),
+        ("raise SystemExit(7)", "SystemExit 7"),
+        ("sys.exit(8)", "SystemExit 8"),
+        ("signal.raise_signal(signal.SIGINT)", ""),  # graceful
+    ],
+)
+def test_what_ends_run_comes_out_of_it(body: str, shown: str) -> None:
+    done = python(BUSY.format(body=body))
+    assert (done.stdout.strip(), done.stderr) == (shown, "")
+
+
+DAEMON = """
+    import threading, time
+    import peer, pyws
+
+    app = pyws.App()
+    app.ws("/*", message=lambda ws, message, opcode: ws.send(message, opcode))
+    ports = []
+    app.listen({"host": "127.0.0.1"}, lambda place: ports.append(place.port))
+    threading.Thread(target=app.run, daemon=True).start()
+    client = peer.upgraded(ports[0], more=peer.frame(b"a"))
+    assert client.frame().payload == b"a"
+    client.send(peer.frame(b"a") * 1000)
+    """
+
+
+def test_the_interpreter_ends_while_a_daemon_thread_serves() -> None:
+    for _ in range(5):
+        done = python(DAEMON)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_two_apps_in_two_threads(serve: Callable[..., Any]) -> None:
+    servers = [serve(message=echo) for _ in range(2)]
+    clients = [peer.upgraded(server.port) for server in servers for _ in range(3)]
+    threads = [
+        threading.Thread(target=exchange, args=(client, burst(500, [b"a"]), 1500, 10))
+        for client in clients
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    for client in clients:
+        client.socket.close()
+
+
+def test_sigint_while_messages_pour_in() -> None:
+    code = """
+    import os, signal, threading
+    import peer, pyws
+
+    app = pyws.App()
+    app.ws("/*", message=lambda ws, message, opcode: ws.send(message, opcode))
+    ports = []
+    app.listen({"host": "127.0.0.1"}, lambda place: ports.append(place.port))
+
+    def client():
+        end = peer.upgraded(ports[0])
+        for number in range(50):
+            end.send(peer.frame(b"a") * 100)
+            if number == 10:
+                os.kill(os.getpid(), signal.SIGINT)
+            while True:
+                frame = end.frame()
+                if frame.opcode == 8:
+                    print("closed", frame.close_code)
+                    return
+                if not end.buffer:
+                    break
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    app.run()
+    thread.join(20)
+    print("over")
+    """
+    done = python(code)
+    assert done.stdout == "closed 1001\nover\n", done.stderr
