@@ -485,9 +485,14 @@ def test_call_later_and_the_next_run() -> None:
     """What is not due when run() returns never runs; the second run starts clean."""
     app = App()
     seen: List[str] = []
+    timers: List[Any] = []
+
+    def close() -> None:
+        app.close()
+        timers.append(app.call_later(0.05, seen.append, "too late"))
+
     app.call_later(0.01, seen.append, "made before run")
-    app.call_later(0.02, app.close)
-    late = app.call_later(0.05, seen.append, "too late")
+    app.call_later(0.02, close)
     app.run()
     assert seen == ["made before run"]
     assert (app._timers._heap, app._timers._cancelled) == ([], 0)
@@ -496,7 +501,7 @@ def test_call_later_and_the_next_run() -> None:
     app.call_later(0.01, seen.append, "second")
     app.run()
     assert seen == ["made before run", "second"]
-    late.cancel()
+    timers[0].cancel()
     app.call_later(0.01, app.close)
     app.listen({"host": "127.0.0.1"})  # after the call
     app.run()
