@@ -59,10 +59,11 @@ refuse:
     ws__net_close(fd);
 }
 
-void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
+void ws__conn_open(ws_conn *c, ws_request *request, const struct ws__target *target, void *user)
 {
     struct ws__hub *hub = c->hub;
-    ws_request *outer = hub->opening;
+    ws_conn *outer = hub->opening;
+    ws_request *outer_request = hub->opening_request;
     ws__timer_stop(&c->timer);
     c->target = target;
     c->user = user;
@@ -73,12 +74,14 @@ void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user)
         ws__conn_break(c, true);
     hub->stats.opened++;
     hub->stats.open++;
-    hub->opening = c->request;
+    hub->opening = c;
+    hub->opening_request = request;
     hub->in_handlers++;
     if (target->behavior.on_open)
         target->behavior.on_open(c, target->behavior.user);
     hub->in_handlers--;
     hub->opening = outer;
+    hub->opening_request = outer_request;
 }
 
 struct ws__extra *ws__conn_extra(ws_conn *c)
@@ -149,6 +152,13 @@ void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length)
     report_own_close(c, code, reason, length);
 }
 
+/* ws__hub_free_dead will free it. */
+static void bury(ws_conn *c)
+{
+    c->next = c->hub->dead;
+    c->hub->dead = c;
+}
+
 void ws__conn_drop(ws_conn *c, const char *reason)
 {
     struct ws__hub *hub = c->hub;
@@ -167,8 +177,8 @@ void ws__conn_drop(ws_conn *c, const char *reason)
     }
     ws__request_abandon(c);
     ws__hub_release_slot(hub, c->id);
-    c->next_dead = hub->dead;
-    hub->dead = c;
+    if (!c->in_ready) /* else ws__conn_on_ready does it */
+        bury(c);
     ws__hub_touch(hub); /* its memory waits for a turn, perhaps the end of a shutdown, too */
 }
 
@@ -198,7 +208,7 @@ void ws__conn_update_interest(ws_conn *c)
                         (c->blocked ? (unsigned)WS__LOOP_WRITE : 0);
     if (interest == c->interest || c->state == WS__DEAD)
         return;
-    c->interest = (uint8_t)interest;
+    c->interest = interest & 3;
     if (ws__loop_change(&c->hub->loop, c->fd, interest, c->id))
         ws__conn_break(c, true);
 }
@@ -209,7 +219,7 @@ void ws__conn_make_ready(ws_conn *c)
         return;
     ws__hub_touch(c->hub);
     c->in_ready = true;
-    c->next_ready = c->hub->ready;
+    c->next = c->hub->ready;
     c->hub->ready = c;
 }
 
@@ -456,6 +466,10 @@ void ws__conn_on_ready(ws_conn *c)
 {
     bool more = c->more;
     c->in_ready = c->more = false;
+    if (c->state == WS__DEAD) {
+        bury(c);
+        return;
+    }
     if (c->broken) {
         c->by_peer = c->by_peer || (c->state == WS__OPEN && !c->starved);
         ws__conn_drop(c, c->starved ? "out of memory" : "connection reset by peer");
@@ -500,7 +514,7 @@ void ws_conn_set_user(ws_conn *conn, void *user)
 
 ws_request *ws_conn_request(const ws_conn *conn)
 {
-    return conn->request && conn->request == conn->hub->opening ? conn->request : NULL;
+    return conn == conn->hub->opening ? conn->hub->opening_request : NULL;
 }
 
 int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)

@@ -95,12 +95,13 @@ struct ws__hub {
     char *recv_buffer;        /* config.recv_buffer_size bytes */
     struct ws__deflate_pool deflate;
     struct ws__buffer *spare; /* WS__CORK_SIZE bytes, lent to the connection that is corked */
-    ws_conn *ready, *dead;    /* lists by ws_conn.next_* */
+    ws_conn *ready, *dead;    /* lists by ws_conn.next: a connection is on one of them at most */
     struct ws__topics topics;
     struct ws__buffer *published; /* frames of this turn, see publish.c */
     struct ws__extra *publishing; /* list by next_published: to whom they are to be sent */
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
-    ws_request *opening; /* whose on_open runs now */
+    ws_conn *opening; /* whose on_open runs now, ... */
+    ws_request *opening_request; /* ... and its request */
     bool stopping, in_turn;
     bool in_dropped;      /* some on_dropped runs */
     bool in_ending;       /* a send that cannot be done ends its connection: handlers run */
@@ -130,29 +131,30 @@ struct ws__extra {
 struct ws_conn {
     struct ws__hub *hub;
     const struct ws__target *target; /* NULL in the HTTP phase */
-    void *user;
+    union {
+        ws_request *request; /* in the HTTP phase, once its first byte is there */
+        void *user;          /* once there is a target */
+    };
     ws_conn_id id;
     struct ws__timer timer; /* the one deadline of the present state */
     struct ws__buffer *in;  /* received, not yet handled */
     struct ws__buffer *out; /* to be sent */
     struct ws__extra *extra; /* once it is needed */
-    ws_request *request;    /* in the HTTP phase, once its first byte is there */
-    ws_conn *next_ready, *next_dead;
+    ws_conn *next; /* on hub->ready, else on hub->dead */
     struct ws__protocol protocol;
     struct ws__address peer;
     int fd;
-    size_t pong_back; /* distance of a pending Pong's first byte from the end of out; 0: none */
-    struct ws__deflate_terms terms; /* of permessage-deflate */
+    uint32_t pong_back; /* distance of a pending Pong's first byte from the end of out; 0: none */
     uint32_t ping_mark;  /* hash of the payload of the last Ping, ... */
     uint32_t ping_time;  /* ... and when it was sent, microseconds */
     uint32_t latency;    /* microseconds; 0: no Pong yet */
     uint16_t corked; /* depth */
     uint16_t ending; /* the code that ws__conn_on_ready will end it with; 0: none */
-    uint8_t pong_length;
     uint8_t state;          /* enum ws__state */
-    uint8_t interest;       /* what the loop watches */
     uint8_t fragmenting;    /* enum in send.c */
+    struct ws__deflate_terms terms; /* of permessage-deflate */
     uint32_t pings;         /* sent in this silence */
+    unsigned interest : 2;  /* what the loop watches */
     bool blocked : 1;       /* the kernel refused bytes, EPOLLOUT is awaited */
     bool drain_due : 1;     /* on_drain is owed */
     bool in_ready : 1;      /* is on hub->ready */
@@ -245,8 +247,8 @@ void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length);
 void ws__conn_break(ws_conn *c, bool starved);
 /* With the code in `ending`. */
 void ws__conn_end_now(ws_conn *c);
-/* The 101 is queued: OPEN, and on_open. */
-void ws__conn_open(ws_conn *c, const struct ws__target *target, void *user);
+/* The 101 is queued: OPEN, and on_open. The request is no longer the connection's. */
+void ws__conn_open(ws_conn *c, ws_request *request, const struct ws__target *target, void *user);
 
 /* ---- route.c ---- */
 

@@ -160,8 +160,8 @@ static bool agree_on_compressor(const int offer[PARAMETERS], unsigned own,
     if (offer[SERVER_BITS] != ABSENT && offer[SERVER_BITS] < bits)
         bits = offer[SERVER_BITS]; /* "or smaller" (RFC 7692 7.1.2.1) */
     terms->server_no_context = !dedicated;
-    terms->server_bits = (uint8_t)bits;
-    terms->memory_level = (uint8_t)(dedicated ? own & 15 : SHARED_MEMORY_LEVEL);
+    terms->server_bits = (unsigned)bits & 15;
+    terms->memory_level = (dedicated ? own : SHARED_MEMORY_LEVEL) & 15;
     terms->answer_server_bits = offer[SERVER_BITS] != ABSENT;
     return bits >= MIN_OUR_BITS;
 }
@@ -176,7 +176,7 @@ static void agree_on_decompressor(const int offer[PARAMETERS], unsigned own,
     if (dedicated && offer[CLIENT_BITS] != ABSENT && (int)own < bits)
         bits = (int)own;
     terms->client_no_context = !dedicated;
-    terms->client_bits = (uint8_t)bits;
+    terms->client_bits = (unsigned)bits & 15;
     terms->answer_client_bits = dedicated && offer[CLIENT_BITS] != ABSENT && bits < MAX_BITS;
 }
 

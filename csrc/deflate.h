@@ -19,9 +19,9 @@ enum {
 
 /* What both sides agreed on. All zero: no compression. */
 struct ws__deflate_terms {
-    uint8_t server_bits;         /* window of our compressor, 9 to 15 */
-    uint8_t client_bits;         /* window of the peer's compressor, 8 to 15 */
-    uint8_t memory_level;        /* of our compressor, 1 to 9 */
+    uint8_t server_bits : 4;     /* window of our compressor, 9 to 15 */
+    uint8_t client_bits : 4;     /* window of the peer's compressor, 8 to 15 */
+    uint8_t memory_level : 4;    /* of our compressor, 1 to 9 */
     bool server_no_context : 1;  /* our messages are isolated streams */
     bool client_no_context : 1;  /* the peer's messages are */
     bool answer_server_bits : 1; /* server_max_window_bits stands in the answer */

@@ -148,7 +148,7 @@ void ws__hub_run_ready(struct ws__hub *hub)
     ws_conn *c = hub->ready;
     hub->ready = NULL;
     while (c) {
-        ws_conn *next = c->next_ready;
+        ws_conn *next = c->next;
         ws__conn_on_ready(c);
         c = next;
     }
@@ -159,13 +159,8 @@ void ws__hub_free_dead(struct ws__hub *hub)
     ws_conn *c = hub->dead;
     hub->dead = NULL;
     while (c) {
-        ws_conn *next = c->next_dead;
-        if (c->in_ready) { /* the next turn takes it off that list */
-            c->next_dead = hub->dead;
-            hub->dead = c;
-        } else {
-            ws__conn_free(c);
-        }
+        ws_conn *next = c->next;
+        ws__conn_free(c);
         c = next;
     }
 }

@@ -251,7 +251,7 @@ static int read_payload(struct ws__protocol *p, struct ws__memory *memory, struc
                                         p->opcode == WS_TEXT && !p->compressed, p->utf8);
         memcpy(room, bytes, n);
         ws__buffer_commit(p->message, n);
-        p->phase = (uint8_t)((p->phase + n) & 3);
+        p->phase = (p->phase + n) & 3;
         p->remaining -= n;
     }
     if (p->utf8 == WS__UTF8_REJECT)

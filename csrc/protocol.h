@@ -30,14 +30,14 @@ struct ws__protocol {
     struct ws__buffer *message; /* what has arrived of a message that is not whole yet */
     uint64_t remaining;         /* payload bytes missing of the data frame in hand */
     uint8_t key[4];             /* its masking key, ... */
-    uint8_t phase;              /* ... rotated by this many bytes */
-    uint8_t opcode;             /* of the message in hand; 0: none */
-    bool fin;                   /* the data frame in hand is the last of its message */
-    bool in_frame;              /* the header of a data frame was read */
     uint8_t utf8;               /* state of its text so far */
-    bool ended;                 /* Close or failure seen: whatever follows is ignored */
-    bool deflate;               /* set by the caller: permessage-deflate was negotiated */
-    bool compressed;            /* the message in hand has RSV1 */
+    uint8_t opcode;             /* of the message in hand; 0: none */
+    uint8_t phase : 2;          /* ... rotated by this many bytes */
+    bool fin : 1;               /* the data frame in hand is the last of its message */
+    bool in_frame : 1;          /* the header of a data frame was read */
+    bool ended : 1;             /* Close or failure seen: whatever follows is ignored */
+    bool deflate : 1;           /* set by the caller: permessage-deflate was negotiated */
+    bool compressed : 1;        /* the message in hand has RSV1 */
 };
 
 struct ws__input {

@@ -35,7 +35,7 @@ static void free_request(ws_request *r)
     struct ws__memory *memory = &c->hub->memory;
     if (r->handling || !r->answered)
         return;
-    if (c->request == r)
+    if (!c->target && c->request == r)
         c->request = NULL;
     ws__memory_free(memory, r->copy, r->copy ? r->length : 0);
     ws__buffer_free(memory, &r->fields);
@@ -368,7 +368,7 @@ static void abort_request(ws_request *r)
 
 void ws__request_abandon(ws_conn *c)
 {
-    ws_request *r = c->request;
+    ws_request *r = c->target ? NULL : c->request;
     if (!r)
         return;
     abort_request(r);
@@ -636,7 +636,7 @@ int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
     if (error)
         ws__conn_drop(c, "out of memory");
     else
-        ws__conn_open(c, r->target, conn_user);
+        ws__conn_open(c, r, r->target, conn_user);
     ws_conn_uncork(c);
     if (protocol) { /* it was borrowed */
         r->selected = NULL;

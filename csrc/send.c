@@ -86,8 +86,8 @@ static inline int append(ws_conn *c, const void *first, size_t n, const void *se
     if (m)
         memcpy(to + n, second, m);
     ws__buffer_commit(c->out, n + m);
-    if (c->pong_back)
-        c->pong_back += n + m;
+    if (c->pong_back) /* beyond the range it is kept */
+        c->pong_back = n + m < UINT32_MAX - c->pong_back ? c->pong_back + (uint32_t)(n + m) : 0;
     return WS_OK;
 }
 
@@ -296,7 +296,7 @@ static int drop(ws_conn *c, const void *message, size_t length, int opcode)
     return WS_DROPPED;
 }
 
-static int queue_frame(ws_conn *c, const struct outgoing *f)
+static inline int queue_frame(ws_conn *c, const struct outgoing *f)
 {
     int error = append(c, f->header, f->header_length, f->data, f->length);
     if (error)
@@ -432,8 +432,9 @@ static void remove_pong(ws_conn *c)
     if (!c->pong_back || c->pong_back > ws__buffer_length(b))
         return;
     char *pong = b->bytes + b->end - c->pong_back;
-    memmove(pong, pong + c->pong_length, c->pong_back - c->pong_length);
-    b->end -= c->pong_length;
+    size_t length = 2 + (size_t)pong[1]; /* a control frame's header is two bytes, ours has no mask */
+    memmove(pong, pong + length, c->pong_back - length);
+    b->end -= length;
     c->pong_back = 0;
 }
 
@@ -442,10 +443,8 @@ void ws__send_pong(ws_conn *c, const void *data, size_t length)
 {
     if (c->blocked)
         remove_pong(c);
-    if (push_frame(c, WS__FRAME_FIN | WS_PONG, data, length) == WS_BACKPRESSURE) {
-        c->pong_length = (uint8_t)(length + 2);
-        c->pong_back = c->pong_length;
-    }
+    if (push_frame(c, WS__FRAME_FIN | WS_PONG, data, length) == WS_BACKPRESSURE)
+        c->pong_back = (uint32_t)length + 2;
 }
 
 /* Between the fragments of a message another one cannot stand (RFC 6455 5.4). */
