@@ -1,12 +1,16 @@
 """tools/bench: the guards of the hot path can fail, and the load generator believes nothing."""
 
+import fcntl
 import itertools
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import xml.etree.ElementTree as xml
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
 
 import peer
 import pytest
@@ -20,40 +24,40 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("cc"), reason="needs cc"),
 ]
 
-SEND = "int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)\n{\n"
-PUBLISHED = "    conclude(p);\n"
-
-
 TOOLS = {
     "load": "load.c options.c client.c audience.c measure.c accept.c records.c",
     "zlib_cost": "zlib_cost.c measure.c records.c",
 }
 
 
-class Plant(NamedTuple):
-    """`code` comes right behind `place` in a source of the library."""
+# What BENCH_PLANT plants into the library: a file, the text behind which it goes, and the code.
+SEND = "int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)\n{\n"
+PUBLISHED = "    conclude(p);\n"
+PLANTS = {
+    "slow": ("send.c", SEND, "for (volatile int i = 0; i < 100; i++) continue;"),
+    "chatty": ("send.c", SEND, "ws__net_write(conn->fd, NULL, 0);"),
+    "sweeping": (
+        "send.c",
+        SEND,
+        "ws_stats s;"
+        "ws_server_stats(ws_conn_server(conn), &s, sizeof s);"
+        "for (volatile unsigned i = 0; i < s.connections; i++) continue;",
+    ),
+    "impatient": ("publish.c", PUBLISHED, "ws__publish_flush(hub);"),
+}
+READ_PLANT = """
+#include <stdlib.h>
+#include <string.h>
+static const char *planted;
+__attribute__((constructor)) static void read_plant(void) { planted = getenv("BENCH_PLANT"); }
+"""
 
-    file: str
-    place: str
-    code: str
 
-
-SLOW = Plant("send.c", SEND, "for (volatile int i = 0; i < 100; i++) continue;\n")
-CHATTY = Plant("send.c", SEND, "ws__net_write(conn->fd, NULL, 0);\n")
-SWEEPING = Plant(
-    "send.c",
-    SEND,
-    "ws_stats s;\n"
-    "ws_server_stats(ws_conn_server(conn), &s, sizeof s);\n"
-    "for (volatile unsigned i = 0; i < s.connections; i++) continue;\n",
-)
-IMPATIENT = Plant("publish.c", PUBLISHED, "    ws__publish_flush(hub);\n")
-
-
-def run(*command: Any) -> Tuple[int, str]:
+def run(*command: Any, plant: str = "") -> Tuple[int, str]:
+    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
     done = subprocess.run(
         [str(part) for part in command],
-        env={k: v for k, v in os.environ.items() if k != "LD_PRELOAD"},
+        env={**environment, "BENCH_PLANT": plant} if plant else environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -79,65 +83,180 @@ def build_tool(folder: Path, name: str, zlib: bool) -> None:
     compile_c(output, *(BENCH / source for source in sources), link=["-lz"] if zlib else [])
 
 
-def build(folder: Path, *plants: Plant, zlib: bool = False) -> Path:
-    """The programs of a build folder."""
-    sources = folder / "csrc"
-    shutil.copytree(ROOT / "csrc", sources)
-    for plant in plants:
-        path = sources / plant.file
+def plant_all(sources: Path) -> None:
+    """Each comes to life by its name in BENCH_PLANT; without, it costs one comparison."""
+    for name, (file, place, code) in PLANTS.items():
+        path = sources / file
         text = path.read_text()
-        assert text.count(plant.place) == 1
-        path.write_text(text.replace(plant.place, plant.place + plant.code))
+        assert text.count(place) == 1
+        code = f'if (planted != NULL && strcmp(planted, "{name}") == 0) {{ {code} }}\n'
+        text = text.replace(place, place + code)
+        path.write_text(text if READ_PLANT in text else READ_PLANT + text)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build folder that has the programs with all plants; processes of pytest-xdist share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bench"
+    folder.mkdir(exist_ok=True)
+    done = folder / "done"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            build(folder)
+            done.touch()
+    return folder
+
+
+def build(folder: Path) -> None:
+    """With zlib where that is there."""
+    zlib, sources = has_zlib(), folder / "csrc"
+    shutil.copytree(ROOT / "csrc", sources)
+    plant_all(sources)
     without = "deflate_none.c" if zlib else "deflate.c"
     core = [path for path in sources.glob("*.c") if path.name != without]
     echo = ROOT / "examples" / "c" / "echo.c"
     link = ["-lz"] if zlib else []
     compile_c(folder / "examples" / "c" / "echo", *core, echo, link=link)
     build_tool(folder, "load", zlib)
-    return folder
+    if zlib:
+        build_tool(folder, "zlib_cost", zlib)
 
 
-def check(tool: str, folder: Path, *arguments: str) -> Tuple[int, str]:
-    return run(sys.executable, BENCH / tool, "--build", folder, *arguments)
+def check(tool: str, folder: Path, *arguments: Any, plant: str = "") -> Tuple[int, str]:
+    return run(sys.executable, BENCH / tool, "--build", folder, *arguments, plant=plant)
 
 
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
-def test_budget_fails_on_a_planted_slowdown(tmp_path: Path) -> None:
-    code, text = check("budget.py", build(tmp_path, SLOW), "--cases", "echo64", "--repeat", "1")
+def test_budget_fails_on_a_planted_slowdown(built: Path) -> None:
+    options = ["--cases", "echo64", "--repeat", "1", "--quick"]
+    code, text = check("budget.py", built, *options, plant="slow")
     assert code == 1, text
     assert "ABOVE BUDGET" in text
 
 
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
-def test_budget_fails_on_a_planted_sweep_over_idle_connections(tmp_path: Path) -> None:
-    cases = ["--cases", "beside10,beside5000", "--repeat", "1"]
-    code, text = check("budget.py", build(tmp_path, SWEEPING), *cases)
-    assert code == 1, text
-    assert "NOT THE SAME" in text
+@pytest.mark.parametrize("plant", ["", "sweeping"])
+def test_budget_fails_on_a_planted_sweep_over_idle_connections(built: Path, plant: str) -> None:
+    options = ["--cases", "beside10,beside5000", "--repeat", "1", "--quick"]
+    code, text = check("budget.py", built, *options, plant=plant)
+    assert code == bool(plant), text
+    assert ("NOT THE SAME" in text) == bool(plant)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-@pytest.mark.parametrize(("case", "plant"), [("echo", CHATTY), ("broadcast", IMPATIENT)])
-def test_syscalls_fail_on_a_planted_call(tmp_path: Path, case: str, plant: Plant) -> None:
-    code, text = check("syscalls.py", build(tmp_path, plant), "--cases", case)
-    assert code == 1, text
-    assert f"{case}: send: " in text
+@pytest.mark.parametrize(
+    ("case", "plant"),
+    [("echo", ""), ("echo", "chatty"), ("broadcast", ""), ("broadcast", "impatient")],
+)
+def test_syscalls_fail_on_a_planted_call(built: Path, case: str, plant: str) -> None:
+    code, text = check("syscalls.py", built, "--cases", case, "--messages", 320, plant=plant)
+    assert code == bool(plant), text
+    assert (f"{case}: send: " in text) == bool(plant)
 
 
-def faulty_servers() -> List[Any]:
-    return [
-        pytest.param(lambda message: message, 0, id="right"),
-        pytest.param(lambda message: message[:-1] + b"!", 1, id="one byte differs"),
-        pytest.param(lambda message: message[:-1], 1, id="too short"),
-    ]
+def test_load_counts_processes_below_the_server(built: Path) -> None:
+    """What it is told is the shell; the server is its child."""
+    command = ["sh", "-c", '"$0" --port 0 & echo "child $!"; wait', str(built / "examples/c/echo")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout
+        lines = [shell.stdout.readline(), shell.stdout.readline()]
+        child = int(next(line for line in lines if "child" in line).split()[1])
+        port = next(line for line in lines if "listening" in line).strip().rpartition(":")[2]
+        try:
+            options = ["--port", port, "--conns", 2, "--messages", 400, "--json"]
+            code, text = run(built / "tools/bench/load", *options, "--pid", shell.pid)
+        finally:
+            os.kill(child, signal.SIGTERM)
+    assert code == 0, text
+    report = json.loads(text)
+    assert report["messages"] == 400
+    assert report["cpu_us_per_message"] > 0.2
+
+
+def right(ws: Any, message: str, opcode: Any, number: int) -> None:
+    ws.send(message, opcode)
+
+
+def other_byte(ws: Any, message: str, opcode: Any, number: int) -> None:
+    ws.send(message[:-1] + "~" if number == 7 else message, opcode)
+
+
+def too_short(ws: Any, message: str, opcode: Any, number: int) -> None:
+    ws.send(message[:-1] if number == 7 else message, opcode)
+
+
+def other_opcode(ws: Any, message: str, opcode: Any, number: int) -> None:
+    ws.send(message, 2 if number == 7 else opcode)
+
+
+def dropped(ws: Any, message: str, opcode: Any, number: int) -> None:
+    if number != 7:
+        ws.send(message, opcode)
+
+
+def doubled(ws: Any, message: str, opcode: Any, number: int) -> None:
+    for _ in range(2 if number == 7 else 1):
+        ws.send(message, opcode)
+
+
+def reordered(ws: Any, message: str, opcode: Any, number: int) -> None:
+    """The first of two that came together goes after the second."""
+    if number % 2 == 0:
+        ws.user_data = message
+    else:
+        ws.send(message, opcode)
+        ws.send(ws.user_data, opcode)
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The load generator, with zlib where that is there."""
-    folder = tmp_path_factory.mktemp("load")
-    build_tool(folder, "load", has_zlib())
-    return folder / "tools" / "bench" / "load"
+def load(built: Path) -> Path:
+    return built / "tools" / "bench" / "load"
+
+
+@pytest.mark.parametrize(
+    ("echo", "said"),
+    [
+        (right, ""),
+        (other_byte, "wrong payload"),
+        (too_short, "wrong length"),
+        (other_opcode, "wrong opcode byte"),
+        (dropped, "time is over"),
+        (doubled, "more than were asked for"),
+        (reordered, "wrong payload"),
+    ],
+)
+def test_load_compares_what_comes_back(serve: Any, load: Path, echo: Any, said: str) -> None:
+    numbers = itertools.count()
+    server = serve(message=lambda ws, msg, opcode: echo(ws, msg, opcode, next(numbers)))
+    # What was dropped is not waited for: that ends with the time.
+    options = ["--seconds", 0, "--warmup", 0, "--timeout", 0.5 if echo is dropped else 15]
+    options += ["--conns", 1, "--messages", 20, "--pipeline", 2]
+    code, text = run(load, "--port", server.port, *options)
+    assert code == bool(said), text
+    assert said in text
+    peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
+
+
+def test_load_measures_the_latency_of_each_message(serve: Any, load: Path) -> None:
+    """Three replies of a round come at once, the fourth is late."""
+    numbers = itertools.count(1)
+
+    def echo(ws: Any, message: str, opcode: Any) -> None:
+        if next(numbers) % 4:
+            ws.send(message, opcode)
+        else:
+            server.app.call_later(0.2, lambda: ws.send(message, opcode))
+
+    server = serve(message=echo)
+    options = ["--conns", 1, "--messages", 20, "--pipeline", 4, "--timeout", 30, "--json"]
+    code, text = run(load, "--port", server.port, *options)
+    assert code == 0, text
+    report = json.loads(text)
+    assert report["messages"] == 20
+    assert report["latency_us_max"] >= 200000
+    assert report["latency_us_p50"] < report["latency_us_max"] / 2
 
 
 def has_zlib() -> bool:
@@ -146,14 +265,6 @@ def has_zlib() -> bool:
 
 
 needs_zlib = pytest.mark.skipif(not has_zlib(), reason="needs zlib")
-
-
-@pytest.mark.parametrize(("change", "status"), faulty_servers())
-def test_load_compares_what_comes_back(serve: Any, load: Path, change: Any, status: int) -> None:
-    server = serve(message=lambda ws, msg, opcode: ws.send(change(msg.encode()), opcode))
-    code, text = run(load, "--port", server.port, "--conns", 2, "--messages", 20, "--timeout", 10)
-    assert code == status, text
-    peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
 
 
 def compressing(change: Any = None, compression: int = 1) -> Any:
@@ -225,7 +336,7 @@ def test_load_compares_what_is_broadcast(serve: Any, load: Path, change: Any, st
 
     server = serve(open=subscribers.append, message=spread)
     # What was lost is not waited for: that ends with the time.
-    options = ["--seconds", 0, "--warmup", 0, "--timeout", 1 if change is lose else 15]
+    options = ["--seconds", 0, "--warmup", 0, "--timeout", 0.5 if change is lose else 15]
     options += ["--messages", 40, "--pipeline", 4, "--publishers", 2]
     code, text = run(load, "--port", server.port, "--broadcast", 3, *options)
     assert code == status, text
@@ -234,16 +345,64 @@ def test_load_compares_what_is_broadcast(serve: Any, load: Path, change: Any, st
 
 @needs_zlib
 @pytest.mark.parametrize("level", [6, 1])
-def test_compare_wants_the_same_compression(tmp_path: Path, level: int) -> None:
+def test_compare_wants_the_same_compression(built: Path, tmp_path: Path, level: int) -> None:
     """The deflate case is no measure where the zlib side does other work than the server."""
-    build(tmp_path, zlib=True)
+    (tmp_path / "examples").symlink_to(built / "examples")
+    tools = tmp_path / "tools" / "bench"
+    tools.mkdir(parents=True)
+    (tools / "load").symlink_to(built / "tools" / "bench" / "load")
     source = tmp_path / "zlib_cost.c"
     text = (BENCH / "zlib_cost.c").read_text()
     assert text.count(" LEVEL = 6,") == 1
     source.write_text(text.replace(" LEVEL = 6,", f" LEVEL = {level},"))
     parts = [BENCH / name for name in ("measure.c", "records.c", "pack.c")]
-    compile_c(tmp_path / "tools" / "bench" / "zlib_cost", source, *parts, link=["-lz"])
-    options = ["--cases", "deflate", "--rounds", "1", "--seconds", "0.1"]
+    compile_c(tools / "zlib_cost", source, *parts, link=["-lz"])
+    options = ["--cases", "deflate", "--servers", "c", "--rounds", 1, "--seconds", 0.1]
     code, text = check("compare.py", tmp_path, *options)
     assert code == int(level != 6), text
     assert ("reply_size is not that of zlib" in text) == (level != 6)
+
+
+def test_compare_measures_shows_and_keeps(built: Path, tmp_path: Path) -> None:
+    """What is not installed is named and left out, what does not listen fails; both are shown."""
+    kept, page, again = (tmp_path / name for name in ("kept.json", "page.md", "again.md"))
+    for path in (page, again):
+        path.write_text("before\n<!-- begin: compare.py -->\n<!-- end: compare.py -->\nafter\n")
+    options = ["--cases", "p1", "--rounds", 1, "--seconds", 0.1, "--json", kept, "--markdown", page]
+    servers = ["--servers", "c,picows,ws", "--peers", tmp_path, "--extra", "dead=false"]
+    code, text = check("compare.py", built, *options, *servers)
+    assert code == 1, text
+    assert "not installed, left out: picows, ws (compare.py --install" in text
+    assert "p1, dead: false: does not listen" in text
+    code, text = run(sys.executable, BENCH / "compare.py", "--from", kept, "--markdown", again)
+    assert code == 1, text
+    assert page.read_text() == again.read_text()
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert any(line.startswith("| c | ") for line in lines)
+    assert any(line.startswith("| dead | failed | ") for line in lines)
+
+
+def test_compare_draws_a_small_picture(tmp_path: Path) -> None:
+    """Ten servers in all cases: well-formed, each with a bar in each panel, and below 15 KB."""
+    cases = ["p1", "p16", "1k", "64k", "connect", "idle", "broadcast", "deflate"]
+    keys = "cpu_us_per_message cpu_us_per_connect cpu_us_per_delivery rss_bytes_per_connection"
+    names = ["floor", "c", "python", "python-ctypes", *(f"another{i}" for i in range(6))]
+    rows = {
+        name: {"reports": [dict.fromkeys(keys.split(), 12345.6)], "errors": []} for name in names
+    }
+    kept, picture = tmp_path / "kept.json", tmp_path / "picture.svg"
+    machine = {"date": "2000-01-01", "cores": 2, "cpu": "", "kernel": "Linux 6.1", "python": "3"}
+    sides = {"plain": rows["c"], "zlib": rows["c"]}
+    results = {case: {**sides, **rows} if case == "deflate" else rows for case in cases}
+    document = {"machine": machine, "rounds": 1, "seconds": 1, "versions": {}, "results": results}
+    kept.write_text(json.dumps(document))
+    code, text = run(sys.executable, BENCH / "compare.py", "--from", kept, "--plot", picture)
+    assert code == 0, text
+    root = xml.parse(picture).getroot()
+    panels = [element for element in root if element.tag.endswith("}g")]
+    assert len(panels) == len(cases)
+    for panel in panels:
+        assert sum(part.tag.endswith("}path") for part in panel) == len(rows)
+    assert picture.stat().st_size < 15 * 1024
+    assert (ROOT / "docs" / "performance.svg").stat().st_size < 15 * 1024

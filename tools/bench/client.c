@@ -227,6 +227,7 @@ void client_send(client *c, size_t length)
 void client_send_round(client *c, unsigned count)
 {
     c->asked = count;
+    c->answered = c->counted = 0;
     c->to_get = c->reply_ends[count - 1];
     c->got = 0;
     client_send(c, c->message_ends[count - 1]);
@@ -335,6 +336,18 @@ static void explain(const client *c, size_t got, unsigned char byte)
         c->index, reply, what, offset, byte, c->replies[got]);
 }
 
+/* Notes which replies are complete. */
+static client_news note_replies(client *c)
+{
+    unsigned before = c->answered;
+
+    while (c->answered < c->asked && c->answered < c->known &&
+           c->reply_ends[c->answered] <= c->got) {
+        c->answered++;
+    }
+    return c->answered == c->asked ? NEWS_ROUND : c->answered > before ? NEWS_REPLIES : NEWS_NONE;
+}
+
 static client_news compare_replies(client *c, const char *data, size_t length)
 {
     if (length > c->to_get - c->got) {
@@ -349,7 +362,7 @@ static client_news compare_replies(client *c, const char *data, size_t length)
         explain(c, c->got + i, (unsigned char)data[i]);
     }
     c->got += length;
-    return c->got == c->to_get ? NEWS_ROUND : NEWS_NONE;
+    return note_replies(c);
 }
 
 /* The reply at `at`, one frame, must be the message: compressed, or as it is where the server
@@ -394,7 +407,7 @@ static client_news learn_replies(client *c, const char *data, size_t length)
     if (c->known == c->asked && c->got > start) {
         die("connection %u: %zu bytes more than were asked for", c->index, c->got - start);
     }
-    return c->known == c->asked ? NEWS_ROUND : NEWS_NONE;
+    return note_replies(c);
 }
 
 static client_news take(client *c, const char *data, size_t length)

@@ -53,6 +53,8 @@ typedef struct client {
     unsigned index;
     client_state state;
     unsigned asked;          /* messages of the round that is on its way */
+    unsigned answered;       /* of these, whose replies are complete */
+    unsigned counted;        /* of these, for the caller */
     size_t to_send, sent;    /* bytes of `messages` on their way out */
     size_t to_get, got;      /* bytes of the round on its way back */
     uint64_t quota;          /* messages left to send; for the caller */
@@ -67,7 +69,13 @@ typedef struct client {
 } client;
 
 /* What an event has brought about. */
-typedef enum client_news { NEWS_NONE, NEWS_OPENED, NEWS_ROUND, NEWS_CLOSED } client_news;
+typedef enum client_news {
+    NEWS_NONE,
+    NEWS_OPENED,
+    NEWS_REPLIES, /* some more are complete, see `answered` */
+    NEWS_ROUND,   /* all are */
+    NEWS_CLOSED
+} client_news;
 
 /* Builds the messages; wanted before client_send_round. */
 void client_compose(client *c);
@@ -80,7 +88,8 @@ client_news client_handle(client *c, uint32_t events);
 /* Sends the first `length` bytes of c->messages. */
 void client_send(client *c, size_t length);
 
-/* Sends `count` messages, at most a round; NEWS_ROUND follows when all have come back. */
+/* Sends `count` messages, at most a round; NEWS_REPLIES may follow, NEWS_ROUND when all
+ * have come back. */
 void client_send_round(client *c, unsigned count);
 
 /* Starts the closing handshake; NEWS_CLOSED follows. */

@@ -172,7 +172,10 @@ def run_report(
         raise BenchError(f"{what}: not done after {timeout:.0f} s") from None
     if result.returncode != 0:
         raise BenchError(result.stderr.strip() or f"{name}: exit status {result.returncode}")
-    report: Report = json.loads(result.stdout)
+    try:
+        report: Report = json.loads(result.stdout)
+    except ValueError as error:
+        raise BenchError(f"{name}: {error}: {result.stdout.strip()}") from None
     return report
 
 
@@ -212,7 +215,7 @@ def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
     return {
         "floor": [str(build / "tools" / "bench" / "floor"), "--port", "0"],
         "c": [str(example), "--port", "0", "--max-payload", str(MAX_PAYLOAD)],
-        "python": [sys.executable, str(ROOT / "examples" / "py" / "echo.py"), "--port", "0"],
+        "python": [sys.executable, str(ROOT / "tools" / "bench" / "peers" / "peer_pyws.py")],
     }
 
 

@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,14 +31,71 @@ uint64_t measure_now(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
-uint64_t measure_cpu(pid_t pid)
-{
-    clockid_t clock;
+/* ---- a process and its descendants --------------------------------------------------------- */
 
-    return clock_getcpuclockid(pid, &clock) == 0 ? read_clock(clock) : UINT64_MAX;
+/* Sums what `read` tells of a process and of all below it; UINT64_MAX where it tells that of the
+ * process. A kernel without /proc/PID/task/TID/children shows none below. */
+static uint64_t sum_family(pid_t pid, uint64_t (*read)(pid_t pid))
+{
+    char path[300];
+    uint64_t sum = read(pid);
+    struct dirent *task;
+    int child;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *tasks = sum != UINT64_MAX ? opendir(path) : NULL;
+    if (tasks == NULL) {
+        return sum;
+    }
+    while ((task = readdir(tasks)) != NULL) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%.200s/children", (int)pid, task->d_name);
+        FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "re");
+        while (file != NULL && fscanf(file, "%d", &child) == 1) {
+            uint64_t part = sum_family(child, read);
+            sum += part != UINT64_MAX ? part : 0; /* it may have ended just now */
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+    }
+    closedir(tasks);
+    return sum;
 }
 
-uint64_t measure_wait(pid_t pid)
+/* Of children that ended and were waited for. */
+static uint64_t read_reaped(pid_t pid)
+{
+    char line[1024];
+    unsigned long long user = 0, kernel = 0;
+
+    snprintf(line, sizeof(line), "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(line, "re");
+    if (file == NULL) {
+        return 0;
+    }
+    const char *after = fgets(line, sizeof(line), file) != NULL ? strrchr(line, ')') : NULL;
+    if (after != NULL && sscanf(after, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u "
+                                       "%llu %llu", &user, &kernel) != 2) {
+        user = kernel = 0;
+    }
+    fclose(file);
+    return (user + kernel) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+static uint64_t read_cpu(pid_t pid)
+{
+    clockid_t clock;
+    uint64_t own = clock_getcpuclockid(pid, &clock) == 0 ? read_clock(clock) : UINT64_MAX;
+
+    return own != UINT64_MAX ? own + read_reaped(pid) : own;
+}
+
+uint64_t measure_cpu(pid_t pid)
+{
+    return sum_family(pid, read_cpu);
+}
+
+static uint64_t read_wait(pid_t pid)
 {
     char path[280];
     unsigned long long wait;
@@ -61,8 +119,13 @@ uint64_t measure_wait(pid_t pid)
     return sum;
 }
 
+uint64_t measure_wait(pid_t pid)
+{
+    return sum_family(pid, read_wait);
+}
+
 /* The first line of the file that fits gives the number; 0 when there is none. */
-static uint64_t read_rss(pid_t pid, const char *name, const char *format, uint64_t unit)
+static uint64_t find_number(pid_t pid, const char *name, const char *format, uint64_t unit)
 {
     char line[256];
     unsigned long long value = 0;
@@ -80,15 +143,22 @@ static uint64_t read_rss(pid_t pid, const char *name, const char *format, uint64
 }
 
 /* smaps_rollup counts the page tables; statm, where that is missing, may lag by some pages. */
-uint64_t measure_rss(pid_t pid)
+static uint64_t read_rss(pid_t pid)
 {
-    uint64_t rss = read_rss(pid, "smaps_rollup", "Rss: %llu", 1024);
+    uint64_t rss = find_number(pid, "smaps_rollup", "Rss: %llu", 1024);
 
     if (rss == 0) {
-        rss = read_rss(pid, "statm", "%*u %llu", (uint64_t)sysconf(_SC_PAGESIZE));
+        rss = find_number(pid, "statm", "%*u %llu", (uint64_t)sysconf(_SC_PAGESIZE));
     }
     return rss != 0 ? rss : UINT64_MAX;
 }
+
+uint64_t measure_rss(pid_t pid)
+{
+    return sum_family(pid, read_rss);
+}
+
+/* ---- histogram ----------------------------------------------------------------------------- */
 
 /* Values below 64 have a bin each; above, every power of two has 64 bins. */
 static unsigned find_bin(uint64_t value)
@@ -101,12 +171,12 @@ static unsigned find_bin(uint64_t value)
     return (shift << HISTOGRAM_BITS) + (unsigned)(value >> shift);
 }
 
-void histogram_add(histogram *h, uint64_t value)
+void histogram_add(histogram *h, uint64_t value, uint64_t times)
 {
     unsigned bin = find_bin(value);
 
-    h->bins[bin < HISTOGRAM_SIZE ? bin : HISTOGRAM_SIZE - 1]++;
-    h->count++;
+    h->bins[bin < HISTOGRAM_SIZE ? bin : HISTOGRAM_SIZE - 1] += times;
+    h->count += times;
     if (value > h->max) {
         h->max = value;
     }

@@ -11,15 +11,17 @@
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t measure_now(void);
 
-/* Nanoseconds of CPU time, user and system, of all threads of a process, but not of its children.
- * UINT64_MAX: there is no such process. */
+/* The next three are sums over a process with all its threads, and all that descend from it. */
+
+/* Nanoseconds of CPU time, user and system, those of children that ended and were waited for
+ * included (in steps of a clock tick). UINT64_MAX: there is no such process. */
 uint64_t measure_cpu(pid_t pid);
 
-/* Nanoseconds that the threads of a process were ready to run but had to wait for a core; 0 where
- * the kernel does not tell. */
+/* Nanoseconds that the threads were ready to run but had to wait for a core; 0 where the kernel does
+ * not tell. */
 uint64_t measure_wait(pid_t pid);
 
-/* Resident set of a process in bytes; UINT64_MAX: it cannot be read. */
+/* Resident sets in bytes; UINT64_MAX: that of the process itself cannot be read. */
 uint64_t measure_rss(pid_t pid);
 
 enum { HISTOGRAM_BITS = 6, HISTOGRAM_SIZE = 64 << HISTOGRAM_BITS };
@@ -31,7 +33,8 @@ typedef struct histogram {
     uint64_t bins[HISTOGRAM_SIZE];
 } histogram;
 
-void histogram_add(histogram *h, uint64_t value);
+/* The same value, `times` times. */
+void histogram_add(histogram *h, uint64_t value, uint64_t times);
 
 /* The value that `fraction` of all values do not exceed; 0 when empty. */
 uint64_t histogram_quantile(const histogram *h, double fraction);

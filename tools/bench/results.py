@@ -1,0 +1,124 @@
+"""What compare.py has measured: medians and ratios, and a file that keeps all of it."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+from dataclasses import dataclass, field
+from typing import Dict, Sequence
+
+from cases import CASES, Case
+from harness import BenchError, Report
+
+
+@dataclass
+class Cell:
+    """What was measured for one server in one case: a report per round, or errors."""
+
+    reports: list[Report] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def median(self, key: str) -> float | None:
+        values = [report[key] for report in self.reports if key in report]
+        return statistics.median(values) if values else None
+
+    def spread(self, key: str) -> float | None:
+        """Largest less smallest value, as a share of the median."""
+        values = [report[key] for report in self.reports if key in report]
+        middle = statistics.median(values) if values else 0
+        return (max(values) - min(values)) / middle if middle else None
+
+    def best(self, key: str) -> float | None:
+        return min((report[key] for report in self.reports if key in report), default=None)
+
+    def ratio(self, base: Sequence[Cell], key: str) -> float | None:
+        """To the sum of `base`; the median of the ratios round by round: what slows all down in a
+        round cancels."""
+        rounds = zip(self.reports, *(cell.reports for cell in base))
+        pairs = [(mine[key], sum(other[key] for other in others)) for mine, *others in rounds]
+        ratios = [mine / other for mine, other in pairs if other]
+        return statistics.median(ratios) if ratios else None
+
+    def limits(self) -> str:
+        """Which side had no time left, over the rounds."""
+        return "/".join(sorted({report["limit"] for report in self.reports if "limit" in report}))
+
+
+Cells = Dict[str, Cell]
+
+
+@dataclass
+class Results:
+    """By case and server. `versions` describes servers; `machine` and the others are of the run."""
+
+    cases: dict[str, Cells] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: Report = field(default_factory=dict)
+    rounds: int = 0
+    seconds: float = 0.0
+
+    def base(self, case: str) -> list[Cell]:
+        """What ratios are to."""
+        cells = self.cases[case]
+        return [cells[name] for name in CASES[case].sides or list(cells)[:1]]
+
+    def failed(self) -> bool:
+        return any(cell.errors for cells in self.cases.values() for cell in cells.values())
+
+    def errors(self) -> list[str]:
+        return [
+            f"{case}, {name}: {error}"
+            for case, cells in self.cases.items()
+            for name, cell in cells.items()
+            for error in cell.errors
+        ]
+
+    def check_same(self, case: Case, cells: Cells) -> None:
+        """Rows that did different work are no measure of each other."""
+        key, names = case.same
+        present = [name for name in names if name in cells]
+        values = {report[key] for name in present for report in cells[name].reports}
+        if len(values) > 1:
+            cells[present[-1]].errors.append(f"{key} is not that of {names[0]}: {sorted(values)}")
+
+    def save(self, path: pathlib.Path) -> None:
+        document = {
+            "machine": self.machine,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "versions": self.versions,
+            "results": {
+                case: {
+                    name: {
+                        "median": cell.median(CASES[case].metric),
+                        "reports": cell.reports,
+                        "errors": cell.errors,
+                    }
+                    for name, cell in cells.items()
+                }
+                for case, cells in self.cases.items()
+            },
+        }
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def load(paths: Sequence[pathlib.Path]) -> Results:
+    """Of several files, later ones replace whole cases. BenchError."""
+    results = Results()
+    for path in paths:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            for case, rows in document["results"].items():
+                results.cases[case] = {
+                    name: Cell(row["reports"], row["errors"])
+                    for name, row in rows.items()
+                    if case in CASES
+                }
+            results.versions.update(document["versions"])
+            results.machine = document["machine"]
+            results.rounds, results.seconds = document["rounds"], document["seconds"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BenchError(f"{path} is not a file of compare.py --json: {error}") from None
+    results.cases = {case: results.cases[case] for case in CASES if case in results.cases}
+    return results

@@ -1,0 +1,167 @@
+"""The servers that compare.py measures: those of this project, and those of others in peers/.
+
+The others are installed by their names with pip and npm, into a folder of their own. It is laid
+out like that of tools/conformance/compare.py, and the two may share one.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Sequence
+
+import harness
+from harness import BenchError
+
+PEERS = pathlib.Path(__file__).resolve().parent / "peers"
+INSTALL = 600.0  # seconds for one call of pip or npm
+# utf-8-validate, which `ws` names as well, is of no use to a Node that has buffer.isUtf8.
+PIP = ("websockets", "picows", "socketify", "aiohttp", "uvloop")
+NPM = ("ws", "bufferutil", "bun")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A row of the tables.
+
+    `deflate` are the options that turn compression on, each message on its own, None: it has none.
+    `group` tells whether what is sent to /broadcast goes to all that are connected there.
+    """
+
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    deflate: tuple[str, ...] | None = None
+    group: bool = False
+
+
+# ---- of this project -----------------------------------------------------------------------------
+
+
+def own(build: pathlib.Path) -> dict[str, Server]:
+    known = {name: tuple(command) for name, command in harness.known_servers(build).items()}
+    environment = harness.server_environment(build)
+    ctypes = {**environment, "PYWS_BRIDGE": "ctypes"}
+    flag = ("--deflate",)
+    return {
+        "floor": Server(known["floor"], group=True),
+        "c": Server(known["c"], {}, ("--compression", "shared"), True),
+        "python": Server(known["python"], environment, flag, True),
+        "python-ctypes": Server(known["python"], ctypes, flag, True),
+    }
+
+
+# ---- of others -----------------------------------------------------------------------------------
+
+
+class Folder:
+    """Where the servers of others are installed."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path.resolve()
+        self.python = self.path / "venv" / "bin" / "python"
+        self.modules = self.path / "npm" / "node_modules"
+
+    def version(self, package: str) -> str:
+        """Empty: it is not installed."""
+        if package in NPM:
+            try:
+                text = (self.modules / package / "package.json").read_text(encoding="utf-8")
+            except OSError:
+                return ""
+            return str(json.loads(text)["version"])
+        found = self.path.glob(f"venv/lib/*/site-packages/{package}-*.dist-info")
+        return next((path.name[len(package) + 1 : -len(".dist-info")] for path in found), "")
+
+    def server(self, name: str) -> Server | None:
+        """None: something that it needs is not installed."""
+        python, node = str(self.python), shutil.which("node")
+        bun = str(self.modules / "bun" / "bin" / "bun.exe")  # the program itself, so named by npm
+        needs, interpreter, suffix = {
+            "ws": (("ws", "bufferutil"), node, "js"),
+            "bun": (("bun",), bun, "js"),
+            "picows": (("picows", "uvloop"), python, "py"),
+            "socketify": (("socketify",), python, "py"),
+        }.get(name, ((name, "uvloop"), python, "py"))
+        if not interpreter or not all(map(self.version, needs)):
+            return None
+        command = (interpreter, str(PEERS / f"peer_{name}.{suffix}"))
+        environment = {"NODE_PATH": str(self.modules)}
+        deflate = None if name == "picows" else ("--deflate",)
+        return Server(command, environment, deflate, True)
+
+    def describe(self, name: str) -> str:
+        """Name and version, and those of what runs it."""
+        below = {"ws": f" (Node {tool_version('node')})", "socketify": "", "bun": ""}
+        return f"{name} {self.version(name)}{below.get(name, ' (uvloop)')}"
+
+
+def names() -> list[str]:
+    """Of the servers of others."""
+    return ["bun", "socketify", "picows", "ws", "aiohttp", "websockets"]
+
+
+def tool_version(name: str) -> str:
+    try:
+        done = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    return done.stdout.strip().lstrip("v") or "?"
+
+
+def install(folder: Folder) -> None:
+    """The newest versions of all. What fails is told, and the others are installed."""
+    npm = folder.path / "npm"
+    npm.mkdir(parents=True, exist_ok=True)
+    if not (npm / "package.json").exists():
+        (npm / "package.json").write_text('{"private": true}\n', encoding="utf-8")
+    if not folder.python.exists():
+        attempt([sys.executable, "-m", "venv", str(folder.path / "venv")])
+    for package in PIP:
+        attempt([str(folder.python), "-m", "pip", "install", "-q", "-U", package])
+    attempt(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(npm), *NPM])
+    for package in (*PIP, *NPM):
+        print(f"{package} {folder.version(package) or 'is not installed'}")
+
+
+def attempt(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=INSTALL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{command[0]}: {error}", file=sys.stderr)
+        return
+    if done.returncode:
+        print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
+
+
+# ---- a choice ------------------------------------------------------------------------------------
+
+
+def choose(build: pathlib.Path, folder: Folder, wanted: Sequence[str]) -> dict[str, Server]:
+    """Those wanted by name that are there; the others are named in one line. BenchError."""
+    known = own(build)
+    chosen: dict[str, Server] = {}
+    missing = []
+    for name in wanted:
+        if name not in known and name not in names():
+            every = ", ".join([*known, *names()])
+            raise BenchError(f"unknown server {name}: choose from {every}, or use --extra")
+        server = known.get(name) or folder.server(name)
+        if server:
+            chosen[name] = server
+        else:
+            missing.append(name)
+    if missing:
+        advice = f"compare.py --install {folder.path}"
+        print(f"not installed, left out: {', '.join(missing)} ({advice})", file=sys.stderr)
+    return chosen
