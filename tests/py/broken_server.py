@@ -47,6 +47,7 @@ TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1
 LIMIT = 16 << 20  # bytes of a message, before and after decompression
 LOW_LIMIT = 32 << 10  # with a switch
 HEAD_SECONDS = 2.0  # for a whole request head
+NEXT_SECONDS = 0.5  # for one behind an error
 LINGER_SECONDS = 1.0  # for the peer to take what was sent last
 NAME = "permessage-deflate"
 
@@ -83,6 +84,19 @@ SWITCHES: Dict[str, str] = {
     "head-with-content": "the answer to a HEAD has content",
     "target-in-response": "the decoded target stands in a field of the response",
     "expect-refused": "a request with Expect is refused, with 400",
+    "body-awaited": "a handshake with a body is accepted, and what comes then is its body",
+    "plain-answered-twice": "behind the response to a plain request comes another one",
+    "kept-and-deaf": "a response to a plain request keeps the connection, and no other follows",
+    # With each of these, chunked bodies are read, and the connection is kept behind them.
+    "chunks-in-one-read": "a chunked body that does not come together with its head is refused",
+    "chunks-of-one": "a body of more than one chunk is refused",
+    "chunk-size-capitals": "the size of a chunk must not have capitals",
+    "chunk-size-lenient": "the size of a chunk may be written in any way that begins a number",
+    "chunk-size-32-bits": "of the size of a chunk the lower 32 bits count",
+    "chunk-extensions-refused": "a chunk with extensions is refused",
+    "chunk-trailers-left": "trailers are taken for the next request",
+    "chunk-end-unchecked": "what stands behind the data of a chunk is not looked at",
+    "chunk-line-by-lf": "LF alone ends the line with the size of a chunk",
     # ---- the opening handshake: what is taken (RFC 6455 section 4.2.1)
     "method-unchecked": "a handshake by POST, or any other method, is accepted",
     "http-1.0-accepted": "an Upgrade in an HTTP/1.0 request is followed",
@@ -256,6 +270,7 @@ SWITCHES: Dict[str, str] = {
     "deflate-unasked-bits": "client_max_window_bits is answered though it was not offered",
     "deflate-drops-server-flag": "server_no_context_takeover is not answered",
     "deflate-drops-server-bits": "server_max_window_bits is not answered",
+    "deflate-drops-server-bits-15": "server_max_window_bits=15 is not answered",
     "deflate-larger-server-bits": "server_max_window_bits is answered with 15",
     "deflate-larger-client-bits": "client_max_window_bits is answered with 15 for less",
     "deflate-bits-without-value": "client_max_window_bits is answered without a value",
@@ -297,6 +312,13 @@ SWITCHES: Dict[str, str] = {
     "deflate-blocks-limited": "a message of more than 1000 bytes of empty blocks is refused",
 }
 
+# Not broken either: a limit that a server may have, and that is told, as INFORMATIONAL.
+LIMITS: Dict[str, str] = {
+    "pings-end-tcp": "more than 64 Pings at once end TCP, without a Close",
+    "fragments-16384": "a message of more than 16384 fragments is refused, with 1008",
+    "deflate-blocks-as-1009": "a message of more than 1000 bytes of empty blocks is too large",
+}
+
 
 class Gone(Exception):
     """The peer has ended the connection, or does not read any more."""
@@ -330,10 +352,12 @@ class Stream:
         self.buffer = bytearray()
         self.deadline = float("inf")
         self.is_open = False  # the opening handshake is over
+        self.pings = 0  # since there was nothing left in the buffer
         self.was_reset = False
 
     def fill(self) -> None:
         """Wait for more. Gone."""
+        self.pings = 0
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise Gone
@@ -363,6 +387,10 @@ class Stream:
         while len(self.buffer) < n:
             self.fill()
         return self.some(n) if n else b""
+
+    def skip(self, n: int) -> None:
+        while n:
+            n -= len(self.some(min(n, 65536)))
 
     def line(self, most: int) -> Optional[bytes]:
         """With its LF; None when it is longer."""
@@ -463,18 +491,22 @@ class Part:
 class Handshake(Part):
     """Reads a request, and answers it (RFC 6455 section 4.2, RFC 9110, RFC 9112)."""
 
-    def __init__(self, server: "Server", stream: Stream) -> None:
+    def __init__(self, server: "Server", stream: Stream, seconds: float) -> None:
         super().__init__(server)
         self.stream = stream
+        self.seconds = seconds
         self.method = ""
         self.target = ""
         self.minor = 1
         self.fields: List[Tuple[str, str]] = []
+        self.plain = False  # it is no handshake
+        self.kept = False  # the connection, behind an error
+        self.body = 0  # bytes that follow, where a body is taken
 
     def run(self) -> Optional["Terms"]:
         """Answer with 101: the terms of compression, if any. Refused, Gone."""
         if not self.broken("head-unlimited") and not self.broken("garbage-awaited"):
-            self.stream.deadline = time.monotonic() + HEAD_SECONDS
+            self.stream.deadline = time.monotonic() + self.seconds
         self.check_beginning()
         self.read_request_line()
         self.read_fields()
@@ -630,6 +662,12 @@ class Handshake(Part):
             lengths = lengths[:1]
         if self.broken("body-left") and len(lengths) == 1 and re.fullmatch("[0-9]+", lengths[0]):
             lengths = []
+        numbers = [length for length in lengths if re.fullmatch("[0-9]+", length)]
+        awaited = self.broken("body-awaited") and self.is_upgrade() and not codings
+        if awaited and len(lengths) == len(numbers) == 1:
+            self.body = int(lengths.pop())
+        if codings == ["chunked"] and not lengths and self.minor and self.reads_chunks():
+            codings = self.read_chunks()
         if self.broken("coding-by-substring") and "chunked" in self.lines("Transfer-Encoding"):
             codings = self.skip_chunks()
         if self.broken("coding-unchecked"):
@@ -638,6 +676,54 @@ class Handshake(Part):
             raise Refused(501)
         if codings or any(length != "0" for length in lengths):
             raise Refused(400)
+
+    def reads_chunks(self) -> bool:
+        return any(self.broken(name) for name in SWITCHES if name.startswith("chunk"))
+
+    def read_chunks(self) -> List[str]:
+        """A chunked body, and what of it may be wrong, with some switch (RFC 9112 section 7.1)."""
+        if self.broken("chunks-in-one-read") and not self.stream.buffer:
+            raise Refused(400)
+        chunks = 0
+        while True:
+            size = self.chunk_size(self.chunk_line())
+            if not size:
+                break
+            chunks += 1
+            if chunks > 1 and self.broken("chunks-of-one"):
+                raise Refused(400)
+            self.stream.read(size)
+            if self.stream.read(2) != b"\r\n" and not self.broken("chunk-end-unchecked"):
+                raise Refused(400)
+        self.read_trailers()
+        self.kept = True
+        return []
+
+    def chunk_line(self) -> str:
+        """Without its end."""
+        line = (self.stream.line(1000) or b"").decode("latin-1")
+        if not line.endswith("\r\n") and not self.broken("chunk-line-by-lf"):
+            raise Refused(400)
+        return line.rstrip("\r\n")
+
+    def chunk_size(self, line: str) -> int:
+        text, semicolon, _ = line.partition(";")
+        if semicolon and self.broken("chunk-extensions-refused"):
+            raise Refused(400)
+        if text != text.lower() and self.broken("chunk-size-capitals"):
+            raise Refused(400)
+        if self.broken("chunk-size-lenient"):
+            text = re.sub("^[+-]?(?:0x)?([0-9A-Fa-f]*).*", r"0\1", text)
+        if not re.fullmatch("[0-9A-Fa-f]+", text):
+            raise Refused(400)
+        size = int(text, 16)
+        return size & 0xFFFFFFFF if self.broken("chunk-size-32-bits") else size
+
+    def read_trailers(self) -> None:
+        if self.broken("chunk-trailers-left") and self.stream.peek() != 13:
+            return
+        while self.chunk_line():
+            pass
 
     def skip_chunks(self) -> List[str]:
         """A chunked body (RFC 9112 section 7.1)."""
@@ -672,6 +758,9 @@ class Handshake(Part):
         return any(wanted.lower() == element.lower() for element in elements)
 
     def refuse_plain(self) -> None:
+        self.plain = True
+        if self.minor and "close" not in self.elements("Connection"):
+            self.kept = self.kept or self.broken("kept-and-deaf")
         if self.method not in ("GET", "HEAD"):
             self.refuse_method()
         self.check_path()
@@ -872,13 +961,15 @@ class Handshake(Part):
         if self.broken("500-for-error"):
             status = 500
         content = f"{status} {REASONS[status]}\n".encode()
-        options = "Upgrade, close" if "Upgrade: websocket" in refused.fields else "close"
+        options = [] if self.kept else ["close"]
+        if "Upgrade: websocket" in refused.fields:
+            options.insert(0, "Upgrade")
         version = "1.0" if self.broken("error-as-http-1.0") else "1.1"
         lines = [
             f"HTTP/{version} {status} {REASONS[status]}",
             "Content-Type: text/plain",
             f"Content-Length: {len(content)}",
-            f"Connection: {options}",
+            *([f"Connection: {', '.join(options)}"] if options else []),
             *refused.fields,
             *self.injected(),
         ]
@@ -984,7 +1075,10 @@ class Negotiation(Part):
             server_bits = "15"
         if self.broken("deflate-larger-client-bits") and client_bits:
             client_bits = "15"
-        if server_bits and not self.broken("deflate-drops-server-bits"):
+        dropped = self.broken("deflate-drops-server-bits")
+        if server_bits == "15" and self.broken("deflate-drops-server-bits-15"):
+            dropped = True
+        if server_bits and not dropped:
             words.append(f"{SERVER_BITS}={server_bits}")
         if client_bits:
             words.append(f"{CLIENT_BITS}={client_bits}")
@@ -1115,6 +1209,8 @@ class Inflater(Part):
             raise Failure(1009, "it grows too much")
         if self.broken("deflate-blocks-limited") and self.came > 1000 and not self.given:
             raise Failure(1008, "it does not grow at all")
+        if self.broken("deflate-blocks-as-1009") and self.came > 1000 and not self.given:
+            raise Failure(1009, "it does not grow at all")
 
     def fail(self, told: str) -> Iterator[bytes]:
         if self.broken("deflate-errors-ignored"):
@@ -1504,6 +1600,8 @@ class WebSocket(Part):
             raise Failure(1002, "an empty fragment")
         if len(message.frames) > 64 and self.broken("fragments-limited"):
             raise Failure(1008, "too many fragments")
+        if len(message.frames) > 16384 and self.broken("fragments-16384"):
+            raise Failure(1008, "too many fragments")
 
     def add(self, message: Message, data: bytes) -> None:
         """Bytes of a message. Failure."""
@@ -1605,6 +1703,9 @@ class WebSocket(Part):
         """RFC 6455 section 5.5.2."""
         if self.broken("ping-unanswered") or self.broken("control-early"):
             return
+        self.stream.pings += 1
+        if self.stream.pings > 64 and self.broken("pings-end-tcp"):
+            raise Gone
         if self.broken("ping-as-text"):
             Utf8(self.server).feed(payload, True)
         if self.message and self.message.opcode == TEXT and self.broken("utf8-ping-counted"):
@@ -1779,7 +1880,7 @@ class Server:
     def __init__(self, switches: Iterable[str] = (), port: int = 0) -> None:
         """ValueError: there is no such switch."""
         self.switches: FrozenSet[str] = frozenset(switches)
-        unknown = self.switches - set(SWITCHES)
+        unknown = self.switches - set(SWITCHES) - set(LIMITS)
         if unknown:
             raise ValueError(f"no switch: {', '.join(sorted(unknown))}")
         self.window = b""  # with a switch, of all connections
@@ -1801,7 +1902,7 @@ class Server:
 
     def broken(self, switch: str) -> bool:
         """Whether a switch is on."""
-        assert switch in SWITCHES, switch
+        assert switch in SWITCHES or switch in LIMITS, switch
         return switch in self.switches
 
     def close(self) -> None:
@@ -1860,21 +1961,26 @@ class Server:
 
     def _talk(self, stream: Stream) -> None:
         """Requests, and if one of them is a handshake, frames. Gone."""
+        seconds = HEAD_SECONDS
         while True:
-            handshake = Handshake(self, stream)
+            handshake = Handshake(self, stream, seconds)
+            seconds = NEXT_SECONDS
             try:
                 terms = handshake.run()
             except Refused as refused:
                 handshake.refuse(refused)
+                if handshake.plain and self.broken("plain-answered-twice"):
+                    handshake.refuse(refused)
             except Gone:
                 if self.broken("half-head-kept"):
                     self.ended.wait()
                 raise
             else:
+                stream.skip(handshake.body)
                 return WebSocket(self, stream, terms).run()
-            if self.broken("error-left-open"):
+            if self.broken("error-left-open") or (handshake.kept and self.broken("kept-and-deaf")):
                 self.ended.wait()
-            if not self.broken("error-then-more"):
+            if not self.broken("error-then-more") and not handshake.kept:
                 return
 
 
@@ -1882,10 +1988,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--list", action="store_true", help="print the switches")
-    parser.add_argument("switches", nargs="*", choices=[[], *SWITCHES], metavar="SWITCH")
+    parser.add_argument("switches", nargs="*", choices=[[], *SWITCHES, *LIMITS], metavar="SWITCH")
     options = parser.parse_args()
     if options.list:
-        for name, told in SWITCHES.items():
+        for name, told in {**SWITCHES, **LIMITS}.items():
             print(f"{name:30} {told}")
         return
     server = Server(options.switches, options.port)

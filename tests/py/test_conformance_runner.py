@@ -833,12 +833,19 @@ def test_verdicts() -> None:
     def skips(test: Test) -> None:
         raise Skipped("not now")
 
+    def goes_on(test: Test) -> None:
+        test.lax = "a little"
+        if test.case.id == "H.4":
+            raise Failed("no")
+
     cases = [
         make_case("10.1", fails),
         make_case("2.1", fails, level=SHOULD),
         make_case("H.2", breaks),
         make_case("1.10", skips),
         make_case("1.9", lambda test: None),
+        make_case("H.3", goes_on),
+        make_case("H.4", goes_on),
     ]
     got = [(r.case.id, r.verdict.value) for r in run_all(cases, jobs=2).results]
     assert got == [
@@ -847,6 +854,8 @@ def test_verdicts() -> None:
         ("2.1", "NON-STRICT"),
         ("10.1", "FAILED"),
         ("H.2", "SKIPPED"),
+        ("H.3", "NON-STRICT"),
+        ("H.4", "FAILED"),
     ]
 
 

@@ -100,10 +100,17 @@ def misfit(offer: Parameters, answer: Parameters) -> str | None:
         most, got = offer.get(name), answer.get(name)
         if most is None:
             continue
-        if got is None and name == SERVER_BITS:
+        if got is None and name == SERVER_BITS and most != "15":
             return f"{name}={most} was offered and is missing"
         if got is not None and int(got) > int(most):
             return f"{name}={got} is more than the {most} that were offered"
+    return None
+
+
+def laxness(offer: Parameters, answer: Parameters) -> str | None:
+    """What should be in this answer, though nothing depends on it: no window is beyond 15 bits."""
+    if offer.get(SERVER_BITS) == "15" and SERVER_BITS not in answer:
+        return f"{SERVER_BITS}=15 was offered and is missing"
     return None
 
 
@@ -114,6 +121,8 @@ class Terms(NamedTuple):
     client_no_context: bool
     server_bits: int
     client_bits: int
+    lax: str | None = None
+    """See `laxness`."""
 
 
 def agree(offers: str, answer: str | None) -> Terms | None:
@@ -136,17 +145,18 @@ def agree(offers: str, answer: str | None) -> Terms | None:
         if offer.name == NAME and not fault(offer, in_offer=True):
             reason = misfit(dict(offer.parameters), parameters)
             if reason is None:
-                return _terms(parameters)
+                return _terms(parameters, laxness(dict(offer.parameters), parameters))
             problem = reason
     raise Failed(f"{told} does not answer {offers}: {problem}")
 
 
-def _terms(answer: Parameters) -> Terms:
+def _terms(answer: Parameters, lax: str | None) -> Terms:
     return Terms(
         SERVER_NO_CONTEXT in answer,
         CLIENT_NO_CONTEXT in answer,
         int(answer.get(SERVER_BITS) or 15),
         int(answer.get(CLIENT_BITS) or 15),
+        lax,
     )
 
 
@@ -241,6 +251,7 @@ class Channel:
     def __init__(self, session: Session, terms: Terms) -> None:
         self.session = session
         self.terms = terms
+        session.test.lax = terms.lax or session.test.lax
         self.deflater = Deflater(terms)
         self.inflater = Inflater(terms)
 

@@ -150,7 +150,7 @@ def terms(wanted: str, offered: str) -> deflate.Parameters | None:
             if bits and deflate.CLIENT_BITS in theirs:
                 most = theirs[deflate.CLIENT_BITS] or "15"
                 agreed[deflate.SERVER_BITS] = min(bits, most, key=int)
-            if deflate.misfit(mine, agreed) is None:
+            if not (deflate.misfit(mine, agreed) or deflate.laxness(mine, agreed)):
                 return agreed
     return None
 

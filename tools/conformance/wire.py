@@ -85,9 +85,7 @@ def masked(payload: bytes, key: bytes) -> bytes:
     return value.to_bytes(len(payload), "big")
 
 
-def header(
-    first: int, length: int, key: bytes | None, form: int | None = None
-) -> bytes:
+def header(first: int, length: int, key: bytes | None, form: int | None = None) -> bytes:
     """A frame header; `form` 7, 16 or 64 forces that form of the length."""
     if form is None:
         form = 7 if length < 126 else 16 if length < 65536 else 64
@@ -437,9 +435,7 @@ def upgrade_fields(target: Target, key: str) -> list[tuple[str, str]]:
     ]
 
 
-def request(
-    resource: str, fields: Fields, method: str = "GET", version: str = "HTTP/1.1"
-) -> bytes:
+def request(resource: str, fields: Fields, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
     """A request head."""
     lines = [f"{method} {resource} {version}"] + [f"{name}: {value}" for name, value in fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -127,9 +127,7 @@ add(
     CONSISTS,
     "a text message in two fragments, a continuation with FIN 0, and a text message, in one write",
     "the echo of the first message, then the connection is failed with 1002",
-    failed_after(
-        b"fragment1fragment2", [ONE, TWO, middle(b"fragment3"), F(b"fragment4")], 1002
-    ),
+    failed_after(b"fragment1fragment2", [ONE, TWO, middle(b"fragment3"), F(b"fragment4")], 1002),
 )
 TWICE = "then a text message in two fragments, and all that again"
 REST = [start(b"fragment2"), last(b"fragment3")]

@@ -124,9 +124,7 @@ OTHERS: Change = {
     "Sec-WebSocket-Unknown": "2",
 }
 UNKNOWN = "Unknown header fields are ignored"
-WHITESPACE = (
-    "A field line value might be preceded and/or followed by optional whitespace (OWS)"
-)
+WHITESPACE = "A field line value might be preceded and/or followed by optional whitespace (OWS)"
 OBS_TEXT = (
     "A recipient SHOULD treat other allowed octets in field content (i.e., obs-text) as opaque "
     "data."
@@ -253,7 +251,7 @@ for number, what, change in (
         "an error status; 400 fits best",
         refused(changed(change), 400),
     )
-AUTHORITY = 'A |Host| header field containing the server\'s authority.'
+AUTHORITY = "A |Host| header field containing the server's authority."
 for number, what, host in (
     (8, "with an empty Host", ""),
     (9, "with the Host of another server", "another.example"),
@@ -366,9 +364,7 @@ KEY_RULE = (
     "A |Sec-WebSocket-Key| header field with a base64-encoded (see Section 4 of [RFC4648]) value "
     "that, when decoded, is 16 bytes in length."
 )
-ONE_KEY = (
-    "The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request."
-)
+ONE_KEY = "The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request."
 OTHER_KEY = "AQIDBAUGBwgJCgsMDQ4PEC=="
 for number, what, value in (
     (2, "that is empty", ""),
@@ -813,7 +809,6 @@ for number, what, offered, among in (
     (5, "100 names", ", ".join(f"p{i}" for i in range(100)), [f"p{i}" for i in range(100)]),
     (6, "a name of every token character", "!#$%&'*+-.^_`|~0aZ", ["!#$%&'*+-.^_`|~0aZ"]),
 ):
-
     add(
         f"H.11.{number}",
         "RFC 6455 11.3.4" if number == 4 else ANSWERING,

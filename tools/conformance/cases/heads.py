@@ -268,6 +268,17 @@ def may_be_refused(make: Make, key: str = KEY) -> Run:
     return run
 
 
+def is_silent(connection: Connection, seconds: float) -> bool:
+    """Whether nothing comes in that time; what comes stays in the buffer."""
+    try:
+        connection.fill(connection.deadline(seconds))
+    except TimedOut:
+        return True
+    except Ended:
+        pass
+    return False
+
+
 def ended(connection: Connection, seconds: float) -> bool:
     """Whether the server ends TCP in that time, whatever it sends before."""
     deadline = connection.deadline(seconds)

@@ -2,7 +2,8 @@
 proxy before it lets strangers smuggle requests, or frames, past that proxy.
 
 P.1 Content-Length, P.2 Transfer-Encoding, P.3 lines and fields, P.4 the request line, P.5 sizes,
-P.6 other protocols on this port, P.7 what stands behind a request, P.8 responses.
+P.6 other protocols on this port, P.7 what stands behind a request, P.8 responses, P.9 chunked
+bodies.
 
 All requests are opening handshakes but for one fault, so that they say something about servers that
 do nothing else. Much of HTTP leaves a choice: what a server may take or refuse is OK when it is
@@ -11,6 +12,7 @@ refused, and INFORMATIONAL when it is taken.
 
 from __future__ import annotations
 
+import time
 from typing import Sequence
 
 from .. import wire
@@ -28,7 +30,7 @@ from ..case import (
     add,
     case,
 )
-from ..wire import Ended, Response, TimedOut
+from ..wire import Connection, Ended, Response, TimedOut
 from .heads import (
     Change,
     Make,
@@ -40,6 +42,7 @@ from .heads import (
     expect_error,
     expect_one_answer,
     handshake,
+    is_silent,
     left_open,
     may_be_refused,
     not_upgraded,
@@ -91,15 +94,33 @@ add(
     IS_CLOSED,
     refused(changed({"Content-Length": ["0", "5"]}), 400, closes=True),
 )
+
+
+def body_of(length: int) -> Run:
+    """A handshake with a body of that length: refused, or what comes behind it is the body."""
+
+    def run(test: Test) -> None:
+        connection, response = ask(test, handshake(test, {"Content-Length": str(length)}))
+        if response.status != 101:
+            return expect_error(response, 400, 413)
+        session = Session(test, connection, response)
+        session.send(session.message(b"in the body"))
+        if session.comes(0.3) and connection.buffer[:1] == b"\x81":
+            raise Failed("the handshake was accepted, and its body is taken for frames")
+        raise NonStrict("the handshake was accepted, and what its body may be is not answered")
+
+    return run
+
+
 for number, power in ((14, 64), (15, 63), (16, 128)):
     add(
         f"P.1.{number}",
         "RFC 9110 8.6",
         MUST,
         OVERFLOW,
-        f"a handshake whose Content-Length is 2 to the power of {power}",
-        "400, 413 or another error status, not 101",
-        refused(changed({"Content-Length": str(2**power)}), 400, 413),
+        f"a handshake whose Content-Length is 2 to the power of {power}; after a 101 a frame",
+        "400, 413 or another error status; NON-STRICT: 101, and the frame is not echoed",
+        body_of(2**power),
     )
 SAME = (
     "a recipient of a Content-Length header field value consisting of the same decimal value "
@@ -967,7 +988,7 @@ def date(test: Test) -> None:
     "RFC 9112 9.6",
     MUST,
     'A server that receives a "close" connection option MUST initiate closure of the connection '
-    "(see below) after it sends the final response to the request that contained the \"close\" "
+    '(see below) after it sends the final response to the request that contained the "close" '
     "connection option.",
     sends="a plain GET with Connection: close, and a handshake in the same segment",
     expects="one response, then the end of the connection",
@@ -1064,7 +1085,7 @@ for number, what, without, resource in (
     "P.8.11",
     "RFC 9112 4",
     SHOULD,
-    'status-line = HTTP-version SP status-code SP [ reason-phrase ]',
+    "status-line = HTTP-version SP status-code SP [ reason-phrase ]",
     sends="a handshake without a key",
     expects="a status line with HTTP/1.1, and Connection: close",
 )
@@ -1089,3 +1110,138 @@ def error_line(test: Test) -> None:
 def options(test: Test) -> None:
     connection, response = ask(test, plain(test, method="OPTIONS", resource="*"))
     read_body(connection, response)
+
+
+# ---- P.9: chunked bodies ------------------------------------------------------------------------
+
+DECODE = "A recipient MUST be able to parse and decode the chunked transfer coding."
+EXTENSIONS = "A recipient MUST ignore unrecognized chunk extensions."
+LARGE_SIZES = (
+    "recipients MUST anticipate potentially large hexadecimal numerals and prevent parsing errors "
+    "due to integer conversion overflows or precision loss due to integer representation."
+)
+PLAIN_BODY = b"5\r\nhello\r\n0\r\n\r\n"
+SERVED = (
+    "the response to the handshake behind it is 101; INFORMATIONAL: the server ends the connection "
+    "behind every chunked body"
+)
+NOT_SERVED = "an error, or the end of the connection: the handshake is not found behind it"
+
+
+def post_chunks(test: Test, body: bytes, pause: float = 0.0) -> Connection:
+    """A POST with this body, and a handshake behind it. pause: before each octet of the body."""
+    connection = test.connect()
+    head = plain(test, method="POST")[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
+    try:
+        if pause:
+            connection.send(head)
+            time.sleep(pause)
+            connection.send(body, 1, pause)
+            connection.send(handshake(test))
+        else:
+            connection.send(head + body + handshake(test))
+    except Ended:
+        pass  # a response may have come before
+    return connection
+
+
+def behind_chunks(test: Test, connection: Connection) -> Response | None:
+    """The second response; None: the connection is ended, as any server may do behind a body
+    (RFC 9112 section 9.3), or nothing comes."""
+    response = answer(connection)
+    if response.status == 101:
+        raise Failed("the POST itself was answered with 101")
+    if "close" in tokens(response, "Connection"):
+        expect_one_answer(connection, response)
+        return None
+    read_body(connection, response)
+    try:
+        return connection.read_response(test.seconds(0.3))
+    except (Ended, TimedOut):
+        return None
+
+
+def chunks_are_read(body: bytes, pause: float = 0.0) -> Run:
+    """What a server does with the simplest of chunked bodies, it does with this one."""
+
+    def run(test: Test) -> None:
+        simplest = behind_chunks(test, post_chunks(test, PLAIN_BODY))
+        response = behind_chunks(test, post_chunks(test, body, test.seconds(pause)))
+        if response is not None and response.status == 101:
+            return
+        if simplest is None and response is None:
+            raise Informational("the connection is ended behind a chunked body, whatever is in it")
+        if simplest is not None and simplest.status != 101:
+            raise Failed(f"behind the simplest chunked body a handshake got {simplest.status}")
+        came = "no answer" if response is None else str(response.status)
+        raise Failed(f"a handshake behind this body got {came}")
+
+    return run
+
+
+def chunks_are_refused(body: bytes, large: bool = False) -> Run:
+    """The end of the body is not found where somebody else might look for it.
+
+    large: what is behind the head may be the beginning of a body that the server waits for.
+    """
+
+    def run(test: Test) -> None:
+        connection = post_chunks(test, body)
+        if large and is_silent(connection, test.seconds(0.5)):
+            return
+        response = behind_chunks(test, connection)
+        if response is not None and response.status == 101:
+            raise Failed("the body was read all the same, and the handshake behind it accepted")
+
+    return run
+
+
+for number, quote, section, what, body, pause in (
+    (1, DECODE, "7.1", "of two chunks", b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", 0.0),
+    (2, DECODE, "7.1", "whose size has zeros ahead, and capitals",
+     b"00A\r\n0123456789\r\n000\r\n\r\n", 0.0),
+    (3, EXTENSIONS, "7.1.1", "with chunk extensions",
+     b'5;name=value;flag;quoted="a \\" ; b"\r\nhello\r\n0;last\r\n\r\n', 0.0),
+    (4, DECODE, "7.1.2", "with trailers",
+     b"5\r\nhello\r\n0\r\nX-One: 1\r\nX-Two: 2\r\n\r\n", 0.0),
+    (5, DECODE, "7.1", "that comes octet by octet, slowly", PLAIN_BODY, 0.01),
+):  # fmt: skip
+    add(
+        f"P.9.{number}",
+        f"RFC 9112 {section}",
+        MUST,
+        quote,
+        f"a chunked POST with a body {what}, and a handshake behind it",
+        SERVED,
+        chunks_are_read(body, pause),
+    )
+for number, power in ((11, 32), (12, 64)):
+    add(
+        f"P.9.{number}",
+        "RFC 9112 7.1",
+        MUST,
+        LARGE_SIZES,
+        f"a chunked POST whose chunk has 2**{power} + 5 octets by its size, and 5 in truth, and a "
+        "handshake behind it",
+        NOT_SERVED,
+        chunks_are_refused(b"%x\r\nhello\r\n0\r\n\r\n" % (2**power + 5), large=True),
+    )
+for number, what, body in (
+    (13, "whose size is 5x", b"5x\r\nhello\r\n0\r\n\r\n"),
+    (14, "whose size is 0x5", b"0x5\r\nhello\r\n0\r\n\r\n"),
+    (15, "whose size is +5", b"+5\r\nhello\r\n0\r\n\r\n"),
+    (16, "whose size is -5", b"-5\r\nhello\r\n0\r\n\r\n"),
+    (17, "whose size is xyz", b"xyz\r\n\r\n"),
+    (18, "whose size is empty", b"\r\n\r\n"),
+    (19, "without CRLF at its end", b"5\r\nhelloXX0\r\n\r\n"),
+    (20, "whose size ends with LF alone", b"5\nhello\r\n0\r\n\r\n"),
+):
+    add(
+        f"P.9.{number}",
+        "RFC 9112 2.2",
+        SHOULD,
+        GRAMMAR,
+        f"a chunked POST with a chunk {what}, and a handshake behind it",
+        NOT_SERVED,
+        chunks_are_refused(body),
+    )

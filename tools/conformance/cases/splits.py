@@ -39,7 +39,10 @@ OCTETS = (
 FRAMES = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
 RECEIVING = "RFC 6455 6.2"
 PAUSE = 0.002  # seconds between two writes, so that they come apart
+APART = 0.1  # seconds for all writes of a head: of few, each waits the longer
 TOGETHER = 16  # connections side by side
+PATIENCE = 4.0
+"""Times the time for an answer, where a busy server has so many connections to serve."""
 
 # ---- where to cut -------------------------------------------------------------------------------
 
@@ -58,16 +61,21 @@ def each_cut(
     for first in range(0, len(cuts), TOGETHER):
         some = [(cut, opened()) for cut in cuts[first : first + TOGETHER]]
         for cut, connection in some:
-            connection.send(data[:cut])
+            send_part(connection, data[:cut])
         time.sleep(test.seconds(0.01))
         for cut, connection in some:
-            try:
-                connection.send(data[cut:])
-            except Ended:
-                pass  # the first part was enough for an answer
+            send_part(connection, data[cut:])
         yield from some
         for _, connection in some:
             connection.close()
+
+
+def send_part(connection: wire.Connection, data: bytes) -> None:
+    """What the server has ended already, its answer tells."""
+    try:
+        connection.send(data)
+    except Ended:
+        pass
 
 
 def cut_at(session: Session, data: bytes, *cuts: int) -> None:
@@ -94,9 +102,10 @@ def head_in_parts(parts: Callable[[bytes], Sequence[bytes]]) -> Run:
 
     def run(test: Test) -> None:
         connection = test.connect()
-        for part in parts(handshake(test)):
+        writes = parts(handshake(test))
+        for part in writes:
             connection.send(part)
-            time.sleep(test.seconds(PAUSE))
+            time.sleep(test.seconds(max(PAUSE, APART / len(writes))))
         session = opens(test, connection)
         session.send(session.message(b"opened"))
         session.expect_message(b"opened")
@@ -143,6 +152,7 @@ for number, what, parts in (
     expects="101 each time",
 )
 def two_parts(test: Test) -> None:
+    test.patience = PATIENCE
     data = handshake(test)
     for cut, connection in each_cut(test, data, places(data), test.connect):
         try:
@@ -160,6 +170,7 @@ def two_parts(test: Test) -> None:
     expects="101 each time",
 )
 def random_parts(test: Test) -> None:
+    test.patience = PATIENCE
     data = handshake(test)
     cuts = [sorted(test.random.sample(range(1, len(data)), 3)) for _ in range(16)]
     connections = [test.connect() for _ in cuts]
@@ -183,6 +194,7 @@ def same_refusal(make: Make) -> Run:
     """The status is the same for the request as a whole and for its parts."""
 
     def run(test: Test) -> None:
+        test.patience = PATIENCE
         data = make(test)
         connection = test.connect()
         connection.send(data)
@@ -376,6 +388,7 @@ def closed_at(make: Callable[[Session], bytes], judge: Callable[[Session], None]
     """
 
     def run(test: Test) -> None:
+        test.patience = PATIENCE
         sessions: list[Session] = []
 
         def opened() -> wire.Connection:
@@ -558,6 +571,7 @@ def bad_ahead(test: Test) -> None:
     expects="101 and the echo each time",
 )
 def cut_between(test: Test) -> None:
+    test.patience = PATIENCE
     head, data = handshake(test), wire.frame(b"early")
     cuts = range(len(head) - 6, len(head) + len(data))
     for cut, connection in each_cut(test, head + data, cuts, test.connect):
@@ -570,9 +584,7 @@ def cut_between(test: Test) -> None:
 # ---- S.4: many frames in one segment, one message in many ---------------------------------------
 
 
-def served(
-    payloads: Sequence[bytes], how: int | None, size: int | None, pause: float = 0.0
-) -> Run:
+def served(payloads: Sequence[bytes], how: int | None, size: int | None, pause: float = 0.0) -> Run:
     """Text messages, in fragments of `size` bytes, all of them in writes of `how` bytes."""
 
     def run(test: Test) -> None:
@@ -716,6 +728,7 @@ for number, what, at in (
     expects="the echoes on each: what is half received is kept apart",
 )
 def interleaved(test: Test) -> None:
+    test.patience = PATIENCE
     sessions = [test.open() for _ in range(16)]
     payloads = [b"one of %d" % i for i in range(16)]
     data = [s.message(p) + s.message(p[::-1]) for s, p in zip(sessions, payloads)]

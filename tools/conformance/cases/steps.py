@@ -93,9 +93,7 @@ def echoed(payload: bytes, opcode: int = TEXT, how: int | None = None, size: int
     return run
 
 
-def joined(
-    frames: Sequence[F], payload: bytes, opcode: int = TEXT, how: int | None = None
-) -> Run:
+def joined(frames: Sequence[F], payload: bytes, opcode: int = TEXT, how: int | None = None) -> Run:
     """These frames are one message, and its echo is all that comes."""
 
     def run(test: Test) -> None:
@@ -138,9 +136,7 @@ def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = 
     return run
 
 
-def failed_after(
-    payload: bytes, frames: Sequence[F], *codes: int, how: int | None = None
-) -> Run:
+def failed_after(payload: bytes, frames: Sequence[F], *codes: int, how: int | None = None) -> Run:
     """The same, where the frames begin with a whole text message, which is echoed."""
 
     def run(test: Test) -> None:

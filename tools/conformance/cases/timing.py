@@ -28,7 +28,18 @@ from ..case import (
 )
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, Connection, Ended, TimedOut
 from .flow import echoes, numbered
-from .heads import KEY, ask, ended, expect_accepted, expect_served, handshake, read_to_end
+from .heads import (
+    KEY,
+    ask,
+    ended,
+    expect_accepted,
+    expect_served,
+    handshake,
+    plain,
+    read_body,
+    read_to_end,
+    tokens,
+)
 
 PATIENCE = 12.0
 """Seconds after which a connection that never gets anywhere should be gone."""
@@ -190,6 +201,79 @@ def silent_client(test: Test) -> None:
     session.send(session.message(b"awake"))
     session.expect_message(b"awake")
     session.close()
+
+
+# A connection that is kept behind a response. Who ends it there cannot be wrong.
+
+
+def asked_plainly(test: Test) -> tuple[Connection, bool]:
+    """A plain GET, and its whole response: whether the connection is kept. Failed, NonStrict."""
+    connection, response = ask(test, plain(test))
+    if response.status == 101:
+        raise Failed("a request without Upgrade was answered with 101")
+    read_body(connection, response)
+    kept = response.get("Content-Length") or response.get("Transfer-Encoding")
+    return connection, bool(kept) and "close" not in tokens(response, "Connection")
+
+
+@case(
+    "T.1.11",
+    "RFC 9112 9.2",
+    MUST,
+    "More than one response message per request only occurs when one or more informational "
+    "responses ... precede a final response to the same request.",
+    sends="a plain GET, and nothing behind its response",
+    expects=f"the end of the connection within {PATIENCE:g} s, perhaps behind a 408; "
+    "INFORMATIONAL: it stays open",
+    tags=SLOW,
+)
+def idle_behind_response(test: Test) -> None:
+    connection, _ = asked_plainly(test)
+    is_over = ended(connection, test.seconds(PATIENCE))
+    data = bytes(connection.buffer)
+    if data and not data.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
+        raise Failed(f"nobody has asked for what came behind the response: {wire.shown(data)}")
+    if not is_over:
+        raise Informational(f"the connection is still open after {test.seconds(PATIENCE):g} s")
+
+
+@case(
+    "T.1.12",
+    "RFC 9112 9.3.2",
+    MUST,
+    "it MUST send the corresponding responses in the same order that the requests were received.",
+    sends="a plain GET; if its response keeps the connection, 0.5 s later a handshake",
+    expects="101; or the end of the connection",
+)
+def handshake_on_kept(test: Test) -> None:
+    connection, kept = asked_plainly(test)
+    if not kept:
+        return
+    time.sleep(test.seconds(0.5))
+    try:
+        connection.send(handshake(test))
+        response = connection.read_response()
+    except Ended:
+        raise Informational("the connection is ended less than 0.5 s behind a response") from None
+    if response.status != 101:
+        raise Failed(f"the handshake was answered with {response.status}")
+
+
+@case(
+    "T.1.13",
+    "RFC 9112 9.5",
+    SHOULD,
+    MONITOR,
+    sends="a plain GET, and FIN behind its response",
+    expects="the end of the connection at once, and nothing ahead of it",
+)
+def finished_behind_response(test: Test) -> None:
+    connection, _ = asked_plainly(test)
+    connection.finish()
+    if not ended(connection, test.timeout):
+        raise Failed("the connection stays open")
+    if connection.buffer:
+        raise Failed(f"this came: {wire.shown(bytes(connection.buffer))}")
 
 
 # ---- T.2: the end of TCP ------------------------------------------------------------------------
