@@ -39,6 +39,11 @@ void ws_bridge_after_wait(void *user)
 
 /* ---- from C to Python --------------------------------------------------------------------- */
 
+static bool is_owner(const ws_bridge *bridge)
+{
+    return bridge->owner == (unsigned long)pthread_self();
+}
+
 /* function(*args), where args[-1] may be written to; NULL with an exception set. */
 static void *call(void *function, void *const *args, size_t count)
 {
@@ -61,16 +66,28 @@ static void *take_exception(void)
     return value;
 }
 
-/* The handler has raised, or there was no memory for its arguments. */
-static void report(const ws_bridge *bridge, void *socket)
+static bool tell(const ws_bridge *bridge, void *socket, void *exception)
 {
-    void *exception = take_exception();
     void *args[] = {NULL, socket, exception};
     void *result = call(bridge->failed, args + 1, 2);
     if (result)
         python.Py_DecRef(result);
-    else
-        python.PyErr_Clear();
+    return result;
+}
+
+/* The handler has raised, or there was no memory for its arguments. A signal handler that raises
+ * may keep `failed` from beginning: then there are two exceptions to tell of. */
+static void report(const ws_bridge *bridge, void *socket)
+{
+    void *exception = take_exception();
+    if (!tell(bridge, socket, exception)) {
+        void *second = take_exception();
+        if (!tell(bridge, socket, second))
+            python.PyErr_WriteUnraisable(bridge->failed);
+        if (!tell(bridge, socket, exception))
+            python.PyErr_WriteUnraisable(bridge->failed);
+        python.Py_DecRef(second);
+    }
     python.Py_DecRef(exception);
 }
 
@@ -85,6 +102,8 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     const ws_bridge_route *route = user;
     const ws_bridge *bridge = route->bridge;
     void *socket = ws_conn_user(conn);
+    if (!is_owner(bridge)) /* the child of a fork has come back from a handler */
+        return;
     if (!socket) { /* there was no memory for one */
         ws_conn_end(conn, 1011, "", 0);
         return;
@@ -101,6 +120,26 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     if (message)
         python.Py_DecRef(message);
     python.Py_DecRef(socket);
+}
+
+static ws_bridge_socket *handle_of(void *socket)
+{
+    return (void *)((char *)socket + header_size);
+}
+
+/* Whatever kept Python from taking note of the end: its object leads nowhere from now on. */
+void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
+                         void *user)
+{
+    const ws_bridge_route *route = user;
+    void *socket = ws_conn_user(conn);
+    if (socket)
+        python.Py_IncRef(socket);
+    route->closed(conn, clean, code, reason, length, user);
+    if (socket) {
+        handle_of(socket)->conn = NULL;
+        python.Py_DecRef(socket);
+    }
 }
 
 /* ---- from Python to C --------------------------------------------------------------------- */
@@ -163,7 +202,7 @@ static void *send_in_python(const ws_bridge *bridge, void *self, void *const *ar
 
 void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names)
 {
-    const ws_bridge_socket *socket = (const void *)((const char *)self + header_size);
+    const ws_bridge_socket *socket = handle_of(self);
     const ws_bridge *bridge = socket->bridge;
     if (!bridge) {
         python.PyErr_BadArgument();
@@ -172,7 +211,7 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
     const char *data;
     ptrdiff_t length;
     int opcode = names ? 0 : prepare(bridge, args, count, &data, &length);
-    if (!opcode || !socket->conn || bridge->owner != (unsigned long)pthread_self())
+    if (!opcode || !socket->conn || !is_owner(bridge))
         return send_in_python(bridge, self, args, count, names);
     int status = ws_conn_send(socket->conn, data, (size_t)length, opcode);
     if (status < 0) /* nothing was sent: Python tries again, and raises */

@@ -29,6 +29,7 @@ typedef struct ws_python {
     void (*PyErr_NormalizeException)(void **type, void **value, void **traceback);
     int (*PyException_SetTraceback)(void *exception, void *traceback);
     void (*PyErr_Clear)(void);
+    void (*PyErr_WriteUnraisable)(void *where);
     int (*PyErr_BadArgument)(void);
     void *(*PyEval_SaveThread)(void);
     void (*PyEval_RestoreThread)(void *thread);
@@ -52,6 +53,8 @@ typedef struct ws_bridge {
 typedef struct ws_bridge_route {
     ws_bridge *bridge;
     void *message; /* handler(socket, message, opcode) */
+    void (*closed)(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
+                   void *user); /* on_closed in Python */
 } ws_bridge_route;
 
 /* What a WebSocket object holds behind its header; the object is ws_conn_user. */
@@ -64,10 +67,12 @@ typedef struct ws_bridge_socket {
  * caller; `header` is the size of an object's header, behind which ws_bridge_socket lies. WS_EABI. */
 WS_API int ws_bridge_setup(const ws_python *functions, size_t size, size_t header);
 
-/* ws_config.before_wait, after_wait and ws_behavior.on_message. */
+/* ws_config.before_wait, after_wait, ws_behavior.on_message and on_closed. */
 WS_API void ws_bridge_before_wait(void *user);
 WS_API void ws_bridge_after_wait(void *user);
 WS_API void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user);
+WS_API void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason,
+                                size_t length, void *user);
 
 /* WebSocket.send of Python, as METH_FASTCALL | METH_KEYWORDS: str and bytes without more ado go to
  * ws_conn_send, everything else to the method called ws_bridge.send. */

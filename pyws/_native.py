@@ -168,6 +168,7 @@ class ws_python(Structure):
         ("PyErr_NormalizeException", c_void_p),
         ("PyException_SetTraceback", c_void_p),
         ("PyErr_Clear", c_void_p),
+        ("PyErr_WriteUnraisable", c_void_p),
         ("PyErr_BadArgument", c_void_p),
         ("PyEval_SaveThread", c_void_p),
         ("PyEval_RestoreThread", c_void_p),
@@ -193,6 +194,7 @@ class ws_bridge_route(Structure):
     _fields_ = [
         ("bridge", POINTER(ws_bridge)),
         ("message", py_object),
+        ("closed", closed_function),
     ]
 
 
@@ -537,7 +539,12 @@ class PyMethodDef(Structure):
 _ULONG, _MEMBERS = 12, 72  # Py_T_ULONG, Py_tp_members
 _BASE_TYPE = 1 << 18 | 1 << 10  # Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
 _FAST_METHOD = 0x80 | 0x02  # METH_FASTCALL | METH_KEYWORDS
-_kept: list[Any] = []  # what the interpreter goes on to point to
+
+
+def keep(*structures: Structure | ctypes.Array[Any]) -> None:
+    """The interpreter goes on to point to them, also when this module is gone."""
+    for structure in structures:
+        ctypes.pythonapi.Py_IncRef(py_object(structure))
 
 
 def new_handle_type() -> type:
@@ -550,7 +557,7 @@ def new_handle_type() -> type:
     slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
     size = start + ctypes.sizeof(ws_bridge_socket)
     spec = PyType_Spec(b"pyws._native.Handle", size, 0, _BASE_TYPE, slots)
-    _kept.extend((members, slots, spec))
+    keep(members, slots, spec)
     make = ctypes.PYFUNCTYPE(py_object, POINTER(PyType_Spec))(("PyType_FromSpec", ctypes.pythonapi))
     return make(spec)  # type: ignore[no-any-return]
 
@@ -578,7 +585,7 @@ def shorten(kind: type, name: str, rest: str) -> None:
     function = ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), c_void_p)
     document = f"{name}({signature})\n--\n\n{method.__doc__}"
     definition = PyMethodDef(name.encode(), function, _FAST_METHOD, document.encode())
-    _kept.append(definition)
+    keep(definition)
     make = ctypes.PYFUNCTYPE(py_object, py_object, POINTER(PyMethodDef))
     setattr(kind, rest, method)
     setattr(kind, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(kind, definition))
@@ -595,9 +602,9 @@ def new_bridge(status: Sequence[Any], **objects: Any) -> ws_bridge:
     )
 
 
-def new_bridge_route(bridge: ws_bridge, message: Any) -> ws_bridge_route:
+def new_bridge_route(bridge: ws_bridge, message: Any, closed: Any) -> ws_bridge_route:
     """The ws_bridge_route of a route with this message handler."""
-    return ws_bridge_route(ctypes.pointer(bridge), message)
+    return ws_bridge_route(ctypes.pointer(bridge), message, closed)
 
 
 def bridge_function(kind: Any, name: str) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import errno
 import math
+import os
 import signal
 import socket
 import threading
 from _thread import get_ident
 from collections import deque
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from .aio import Host
+    from .workers import Crew
 
 __all__ = ["App"]
 
@@ -61,6 +64,8 @@ class App:
         self._own(self._creator)
         self._running = False
         self._host: Host | None = None  # while it runs in an asyncio loop
+        self._crew: Crew | None = None  # while its workers run, and this process only watches them
+        self._inert = ""  # why nothing works in this process, if so
         self._nested = 0  # handlers that run inside each other
         self._coroutines = False  # are among the handlers
         self._finished = False  # run() has returned, nothing is deferred any more
@@ -68,12 +73,15 @@ class App:
         self._deferred: deque[tuple[Handler, tuple[Any, ...]]] = deque()
         self._wakes = False  # C will call _on_deferred
         self._routes: list[Route] = []
+        self._added: list[Callable[[], Any]] = []  # what registers them, for another server
         self._error_handler: Handler | None = None
         self._stashed: BaseException | None = None
         self._number = next(events.numbers)
         events.apps[self._number] = self
         self._timers = Timers(self, events.ON_ALARM)
         self._server = _native.new_server(events.LOG, self._bridge, self.app_options.native())
+
+    __reduce_ex__ = options.no_copy
 
     def __enter__(self) -> App:
         return self
@@ -85,6 +93,8 @@ class App:
         traceback: TracebackType | None,
     ) -> None:
         """Drop all connections and free the server. RuntimeError from inside `run`."""
+        if self._inert:
+            return
         self._check_thread()
         if self._running:
             raise RuntimeError("the app is running: call close() and leave the block after run()")
@@ -140,6 +150,10 @@ class App:
             whole app, now and before
         close(ws, code, reason): the connection is over
 
+        message, drain, dropped, ping, pong and subscription may also be C functions (of ctypes, or
+        objects with an `address`, as numba's), which C calls without Python: see
+        docs/native_handlers.md.
+
         Events of one socket run in order, one at a time; those of different sockets do not wait for
         each other. While a coroutine handler of a socket is under way, all later events of that
         socket wait, those of plain functions, too: so ``ws.end()`` returns before a close handler
@@ -165,8 +179,7 @@ class App:
             enqueue(checked)
         route = Route(self, pattern, checked, self._request_handler(checked.upgrade, pattern))
         settings = route.native()
-        self._add(pattern, lambda: _native.add_route(self._server, path, settings))
-        self._routes.append(route)
+        self._add(route, lambda: _native.add_route(self._server, path, settings))
         return self
 
     def get(self, pattern: str, handler: Handler) -> App:
@@ -205,12 +218,11 @@ class App:
         options.handler("handler", handler)
         path = self._check_pattern(pattern)
         route = Route(self, pattern, Behavior(None, {}), self._request_handler(handler, pattern))
-        server, verb = self._server, method.encode()
+        verb = method.encode()
         self._add(
-            pattern,
-            lambda: lib.ws_server_http(server, verb, path, events.ON_REQUEST, route.number),
+            route,
+            lambda: lib.ws_server_http(self._server, verb, path, events.ON_REQUEST, route.number),
         )
-        self._routes.append(route)
         return self
 
     def _request_handler(self, handler: Handler | None, pattern: str) -> Handler | None:
@@ -233,14 +245,19 @@ class App:
         self._check_server()
         return options.c_string("pattern", pattern)
 
-    def _add(self, pattern: str, add: Callable[[], Any]) -> None:
-        """Run `add` and say of which pattern the library does not approve."""
+    def _add(self, route: Route, add: Callable[[], Any]) -> None:
+        """Run `add`, and say of which pattern the library does not approve."""
+        self._routes.append(route)  # first: from then on C knows its address
         try:
             add()
-        except ValueError as error:
+        except Exception as error:
+            self._routes.remove(route)
+            if not isinstance(error, ValueError):
+                raise
             invalid = lib.ws_strerror(ErrorCode.EINVAL).decode()
             why = _PATTERNS if str(error) == invalid else error
-            raise ValueError(f"pattern {pattern!r}: {why}") from None
+            raise ValueError(f"pattern {route.pattern!r}: {why}") from None
+        self._added.append(add)
 
     # ---- life -----------------------------------------------------------------------------------
 
@@ -270,7 +287,7 @@ class App:
             callback(place)
         return self
 
-    def run(self) -> None:
+    def run(self, workers: int = 1) -> None:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
 
         In the main thread the first SIGINT or SIGTERM shuts down gracefully; a SIGINT after that
@@ -279,7 +296,18 @@ class App:
         this is an asyncio loop of its own (``asyncio.run``); those that are not done when the
         timeout of `close` is over are cancelled. RuntimeError: it runs already. OSError: the loop
         failed.
+
+        workers: so many processes share the places of `listen`, each with this program's handlers
+        and with connections, topics and counters of its own; one that ends is replaced. This
+        process serves nobody itself: it starts them (os.fork), watches them, and ends when they
+        have ended. What was deferred or put off before runs in each worker. RuntimeError: other
+        threads are alive, or an asyncio loop runs here. TypeError, ValueError: not 1 to 1024.
         """
+        if options.integer("workers", workers, 1, 1024) > 1:
+            from .workers import supervise
+
+            supervise(self, workers)
+            return
         if self._coroutines:
             from . import aio
 
@@ -293,6 +321,7 @@ class App:
             self._finish()
         self._raise_stashed()
         if result < 0:
+            self._check_process()  # a forked child has come back from a handler
             _native.fail(result)
 
     async def serve(self, where: int | AppListenOptions | Mapping[str, Any] | None = None) -> None:
@@ -319,6 +348,7 @@ class App:
         return aio.serving(self, where)
 
     def _check_idle(self) -> None:
+        self._check_process()
         if self._running:
             raise RuntimeError("the app is already running: by run(), serve() or serving()")
         self._check_alive()
@@ -368,6 +398,9 @@ class App:
         """
         number, data = options.shutdown_arguments(code, reason)
         limit = options.milliseconds(options.seconds("timeout", timeout))
+        if self._crew is not None:  # called by a signal handler of the parent's
+            self._crew.stop(limit / 1000)
+            return
         self._check_server()
         self._shutdown(number, data, limit)
 
@@ -378,6 +411,8 @@ class App:
             self._host.stop_within(limit / 1000)
 
     def _free(self) -> None:
+        if self._inert:
+            return
         with self._lock:  # defer must not touch the server any more
             self._finished = True
             server, self._server = self._server, 0
@@ -396,6 +431,7 @@ class App:
     def _check_thread(self) -> None:
         """RuntimeError in a thread that is not the owner."""
         if get_ident() != self._owner:
+            self._check_process()
             raise RuntimeError(
                 "this call belongs to the thread of app.run(); "
                 "from another thread use app.defer(fn, *args)"
@@ -404,6 +440,11 @@ class App:
     def _check_server(self) -> None:
         self._check_thread()
         self._check_alive()
+
+    def _check_process(self) -> None:
+        """RuntimeError in a process that is not to use the app."""
+        if self._inert:
+            raise RuntimeError(self._inert)
 
     def _check_alive(self) -> None:
         if not self._server:
@@ -417,7 +458,8 @@ class App:
         """Send one message to every subscriber of `topic`; True when at least one gets it.
 
         message, opcode and compress: as for `WebSocket.send`, TEXT and BINARY only. A subscriber
-        whose queue is full (max_backpressure) drops it, the others get it. TypeError, ValueError.
+        whose queue is full (max_backpressure) drops it, the others get it. Subscribers are those of
+        this process, not of other workers. TypeError, ValueError.
         """
         name = options.topic(topic)
         data, number = pack_publication(message, opcode, compress)
@@ -425,7 +467,10 @@ class App:
         return bool(lib.ws_server_publish(self._server, name, len(name), data, len(data), number))
 
     def num_subscribers(self, topic: str) -> int:
-        """How many connections of this app have subscribed to `topic`. TypeError, ValueError."""
+        """How many connections of this app, in this process, have subscribed to `topic`.
+
+        TypeError, ValueError.
+        """
         name = options.topic(topic)
         self._check_server()
         return int(lib.ws_server_subscribers(self._server, name, len(name)))
@@ -452,7 +497,7 @@ class App:
         options.function("fn", fn)
         with self._lock:
             if self._finished:
-                raise RuntimeError("run() has returned, nothing can be deferred")
+                raise RuntimeError(self._inert or "run() has returned, nothing can be deferred")
             self._postpone(fn, *args)
 
     def _postpone(self, fn: Callable[..., Any], *args: Any) -> None:
@@ -489,7 +534,7 @@ class App:
 
     def stats(self) -> dict[str, int]:
         """Counters: accepted, opened, closed, refused, turns, blocked; now: memory and
-        compression_memory, a part of it (bytes), connections, open."""
+        compression_memory, a part of it (bytes), connections, open. All are of this process."""
         self._check_server()
         return _native.stats(self._server)
 
@@ -526,13 +571,50 @@ class App:
 
     def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
         self._handler_failed(f"the {event} handler", error, ws)
-        if ws._route.behavior.close_on_error:
+        if ws._route.behavior.close_on_error and not self._inert:
             ws.end(1011, f"the {event} handler failed")
 
     def _release(self, response: Response) -> None:
         """A request is over."""
         events.responses.pop(response._ptr, None)
         response._over()
+
+    # ---- other processes ------------------------------------------------------------------------
+
+    def _rest(self, why: str) -> None:
+        """From now on nothing of it works in this process, and nothing of it runs here."""
+        self._inert = why
+        self._finished = True
+        self._own(0)
+
+    def _abandon(self) -> None:
+        """This is the child of a fork: let go of the server, which is the parent's."""
+        if not self._server or (self._inert and self._crew is None):
+            return
+        busy = self._running and self._crew is None  # the child may be inside a call of C
+        self._crew, self._lock = None, threading.RLock()  # another thread may have held it
+        self._rest(_FORKED)
+        self._deferred, self._timers = deque(), Timers(self, events.ON_ALARM)
+        epoll_fd = lib.ws_server_fd(self._server)
+        _let_go([*watched(epoll_fd), epoll_fd], busy)
+
+    def _renew(
+        self, deferred: deque[tuple[Handler, tuple[Any, ...]]], timers: Timers, listeners: list[int]
+    ) -> None:
+        """This is a worker: have a server of its own, with what was there before the fork."""
+        self._inert, self._finished, self._running = "", False, False
+        self._creator = get_ident()
+        self._own(self._creator)
+        self._wakes, self._nested, self._stashed = False, 0, None
+        self._server = _native.new_server(events.LOG, self._bridge, self.app_options.native())
+        for add in self._added:
+            add()
+        for fd in listeners:
+            _native.listen(self._server, {"fd": fd})
+        self._timers, timers._set_to = timers, 0
+        timers._set()
+        for fn, args in deferred:
+            self._postpone(fn, *args)
 
 
 class Signals:
@@ -561,17 +643,24 @@ class Signals:
             self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._note)
+            _watching.append(self)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for number, old in self._old.items():
-            if old is not None:  # None: it was not installed from Python
-                signal.signal(number, old)
+        self.restore()
         if self._pair is not None:
-            signal.set_wakeup_fd(self._old_fd)
             self._unwatch(self._pair[0])
             for end in self._pair:
                 end.close()
+
+    def restore(self) -> None:
+        """Signals do again what they did before."""
+        if self in _watching:
+            _watching.remove(self)
+            for number, old in self._old.items():
+                if old is not None:  # None: it was not installed from Python
+                    signal.signal(number, old)
+            signal.set_wakeup_fd(self._old_fd)
 
     def _watch(self, wakes: socket.socket) -> None:
         if self._loop is None:
@@ -607,6 +696,9 @@ class Signals:
                 self._app.close(*_GOING_AWAY, timeout=0)
 
 
+_watching: list[Signals] = []  # the innermost last
+
+
 def _is_ours(frame: FrameType) -> bool:
     module = str(frame.f_globals.get("__name__", ""))
     return module.split(".")[0] in (__package__, "asyncio", "selectors")
@@ -614,6 +706,72 @@ def _is_ours(frame: FrameType) -> bool:
 
 def _is_coroutine(handler: Handler | None) -> bool:
     return handler is not None and options.is_coroutine_handler(handler)
+
+
+# ---- fork ---------------------------------------------------------------------------------------
+
+_FORKED = "this app belongs to the process that made it: a forked child needs an App of its own"
+
+
+def watched(epoll_fd: int) -> list[int]:
+    """The descriptors in an epoll set; none without /proc."""
+    try:
+        with open(f"/proc/self/fdinfo/{epoll_fd}") as file:
+            return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
+    except OSError:
+        return []
+
+
+def _let_go(descriptors: list[int], keep_numbers: bool) -> None:
+    """Close them here; whoever shares them notices nothing.
+
+    keep_numbers: something may still use them, and must not hit upon a file opened since.
+    """
+    if not keep_numbers:
+        for fd in descriptors:
+            os.close(fd)
+        return
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in descriptors:
+        os.dup2(null, fd, inheritable=False)
+    os.close(null)
+
+
+_masks: dict[int, set[int]] = {}  # thread -> its signal mask, while it forks
+
+
+def _before_fork() -> None:
+    """A signal for the child must wait until it does there what it did before `run`."""
+    if _watching:
+        wait = (signal.SIGINT, signal.SIGTERM)
+        _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, wait)
+
+
+def _after_fork() -> None:
+    mask = _masks.pop(get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
+    """Its signals are its own, all servers stay with the parent.
+
+    Nothing is said to the peers, and nothing is taken out of the parent's epoll sets: that would
+    be seen there.
+    """
+    for signals in _watching[::-1]:
+        with suppress(ValueError):  # PyPy: not by a child of another thread than the main one
+            signals.restore()
+    _after_fork()
+    for app in list(events.apps.values()):
+        app._abandon()
+    for response in events.responses.values():
+        response._aborted = True
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)
 
 
 # ---- the end ------------------------------------------------------------------------------------

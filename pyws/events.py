@@ -53,17 +53,21 @@ class Route:
         self.handler = handler  # of plain HTTP, or `upgrade`
         self.number = next(numbers)
         if app._bridge is not None:
-            self.bridge = _native.new_bridge_route(app._bridge, behavior.message)
+            self.bridge = _native.new_bridge_route(app._bridge, behavior.message, ON_CLOSED)
             self.number = _native.address_of(self.bridge)
         routes[self.number] = self
 
     def native(self) -> dict[str, Any]:
         """The fields of the library's ws_behavior, for a route of WebSockets."""
         handlers = {"on_" + name: fn for name, fn in OPTIONAL.items() if self.has(name)}
+        for event, function in self.behavior.natives.items():
+            address = _native.native_address(function)
+            assert address
+            handlers["on_" + event] = _native.native_function("on_" + event, address)
         return {**ALWAYS, **handlers, **self.behavior.native(), "user": self.number}
 
     def has(self, event: str) -> bool:
-        """There is a handler for it."""
+        """There is a handler for it in Python."""
         return getattr(self.behavior, event) is not None
 
 
@@ -174,6 +178,8 @@ def _greet(ws: WebSocket, request: int) -> None:
 
 def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> None:
     ws = sockets[conn]
+    if ws._app._inert:  # the child of a fork has come back from a handler
+        return
     try:
         if opcode == 1:
             ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore[misc]
@@ -221,7 +227,7 @@ def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> No
     try:
         text = reason[:length].decode("utf-8", "replace")
         by_peer = lib.ws_conn_closed_by_peer(conn)
-        ws._end_here(code, text, by_peer)
+        ws._end_here(conn, code, text, by_peer)
         if ws._queue is not None:
             ws._queue.on_close(not by_peer)
         if ws._app._nested < DEEPEST:
@@ -242,8 +248,8 @@ def _run_close(ws: WebSocket) -> None:
 
 def _on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, number: int) -> None:
     ws = sockets.pop(conn)
-    if ws._conn:  # _on_close had no stack, or was interrupted, before it had done anything
-        ws._end_here(1006, "the close event was interrupted", not clean)
+    if ws._close_info is None:  # _on_close had no stack, or was interrupted
+        ws._end_here(conn, 1006, "the close event was interrupted", not clean)
     if ws._close_event is not None:
         ws._app._postpone(_run_close, ws)
     ws._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
@@ -252,6 +258,8 @@ def _on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, numb
 def _call(ws: WebSocket, event: str, arguments: Callable[[], Any]) -> None:
     """Run a handler of an event that may happen inside another handler."""
     app = ws._app
+    if app._inert:  # the child of a fork
+        return
     app._nested += 1
     try:
         if app._nested > DEEPEST:
@@ -270,10 +278,11 @@ ON_DEFERRED = _native.plain_function(_on_deferred)
 ON_ALARM = _native.plain_function(_on_alarm)
 ON_REQUEST = _native.request_function(_on_request)
 ON_ABORTED = _native.request_function(_on_aborted)
+ON_CLOSED = _native.closed_function(_on_closed)
 ALWAYS: dict[str, Any] = {
     "on_open": _native.conn_function(_on_open),
     "on_close": _native.close_function(_on_close),
-    "on_closed": _native.closed_function(_on_closed),
+    "on_closed": ON_CLOSED,
 }
 OPTIONAL: dict[str, Any] = {
     "upgrade": _native.request_function(_on_upgrade),
@@ -301,3 +310,4 @@ def new_bridge() -> Any:
 
 if lib.bridge:
     OPTIONAL["message"] = _native.bridge_function(_native.message_function, "on_message")
+    ALWAYS["on_closed"] = _native.bridge_function(_native.closed_function, "on_closed")

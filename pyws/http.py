@@ -49,6 +49,7 @@ class Request:
     """
 
     __slots__ = ("_app", "_facts", "_ptr")
+    __reduce_ex__ = options.no_copy
 
     def __init__(self, app: App, ptr: int) -> None:
         self._app = app
@@ -209,6 +210,8 @@ class Response:
         "_status",
         "_user_data",
     )
+
+    __reduce_ex__ = options.no_copy
 
     def __init__(self, app: App, ptr: int, request: Request, route: Route | None) -> None:
         self._app = app

@@ -14,8 +14,9 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence, TypeVar
+from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
 
+from ._native import arguments_of, native_address
 from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
 
 __all__ = ["AppListenOptions", "AppOptions", "Behavior"]
@@ -41,6 +42,24 @@ HANDLERS = (
     "close",
 )
 
+# Those that may be C functions, which C then calls without Python, and what they get there.
+NATIVE = {
+    "message": ("ws_conn *conn", "char *data", "size_t length", "int opcode", "void *user"),
+    "drain": ("ws_conn *conn", "void *user"),
+    "dropped": ("ws_conn *conn", "const char *data", "size_t length", "int opcode", "void *user"),
+    "ping": ("ws_conn *conn", "const char *data", "size_t length", "void *user"),
+    "pong": ("ws_conn *conn", "const char *data", "size_t length", "void *user"),
+    "subscription": (
+        "ws_conn *conn",
+        "const char *topic",
+        "size_t length",
+        "uint32_t now",
+        "uint32_t before",
+        "void *user",
+    ),
+}
+_LEAST_ADDRESS = 65536  # Linux maps nothing below (vm.mmap_min_addr)
+
 _COMPRESSIONS = "a value of CompressOptions, or a compressor | a decompressor of them"
 _CLOSE_CODES = "0 (none), 1000-1003, 1005 (none), 1007-1014 or 3000-4999"
 _OPCODES = "OpCode.TEXT, BINARY, CONTINUATION, PING or PONG"
@@ -48,6 +67,11 @@ _OPCODES = "OpCode.TEXT, BINARY, CONTINUATION, PING or PONG"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
 
 # ---- single values ------------------------------------------------------------------------------
+
+
+def no_copy(self: object, protocol: object) -> NoReturn:
+    """``__reduce_ex__`` of what stands for one object in C."""
+    raise TypeError(f"{type_name(self)} objects cannot be copied or pickled")
 
 
 def type_name(value: object) -> str:
@@ -114,6 +138,20 @@ def handler(name: str, value: Any) -> Handler:
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type_name(value)}")
     return value  # type: ignore[no-any-return]
+
+
+def native_handler(name: str, value: Any) -> bool:
+    """`value` is a C function, fit for the event `name`. TypeError, ValueError."""
+    address = native_address(value)
+    if address is None:
+        return False
+    if name not in NATIVE:
+        raise TypeError(f"{name} cannot be a C function, only {', '.join(NATIVE)} can")
+    if address < _LEAST_ADDRESS:
+        raise ValueError(f"{name} must be a C function, and there is none at {address:#x}")
+    if arguments_of(value) not in (None, len(NATIVE[name])):
+        raise TypeError(f"{name} must be a C function void f({', '.join(NATIVE[name])})")
+    return True
 
 
 def function(name: str, value: Any) -> Handler:
@@ -298,10 +336,13 @@ class Behavior:
     close: Handler | None = None
 
     def __init__(self, behavior: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+        self.natives: dict[str, Any] = {}  # C functions that are handlers, kept alive here
         given = pick(behavior if behavior is not None else {}, BEHAVIOR_KEYS, "behavior")
         given.update(pick(more, BEHAVIOR_KEYS, "behavior"))
         for key, value in given.items():
-            if value is not None or key not in _MAY_BE_NONE:
+            if key in HANDLERS and native_handler(key, value):
+                self.natives[key] = value
+            elif value is not None or key not in _MAY_BE_NONE:
                 setattr(self, key, _CHECKS[key](key, value))
 
     def native(self) -> dict[str, Any]:

@@ -152,6 +152,8 @@ class WebSocket(Handle):
         "subprotocol",
     )
 
+    __reduce_ex__ = options.no_copy
+
     id: int
     """Unique in this server for ever."""
     path: str
@@ -521,9 +523,13 @@ class WebSocket(Handle):
             self._user_data = value
 
     def _peer(self) -> tuple[bytes, int]:
+        if self._remote is None and self._conn:
+            self._keep_peer(self._conn)
+        return self._remote or (b"", 0)
+
+    def _keep_peer(self, conn: int) -> None:
         if self._remote is None:
-            self._remote = (address_bytes(self._conn), lib.ws_conn_remote_port(self._conn))
-        return self._remote
+            self._remote = (address_bytes(conn), lib.ws_conn_remote_port(conn))
 
     def get_remote_address(self) -> str:
         """The peer's IP address as text; "" for a Unix socket."""
@@ -549,13 +555,13 @@ class WebSocket(Handle):
 
     # ---- for events -----------------------------------------------------------------------------
 
-    def _end_here(self, code: int, reason: str, by_peer: bool) -> None:
-        """The close event: keep what may be asked for, never touch C again."""
-        self._peer()
-        self._latency = lib.ws_conn_latency(self._conn)
-        self._close_info = CloseInfo(code, reason, not by_peer)
+    def _end_here(self, conn: int, code: int, reason: str, by_peer: bool) -> None:
+        """The close event: never touch C again, keep what may be asked for."""
+        self._conn = 0  # first: what follows may be interrupted
+        self._keep_peer(conn)
+        self._latency = lib.ws_conn_latency(conn)
         self._close_event = (code, reason)
-        self._conn = 0
+        self._close_info = CloseInfo(code, reason, not by_peer)
 
     def _closing_is_over(self, clean: bool, code: int, reason: str) -> None:
         """No more will come from the client."""

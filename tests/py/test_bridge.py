@@ -5,6 +5,7 @@ PYWS_BRIDGE=ctypes, without it.
 """
 
 import gc
+import importlib
 import inspect
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any, Callable, List
 import peer
 import pytest
 
-from pyws import OpCode, SendStatus, WebSocket, _native
+from pyws import App, OpCode, SendStatus, WebSocket, _native
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = peer.TIMEOUT
@@ -612,3 +613,213 @@ def test_sigint_while_messages_pour_in() -> None:
     """
     done = python(code)
     assert done.stdout == "closed 1001\nover\n", done.stderr
+
+
+# ---- what outlives what -------------------------------------------------------------------------
+
+PROGRAM = """
+    import functools, gc, importlib, operator, os, signal, sys, threading, time
+    import peer, pyws
+    import pyws._native, pyws.events
+
+    app = pyws.App()
+    ports = []
+    kept = []
+
+    def serve(client, **behavior):
+        app.ws("/*", behavior)
+        app.listen({"host": "127.0.0.1"}, lambda place: ports.append(place.port))
+
+        def work():
+            client()
+            try:
+                app.defer(app.close)
+            except RuntimeError:
+                pass
+
+        threading.Thread(target=work).start()
+        app.run()
+
+    def talk(count=1):
+        with peer.upgraded(ports[-1], more=peer.frame(b"a") * count) as end:
+            for _ in range(count):
+                kept.append(end.frame())
+
+    def echo(ws, message, opcode):
+        kept.append(ws)
+        ws.send(message, opcode)
+    """
+
+
+def program(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return python(textwrap.dedent(PROGRAM) + textwrap.dedent(code), **environment)
+
+
+def test_send_outlives_its_module() -> None:
+    """The interpreter points to the definition of the method for ever."""
+    code = """
+    def reload(ws):
+        importlib.reload(pyws._native)
+        gc.collect()
+        kept.append([bytearray(32 + i % 32) for i in range(100000)])  # where something was
+
+    serve(lambda: talk(100), message=echo, open=reload)
+    print(len(kept))
+    """
+    done = program(code, PYTHONMALLOC="debug")
+    assert (done.stdout, done.returncode) == ("201\n", 0), done.stderr
+
+
+def test_a_call_from_a_destructor_at_exit() -> None:
+    code = """
+    class Late:
+        def __init__(self, ws):
+            self.ws = ws
+
+        def __del__(self):
+            try:
+                self.ws.send("late")
+            except Exception:
+                pass
+
+    serve(talk, message=echo)
+    sys.late = Late(kept[0])
+    print("end")
+    """
+    done = program(code, PYTHONMALLOC="debug")
+    assert (done.stdout, done.returncode) == ("end\n", 0), done.stderr
+
+
+def test_an_interrupted_end_leaves_no_address_behind() -> None:
+    """A signal handler raises in the close event, and again where that is noticed."""
+    code = """
+    sys.unraisablehook = lambda what: None
+
+    def interrupted(*arguments):
+        raise LookupError
+
+    pyws.WebSocket._keep_peer = interrupted
+    try:
+        serve(talk, message=echo)
+    except LookupError:
+        pass
+    app._free()
+    ws = next(item for item in kept if isinstance(item, pyws.WebSocket))
+    print(ws._conn, ws.closed, pyws.events.sockets, ws.send("late"), ws.remote_port)
+    """
+    done = program(code)
+    assert done.stdout.split() == ["0", "True", "{}", "2", "0"], done.stdout + done.stderr
+
+
+@ONLY_BRIDGE
+def test_what_c_has_seen_of_a_route_stays() -> None:
+    """Ctrl-C in the midst of app.ws(), when the library has the route already."""
+    code = """
+    add_route = pyws._native.add_route
+
+    def interrupted(*arguments):
+        add_route(*arguments)
+        raise KeyboardInterrupt
+
+    pyws._native.add_route = interrupted
+    try:
+        app.ws("/a", message=echo)
+    except KeyboardInterrupt:
+        print(len(app._routes))
+    """
+    assert program(code).stdout == "1\n"
+
+
+def test_a_route_that_is_refused_leaves_nothing() -> None:
+    app = App()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="pattern"):
+            app.ws("no slash")
+    assert app._routes == []
+    assert app._added == []
+
+
+@ONLY_BRIDGE
+def test_a_signal_does_not_hide_an_error() -> None:
+    """It arrives when a handler without a frame of Python has failed; both errors are told."""
+    code = """
+    import ctypes, logging
+
+    def note(number, frame):
+        raise LookupError("from the signal handler")
+
+    signal.signal(signal.SIGUSR1, note)
+    shoot = ctypes.PyDLL(None)["raise"]
+    shoot.argtypes = [ctypes.c_int] + [ctypes.py_object] * 3
+    shoot.restype = functools.partial(operator.truediv, 1)  # 1 / 0
+    logging.basicConfig()
+
+    def client():
+        with peer.upgraded(ports[0], more=peer.frame(b"a")) as end:
+            print(end.frame().close_code)
+
+    try:
+        serve(client, message=functools.partial(shoot, signal.SIGUSR1))
+    except LookupError as error:
+        print(error)
+    """
+    done = program(code)
+    assert "from the signal handler" in done.stdout + done.stderr
+    assert done.stdout.startswith("1011\n"), done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize("copy", ["copy.copy", "copy.deepcopy", "pickle.dumps"])
+def test_nothing_of_a_connection_can_be_copied(serve: Callable[..., Any], copy: str) -> None:
+    """A copy would keep an address of C that nobody clears."""
+    module, name = copy.split(".")
+    function = getattr(importlib.import_module(module), name)
+    errors: List[str] = []
+
+    def refuse(what: object) -> None:
+        try:
+            function(what)
+        except TypeError as error:
+            errors.append(str(error))
+
+    def on_upgrade(res: Any, req: Any, context: Any) -> None:
+        refuse(res)
+        refuse(req)
+        res.upgrade(req.get_header("sec-websocket-key"), None, None, context)
+
+    server = serve(upgrade=on_upgrade, open=refuse)
+    with peer.upgraded(server.port):
+        peer.eventually(lambda: len(errors) == 3)
+    refuse(server.app)
+    assert errors == [
+        f"{kind} objects cannot be copied or pickled"
+        for kind in ("Response", "Request", "WebSocket", "App")
+    ]
+
+
+def test_a_forked_child_handles_no_further_messages() -> None:
+    """It comes back from its handler, with more messages of the same read waiting."""
+    code = """
+    parent = os.getpid()
+
+    def message(ws, message, opcode):
+        where = "parent" if os.getpid() == parent else "child"
+        os.write(1, f"{message} {where}\\n".encode())
+        if message == "1" and os.fork() == 0:
+            return
+        ws.send(message)
+
+    def client():
+        frames = b"".join(peer.frame(b"%d" % number) for number in range(1, 4))
+        with peer.upgraded(ports[0], more=frames) as end:
+            for _ in range(3):
+                end.frame()
+
+    try:
+        serve(client, message=message)
+    except RuntimeError:
+        os._exit(0)
+    os.wait()
+    """
+    done = program(code)
+    assert sorted(done.stdout.split("\n")) == ["", "1 parent", "2 parent", "3 parent"], done.stderr

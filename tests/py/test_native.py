@@ -161,7 +161,7 @@ PLANTED = [
     (
         "native",
         '("PyErr_Clear", c_void_p),\n        ("PyErr_BadArgument", c_void_p),',
-        '("PyErr_BadArgument", c_void_p),\n        ("PyErr_Clear", c_void_p),',
+        '(X',
         "ws_python: PyErr_BadArgument of _native.py is not where",
     ),
     ("native", '("Py_IncRef", c_void_p)', '("Py_IncRef", c_int)', "ws_python.Py_IncRef is"),
