@@ -160,9 +160,9 @@ PLANTED = [
     ("native", '("text", py_object)', '("text", c_int)', "ws_bridge.text is handle in ws.h"),
     (
         "native",
-        '("PyErr_Clear", c_void_p),\n        ("PyErr_BadArgument", c_void_p),',
-        '(X',
-        "ws_python: PyErr_BadArgument of _native.py is not where",
+        '("PyErr_Clear", c_void_p),\n        ("PyErr_WriteUnraisable", c_void_p),',
+        '("PyErr_WriteUnraisable", c_void_p),\n        ("PyErr_Clear", c_void_p),',
+        "ws_python: PyErr_WriteUnraisable of _native.py is not where",
     ),
     ("native", '("Py_IncRef", c_void_p)', '("Py_IncRef", c_int)', "ws_python.Py_IncRef is"),
 ]

@@ -100,7 +100,7 @@ class Interrupted(Exception):
     """Raised by a signal handler, say."""
 
 
-@pytest.mark.parametrize("function", ["_end_here", "_peer"])
+@pytest.mark.parametrize("function", ["_end_here", "_keep_peer"])
 def test_s25_a_close_event_that_is_interrupted(
     monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
