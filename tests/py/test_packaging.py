@@ -142,8 +142,8 @@ def test_installed_files(installed: Path) -> None:
     assert not [name for name in files if name.endswith((".a", ".in", "meson.build"))]
 
 
-def api_functions() -> Set[str]:
-    text = (ROOT / "csrc" / "ws.h").read_text()
+def api_functions(*headers: str) -> Set[str]:
+    text = "".join((ROOT / "csrc" / name).read_text() for name in headers)
     return set(re.findall(r"^WS_API [^;(]*?(\w+)\(", text, re.MULTILINE))
 
 
@@ -152,7 +152,7 @@ def api_functions() -> Set[str]:
 def test_exported_symbols(installed: Path) -> None:
     library = str(installed / "lib" / "libpyws.so")
     lines = run(["nm", "-D", "--defined-only", library]).splitlines()
-    assert {line.split()[-1] for line in lines} == api_functions()
+    assert {line.split()[-1] for line in lines} == api_functions("ws.h", "bridge.h")
     assert "[libpyws.so.0]" in run(["readelf", "-d", library])
 
 
@@ -316,6 +316,17 @@ def test_wheel_fits_every_python(wheel: Path) -> None:
     }
     # What compares the peers is of use in a checkout only.
     assert runner == {p for p in sources if not p.startswith("peers/")} - {"compare.py"}
+
+
+@apply_builds
+@needs_wheel_tools
+@pytest.mark.skipif(not shutil.which("strip"), reason="needs strip")
+def test_the_library_is_small(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(str(wheel)) as archive:
+        (name,) = (name for name in archive.namelist() if ".so" in name)
+        library = Path(archive.extract(name, str(tmp_path)))
+    run(["strip", str(library)])
+    assert library.stat().st_size < 120_000
 
 
 @apply_builds
