@@ -21,6 +21,7 @@ from . import (
     WebSocket,
     __version__,
 )
+from ._native import lib
 
 __all__ = ["main"]
 
@@ -245,6 +246,13 @@ def payload_size(text: str) -> int:
     return int(text)
 
 
+def version() -> str:
+    """Of the package, and what its library can do here."""
+    bridge = "c" if lib.bridge else "ctypes"
+    deflate = "permessage-deflate" if lib.ws_compression_available() else "no compression"
+    return f"pyws {__version__} (bridge: {bridge}, {deflate})"
+
+
 def new_parser() -> argparse.ArgumentParser:
     """The parser; `command` is what runs, so that subcommands may set their own."""
     parser = argparse.ArgumentParser(
@@ -252,7 +260,7 @@ def new_parser() -> argparse.ArgumentParser:
         description="Serve a page to chat and to try a WebSocket, and the sockets it talks to.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"pyws {__version__}")
+    parser.add_argument("--version", action="version", version=version())
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
         "--port", type=port_number, default=8000, help="0 picks a free one (%(default)s)"

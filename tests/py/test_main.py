@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -453,7 +454,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as info:
         command.main(["--version"])
     assert info.value.code == 0
-    assert capsys.readouterr() == (f"pyws {pyws.__version__}\n", "")
+    shown, errors = capsys.readouterr()
+    bridge = "c" if lib.bridge else "ctypes"
+    assert re.fullmatch(
+        rf"pyws {pyws.__version__} \(bridge: {bridge}, (permessage-deflate|no compression)\)\n",
+        shown,
+    )
+    assert errors == ""
 
 
 def test_interrupt_before_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
