@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import gc
+import inspect
 import itertools
 import logging
 import math
@@ -389,7 +390,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
 
 
 def test_help_names_every_setting_and_its_default() -> None:
-    text = re.sub(r"\n {12}", " ", App.ws.__doc__ or "")
+    text = re.sub(r"\n {4}", " ", inspect.getdoc(App.ws) or "")
     lines = {line.split("(")[0].split(":")[0].strip(): line for line in text.splitlines()}
     defaults = {"16 * 1024": 16 * 1024, "64 * 1024": 64 * 1024, "DISABLED": 0, "[]": ()}
     for key in BEHAVIOR_KEYS:
