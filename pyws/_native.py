@@ -735,11 +735,14 @@ def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
     lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
 
 
+_Address = c_uint8 * 16
+
+
 def address_bytes(conn: int) -> bytes:
     """The peer's address: 4, 16 or 0 bytes in network order."""
-    buffer = (c_uint8 * 16)()
+    buffer = _Address()
     length = lib.ws_conn_remote_address_bytes(conn, buffer)
-    return bytes(buffer[:length])
+    return bytes(buffer)[:length]
 
 
 def address_text(packed: bytes) -> str:
