@@ -670,11 +670,14 @@ FUNCTION: Any = plain_function.__mro__[1]  # what all C functions of ctypes are
 def native_address(value: Any) -> int | None:
     """Where the C function is that `value` stands for; None: `value` is none.
 
-    One is a function of ctypes, and whatever says its `address`, as those of numba do.
+    One is a function of ctypes, and whatever has an `address` and is either no function of Python
+    or, as those of numba, a function of ctypes as well.
     """
     if isinstance(value, FUNCTION):
         return ctypes.cast(value, c_void_p).value or 0
     address = None if isinstance(value, type) else getattr(value, "address", None)
+    if callable(value) and not isinstance(getattr(value, "ctypes", None), FUNCTION):
+        return None
     return address if type(address) is int else None
 
 

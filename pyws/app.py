@@ -66,6 +66,7 @@ class App:
         self._host: Host | None = None  # while it runs in an asyncio loop
         self._crew: Crew | None = None  # while its workers run, and this process only watches them
         self._inert = ""  # why nothing works in this process, if so
+        self._is_worker = False
         self._nested = 0  # handlers that run inside each other
         self._coroutines = False  # are among the handlers
         self._finished = False  # run() has returned, nothing is deferred any more
@@ -592,6 +593,8 @@ class App:
         if not self._server or (self._inert and self._crew is None):
             return
         busy = self._running and self._crew is None  # the child may be inside a call of C
+        if self._crew is not None:
+            self._crew.let_go()
         self._crew, self._lock = None, threading.RLock()  # another thread may have held it
         self._rest(_FORKED)
         self._deferred, self._timers = deque(), Timers(self, events.ON_ALARM)
@@ -603,6 +606,7 @@ class App:
     ) -> None:
         """This is a worker: have a server of its own, with what was there before the fork."""
         self._inert, self._finished, self._running = "", False, False
+        self._is_worker = True
         self._creator = get_ident()
         self._own(self._creator)
         self._wakes, self._nested, self._stashed = False, 0, None
@@ -629,7 +633,7 @@ class Signals:
     def __init__(self, app: App, loop: AbstractEventLoop | None = None) -> None:
         self._app = app
         self._loop = loop
-        self._noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
+        self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
         self._old: dict[int, Any] = {}
         self._pair: tuple[socket.socket, socket.socket] | None = None
         self._old_fd = -1
@@ -641,9 +645,11 @@ class Signals:
                 end.setblocking(False)
             self._watch(self._pair[0])
             self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
-            _watching.append(self)
+            # Ctrl-C in a terminal reaches all processes: the parent tells its workers what to do.
+            for_int = _ignore if self._app._is_worker else self.note
+            self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
+            self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note)
+            watching.append(self)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -655,8 +661,8 @@ class Signals:
 
     def restore(self) -> None:
         """Signals do again what they did before."""
-        if self in _watching:
-            _watching.remove(self)
+        if self in watching:
+            watching.remove(self)
             for number, old in self._old.items():
                 if old is not None:  # None: it was not installed from Python
                     signal.signal(number, old)
@@ -674,12 +680,12 @@ class Signals:
         else:
             self._loop.remove_reader(wakes.fileno())
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        again = self._noted > 0 and number == signal.SIGINT
+    def note(self, number: int, frame: FrameType | None) -> None:
+        again = self.noted > 0 and number == signal.SIGINT
         # A handler that keeps the loop from acting is interrupted at once; a close handler of the
         # shutdown itself only by a third SIGINT.
-        stuck = again and (self._acted == 0 or self._noted == 2)
-        self._noted = 2 if again else max(self._noted, 1)
+        stuck = again and (self._acted == 0 or self.noted == 2)
+        self.noted = 2 if again else max(self.noted, 1)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.act)
         if stuck and frame is not None and not _is_ours(frame):
@@ -687,8 +693,8 @@ class Signals:
 
     def act(self) -> None:
         """Do what the signals since the last call demand."""
-        while self._acted < self._noted:
-            self._acted = self._noted
+        while self._acted < self.noted:
+            self._acted = self.noted
             if self._acted == 1:
                 self._app.close(*_GOING_AWAY)
             else:
@@ -696,7 +702,11 @@ class Signals:
                 self._app.close(*_GOING_AWAY, timeout=0)
 
 
-_watching: list[Signals] = []  # the innermost last
+watching: list[Signals] = []  # the innermost last
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Unlike SIG_IGN it does not outlive an exec."""
 
 
 def _is_ours(frame: FrameType) -> bool:
@@ -742,7 +752,7 @@ _masks: dict[int, set[int]] = {}  # thread -> its signal mask, while it forks
 
 def _before_fork() -> None:
     """A signal for the child must wait until it does there what it did before `run`."""
-    if _watching:
+    if watching:
         wait = (signal.SIGINT, signal.SIGTERM)
         _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, wait)
 
@@ -759,7 +769,7 @@ def _after_fork_in_child() -> None:
     Nothing is said to the peers, and nothing is taken out of the parent's epoll sets: that would
     be seen there.
     """
-    for signals in _watching[::-1]:
+    for signals in watching[::-1]:
         with suppress(ValueError):  # PyPy: not by a child of another thread than the main one
             signals.restore()
     _after_fork()

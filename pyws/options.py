@@ -147,7 +147,7 @@ def native_handler(name: str, value: Any) -> bool:
         return False
     if name not in NATIVE:
         raise TypeError(f"{name} cannot be a C function, only {', '.join(NATIVE)} can")
-    if address < _LEAST_ADDRESS:
+    if not _LEAST_ADDRESS <= address <= 2 * sys.maxsize + 1:
         raise ValueError(f"{name} must be a C function, and there is none at {address:#x}")
     if arguments_of(value) not in (None, len(NATIVE[name])):
         raise TypeError(f"{name} must be a C function void f({', '.join(NATIVE[name])})")

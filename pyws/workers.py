@@ -9,6 +9,7 @@ connections evenly. The parent makes these, too: while a worker is replaced they
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -22,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from ._native import lib
-from .app import Signals, watched
+from .app import Signals, watched, watching
 from .events import logger
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Crew", "supervise"]
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until a worker is replaced; doubles
+LONGEST_WAIT = 1.0  # seconds of that for connections at the sockets of its own
 LONG_LIFE = 10.0  # seconds after which that begins anew
 GRACE = 3.0  # seconds beyond the timeout of a shutdown, for handlers that are under way
 ORPHAN_TIME = 10  # seconds that a worker has when the parent is gone
 
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # they pass
 _MAX_LISTENERS = 16  # of a server
 _DEFAULT_BACKLOG = 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
@@ -94,7 +97,7 @@ class Place:
     def put_off(self, delay: float) -> None:
         """The next worker starts then."""
         self.delay, self.due = delay, time.monotonic() + delay
-        if delay > FIRST_DELAY:  # the others serve those who come meanwhile
+        if delay > LONGEST_WAIT:  # the others serve those who come meanwhile
             self.close_sockets()
 
     def close_sockets(self) -> None:
@@ -120,6 +123,7 @@ class Crew:
         self._old_child: Any = None  # what SIGCHLD did before
         self._stopping = False
         self._deadline = float("inf")
+        self._forks = False  # a worker: any other child is to let go of everything
 
     # ---- what Signals needs ---------------------------------------------------------------------
 
@@ -210,25 +214,32 @@ class Crew:
     def _start(self, place: Place) -> None:
         if not place.sockets:
             place.sockets = self._own_sockets()
-        read_end, place.life = os.pipe()
+        try:
+            read_end, place.life = os.pipe()
+        except OSError as error:
+            place.put_off(_next_delay(place.delay))
+            logger.error("worker %d cannot start: %s", place.number, error)
+            return
         _flush()  # what waits there is not to be written twice
         parent = os.getpid()
         # Handlers of the parent's must not run in the child.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._forks = True
         try:
-            pid = os.fork()
-            if pid == 0:
+            place.pid = os.fork()
+            if place.pid == 0:
                 self._become_worker(place, parent, read_end, mask)
+            place.born = time.monotonic()
         except OSError as error:
             place.let_go()
             place.put_off(_next_delay(place.delay))
             logger.error("worker %d cannot start: %s", place.number, error)
             return
         finally:
+            self._forks = False
             os.close(read_end)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        place.pid, place.born = pid, time.monotonic()
-        logger.info("worker %d (pid %d) started", place.number, pid)
+        logger.info("worker %d (pid %d) started", place.number, place.pid)
 
     def _own_sockets(self) -> list[socket.socket]:
         """One more listening socket for each port."""
@@ -237,6 +248,8 @@ class Crew:
             try:
                 sockets.append(_twin(shared))
             except OSError as error:  # it was another user's, or comes from another program
+                if error.errno in _SHORTAGES:
+                    break
                 self._ports.remove(shared)
                 place = shared.getsockname()[:2]
                 logger.info("all workers share one socket at %s port %d: %s", *place, error)
@@ -255,8 +268,8 @@ class Crew:
             lib.ws_server_shutdown(self._app._server, 1001, b"", 0, 0)  # closes its listeners
             self._close_sockets()
             self._send(signal.SIGTERM)
-        elif seconds == 0:
-            self._send(signal.SIGINT)  # they drop everything
+        if seconds == 0:
+            self._drop()
         self._deadline = min(self._deadline, time.monotonic() + seconds + GRACE)
 
     def _close_sockets(self) -> None:
@@ -269,6 +282,22 @@ class Crew:
         for place in self._places:
             if place.pid:  # not waited for yet: it cannot be anybody else's
                 os.kill(place.pid, number)
+
+    def _drop(self) -> None:
+        """They shall drop everything: SIGINT may come to them from elsewhere, too."""
+        for place in self._places:
+            if place.pid:
+                with suppress(OSError):  # it has ended
+                    os.write(place.life, b"!")
+
+    def let_go(self) -> None:
+        """This is a child that is no worker."""
+        if self._forks:
+            return
+        self._close_sockets()
+        for place in self._places:
+            if place.life >= 0:
+                os.close(place.life)
 
     def _kill(self) -> None:
         for place in self._places:
@@ -302,8 +331,9 @@ class Crew:
                     other.close_sockets()
             _end_with(parent, read_end)
             listeners = [one.detach() for one in (*self._shared, *place.sockets)]
+            # A signal waits until `Signals` is there: before, it would do what it did before `run`.
+            self._deferred.appendleft((signal.pthread_sigmask, (signal.SIG_SETMASK, mask)))
             self._app._renew(self._deferred, self._timers, listeners)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             status = _serve(self._app)
         except BaseException:
             logger.exception("worker %d (pid %d) cannot serve", place.number, os.getpid())
@@ -320,9 +350,11 @@ def watched_listeners(app: App) -> list[int]:
 
 
 def _listens(fd: int) -> bool:
+    copy = os.dup(fd)
     try:
-        one = socket.socket(fileno=os.dup(fd))
+        one = socket.socket(fileno=copy)
     except OSError:  # no socket
+        os.close(copy)
         return False
     with one:
         return one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
@@ -370,16 +402,24 @@ def _reason(status: int) -> str:
 
 
 def _end_with(parent: int, read_end: int) -> None:
-    """Shut down when the parent is gone: the kernel then closes the other end of that pipe."""
+    """Do what the parent says: a byte in that pipe is its second SIGINT.
 
-    def orphaned(*_: Any) -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(ORPHAN_TIME)  # nobody else would end a handler that goes on for ever
-        os.kill(os.getpid(), signal.SIGTERM)
+    Shut down when it is gone: the kernel then closes the other end.
+    """
 
-    signal.signal(signal.SIGIO, orphaned)
+    def told(number: int, frame: Any) -> None:
+        with suppress(BlockingIOError):
+            if os.read(read_end, 1):
+                if watching:
+                    watching[-1].note(signal.SIGINT, frame)
+                return
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(ORPHAN_TIME)  # nobody else would end a handler that goes on for ever
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGIO, told)
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC)
+    fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -396,9 +436,7 @@ def _serve(app: App) -> int:
     except BaseException:
         logger.exception("exception in worker with pid %d", os.getpid())
         status = 1
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    cast(Any, threading)._shutdown()
     _flush()
     return status
 

@@ -65,7 +65,10 @@ class Numba:
     """As the objects of numba.cfunc."""
 
     def __init__(self, function: Any) -> None:
-        self._function = function
+        self._function = self.ctypes = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
 
     @property
     def address(self) -> int:
@@ -275,12 +278,11 @@ def test_wrong_number_of_arguments() -> None:
 
 
 def test_no_function_there() -> None:
-    class Server:
-        address = 8080
+    class Address:
+        def __init__(self, address: int) -> None:
+            self.address = address
 
-        def __call__(self, *arguments: Any) -> None: ...
-
-    for wrong in (message_function(), Server()):
+    for wrong in (message_function(), Address(8080), Address(-1), Address(1 << 70)):
         with pytest.raises(ValueError, match="message must be a C function, and there is none at"):
             Behavior({"message": wrong}, {})
 
@@ -293,7 +295,7 @@ def test_what_is_no_c_function() -> None:
 
         def __call__(self, *arguments: Any) -> None: ...
 
-    for address in ("127.0.0.1", None, True, 1e6):
+    for address in ("127.0.0.1", None, True, 1e6, 8080, 1 << 20):
         handler = Handler()
         handler.address = address
         assert Behavior({"message": handler}, {}).message is handler

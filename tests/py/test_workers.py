@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set
 
@@ -380,7 +380,7 @@ def test_others_serve_while_one_keeps_dying(tmp_path: Path) -> None:
     """
     with start(text, str(tmp_path / "taken")) as program:
         port = int(program.line())
-        eventually(lambda: "starts in 0.4 s" in program.error_text())
+        eventually(lambda: "starts in 1.6 s" in program.error_text())
         assert len(pids(port, 20)) == 1
 
 
@@ -502,15 +502,142 @@ def test_ctrl_c_reaches_the_workers_as_well() -> None:
         port = int(program.line())
         found = peers_of_all(port, 3, stack)
         peers = all_in(found)
-        for pid in [program.process.pid, *found]:
-            os.kill(pid, signal.SIGINT)
-        for peer in peers:
+        program.process.send_signal(signal.SIGINT)
+        for peer in peers[:1]:  # its worker shuts down already
             assert peer.frame().close_code == 1001
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        for peer in peers[1:]:
+            assert peer.frame().close_code == 1001
+        for peer in peers:
             peer.send(close_frame(1001))
             assert peer.at_end()
             peer.socket.close()
         assert program.wait() == 0
         assert "Traceback" not in program.error_text()
+
+
+def test_a_worker_with_a_pool_of_threads_ends() -> None:
+    """Its threads wait for work until the interpreter says that no more comes."""
+    text = """
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(2)
+
+        def message(ws, message, opcode):
+            pool.submit(app.defer, ws.send, "done")
+
+        app.ws("/pool", message=message)
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program:
+        port = int(program.line())
+        for _ in range(8):
+            with upgraded(port, "/pool") as peer:
+                peer.send(frame(b"work"))
+                assert peer.frame().payload == b"done"
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == 0
+        assert "killed" not in program.error_text()
+
+
+def test_a_signal_waits_until_a_worker_heeds_it() -> None:
+    """The program has done something else with it before."""
+    text = """
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        renew = App._renew
+
+        def slow(*arguments):
+            print("starts", os.getpid())
+            time.sleep(0.5)
+            renew(*arguments)
+
+        App._renew = slow
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program:
+        int(program.line())
+        started = {program.line().split()[0] for _ in range(2)}
+        assert started == {"starts"}
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == 0
+        assert "killed" not in program.error_text()
+
+
+def test_a_fork_of_the_parent_lets_go() -> None:
+    text = """
+        def fork(*_):
+            if os.fork() == 0:
+                print("child", os.getpid())
+                time.sleep(30)
+                os._exit(0)
+
+        signal.signal(signal.SIGUSR1, fork)
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program, ExitStack() as stack:
+        port = int(program.line())
+        workers = peers_of_all(port, 2, stack)
+        program.process.send_signal(signal.SIGUSR1)
+        child = int(program.line().split()[1])
+        try:
+            program.process.kill()  # what the child kept would keep the workers
+            eventually(lambda: all(map(gone, workers)))
+            assert is_free(port)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_shortage_of_descriptors_passes() -> None:
+    """A worker dies while the parent can open nothing; the others serve on."""
+    text = """
+        import resource
+
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+        def short(*_):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+
+        def enough(*_):
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+        signal.signal(signal.SIGUSR1, short)
+        signal.signal(signal.SIGUSR2, enough)
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program, ExitStack() as stack:
+        port = int(program.line())
+        workers = peers_of_all(port, 2, stack)
+        program.process.send_signal(signal.SIGUSR1)
+        os.kill(next(iter(workers)), signal.SIGKILL)
+        eventually(lambda: "cannot start" in program.error_text())
+        program.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: program.error_text().count("started") == 3)
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+def test_no_descriptor_is_left() -> None:
+    text = """
+        signal.signal(signal.SIGALRM, lambda *_: app.close(timeout=0))
+        for _ in range(3):
+            app.listen({"host": "127.0.0.1"})
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            try:
+                app.run(workers=2)
+            except KeyboardInterrupt:
+                pass
+            print(len(os.listdir("/proc/self/fd")))
+    """
+    with start(text) as program:
+        counts = [int(program.line()) for _ in range(3)]
+        assert program.wait() == 0
+        assert counts[0] == counts[1] == counts[2]
 
 
 def test_the_second_sigint_drops_all() -> None:
