@@ -190,6 +190,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--serve", "'"], "No closing quotation"),
         (["--serve", " "], "the command is empty"),
         (["ws://localhost", "--include", "nothing.*"], "no case fits 'nothing.*'"),
+        (["ws://localhost", "--exclude", "@limit"], "no case fits '@limit'"),
         (["ws://localhost", "--include", "1.1.1", "--exclude", "1"], "no case is left"),
         (["ws://localhost", "--fail-on", "awful"], "no verdict to fail on: 'AWFUL'"),
         (["ws://localhost", "--jobs", "0"], "must be a number from 1 to 256"),
@@ -460,6 +461,38 @@ def test_served_dies(death: str, words: str, reports: Reports, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("end", "status", "words"),
+    [
+        ("os._exit(0)", cli.FINE, ""),
+        ("print('leaks', file=sys.stderr); os._exit(23)", cli.INCOMPLETE, "exited with 23"),
+        ("os.abort()", cli.INCOMPLETE, "was killed by SIGABRT"),
+        ("os._exit(128 + 15)", cli.FINE, ""),
+    ],
+)
+def test_served_ends_badly(
+    end: str, status: int, words: str, reports: Reports, tmp_path: Path
+) -> None:
+    """All cases were OK, but the program fails when it is stopped."""
+    text = f"""
+import os, signal, sys
+sys.path[:0] = [{str(ROOT / "tests" / "py")!r}, {str(ROOT / "tools")!r}]
+def stop(*_):
+    {end}
+signal.signal(signal.SIGTERM, stop)
+import broken_server
+sys.argv = ["broken_server.py"]
+broken_server.main()
+"""
+    command = script(tmp_path, text)
+    options = ["--include", "1.1.1", "--timeout", "10", *reports.options]
+    assert cli.main(["--serve", command, *options]) == status
+    run = reports.run()
+    assert words in run["ended"]
+    assert [case["verdict"] for case in run["cases"]] == ["OK"]
+    assert run["not_run"] == []
+
+
+@pytest.mark.parametrize(
     ("command", "words"),
     [
         ("/no/such/program", "No such file"),
@@ -680,10 +713,23 @@ def test_clients_that_are_none(reports: Reports) -> None:
         except OSError:
             pass
         assert program.wait() == cli.INCOMPLETE
-        assert program.rest() == "the run took more than 3 s\n"
+        assert program.rest() == (
+            "The run ended early, 12 cases were not run:\n"
+            "no client came: the run took more than 3 s\n"
+        )
         assert program.error_text() == ""
         for connection in kept:
             connection.close()
+    assert reports.run()["not_run"]
+
+
+def test_a_client_is_missing(reports: Reports) -> None:
+    options = ["--include", "1.1.*", "--agents", "2", "--max-time", "6"]
+    with listening(reports, *options) as program:
+        Client(url_of(program), "c").run("/case/{}?agent={}")
+        assert program.wait() == cli.INCOMPLETE
+        assert "the run took more than 6 s" in program.rest()
+    assert reports.run()["peer"] == "c"
 
 
 def test_no_place_to_listen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -322,9 +322,12 @@ class Session:
             )
             observer = progress.observer(len(cases), self.console)
             try:
-                return work.run(cases, observer)
+                outcome = work.run(cases, observer)
             finally:
                 observer.end()
+            if program and not outcome.ended:
+                outcome.ended = program.ended(0.1) or program.stop()
+            return outcome
 
     # ---- clients ----
 
@@ -352,12 +355,17 @@ class Session:
         for agent in agents:
             agent.observer.end()
         outcomes = [agent.outcome(cases, interrupted) for agent in agents]
-        if len([agent for agent in agents if agent.done]) < args.agents and not interrupted:
+        missing = len([agent for agent in agents if agent.done]) < args.agents
+        if agents and missing and not interrupted:
             self.say(late)
-        if not agents:
-            return INTERRUPTED if interrupted else INCOMPLETE
         names = [args.name or agent.name for agent in agents]
-        return self.finish(names, where, settings, outcomes, started)
+        if not agents:
+            ended = "interrupted" if interrupted else f"no client came: {late}"
+            everything = [case.id for case in cases]
+            outcomes = [runner.Outcome([], everything, ended, interrupted)]
+            names = [args.name or "no client"]
+        status = self.finish(names, where, settings, outcomes, started)
+        return INCOMPLETE if missing and status in (FINE, FAILURES) else status
 
     # ---- the end ----
 
@@ -412,7 +420,8 @@ class Session:
             self.say(f"{data['peer']}: {counts} in {data['seconds']:.1f} s")
         if data["ended"]:
             missing = len(data["not_run"])
-            self.say(f"The run ended early, {missing} cases were not run:")
+            early = f"The run ended early, {missing} cases were not run:"
+            self.say(early if missing else "All cases were run, but:")
             self.say(progress.plain(data["ended"]))
             if self.args.write_baseline:
                 self.say("No baseline was written.")

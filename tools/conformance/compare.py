@@ -269,6 +269,15 @@ def main() -> int:
     folder = args.folder or Path(tempfile.mkdtemp(prefix="compare-"))
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(folder.resolve(), args.build.resolve())
+    if args.only is not None:
+        missing = [n for n in SERVERS if n not in args.only and not place.report(n).exists()]
+        if missing and args.document == DOCUMENT:
+            print(
+                f"compare.py: {folder} has no report of {', '.join(missing)}, whose columns would "
+                "be lost: run it without --only first, or put the table elsewhere by --document",
+                file=sys.stderr,
+            )
+            return 2
     for name in SERVERS if args.only is None else args.only:
         began = time.monotonic()
         print(f"{name} ...", end=" ", flush=True)

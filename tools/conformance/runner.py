@@ -36,7 +36,7 @@ def matches(case: Case, pattern: str) -> bool:
 def select(cases: Iterable[Case], include: Sequence[str], exclude: Sequence[str]) -> list[Case]:
     """In the natural order of their ids; without `include` all. ValueError: one fits none."""
     cases = sorted(cases, key=lambda case: natural(case.id))
-    for pattern in include:
+    for pattern in (*include, *exclude):
         if not any(matches(case, pattern) for case in cases):
             raise ValueError(f"no case fits {pattern!r}")
     return [
@@ -237,7 +237,8 @@ class Runner:
             results.append(result)
             observer.add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
-        return ""
+        reason = self.ended() or (any(map(is_vain, results)) and self.gone()) or ""
+        return self._while(pool, results, reason) if reason else ""
 
     def _while(self, pool: Pool, results: Sequence[Result], reason: str) -> str:
         """The reason, and the cases that may be to blame."""

@@ -26,6 +26,8 @@ PORT = re.compile(
     r"listening on (?:[a-z]+://)?(?P<host>\S*):(?P<port>\d{1,5})\b|^\s*(?P<bare>\d{1,5})\s*$"
 )
 ANY = ("", "*", "0.0.0.0", "::")  # who listens there is found at 127.0.0.1
+# Of a program that got SIGTERM: it has shut down, or that signal has ended it; or SIGKILL had to.
+STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, None)
 KEPT = 20  # lines of a program's stderr
 LINE = 4096  # bytes of one of them
 
@@ -167,18 +169,26 @@ class Testee:
         said = "".join(f"\n    {line}" for line in list(self.errors))
         return f"{self.command!r} {how}" + (f"; its last lines:{said}" if said else "")
 
-    def stop(self, patience: float = 5.0) -> None:
-        """End it, and what it has started in its group: SIGTERM, and SIGKILL if that is ignored."""
-        if self.process.poll() is None:
+    def stop(self, patience: float = 5.0) -> str:
+        """End it, and what it has started in its group: SIGTERM, and SIGKILL if that is ignored.
+
+        Returns how it had ended by itself, or badly by SIGTERM, as sanitizers do that have
+        something to tell; else "".
+        """
+        status = self.process.poll()
+        stopped = status is None
+        if stopped:
             self._signal(signal.SIGTERM)
             try:
                 self.process.wait(patience)
             except subprocess.TimeoutExpired:
                 pass
+            status = self.process.poll()
         self._signal(signal.SIGKILL)
         self.process.wait()
         for reader in self.readers:
             reader.join(1.0)
+        return "" if stopped and status in STOPPED else self.ended()
 
     def _signal(self, number: int) -> None:
         """To the whole group; never again once it was killed: its id may be another's then."""
