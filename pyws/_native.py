@@ -11,7 +11,6 @@ import ctypes
 import glob
 import importlib
 import os
-import platform
 import socket
 import sys
 from ctypes import (
@@ -368,7 +367,7 @@ def find_library(paths: Sequence[str]) -> Any:
             tried.append(f"  {path}: {error}")
     lines = "\n".join(tried)
     raise ImportError(
-        f"pyws cannot load its C library {_NAME} (machine: {platform.machine()}), tried:\n{lines}"
+        f"pyws cannot load its C library {_NAME} (machine: {os.uname().machine}), tried:\n{lines}"
     )
 
 
@@ -430,7 +429,7 @@ def find_bridge(library: Any) -> bool:
 
 def set_up_bridge(library: Any) -> str:
     """Hand it the functions of the interpreter; "" or why that cannot be done."""
-    if platform.python_implementation() != "CPython":
+    if sys.implementation.name != "cpython":
         return "this is not CPython"
     if "t" in sys.abiflags:
         return "this Python has no global interpreter lock"
@@ -467,7 +466,7 @@ class Library:
         self.path: str = library._name
         self.loaded = library
         quick = library
-        if platform.python_implementation() == "CPython":
+        if sys.implementation.name == "cpython":
             quick = ctypes.PyDLL(self.path, handle=library._handle, use_errno=True)
         self.bridge = find_bridge(quick)
         blocking = {"ws_server_listen"} if self.bridge else BLOCKING

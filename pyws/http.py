@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Callable, Mapping
-from urllib.parse import parse_qs, unquote
 
 from . import options
 from ._native import fail, header_fields, lib, short_text, text
@@ -14,6 +12,8 @@ from .errors import ErrorCode
 from .websocket import pack
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .app import App
     from .events import Route
     from .websocket import WebSocket
@@ -117,6 +117,8 @@ class Request:
 
     def get_queries(self) -> dict[str, list[str]]:
         """All keys of the query with all their values, decoded."""
+        from urllib.parse import parse_qs  # it takes long to import
+
         return parse_qs(self._fact("query"), keep_blank_values=True)
 
     def get_parameter(self, which: int | str) -> str | None:
@@ -163,6 +165,8 @@ def _pattern_names(ptr: int) -> list[str]:
 def _parameters(ptr: int) -> list[str]:
     count = len(_pattern_names(ptr))
     values = (text(lib.ws_request_parameter, ptr, i) for i in range(count))
+    from urllib.parse import unquote
+
     return [unquote(header_text(value or b"")) for value in values]
 
 
@@ -516,10 +520,13 @@ _ALIASES = {"maxage": "max_age", "httponly": "http_only", "samesite": "same_site
 def _attribute(key: str, value: Any) -> str:
     if key == "max_age":
         return str(options.integer(key, value, -options.MAX_COUNT, options.MAX_COUNT))
-    if key == "expires" and isinstance(value, datetime):
-        # RFC 6265 section 5.1.1 wants English names, whatever the locale; naive times are UTC.
-        moment = value if value.tzinfo is None else value.astimezone(timezone.utc)
-        return _http_date(moment)
+    if key == "expires":
+        from datetime import datetime, timezone
+
+        if isinstance(value, datetime):
+            # RFC 6265 section 5.1.1 wants English names, in any locale; naive times are UTC.
+            moment = value if value.tzinfo is None else value.astimezone(timezone.utc)
+            return _http_date(moment)
     if not isinstance(value, str) or ";" in value or not value.isprintable():
         raise ValueError(f"{key} of a cookie must be a str without semicolon: {value!r}")
     if key == "same_site" and value not in ("Strict", "Lax", "None"):

@@ -5,7 +5,6 @@ Every complaint names the key, the value and what is allowed.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -237,6 +236,8 @@ def pick(mapping: Mapping[str, Any], known: Sequence[str], what: str) -> dict[st
         if key not in known:
             plain = {name.replace("_", ""): name for name in known}
             wanted = str(key).lower().replace("_", "").replace("-", "")
+            import difflib
+
             closest = difflib.get_close_matches(wanted, plain, 1, 0.0)
             raise TypeError(f"{what} has no key {key!r}, did you mean {plain[closest[0]]!r}?")
     return dict(mapping)

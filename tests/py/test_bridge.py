@@ -57,7 +57,7 @@ SHOW = "import pyws._native as n; print(n.lib.bridge)"
         ("c", "", HAS_ONE),
         ("ctypes", "", False),
         ("", "import sys; sys.abiflags = 't'", False),  # no global interpreter lock
-        ("", "import platform; platform.python_implementation = lambda: 'PyPy'", False),
+        ("", "import sys; sys.implementation.name = 'pypy'", False),
     ],
 )
 def test_the_mode_is_chosen(wish: str, before: str, shown: bool) -> None:
