@@ -515,4 +515,4 @@ def judge(test: Test) -> Result:
     if test.lax and verdict in (Verdict.OK, Verdict.INFORMATIONAL):
         verdict, came = Verdict.NON_STRICT, "; ".join(filter(None, (test.lax, came)))
     seconds = time.monotonic() - test.trace.began
-    return Result(case, verdict, came, seconds, test.trace)
+    return Result(case, verdict, came or test.trace.last(), seconds, test.trace)

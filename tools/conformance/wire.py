@@ -234,6 +234,19 @@ class Trace:
         if len(self.events) < self.limit:
             at = time.monotonic() - self.began
             self.events.append(Event(at, what, bytes(data[:RECORDED]), len(data)))
+        elif len(self.events) == self.limit:
+            text = b"what follows is left out"
+            self.events.append(Event(self.events[-1].at, "note", text, len(text)))
+
+    def last(self) -> str:
+        """What was received last."""
+        if len(self.events) > self.limit:
+            return f"more than {self.limit} reads and writes"
+        received = [event for event in self.events if event.what == "received"]
+        if not received:
+            return "nothing was received"
+        data, length = received[-1].data, received[-1].length
+        return f"received last: {shown(data)}" + (f" of {length}" if length > len(data) else "")
 
     def note(self, text: str) -> None:
         self.add("note", text.encode())
