@@ -9,6 +9,7 @@ app.run()
 """
 
 from ._native import VERSION as __version__
+from ._native import lib as _lib
 from .app import App
 from .enums import CompressOptions, OpCode, SendStatus
 from .http import Request, Response
@@ -27,4 +28,7 @@ __all__ = [
     "SendStatus",
     "WebSocket",
     "__version__",
+    "library_path",
 ]
+
+library_path: str = _lib.path  # the C library in use, as the loader of the system was told

@@ -8,10 +8,7 @@ end at the first zero byte.
 from __future__ import annotations
 
 import ctypes
-import glob
-import importlib
 import os
-import socket
 import sys
 from ctypes import (
     CFUNCTYPE,
@@ -32,8 +29,9 @@ from ctypes import (
     c_void_p,
     py_object,
 )
-from typing import Any, Callable, Iterator, NoReturn, Sequence
+from typing import Any, Callable, NoReturn, Sequence
 
+from . import places
 from .errors import exception_for
 
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
@@ -313,42 +311,6 @@ BLOCKING = frozenset(("ws_server_listen", "ws_server_run", "ws_server_step"))
 
 # ---- finding and loading ------------------------------------------------------------------------
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_NAME = "libpyws.so"
-
-
-def libraries_in(folder: str) -> list[str]:
-    """Files called libpyws.so* in `folder`, or the path that was missed."""
-    found = sorted(glob.glob(os.path.join(glob.escape(folder), _NAME + "*")))
-    return found or [os.path.join(folder, _NAME)]
-
-
-def build_module() -> Any:
-    """pyws._build, which the build system may have generated; None without one."""
-    try:
-        return importlib.import_module(__package__ + "._build")
-    except ImportError:
-        return None
-
-
-def candidates() -> Iterator[str]:
-    """Where the library may be, the best place first."""
-    yield from libraries_in(_HERE)
-    build = build_module()
-    build_folder = os.path.dirname(os.path.abspath(build.__file__)) if build else _HERE
-    if build_folder != _HERE:
-        yield from libraries_in(build_folder)
-        yield from libraries_in(os.path.dirname(build_folder))
-    parent = os.path.dirname(_HERE)
-    for folder in (".pyws_server.mesonpy.libs", ".pyws-server.mesonpy.libs"):
-        yield from libraries_in(os.path.join(parent, folder))
-    libdir = getattr(build, "LIBDIR", "")  # empty in a wheel
-    if libdir:
-        yield from libraries_in(libdir)
-    builds = glob.glob(os.path.join(glob.escape(parent), "build*", _NAME))
-    yield from sorted(builds, key=os.path.getmtime, reverse=True)
-    yield _NAME + ".0"
-
 
 def open_library(path: str) -> Any:
     """The library at `path` by the loader of the system. OSError."""
@@ -365,9 +327,9 @@ def find_library(paths: Sequence[str]) -> Any:
             return open_library(path)
         except OSError as error:
             tried.append(f"  {path}: {error}")
-    lines = "\n".join(tried)
     raise ImportError(
-        f"pyws cannot load its C library {_NAME} (machine: {os.uname().machine}), tried:\n{lines}"
+        f"pyws cannot load its C library {places.NAME} (machine: {os.uname().machine}), tried:\n"
+        + "\n".join(tried)
     )
 
 
@@ -496,7 +458,7 @@ def load() -> Library:
     """The library that PYWS_LIBRARY names, or the first one that is found. ImportError."""
     refuse_subinterpreters()
     chosen = os.environ.get("PYWS_LIBRARY")
-    return Library(find_library([chosen] if chosen else list(candidates())))
+    return Library(find_library([chosen] if chosen else list(places.candidates())))
 
 
 lib = load()
@@ -686,12 +648,6 @@ def native_function(field: str, address: int) -> Any:
     return kinds[field](address)
 
 
-def arguments_of(function: Any) -> int | None:
-    """How many arguments a C function takes; None: it does not say so."""
-    types = getattr(function, "argtypes", None)
-    return None if types is None else len(types)
-
-
 def stats(server: int) -> dict[str, int]:
     """The fields of ws_stats, without its size."""
     result = ws_stats()
@@ -737,23 +693,8 @@ def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
     lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
 
 
-_Address = c_uint8 * 16
-
-
 def address_bytes(conn: int) -> bytes:
     """The peer's address: 4, 16 or 0 bytes in network order."""
-    buffer = _Address()
+    buffer = (c_uint8 * 16)()
     length = lib.ws_conn_remote_address_bytes(conn, buffer)
     return bytes(buffer)[:length]
-
-
-def address_text(packed: bytes) -> str:
-    """The text of such an address."""
-    if not packed:
-        return ""
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
-
-
-def is_alive() -> bool:
-    """False while the interpreter shuts down: calls into C could then call back into nothing."""
-    return not sys.is_finalizing()

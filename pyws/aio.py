@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Gener
 
 from . import options
 from ._native import lib
-from .app import Signals
 from .events import logger
+from .signals import Signals
 from .websocket import BY_QUEUE, BY_USER
 
 if TYPE_CHECKING:

@@ -1,32 +1,28 @@
-"""The server: routes, listening, the loop, threads and signals."""
+"""The server: routes, listening, the loop, threads, and its end."""
 
 from __future__ import annotations
 
 import atexit
 import errno
 import math
-import os
-import signal
-import socket
+import sys
 import threading
 from _thread import get_ident
 from collections import deque
-from contextlib import suppress
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
-from . import _native, events, options
+from . import _native, events, fork, options
 from ._native import lib
 from .errors import ErrorCode
 from .events import Route, logger
 from .http import Response
 from .options import AppListenOptions, AppOptions, Behavior, Handler
+from .signals import GOING_AWAY, Signals
 from .timers import Timer, Timers
 from .websocket import WebSocket, pack_publication
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
     from .aio import Host
     from .workers import Crew
 
@@ -36,7 +32,6 @@ _PATTERNS = (
     'must be a path like "/chat/:room" or "/files/*" whose parts are literal, ":name" (each name '
     'once), or "*" (only the last part)'
 )
-_GOING_AWAY = (1001, "server shutting down")
 
 
 class App:
@@ -102,7 +97,7 @@ class App:
         self._free()
 
     def __del__(self) -> None:
-        if getattr(self, "_server", 0) and _native.is_alive():
+        if getattr(self, "_server", 0) and not sys.is_finalizing():  # C could call into nothing
             self._free()
 
     # ---- routes ---------------------------------------------------------------------------------
@@ -392,7 +387,7 @@ class App:
             self._running = False
             self._own(self._creator)
 
-    def close(self, code: int = 1001, reason: str = _GOING_AWAY[1], timeout: float = 5.0) -> None:
+    def close(self, code: int = 1001, reason: str = GOING_AWAY[1], timeout: float = 5.0) -> None:
         """Shut down: no new connections, a Close to every open one, then `run` returns.
 
         timeout: seconds until what has not ended is dropped. TypeError, ValueError.
@@ -568,7 +563,7 @@ class App:
         if self._stashed is None:
             self._stashed = error
         if self._server and not self._finished:
-            self._shutdown(_GOING_AWAY[0], _GOING_AWAY[1].encode(), 5000)
+            self._shutdown(GOING_AWAY[0], GOING_AWAY[1].encode(), 5000)
 
     def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
         self._handler_failed(f"the {event} handler", error, ws)
@@ -596,10 +591,10 @@ class App:
         if self._crew is not None:
             self._crew.let_go()
         self._crew, self._lock = None, threading.RLock()  # another thread may have held it
-        self._rest(_FORKED)
+        self._rest(fork.FORKED)
         self._deferred, self._timers = deque(), Timers(self, events.ON_ALARM)
         epoll_fd = lib.ws_server_fd(self._server)
-        _let_go([*watched(epoll_fd), epoll_fd], busy)
+        fork.let_go([*fork.watched(epoll_fd), epoll_fd], busy)
 
     def _renew(
         self, deferred: deque[tuple[Handler, tuple[Any, ...]]], timers: Timers, listeners: list[int]
@@ -621,167 +616,8 @@ class App:
             self._postpone(fn, *args)
 
 
-class Signals:
-    """SIGINT and SIGTERM during `run` in the main thread; in other threads it does nothing.
-
-    A signal writes to a socket that the loop watches, so that ws_server_run returns and Python
-    gets to run the handlers. They only take notes (an exception raised in the midst of pyws would
-    be lost in C); `act` does what is to be done. An asyncio loop watches the socket itself, and
-    calls `act`.
-    """
-
-    def __init__(self, app: App, loop: AbstractEventLoop | None = None) -> None:
-        self._app = app
-        self._loop = loop
-        self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
-        self._old: dict[int, Any] = {}
-        self._pair: tuple[socket.socket, socket.socket] | None = None
-        self._old_fd = -1
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            self._pair = socket.socketpair()
-            for end in self._pair:
-                end.setblocking(False)
-            self._watch(self._pair[0])
-            self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
-            # Ctrl-C in a terminal reaches all processes: the parent tells its workers what to do.
-            for_int = _ignore if self._app._is_worker else self.note
-            self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
-            self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note)
-            watching.append(self)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.restore()
-        if self._pair is not None:
-            self._unwatch(self._pair[0])
-            for end in self._pair:
-                end.close()
-
-    def restore(self) -> None:
-        """Signals do again what they did before."""
-        if self in watching:
-            watching.remove(self)
-            for number, old in self._old.items():
-                if old is not None:  # None: it was not installed from Python
-                    signal.signal(number, old)
-            signal.set_wakeup_fd(self._old_fd)
-
-    def _watch(self, wakes: socket.socket) -> None:
-        if self._loop is None:
-            lib.ws_server_set_interrupt_fd(self._app._server, wakes.fileno())
-        else:
-            self._loop.add_reader(wakes.fileno(), wakes.recv, 4096)
-
-    def _unwatch(self, wakes: socket.socket) -> None:
-        if self._loop is None:
-            lib.ws_server_set_interrupt_fd(self._app._server, -1)
-        else:
-            self._loop.remove_reader(wakes.fileno())
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        again = self.noted > 0 and number == signal.SIGINT
-        # A handler that keeps the loop from acting is interrupted at once; a close handler of the
-        # shutdown itself only by a third SIGINT.
-        stuck = again and (self._acted == 0 or self.noted == 2)
-        self.noted = 2 if again else max(self.noted, 1)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.act)
-        if stuck and frame is not None and not _is_ours(frame):
-            raise KeyboardInterrupt
-
-    def act(self) -> None:
-        """Do what the signals since the last call demand."""
-        while self._acted < self.noted:
-            self._acted = self.noted
-            if self._acted == 1:
-                self._app.close(*_GOING_AWAY)
-            else:
-                self._app._stash(KeyboardInterrupt())
-                self._app.close(*_GOING_AWAY, timeout=0)
-
-
-watching: list[Signals] = []  # the innermost last
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """Unlike SIG_IGN it does not outlive an exec."""
-
-
-def _is_ours(frame: FrameType) -> bool:
-    module = str(frame.f_globals.get("__name__", ""))
-    return module.split(".")[0] in (__package__, "asyncio", "selectors")
-
-
 def _is_coroutine(handler: Handler | None) -> bool:
     return handler is not None and options.is_coroutine_handler(handler)
-
-
-# ---- fork ---------------------------------------------------------------------------------------
-
-_FORKED = "this app belongs to the process that made it: a forked child needs an App of its own"
-
-
-def watched(epoll_fd: int) -> list[int]:
-    """The descriptors in an epoll set; none without /proc."""
-    try:
-        with open(f"/proc/self/fdinfo/{epoll_fd}") as file:
-            return [int(line.split()[1]) for line in file if line.startswith("tfd:")]
-    except OSError:
-        return []
-
-
-def _let_go(descriptors: list[int], keep_numbers: bool) -> None:
-    """Close them here; whoever shares them notices nothing.
-
-    keep_numbers: something may still use them, and must not hit upon a file opened since.
-    """
-    if not keep_numbers:
-        for fd in descriptors:
-            os.close(fd)
-        return
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in descriptors:
-        os.dup2(null, fd, inheritable=False)
-    os.close(null)
-
-
-_masks: dict[int, set[int]] = {}  # thread -> its signal mask, while it forks
-
-
-def _before_fork() -> None:
-    """A signal for the child must wait until it does there what it did before `run`."""
-    if watching:
-        wait = (signal.SIGINT, signal.SIGTERM)
-        _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, wait)
-
-
-def _after_fork() -> None:
-    mask = _masks.pop(get_ident(), None)
-    if mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _after_fork_in_child() -> None:
-    """Its signals are its own, all servers stay with the parent.
-
-    Nothing is said to the peers, and nothing is taken out of the parent's epoll sets: that would
-    be seen there.
-    """
-    for signals in watching[::-1]:
-        with suppress(ValueError):  # PyPy: not by a child of another thread than the main one
-            signals.restore()
-    _after_fork()
-    for app in list(events.apps.values()):
-        app._abandon()
-    for response in events.responses.values():
-        response._aborted = True
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
-)
 
 
 # ---- the end ------------------------------------------------------------------------------------

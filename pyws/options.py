@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
 
-from ._native import arguments_of, native_address
+from ._native import native_address
 from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
 
 __all__ = ["AppListenOptions", "AppOptions", "Behavior"]
@@ -148,7 +148,8 @@ def native_handler(name: str, value: Any) -> bool:
         raise TypeError(f"{name} cannot be a C function, only {', '.join(NATIVE)} can")
     if not _LEAST_ADDRESS <= address <= 2 * sys.maxsize + 1:
         raise ValueError(f"{name} must be a C function, and there is none at {address:#x}")
-    if arguments_of(value) not in (None, len(NATIVE[name])):
+    types = getattr(value, "argtypes", None)
+    if types is not None and len(types) != len(NATIVE[name]):
         raise TypeError(f"{name} must be a C function void f({', '.join(NATIVE[name])})")
     return True
 

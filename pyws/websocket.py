@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import socket
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
 from . import options
-from ._native import Handle, address_bytes, address_text, fail, lib, shorten, topic_names
+from ._native import Handle, address_bytes, fail, lib, shorten, topic_names
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
 
@@ -533,7 +534,9 @@ class WebSocket(Handle):
 
     def get_remote_address(self) -> str:
         """The peer's IP address as text; "" for a Unix socket."""
-        return address_text(self.get_remote_address_bytes())
+        packed = self.get_remote_address_bytes()
+        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+        return socket.inet_ntop(family, packed) if packed else ""
 
     def get_remote_address_bytes(self) -> bytes:
         """The peer's IP address in network order: 4 or 16 bytes, none for a Unix socket."""

@@ -23,8 +23,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from ._native import lib
-from .app import Signals, watched, watching
 from .events import logger
+from .fork import watched
+from .signals import Signals, watching
 
 if TYPE_CHECKING:
     from .app import App

@@ -7,8 +7,7 @@ python examples/py/native_handler.py ./native_handler.so
 import argparse
 import ctypes
 
-from pyws import App, AppListenOptions, WebSocket
-from pyws._native import lib
+from pyws import App, AppListenOptions, WebSocket, library_path
 
 
 def main() -> None:
@@ -17,7 +16,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
     args = parser.parse_args()
 
-    ctypes.CDLL(lib.path, mode=ctypes.RTLD_GLOBAL)  # its functions are what the handlers call
+    ctypes.CDLL(library_path, mode=ctypes.RTLD_GLOBAL)  # its functions are what the handlers call
     handlers = ctypes.CDLL(args.library)
     handlers.echoed.restype = handlers.pings.restype = ctypes.c_ulong
 

@@ -209,9 +209,7 @@ def test_dependency_through_pkg_config(installed: Path, tmp_path: Path) -> None:
 def test_dependency_as_a_subproject(tmp_path: Path, kind: str) -> None:
     folder = consumer(tmp_path / "consumer")
     copy_tree(folder / "subprojects" / "pyws")
-    shutil.copy(
-        str(ROOT / "packaging" / "pyws.wrap"), str(folder / "subprojects" / "pyws.wrap")
-    )
+    shutil.copy(str(ROOT / "packaging" / "pyws.wrap"), str(folder / "subprojects" / "pyws.wrap"))
     options = [f"-Ddefault_library={kind}", "--wrap-mode=nodownload"]
     build_consumer(folder, *options, PKG_CONFIG_LIBDIR=str(tmp_path))
     assert not (folder / "build" / "subprojects" / "pyws" / "_build.py").exists()

@@ -89,7 +89,6 @@ def cuts(wire: bytes) -> List[List[bytes]]:
     return [[wire], [*short, wire[64:]], *([wire[:i], wire[i:]] for i in places)]
 
 
-
 @pytest.fixture
 def recorder(serve: Any) -> Recorder:
     return Recorder(serve)

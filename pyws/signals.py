@@ -1,0 +1,113 @@
+"""SIGINT and SIGTERM while an App runs in the main thread."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ._native import lib
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .app import App
+
+__all__ = ["GOING_AWAY", "Signals", "watching"]
+
+GOING_AWAY = (1001, "server shutting down")  # what clients are told
+
+
+class Signals:
+    """SIGINT and SIGTERM during `run` in the main thread; in other threads it does nothing.
+
+    A signal writes to a socket that the loop watches, so that ws_server_run returns and Python
+    gets to run the handlers. They only take notes (an exception raised in the midst of pyws would
+    be lost in C); `act` does what is to be done. An asyncio loop watches the socket itself, and
+    calls `act`.
+    """
+
+    def __init__(self, app: App, loop: AbstractEventLoop | None = None) -> None:
+        self._app = app
+        self._loop = loop
+        self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
+        self._old: dict[int, Any] = {}
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._old_fd = -1
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._pair = socket.socketpair()
+            for end in self._pair:
+                end.setblocking(False)
+            self._watch(self._pair[0])
+            self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
+            # Ctrl-C in a terminal reaches all processes: the parent tells its workers what to do.
+            for_int = _ignore if self._app._is_worker else self.note
+            self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
+            self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note)
+            watching.append(self)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.restore()
+        if self._pair is not None:
+            self._unwatch(self._pair[0])
+            for end in self._pair:
+                end.close()
+
+    def restore(self) -> None:
+        """Signals do again what they did before."""
+        if self in watching:
+            watching.remove(self)
+            for number, old in self._old.items():
+                if old is not None:  # None: it was not installed from Python
+                    signal.signal(number, old)
+            signal.set_wakeup_fd(self._old_fd)
+
+    def _watch(self, wakes: socket.socket) -> None:
+        if self._loop is None:
+            lib.ws_server_set_interrupt_fd(self._app._server, wakes.fileno())
+        else:
+            self._loop.add_reader(wakes.fileno(), wakes.recv, 4096)
+
+    def _unwatch(self, wakes: socket.socket) -> None:
+        if self._loop is None:
+            lib.ws_server_set_interrupt_fd(self._app._server, -1)
+        else:
+            self._loop.remove_reader(wakes.fileno())
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        again = self.noted > 0 and number == signal.SIGINT
+        # A handler that keeps the loop from acting is interrupted at once; a close handler of the
+        # shutdown itself only by a third SIGINT.
+        stuck = again and (self._acted == 0 or self.noted == 2)
+        self.noted = 2 if again else max(self.noted, 1)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.act)
+        if stuck and frame is not None and not _is_ours(frame):
+            raise KeyboardInterrupt
+
+    def act(self) -> None:
+        """Do what the signals since the last call demand."""
+        while self._acted < self.noted:
+            self._acted = self.noted
+            if self._acted == 1:
+                self._app.close(*GOING_AWAY)
+            else:
+                self._app._stash(KeyboardInterrupt())
+                self._app.close(*GOING_AWAY, timeout=0)
+
+
+watching: list[Signals] = []  # the innermost last
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Unlike SIG_IGN it does not outlive an exec."""
+
+
+def _is_ours(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.split(".")[0] in (__package__, "asyncio", "selectors")
