@@ -19,7 +19,7 @@ from peer import Peer, close_frame, frame, upgraded
 from program import Program
 
 from pyws import App, AppOptions, OpCode, Request, Response, SendStatus, WebSocket
-from pyws import app as app_module
+from pyws import signals as signals_module
 from pyws._native import lib
 
 websockets = pytest.importorskip("websockets")
@@ -1146,7 +1146,7 @@ def test_t72_second_sigint_drops_everything(program: Program, what: str) -> None
 def test_the_second_sigint_interrupts_only_the_program(module: str) -> None:
     """An exception in the midst of the loop would be lost, or end it."""
     frame: Any = SimpleNamespace(f_globals={"__name__": module})
-    assert app_module._is_ours(frame) is (module != "asyncio_x")
+    assert signals_module._is_ours(frame) is (module != "asyncio_x")
 
 
 def test_signals_when_the_program_has_handlers_of_its_own(program: Program) -> None:

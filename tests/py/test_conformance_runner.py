@@ -176,7 +176,9 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert info.value.code == cli.USAGE
     captured = capsys.readouterr()
     assert captured.out == ""
-    return captured.err.splitlines()[-1]
+    *usage, error = captured.err.splitlines()
+    assert len(usage) < 3
+    return error
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["http://localhost"], "is not ws://HOST"),
         (["ws://"], "is not ws://HOST"),
         (["ws://localhost:x/"], "Port could not be cast"),
+        (["ws://localhost:0/"], "the port must be 1 to 65535"),
         (["ws://localhost", "--serve", "x"], "only one of them"),
         (["--serve", "'"], "No closing quotation"),
         (["--serve", " "], "the command is empty"),
@@ -391,6 +394,20 @@ def test_a_bad_peer(
     assert any(came in case["came"] for case in run["cases"]), [c["came"] for c in run["cases"]]
     assert max(case["seconds"] for case in run["cases"]) < 30
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("id", ["9.2.6", "T.1.5"])
+def test_a_flood_does_not_fill_the_memory(id: str, reports: Reports) -> None:
+    """Nobody reads what comes while much is sent, or while the end is waited for."""
+
+    def handler(connection: socket.socket) -> None:
+        whole = b"Sec-WebSocket-Key" in connection.recv(65536, socket.MSG_PEEK)
+        flood(b"\x82\x7e\xff\xff" + b"x" * 65535, greet=whole)(connection)
+
+    with fake(handler) as port:
+        cli.main([f"ws://127.0.0.1:{port}/", "--include", id, *reports.options])
+    (case,) = reports.run()["cases"]
+    assert "sends more than" in case["came"]
 
 
 def test_goes_away(reports: Reports) -> None:

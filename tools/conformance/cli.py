@@ -112,6 +112,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
 def run_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=name,
+        usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT) [options], see --help",
         description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
         epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -164,8 +165,14 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "the cases", "PATTERN is a glob of ids (5.*), a group (5), or a tag (@limits)"
     )
-    group.add_argument("--include", metavar="PATTERN", action="append", default=[])
-    group.add_argument("--exclude", metavar="PATTERN", action="append", default=[])
+    for name, what in (("--include", "only these"), ("--exclude", "not these")):
+        group.add_argument(
+            name,
+            metavar="PATTERN",
+            action="append",
+            default=[],
+            help=f"{what}; may be given several times",
+        )
     group.add_argument("--list", action="store_true", help="print the cases instead")
     group.add_argument("--show", metavar="ID", help="explain a case instead")
     group.add_argument(
@@ -487,6 +494,7 @@ def write_reports(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> N
 def report_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"{name} report",
+        usage="%(prog)s FILE... [options], see --help",
         description="Make reports that show several runs side by side.",
         allow_abbrev=False,
     )

@@ -39,7 +39,7 @@ class TimedOut(Exception):
 
 
 class Garbled(Exception):
-    """The peer sent what is no HTTP response, or no frame that could be read."""
+    """The peer sent what is no HTTP response, or no frame that could be read, or far too much."""
 
 
 # ---- frames -------------------------------------------------------------------------------------
@@ -149,6 +149,8 @@ class Target(NamedTuple):
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"{url!r} is not ws://HOST[:PORT][/PATH] or wss://...")
+        if parts.port == 0:
+            raise ValueError(f"{url!r}: the port must be 1 to 65535")
         tls = parts.scheme == "wss"
         resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(parts.hostname, parts.port or (443 if tls else 80), resource, tls)
@@ -353,7 +355,9 @@ class Connection:
         return min(deadline, self.trace.deadline) - now
 
     def fill(self, deadline: float) -> None:
-        """Receive more. Ended, TimedOut."""
+        """Receive more. Ended, TimedOut, Garbled."""
+        if len(self.buffer) > 2 * self.trace.longest:
+            raise Garbled(f"the peer sends more than {2 * self.trace.longest} bytes unasked")
         self.socket.settimeout(self.left(deadline))
         try:
             data = self.socket.recv(65536)
