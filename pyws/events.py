@@ -195,8 +195,10 @@ def _message_failed(ws: WebSocket, error: BaseException) -> None:
     try:
         ws._app._socket_failed(ws, "message", error)
     except BaseException as again:  # from a signal handler of the program's
-        ws._app._stash(again)
-        ws._app._socket_failed(ws, "message", error)
+        try:
+            ws._app._socket_failed(ws, "message", error)
+        finally:
+            ws._app._stash(again)
 
 
 def _on_dropped(conn: int, data: Any, length: int, opcode: int, number: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -352,6 +353,8 @@ def test_dropped_and_drain_events_do_not_pile_up(serve: Serve) -> None:
     )
     size = 8 * 2**20
     with upgraded(server.port, more=frame(b"x")) as client:
+        # Else the kernel might learn to hold the second one whole.
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         peer.eventually(lambda: gate.entered)
         for _ in range(2):
             assert server.call(sockets[0].send, bytes(size)) == SendStatus.BACKPRESSURE

@@ -43,7 +43,7 @@ def test_s14_s40_a_client_that_answers_pings_stays(serve: Callable[..., Any]) ->
         pong=lambda ws, data: pongs.append(data),
         message=lambda ws, message, opcode: ws.send(message, opcode),
     )
-    with connect(server.url, ping_interval=None) as client:
+    with connect(server.url) as client:
         peer.eventually(lambda: len(pongs) >= 12)
         client.send("still here")
         assert client.recv(TIMEOUT) == "still here"

@@ -238,7 +238,7 @@ def test_s14_a_client_that_answers_pings_stays(serve: Callable[..., Any]) -> Non
         app.ws("/", {"idle_timeout": 12})
     pongs: List[bytes] = []
     server = serve(idle_timeout=0.9, message=echo, pong=lambda ws, data: pongs.append(data))
-    with connect(server.url, ping_interval=None) as client:
+    with connect(server.url) as client:
         peer.eventually(lambda: len(pongs) == 2)
         client.send("here")
         assert client.recv(TIMEOUT) == "here"
