@@ -168,6 +168,21 @@ static int binary_of(void *message, const char **data, ptrdiff_t *length)
     return WS_BINARY;
 }
 
+/* WS_COMPRESS or 0, as the third argument has it, or the only one with a name, which is the one
+ * behind args[*count]; -1: not that easy. */
+static int take_compress(const ws_bridge *bridge, void *const *args, ptrdiff_t *count, void *names)
+{
+    const void *flag = bridge->flag[0];
+    if (names && (python.PyTuple_Size(names) != 1 ||
+                  python.PyTuple_GetItem(names, 0) != bridge->compress))
+        return -1;
+    if (names)
+        flag = args[*count];
+    else if (*count == 3)
+        flag = args[--*count];
+    return flag == bridge->flag[0] ? 0 : flag == bridge->flag[1] ? WS_COMPRESS : -1;
+}
+
 /* Bytes and opcode of a str or bytes that is to be sent as what it is; 0: not that easy. */
 static int prepare(const ws_bridge *bridge, void *const *args, ptrdiff_t count, const char **data,
                    ptrdiff_t *length)
@@ -209,11 +224,12 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
         return NULL;
     }
     const char *data;
-    ptrdiff_t length;
-    int opcode = names ? 0 : prepare(bridge, args, count, &data, &length);
+    ptrdiff_t length, plain = count;
+    int compress = take_compress(bridge, args, &plain, names);
+    int opcode = compress < 0 ? 0 : prepare(bridge, args, plain, &data, &length);
     if (!opcode || !socket->conn || !is_owner(bridge))
         return send_in_python(bridge, self, args, count, names);
-    int status = ws_conn_send(socket->conn, data, (size_t)length, opcode);
+    int status = ws_conn_send(socket->conn, data, (size_t)length, opcode | compress);
     if (status < 0) /* nothing was sent: Python tries again, and raises */
         return send_in_python(bridge, self, args, count, names);
     python.Py_IncRef(bridge->status[status]);

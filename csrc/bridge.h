@@ -24,6 +24,7 @@ typedef struct ws_python {
     void *(*PyObject_Vectorcall)(void *callable, void *const *args, size_t count, void *names);
     void *(*PyObject_VectorcallMethod)(void *name, void *const *args, size_t count, void *names);
     ptrdiff_t (*PyTuple_Size)(void *tuple);
+    void *(*PyTuple_GetItem)(void *tuple, ptrdiff_t index); /* borrowed */
     void *(*PyErr_GetRaisedException)(void); /* NULL before Python 3.12: then the next three */
     void (*PyErr_Fetch)(void **type, void **value, void **traceback);
     void (*PyErr_NormalizeException)(void **type, void **value, void **traceback);
@@ -45,6 +46,8 @@ typedef struct ws_bridge {
     void *text;          /* OpCode.TEXT */
     void *binary;        /* OpCode.BINARY */
     void *status[3];     /* SendStatus.BACKPRESSURE, SUCCESS, DROPPED */
+    void *flag[2];       /* False, True */
+    void *compress;      /* "compress", as calls with that name have it: interned */
     void *send;          /* name of the method that ws_bridge_send leaves the rest to */
     void *failed;        /* failed(socket, exception): the message handler has raised it */
 } ws_bridge;
@@ -74,8 +77,8 @@ WS_API void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int o
 WS_API void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason,
                                 size_t length, void *user);
 
-/* WebSocket.send of Python, as METH_FASTCALL | METH_KEYWORDS: str and bytes without more ado go to
- * ws_conn_send, everything else to the method called ws_bridge.send. */
+/* WebSocket.send of Python, as METH_FASTCALL | METH_KEYWORDS: whole messages of str and bytes go
+ * to ws_conn_send, everything else to the method called ws_bridge.send. */
 WS_API void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names);
 
 #endif

@@ -160,6 +160,7 @@ class ws_python(Structure):
         ("PyObject_Vectorcall", c_void_p),
         ("PyObject_VectorcallMethod", c_void_p),
         ("PyTuple_Size", c_void_p),
+        ("PyTuple_GetItem", c_void_p),
         ("PyErr_GetRaisedException", c_void_p),
         ("PyErr_Fetch", c_void_p),
         ("PyErr_NormalizeException", c_void_p),
@@ -182,6 +183,8 @@ class ws_bridge(Structure):
         ("text", py_object),
         ("binary", py_object),
         ("status", py_object * 3),
+        ("flag", py_object * 2),
+        ("compress", py_object),
         ("send", py_object),
         ("failed", py_object),
     ]
@@ -292,11 +295,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_conn_is_subscribed": (c_bool, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_topic_at": (chars, (c_void_p, c_size_t, POINTER(c_size_t)), None),
     "ws_server_subscribers": (c_uint32, (c_void_p, c_char_p, c_size_t), None),
-    "ws_server_publish": (
-        c_int,
-        (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int),
-        check,
-    ),
+    "ws_server_publish": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int), check),
     "ws_conn_publish": (
         c_int,
         (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int, c_bool),
@@ -552,13 +551,14 @@ def shorten(kind: type, name: str, rest: str) -> None:
     setattr(kind, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(kind, definition))
 
 
-def new_bridge(status: Sequence[Any], **objects: Any) -> ws_bridge:
+def new_bridge(status: Sequence[Any], flag: Sequence[Any], **objects: Any) -> ws_bridge:
     """The ws_bridge of one server."""
     return ws_bridge(
         none=None,
         str_type=str,
         bytes_type=bytes,
         status=(py_object * 3)(*status),
+        flag=(py_object * 2)(*flag),
         **objects,
     )
 
@@ -605,11 +605,11 @@ def listen(server: int, settings: dict[str, Any]) -> int:
 
 
 def string_list(names: Sequence[str] | None) -> Any:
-    """A NULL-terminated array of C strings; None for None."""
+    """A NULL-terminated array of C strings; NULL for None."""
     if names is None:
         return None
     values = [name.encode() for name in names]
-    return (c_char_p * (len(values) + 1))(*values, None)
+    return ctypes.cast((c_char_p * (len(values) + 1))(*values, None), POINTER(c_char_p))
 
 
 def add_route(server: int, pattern: bytes, settings: dict[str, Any]) -> None:
@@ -618,9 +618,7 @@ def add_route(server: int, pattern: bytes, settings: dict[str, Any]) -> None:
     lib.ws_behavior_init(behavior, ctypes.sizeof(behavior))
     for name, value in settings.items():
         if name in ("subprotocols", "origins"):
-            value = (
-                ctypes.cast(string_list(value), POINTER(c_char_p)) if value is not None else None
-            )
+            value = string_list(value)
         setattr(behavior, name, value)
     lib.ws_server_ws(server, pattern, behavior)
 

@@ -306,8 +306,10 @@ def new_bridge() -> Any:
         return None
     return _native.new_bridge(
         [SendStatus(value) for value in range(3)],
+        (False, True),
         text=OpCode.TEXT,
         binary=OpCode.BINARY,
+        compress=sys.intern("compress"),
         send="_send",
         failed=_message_failed,
     )

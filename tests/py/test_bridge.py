@@ -21,7 +21,7 @@ from typing import Any, Callable, List
 import peer
 import pytest
 
-from pyws import App, OpCode, SendStatus, WebSocket, _native
+from pyws import App, CompressOptions, OpCode, SendStatus, WebSocket, _native
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = peer.TIMEOUT
@@ -139,6 +139,31 @@ def test_send_is_documented() -> None:
     ]
 
 
+FLAGS = [
+    pytest.param(lambda ws: ws.send("x" * 99, OpCode.TEXT, True), b"\xc1", id="third"),
+    pytest.param(lambda ws: ws.send("x" * 99, compress=True), b"\xc1", id="named"),
+    pytest.param(lambda ws: ws.send(b"x" * 99, OpCode.BINARY, compress=True), b"\xc2", id="bytes"),
+    pytest.param(lambda ws: ws.send("x" * 99, OpCode.TEXT, False), b"\x81", id="third False"),
+    pytest.param(lambda ws: ws.send("x" * 99, compress=False), b"\x81", id="named False"),
+]
+
+
+@ONLY_BRIDGE
+@pytest.mark.parametrize(("call", "first"), FLAGS)
+def test_the_short_way_compresses(
+    call: Callable[[Any], Any],
+    first: bytes,
+    serve: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`compress` alone is no reason to go through Python."""
+    monkeypatch.delattr(WebSocket, "_send")
+    server = serve(open=call, compression=CompressOptions.SHARED_COMPRESSOR)
+    offer = [("Sec-WebSocket-Extensions", "permessage-deflate")]
+    with peer.upgraded(server.port, headers=offer) as client:
+        assert client.read(1) == first
+
+
 def test_every_way_to_call_send(serve: Callable[..., Any]) -> None:
     calls: List[Callable[[Any], SendStatus]] = [
         lambda ws: ws.send("positional"),
@@ -155,6 +180,9 @@ def test_every_way_to_call_send(serve: Callable[..., Any]) -> None:
         lambda ws: ws.send("all", OpCode.TEXT, False, True),
         lambda ws: ws.send("all", opcode=OpCode.TEXT, compress=False, fin=True),
         lambda ws: ws.send(compress=False, message="order"),
+        lambda ws: ws.send("flag", OpCode.TEXT, True),
+        lambda ws: ws.send(b"flag", OpCode.BINARY, compress=True),
+        lambda ws: ws.send("fin", OpCode.TEXT, fin=True),
         lambda ws: WebSocket.send(ws, "of the class"),
         lambda ws: getattr(ws, "send")("bound"),  # noqa: B009
         lambda ws: ws.send(*["star"], opcode=1),
@@ -189,6 +217,9 @@ def test_every_way_to_call_send(serve: Callable[..., Any]) -> None:
         (1, b"all"),
         (1, b"all"),
         (1, b"order"),
+        (1, b"flag"),
+        (2, b"flag"),
+        (1, b"fin"),
         (1, b"of the class"),
         (1, b"bound"),
         (1, b"star"),
