@@ -120,12 +120,12 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
 /* What few connections need; made when they do. */
 struct ws__extra {
     ws_conn *conn;
-    struct ws__buffer *held; /* frames that wait for the last fragment of another message */
-    struct ws__deflate_streams streams; /* of its own */
-    struct ws__timer lifetime;
     struct ws__subscriber subscriber; /* to topics */
     uint32_t published_from, published_to; /* of hub->published: sent to it, behind out */
     struct ws__extra *next_published;
+    struct ws__buffer *held; /* frames that wait for the last fragment of another message */
+    struct ws__deflate_streams streams; /* of its own */
+    struct ws__timer lifetime;
 };
 
 struct ws_conn {
