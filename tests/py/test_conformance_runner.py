@@ -242,8 +242,9 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert shown.startswith("1.1.1  Framing\n")
     assert "RFC 6455" in shown and "expected:" in shown
+    parser = cli.run_parser("conformance")
     for case in cli.all_cases():
-        assert cli.main(["--show", case.id]) == cli.FINE
+        assert cli.show_case(parser, case.id) == cli.FINE
     capsys.readouterr()
     with pytest.raises(SystemExit) as info:
         cli.main(["--help"])
