@@ -168,8 +168,8 @@ static int binary_of(void *message, const char **data, ptrdiff_t *length)
     return WS_BINARY;
 }
 
-/* WS_COMPRESS or 0, as the third argument has it, or the only one with a name, which is the one
- * behind args[*count]; -1: not that easy. */
+/* WS_COMPRESS or 0, as the third argument has it, which *count then leaves out, or the only one
+ * with a name, which is the one at args[*count]; -1: not that easy. */
 static int take_compress(const ws_bridge *bridge, void *const *args, ptrdiff_t *count, void *names)
 {
     const void *flag = bridge->flag[0];

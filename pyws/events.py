@@ -188,7 +188,7 @@ def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> 
         else:
             ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore[misc]
     except BaseException as error:
-        ws._app._socket_failed(ws, "message", error)
+        _message_failed(ws, error)
 
 
 def _message_failed(ws: WebSocket, error: BaseException) -> None:

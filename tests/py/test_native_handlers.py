@@ -15,6 +15,7 @@ import pytest
 from peer import close_frame, frame, upgraded
 from program import ROOT, Program
 
+import pyws
 from pyws import App, WebSocket
 from pyws._native import (
     conn_function,
@@ -55,7 +56,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def handlers(library: str) -> Any:
-    ctypes.CDLL(lib.path, mode=ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(pyws.library_path, mode=ctypes.RTLD_GLOBAL)
     loaded = ctypes.CDLL(library)
     loaded.echoed.restype = loaded.pings.restype = ctypes.c_ulong
     return loaded
@@ -147,11 +148,9 @@ def test_the_example(library: str) -> None:
 @needs_compiler
 def test_in_workers(library: str) -> None:
     text = (
-        "import sys, ctypes\n"
-        "from pyws import App\n"
-        "from pyws._native import lib\n"
-        "ctypes.CDLL(lib.path, mode=ctypes.RTLD_GLOBAL)\n"
-        "app = App().ws('/*', message=ctypes.CDLL(sys.argv[1]).echo)\n"
+        "import sys, ctypes, pyws\n"
+        "ctypes.CDLL(pyws.library_path, mode=ctypes.RTLD_GLOBAL)\n"
+        "app = pyws.App().ws('/*', message=ctypes.CDLL(sys.argv[1]).echo)\n"
         "app.listen({'host': '127.0.0.1'}, lambda place: print(place.port))\n"
         "app.run(workers=2)\n"
     )

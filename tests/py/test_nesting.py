@@ -100,6 +100,36 @@ class Interrupted(Exception):
     """Raised by a signal handler, say."""
 
 
+def test_the_report_of_a_failing_handler_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is told first, to the peer, too; then the exception comes out of run()."""
+    ports: List[int] = []
+    codes: List[int] = []
+    original = WebSocket.end
+
+    def interrupted(ws: WebSocket, *args: Any) -> Any:
+        monkeypatch.setattr(WebSocket, "end", original)
+        raise Interrupted
+
+    def message(ws: WebSocket, text: str, opcode: int) -> None:
+        monkeypatch.setattr(WebSocket, "end", interrupted)
+        raise ValueError("planted")
+
+    def talk_to_the_end() -> None:
+        with peer.upgraded(ports[0]) as client:
+            client.send(peer.frame(b"go"))
+            codes.append(client.frame().close_code)
+
+    app = App()
+    app.ws("/", message=message)
+    app.listen({"host": "127.0.0.1", "port": 0}, lambda place: ports.append(place.port))
+    client = threading.Thread(target=talk_to_the_end)
+    client.start()
+    with pytest.raises(Interrupted):
+        app.run()
+    client.join(peer.TIMEOUT)
+    assert codes == [1011]
+
+
 @pytest.mark.parametrize("function", ["_end_here", "_keep_peer"])
 def test_s25_a_close_event_that_is_interrupted(
     monkeypatch: pytest.MonkeyPatch, function: str

@@ -23,7 +23,7 @@ def test_s16_public_names() -> None:
     import pyws
 
     names = "App WebSocket OpCode CompressOptions SendStatus Request Response AppOptions"
-    for name in [*names.split(), "AppListenOptions", "__version__"]:
+    for name in [*names.split(), "AppListenOptions", "__version__", "library_path"]:
         assert hasattr(pyws, name)
         assert name in pyws.__all__
 

@@ -112,7 +112,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
 def run_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=name,
-        usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT) [options], see --help",
+        usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT | --list | --show ID) [options]",
         description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
         epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,

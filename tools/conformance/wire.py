@@ -149,11 +149,15 @@ class Target(NamedTuple):
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"{url!r} is not ws://HOST[:PORT][/PATH] or wss://...")
-        if parts.port == 0:
-            raise ValueError(f"{url!r}: the port must be 1 to 65535")
         tls = parts.scheme == "wss"
+        try:
+            port = (443 if tls else 80) if parts.port is None else parts.port
+        except ValueError:  # it is no number, or too large
+            port = 0
+        if port == 0:
+            raise ValueError(f"{url!r}: the port must be 1 to 65535")
         resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.hostname, parts.port or (443 if tls else 80), resource, tls)
+        return cls(parts.hostname, port, resource, tls)
 
     @property
     def authority(self) -> str:
@@ -228,7 +232,7 @@ class Trace:
         self.deadline = float("inf")
         """When the case is over at the latest, whatever the peer keeps sending."""
         self.longest = LONGEST
-        """Bytes of a frame or message that is read at all."""
+        """Bytes of a frame or message that is read at all; twice as many may wait unread."""
         self.events: list[Event] = []
         self.limit = 400
 
@@ -310,7 +314,7 @@ class Connection:
         """Send much, and receive meanwhile, so that neither side waits for the other for ever.
 
         Ends early when a Close frame is the next that came. `timeout`: without any progress.
-        Ended, TimedOut.
+        Ended, TimedOut, Garbled.
         """
         self.trace.add("sent", data)
         view, at, deadline = memoryview(data), 0, self.deadline(timeout)
@@ -339,7 +343,7 @@ class Connection:
     # ---- receiving ----
 
     def take(self) -> None:
-        """Receive what is there; under TLS that may be nothing. Ended."""
+        """Receive what is there; under TLS that may be nothing. Ended, Garbled."""
         try:
             self.fill(self.deadline(0.01))
         except TimedOut:

@@ -140,7 +140,7 @@ def read_chunks(connection: Connection) -> bytes:
 
 
 def read_to_end(connection: Connection, timeout: float | None = None) -> bytes:
-    """All that comes before the peer ends TCP. TimedOut; Ended when it is reset."""
+    """All that comes before the peer ends TCP. TimedOut, Garbled; Ended when it is reset."""
     deadline = connection.deadline(timeout)
     try:
         while True:
@@ -280,7 +280,7 @@ def is_silent(connection: Connection, seconds: float) -> bool:
 
 
 def ended(connection: Connection, seconds: float) -> bool:
-    """Whether the server ends TCP in that time, whatever it sends before."""
+    """Whether the server ends TCP in that time, whatever it sends before. Garbled by too much."""
     deadline = connection.deadline(seconds)
     try:
         while True:
