@@ -2,8 +2,8 @@
  *
  * For the Python package alone, which calls it through ctypes and makes all objects and structs
  * below (they are borrowed for as long as the server lives). PyObject * and PyThreadState * are
- * void * here: of both this code knows the address only. Everything but ws_bridge_before_wait is
- * called with the GIL held.
+ * void * here: of both this code knows the address only. Everything but ws_bridge_after_wait, which
+ * takes the GIL back, is called with the GIL held.
  * C programs leave bridge.c out.
  */
 #ifndef WS_BRIDGE_H

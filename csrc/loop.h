@@ -39,7 +39,7 @@ struct ws__loop {
     int epoll_fd, wake_fd, timer_fd;
     uint64_t (*clock)(void *user);
     void *user;
-    uint64_t now;   /* nanoseconds, read once per wait */
+    uint64_t now;   /* nanoseconds; read after each wait, and by calls between turns */
     uint64_t armed; /* deadline that timer_fd is set to */
     uint64_t alarm; /* a deadline of its own */
     uint64_t first; /* no timer expires before; one of first_queue expires then, or did */

@@ -1,6 +1,7 @@
 /*
  * net.h: TCP and Unix sockets: listen, accept, read, write, shut down. The only file with socket
- * calls. Knows nothing of WebSocket. No call here raises SIGPIPE or blocks.
+ * calls. Knows nothing of WebSocket. No call here raises SIGPIPE. None blocks, with one exception:
+ * ws__net_listen asks the resolver where the host is a name.
  */
 #ifndef WS__NET_H
 #define WS__NET_H

@@ -449,20 +449,28 @@ const char *ws_request_query(const ws_request *request, size_t *length)
     return text_of(request, request->head.query, length);
 }
 
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* RFC 9110 5.1: field names are case-insensitive. */
+static bool same_name(const char *a, const char *b, size_t length)
+{
+    size_t i = 0;
+    while (i < length && lower(a[i]) == lower(b[i]))
+        i++;
+    return i == length;
+}
+
 const char *ws_request_header(const ws_request *request, const char *name, size_t *length)
 {
-    char lower[64];
+    const struct ws__http_field *f = request->head.fields, *end = f + request->head.field_count;
     size_t n = strlen(name);
-    *length = 0;
-    if (n >= sizeof lower)
-        return NULL;
-    for (size_t i = 0; i <= n; i++)
-        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
-    int i = ws__http_find(&request->head, request->bytes, lower, 0);
-    if (i < 0)
-        return NULL;
-    *length = request->head.fields[i].value.length;
-    return request->bytes + request->head.fields[i].value.offset;
+    while (f < end && !(f->name.length == n && same_name(request->bytes + f->name.offset, name, n)))
+        f++;
+    *length = f < end ? f->value.length : 0;
+    return f < end ? request->bytes + f->value.offset : NULL;
 }
 
 bool ws_request_header_at(const ws_request *request, size_t i, const char **name,
@@ -524,13 +532,10 @@ static bool is_reserved(const char *name, size_t length)
 {
     static const char *const names[] = {"content-length", "transfer-encoding", "connection",
                                         "upgrade", "date", "sec-websocket-"};
-    char lower[24] = "";
-    for (size_t i = 0; i < length && i < sizeof lower - 1; i++)
-        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(names[i]);
         bool prefix = names[i][n - 1] == '-';
-        if ((prefix ? length >= n : length == n) && !memcmp(lower, names[i], n))
+        if ((prefix ? length >= n : length == n) && same_name(name, names[i], n))
             return true;
     }
     return false;

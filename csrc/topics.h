@@ -46,7 +46,7 @@ struct ws__topics {
 
 /* `seed` is random, so that nobody can choose names that fall into one bucket. */
 void ws__topics_init(struct ws__topics *topics, struct ws__memory *memory, const uint64_t seed[2]);
-/* Every subscriber must have been deinitialized; pins end. */
+/* No subscriber may have a subscription left; pins end. */
 void ws__topics_deinit(struct ws__topics *topics);
 
 /* NULL: nobody takes part in it. A pinned one may have lost its members: count 0. */

@@ -556,9 +556,13 @@ int ws_server_set_interrupt_fd(ws_server *server, int fd)
 {
     if (server->interrupt_fd >= 0)
         ws__loop_remove(&server->hub.loop, server->interrupt_fd);
-    server->interrupt_fd = fd;
-    return fd < 0 ? WS_OK
-                  : ws__loop_add(&server->hub.loop, fd, WS__LOOP_READ, DATA_INTERRUPT);
+    server->interrupt_fd = -1;
+    if (fd < 0)
+        return WS_OK;
+    int error = ws__loop_add(&server->hub.loop, fd, WS__LOOP_READ, DATA_INTERRUPT);
+    if (!error)
+        server->interrupt_fd = fd;
+    return error;
 }
 
 /* ---- shutdown ---- */

@@ -153,7 +153,8 @@ typedef struct ws_config {
     size_t size;            /* sizeof(ws_config), set by ws_config_init */
     ws_allocator allocator; /* resize == NULL: realloc and free of the C library */
     void *user;             /* kept; handed to the four functions below */
-    /* Nanoseconds of a clock that never steps back; NULL: CLOCK_MONOTONIC. Read once per turn. */
+    /* Nanoseconds of a clock that never steps back; NULL: CLOCK_MONOTONIC. It is read a few times
+     * per turn, not once per message, and by calls between turns that start a timer. */
     uint64_t (*clock)(void *user);
     /* Receives one line (borrowed, no newline, printable ASCII, at most 200 bytes); NULL: no log.
      * level is one of WS_LOG_*. */
@@ -161,7 +162,9 @@ typedef struct ws_config {
     /* Called around every wait of the loop, also when it does not block; NULL: nothing. */
     void (*before_wait)(void *user);
     void (*after_wait)(void *user);
-    size_t max_memory;           /* bytes held for connections, 0 = no limit (default) */
+    /* Bytes that the server may hold: its connections, and also its routes and its receive buffer;
+     * 0 = no limit (default). What exceeds it fails as if memory had run out. */
+    size_t max_memory;
     uint32_t max_connections;    /* sockets at a time, default 1,000,000; 1 to 16,000,000 */
     uint32_t max_header_size;    /* bytes of a request head, default 16384; 1024 to 1048576 */
     uint32_t recv_buffer_size;   /* bytes, one per server, default 262144; 4096 to 16777216 */
@@ -178,7 +181,8 @@ WS_API int ws_config_init(ws_config *config, size_t size);
  * On failure *server is NULL. WS_ENOMEM, WS_EINVAL (a value out of range), WS_EABI, WS_ESYSTEM. */
 WS_API int ws_server_new(ws_server **server, const ws_config *config);
 
-/* Drops every connection (their on_close runs, code 1006) and frees the server. NULL is fine.
+/* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted for a deferred
+ * request), runs what was deferred, and frees the server. NULL is fine.
  * Not from inside a callback of this server: WS_EBUSY, and nothing is freed. */
 WS_API int ws_server_free(ws_server *server);
 
@@ -215,16 +219,18 @@ WS_API int ws_server_step(ws_server *server, int timeout_ms);
  * event loop. Borrowed from the server. */
 WS_API int ws_server_fd(const ws_server *server);
 
-/* `fd` (kept, non-blocking) is watched; when it is readable it is drained and ws_server_run
- * returns 1 at the end of that turn. For signal wake-ups. -1 ends the watch.
- * WS_ESYSTEM. */
+/* `fd` (kept, non-blocking) is watched in place of the one before; when it is readable it is drained
+ * and ws_server_run returns 1 at the end of that turn. For signal wake-ups. -1 ends the watch.
+ * WS_ESYSTEM with errno: nothing is watched. */
 WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
 
-/* Graceful shutdown: stops listening, sends a Close frame with `code` and `reason` (copied) to
- * every open connection (on_close runs with that code), 503 to half-open handshakes; what is not
- * gone after timeout_ms is dropped. A second call may only shorten the time. The server may
- * listen and run again once ws_server_run returned.
- * WS_EINVAL (code, see ws_conn_end). Safe from inside any callback. */
+/* Graceful shutdown: stops listening, sends a Close frame with `code` and `reason` (copied, cut to
+ * 123 bytes on a character boundary) to every open connection (on_close runs with that code), 503
+ * to half-open handshakes; what is not gone after timeout_ms is dropped. code: 1000-1003, 1007-1014
+ * or 3000-4999; there is no form without a code. A second call may only shorten the time; its code
+ * and reason have no effect. The alarm is called off when the shutdown is over. The server may
+ * listen and run again once ws_server_run or ws_server_step returned WS_OK.
+ * WS_EINVAL (code, or a reason that is not UTF-8). Safe from inside any callback. */
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);
 
@@ -240,8 +246,9 @@ WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *
 /* The open connection of that id, or NULL once it is closing. */
 WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 
-/* fn(argument) runs once in the server's thread, in the first turn after delay_ns nanoseconds.
- * There is one alarm: setting it again replaces it; fn NULL: none. */
+/* fn(argument) runs once in the server's thread, in the first turn after delay_ns nanoseconds, or
+ * not at all where a shutdown is over first. There is one alarm: setting it again replaces it; fn
+ * NULL: none. */
 WS_API void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
                                 void *argument);
 
@@ -250,10 +257,10 @@ typedef struct ws_stats {
     uint64_t accepted;    /* sockets since the start */
     uint64_t opened;      /* on_open since the start; equals closed + open at any time */
     uint64_t closed;      /* on_close since the start */
-    uint64_t refused;     /* sockets refused: max_connections, max_memory */
+    uint64_t refused;     /* sockets refused: max_connections, or out of memory */
     uint64_t turns;       /* turns of the loop */
     uint64_t blocked;     /* turns whose callbacks took longer than 1 s */
-    size_t memory;        /* bytes held for connections now */
+    size_t memory;        /* bytes that count towards max_memory now */
     size_t compression_memory; /* bytes of these held by zlib */
     uint32_t connections; /* sockets now, HTTP ones included */
     uint32_t open;        /* open WebSocket connections now */
@@ -280,7 +287,7 @@ typedef struct ws_behavior {
     /* Once per connection, the 101 is queued, no message has been seen yet. */
     void (*on_open)(ws_conn *conn, void *user);
     /* A whole message: WS_TEXT (valid UTF-8) or WS_BINARY; data is never NULL, and may be written
-     * to (the bytes are the library's receive buffer). */
+     * to (the bytes lie in a buffer of the library's). */
     void (*on_message)(ws_conn *conn, char *data, size_t length, int opcode, void *user);
     /* The queue is empty again after a WS_BACKPRESSURE, a WS_DROPPED or a flush that left bytes. */
     void (*on_drain)(ws_conn *conn, void *user);
@@ -327,14 +334,16 @@ typedef struct ws_behavior {
 WS_API int ws_behavior_init(ws_behavior *behavior, size_t size);
 
 /* Upgrade requests for `pattern` (copied) go to `behavior` (copied). A pattern is a path whose
- * segments are literal, ":name" (one non-empty segment) or, as the last one, "*" (the rest, also
- * empty). The most specific route wins (literal before :name before *), whatever the order of
- * registration. WS_EINVAL (pattern, token, compression), WS_EEXIST, WS_ENOMEM, WS_EABI, WS_ENOTSUP
- * (compression). */
+ * segments are literal, ":name" (one non-empty segment; each name once) or, as the last one, "*"
+ * (the rest, also empty); "*" alone is the same as "/" and "*". It has at most 16 such parameters,
+ * and holds printable ASCII without space, "?" and "#". The most specific route wins (literal before
+ * :name before *), whatever the order of registration. WS_EINVAL (pattern, token of subprotocols,
+ * compression), WS_EEXIST, WS_ENOMEM, WS_EABI, WS_ENOTSUP (compression). */
 WS_API int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior);
 
-/* Other requests with this method (copied, upper case; "*": any) go to handler(request, user).
- * A GET route answers HEAD, too. WS_EINVAL, WS_EEXIST, WS_ENOMEM. */
+/* Other requests with this method (copied, case-sensitive; "*": any that has no handler of its own)
+ * go to handler(request, user). A GET route answers HEAD, too. WS_EINVAL (pattern, a method that is
+ * no token, no handler), WS_EEXIST, WS_ENOMEM. */
 WS_API int ws_server_http(ws_server *server, const char *method, const char *pattern,
                           void (*handler)(ws_request *request, void *user), void *user);
 
@@ -360,30 +369,35 @@ WS_API const char *ws_request_parameter(const ws_request *request, size_t i, siz
 WS_API const char *ws_request_pattern(const ws_request *request);
 /* True for an opening handshake, false for plain HTTP. */
 WS_API bool ws_request_is_upgrade(const ws_request *request);
-/* The subprotocol that ws_request_upgrade(request, NULL, 0, ...) would select, or has selected. */
+/* The subprotocol that ws_request_upgrade(request, NULL, 0, ...) would select; inside on_open the
+ * one that the call of ws_request_upgrade under way has selected. */
 WS_API const char *ws_request_subprotocol(const ws_request *request, size_t *length);
 /* As ws_conn_remote_address and ws_conn_remote_port. */
 WS_API size_t ws_request_remote_address(const ws_request *request, char *text, size_t size);
 WS_API uint16_t ws_request_remote_port(const ws_request *request);
 
 /* Adds a header field (copied) to the answer, also to a 101. WS_EINVAL: the name is not a token,
- * the value holds CR, LF or NUL, or the field is one that the library writes (Content-Length,
+ * the value holds CR, LF or NUL, or the field is one that the library writes (Date, Content-Length,
  * Connection, Upgrade, Transfer-Encoding, Sec-WebSocket-*). WS_ECLOSED, WS_ENOMEM. */
 WS_API int ws_request_add_header(ws_request *request, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
-/* Answers with a complete response; `reason` NULL: the standard phrase; `body` is copied.
+/* Answers with a complete response; `reason` NULL: the standard phrase, else cut to 200 bytes;
+ * `body` is copied, and left out where the status has none (204, 304) or the method was HEAD.
  * A refused opening handshake closes the connection afterwards. status: 200 to 599.
- * WS_EINVAL, WS_ECLOSED (already answered, or the peer is gone), WS_ENOMEM. */
+ * WS_EINVAL (status; CR, LF or NUL in the reason), WS_ECLOSED (already answered, or the peer is
+ * gone), WS_ENOMEM (the connection was dropped). */
 WS_API int ws_request_respond(ws_request *request, int status, const char *reason,
                               const char *body, size_t length);
 
 /* The 101 to come will accept no extension, whatever the client offers. */
 WS_API void ws_request_decline_extensions(ws_request *request);
 
-/* Accepts the opening handshake with 101: on_open runs before this returns. `protocol` NULL: the
- * first of the client's list that the route speaks; else it must be one that the client offered.
- * conn_user: see ws_conn_user. WS_EINVAL (not offered; not an upgrade), WS_ECLOSED, WS_ENOMEM. */
+/* Accepts the opening handshake with 101: on_open runs before this returns. `protocol` (borrowed)
+ * NULL: the first of the client's list that the route speaks; length 0: none; else it must be one
+ * that the client offered. conn_user: see ws_conn_user. WS_EINVAL (not offered; not an upgrade),
+ * WS_ECLOSED (already answered; or the server is shutting down, and the client got 503), WS_ENOMEM
+ * (the connection was dropped). */
 WS_API int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
                               void *conn_user);
 
@@ -415,8 +429,10 @@ WS_API ws_request *ws_conn_request(const ws_conn *conn);
  * WS_PONG with at most 125 bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message
  * that would take what the kernel left above max_backpressure is dropped whole and on_dropped runs.
  * Control frames have a reserve of 4 KiB above the limit. Between fragments (below) a message is
- * held back until the last one.
- * After on_close has begun: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM. */
+ * held back until the last one. Where memory fails while a message is compressed, the connection is
+ * ended with 1011 and the result is WS_DROPPED.
+ * After on_close has begun: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM
+ * (nothing was queued). */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 
 /* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY (with
@@ -448,9 +464,9 @@ WS_API void ws_conn_close(ws_conn *conn);
  * the end was begun here (ws_conn_end, ws_conn_close, a timeout, a rule that the peer broke). */
 WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
 
-/* Reading stops until ws_conn_resume: no further message is handed out, what the peer sends waits
- * in the kernel and slows it down, and idle_timeout stands still. A connection that is ended reads
- * on. */
+/* Reading stops until ws_conn_resume: no further message, Ping, Pong or Close is handled, what the
+ * peer sends waits in the kernel and slows it down, and idle_timeout stands still. A connection that
+ * is ended reads on. */
 WS_API void ws_conn_pause(ws_conn *conn);
 WS_API void ws_conn_resume(ws_conn *conn);
 

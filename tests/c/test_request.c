@@ -377,6 +377,10 @@ static void test_timeouts(void)
 
 static char seen[1024];
 
+/* 80 characters. */
+#define LONG_NAME                                                                                  \
+    "X-Twenty-Characters-X-Twenty-Characters-X-Twenty-Characters-X-Twenty-Characters-"
+
 static void look(struct harness *harness, enum event event, ws_conn *conn, ws_request *r,
                  const char *data, size_t length)
 {
@@ -398,6 +402,8 @@ static void look(struct harness *harness, enum event event, ws_conn *conn, ws_re
     value = ws_request_subprotocol(r, &n);
     snprintf(seen + strlen(seen), 32, "|%.*s", (int)n, value ? value : "");
     ok(!ws_request_header(r, "missing", &n) && !n, "a missing header is NULL");
+    value = ws_request_header(r, LONG_NAME, &n);
+    ok(value && n == 4 && !memcmp(value, "here", 4), "a name of any length is found");
     is_int(ws_request_add_header(r, "X\r\nY", 4, "1", 1), WS_EINVAL, "T10: CRLF in a name");
     is_int(ws_request_add_header(r, "X", 1, "1\r\nY: 2", 7), WS_EINVAL, "T10: CRLF in a value");
     is_int(ws_request_add_header(r, "X", 1, "a\0b", 3), WS_EINVAL, "T10: NUL in a value");
@@ -419,10 +425,10 @@ static void test_getters(void)
     h.hook = look;
     h.answers = true;
     expect("GET /sub?a=1 HTTP/1.1\r\n" FIELDS "X-THING: 7\r\nSec-WebSocket-Protocol: superchat, "
-           "chat\r\n" REST,
+           "chat\r\n" LONG_NAME ": here\r\n" REST,
            "101", "answered by the handler");
-    ok(!strcmp(seen, "/sub|a=1|7|/sub|1|127.0.0.1|7|superchat"), "what a handler sees");
-    if (strcmp(seen, "/sub|a=1|7|/sub|1|127.0.0.1|7|superchat"))
+    ok(!strcmp(seen, "/sub|a=1|7|/sub|1|127.0.0.1|8|superchat"), "what a handler sees");
+    if (strcmp(seen, "/sub|a=1|7|/sub|1|127.0.0.1|8|superchat"))
         diag("%s", seen);
     ok(head_has(&last, "Set-Cookie: a=b\r\n") && head_has(&last, "Protocol: chat\r\n"),
        "what a handler added stands in the 101");

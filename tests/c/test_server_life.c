@@ -218,6 +218,8 @@ static void test_shutdown(void)
     turns(&h, 2);
     harness_events(&h);
     is_int(ws_server_shutdown(h.server, 1006, NULL, 0, 10), WS_EINVAL, "T35: a bad code");
+    is_int(ws_server_shutdown(h.server, 0, NULL, 0, 10), WS_EINVAL, "T35: no form without a code");
+    is_int(ws_server_shutdown(h.server, 1005, NULL, 0, 10), WS_EINVAL, "T35: nor by 1005");
     is_int(ws_server_shutdown(h.server, 1001, "down", 4, 3000), WS_OK, "T87: shutdown");
     is_events(&h, "close 1001 down; 1:close 1001 down; 2:close 1001 down", "on_close at once");
     is_frames(&crowd[0], "CLOSE 1001 down", "T87: 1001 to all");
@@ -379,10 +381,59 @@ static void test_wakeup(void)
     is_int(ws_server_run(h.server), 1, "T72: run returns 1");
     turns(&h, 1);
     ok(!descriptor_ready(0), "it was drained");
+    int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    is_int(ws_server_set_interrupt_fd(h.server, file), WS_ESYSTEM, "a file cannot be watched");
+    is_int(ws_server_set_interrupt_fd(h.server, fds[0]), WS_OK, "another descriptor still can");
+    close(file);
+    ok(write(fds[1], "x", 1) == 1, "becomes readable");
+    is_int(ws_server_run(h.server), 1, "run returns 1");
     is_int(ws_server_set_interrupt_fd(h.server, -1), WS_OK, "no longer watched");
     close(fds[0]);
     close(fds[1]);
     harness_stop(&h, "wake-ups");
+}
+
+/* ---- time ---- */
+
+static unsigned clock_reads;
+
+static uint64_t count_clock(void *user)
+{
+    (void)user;
+    clock_reads++;
+    return h.now;
+}
+
+/* Reads of the clock while one turn echoes `count` messages. */
+static unsigned reads_for(struct client *c, int count)
+{
+    for (int i = 0; i < count; i++)
+        client_text(c, "x");
+    clock_reads = 0;
+    uint64_t before = stats_of(&h).turns;
+    turns(&h, 1);
+    ok(stats_of(&h).turns == before + 1, "one turn");
+    unsigned reads = clock_reads;
+    client_frames(c);
+    return reads;
+}
+
+static void test_clock(void)
+{
+    struct client c;
+    harness_init(&h);
+    h.config.clock = count_clock;
+    h.echo = true;
+    harness_start(&h);
+    client_open(&c, &h);
+    turns(&h, 2);
+    unsigned one = reads_for(&c, 1), many = reads_for(&c, 500);
+    ok(one && one <= 3, "a turn reads the clock a few times (%u)", one);
+    ok(many < 500 / 10, "and not once for each message (%u for 500)", many);
+    client_close(&c);
+    turns(&h, 3);
+    harness_events(&h);
+    harness_stop(&h, "clock");
 }
 
 /* ---- limits ---- */
@@ -689,6 +740,7 @@ int main(void)
     test_stale_shutdown();
     test_defer();
     test_wakeup();
+    test_clock();
     test_max_connections();
     test_no_descriptors();
     test_fairness();

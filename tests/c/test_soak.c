@@ -455,6 +455,8 @@ static bool say(struct peer *p, const void *bytes, size_t n)
 {
     if (p->out_length > 4 * ROOM || p->finished)
         return false;
+    if (!n)
+        return true; /* there may be no buffer yet */
     if (p->out_size < p->out_length + n) {
         p->out_size = (p->out_length + n) * 2;
         p->out = realloc(p->out, p->out_size);
