@@ -254,6 +254,10 @@ void ws__conn_open(ws_conn *c, ws_request *request, const struct ws__target *tar
 
 /* `context` is the memory, `target` the first of a list: for ws__router_deinit. */
 void ws__target_free(void *context, void *target);
+/* Appends an Allow field (RFC 9110 10.2.1) that names the methods of all routes for a path, but not
+ * the one that is refused. WS_ENOMEM. */
+int ws__route_allow(struct ws__hub *hub, const char *path, size_t length, const char *refused,
+                    size_t refused_length, struct ws__buffer **fields);
 
 /* ---- send.c ---- */
 

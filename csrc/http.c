@@ -331,11 +331,14 @@ int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
     return (int)head->position;
 }
 
-/* RFC 9112 3.2: one Host, which is a host and a port. */
+/* RFC 9112 3.2: one Host, which is a host and a port. HTTP/1.0 does not know the field: the health
+ * checks of load balancers leave it out. */
 static bool host_is_fine(const struct ws__http_head *head, const char *bytes)
 {
     const int i = ws__http_find(head, bytes, "host", 0);
-    if (i < 0 || ws__http_find(head, bytes, "host", i + 1) >= 0)
+    if (i < 0)
+        return head->minor == 0;
+    if (ws__http_find(head, bytes, "host", i + 1) >= 0)
         return false;
     for (uint32_t k = 0; k < head->fields[i].value.length; k++)
         if (!is(IN_AUTHORITY, bytes[head->fields[i].value.offset + k]))

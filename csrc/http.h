@@ -35,7 +35,8 @@ struct ws__http_head {
 int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
                    size_t max_header_size);
 
-/* After a complete parse: Host exactly once (RFC 9112 3.2) and how the body is framed (section 6).
+/* After a complete parse: Host once, in HTTP/1.0 at most once (RFC 9112 3.2), and how the body is
+ * framed (section 6).
  * 0, or -400 or -501. *has_body: Content-Length above 0 or chunked. */
 int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *has_body);
 

@@ -212,17 +212,15 @@ static const struct ws__route *find_route(ws_request *r, const struct ws__router
                            any_method ? NULL : accepts_method, r, &r->match);
 }
 
-static void add_allow(ws_request *r, const struct ws__target *t)
+/* 405 with Allow (RFC 9110 15.5.6), or no answer at all: one without it would be wrong. */
+static void refuse_method(ws_request *r, const char *why, bool keep)
 {
-    struct ws__memory *memory = &r->conn->hub->memory;
-    const char *separator = "Allow: ";
-    for (; t; t = t->next) {
-        const char *method = t->method ? t->method : "GET"; /* WebSocket routes have none */
-        ws__buffer_append(memory, &r->fields, separator, strlen(separator));
-        ws__buffer_append(memory, &r->fields, method, strlen(method));
-        separator = ", ";
-    }
-    ws__buffer_append(memory, &r->fields, "\r\n", 2);
+    const struct ws__span *path = &r->head.path, *method = &r->head.method;
+    if (ws__route_allow(r->conn->hub, r->bytes + path->offset, path->length,
+                        r->bytes + method->offset, method->length, &r->fields))
+        ws__conn_drop(r->conn, "out of memory");
+    else
+        refuse(r, 405, why, keep);
 }
 
 /* The handler may answer, defer, or drop the connection; one that does nothing is a fault of the
@@ -252,8 +250,8 @@ static void handle_upgrade(ws_request *r, const struct ws__route *route)
     r->target = t;
     r->pattern = route->pattern;
     if (status == -405)
-        add_allow(r, t);
-    if (status)
+        refuse_method(r, why, false);
+    else if (status)
         refuse(r, -status, why, false);
     else if (t->behavior.on_upgrade)
         run_handler(r, t->behavior.on_upgrade, t->behavior.user);
@@ -273,16 +271,14 @@ static void handle_plain(ws_request *r)
         run_handler(r, t->handler, t->user);
         return;
     }
-    route = find_route(r, &hub->http_routes, true);
-    const struct ws__route *websocket = find_route(r, &hub->websocket_routes, true);
-    if (!route && !websocket) {
-        refuse(r, 404, NULL, keep);
-    } else if (!route && (method_is(r, "GET") || is_head(r))) {
+    const bool http = find_route(r, &hub->http_routes, true);
+    const bool websocket = find_route(r, &hub->websocket_routes, true);
+    if (websocket && (method_is(r, "GET") || is_head(r)))
         refuse(r, 426, "this resource speaks the WebSocket protocol only", false);
-    } else {
-        add_allow(r, route ? route->target : websocket->target);
-        refuse(r, 405, NULL, keep);
-    }
+    else if (http || websocket)
+        refuse_method(r, NULL, keep);
+    else
+        refuse(r, 404, NULL, keep);
 }
 
 static void handle_request(ws_request *r)

@@ -170,3 +170,86 @@ int ws_server_http(ws_server *server, const char *method, const char *pattern,
         ws__target_free(&hub->memory, t);
     return error;
 }
+
+/* ---- Allow ---- */
+
+struct allow {
+    struct ws__memory *memory;
+    struct ws__buffer *methods; /* "GET, POST" */
+    const char *refused;
+    size_t refused_length;
+    int error;
+};
+
+static bool is_listed(struct ws__buffer *methods, const char *method, size_t n)
+{
+    size_t length = ws__buffer_length(methods);
+    const char *at = length ? ws__buffer_data(methods) : NULL;
+    while (length) {
+        const char *comma = memchr(at, ',', length);
+        const size_t part = comma ? (size_t)(comma - at) : length;
+        if (part == n && !memcmp(at, method, n))
+            return true;
+        const size_t step = comma ? part + 2 : part;
+        at += step;
+        length -= step;
+    }
+    return false;
+}
+
+static void allow_method(struct allow *allow, const char *method)
+{
+    const size_t n = strlen(method), gap = ws__buffer_length(allow->methods) ? 2 : 0;
+    if (!strcmp(method, "*") || is_listed(allow->methods, method, n) ||
+        (n == allow->refused_length && !memcmp(method, allow->refused, n)))
+        return;
+    char *to = ws__buffer_reserve(allow->memory, &allow->methods, gap + n);
+    if (!to) {
+        allow->error = WS_ENOMEM;
+        return;
+    }
+    memcpy(to, ", ", gap);
+    memcpy(to + gap, method, n);
+    ws__buffer_commit(allow->methods, gap + n);
+}
+
+/* For ws__router_find, which goes on with the next route that matches. */
+static bool allow_target(void *context, void *target)
+{
+    for (const struct ws__target *t = target; t; t = t->next) {
+        allow_method(context, t->method);
+        if (!strcmp(t->method, "GET"))
+            allow_method(context, "HEAD");
+    }
+    return false;
+}
+
+/* Appends a whole line, or nothing of it. */
+static int append_line(struct ws__memory *memory, struct ws__buffer **fields,
+                       struct ws__buffer *methods)
+{
+    const size_t n = ws__buffer_length(methods);
+    char *to = ws__buffer_reserve(memory, fields, n + 9);
+    if (!to)
+        return WS_ENOMEM;
+    memcpy(to, "Allow: ", 7);
+    if (n)
+        memcpy(to + 7, ws__buffer_data(methods), n);
+    memcpy(to + 7 + n, "\r\n", 2);
+    ws__buffer_commit(*fields, n + 9);
+    return WS_OK;
+}
+
+int ws__route_allow(struct ws__hub *hub, const char *path, size_t length, const char *refused,
+                    size_t refused_length, struct ws__buffer **fields)
+{
+    struct allow allow = {&hub->memory, NULL, refused, refused_length, WS_OK};
+    struct ws__match match;
+    if (ws__router_find(&hub->websocket_routes, path, length, NULL, NULL, &match))
+        allow_method(&allow, "GET");
+    ws__router_find(&hub->http_routes, path, length, allow_target, &allow, &match);
+    if (!allow.error)
+        allow.error = append_line(&hub->memory, fields, allow.methods);
+    ws__buffer_free(&hub->memory, &allow.methods);
+    return allow.error;
+}

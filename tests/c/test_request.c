@@ -30,8 +30,17 @@ static void start(void)
     harness_http(&h, "POST", "/form");
     harness_http(&h, "*", "/any/*");
     harness_http(&h, "GET", "/both");
+    harness_http(&h, "POST", "/shared");
+    harness_http(&h, "PUT", "/shared");
+    harness_http(&h, "GET", "/list/:name");
+    harness_http(&h, "POST", "/list/:name");
+    harness_http(&h, "DELETE", "/list/*");
+    harness_http(&h, "POST", "/list/*");
+    harness_http(&h, "OPTIONS", "/list/all");
     h.behavior.origins = NULL;
     harness_route(&h, "/both");
+    harness_route(&h, "/shared");
+    harness_route(&h, "/any/ws");
     harness_listen(&h);
 }
 
@@ -58,6 +67,8 @@ static void test_statuses(void)
     expect("GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" REST, "400, EOF",
            "H3: no Host: 400");
     expect("GET /ws HTTP/1.1\r\nHost: u\r\n" FIELDS REST, "400, EOF", "H3: two Hosts: 400");
+    expect("GET /ws HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" REST, "400, EOF",
+           "H2, H3: an upgrade in HTTP/1.0 without Host: 400");
     expect("GET /ws HTTP/1.1\r\nHost: t\r\nUpgrade: websocket\r\n" REST, "400, EOF",
            "H5: no Connection: 400");
     expect("GET /ws HTTP/1.1\r\nHost: t\r\nUpgrade: h2c, WebSocket\r\nConnection: keep-alive, "
@@ -167,7 +178,7 @@ static void test_plain(void)
     expect("DELETE /page HTTP/1.1\r\nHost: t\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n",
            "405, 200 /page", "H21: 405 keeps the connection");
     expect("DELETE /page HTTP/1.1\r\nHost: t\r\n\r\n", "405", "405");
-    ok(head_has(&last, "Allow: GET\r\n"), "405 has Allow");
+    ok(head_has(&last, "Allow: GET, HEAD\r\n"), "405 has Allow, with HEAD where GET is");
     expect("GET /ws HTTP/1.1\r\nHost: t\r\n\r\n", "426, EOF", "H8: GET of a ws resource: 426");
     ok(head_has(&last, "Upgrade: websocket\r\n"), "H7, H8: with Upgrade");
     expect("HEAD /ws HTTP/1.1\r\nHost: t\r\n\r\n", "426, EOF", "H8: HEAD too");
@@ -184,6 +195,44 @@ static void test_plain(void)
     expect("GET /page HTTP/1.1\r\nHost: t\r\n\r\nnonsense\r\n\r\n", "200 /page, 400, EOF",
            "H23: an answer, then the error of the next");
     harness_stop(&h, "plain");
+}
+
+static void test_health_checks(void)
+{
+    start();
+    expect("GET /page HTTP/1.0\r\n\r\n", "200 /page, EOF", "H3: HTTP/1.0 without Host");
+    expect("OPTIONS / HTTP/1.0\r\n\r\n", "404, EOF", "H3: HAProxy's default check, no such page");
+    expect("OPTIONS /page HTTP/1.0\r\n\r\n", "405, EOF", "H3: HAProxy's default check");
+    expect("HEAD /page HTTP/1.0\r\n\r\n", "200, EOF", "H3: HEAD in HTTP/1.0 without Host");
+    expect("GET /page HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", "400, EOF",
+           "H3: two Hosts in HTTP/1.0: 400");
+    expect("GET /page HTTP/1.1\r\n\r\n", "400, EOF", "H3: none in HTTP/1.1: 400");
+    harness_stop(&h, "health checks");
+}
+
+/* A WebSocket route and HTTP routes match the same path. */
+static void test_shared_paths(void)
+{
+    start();
+    expect("GET /shared HTTP/1.1\r\nHost: t\r\n\r\n", "426, EOF",
+           "H8: GET where a ws route shares the path with POST: 426");
+    expect("HEAD /shared HTTP/1.1\r\nHost: t\r\n\r\n", "426, EOF", "H8: HEAD too");
+    expect("DELETE /shared HTTP/1.1\r\nHost: t\r\n\r\n", "405", "H8: another method: 405");
+    ok(head_has(&last, "Allow: GET, POST, PUT\r\n"), "H8: Allow names what upgrades, and the rest");
+    expect("DELETE /both HTTP/1.1\r\nHost: t\r\n\r\n", "405",
+           "H8: the ws route shares its path with GET: 405");
+    ok(head_has(&last, "Allow: GET, HEAD\r\n"), "H8: Allow names each method once");
+    expect("DELETE /ws HTTP/1.1\r\nHost: t\r\n\r\n", "405", "H8: a ws route alone: 405");
+    ok(head_has(&last, "Allow: GET\r\n"), "H8: HEAD is not among what it allows");
+    expect("PUT /list/all HTTP/1.1\r\nHost: t\r\n\r\n", "405", "405 where several routes match");
+    ok(head_has(&last, "Allow: OPTIONS, GET, HEAD, POST, DELETE\r\n"),
+       "Allow names the methods of all routes that match, each once");
+    expect("PUT /shared HTTP/1.1\r\n" FIELDS REST, "405, EOF", "H1: upgrade by PUT: 405");
+    ok(head_has(&last, "Allow: GET, POST\r\n"), "H1: Allow does not name what was refused");
+    expect("PUT /any/ws HTTP/1.1\r\n" FIELDS REST, "405, EOF", "H1: upgrade by PUT: 405");
+    ok(head_has(&last, "Allow: GET\r\n"), "H1: \"any method\" is no name of one");
+    expect("GET /any/ws HTTP/1.1\r\nHost: t\r\n\r\n", "200 /any/ws", "any method takes GET, too");
+    harness_stop(&h, "shared paths");
 }
 
 /* Hooks answer /page with a number that grows. */
@@ -550,6 +599,8 @@ int main(void)
     test_syntax();
     test_101();
     test_plain();
+    test_health_checks();
+    test_shared_paths();
     test_pipelining();
     test_slow_reader();
     test_timeouts();

@@ -180,6 +180,70 @@ static void test_failing_allocations(void)
     is_int(failures, 0, "T84: whichever allocation fails: no crash, no leak, the server goes on");
 }
 
+/* Each line of the head is the status line or a field; `field` is among them. */
+static bool well_formed(const struct client *c, const char *field)
+{
+    for (const char *line = strchr(c->head, '\n') + 1; *line != '\r'; line = strchr(line, '\n') + 1)
+        if (strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-") !=
+            strcspn(line, ":\r"))
+            return false;
+    return head_has(c, field);
+}
+
+/* Answers that are made of several parts, each of which takes memory. */
+static const struct {
+    const char *request, *want, *field;
+} answers[] = {
+    {"PATCH /page HTTP/1.1\r\nHost: t\r\n\r\n", "405", "\r\nAllow: GET, HEAD, DELETE, "},
+    {"POST /deferred HTTP/1.1\r\nHost: t\r\nUpgrade: websocket\r\n\r\n", "405, EOF",
+     "\r\nAllow: GET\r\n"},
+    {"GET /deferred HTTP/1.1\r\nHost: t\r\n\r\n", "426, EOF",
+     "\r\nSec-WebSocket-Version: 13\r\n"},
+    {"GET /none HTTP/1.1\r\nHost: t\r\n\r\n", "404", "\r\nContent-Length: "},
+    {"GET /none\r\n", "400, EOF", "\r\nContent-Length: "},
+    {"GET /page HTTP/1.1\r\nHost: t\r\n\r\n", "200 /page", "\r\nContent-Length: 5\r\n"},
+    {handshake_request, "101", "\r\nSec-WebSocket-Accept: "},
+};
+
+/* An answer is right, or does not come at all: the connection is dropped. */
+static bool answers_or_drops(size_t i, uint32_t failing)
+{
+    struct client c;
+    client_connect(&c, &h);
+    turns(&h, 2);
+    h.memory.fail_at = failing ? h.memory.calls + 1 : 0;
+    while (failing && !(failing & 1)) {
+        h.memory.fail_at++;
+        failing >>= 1;
+    }
+    h.memory.also = failing >> 1;
+    client_say(&c, answers[i].request);
+    const char *got = client_responses(&c);
+    bool fine = !strcmp(got, answers[i].want) ? well_formed(&c, answers[i].field)
+                                              : failing && !strcmp(got, "EOF");
+    if (!fine)
+        diag("%s: %s", got, c.head);
+    h.memory.fail_at = 0;
+    client_close(&c);
+    turns(&h, 2);
+    return fine;
+}
+
+static void test_answers(void)
+{
+    int failures = 0;
+    harness_init(&h);
+    h.quiet = true;
+    set_up();
+    harness_http(&h, "DELETE", "/page");
+    harness_http(&h, "A-METHOD-WITH-A-LONG-NAME-OF-ITS-OWN", "/page");
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+        for (uint32_t failing = 0; failing < 1024; failing++)
+            failures += !answers_or_drops(i, failing);
+    is_int(failures, 0, "H21: whichever allocations fail: a whole answer, or none");
+    harness_stop(&h, "answers");
+}
+
 static size_t settle(void)
 {
     struct client c; /* what is lent from one connection to the next is in place afterwards */
@@ -299,6 +363,7 @@ static void test_max_memory(void)
 int main(void)
 {
     test_failing_allocations();
+    test_answers();
     test_churn();
     test_idle();
     test_max_memory();
