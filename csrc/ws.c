@@ -1,8 +1,9 @@
 /*
- * ws.c: the server: life cycle, routes, listening, the turns of the loop, shutdown, and calls from
+ * ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from
  * other threads. What happens on one connection is conn.c's, send.c's and request.c's.
  */
 #include "conn.h"
+#include "listen.h"
 #include "utf8.h"
 
 #include <errno.h>
@@ -10,15 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LISTENERS = 16, ACCEPTS_PER_TURN = 64, ACCEPT_PAUSE_MS = 100, BLOCKED_MS = 1000 };
+enum { BLOCKED_MS = 1000 };
 
 /* Values of loop data; those of connections start at 1 << 24. */
 enum { DATA_INTERRUPT = WS__LOOP_FIRST_DATA, DATA_LISTENER, DATA_CONNECTION = 1 << 24 };
-
-struct listener {
-    int fd; /* -1: closed */
-    char *path; /* unlinked when closed; owned */
-};
 
 struct deferred {
     struct deferred *next;
@@ -28,14 +24,11 @@ struct deferred {
 
 struct ws_server {
     struct ws__hub hub; /* first: ws__hub_of relies on it */
-    struct listener listeners[MAX_LISTENERS];
-    int listener_count;
+    struct ws__listeners listeners;
     int interrupt_fd; /* -1: none */
     bool interrupted;
-    bool exhausted; /* the last accept found no descriptor; said once */
-    struct ws__timer accept_timer; /* runs while accepting is paused */
     struct ws__timer shutdown_timer;
-    struct ws__timer_queue *accept_queue, *shutdown_queue; /* one timer each */
+    struct ws__timer_queue *shutdown_queue; /* of that one timer */
     void (*alarm)(void *argument);
     void *alarm_argument;
     uint32_t seen, unseen; /* events since the timers were judged, and until then at least */
@@ -152,9 +145,8 @@ static void *resize_server(const ws_config *config, void *server, size_t old_siz
 static bool make_queues(ws_server *s)
 {
     struct ws__hub *hub = &s->hub;
-    s->accept_queue = ws__loop_queue(&hub->loop, &hub->memory, ACCEPT_PAUSE_MS, WS__TIMER_ACCEPT);
     s->shutdown_queue = ws__loop_queue(&hub->loop, &hub->memory, 0, WS__TIMER_SHUTDOWN);
-    return s->accept_queue && s->shutdown_queue;
+    return s->shutdown_queue && !ws__listeners_init(&s->listeners, hub, DATA_LISTENER);
 }
 
 int ws_server_new(ws_server **server, const ws_config *config)
@@ -185,23 +177,6 @@ int ws_server_new(ws_server **server, const ws_config *config)
     }
     resize_server(&copy, s, sizeof *s, 0);
     return error;
-}
-
-static void close_listeners(ws_server *s)
-{
-    for (int i = 0; i < s->listener_count; i++) {
-        struct listener *l = &s->listeners[i];
-        if (l->fd < 0)
-            continue;
-        ws__net_close(l->fd);
-        if (l->path) {
-            ws__net_unlink(l->path);
-            ws__memory_free(&s->hub.memory, l->path, strlen(l->path) + 1);
-        }
-        *l = (struct listener){-1, NULL};
-    }
-    s->listener_count = 0;
-    ws__timer_stop(&s->accept_timer);
 }
 
 /* What was accepted until now; `leave` takes its place: NULL, or &s->no_more, so that no call of
@@ -241,7 +216,7 @@ int ws_server_free(ws_server *server)
     ws_config config = hub->config;
     hub->in_turn = true;
     hub->stopping = true;
-    close_listeners(server);
+    ws__listeners_close(&server->listeners);
     ws__hub_drop_all(hub, "the server was freed");
     run_deferred(server, &server->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
@@ -269,11 +244,6 @@ int ws_listen_options_init(ws_listen_options *options, size_t size)
     return WS_OK;
 }
 
-static struct listener *free_listener(ws_server *s)
-{
-    return s->listener_count < MAX_LISTENERS ? &s->listeners[s->listener_count] : NULL;
-}
-
 /* A server that has shut down may start again. */
 static void restart(ws_server *s)
 {
@@ -292,70 +262,13 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
         return WS_EABI;
     if (hub->stopping && !server->stopped)
         return WS_ESTOPPED;
-    struct listener *l = free_listener(server);
-    if (!l || options->backlog < 1 || (options->path && options->host))
+    if (options->backlog < 1 || (options->path && options->host))
         return WS_EINVAL;
-    *l = (struct listener){-1, NULL};
-    if (options->path && options->fd < 0) {
-        size_t size = strlen(options->path) + 1;
-        l->path = ws__memory_resize(&hub->memory, NULL, 0, size);
-        if (!l->path)
-            return WS_ENOMEM;
-        memcpy(l->path, options->path, size);
-    }
-    int error = ws__net_listen(options, &l->fd, &port);
-    if (!error && ws__loop_add(&hub->loop, l->fd, WS__LOOP_READ,
-                               DATA_LISTENER + (uint64_t)server->listener_count)) {
-        error = WS_ESYSTEM;
-        if (options->fd < 0)
-            ws__net_close(l->fd);
-        if (l->path)
-            ws__net_unlink(l->path);
-    }
-    if (error) {
-        ws__memory_free(&hub->memory, l->path, l->path ? strlen(l->path) + 1 : 0);
+    int error = ws__listeners_open(&server->listeners, options, &port);
+    if (error)
         return error;
-    }
-    server->listener_count++;
     restart(server);
     return port;
-}
-
-static void watch_listeners(ws_server *s, unsigned interest)
-{
-    for (int i = 0; i < s->listener_count; i++)
-        ws__loop_change(&s->hub.loop, s->listeners[i].fd, interest,
-                        DATA_LISTENER + (uint64_t)i);
-}
-
-/* Out of descriptors: accepting again at once would spin, as the backlog stays readable. */
-static void pause_accept(ws_server *s)
-{
-    watch_listeners(s, 0);
-    ws__timer_start(&s->hub.loop, s->accept_queue, &s->accept_timer);
-    if (!s->exhausted)
-        ws__hub_log(&s->hub, WS_LOG_WARNING,
-                    "accept: out of file descriptors or memory, trying again every %d ms",
-                    ACCEPT_PAUSE_MS);
-    s->exhausted = true;
-}
-
-static void accept_some(ws_server *s, int listen_fd)
-{
-    struct ws__address peer;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = ws__net_accept(listen_fd, &peer);
-        if (fd >= 0) {
-            s->exhausted = false;
-            ws__conn_accept(&s->hub, fd, &peer);
-            continue;
-        }
-        if (fd == WS__NET_EXHAUSTED)
-            pause_accept(s);
-        if (fd == WS__NET_ERROR)
-            ws__loop_remove(&s->hub.loop, listen_fd);
-        return;
-    }
 }
 
 /* ---- turns ---- */
@@ -371,9 +284,7 @@ static void on_event(ws_server *s, const struct ws__loop_event *event)
             ws__net_drain(s->interrupt_fd);
         s->interrupted = true;
     } else {
-        int i = (int)(event->data - DATA_LISTENER);
-        if (i < s->listener_count)
-            accept_some(s, s->listeners[i].fd);
+        ws__listeners_accept(&s->listeners, (uint32_t)(event->data - DATA_LISTENER));
     }
 }
 
@@ -398,7 +309,7 @@ static void on_timer(ws_server *s, struct ws__timer *timer, int kind)
         ws__heartbeat_on_lifetime(conn_of_lifetime(timer));
         break;
     case WS__TIMER_ACCEPT:
-        watch_listeners(s, WS__LOOP_READ);
+        ws__listeners_resume(&s->listeners);
         break;
     case WS__TIMER_SHUTDOWN:
         ws__hub_drop_all(&s->hub, "shutdown timeout");
@@ -410,9 +321,9 @@ static void on_timer(ws_server *s, struct ws__timer *timer, int kind)
  * sockets that were ready when it began to fill its batches all come before any comes again. */
 static bool all_seen(ws_server *s, int n)
 {
-    enum { OTHERS = MAX_LISTENERS + 3 }; /* that may be ready: interrupt, wake-up, time */
+    enum { OTHERS = 3 }; /* that may be ready: interrupt, wake-up, time */
     if (!s->seen)
-        s->unseen = s->hub.stats.connections + OTHERS;
+        s->unseen = s->hub.stats.connections + s->listeners.count + OTHERS;
     s->seen += (uint32_t)n;
     return !s->hub.loop.full || s->seen > s->unseen;
 }
@@ -584,7 +495,7 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     if (hub->stopping)
         return WS_OK;
     hub->stopping = true;
-    close_listeners(server);
+    ws__listeners_close(&server->listeners);
     ws__hub_shutdown(hub, code, reason, length);
     ws__loop_wakeup(&hub->loop);
     return WS_OK;
