@@ -129,7 +129,7 @@ static size_t limit_of(const struct ws__http_head *head, const char *bytes, size
 {
     size_t limit = length < max_header_size ? length : max_header_size;
     if (head->state <= VERSION) {
-        size_t line = (size_t)head->method.offset + WS__HTTP_MAX_REQUEST_LINE;
+        size_t line = head->method.offset + max_header_size / 2;
         if (line < limit && bytes[line] != '\r')
             limit = line;
     }
@@ -226,7 +226,7 @@ static int begin_field(struct ws__http_head *head, char c, uint32_t at)
     }
     if (!is(IN_TOKEN, c))
         return -400; /* also obs-fold (RFC 9112 5.2) and an empty name */
-    if (head->field_count == WS__HTTP_MAX_FIELDS)
+    if (head->field_count == head->max_fields)
         return -431;
     head->fields[head->field_count].name.offset = at;
     head->state = NAME;

@@ -8,8 +8,6 @@
 
 #include "buffer.h"
 
-enum { WS__HTTP_MAX_FIELDS = 100, WS__HTTP_MAX_REQUEST_LINE = 8192 };
-
 struct ws__span {
     uint32_t offset, length; /* relative to the first byte of the head */
 };
@@ -25,12 +23,14 @@ struct ws__http_head {
     uint8_t state;                  /* parser: private */
     uint16_t field_count;
     uint32_t position, mark;        /* parser: private */
-    struct ws__http_field fields[WS__HTTP_MAX_FIELDS];
+    uint16_t max_fields;            /* room in fields; both are the caller's */
+    struct ws__http_field *fields;
 };
 
-/* Zero *head, then call with all bytes received so far, as often as more arrive: bytes may move
+/* Zero *head but for its table of fields, then call with all bytes received so far, as often as more arrive: bytes may move
  * between calls. Returns the length of the complete head, 0 when more are needed, or minus the
- * status to answer with: -400, -414, -431, -505. One CRLF before the head is skipped and counted.
+ * status to answer with: -400, -414 (the request line takes more than half of max_header_size), -431
+ * (more than max_header_size or max_fields), -505. One CRLF before the head is skipped and counted.
  * Checks syntax and limits only. */
 int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
                    size_t max_header_size);

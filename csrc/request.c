@@ -26,8 +26,13 @@ struct ws_request {
     const char *selected; /* subprotocol of the 101 */
     size_t selected_length;
     bool is_upgrade, has_body, handling, answered, no_extensions;
-    struct ws__http_head head; /* last: the parser's large table */
+    struct ws__http_head head; /* its table of fields lies after the request, in the same block */
 };
+
+static size_t request_size(const struct ws__hub *hub)
+{
+    return sizeof(ws_request) + hub->config.max_headers * sizeof(struct ws__http_field);
+}
 
 static void free_request(ws_request *r)
 {
@@ -39,7 +44,7 @@ static void free_request(ws_request *r)
         c->request = NULL;
     ws__memory_free(memory, r->copy, r->copy ? r->length : 0);
     ws__buffer_free(memory, &r->fields);
-    ws__memory_free(memory, r, sizeof *r);
+    ws__memory_free(memory, r, request_size(c->hub));
 }
 
 /* ---- responses ---- */
@@ -168,11 +173,13 @@ static bool begin_request(ws_conn *c)
 {
     if (c->request)
         return true;
-    c->request = ws__memory_resize(&c->hub->memory, NULL, 0, sizeof *c->request);
+    c->request = ws__memory_resize(&c->hub->memory, NULL, 0, request_size(c->hub));
     if (!c->request)
         return false;
     /* The table of fields is filled before it is read, and too large to be zeroed for nothing. */
-    memset(c->request, 0, offsetof(ws_request, head.fields));
+    memset(c->request, 0, sizeof *c->request);
+    c->request->head.fields = (struct ws__http_field *)(c->request + 1);
+    c->request->head.max_fields = (uint16_t)c->hub->config.max_headers;
     c->request->conn = c;
     if (c->idle) /* the first byte of a later request starts its time (H22) */
         ws__conn_set_timer(c, c->hub->handshake_queue);
@@ -308,7 +315,7 @@ static void refuse_syntax(ws_request *r, int status, const char *bytes)
     else if (status == 505)
         ws__hub_log(r->conn->hub, WS_LOG_DEBUG, "a request that is not HTTP/1");
     /* The head is not known, so nothing of it may be looked at for the answer. */
-    memset(&r->head, 0, offsetof(struct ws__http_head, fields));
+    memset(&r->head, 0, offsetof(struct ws__http_head, max_fields));
     r->bytes = "";
     refuse(r, status, status == 400 ? "the request head is malformed" : NULL, false);
 }
@@ -376,7 +383,7 @@ static void give_up(ws_conn *c, int status)
 {
     ws_request *r = c->request;
     if (!c->waiting) { /* not whole: its offsets mean nothing yet */
-        memset(&r->head, 0, offsetof(struct ws__http_head, fields));
+        memset(&r->head, 0, offsetof(struct ws__http_head, max_fields));
         r->bytes = "";
     }
     abort_request(r);

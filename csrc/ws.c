@@ -99,6 +99,7 @@ int ws_config_init(ws_config *config, size_t size)
     config->size = size;
     config->max_connections = 1000000;
     config->max_header_size = 16 * 1024;
+    config->max_headers = 100;
     config->recv_buffer_size = 256 * 1024;
     config->handshake_timeout = 10000;
     config->keep_alive_timeout = 10000;
@@ -117,6 +118,7 @@ static int check_config(const ws_config *config)
         return WS_EABI;
     return in_range(config->max_connections, 1, 16000000) &&
                    in_range(config->max_header_size, 1024, 1024 * 1024) &&
+                   in_range(config->max_headers, 1, 10000) &&
                    in_range(config->recv_buffer_size, 4096, 16 * 1024 * 1024) &&
                    config->handshake_timeout && config->keep_alive_timeout &&
                    config->upgrade_timeout
@@ -127,7 +129,7 @@ static int check_config(const ws_config *config)
 /* The receive buffer holds any incomplete head and more behind it. */
 static void fit_recv_buffer(ws_config *config)
 {
-    uint32_t least = config->max_header_size + WS__HTTP_MAX_REQUEST_LINE + 4096;
+    uint32_t least = config->max_header_size + 4096;
     if (config->recv_buffer_size < least)
         config->recv_buffer_size = least;
 }

@@ -35,7 +35,7 @@ extern "C" {
 
 #define WS_VERSION "0.1.0"
 /* Raised whenever a struct or a prototype of this file changes in an incompatible way. */
-#define WS_ABI 3
+#define WS_ABI 4
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -166,7 +166,9 @@ typedef struct ws_config {
      * 0 = no limit (default). What exceeds it fails as if memory had run out. */
     size_t max_memory;
     uint32_t max_connections;    /* sockets at a time, default 1,000,000; 1 to 16,000,000 */
-    uint32_t max_header_size;    /* bytes of a request head, default 16384; 1024 to 1048576 */
+    /* Bytes of a request head, default 16384; 1024 to 1048576. Half of it for the request line. */
+    uint32_t max_header_size;
+    uint32_t max_headers;        /* fields of a request head, default 100; 1 to 10000 */
     uint32_t recv_buffer_size;   /* bytes, one per server, default 262144; 4096 to 16777216 */
     uint32_t handshake_timeout;  /* ms from accept to a complete request head, default 10000 */
     uint32_t keep_alive_timeout; /* ms that an idle HTTP connection is kept, default 10000 */

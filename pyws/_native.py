@@ -37,7 +37,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 3
+ABI = 4
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -77,6 +77,7 @@ class ws_config(Structure):
         ("max_memory", c_size_t),
         ("max_connections", c_uint32),
         ("max_header_size", c_uint32),
+        ("max_headers", c_uint32),
         ("recv_buffer_size", c_uint32),
         ("handshake_timeout", c_uint32),
         ("keep_alive_timeout", c_uint32),

@@ -96,13 +96,14 @@ class Request:
 
     def get_headers(self) -> dict[str, str]:
         """All header fields by lower-case name."""
-        headers: dict[str, str] = {}
+        values: dict[str, list[str]] = {}
         for name, value in self._fact("headers"):
-            if name in headers:
-                # RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies.
-                value = headers[name] + ("; " if name == _COOKIE_NAME else ", ") + value
-            headers[name] = value
-        return headers
+            values.setdefault(name, []).append(value)
+        # RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies.
+        return {
+            name: ("; " if name == _COOKIE_NAME else ", ").join(lines)
+            for name, lines in values.items()
+        }
 
     def for_each_header(self, fn: Callable[[str, str], Any]) -> None:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received."""

@@ -429,6 +429,9 @@ _NOT_YET = ("max_connections_per_address", "max_body_size", "trusted_proxies")
 class AppOptions:
     """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory`: no limit.
 
+    max_header_size limits the head of a request, and the request line to half of it; max_headers
+    limits the number of its fields. Requests that exceed them are answered with 431 or 414.
+
     max_connections_per_address, max_body_size and trusted_proxies are not supported yet: other
     values than the defaults are refused.
     """
@@ -437,6 +440,7 @@ class AppOptions:
     max_connections_per_address: int = 0
     max_memory: int = 0
     max_header_size: int = 16 * 1024
+    max_headers: int = 100
     max_body_size: int = 1024 * 1024
     handshake_timeout: float = 10
     keep_alive_timeout: float = 10
@@ -450,6 +454,7 @@ class AppOptions:
         integer("max_connections_per_address", self.max_connections_per_address, 0, 16_000_000)
         integer("max_memory", self.max_memory, 0, sys.maxsize)
         integer("max_header_size", self.max_header_size, 1024, 1024 * 1024)
+        integer("max_headers", self.max_headers, 1, 10_000)
         integer("max_body_size", self.max_body_size, 0, MAX_BYTES)
         seconds("handshake_timeout", self.handshake_timeout, 0.001)
         seconds("keep_alive_timeout", self.keep_alive_timeout, 0.001)
@@ -480,6 +485,7 @@ class AppOptions:
             "max_connections": self.max_connections,
             "max_memory": self.max_memory,
             "max_header_size": self.max_header_size,
+            "max_headers": self.max_headers,
             "handshake_timeout": milliseconds(self.handshake_timeout),
             "keep_alive_timeout": milliseconds(self.keep_alive_timeout),
             "upgrade_timeout": milliseconds(self.upgrade_timeout),

@@ -14,13 +14,15 @@
 
 #define LINE "GET / HTTP/1.1\r\n"
 
-enum { MAX_HEADER_SIZE = 16384 };
+enum { MAX_HEADER_SIZE = 16384, MAX_FIELDS = 100 };
 
-static struct ws__http_head whole, parts;
+static struct ws__http_field whole_fields[MAX_FIELDS], parts_fields[MAX_FIELDS];
+static struct ws__http_head whole = {.fields = whole_fields, .max_fields = MAX_FIELDS};
+static struct ws__http_head parts = {.fields = parts_fields, .max_fields = MAX_FIELDS};
 
 static void reset(struct ws__http_head *head)
 {
-    memset(head, 0, sizeof(*head));
+    memset(head, 0, offsetof(struct ws__http_head, max_fields));
 }
 
 static int feed(struct ws__http_head *head, const char *input, size_t length, size_t limit)
@@ -30,7 +32,7 @@ static int feed(struct ws__http_head *head, const char *input, size_t length, si
 
 static bool same_heads(void)
 {
-    return !memcmp(&whole, &parts, offsetof(struct ws__http_head, fields)) &&
+    return !memcmp(&whole, &parts, offsetof(struct ws__http_head, max_fields)) &&
            !memcmp(whole.fields, parts.fields, whole.field_count * sizeof(whole.fields[0]));
 }
 
@@ -353,7 +355,7 @@ static size_t fill(size_t at, const char *before, size_t n)
 
 static void test_line_limit(void)
 {
-    const size_t line = WS__HTTP_MAX_REQUEST_LINE;
+    const size_t line = MAX_HEADER_SIZE / 2;
     size_t n = add(fill(0, "GET /", line - 9), " HTTP/1.1\r\n\r\n");
     ok(parse(big, n, MAX_HEADER_SIZE, (int)n), "H20 request line of 8192 bytes");
     n = add(add(fill(add(0, "\r\n"), "GET /?", line - 9), " HTTP/1.1\r\n"), "\r\n");
@@ -375,8 +377,16 @@ static void test_line_limit(void)
     fill(0, "GET /", line);
     big[line - 1] = '\0';
     ok(parse(big, line, MAX_HEADER_SIZE, -400), "H20 H18 NUL in the last byte allowed: 400");
-    n = fill(0, "GET /", 1025);
-    ok(parse(big, n, 1024, -414), "H20 a line above a small max_header_size: 414");
+    n = add(fill(0, "GET /", 512 - 9), " HTTP/1.1\r\n\r\n");
+    ok(parse(big, n, 1024, (int)n), "H20 half of a small max_header_size");
+    n = add(fill(0, "GET /", 512 - 8), " HTTP/1.1");
+    ok(parse(big, n, 1024, -414), "H20 one byte more than half of it: 414");
+    n = add(fill(0, "GET /", 1001 - 9), " HTTP/1.1\r\n\r\n");
+    ok(parse(big, n, 2003, (int)n), "H20 half of an odd max_header_size");
+    n = add(fill(0, "GET /", 1001 - 8), " HTTP/1.1");
+    ok(parse(big, n, 2003, -414), "H20 one byte more than half of it: 414");
+    n = add(fill(0, "GET /?token=", 8700), " HTTP/1.1\r\n\r\n");
+    ok(parse(big, n, 2 * MAX_HEADER_SIZE, (int)n), "H20 T6 a long token where the limit allows it");
 }
 
 static void test_block_limit(void)
@@ -400,13 +410,19 @@ static void test_block_limit(void)
 static void test_field_limit(void)
 {
     size_t n = add(0, LINE);
-    for (int i = 0; i < WS__HTTP_MAX_FIELDS; i++)
+    for (int i = 0; i < MAX_FIELDS; i++)
         n = add(n, "A:\r\n");
     ok(parse(big, add(n, "\r\n"), MAX_HEADER_SIZE, (int)n + 2), "H20 100 fields");
     is_int(whole.field_count, 100, "H20 100 fields: all are kept");
     ok(parse(big, add(n, "B"), MAX_HEADER_SIZE, -431), "H20 T6 101 fields: 431 at the first byte");
     big[n] = ' ';
     ok(parse(big, n + 1, MAX_HEADER_SIZE, -400), "H20 obs-fold behind 100 fields: 400");
+    whole.max_fields = parts.max_fields = 1;
+    n = add(0, LINE "A: b\r\n\r\n");
+    ok(parse(big, n, MAX_HEADER_SIZE, (int)n), "H20 max_headers 1: one field");
+    n = add(0, LINE "A: b\r\nB");
+    ok(parse(big, n, MAX_HEADER_SIZE, -431), "H20 max_headers 1: 431 at the second");
+    whole.max_fields = parts.max_fields = MAX_FIELDS;
 }
 
 /* ---- what a complete head means ----------------------------------------------------------- */

@@ -141,6 +141,48 @@ static void test_syntax(void)
     harness_stop(&h, "syntax");
 }
 
+/* `line` bytes of request line and `fields` fields beside Host. */
+static void expect_size(size_t line, int fields, const char *want, const char *name)
+{
+    char *request = malloc(line + 64 + 8 * (size_t)fields), *end = request + line;
+    if (!request)
+        return;
+    memset(request, 'x', line);
+    memcpy(request, "GET /any/", 9);
+    memcpy(end - 9, " HTTP/1.1", 9);
+    end += sprintf(end, "\r\nHost: t\r\n");
+    while (fields--)
+        end += sprintf(end, "A: b\r\n");
+    sprintf(end, "\r\n");
+    expect(request, want, name);
+    free(request);
+}
+
+static void test_limits(void)
+{
+    start();
+    expect_size(8193, 0, "414, EOF", "H20: half of max_header_size and one byte: 414");
+    expect_size(100, 100, "431, EOF", "H20: max_headers and one more: 431");
+    expect_size(100, 99, "200 [87]", "H20: max_headers");
+    harness_stop(&h, "default limits");
+    static const int counts[] = {1, 3, 10000};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        harness_init(&h);
+        h.config.max_header_size = 300000;
+        h.config.max_headers = (uint32_t)counts[i];
+        h.config.recv_buffer_size = 4096;
+        harness_create(&h);
+        harness_http(&h, "*", "/any/*");
+        harness_listen(&h);
+        expect_size(9000, 0, "200 [8987]", "H20: a long token in the request line");
+        expect_size(150000, 0, "200 [149987]", "H20: exactly half of max_header_size");
+        expect_size(150001, 0, "414, EOF", "H20: one byte more: 414");
+        expect_size(100, counts[i] - 1, "200 [87]", "H20: max_headers");
+        expect_size(100, counts[i], "431, EOF", "H20: one more: 431");
+        harness_stop(&h, "limits");
+    }
+}
+
 static void test_101(void)
 {
     start();
@@ -597,6 +639,7 @@ int main(void)
 {
     test_statuses();
     test_syntax();
+    test_limits();
     test_101();
     test_plain();
     test_health_checks();

@@ -717,6 +717,11 @@ static void test_arguments(void)
     config.max_header_size = 1;
     is_int(ws_server_new(&server, &config), WS_EINVAL, "T78: out of range");
     ok(!server, "T78: and no server");
+    for (uint32_t wrong = 0; wrong <= 10001; wrong += 10001) {
+        ws_config_init(&config, sizeof config);
+        config.max_headers = wrong;
+        is_int(ws_server_new(&server, &config), WS_EINVAL, "H20, T78: max_headers %u", wrong);
+    }
     is_int(ws_server_new(&server, NULL), WS_OK, "defaults");
     ws_behavior_init(&behavior, sizeof behavior);
     is_int(ws_server_ws(server, "/x", &behavior), WS_OK, "a route");

@@ -270,13 +270,14 @@ static void build(struct request *r, const struct fuzz_input *input)
 static void judge_request(const struct fuzz_input *input, unsigned options)
 {
     static struct request r;
+    static struct ws__http_field fields[100];
     static struct ws__http_head head;
     struct ws__deflate_terms t;
     const char *why;
     bool has_body;
     build(&r, input);
     const char *bytes = (const char *)guard_copy(r.bytes, r.n);
-    head = (struct ws__http_head){0};
+    head = (struct ws__http_head){.fields = fields, .max_fields = 100};
     int length = ws__http_parse(&head, bytes, r.n, REQUEST);
     must(length == (r.printable ? (int)r.n : -400), "a head of %d bytes", length);
     if (length < 0)

@@ -333,7 +333,12 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         return int(new(server, config))
 
     monkeypatch.setattr(lib, "ws_server_new", spy)
-    settings = {"max_connections": 1001, "max_memory": 10**8, "max_header_size": 2003}
+    settings = {
+        "max_connections": 1001,
+        "max_memory": 10**8,
+        "max_header_size": 2003,
+        "max_headers": 101,
+    }
     times = {"handshake_timeout": 1.5, "keep_alive_timeout": 2.5, "upgrade_timeout": 3.5}
     App({**settings, **times})
     App()
@@ -347,6 +352,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_connections": 1_000_000,
         "max_memory": 0,
         "max_header_size": 16 * 1024,
+        "max_headers": 100,
         "handshake_timeout": 10_000,
         "keep_alive_timeout": 10_000,
         "upgrade_timeout": 30_000,

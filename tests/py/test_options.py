@@ -305,6 +305,7 @@ APP_WRONG: Dict[str, Any] = {
     "max_connections_per_address": (-1, 1.5, None),
     "max_memory": (-1, 2**64, 1e9),
     "max_header_size": (1023, 1024 * 1024 + 1, math.nan),
+    "max_headers": (0, 10_001, 1.5, "100"),
     "max_body_size": (-1, 2**64, "1"),
     "handshake_timeout": (0, -1, math.nan, math.inf, 2**64, "10", True),
     "keep_alive_timeout": (0, math.nan, None),
