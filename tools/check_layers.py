@@ -18,7 +18,8 @@ LAYERS: Dict[str, int] = {
     "buffer": 0, "utf8": 0, "sha1": 0,
     "http": 1, "frame": 1, "router": 1, "topics": 1, "deflate": 1, "loop": 1, "net": 1,
     "handshake": 2, "protocol": 2,
-    "conn": 3, "heartbeat": 3, "hub": 3, "listen": 3, "publish": 3, "request": 3, "route": 3, "send": 3,
+    "conn": 3, "heartbeat": 3, "hub": 3, "listen": 3, "publish": 3, "request": 3,
+    "route": 3, "send": 3,
     "bridge": 4, "ws": 4,
 }  # fmt: skip
 
