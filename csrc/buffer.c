@@ -90,10 +90,12 @@ static void move_to_front(struct ws__buffer *b)
     b->end = length;
 }
 
-/* A capacity of `need` and more: half as much again as before while the limit allows that. */
+/* A capacity of `need` and more: half as much again while the limit allows that. It follows from
+ * what is queued, never from the capacity before: a queue that is always filled again before it is
+ * empty would have its block grow each time. */
 static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
 {
-    size_t capacity = *b ? (*b)->capacity + (*b)->capacity / 2 : MIN_CAPACITY;
+    size_t capacity = *b ? need + need / 2 : MIN_CAPACITY;
     if (capacity > max_capacity)
         capacity = max_capacity;
     if (capacity < need)
@@ -106,6 +108,14 @@ static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
     return grown;
 }
 
+/* May what is queued move to the front, so that `need` bytes fit? Only where that makes room in
+ * proportion to what is moved: otherwise appending would not be linear. */
+static bool may_move(const struct ws__buffer *b, size_t need)
+{
+    bool half_consumed = b->start >= b->capacity - b->start;
+    return need <= (half_consumed ? b->capacity : b->capacity - b->capacity / 3);
+}
+
 char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
 {
     size_t length = ws__buffer_length(*b);
@@ -114,9 +124,9 @@ char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_
         return room;
     if (n > max_capacity - length)
         return NULL;
-    bool fits = *b && length + n <= (*b)->capacity;
-    bool stale = fits && (*b)->start >= (*b)->capacity - (*b)->start;
-    if (!stale && !grow(memory, b, length + n) && !fits)
+    size_t need = length + n;
+    bool fits = *b && need <= (*b)->capacity;
+    if (!(*b && may_move(*b, need)) && !grow(memory, b, need) && !fits)
         return NULL;
     move_to_front(*b);
     return (*b)->bytes + (*b)->end;

@@ -41,7 +41,8 @@ static inline char *ws__buffer_room(struct ws__buffer *b, size_t n)
     return b && n <= b->capacity - b->end ? b->bytes + b->end : NULL;
 }
 /* Room for n more bytes behind the end: where to write, or NULL (*b is unchanged). May move *b.
- * Grows by half at least, so that appending stays linear. */
+ * A block that grows has half as much again as is needed, so that appending stays linear: the
+ * capacity is at most 1.5 of the most that was queued and reserved at a time. */
 char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n);
 /* n of the reserved bytes were written. */
 static inline void ws__buffer_commit(struct ws__buffer *b, size_t n)

@@ -109,7 +109,7 @@ static void recycle(ws_conn *c)
     c->pong_back = 0;
     if (!b)
         return;
-    if (c->hub->spare || b->capacity < WS__CORK_SIZE || b->capacity > 2 * WS__CORK_SIZE) {
+    if (c->hub->spare || b->capacity != WS__CORK_SIZE) {
         ws__buffer_free(&c->hub->memory, &c->out);
         return;
     }
@@ -621,9 +621,10 @@ void ws_conn_uncork(ws_conn *conn)
         return;
     if (conn->out || !ws__conn_published(conn)) /* else: the end of the turn has more for it */
         ws__send_flush(conn);
-    /* A queue that stays does not keep the large block that was lent to it. */
+    /* A queue that stays does not keep the block that was lent to it, unless it fills two thirds:
+     * its own block would be no smaller. */
     if (conn->blocked && conn->out && conn->out->capacity >= WS__CORK_SIZE &&
-        ws__buffer_length(conn->out) < WS__CORK_SIZE / 2)
+        ws__buffer_length(conn->out) < WS__CORK_SIZE / 3 * 2)
         ws__buffer_fit(&conn->hub->memory, &conn->out);
 }
 

@@ -191,9 +191,17 @@ static void test_reuse(void)
     ws__buffer_free(&memory, &b);
 
     b = hundred(&memory, 49);
-    room = ws__buffer_reserve(&memory, &b, 10);
+    before = b;
+    calls = heap.calls;
+    room = ws__buffer_reserve(&memory, &b, 16);
+    ok(b == before && heap.calls == calls && room == b->bytes + 51 && b->start == 0 &&
+           b->bytes[0] == 'a' + 49 % 26, "so it is where a third of it would still be free");
+    ws__buffer_free(&memory, &b);
+
+    b = hundred(&memory, 49);
+    room = ws__buffer_reserve(&memory, &b, 30);
     ok(room == b->bytes + 51 && b->start == 0 && b->bytes[0] == 'a' + 49 % 26 &&
-           b->capacity >= 150, "less: it grows by half at least");
+           b->capacity == 121, "less: it grows to half as much again as is needed");
     ws__buffer_free(&memory, &b);
 
     b = hundred(&memory, 50);
@@ -221,6 +229,30 @@ static void test_growth(void)
     is_int((long long)memory.used, 10000 + (long long)sizeof *b, "a large first block is exact");
     ws__buffer_free(&memory, &b);
     finish(&memory, &heap, "growth");
+}
+
+/* A queue that always holds `most` bytes, and from which less than half is taken at a time: what is
+ * consumed must never make the block grow. */
+static void test_steady_queue(void)
+{
+    enum { MOST = 65536 };
+    static char bytes[MOST];
+    struct heap heap;
+    struct ws__memory memory;
+    struct ws__buffer *b = NULL;
+    size_t largest = 0;
+    start(&memory, &heap, 0);
+    for (size_t part = 1; part < MOST; part += part / 2 + 1)
+        for (int i = 0; i < 100; i++) {
+            ws__buffer_append(&memory, &b, bytes, MOST - ws__buffer_length(b));
+            largest = memory.used > largest ? memory.used : largest;
+            ws__buffer_consume(b, part);
+        }
+    ok(largest <= MOST / 2 * 3 + sizeof *b, "a queue of %d bytes takes 1.5 of that: %zu",
+       (int)MOST, largest);
+    ok(heap.calls < 20, "and is seldom moved to another block");
+    ws__buffer_free(&memory, &b);
+    finish(&memory, &heap, "a steady queue");
 }
 
 static void test_sizes_that_overflow(void)
@@ -381,6 +413,7 @@ int main(void)
     test_queue();
     test_reuse();
     test_growth();
+    test_steady_queue();
     test_sizes_that_overflow();
     test_huge_block();
     test_limit();
