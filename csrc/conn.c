@@ -357,17 +357,24 @@ static void keep_input(ws_conn *c, const struct ws__input *in)
         ws__conn_update_interest(c);
 }
 
+/* The first n bytes of what was kept were handled. The rest stays where it is while it is most of
+ * its block: moved in each turn, a long one would cost the square of its length. */
+static void fit_kept_input(ws_conn *c, size_t n)
+{
+    ws__buffer_consume(c->in, n);
+    if (n && ws__buffer_length(c->in) <= c->in->capacity / 2)
+        ws__buffer_fit(&c->hub->memory, &c->in);
+}
+
 static void handle_kept_input(ws_conn *c)
 {
-    struct ws__memory *memory = &c->hub->memory;
     size_t before = ws__buffer_length(c->in);
     struct ws__input in = {ws__buffer_data(c->in), before};
     ws__heartbeat_heard(c); /* as good as received now: the socket is read only afterwards */
     handle_input(c, &in);
     if (c->state >= WS__LINGERING)
         in.length = 0;
-    ws__buffer_consume(c->in, before - in.length);
-    ws__buffer_fit(memory, &c->in);
+    fit_kept_input(c, before - in.length);
     ws__conn_update_interest(c);
 }
 
@@ -412,12 +419,14 @@ static size_t room_for(const ws_conn *c, size_t kept)
     return c->state == WS__HTTP && early < room ? early : room;
 }
 
-/* What was kept is at most an incomplete head or frame header here: it moves to the front of the
- * receive buffer, which is larger than that by construction. */
+/* Of a frame at most a header and a control frame are kept: they move to the front of the receive
+ * buffer. An unfinished request head may be long: what comes is appended to it, and both are
+ * handled there, so that a head that arrives in many pieces is copied once. */
 static void read_socket(ws_conn *c)
 {
     struct ws__hub *hub = c->hub;
-    size_t kept = c->waiting ? 0 : ws__buffer_length(c->in);
+    bool append = c->state == WS__HTTP && c->in;
+    size_t kept = append ? 0 : ws__buffer_length(c->in);
     ssize_t n = ws__net_read(c->fd, hub->recv_buffer + kept, room_for(c, kept));
     if (n <= 0) {
         on_read_end(c, n);
@@ -429,9 +438,11 @@ static void read_socket(ws_conn *c)
         ws__buffer_free(&hub->memory, &c->in);
     }
     ws__heartbeat_heard(c);
-    if (!c->waiting)
+    if (!append && !c->waiting)
         handle_input(c, &in);
     keep_input(c, &in);
+    if (append && !c->waiting && c->state == WS__HTTP)
+        handle_kept_input(c);
 }
 
 void ws__conn_on_event(ws_conn *c, unsigned ready)

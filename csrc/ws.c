@@ -126,14 +126,6 @@ static int check_config(const ws_config *config)
                : WS_EINVAL;
 }
 
-/* The receive buffer holds any incomplete head and more behind it. */
-static void fit_recv_buffer(ws_config *config)
-{
-    uint32_t least = config->max_header_size + 4096;
-    if (config->recv_buffer_size < least)
-        config->recv_buffer_size = least;
-}
-
 /* The allocator that makes the server itself, before its counted memory exists. */
 static void *resize_server(const ws_config *config, void *server, size_t old_size, size_t size)
 {
@@ -162,7 +154,6 @@ int ws_server_new(ws_server **server, const ws_config *config)
             return error;
         copy = *config;
     }
-    fit_recv_buffer(&copy);
     ws_server *s = resize_server(&copy, NULL, 0, sizeof *s);
     if (!s)
         return WS_ENOMEM;

@@ -34,6 +34,7 @@ static void *resize_locked(struct counter *m, void *ptr, size_t old_size, size_t
         m->mismatch = true;
     if (size) {
         size_t call = ++m->calls;
+        m->asked += size;
         if (m->fail_at && call >= m->fail_at) {
             size_t later = call - m->fail_at;
             if (!later || m->fail_after || (later <= 32 && m->also >> (later - 1) & 1))
