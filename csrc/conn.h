@@ -1,8 +1,9 @@
 /*
  * conn.h: one connection, from accept to the last byte, shared by the files of this layer:
- * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure), publish.c (topics),
- * heartbeat.c (silence, Pings, lifetime), request.c (the HTTP phase), route.c (what to do with
- * requests) and hub.c (struct ws__hub: what all connections of one server share).
+ * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure), pong.c (answers to
+ * Pings in the queue), publish.c (topics), heartbeat.c (silence, Pings, lifetime), request.c (the
+ * HTTP phase), route.c (what to do with requests) and hub.c (struct ws__hub: what all connections
+ * of one server share).
  *
  *      accept          101              ws_conn_end                 peer's Close
  *   ──────────▶ HTTP ──────▶ OPEN ─────────────────────▶ CLOSING ───────────────┐
@@ -144,7 +145,7 @@ struct ws_conn {
     struct ws__protocol protocol;
     struct ws__address peer;
     int fd;
-    uint32_t pong_back; /* distance of a pending Pong's first byte from the end of out; 0: none */
+    uint32_t pong_back; /* distance of a waiting Pong's first byte from the end of out; 0: none */
     uint32_t ping_mark;  /* hash of the payload of the last Ping, ... */
     uint32_t ping_time;  /* ... and when it was sent, microseconds */
     uint32_t latency;    /* microseconds; 0: no Pong yet */
@@ -174,6 +175,7 @@ struct ws_conn {
     bool reported : 1;      /* on_close ran, or never will: on_open did not */
     bool over : 1;          /* on_closed ran, or never will: on_close did not yet */
     bool by_peer : 1;       /* the peer began to close, or broke off */
+    bool pongs : 1;         /* several wait in the cork, pong_back is that of the oldest */
     bool broken : 1;        /* a write failed, or memory did: dropped by ws__conn_on_ready */
 };
 
@@ -291,6 +293,14 @@ void ws__send_flush(ws_conn *c);
 void ws__send_unblock(ws_conn *c);
 /* on_drain, if it is owed and the queue is empty. */
 void ws__send_run_drain(ws_conn *c);
+
+/* ---- pong.c ---- */
+
+/* An answer to a Ping was queued, all of its `size` bytes unless some of it was written already; it
+ * replaces one that waits while the kernel is full. */
+void ws__pong_queued(ws_conn *c, size_t size);
+/* The queue was written, as far as the kernel took it; where pong_back is set. */
+void ws__pong_written(ws_conn *c);
 
 /* ---- publish.c ---- */
 

@@ -159,11 +159,19 @@ static ssize_t write_queue(const ws_conn *c, size_t queued, size_t shared)
     return ws__net_writev(c->fd, parts, 2);
 }
 
+/* The kernel took n bytes of the queue, and was offered all of it. */
+static inline void take_queued(ws_conn *c, size_t n)
+{
+    ws__buffer_consume(c->out, n);
+    if (c->pong_back)
+        ws__pong_written(c);
+}
+
 /* The kernel took `sent` bytes of all these. */
 static void consume(ws_conn *c, size_t queued, size_t shared, size_t sent)
 {
     size_t head = sent < queued ? sent : queued;
-    ws__buffer_consume(c->out, head);
+    take_queued(c, head);
     if (shared) {
         c->extra->published_from += (uint32_t)(sent - head);
         ws__send_own(c);
@@ -219,7 +227,7 @@ void ws__send_unblock(ws_conn *c)
         return;
     c->blocked = false;
     restart_time(c);
-    ws__send_flush(c);
+    flush_cork(c); /* a cork gathers what is new, not what waits */
     ws__conn_update_interest(c);
     if (!c->blocked && c->in && c->state == WS__HTTP) /* it was not read meanwhile */
         ws__conn_make_more(c);
@@ -346,7 +354,7 @@ static int write_frame(ws_conn *c, const struct outgoing *f)
     if (sent > queued)
         return queue_rest(c, f, sent - queued);
     if (queued)
-        ws__buffer_consume(c->out, sent);
+        take_queued(c, sent);
     return is_over_limit(c, f) ? WS__SEND_OVER : queue_frame(c, f);
 }
 
@@ -425,26 +433,12 @@ void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
         ws__conn_break(c, true);
 }
 
-/* Takes a Pong that has not begun to leave out of the queue. */
-static void remove_pong(ws_conn *c)
-{
-    struct ws__buffer *b = c->out;
-    if (!c->pong_back || c->pong_back > ws__buffer_length(b))
-        return;
-    char *pong = b->bytes + b->end - c->pong_back;
-    size_t length = 2 + (size_t)pong[1]; /* a control frame's header is two bytes, ours has no mask */
-    memmove(pong, pong + length, c->pong_back - length);
-    b->end -= length;
-    c->pong_back = 0;
-}
-
-/* RFC 6455 5.5.3: while the kernel is full only the answer to the newest Ping is kept. */
+/* RFC 6455 5.5.3: all Pings are answered while the kernel takes it, then the newest alone is. */
 void ws__send_pong(ws_conn *c, const void *data, size_t length)
 {
-    if (c->blocked)
-        remove_pong(c);
-    if (push_frame(c, WS__FRAME_FIN | WS_PONG, data, length) == WS_BACKPRESSURE)
-        c->pong_back = (uint32_t)length + 2;
+    int result = push_frame(c, WS__FRAME_FIN | WS_PONG, data, length);
+    if (result == WS_SUCCESS || result == WS_BACKPRESSURE)
+        ws__pong_queued(c, length + 2);
 }
 
 /* Between the fragments of a message another one cannot stand (RFC 6455 5.4). */
@@ -532,6 +526,8 @@ static int send_control(ws_conn *c, const void *data, size_t length, int opcode)
         return WS_EINVAL;
     if (c->state != WS__OPEN || reserve_used(c))
         return WS_DROPPED;
+    if (opcode == WS_PONG && c->pong_back) /* else this one might be taken for an answer */
+        flush_cork(c);
     int result = push_frame(c, (uint8_t)(WS__FRAME_FIN | opcode), data, length);
     if (opcode == WS_PING && result >= 0)
         ws__heartbeat_ping(c, data, length);

@@ -29,6 +29,11 @@ static void give_room(int index, size_t room)
     kernel.sockets[fd].room = room;
 }
 
+static void give_all_room(int index)
+{
+    kernel.sockets[conn_at(&h, index)->fd].limited = false;
+}
+
 /* ---- memory ---- */
 
 static size_t largest; /* message that send_random sends */
@@ -124,6 +129,141 @@ static void test_memory(size_t max_backpressure, size_t largest_message)
        max_backpressure, largest_message, most);
 }
 
+/* ---- Pongs ---- */
+
+/* Where the kernel stopped: all that came until then, numbered, and how much of it is out. */
+struct stop {
+    unsigned number;
+    size_t received;
+};
+
+enum { ROUNDS = 60 };
+static struct stop stops[ROUNDS];
+static unsigned numbered;
+
+/* Pings and messages, each with the next number, in one piece. */
+static void say_numbered(unsigned count)
+{
+    static char bytes[64 * 1024];
+    size_t n = 0;
+    for (; count; count--) {
+        char text[16];
+        int length = snprintf(text, sizeof text, "%u", ++numbered);
+        n += make_frame(bytes + n, draw(4) ? 0x89 : 0x81, text, (size_t)length);
+    }
+    client_write(&c, bytes, n);
+    turns(&h, 1);
+}
+
+/* How many Pongs of numbers up to that of `stop` came after it; SIZE_MAX: not all is in order. */
+static size_t pongs_after(const struct stop *stop)
+{
+    unsigned last = 0;
+    size_t pongs = 0;
+    for (size_t at = 0; at + 2 <= c.in_length; at += 2 + (size_t)c.in[at + 1]) {
+        char text[16];
+        snprintf(text, sizeof text, "%.*s", c.in[at + 1], c.in + at + 2);
+        unsigned number = (unsigned)atoi(text);
+        if (number <= last || c.in[at + 1] > 10)
+            return SIZE_MAX;
+        last = number;
+        pongs += c.in[at] == (char)0x8a && number <= stop->number && at >= stop->received;
+    }
+    return pongs;
+}
+
+static size_t count_frames(int first)
+{
+    size_t count = 0;
+    for (size_t at = 0; at + 2 <= c.in_length; at += 2 + (size_t)c.in[at + 1])
+        count += (unsigned char)c.in[at] == first;
+    return count;
+}
+
+static void start_echo(void)
+{
+    harness_init(&h);
+    h.echo = h.quiet = true;
+    harness_start(&h);
+    kernel_reset(h.port);
+    client_open(&c, &h);
+    numbered = 0;
+}
+
+static void stop(const char *name)
+{
+    client_close(&c);
+    turns(&h, 3);
+    harness_stop(&h, name);
+}
+
+static void test_pongs_of_one_read(void)
+{
+    char bytes[256];
+    size_t n = 0;
+    start_echo();
+    state = 1;
+    say_numbered(501);
+    client_drain(&c);
+    ok(count_frames(0x8a) + count_frames(0x81) == 501,
+       "F12: 501 Pings and messages in one read: each is answered while the kernel takes it");
+    client_frames(&c);
+    give_room(0, 0);
+    for (const char *text = "1a2b3c"; *text; text++)
+        n += make_frame(bytes + n, *text < 'a' ? 0x89 : 0x81, text, 1);
+    client_write(&c, bytes, n);
+    turns(&h, 2);
+    give_all_room(0);
+    client_drain(&c);
+    is_frames(&c, "TEXT a, TEXT b, PONG 3, TEXT c",
+              "F12: the kernel took nothing of a read: the newest Pong is kept, where it was");
+    ws_conn *conn = conn_at(&h, 0);
+    ws_conn_cork(conn);
+    give_room(0, 3 + 1); /* the first Pong, and a byte more */
+    client_write(&c, bytes, n);
+    turns(&h, 2);
+    is_int(ws_conn_send(conn, "own", 3, WS_PONG), WS_BACKPRESSURE, "the application's own Pong");
+    ws_conn_uncork(conn);
+    client_write(&c, bytes, n);
+    turns(&h, 2);
+    give_all_room(0);
+    client_drain(&c);
+    is_frames(&c, "PONG 1, TEXT a, TEXT b, TEXT c, PONG own, TEXT a, TEXT b, PONG 3, TEXT c",
+              "F12: what has begun to leave goes on, and a Pong that nobody asked for is kept");
+    stop("Pongs of one read");
+}
+
+/* Whatever the kernel takes of a cork, of the Pongs left at most one, the newest, waits. */
+static void test_one_pong_waits(void)
+{
+    size_t waited = 0, most = 0;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        size_t count = 0;
+        state = seed;
+        start_echo();
+        for (int round = 0; round < ROUNDS; round++) {
+            give_room(0, draw(2) ? draw(400) : draw(8));
+            say_numbered(1 + draw(draw(8) ? 30 : 600));
+            client_read(&c);
+            if (conn_at(&h, 0)->blocked)
+                stops[count++] = (struct stop){numbered, c.in_length};
+        }
+        give_all_room(0);
+        client_drain(&c);
+        for (size_t i = 0; i < count; i++) {
+            size_t pongs = pongs_after(&stops[i]);
+            waited += pongs == 1;
+            most = pongs > most ? pongs : most;
+        }
+        client_close(&c);
+        turns(&h, 3);
+        if (!harness_free(&h))
+            ok(false, "T68: seed %u", (unsigned)seed);
+    }
+    ok(most == 1, "F12, T28: at most one Pong waits: %zu; all else arrives, in order", most);
+    ok(waited > SEEDS, "and is sent in the end: %zu times", waited);
+}
+
 int main(void)
 {
     test_memory(1000, 500);
@@ -132,5 +272,7 @@ int main(void)
     test_memory(20000, 20000);
     test_memory(65536, 16000);
     test_memory(300000, 100000);
+    test_pongs_of_one_read();
+    test_one_pong_waits();
     return done_testing();
 }
