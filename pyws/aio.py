@@ -157,12 +157,9 @@ async def _run(app: App) -> None:
 def run(app: App) -> None:
     """`App.run`, in an event loop of its own."""
     app._check_idle()
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(_run(app))
-    else:
+    if asyncio._get_running_loop() is not None:
         raise RuntimeError("an event loop runs in this thread already: `await app.serve()` there")
+    asyncio.run(_run(app))
 
 
 async def serve(app: App, where: Any) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,8 @@ class Signals:
     A signal writes to a socket that the loop watches, so that ws_server_run returns and Python
     gets to run the handlers. They only take notes (an exception raised in the midst of pyws would
     be lost in C); `act` does what is to be done. An asyncio loop watches the socket itself, and
-    calls `act`.
+    calls `act`. It may have a wakeup descriptor of its own, for its signal handlers: that goes on
+    to receive the numbers of all signals.
     """
 
     def __init__(self, app: App, loop: AbstractEventLoop | None = None) -> None:
@@ -65,19 +68,31 @@ class Signals:
             for number, old in self._old.items():
                 if old is not None:  # None: it was not installed from Python
                     signal.signal(number, old)
-            signal.set_wakeup_fd(self._old_fd)
+            current = signal.set_wakeup_fd(self._old_fd)
+            if self._pair is not None and current != self._pair[1].fileno():
+                signal.set_wakeup_fd(current)  # add_signal_handler of asyncio has set it meanwhile
 
     def _watch(self, wakes: socket.socket) -> None:
         if self._loop is None:
             lib.ws_server_set_interrupt_fd(self._app._server, wakes.fileno())
         else:
-            self._loop.add_reader(wakes.fileno(), wakes.recv, 4096)
+            self._loop.add_reader(wakes.fileno(), self._woken, wakes)
 
     def _unwatch(self, wakes: socket.socket) -> None:
         if self._loop is None:
             lib.ws_server_set_interrupt_fd(self._app._server, -1)
         else:
             self._loop.remove_reader(wakes.fileno())
+
+    def _woken(self, wakes: socket.socket) -> None:
+        """A signal came; the loop calls this function of Python, during which `note` runs.
+
+        uvloop called a builtin without running any bytecode, and so no signal handler either.
+        """
+        numbers = wakes.recv(4096)
+        if self._old_fd >= 0:
+            with suppress(OSError):  # it is full, or was closed: as the interpreter does
+                os.write(self._old_fd, numbers)
 
     def note(self, number: int, frame: FrameType | None) -> None:
         again = self.noted > 0 and number == signal.SIGINT

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import os
 import signal
 import socket
 import subprocess
@@ -835,7 +836,32 @@ if RUN:
 assert "asyncio" not in sys.modules
 assert "json" not in sys.modules
 """.replace("RUN", str(run))
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=str(ROOT), timeout=TIMEOUT)
+    # Without PYTHONPATH, by which tests run under another loop (docs/testing.md).
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, cwd=str(ROOT), timeout=TIMEOUT, env=others
+    )
+
+
+def test_what_coroutine_handlers_raise_has_no_context(serve: Serve) -> None:
+    """Nothing of pyws was being handled when they were called."""
+    errors: List[BaseException] = []
+
+    async def fail(*args: Any) -> None:
+        await asyncio.sleep(0)
+        raise Oops
+
+    def configure(app: App) -> None:
+        app.ws("/*", open=fail, message=fail, close=fail, close_on_error=False)
+        app.get("/", fail)
+        app.on_error(lambda error, source: errors.append(error))
+
+    server = serve(configure)
+    with upgraded(server.port, more=frame(b"x") + close_frame(1000)) as client:
+        assert client.frame().close_code == 1000
+    assert peer.request(server.port, "GET / HTTP/1.1").status == 500
+    peer.eventually(lambda: len(errors) == 4)
+    assert [(type(error), error.__context__) for error in errors] == [(Oops, None)] * 4
 
 
 def test_run_inside_of_loops_and_handlers(serve: Serve) -> None:
