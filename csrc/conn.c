@@ -6,6 +6,7 @@
 #include "conn.h"
 #include "utf8.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,10 +30,11 @@ static struct ws__timer_queue *close_queue(const ws_conn *c)
     return c->target ? c->target->close_queue : c->hub->linger_queue;
 }
 
-void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer)
+int ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer)
 {
     bool refused = hub->stats.connections >= hub->config.max_connections;
     ws_conn *c = NULL;
+    int error = WS_OK, number = 0;
     hub->stats.accepted++;
     if (hub->stats.connections < hub->config.max_connections + WS__REFUSED_RESERVE)
         c = ws__memory_zalloc(&hub->memory, sizeof *c);
@@ -43,7 +45,8 @@ void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer
     c->peer = *peer;
     c->reported = c->over = true;
     c->interest = WS__LOOP_READ;
-    if (ws__loop_add(&hub->loop, fd, WS__LOOP_READ, c->id)) {
+    if ((error = ws__loop_add(&hub->loop, fd, WS__LOOP_READ, c->id))) {
+        number = errno;
         ws__hub_release_slot(hub, c->id);
         goto refuse;
     }
@@ -52,11 +55,13 @@ void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer
     ws__conn_set_timer(c, hub->handshake_queue);
     if (refused)
         ws__request_refuse(c);
-    return;
+    return WS_OK;
 refuse:
     hub->stats.refused++;
     ws__memory_free(&hub->memory, c, sizeof *c);
     ws__net_close(fd);
+    errno = number;
+    return error;
 }
 
 void ws__conn_open(ws_conn *c, ws_request *request, const struct ws__target *target, void *user)

@@ -215,8 +215,9 @@ void ws__hub_drop_all(struct ws__hub *hub, const char *reason);
 
 /* ---- conn.c ---- */
 
-/* Takes over an accepted descriptor; closes it when there is no memory. */
-void ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer);
+/* Takes over an accepted descriptor; closes it when there is no memory. WS_ESYSTEM with errno:
+ * the loop cannot watch it, so that it was closed. */
+int ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer);
 void ws__conn_on_event(ws_conn *c, unsigned ready);
 void ws__conn_on_timer(ws_conn *c);
 /* Its turn on the ready list. */

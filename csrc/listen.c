@@ -4,9 +4,11 @@
  */
 #include "listen.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum { ACCEPTS_PER_TURN = 64, ACCEPT_PAUSE_MS = 100 };
+#define ACCEPT_PAUSE_TEXT "100 ms"
 
 int ws__listeners_init(struct ws__listeners *listeners, struct ws__hub *hub, uint64_t first_data)
 {
@@ -44,97 +46,178 @@ static void free_path(struct ws__memory *memory, char *path)
         ws__memory_free(memory, path, strlen(path) + 1);
 }
 
-static int open_listener(struct ws__listeners *listeners, const ws_listen_options *options,
-                         struct ws__listener *l, uint16_t *port)
+/* All that listens, or nothing. */
+static int add(struct ws__listeners *listeners, const struct ws__endpoints *found, char *path)
 {
-    struct ws__hub *hub = listeners->hub;
-    int error = ws__net_listen(options, &l->fd, port);
-    if (error)
-        return error;
-    if (!ws__loop_add(&hub->loop, l->fd, WS__LOOP_READ, listeners->first_data + listeners->count))
-        return WS_OK;
-    if (options->fd < 0)
-        ws__net_close(l->fd);
-    if (l->path)
-        ws__net_unlink(l->path);
+    uint32_t before = listeners->count;
+    if (!resize(listeners, before + found->count))
+        return WS_ENOMEM;
+    for (uint32_t i = 0; i < found->count; i++) {
+        if (found->all[i].fd < 0)
+            continue;
+        struct ws__listener *l = &listeners->all[listeners->count];
+        *l = (struct ws__listener){.fd = found->all[i].fd, .path = path, .file = found->file};
+        if (ws__loop_add(&listeners->hub->loop, l->fd, WS__LOOP_READ,
+                         listeners->first_data + listeners->count))
+            goto failed;
+        listeners->count++;
+    }
+    return WS_OK;
+failed:
+    while (listeners->count > before)
+        ws__loop_remove(&listeners->hub->loop, listeners->all[--listeners->count].fd);
     return WS_ESYSTEM;
+}
+
+static void remove_file(const struct ws__hub *hub, const char *path, const struct ws__file *file)
+{
+    if (path && ws__net_unlink(path, file))
+        ws__hub_log(hub, WS_LOG_WARNING, "cannot remove %s: %s", path, strerror(errno));
+}
+
+/* A descriptor that was given stays the caller's. */
+static void discard(const struct ws__hub *hub, const struct ws__endpoints *found,
+                    const ws_listen_options *options, const char *path)
+{
+    if (options->fd >= 0)
+        return;
+    remove_file(hub, path, &found->file);
+    for (uint32_t i = 0; i < found->count; i++)
+        if (found->all[i].fd >= 0)
+            ws__net_close(found->all[i].fd);
+}
+
+/* Of several addresses of a name: errno, and what the application sees, does not say which. */
+static void log_failures(const struct ws__hub *hub, const struct ws__endpoints *found)
+{
+    char text[WS__NET_PLACE_SIZE];
+    for (uint32_t i = 0; found->count > 1 && i < found->count; i++) {
+        const struct ws__endpoint *e = &found->all[i];
+        ws__net_endpoint_text(&e->address, text);
+        if (e->error)
+            ws__hub_log(hub, WS_LOG_WARNING, "cannot listen on %s: %s", text, strerror(e->error));
+    }
+}
+
+static int open_all(struct ws__listeners *listeners, const ws_listen_options *options, char *path,
+                    uint16_t *port)
+{
+    struct ws__endpoints found;
+    int error = ws__net_listen(options, &found), number = errno;
+    if (!error && (error = add(listeners, &found, path))) {
+        number = errno;
+        discard(listeners->hub, &found, options, path);
+    }
+    for (uint32_t i = 0; !error && i < found.count; i++)
+        if (found.all[i].fd >= 0)
+            *port = found.all[i].address.port;
+    log_failures(listeners->hub, &found);
+    errno = number;
+    return error;
 }
 
 int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options *options,
                        uint16_t *port)
 {
     struct ws__memory *memory = &listeners->hub->memory;
-    struct ws__listener new = {-1, NULL};
-    if (options->path && options->fd < 0 && !(new.path = copy_path(memory, options->path)))
+    char *path = NULL;
+    if (options->path && options->fd < 0 && !(path = copy_path(memory, options->path)))
         return WS_ENOMEM;
-    int error = resize(listeners, listeners->count + 1) ? WS_OK : WS_ENOMEM;
-    if (!error && (error = open_listener(listeners, options, &new, port)))
+    int error = open_all(listeners, options, path, port);
+    if (error)
+        free_path(memory, path);
+    if (listeners->capacity > listeners->count) /* addresses that are missing */
         resize(listeners, listeners->count);
-    if (error) {
-        free_path(memory, new.path);
-        return error;
-    }
-    listeners->all[listeners->count++] = new;
-    return WS_OK;
+    return error;
 }
 
+/* The file is removed while the socket is open, see ws__net_unlink. Closing alone would not end
+ * the watch where another process has a copy of the descriptor. */
+static void close_listener(struct ws__listeners *listeners, struct ws__listener *l)
+{
+    remove_file(listeners->hub, l->path, &l->file);
+    free_path(&listeners->hub->memory, l->path);
+    ws__loop_remove(&listeners->hub->loop, l->fd);
+    ws__net_close(l->fd);
+}
+
+/* What is logged on the way may make the application open or close listeners. */
 void ws__listeners_close(struct ws__listeners *listeners)
 {
-    for (uint32_t i = 0; i < listeners->count; i++) {
-        struct ws__listener *l = &listeners->all[i];
-        ws__net_close(l->fd);
-        if (l->path)
-            ws__net_unlink(l->path);
-        free_path(&listeners->hub->memory, l->path);
-    }
-    listeners->count = 0;
-    resize(listeners, 0);
     ws__timer_stop(&listeners->timer);
+    while (listeners->count) {
+        struct ws__listener last = listeners->all[--listeners->count];
+        close_listener(listeners, &last);
+    }
+    resize(listeners, 0);
 }
 
 /* ---- accepting ---- */
 
-static void watch(struct ws__listeners *listeners, unsigned interest)
+/* One line until it works again. */
+static void log_failure(const struct ws__hub *hub, struct ws__listener *l, int level,
+                        const char *reason, const char *consequence)
 {
-    for (uint32_t i = 0; i < listeners->count; i++)
-        ws__loop_change(&listeners->hub->loop, listeners->all[i].fd, interest,
-                        listeners->first_data + i);
+    char text[WS__NET_PLACE_SIZE];
+    if (l->failing)
+        return;
+    l->failing = true;
+    ws__net_place_text(l->fd, text);
+    ws__hub_log(hub, level, "accept on %s: %s, %s", text, reason, consequence);
 }
 
-/* Out of descriptors: accepting again at once would spin, as the backlog stays readable. */
-static void pause_accept(struct ws__listeners *listeners)
+static int watch(struct ws__listeners *listeners, uint32_t i, unsigned interest)
 {
-    struct ws__hub *hub = listeners->hub;
-    watch(listeners, 0);
-    ws__timer_start(&hub->loop, listeners->queue, &listeners->timer);
-    if (!listeners->exhausted)
-        ws__hub_log(hub, WS_LOG_WARNING,
-                    "accept: out of file descriptors or memory, trying again every %d ms",
-                    ACCEPT_PAUSE_MS);
-    listeners->exhausted = true;
+    return ws__loop_change(&listeners->hub->loop, listeners->all[i].fd, interest,
+                           listeners->first_data + i);
 }
 
+/* Trying again at once would spin, as the backlog stays readable. */
+static void pause_accept(struct ws__listeners *listeners, uint32_t i, bool exhausted)
+{
+    struct ws__listener *l = &listeners->all[i];
+    const char *reason = exhausted ? "out of file descriptors or memory" : strerror(errno);
+    watch(listeners, i, WS__LOOP_QUIET);
+    l->paused = true;
+    if (!listeners->timer.next)
+        ws__timer_start(&listeners->hub->loop, listeners->queue, &listeners->timer);
+    log_failure(listeners->hub, l, exhausted ? WS_LOG_WARNING : WS_LOG_ERROR, reason,
+                "trying again every " ACCEPT_PAUSE_TEXT);
+}
+
+/* Logging may make the application open or close listeners, which moves or frees all of them. */
 void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i)
 {
     struct ws__hub *hub = listeners->hub;
     struct ws__address peer;
-    /* What is logged on the way may make the application close all of them. */
     for (int n = 0; n < ACCEPTS_PER_TURN && i < listeners->count; n++) {
-        int fd = ws__net_accept(listeners->all[i].fd, &peer);
-        if (fd >= 0) {
-            listeners->exhausted = false;
-            ws__conn_accept(hub, fd, &peer);
-            continue;
+        struct ws__listener *l = &listeners->all[i];
+        int fd = l->paused ? WS__NET_AGAIN : ws__net_accept(l->fd, &peer);
+        if (fd == WS__NET_AGAIN)
+            return;
+        if (fd < 0) {
+            pause_accept(listeners, i, fd == WS__NET_EXHAUSTED);
+            return;
         }
-        if (fd == WS__NET_EXHAUSTED)
-            pause_accept(listeners);
-        if (fd == WS__NET_ERROR)
-            ws__loop_remove(&hub->loop, listeners->all[i].fd);
-        return;
+        int error = ws__conn_accept(hub, fd, &peer);
+        if (i >= listeners->count)
+            return;
+        l = &listeners->all[i];
+        if (error)
+            log_failure(hub, l, WS_LOG_WARNING, strerror(errno), "connections are refused");
+        else
+            l->failing = false;
     }
 }
 
 void ws__listeners_resume(struct ws__listeners *listeners)
 {
-    watch(listeners, WS__LOOP_READ);
+    for (uint32_t i = 0; i < listeners->count; i++) {
+        struct ws__listener *l = &listeners->all[i];
+        if (!l->paused)
+            continue;
+        l->paused = false;
+        if (watch(listeners, i, WS__LOOP_READ))
+            pause_accept(listeners, i, false);
+    }
 }

@@ -8,16 +8,18 @@
 
 struct ws__listener {
     int fd;
-    char *path; /* of a Unix socket, whose file is removed at the end; NULL: none */
+    bool paused;  /* not watched until the timer expires */
+    bool failing; /* the last accept failed, which was logged */
+    char *path;   /* of a Unix socket, whose file is removed at the end; NULL: none */
+    struct ws__file file;
 };
 
 struct ws__listeners {
     struct ws__hub *hub;
     struct ws__listener *all;
     uint32_t count, capacity;
-    uint64_t first_data; /* loop data of all[0]; those of the others follow */
-    bool exhausted;      /* the last accept found no descriptor, which was logged */
-    struct ws__timer timer; /* runs while accepting is paused */
+    uint64_t first_data;    /* loop data of all[0]; those of the others follow */
+    struct ws__timer timer; /* runs while one of them is paused */
     struct ws__timer_queue *queue;
 };
 

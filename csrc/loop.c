@@ -73,7 +73,8 @@ static int control(struct ws__loop *loop, int operation, int fd, unsigned intere
 {
     struct epoll_event event = {0};
     event.events = (interest & WS__LOOP_READ ? (uint32_t)EPOLLIN : 0) |
-                   (interest & WS__LOOP_WRITE ? (uint32_t)EPOLLOUT : 0);
+                   (interest & WS__LOOP_WRITE ? (uint32_t)EPOLLOUT : 0) |
+                   (interest & WS__LOOP_QUIET ? (uint32_t)EPOLLET : 0);
     event.data.u64 = data;
     return epoll_ctl(loop->epoll_fd, operation, fd, &event) ? WS_ESYSTEM : WS_OK;
 }
@@ -178,8 +179,8 @@ void ws__loop_arm(struct ws__loop *loop)
         when.it_value.tv_sec = (time_t)(seconds < LONGEST_WAIT ? seconds : LONGEST_WAIT);
         when.it_value.tv_nsec = (long)(wait % NANOSECONDS);
     }
-    timerfd_settime(loop->timer_fd, 0, &when, NULL);
-    loop->armed = first;
+    if (!timerfd_settime(loop->timer_fd, 0, &when, NULL)) /* otherwise again at the next wait */
+        loop->armed = first;
 }
 
 void ws__loop_wakeup(const struct ws__loop *loop)

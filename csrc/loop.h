@@ -8,7 +8,8 @@
 
 #include "buffer.h"
 
-enum { WS__LOOP_READ = 1, WS__LOOP_WRITE = 2, WS__LOOP_HANGUP = 4 };
+/* WS__LOOP_QUIET: a hang-up is reported once and not at each wait. */
+enum { WS__LOOP_READ = 1, WS__LOOP_WRITE = 2, WS__LOOP_HANGUP = 4, WS__LOOP_QUIET = 8 };
 enum { WS__LOOP_MAX_EVENTS = 256 };
 
 /* Values of `data` below this one belong to the loop. */
@@ -52,7 +53,7 @@ struct ws__loop {
 int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *user);
 void ws__loop_deinit(struct ws__loop *loop, struct ws__memory *memory);
 
-/* Watches fd for `interest` (WS__LOOP_READ, _WRITE, 0; hang-ups are always told).
+/* Watches fd for `interest` (WS__LOOP_READ, _WRITE, _QUIET, 0; hang-ups are always reported).
  * WS_ESYSTEM with errno. */
 int ws__loop_add(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
 int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);

@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,9 +27,9 @@ union address {
     struct sockaddr_un unix_path;
 };
 
-static void set_option(int fd, int level, int option, int value)
+static int set_option(int fd, int level, int option, int value)
 {
-    setsockopt(fd, level, option, &value, sizeof value);
+    return setsockopt(fd, level, option, &value, sizeof value);
 }
 
 static int new_socket(int family)
@@ -42,113 +43,6 @@ static int close_failed(int fd)
     close(fd);
     errno = error;
     return -1;
-}
-
-/* Options are set before bind; accepted sockets inherit TCP_NODELAY. */
-static int bind_tcp(const struct sockaddr *address, socklen_t length,
-                    const ws_listen_options *options)
-{
-    int fd = new_socket(address->sa_family);
-    if (fd < 0)
-        return -1;
-    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    set_option(fd, SOL_SOCKET, SO_REUSEPORT, options->reuse_port);
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (address->sa_family == AF_INET6)
-        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options->host != NULL);
-    if (bind(fd, address, length) || listen(fd, options->backlog))
-        return close_failed(fd);
-    return fd;
-}
-
-static int listen_any(const ws_listen_options *options)
-{
-    union address a;
-    memset(&a, 0, sizeof a);
-    a.v6.sin6_family = AF_INET6;
-    a.v6.sin6_port = htons(options->port);
-    int fd = bind_tcp(&a.any, sizeof a.v6, options);
-    if (fd >= 0 || (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL))
-        return fd;
-    memset(&a, 0, sizeof a); /* a machine without IPv6 */
-    a.v4.sin_family = AF_INET;
-    a.v4.sin_port = htons(options->port);
-    return bind_tcp(&a.any, sizeof a.v4, options);
-}
-
-static int listen_host(const ws_listen_options *options)
-{
-    struct addrinfo hints = {0}, *found = NULL;
-    char port[8];
-    snprintf(port, sizeof port, "%u", (unsigned)options->port);
-    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    hints.ai_socktype = SOCK_STREAM;
-    int result = getaddrinfo(options->host, port, &hints, &found);
-    if (result) {
-        errno = result == EAI_MEMORY ? ENOMEM : result == EAI_SYSTEM ? errno : ENOENT;
-        return -1;
-    }
-    int fd = -1;
-    for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next)
-        fd = bind_tcp(a->ai_addr, a->ai_addrlen, options);
-    int error = errno;
-    freeaddrinfo(found);
-    errno = error;
-    return fd;
-}
-
-/* A socket file that nobody listens on was left behind by a process that died. Connecting to a
- * file of any other kind is refused as well: those are somebody's data. */
-static bool is_stale(const union address *a)
-{
-    struct stat file;
-    if (lstat(a->unix_path.sun_path, &file) || !S_ISSOCK(file.st_mode))
-        return false;
-    int fd = new_socket(AF_UNIX);
-    bool stale = fd >= 0 && connect(fd, &a->any, sizeof a->unix_path) && errno == ECONNREFUSED;
-    if (fd >= 0)
-        close(fd);
-    return stale;
-}
-
-static int listen_path(const ws_listen_options *options)
-{
-    union address a;
-    memset(&a, 0, sizeof a);
-    a.unix_path.sun_family = AF_UNIX;
-    if (strlen(options->path) >= sizeof a.unix_path.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(a.unix_path.sun_path, options->path, strlen(options->path));
-    int fd = new_socket(AF_UNIX);
-    if (fd < 0)
-        return -1;
-    int result = bind(fd, &a.any, sizeof a.unix_path);
-    if (result && errno == EADDRINUSE) {
-        if (is_stale(&a) && !unlink(options->path))
-            result = bind(fd, &a.any, sizeof a.unix_path);
-        else
-            errno = EADDRINUSE;
-    }
-    if (result)
-        return close_failed(fd);
-    if (!chmod(options->path, (mode_t)options->mode) && !listen(fd, options->backlog))
-        return fd;
-    int error = errno;
-    unlink(options->path);
-    errno = error;
-    return close_failed(fd);
-}
-
-static int adopt(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-        return -1;
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    return fd;
 }
 
 static void set_address(struct ws__address *out, const union address *in)
@@ -166,26 +60,361 @@ static void set_address(struct ws__address *out, const union address *in)
     }
 }
 
-int ws__net_listen(const ws_listen_options *options, int *fd, uint16_t *port)
+/* ---- listening ---- */
+
+/* Takes the descriptor. Returns -1 with errno, and then the caller still has it. */
+static int add_endpoint(struct ws__endpoints *endpoints, int fd)
 {
     union address a;
     socklen_t length = sizeof a;
-    struct ws__address address;
-    *fd = options->fd >= 0  ? adopt(options->fd)
-          : options->path   ? listen_path(options)
-          : options->host   ? listen_host(options)
-                            : listen_any(options);
-    if (*fd < 0)
-        return WS_ESYSTEM;
+    struct ws__endpoint *e = &endpoints->all[endpoints->count];
     memset(&a, 0, sizeof a);
-    if (getsockname(*fd, &a.any, &length)) {
-        *fd = options->fd >= 0 ? -1 : close_failed(*fd);
-        return WS_ESYSTEM;
-    }
-    set_address(&address, &a);
-    *port = address.port;
-    return WS_OK;
+    if (getsockname(fd, &a.any, &length))
+        return -1;
+    e->fd = fd;
+    e->error = 0;
+    set_address(&e->address, &a);
+    endpoints->count++;
+    return 0;
 }
+
+static int add_or_close(struct ws__endpoints *endpoints, int fd)
+{
+    return fd < 0 || !add_endpoint(endpoints, fd) ? fd : close_failed(fd);
+}
+
+/* Accepted sockets inherit TCP_NODELAY. Without SO_REUSEADDR bind may fail, without TCP_NODELAY
+ * small messages are slower; without the other two the socket is not what was asked for. */
+static int bind_tcp(const union address *a, const ws_listen_options *options)
+{
+    bool v6 = a->any.sa_family == AF_INET6;
+    int fd = new_socket(a->any.sa_family);
+    if (fd < 0)
+        return -1;
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if ((options->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) ||
+        (v6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options->host != NULL)) ||
+        bind(fd, &a->any, v6 ? sizeof a->v6 : sizeof a->v4) || listen(fd, options->backlog))
+        return close_failed(fd);
+    return fd;
+}
+
+static bool is_missing(int error)
+{
+    return error == EADDRNOTAVAIL || error == EAFNOSUPPORT;
+}
+
+static void set_port(union address *a, uint16_t port)
+{
+    if (a->any.sa_family == AF_INET6)
+        a->v6.sin6_port = htons(port);
+    else
+        a->v4.sin_port = htons(port);
+}
+
+static int listen_any(const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    union address a;
+    memset(&a, 0, sizeof a);
+    a.any.sa_family = AF_INET6;
+    set_port(&a, options->port);
+    int fd = bind_tcp(&a, options);
+    if (fd < 0 && is_missing(errno)) { /* a machine without IPv6 */
+        memset(&a, 0, sizeof a);
+        a.any.sa_family = AF_INET;
+        set_port(&a, options->port);
+        fd = bind_tcp(&a, options);
+    }
+    return add_or_close(endpoints, fd);
+}
+
+struct addresses {
+    union address all[WS__NET_MAX_ENDPOINTS];
+    uint32_t count;
+};
+
+/* Resolvers return some addresses twice: once for each line of /etc/hosts. */
+static int add_address(struct addresses *addresses, const struct sockaddr *address)
+{
+    union address a;
+    bool v6 = address->sa_family == AF_INET6;
+    memset(&a, 0, sizeof a);
+    if (!v6 && address->sa_family != AF_INET)
+        return 0;
+    memcpy(&a, address, v6 ? sizeof a.v6 : sizeof a.v4);
+    for (uint32_t i = 0; i < addresses->count; i++)
+        if (!memcmp(&a, &addresses->all[i], sizeof a))
+            return 0;
+    if (addresses->count == WS__NET_MAX_ENDPOINTS) {
+        errno = E2BIG;
+        return -1;
+    }
+    addresses->all[addresses->count++] = a;
+    return 0;
+}
+
+/* RFC 6761 section 6.3: localhost means these, also on a machine that cannot resolve it. */
+static int add_loopback(struct addresses *addresses)
+{
+    union address v6, v4;
+    memset(&v6, 0, sizeof v6);
+    memset(&v4, 0, sizeof v4);
+    v6.v6.sin6_family = AF_INET6;
+    v6.v6.sin6_addr = in6addr_loopback;
+    v4.v4.sin_family = AF_INET;
+    v4.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return add_address(addresses, &v6.any) || add_address(addresses, &v4.any) ? -1 : 0;
+}
+
+static int resolve(const char *host, struct addresses *addresses)
+{
+    struct addrinfo hints = {0}, *found = NULL;
+    hints.ai_flags = AI_PASSIVE;
+    hints.ai_socktype = SOCK_STREAM;
+    int result = getaddrinfo(host, NULL, &hints, &found);
+    if (result && !strcasecmp(host, "localhost"))
+        return add_loopback(addresses);
+    if (result) {
+        errno = result == EAI_MEMORY ? ENOMEM : result == EAI_SYSTEM ? errno : ENOENT;
+        return -1;
+    }
+    for (const struct addrinfo *a = found; a && !result; a = a->ai_next)
+        result = add_address(addresses, a->ai_addr);
+    int error = errno;
+    freeaddrinfo(found);
+    errno = addresses->count ? error : ENOENT;
+    return addresses->count ? result : -1;
+}
+
+static int close_endpoints(struct ws__endpoints *endpoints)
+{
+    int error = errno;
+    for (uint32_t i = 0; i < endpoints->count; i++)
+        if (endpoints->all[i].fd >= 0)
+            close(endpoints->all[i].fd);
+    errno = error;
+    return -1;
+}
+
+/* Listens at all addresses. *port 0: at a port that the kernel picks for the first one. */
+static int listen_all(struct addresses *addresses, uint16_t *port,
+                      const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    int missing = 0;
+    bool any = false;
+    endpoints->count = 0;
+    for (uint32_t i = 0; i < addresses->count; i++) {
+        union address *a = &addresses->all[i];
+        set_port(a, *port);
+        if (add_or_close(endpoints, bind_tcp(a, options)) >= 0) {
+            *port = endpoints->all[endpoints->count - 1].address.port;
+            any = true;
+            continue;
+        }
+        struct ws__endpoint *failed = &endpoints->all[endpoints->count++];
+        failed->fd = -1;
+        failed->error = errno;
+        set_address(&failed->address, a);
+        if (!is_missing(errno))
+            return close_endpoints(endpoints);
+        if (!missing)
+            missing = errno;
+    }
+    errno = missing;
+    return any ? 0 : -1;
+}
+
+/* A port that is free at the first address may be taken at another one. */
+static int listen_host(const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    enum { ATTEMPTS = 16 };
+    struct addresses addresses;
+    addresses.count = 0;
+    if (resolve(options->host, &addresses))
+        return -1;
+    for (int i = 1;; i++) {
+        uint16_t port = options->port;
+        if (!listen_all(&addresses, &port, options, endpoints))
+            return 0;
+        bool unlucky = errno == EADDRINUSE && port != options->port;
+        if (!unlucky || i == ATTEMPTS)
+            return -1;
+    }
+}
+
+/* ---- Unix sockets ---- */
+
+static struct ws__file file_of(const struct stat *status)
+{
+    return (struct ws__file){(uint64_t)status->st_dev, (uint64_t)status->st_ino};
+}
+
+/* The path leads to that very file. False with errno 0: to another one. */
+static bool leads_to(const char *path, const struct ws__file *file)
+{
+    struct stat status;
+    if (lstat(path, &status))
+        return false;
+    struct ws__file now = file_of(&status);
+    errno = 0;
+    return now.device == file->device && now.inode == file->inode;
+}
+
+int ws__net_unlink(const char *path, const struct ws__file *file)
+{
+    bool gone = leads_to(path, file) ? !unlink(path) : !errno;
+    return gone || errno == ENOENT || errno == ENOTDIR ? WS_OK : WS_ESYSTEM;
+}
+
+static bool refuses(const union address *a)
+{
+    int fd = new_socket(AF_UNIX);
+    bool refused = fd >= 0 && connect(fd, &a->any, sizeof a->unix_path) && errno == ECONNREFUSED;
+    if (fd >= 0)
+        close(fd);
+    return refused;
+}
+
+/* A socket file on which no process listens was left behind by one that died. Files of any other
+ * kind refuse a connection as well, but are somebody's data. While the file is open, no file that
+ * another process puts in its place can have the same inode number. */
+static bool remove_stale(const union address *a)
+{
+    const char *path = a->unix_path.sun_path;
+    struct stat status;
+    int pin = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (pin < 0)
+        return false;
+    bool removed = false;
+    if (!fstat(pin, &status) && S_ISSOCK(status.st_mode) && refuses(a)) {
+        struct ws__file file = file_of(&status);
+        removed = leads_to(path, &file) && !unlink(path);
+    }
+    close(pin);
+    return removed;
+}
+
+static int bind_path(int fd, const union address *a)
+{
+    int result = bind(fd, &a->any, sizeof a->unix_path);
+    if (!result || errno != EADDRINUSE)
+        return result;
+    if (remove_stale(a))
+        return bind(fd, &a->any, sizeof a->unix_path);
+    errno = EADDRINUSE;
+    return -1;
+}
+
+/* Another process that started at the same time may have taken the file for a stale one: until
+ * listen has been called, that is what it looks like. */
+static int listen_at(int fd, const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    const char *path = options->path;
+    struct stat status;
+    if (lstat(path, &status))
+        return -1;
+    endpoints->file = file_of(&status);
+    if (!chmod(path, (mode_t)options->mode) && !listen(fd, options->backlog)) {
+        if (leads_to(path, &endpoints->file) && !add_endpoint(endpoints, fd))
+            return fd;
+        errno = EADDRINUSE;
+    }
+    int error = errno;
+    ws__net_unlink(path, &endpoints->file);
+    errno = error;
+    return -1;
+}
+
+static int listen_path(const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    union address a;
+    memset(&a, 0, sizeof a);
+    a.unix_path.sun_family = AF_UNIX;
+    if (strlen(options->path) >= sizeof a.unix_path.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(a.unix_path.sun_path, options->path, strlen(options->path));
+    int fd = new_socket(AF_UNIX);
+    if (fd < 0)
+        return -1;
+    if (bind_path(fd, &a) || listen_at(fd, options, endpoints) < 0)
+        return close_failed(fd);
+    return fd;
+}
+
+/* ---- sockets of the caller ---- */
+
+static int option_of(int fd, int option)
+{
+    int value = 0;
+    socklen_t length = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) ? -1 : value;
+}
+
+static bool is_bound(int fd)
+{
+    union address a;
+    struct ws__address address;
+    socklen_t length = sizeof a;
+    memset(&a, 0, sizeof a);
+    if (getsockname(fd, &a.any, &length))
+        return false;
+    set_address(&address, &a);
+    return address.length ? address.port != 0 : length > sizeof a.any.sa_family;
+}
+
+/* listen(2) alone would bind a TCP socket to a port that no one knows. */
+static int listen_given(int fd, int backlog)
+{
+    union address a;
+    socklen_t length = sizeof a;
+    int type = option_of(fd, SO_TYPE);
+    if (type < 0)
+        return -1;
+    if (type != SOCK_STREAM) {
+        errno = ESOCKTNOSUPPORT;
+        return -1;
+    }
+    if (option_of(fd, SO_ACCEPTCONN) > 0)
+        return 0;
+    if (!getpeername(fd, &a.any, &length)) {
+        errno = EISCONN;
+        return -1;
+    }
+    if (!is_bound(fd)) {
+        errno = EDESTADDRREQ;
+        return -1;
+    }
+    return listen(fd, backlog);
+}
+
+/* Returns -1 with errno; the descriptor stays the caller's then. */
+static int adopt(const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    int fd = options->fd;
+    if (listen_given(fd, options->backlog))
+        return -1;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+        return -1;
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails on a Unix socket, which needs none */
+    return add_endpoint(endpoints, fd);
+}
+
+int ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpoints)
+{
+    endpoints->count = 0;
+    endpoints->file = (struct ws__file){0, 0};
+    int result = options->fd >= 0 ? adopt(options, endpoints)
+                 : options->path  ? listen_path(options, endpoints)
+                 : options->host  ? listen_host(options, endpoints)
+                                  : listen_any(options, endpoints);
+    return result < 0 ? WS_ESYSTEM : WS_OK;
+}
+
+/* ---- connections ---- */
 
 int ws__net_accept(int listen_fd, struct ws__address *peer)
 {
@@ -201,18 +430,19 @@ int ws__net_accept(int listen_fd, struct ws__address *peer)
         return fd;
     }
     switch (errno) {
+    case EAGAIN:
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:
+#endif
+    case ECONNABORTED: /* it died in the backlog and has left that */
+        return WS__NET_AGAIN;
     case EMFILE:
     case ENFILE:
     case ENOMEM:
     case ENOBUFS:
         return WS__NET_EXHAUSTED;
-    case EBADF:
-    case EINVAL:
-    case ENOTSOCK:
-    case EOPNOTSUPP:
+    default:
         return WS__NET_ERROR;
-    default: /* EAGAIN, or a connection that died in the backlog (accept(2)) */
-        return WS__NET_AGAIN;
     }
 }
 
@@ -279,11 +509,6 @@ void ws__net_limit_unsent(int fd, int bytes)
     set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
 }
 
-void ws__net_unlink(const char *path)
-{
-    unlink(path);
-}
-
 void ws__net_random(void *bytes, size_t n)
 {
     if (getrandom(bytes, n, GRND_NONBLOCK) == (ssize_t)n)
@@ -310,4 +535,30 @@ size_t ws__net_address_text(const struct ws__address *address, char *text, size_
     memcpy(text, full, shown);
     text[shown] = '\0';
     return length;
+}
+
+void ws__net_endpoint_text(const struct ws__address *address, char text[WS__NET_PLACE_SIZE])
+{
+    char host[INET6_ADDRSTRLEN];
+    ws__net_address_text(address, host, sizeof host);
+    snprintf(text, WS__NET_PLACE_SIZE, address->length == 4 ? "%s:%u" : "[%s]:%u", host,
+             (unsigned)address->port);
+}
+
+void ws__net_place_text(int fd, char text[WS__NET_PLACE_SIZE])
+{
+    union address a;
+    struct ws__address address;
+    socklen_t length = sizeof a;
+    memset(&a, 0, sizeof a);
+    if (getsockname(fd, &a.any, &length)) {
+        snprintf(text, WS__NET_PLACE_SIZE, "descriptor %d", fd);
+        return;
+    }
+    set_address(&address, &a);
+    if (address.length)
+        ws__net_endpoint_text(&address, text);
+    else /* an abstract name begins with NUL */
+        snprintf(text, WS__NET_PLACE_SIZE, "%s%.107s", a.unix_path.sun_path[0] ? "" : "@",
+                 a.unix_path.sun_path + !a.unix_path.sun_path[0]);
 }

@@ -191,21 +191,31 @@ WS_API int ws_server_free(ws_server *server);
 /* Where to listen. Begin with ws_listen_options_init. */
 typedef struct ws_listen_options {
     size_t size;
-    const char *host; /* copied; an IPv4 or IPv6 address or a name; NULL: all interfaces */
+    const char *host; /* copied; an IPv4 or IPv6 address, or a name, whose addresses are all
+                         listened on; NULL: all interfaces */
     const char *path; /* copied; a Unix socket instead of TCP; NULL: TCP */
     uint32_t mode;    /* permission bits of `path`, default 0660 */
     uint16_t port;    /* 0: the kernel picks one, see ws_server_listen */
     bool reuse_port;  /* share the port with other processes (SO_REUSEPORT) */
     int backlog;      /* default 1024 */
-    int fd;           /* an already listening socket, the server's from success on; -1: none */
+    int fd;           /* a stream socket that listens, or is bound; the server's from success on
+                         (and non-blocking, for all who have a copy of it); -1: none */
 } ws_listen_options;
 
 WS_API int ws_listen_options_init(ws_listen_options *options, size_t size);
 
 /* Starts to listen; connections are accepted during the turns of the loop. Returns the port (0 for
- * a Unix socket). The port is taken exclusively unless reuse_port.
- * WS_ESYSTEM with errno (EADDRINUSE, EACCES, ENOENT for a name that does not resolve ...),
- * WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED. */
+ * a Unix socket). The port is taken exclusively unless reuse_port. A server may listen at any
+ * number of places.
+ * A name is resolved by the C library, which may block. It may have 32 addresses (else E2BIG), and
+ * all of them get the same port. An address that this machine does not have (::1 without IPv6) is
+ * left out, with a warning in the log, as long as there is another one; any other failure at one of
+ * them is that of the call, and nothing stays open.
+ * The file of a Unix socket is removed when the server stops listening, unless `path` leads to
+ * another file by then. One that a dead process left behind is replaced.
+ * WS_ESYSTEM with errno (EADDRINUSE, EACCES, ENOENT for a name that does not resolve; of `fd`:
+ * ESOCKTNOSUPPORT for what is not a stream socket, EISCONN for a connection, EDESTADDRREQ for a
+ * socket that is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED. */
 WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options);
 
 /* Runs turns until the server has shut down (returns WS_OK) or the interrupt descriptor became

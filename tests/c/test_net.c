@@ -18,8 +18,20 @@
 #include <unistd.h>
 
 static ws_listen_options options;
+static struct ws__endpoints endpoints;
 static int fd;
 static uint16_t port;
+
+/* Of the one endpoint. */
+static int listen_with_options(void)
+{
+    int result = ws__net_listen(&options, &endpoints);
+    if (!result) {
+        fd = endpoints.all[0].fd;
+        port = endpoints.all[0].address.port;
+    }
+    return result;
+}
 
 static int listen_on(const char *host, const char *path, uint16_t number)
 {
@@ -27,7 +39,7 @@ static int listen_on(const char *host, const char *path, uint16_t number)
     options.host = host;
     options.path = path;
     options.port = number;
-    return ws__net_listen(&options, &fd, &port);
+    return listen_with_options();
 }
 
 static int connect_to(int family, const char *host, uint16_t number)
@@ -120,11 +132,11 @@ static void test_reuse_port(void)
     ws_listen_options_init(&options, sizeof options);
     options.host = "127.0.0.1";
     options.reuse_port = true;
-    int second;
-    is_int(ws__net_listen(&options, &fd, &port), WS_OK, "T85: reuse_port");
+    is_int(listen_with_options(), WS_OK, "T85: reuse_port");
     options.port = port;
-    is_int(ws__net_listen(&options, &second, &port), WS_OK, "T85: shared");
-    close(second);
+    int first = fd;
+    is_int(listen_with_options(), WS_OK, "T85: shared");
+    close(first);
     close(fd);
 }
 
@@ -138,7 +150,7 @@ static void test_given_descriptor(void)
     fcntl(given, F_SETFL, 0);
     ws_listen_options_init(&options, sizeof options);
     options.fd = given;
-    is_int(ws__net_listen(&options, &fd, &port), WS_OK, "a listening socket that is given");
+    is_int(listen_with_options(), WS_OK, "a listening socket that is given");
     ok(fd == given && port == number, "is used");
     int c = connect_to(AF_INET, "127.0.0.1", port), s = accept_one(&peer);
     ok(s >= 0 && ws__net_accept(fd, &peer) == WS__NET_AGAIN, "without blocking");
@@ -146,7 +158,7 @@ static void test_given_descriptor(void)
     close(s);
     close(fd);
     options.fd = given;
-    is_int(ws__net_listen(&options, &fd, &port), WS_ESYSTEM, "a closed one");
+    is_int(listen_with_options(), WS_ESYSTEM, "a closed one");
     is_int(errno, EBADF, "EBADF");
 }
 
@@ -181,8 +193,9 @@ static void test_path(void)
     close(first);
     is_int(listen_on(NULL, path, 0), WS_OK, "a file that was left behind is replaced");
     close(fd);
-    ws__net_unlink(path);
-    ok(stat(path, &status) != 0, "removed");
+    is_int(ws__net_unlink(path, &endpoints.file), WS_OK, "its file");
+    ok(stat(path, &status) != 0, "is removed");
+    is_int(ws__net_unlink(path, &endpoints.file), WS_OK, "also when it is gone already");
     close(open(path, O_CREAT | O_WRONLY, 0600));
     is_int(listen_on(NULL, path, 0), WS_ESYSTEM, "a file that is no socket");
     ok(!stat(path, &status), "stays");
