@@ -66,10 +66,10 @@ static void *take_exception(void)
     return value;
 }
 
-static bool tell(const ws_bridge *bridge, void *socket, void *exception)
+static bool tell(void *function, void *socket, void *what)
 {
-    void *args[] = {NULL, socket, exception};
-    void *result = call(bridge->failed, args + 1, 2);
+    void *args[] = {NULL, socket, what};
+    void *result = call(function, args + 1, 2);
     if (result)
         python.Py_DecRef(result);
     return result;
@@ -80,15 +80,31 @@ static bool tell(const ws_bridge *bridge, void *socket, void *exception)
 static void report(const ws_bridge *bridge, void *socket)
 {
     void *exception = take_exception();
-    if (!tell(bridge, socket, exception)) {
+    if (!tell(bridge->failed, socket, exception)) {
         void *second = take_exception();
-        if (!tell(bridge, socket, second))
+        if (!tell(bridge->failed, socket, second))
             python.PyErr_WriteUnraisable(bridge->failed);
-        if (!tell(bridge, socket, exception))
+        if (!tell(bridge->failed, socket, exception))
             python.PyErr_WriteUnraisable(bridge->failed);
         python.Py_DecRef(second);
     }
     python.Py_DecRef(exception);
+}
+
+/* Handlers in one expression (lambdas) return what their last call did; that is no mistake. */
+static bool is_of_send(const ws_bridge *bridge, const void *result)
+{
+    return result == bridge->status[0] || result == bridge->status[1] ||
+           result == bridge->status[2] || result == bridge->flag[0] || result == bridge->flag[1];
+}
+
+/* A result other than None is a mistake, for which Python has the words. */
+static void take_result(const ws_bridge *bridge, void *socket, void *result)
+{
+    if (result != bridge->none && !is_of_send(bridge, result) &&
+        !tell(bridge->returned, socket, result))
+        report(bridge, socket);
+    python.Py_DecRef(result);
 }
 
 static void *new_message(const char *data, size_t length, int opcode)
@@ -114,7 +130,7 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     void *args[] = {NULL, socket, message, kind};
     void *result = message ? call(route->message, args + 1, 3) : NULL;
     if (result)
-        python.Py_DecRef(result);
+        take_result(bridge, socket, result);
     else
         report(bridge, socket);
     if (message)

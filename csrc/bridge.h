@@ -50,6 +50,7 @@ typedef struct ws_bridge {
     void *compress;      /* "compress", as calls with that name have it: interned */
     void *send;          /* name of the method that ws_bridge_send leaves the rest to */
     void *failed;        /* failed(socket, exception): the message handler has raised it */
+    void *returned;      /* returned(socket, result): it has returned something but None */
 } ws_bridge;
 
 /* One route: ws_behavior.user. */

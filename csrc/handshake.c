@@ -127,13 +127,15 @@ static bool equals_nocase(const char *text, uint32_t length, const char *other)
     return i == length && !other[i];
 }
 
-/* RFC 6455 4.2.2 item 4 and 10.2. A request without Origin is refused, too, where a list is
- * given: who lists origins wants to hear from browsers on those pages only. */
+/* RFC 6455 4.2.2 item 4 and 10.2. A request without Origin is refused, too, where a list is given,
+ * unless it is optional: browsers always send one, other programs seldom do. */
 static bool origin_allowed(const struct ws__http_head *head, const char *bytes,
-                           const char *const *origins)
+                           const char *const *origins, bool optional)
 {
     uint32_t length;
     const char *origin = only(head, bytes, "origin", &length);
+    if (optional && ws__http_find(head, bytes, "origin", 0) < 0)
+        return true;
     for (; origin && *origins; origins++)
         if (equals_nocase(origin, length, *origins))
             return true;
@@ -147,7 +149,7 @@ static int refuse(int status, const char **why, const char *text)
 }
 
 int ws__handshake_check(const struct ws__http_head *head, const char *bytes, bool has_body,
-                        const char *const *origins, const char **why)
+                        const char *const *origins, bool origin_optional, const char **why)
 {
     const char *text;
     uint32_t length = 0;
@@ -171,7 +173,7 @@ int ws__handshake_check(const struct ws__http_head *head, const char *bytes, boo
         return refuse(400, why, "Sec-WebSocket-Protocol is not a list of tokens");
     if (!extensions_are_fine(head, bytes))
         return refuse(400, why, "Sec-WebSocket-Extensions is malformed");
-    if (origins && !origin_allowed(head, bytes, origins))
+    if (origins && !origin_allowed(head, bytes, origins, origin_optional))
         return refuse(403, why, "Origin is not allowed");
     return 0;
 }

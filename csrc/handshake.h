@@ -14,9 +14,10 @@ bool ws__handshake_is_upgrade(const struct ws__http_head *head, const char *byte
 /* Judges an upgrade request whose syntax, Host and framing are fine (ws__http_check), in this
  * order: has_body 400, method 405, HTTP/1.0 400, Connection 400, version 426, key 400, syntax of
  * the protocol and extension lists 400, origin 403. 0 or minus the status; *why (static text) says
- * what was wrong. origins: NULL-terminated list, NULL = any; compared without case. */
+ * what was wrong. origins: NULL-terminated list, NULL = any; compared without case.
+ * origin_optional: with a list, a request without Origin passes, too. */
 int ws__handshake_check(const struct ws__http_head *head, const char *bytes, bool has_body,
-                        const char *const *origins, const char **why);
+                        const char *const *origins, bool origin_optional, const char **why);
 
 /* The client offered this subprotocol (section 4.1: case-sensitive). */
 bool ws__handshake_offered(const struct ws__http_head *head, const char *bytes, const char *name,

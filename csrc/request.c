@@ -253,7 +253,8 @@ static void handle_upgrade(ws_request *r, const struct ws__route *route)
 {
     const struct ws__target *t = route->target;
     const char *why = NULL;
-    int status = ws__handshake_check(&r->head, r->bytes, r->has_body, t->behavior.origins, &why);
+    int status = ws__handshake_check(&r->head, r->bytes, r->has_body, t->behavior.origins,
+                                     t->behavior.origin_optional, &why);
     r->target = t;
     r->pattern = route->pattern;
     if (status == -405)

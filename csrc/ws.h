@@ -339,6 +339,7 @@ typedef struct ws_behavior {
     uint32_t max_topic_length; /* bytes of a topic's name, default 1024 */
     bool close_on_backpressure_limit; /* close with 1008 instead of WS_DROPPED */
     bool reset_idle_timeout_on_send;  /* what the kernel took counts as a received byte */
+    bool origin_optional;             /* with `origins`: a handshake without Origin is accepted */
     const char *const *subprotocols;  /* copied; NULL-terminated list of tokens, NULL = none */
     const char *const *origins;       /* copied; NULL-terminated list, NULL = any Origin */
 } ws_behavior;

@@ -140,6 +140,7 @@ class ws_behavior(Structure):
         ("max_topic_length", c_uint32),
         ("close_on_backpressure_limit", c_bool),
         ("reset_idle_timeout_on_send", c_bool),
+        ("origin_optional", c_bool),
         ("subprotocols", POINTER(c_char_p)),
         ("origins", POINTER(c_char_p)),
     ]
@@ -188,6 +189,7 @@ class ws_bridge(Structure):
         ("compress", py_object),
         ("send", py_object),
         ("failed", py_object),
+        ("returned", py_object),
     ]
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Gener
 
 from . import options
 from ._native import lib
-from .events import logger
+from .events import returned
+from .logs import logger
 from .signals import Signals
 from .websocket import BY_QUEUE, BY_USER
 
@@ -132,7 +133,7 @@ def _cancellation(error: BaseException) -> Exception:
 
 def _begin(app: App, where: Any) -> Host:
     host = Host(app)
-    app._begin(host)
+    app._begin(host, listens=where is None)
     try:
         if where is not None:
             app.listen(where)
@@ -157,8 +158,6 @@ async def _run(app: App) -> None:
 def run(app: App) -> None:
     """`App.run`, in an event loop of its own."""
     app._check_idle()
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("an event loop runs in this thread already: `await app.serve()` there")
     asyncio.run(_run(app))
 
 
@@ -194,11 +193,11 @@ def enqueue(behavior: Behavior) -> None:
 class _Queued:
     """A handler that waits for its turn."""
 
-    __slots__ = ("event", "handler", "is_coroutine")
+    __slots__ = ("__wrapped__", "event", "handler", "is_coroutine")
 
     def __init__(self, event: str, handler: Handler) -> None:
         self.event = event
-        self.handler = handler
+        self.handler = self.__wrapped__ = handler
         self.is_coroutine = options.is_coroutine_handler(handler)
 
     def __call__(self, ws: WebSocket, *args: Any) -> Any:
@@ -287,7 +286,9 @@ class Queue:
             try:
                 result = handler.handler(ws, *args)
                 if handler.is_coroutine:
-                    await result
+                    result = await result
+                if result is not None:
+                    returned(ws._route, handler.event, handler, result)
             except GeneratorExit:  # the loop is gone
                 raise
             except asyncio.CancelledError as error:
@@ -356,10 +357,10 @@ def _corked(ws: WebSocket, work: Coroutine[Any, Any, None]) -> Generator[Any, An
 class Later:
     """A coroutine handler of requests: the response is taken for later before it begins."""
 
-    __slots__ = ("_handler", "_pattern")
+    __slots__ = ("__wrapped__", "_handler", "_pattern")
 
     def __init__(self, handler: Handler, pattern: str) -> None:
-        self._handler = handler
+        self._handler = self.__wrapped__ = handler
         self._pattern = pattern
 
     def __call__(self, res: Response, req: Request, *context: Any) -> None:
@@ -370,7 +371,9 @@ class Later:
 
     async def _answer(self, host: Host, res: Response, req: Request, context: Any) -> None:
         try:
-            await self._handler(res, req, *context)
+            result = await self._handler(res, req, *context)
+            if result is not None:
+                returned(res._route, "upgrade" if res._upgrades else "", self, result)
         except GeneratorExit:
             raise
         except asyncio.CancelledError as error:
@@ -383,5 +386,5 @@ class Later:
                 res._fail()
 
     def _failed(self, res: Response, error: BaseException) -> None:
-        res._app._handler_failed(f"the handler of {self._pattern}", error, res)
+        res._app._handler_failed("the handler", error, res, self)
         res._fail()

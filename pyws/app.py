@@ -7,16 +7,18 @@ import errno
 import math
 import sys
 import threading
+import warnings
 from _thread import get_ident
 from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
-from . import _native, events, fork, options
+from . import _native, events, fork, mistakes, options
 from ._native import lib
 from .errors import ErrorCode
-from .events import Route, logger
+from .events import Route
 from .http import Response
+from .logs import log_failure, logger
 from .options import AppListenOptions, AppOptions, Behavior, Handler
 from .signals import GOING_AWAY, Signals
 from .timers import Timer, Timers
@@ -60,6 +62,8 @@ class App:
         self._running = False
         self._host: Host | None = None  # while it runs in an asyncio loop
         self._crew: Crew | None = None  # while its workers run, and this process only watches them
+        self._places: list[AppListenOptions] = []  # where it listens, until run() has returned
+        self._has_run = False  # since it began to listen
         self._inert = ""  # why nothing works in this process, if so
         self._is_worker = False
         self._nested = 0  # handlers that run inside each other
@@ -117,7 +121,8 @@ class App:
         close_timeout: seconds for the client to answer a Close; 5
         close_on_error: close with 1011 when a handler raises; True
         subprotocols: names that it speaks, the first of the client's list is selected; ()
-        origins: values of Origin that are let in, None: all; None
+        origins: values of Origin that are let in, as browsers send them ("https://example.org"),
+            and None for clients that send none; None in place of the list: all; None
         idle_timeout: seconds of silence (no byte received) until the client is dropped with
             "idle timeout", code 1006, 0: never; 120
         ping_interval: seconds of silence until a Ping is sent, and again after each further
@@ -211,7 +216,7 @@ class App:
         return self._http("*", pattern, handler)
 
     def _http(self, method: str, pattern: str, handler: Handler) -> App:
-        options.handler("handler", handler)
+        mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
         path = self._check_pattern(pattern)
         route = Route(self, pattern, Behavior(None, {}), self._request_handler(handler, pattern))
         verb = method.encode()
@@ -239,7 +244,9 @@ class App:
 
     def _check_pattern(self, pattern: Any) -> bytes:
         self._check_server()
-        return options.c_string("pattern", pattern)
+        path = options.c_string("pattern", pattern)
+        mistakes.check_pattern(pattern)
+        return path
 
     def _add(self, route: Route, add: Callable[[], Any]) -> None:
         """Run `add`, and say of which pattern the library does not approve."""
@@ -278,6 +285,8 @@ class App:
             why = "unknown host" if unknown else error.strerror
             raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
         place.port = port
+        self._places.append(place)
+        self._has_run = self._running
         self._finished = False
         if callback is not None:
             callback(place)
@@ -290,8 +299,10 @@ class App:
         drops everything and raises KeyboardInterrupt. What handlers raise beyond Exception
         (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here. With coroutine handlers
         this is an asyncio loop of its own (``asyncio.run``); those that are not done when the
-        timeout of `close` is over are cancelled. RuntimeError: it runs already. OSError: the loop
-        failed.
+        timeout of `close` is over are cancelled. Without coroutine handlers it is a loop of
+        pyws's own, in whose thread asyncio.get_event_loop() raises RuntimeError, as it does after
+        ``asyncio.run``: what such a loop was given would never run. RuntimeError: it runs already,
+        listens nowhere, or an asyncio loop runs in this thread. OSError: the loop failed.
 
         workers: so many processes share the places of `listen`, each with this program's handlers
         and with connections, topics and counters of its own; one that ends is replaced. This
@@ -304,6 +315,8 @@ class App:
 
             supervise(self, workers)
             return
+        self._check_idle()
+        mistakes.refuse_running_loop()
         if self._coroutines:
             from . import aio
 
@@ -312,7 +325,8 @@ class App:
         self._begin(None)
         result = 0
         try:
-            result = self._loop()
+            with mistakes.no_event_loop(logger.warning):
+                result = self._loop()
         finally:
             self._finish()
         self._raise_stashed()
@@ -325,7 +339,8 @@ class App:
 
         where: as for `listen`; None: where it listens already. Cancelled, it shuts down gracefully
         within 5 seconds, then raises CancelledError; cancelled again, it drops all connections.
-        RuntimeError: it runs already. OSError, TypeError, ValueError: as `listen`.
+        RuntimeError: it runs already, or listens nowhere. OSError, TypeError, ValueError: as
+        `listen`.
         """
         from . import aio
 
@@ -349,11 +364,18 @@ class App:
             raise RuntimeError("the app is already running: by run(), serve() or serving()")
         self._check_alive()
 
-    def _begin(self, host: Host | None) -> None:
-        """From now on this thread runs the app. RuntimeError: something does so already."""
+    def _begin(self, host: Host | None, listens: bool = True) -> None:
+        """From now on this thread runs the app. RuntimeError: something does so already.
+
+        listens: it must do so already.
+        """
         with self._lock:
             self._check_idle()
-            self._running, self._finished = True, False
+            if listens and not self._places:
+                raise RuntimeError(
+                    "the app listens nowhere: call app.listen(port), or pass a port to serve()"
+                )
+            self._running, self._finished, self._has_run = True, False, True
             self._own(get_ident())
         self._host = host
 
@@ -383,6 +405,7 @@ class App:
             self._run_deferred(len(self._deferred))
         self._timers.clear()
         self._host = None
+        self._places.clear()
         with self._lock:
             self._running = False
             self._own(self._creator)
@@ -417,6 +440,10 @@ class App:
             lib.ws_server_free(server)
         while self._deferred:
             self._run_deferred(len(self._deferred))
+        if self._places and not self._has_run:
+            places, self._places = ", ".join(str(place) for place in self._places), []
+            message = f"an app listened on {places} and was never run: app.run() is missing"
+            warnings.warn(message, ResourceWarning, stacklevel=3, source=self)
 
     def _own(self, thread: int) -> None:
         """From now on calls belong to this thread."""
@@ -514,9 +541,9 @@ class App:
         for _ in range(number):
             fn, args = self._deferred.popleft()
             try:
-                fn(*args)
+                mistakes.check_result("a deferred function", fn, fn(*args))
             except BaseException as error:
-                self._handler_failed("deferred function", error, None)
+                self._handler_failed("a deferred function", error, None, fn)
 
     def on_error(self, handler: Callable[[BaseException, Any], Any]) -> App:
         """Call ``handler(error, source)`` for every exception of a handler, after it was logged.
@@ -525,7 +552,8 @@ class App:
         `call_later`.
         """
         self._check_thread()
-        self._error_handler = options.function("handler", handler)
+        mistakes.check_arity("handler", options.function("handler", handler), ("error", "source"))
+        self._error_handler = handler
         return self
 
     def stats(self) -> dict[str, int]:
@@ -536,15 +564,18 @@ class App:
 
     # ---- failures -------------------------------------------------------------------------------
 
-    def _handler_failed(self, what: str, error: BaseException, source: Any) -> None:
+    def _handler_failed(
+        self, what: str, error: BaseException, source: WebSocket | Response | None, handler: Any
+    ) -> None:
         """Report what a handler raised; beyond Exception, shut down and keep it for `run`."""
         if not isinstance(error, Exception):
             self._stash(error)
             return
-        self._report("logging", lambda: logger.error("exception in %s", what, exc_info=error))
+        facts = {} if source is None else source._facts()
+        self._report("logging", lambda: log_failure(what, error, handler, facts))
         if self._error_handler is not None:
             hook = self._error_handler
-            self._report("the error handler", lambda: hook(error, source))
+            self._report("the error handler", lambda: _run_hook(hook, error, source))
 
     def _report(self, what: str, report: Callable[[], Any]) -> None:
         """Run a part of `_handler_failed` that is itself the program's code, and may fail."""
@@ -566,7 +597,7 @@ class App:
             self._shutdown(GOING_AWAY[0], GOING_AWAY[1].encode(), 5000)
 
     def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
-        self._handler_failed(f"the {event} handler", error, ws)
+        self._handler_failed(f"the {event} handler", error, ws, getattr(ws._route.behavior, event))
         if ws._route.behavior.close_on_error and not self._inert:
             ws.end(1011, f"the {event} handler failed")
 
@@ -614,6 +645,10 @@ class App:
         timers._set()
         for fn, args in deferred:
             self._postpone(fn, *args)
+
+
+def _run_hook(hook: Handler, error: BaseException, source: Any) -> None:
+    mistakes.check_result("the error handler", hook, hook(error, source))
 
 
 def _is_coroutine(handler: Handler | None) -> bool:

@@ -7,17 +7,17 @@ closing handshake is over. No exception leaves a callback.
 
 from __future__ import annotations
 
-import logging
 import sys
 import weakref
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
-from . import _native
+from . import _native, mistakes
 from ._native import lib
 from .enums import OpCode, SendStatus
 from .http import Request, Response, header_text
+from .logs import logger
 from .options import Behavior, Handler
 from .websocket import WebSocket
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .app import App
 
 __all__ = ["Route"]
-
-logger = logging.getLogger("pyws")
 
 _TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
 
@@ -44,13 +42,23 @@ responses: dict[int, Response] = {}  # address of the ws_request -> its response
 class Route:
     """One registered pattern: what its callbacks need."""
 
-    __slots__ = ("__weakref__", "app", "behavior", "bridge", "handler", "number", "pattern")
+    __slots__ = (
+        "__weakref__",
+        "app",
+        "behavior",
+        "bridge",
+        "handler",
+        "number",
+        "pattern",
+        "warned",
+    )
 
     def __init__(self, app: App, pattern: str, behavior: Behavior, handler: Handler | None) -> None:
         self.app = app
         self.pattern = pattern
         self.behavior = behavior
         self.handler = handler  # of plain HTTP, or `upgrade`
+        self.warned = False  # of a value that a handler has returned
         self.number = next(numbers)
         if app._bridge is not None:
             self.bridge = _native.new_bridge_route(app._bridge, behavior.message, ON_CLOSED)
@@ -118,17 +126,16 @@ def _serve(ptr: int, route: Route, upgrade: bool) -> None:
     """Give a request to its handler; see that it is answered, now or later."""
     app = route.app
     req = Request(app, ptr)
-    res = responses[ptr] = Response(app, ptr, req, route if upgrade else None)
+    res = responses[ptr] = Response(app, ptr, req, route, upgrade)
     try:
         assert route.handler is not None
-        if upgrade:
-            route.handler(res, req, route.pattern)
-        else:
-            route.handler(res, req)
+        result = route.handler(res, req, route.pattern) if upgrade else route.handler(res, req)
+        if result is not None:
+            returned(route, "upgrade" if upgrade else "", route.handler, result)
         if (res._abort_handler or res._later) and not res._responded and not res._aborted:
             res._defer(ON_ABORTED, route.number)
     except BaseException as error:
-        app._handler_failed(f"the handler of {route.pattern}", error, res)
+        app._handler_failed("the handler", error, res, route.handler)
         res._fail()
     if not res._deferred:  # without an answer, the library logs that and sends a 500
         app._release(res)
@@ -141,10 +148,20 @@ def _on_aborted(ptr: int, number: int) -> None:
         if res._later:  # its handler goes on, and has not done anything wrong
             res._request.preserve()
         if res._abort_handler is not None:
-            res._abort_handler(res)
+            result = res._abort_handler(res)
+            mistakes.check_result("the aborted handler", res._abort_handler, result)
     except BaseException as error:
-        res._app._handler_failed("the aborted handler", error, res)
+        res._app._handler_failed("the aborted handler", error, res, res._abort_handler)
     res._app._release(res)
+
+
+def returned(route: Route, event: str, handler: Any, result: Any) -> None:
+    """A handler has returned something. TypeError: what does its work would never run."""
+    what = f"the {event} handler of {route.pattern}" if event else f"the handler of {route.pattern}"
+    warning = mistakes.unexpected(what, handler, result)
+    if warning and not route.warned:
+        route.warned = True
+        logger.warning("%s", warning)
 
 
 # ---- connections --------------------------------------------------------------------------------
@@ -157,7 +174,9 @@ def _on_open(conn: int, number: int) -> None:
     try:
         _greet(ws, lib.ws_conn_request(conn))
         if route.behavior.open is not None:
-            route.behavior.open(ws)
+            result = route.behavior.open(ws)
+            if result is not None:
+                returned(route, "open", route.behavior.open, result)
     except BaseException as error:
         route.app._socket_failed(ws, "open", error)
 
@@ -184,9 +203,19 @@ def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> 
         return
     try:
         if opcode == 1:
-            ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore[misc]
+            result = ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore
         else:
-            ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore[misc]
+            result = ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore
+    except BaseException as error:
+        _message_failed(ws, error)
+    else:
+        if result is not None:
+            _message_returned(ws, result)
+
+
+def _message_returned(ws: WebSocket, result: Any) -> None:
+    try:
+        returned(ws._route, "message", ws._route.behavior.message, result)
     except BaseException as error:
         _message_failed(ws, error)
 
@@ -269,7 +298,10 @@ def _call(ws: WebSocket, event: str, arguments: Callable[[], Any]) -> None:
     try:
         if app._nested > DEEPEST:
             raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
-        getattr(ws._route.behavior, event)(ws, *arguments())
+        handler = getattr(ws._route.behavior, event)
+        result = handler(ws, *arguments())
+        if result is not None:
+            returned(ws._route, event, handler, result)
     except BaseException as error:
         app._socket_failed(ws, event, error)
     finally:
@@ -312,6 +344,7 @@ def new_bridge() -> Any:
         compress=sys.intern("compress"),
         send="_send",
         failed=_message_failed,
+        returned=_message_returned,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
-from . import options
+from . import mistakes, options
 from ._native import fail, header_fields, lib, short_text, text
 from .enums import OpCode
 from .errors import ErrorCode
+from .logs import peer_name
 from .websocket import pack
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Request:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received."""
         options.function("fn", fn)
         for name, value in self._fact("headers"):
-            fn(name, value)
+            mistakes.check_result("the function of for_each_header", fn, fn(name, value))
 
     def get_query(self, key: str) -> str | None:
         """The first value of a key of the query, decoded; None without it."""
@@ -213,16 +214,18 @@ class Response:
         "_route",
         "_socket",
         "_status",
+        "_upgrades",
         "_user_data",
     )
 
     __reduce_ex__ = options.no_copy
 
-    def __init__(self, app: App, ptr: int, request: Request, route: Route | None) -> None:
+    def __init__(self, app: App, ptr: int, request: Request, route: Route, upgrades: bool) -> None:
         self._app = app
         self._ptr = ptr  # 0 once the request is over
         self._request = request
-        self._route = route  # of an opening handshake
+        self._route = route
+        self._upgrades = upgrades  # it is an opening handshake
         self._status: int = 200
         self._reason: bytes | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -376,7 +379,7 @@ class Response:
         user_data: what ``ws.get_user_data()`` gives. ValueError, RuntimeError.
         """
         self._app._check_thread()
-        if self._route is None:
+        if not self._upgrades:
             raise RuntimeError("upgrade() needs an opening handshake on a route of app.ws")
         if self._responded:
             raise RuntimeError("this request is answered already")
@@ -403,7 +406,6 @@ class Response:
 
     def _select(self, protocol: Any) -> str | None:
         """The subprotocol to name to the library; None leaves the choice to it."""
-        assert self._route is not None
         if protocol is None or protocol == "":
             return None
         if not isinstance(protocol, str):
@@ -433,10 +435,18 @@ class Response:
         """Run ``fn(res)``; what it writes leaves in one write."""
         options.function("fn", fn)
         self._app._check_thread()
-        fn(self)
+        mistakes.check_result("the function of cork", fn, fn(self))
         return self
 
     # ---- inside ---------------------------------------------------------------------------------
+
+    def _facts(self) -> dict[str, Any]:
+        """Of this request, for the log."""
+        facts: dict[str, Any] = {"route": self._route.pattern}
+        if self._ptr:
+            address = short_text(lib.ws_request_remote_address, self._ptr)
+            facts["peer"] = peer_name(address, lib.ws_request_remote_port(self._ptr))
+        return facts
 
     def _answer(self, body: bytes, content_type: str | None) -> Response:
         """Answer; the type is for those who have not written one. RuntimeError."""

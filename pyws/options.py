@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
 
+from . import mistakes
 from ._native import native_address
 from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
 
@@ -133,9 +134,8 @@ def is_coroutine_handler(value: Any) -> bool:
 
 
 def handler(name: str, value: Any) -> Handler:
-    """`value`, a function, any callable, or a coroutine function. TypeError."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, not {type_name(value)}")
+    """`value`, any callable, or a coroutine function, that takes what `name` gets. TypeError."""
+    mistakes.check_handler(name, value, mistakes.PARAMETERS[name])
     return value  # type: ignore[no-any-return]
 
 
@@ -158,7 +158,9 @@ def function(name: str, value: Any) -> Handler:
     """`value`, which must be callable, and not a coroutine function. TypeError."""
     if is_coroutine_handler(value):
         raise TypeError(f"{name} must be a plain function, not a coroutine function")
-    return handler(name, value)
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type_name(value)}")
+    return value  # type: ignore[no-any-return]
 
 
 def strings(name: str, value: Any) -> tuple[str, ...]:
@@ -181,12 +183,13 @@ def subprotocols(name: str, value: Any) -> tuple[str, ...]:
     return items
 
 
-def origins(name: str, value: Any) -> tuple[str, ...]:
-    """A list of Origin values. TypeError, ValueError."""
-    items = strings(name, value)
-    for item in items:
-        if not item or not item.isascii() or not item.isprintable() or " " in item:
-            raise ValueError(f'{name} must hold values like "https://example.org", not {item!r}')
+def origins(name: str, value: Any) -> tuple[str | None, ...]:
+    """Origin values; None among them is a handshake without one. TypeError, ValueError."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} must be a list of str, not {type_name(value)}")
+    items = tuple(value)
+    for item in strings(name, [item for item in items if item is not None]):
+        mistakes.check_origin(name, item)
     return items
 
 
@@ -323,7 +326,8 @@ class Behavior:
     max_lifetime: float = 0
     """Minutes; 0: off."""
     subprotocols: tuple[str, ...] = ()
-    origins: tuple[str, ...] | None = None
+    origins: tuple[str | None, ...] | None = None
+    """None among them: a handshake without Origin."""
     close_on_error: bool = True
     close_timeout: float = 5
 
@@ -346,6 +350,27 @@ class Behavior:
                 self.natives[key] = value
             elif value is not None or key not in _MAY_BE_NONE:
                 setattr(self, key, _CHECKS[key](key, value))
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Of silence: none of them may be without effect. ValueError."""
+        timeout, idle = self.ping_timeout, self.idle_timeout
+        interval = self.ping_interval if self.send_pings_automatically else 0
+        if interval and idle and interval >= idle:
+            raise ValueError(
+                f"ping_interval {interval:g} must be shorter than idle_timeout {idle:g}, which "
+                "drops the client before the first Ping (0: never)"
+            )
+        if timeout and not (idle if interval is None else interval):
+            raise ValueError(
+                f"ping_timeout {timeout:g} needs Pings, which this route never sends: "
+                "set ping_interval"
+            )
+        if timeout and interval and idle and interval + timeout > idle:
+            raise ValueError(
+                f"ping_interval {interval:g} + ping_timeout {timeout:g} must not be longer than "
+                f"idle_timeout {idle:g}, which drops the client before (0: never)"
+            )
 
     def native(self) -> dict[str, Any]:
         """The fields of the library's ws_behavior, but for its callbacks."""
@@ -364,8 +389,13 @@ class Behavior:
             "close_on_backpressure_limit": self.close_on_backpressure_limit,
             "reset_idle_timeout_on_send": self.reset_idle_timeout_on_send,
             "subprotocols": self.subprotocols or None,
-            "origins": self.origins,
+            "origins": _without_none(self.origins),
+            "origin_optional": None in (self.origins or ()),
         }
+
+
+def _without_none(items: tuple[str | None, ...] | None) -> tuple[str, ...] | None:
+    return None if items is None else tuple(item for item in items if item is not None)
 
 
 def _bytes(name: str, value: Any) -> int:
@@ -400,7 +430,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "close_timeout": seconds,
     **dict.fromkeys(HANDLERS, handler),
 }
-_MAY_BE_NONE = frozenset((*HANDLERS, "origins", "ping_interval", "ping_timeout"))
+_MAY_BE_NONE = frozenset(("origins", "ping_interval", "ping_timeout"))
 BEHAVIOR_KEYS: list[str] = list(_CHECKS)
 
 # ---- the app and its listeners ------------------------------------------------------------------

@@ -10,6 +10,7 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
+from . import mistakes
 from ._native import set_alarm
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class Timers:
                 continue
             timer._forget()
             try:
-                fn(*args)
+                mistakes.check_result("a function of call_later", fn, fn(*args))
             except BaseException as error:
-                self._app._handler_failed("a function of call_later", error, None)
+                self._app._handler_failed("a function of call_later", error, None, fn)
         self._set()
 
     def clear(self) -> None:

@@ -7,10 +7,11 @@ import socket
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
-from . import options
+from . import mistakes, options
 from ._native import Handle, address_bytes, fail, lib, shorten, topic_names
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
+from .logs import peer_name
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,6 +84,12 @@ def check_stack(depth: int = 40) -> None:
     """
     if depth:
         check_stack(depth - 1)
+
+
+def address_text(packed: bytes) -> str:
+    """An IP address as text, "" for no bytes."""
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, packed) if packed else ""
 
 
 class CloseFrame(NamedTuple):
@@ -331,11 +338,11 @@ class WebSocket(Handle):
         self._app._check_thread()
         conn = self._conn
         if not conn:
-            fn(self)
+            mistakes.check_result("the function of cork", fn, fn(self))
             return
         lib.ws_conn_cork(conn)
         try:
-            fn(self)
+            mistakes.check_result("the function of cork", fn, fn(self))
         finally:
             # Also when fn closed the socket: its memory lasts until the end of the turn, and the
             # Close frame must not stay corked.
@@ -415,7 +422,7 @@ class WebSocket(Handle):
         """Call ``fn(topic)`` for each topic that there is now; it may subscribe and unsubscribe."""
         options.function("fn", fn)
         for topic in self.get_topics():
-            fn(topic)
+            mistakes.check_result("the function of for_each_topic", fn, fn(topic))
 
     def publish(
         self,
@@ -537,9 +544,7 @@ class WebSocket(Handle):
 
     def get_remote_address(self) -> str:
         """The peer's IP address as text; "" for a Unix socket."""
-        packed = self.get_remote_address_bytes()
-        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-        return socket.inet_ntop(family, packed) if packed else ""
+        return address_text(self.get_remote_address_bytes())
 
     def get_remote_address_bytes(self) -> bytes:
         """The peer's IP address in network order: 4 or 16 bytes, none for a Unix socket."""
@@ -560,6 +565,12 @@ class WebSocket(Handle):
         return microseconds / 1_000_000 if microseconds else None
 
     # ---- for events -----------------------------------------------------------------------------
+
+    def _facts(self) -> dict[str, Any]:
+        """Of this socket, for the log."""
+        packed, port = self._peer()
+        peer = peer_name(address_text(packed), port)
+        return {"route": self._route.pattern, "socket": self.id, "peer": peer}
 
     def _end_here(self, conn: int, code: int, reason: str, by_peer: bool) -> None:
         """The close event: never touch C again, keep what may be asked for."""

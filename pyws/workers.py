@@ -23,8 +23,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from ._native import lib
-from .events import logger
 from .fork import watched
+from .logs import logger
 from .signals import Signals, watching
 
 if TYPE_CHECKING:

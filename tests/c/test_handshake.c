@@ -30,18 +30,23 @@ static void given(const char *lines)
         ok(false, "parsing %s", lines);
 }
 
-/* The verdict on what was given, as the connection would reach it. */
-static int judge(const char *const *origins)
+static int judge_optional(const char *const *origins, bool optional)
 {
     const char *why = NULL;
     bool has_body;
     int status = ws__http_check(&head, bytes, &has_body);
     if (status)
         return status;
-    status = ws__handshake_check(&head, bytes, has_body, origins, &why);
+    status = ws__handshake_check(&head, bytes, has_body, origins, optional, &why);
     if (!why || !*why != !status)
         return diag("a reason that does not fit: %s", why ? why : "NULL"), 1;
     return status;
+}
+
+/* The verdict on what was given, as the connection would reach it. */
+static int judge(const char *const *origins)
+{
+    return judge_optional(origins, false);
 }
 
 static const struct {
@@ -238,6 +243,21 @@ static void test_origins(void)
     }
 }
 
+static void test_optional_origin(void)
+{
+    given(GOOD);
+    is_int(judge_optional(listed, true), 0, "H9 T12 absent, and optional");
+    is_int(judge_optional(nobody, true), 0, "H9 T12 absent, optional, and none is listed");
+    given(GOOD "Origin: null\r\n");
+    is_int(judge_optional(listed, true), 0, "H9 T12 listed, and optional");
+    given(GOOD "Origin: https://example.org\r\n");
+    is_int(judge_optional(listed, true), -403, "H9 T12 optional, but another is sent");
+    given(GOOD "Origin: a\r\nOrigin: null\r\n");
+    is_int(judge_optional(listed, true), -403, "H9 T12 optional, but two are sent");
+    given(GOOD "Origin:\r\n");
+    is_int(judge_optional(listed, true), -403, "H9 T12 optional, but an empty one is sent");
+}
+
 static void test_protocols(void)
 {
     static const char *const speaks[] = {"mqtt", "chat", "Superchat", NULL};
@@ -282,6 +302,7 @@ int main(void)
     test_verdicts();
     test_large();
     test_origins();
+    test_optional_origin();
     test_protocols();
     test_accepts();
     return done_testing();

@@ -162,7 +162,8 @@ static void check_handshake(const struct ws__http_head *head, const char *bytes,
     static const int statuses[] = {-400, -403, -405, -426, 0};
     const char *why = NULL, *selected;
     char accept[29];
-    int status = ws__handshake_check(head, bytes, has_body, flags & ORIGINS ? origins : NULL, &why);
+    int status = ws__handshake_check(head, bytes, has_body, flags & ORIGINS ? origins : NULL,
+                                     flags & ORIGINS, &why);
     must(is_one_of(status, statuses), "status %d", status);
     must(why && !*why == !status, "why %d?", status);
     if (status)

@@ -283,7 +283,7 @@ static void judge_request(const struct fuzz_input *input, unsigned options)
     if (length < 0)
         return;
     must(!ws__http_check(&head, bytes, &has_body) && !has_body, "refused before the handshake");
-    int status = ws__handshake_check(&head, bytes, has_body, NULL, &why);
+    int status = ws__handshake_check(&head, bytes, has_body, NULL, false, &why);
     must(status == (r.malformed ? -400 : 0), "status %d: %s", status, why);
     if (status)
         return;

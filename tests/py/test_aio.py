@@ -438,7 +438,8 @@ def ending(serve: Serve, **more: Any) -> Tuple[Server, Gate, List[Any], List[Web
         await asyncio.sleep(0.01)
         seen.append((code, reason, ws.closed, ws.user_data))
 
-    server = serve(**{"open": on_open, "message": on_message, "close": on_close, **more})
+    handlers = {"open": on_open, "message": on_message, "close": on_close, **more}
+    server = serve(**{name: handler for name, handler in handlers.items() if handler is not None})
     return server, gate, seen, sockets
 
 
@@ -877,7 +878,7 @@ def test_run_inside_of_loops_and_handlers(serve: Serve) -> None:
             async with server.app.serving():
                 pass
         app = App()
-        app.get("/", accept)
+        app.get("/", functools.partial(accept, context=None))
         with pytest.raises(RuntimeError, match=r"await app\.serve\(\)"):
             app.run()
         ws.send("x")
@@ -895,7 +896,7 @@ def test_coroutine_handlers_come_before_a_run_without(serve: Serve) -> None:
     for register in (
         lambda: server.app.ws("/late", message=echo),
         lambda: server.app.ws("/late", upgrade=accept),
-        lambda: server.app.get("/late", accept),
+        lambda: server.app.get("/late", functools.partial(accept, context=None)),
     ):
         with pytest.raises(RuntimeError, match="before run"):
             server.call(register)

@@ -275,7 +275,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
         "close_on_backpressure_limit": True,
         "reset_idle_timeout_on_send": True,
         "subprotocols": ["one", "two"],
-        "origins": ["https://example.org", "null"],
+        "origins": ["https://example.org", None, "null"],
     }
     app = App()
     app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none")
@@ -301,6 +301,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
         "compression": 146,
         "subprotocols": [b"one", b"two"],
         "origins": [b"https://example.org", b"null"],
+        "origin_optional": True,
         **always,
         **{"on_" + name: address(events.OPTIONAL[name]) for name in optional},
     }
@@ -319,6 +320,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
         "reset_idle_timeout_on_send": False,
         "subprotocols": None,
         "origins": None,
+        "origin_optional": False,
         **always,
         **dict.fromkeys(("on_" + name for name in optional), None),
     }
@@ -503,6 +505,7 @@ def test_what_was_deferred_runs_before_run_returns() -> None:
         except RuntimeError as error:
             refused.append(error)
 
+    app.listen({"host": "127.0.0.1"})
     app.defer(seen.append, 1)
     app.defer(app.close)
     app.defer(late)
@@ -522,6 +525,7 @@ def test_t74_defer_races_with_the_end_of_run() -> None:
     """Every accepted function runs, every other one is refused."""
     for _ in range(20):
         app = App()
+        app.listen({"host": "127.0.0.1"})
         accepted = 0
         seen: List[int] = []
         thread = threading.Thread(target=app.run)
@@ -1079,7 +1083,7 @@ EXITS = {
     "dropped": "app.listen(0); del app",
     "daemon thread": "import threading, time; app.listen(0)\n"
     "threading.Thread(target=app.run, daemon=True).start(); time.sleep(0.05)",
-    "exit in handler": "app.defer(sys.exit, 0); app.run()",
+    "exit in handler": "app.listen(0); app.defer(sys.exit, 0); app.run()",
 }
 
 

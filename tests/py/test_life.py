@@ -491,6 +491,7 @@ def test_call_later_and_the_next_run() -> None:
         app.close()
         timers.append(app.call_later(0.05, seen.append, "too late"))
 
+    app.listen({"host": "127.0.0.1"})
     app.call_later(0.01, seen.append, "made before run")
     app.call_later(0.02, close)
     app.run()

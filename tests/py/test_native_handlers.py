@@ -294,16 +294,19 @@ def test_what_is_no_c_function() -> None:
 
         def __call__(self, *arguments: Any) -> None: ...
 
+    class Function(Numba):
+        def __init__(self, *arguments: Any) -> None: ...
+
     for address in ("127.0.0.1", None, True, 1e6, 8080, 1 << 20):
         handler = Handler()
         handler.address = address
         assert Behavior({"message": handler}, {}).message is handler
-    assert Behavior({"message": Numba}, {}).message is Numba
+    assert Behavior({"message": Function}, {}).message is Function
 
 
-def test_none_takes_it_back() -> None:
+def test_the_keyword_replaces_it() -> None:
     function = message_function(lambda *arguments: None)
-    assert Behavior({"message": function}, {"message": None}).natives == {}
+    assert Behavior({"message": function}, {"message": print}).natives == {}
 
 
 def test_the_documented_prototypes_are_those_of_the_header() -> None:

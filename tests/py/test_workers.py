@@ -714,6 +714,7 @@ def test_no_other_threads() -> None:
             complaint = r"^run\(workers=2\) forks, where threads would be lost \(.*the other.*\)"
             with pytest.raises(RuntimeError, match=complaint):
                 app.run(workers=2)
+            app.listen({"host": "127.0.0.1"})
             app.defer(app.close)
             app.run()  # it works as before
     finally:
@@ -741,6 +742,7 @@ def test_not_twice() -> None:
         app.close()
 
     with App() as app:
+        app.listen({"host": "127.0.0.1"})
         app.defer(again, app)
         app.run()
     assert "already running" in str(failures[0])

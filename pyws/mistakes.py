@@ -1,0 +1,269 @@
+"""Mistakes that the types allow and that would otherwise go wrong in silence.
+
+Everything here raises an error, or writes to the log, that says what was meant and how to write it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Coroutine
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
+
+__all__ = [
+    "advice",
+    "check_arity",
+    "check_handler",
+    "check_origin",
+    "check_pattern",
+    "check_result",
+    "location",
+    "no_event_loop",
+    "refuse_running_loop",
+    "unexpected",
+]
+
+# What each handler is called with.
+PARAMETERS = {
+    "upgrade": ("res", "req", "socket_context"),
+    "open": ("ws",),
+    "message": ("ws", "message", "opcode"),
+    "drain": ("ws",),
+    "dropped": ("ws", "message", "opcode"),
+    "ping": ("ws", "data"),
+    "pong": ("ws", "data"),
+    "subscription": ("ws", "topic", "subscriptions", "subscriptions_before"),
+    "close": ("ws", "code", "reason"),
+}
+REQUEST_PARAMETERS = ("res", "req")
+
+# ---- handlers -----------------------------------------------------------------------------------
+
+
+def check_handler(name: str, value: Any, parameters: tuple[str, ...]) -> None:
+    """`value` may be called with so many arguments, and does its work when it is. TypeError."""
+    if value is None or _is_unstarted(value):
+        what = "None" if value is None else _describe(value)
+        _discard(value)
+        raise TypeError(
+            f"{name} must be a function, not {what}: give the function itself, as in "
+            f"{name}=on_{name}, not the result of a call, {name}=on_{name}()"
+        )
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    inner = _innermost(value)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(
+            f"{name} must not be a generator: {location(value)} has a `yield`, "
+            "so that a call of it runs nothing"
+        )
+    check_arity(name, value, parameters)
+
+
+def check_arity(name: str, value: Any, parameters: tuple[str, ...]) -> None:
+    """`value` takes so many arguments by position. TypeError; what cannot be known may pass."""
+    try:
+        signature = inspect.signature(value, follow_wrapped=False)
+    except (TypeError, ValueError):  # many functions that are written in C have none
+        return
+    try:
+        signature.bind(*parameters)
+    except TypeError as error:
+        count = len(parameters)
+        raise TypeError(
+            f"{name} must take {count} argument{'s' if count > 1 else ''}, "
+            f"{name}({', '.join(parameters)}), "
+            f"but the parameters of {location(value)} are {signature}: {error}"
+        ) from None
+
+
+def _innermost(value: Any) -> Any:
+    """The function that runs when `value` is called, where that can be known."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return value
+    return type(value).__call__ if callable(value) else value
+
+
+def location(handler: Any) -> str:
+    """Name, file and line of a handler, as far as they are known."""
+    function = inspect.unwrap(_innermost(inspect.unwrap(handler)))
+    name = getattr(function, "__qualname__", None) or repr(handler)
+    code = getattr(function, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
+
+
+def check_result(what: str, handler: Any, result: Any) -> None:
+    """Refuse a coroutine or a generator, which nothing would ever run. TypeError."""
+    if result is not None and _is_unstarted(result):
+        _discard(result)
+        raise TypeError(
+            f"{what} returned {_describe(result)} that nothing awaits: {location(handler)} must "
+            "be a coroutine function itself (async def), and so must a function that wraps one"
+        )
+
+
+def unexpected(what: str, handler: Any, result: Any) -> str:
+    """What to warn of when a handler has returned `result`, which is not None; "": of nothing.
+
+    TypeError: it is a coroutine or a generator, which nothing would ever run.
+    """
+    check_result(what, handler, result)
+    if isinstance(result, bool) or type(result).__module__.partition(".")[0] == "pyws":
+        return ""  # `return ws.send(...)` ends a handler early, and a lambda must return something
+    return (
+        f"{what} returned {_describe(result)}, which is ignored ({location(handler)}): "
+        "an answer is sent by ws.send(...) or res.end(...)"
+    )
+
+
+def _is_unstarted(value: Any) -> bool:
+    """`value` is work that is only done when somebody asks for it."""
+    return isinstance(value, Coroutine) or inspect.isgenerator(value) or inspect.isasyncgen(value)
+
+
+def _discard(value: Any) -> None:
+    """Without a warning of Python's that it was never awaited."""
+    if isinstance(value, Coroutine) or inspect.isgenerator(value):
+        value.close()
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Coroutine):
+        return "a coroutine"
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        return "a generator"
+    return f"a value of type {type(value).__name__}"
+
+
+# ---- routes -------------------------------------------------------------------------------------
+
+_OTHER_PARAMETER = re.compile(r"[{<]([^/{}<>]*)[}>]")
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse the parameters of other libraries: "{room}", "<room>", "<int:room>". ValueError."""
+    found = _OTHER_PARAMETER.search(pattern)
+    if found is None:
+        return
+    right = _OTHER_PARAMETER.sub(lambda match: ":" + _parameter_name(match[1]), pattern)
+    raise ValueError(
+        f"pattern {pattern!r}: a parameter is written with a colon and is a whole part of the "
+        f"path, so not {found[0]!r}; did you mean {right!r}?"
+    )
+
+
+def _parameter_name(text: str) -> str:
+    """Flask puts a type before the name ("int:room"), Starlette one after it ("room:int")."""
+    types = ("int", "float", "str", "string", "path", "uuid", "any")
+    names = [part for part in text.split(":") if part and part not in types]
+    return names[0] if names else "name"
+
+
+_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\*]+)\Z")
+_STANDARD_PORTS = {"http": ":80", "https": ":443"}
+_AS_SOCKETS = {"ws": "http", "wss": "https"}
+
+
+def check_origin(name: str, value: str) -> None:
+    """`value` can be what a browser sends as Origin (RFC 6454 section 6.2). ValueError."""
+    why = _origin_fault(value)
+    if why:
+        example = '"https://example.org"'
+        raise ValueError(f"{name} must hold values like {example}, not {value!r}: {why}")
+
+
+def _origin_fault(value: str) -> str:
+    """Why no browser sends this as Origin, and what it sends; "" if it may."""
+    if value == "null":
+        return ""
+    if value == "*":
+        return "leave origins out to let in every origin"
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        return "it must be printable ASCII without spaces (a host name in its xn-- form)"
+    if "*" in value:
+        return "there are no patterns, list each origin"
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return f"it has no scheme, did you mean 'https://{value.strip('/')}'?"
+    host = re.split(r"[/?#\\]", rest.rpartition("@")[2])[0]
+    if not host:
+        return "it has no host (pages of file:// send 'null')"
+    right = _AS_SOCKETS.get(scheme.lower(), scheme) + "://" + host
+    port = _STANDARD_PORTS.get(right.partition("://")[0].lower())
+    if port and host.endswith(port):
+        right = right[: -len(port)]
+    if right != value or not _ORIGIN.match(value):
+        return f"an origin is a scheme, a host and a port that is not the usual one: {right!r}"
+    return ""
+
+
+# ---- asyncio ------------------------------------------------------------------------------------
+
+
+def refuse_running_loop() -> None:
+    """RuntimeError where `App.run` would block an asyncio loop that runs in this thread."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            "app.run() would block the asyncio loop that runs in this thread: "
+            "use `await app.serve()` there"
+        )
+
+
+def _set_loop(asyncio: Any) -> Any:
+    """The loop that asyncio.get_event_loop() would return in this thread, without making one."""
+    policy = getattr(asyncio.events, "_event_loop_policy", None)
+    return getattr(getattr(policy, "_local", None), "_loop", None)
+
+
+def _pending_calls(loop: Any) -> int:
+    """How many calls wait in a loop that does not run."""
+    if loop is None or loop.is_running() or loop.is_closed():
+        return 0
+    return len(getattr(loop, "_ready", ())) + len(getattr(loop, "_scheduled", ()))
+
+
+@contextmanager
+def no_event_loop(warn: Callable[..., Any]) -> Iterator[None]:
+    """While pyws's own loop runs in this thread, asyncio has no loop to hand out there.
+
+    asyncio.get_event_loop() would otherwise make one, or return one, that accepts calls and never
+    runs. It raises RuntimeError instead, as it does after asyncio.run(). What could not be
+    prevented (a loop that a handler got elsewhere, or asyncio imported by a handler) is warned of
+    at the end.
+    """
+    before = None
+    if "asyncio" in sys.modules:
+        asyncio = sys.modules["asyncio"]
+        before = _set_loop(asyncio)
+        asyncio.set_event_loop(None)
+    waiting = _pending_calls(before)
+    try:
+        yield
+    finally:
+        if "asyncio" in sys.modules:
+            asyncio = sys.modules["asyncio"]
+            loop = _set_loop(asyncio) or before
+            if loop is before:
+                asyncio.set_event_loop(before)
+            calls = _pending_calls(loop) - (waiting if loop is before else 0)
+            if calls > 0:
+                warn("%d calls wait in an asyncio loop that never ran: %s", calls, _ADVICE)
+
+
+_ADVICE = (
+    "plain handlers run without asyncio; make a handler a coroutine function (async def), "
+    "serve by `await app.serve()`, or use app.call_later()"
+)
+
+
+def advice(error: BaseException) -> str:
+    """What to add to an error of asyncio's that a plain handler got; "": nothing."""
+    if type(error) is RuntimeError and re.search("no (running|current) event loop", str(error)):
+        return "; " + _ADVICE
+    return ""
