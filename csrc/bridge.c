@@ -118,7 +118,7 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     const ws_bridge_route *route = user;
     const ws_bridge *bridge = route->bridge;
     void *socket = ws_conn_user(conn);
-    if (!is_owner(bridge)) /* the child of a fork has come back from a handler */
+    if (!bridge->owner) /* the child of a fork has come back from a handler */
         return;
     if (!socket) { /* there was no memory for one */
         ws_conn_end(conn, 1011, "", 0);

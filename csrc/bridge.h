@@ -38,7 +38,7 @@ typedef struct ws_python {
 
 /* One server: ws_config.user. */
 typedef struct ws_bridge {
-    unsigned long owner; /* threading.get_ident() of the one thread that may touch the server */
+    unsigned long owner; /* pthread_self() of the thread that may touch the server; 0: none may */
     void *thread;        /* its state, while it waits without the GIL */
     void *none;          /* None */
     void *str_type;      /* str */

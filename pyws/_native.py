@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from _thread import get_ident
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -577,6 +578,23 @@ def bridge_function(kind: Any, name: str) -> Any:
 
 
 address_of = ctypes.addressof
+
+# ---- threads ------------------------------------------------------------------------------------
+
+
+def find_thread_ident() -> Callable[[], int]:
+    """What returns the pthread_self() of the calling thread, as bridge.c compares it.
+
+    _thread.get_ident does, and takes less time than ctypes, but gevent and eventlet may have
+    replaced it: then it returns something else for each greenlet.
+    """
+    library = ctypes.PyDLL if sys.implementation.name == "cpython" else ctypes.CDLL
+    ident = library(None).pthread_self
+    ident.restype, ident.argtypes = c_ulong, ()
+    return get_ident if get_ident() == ident() else ident
+
+
+thread_ident = find_thread_ident()
 
 # ---- what needs a ctypes object -----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Generator
 
 from . import options
-from ._native import lib
+from ._native import lib, thread_ident
 from .events import returned
 from .logs import logger
 from .signals import Signals
@@ -103,6 +103,8 @@ class Host:
     def _turn(self, descriptor: int) -> None:
         if self._over.done():
             return
+        if self._app._owner not in (thread_ident(), 0):  # 0: the child of a fork
+            self._move()
         try:
             if lib.ws_server_step(self._app._server, 0):
                 return
@@ -115,6 +117,11 @@ class Host:
             self._loop.call_soon(self._turn, descriptor)
             return
         self._loop.remove_reader(descriptor)
+
+    def _move(self) -> None:
+        """Another thread runs the loop than before: calls of the app belong to that one now."""
+        logger.warning("the asyncio loop of a server has moved to another thread, and it with it")
+        self._app._own(thread_ident())
 
     def cancelled(self, report: Callable[..., Any], *about: Any) -> None:
         """A handler was cancelled; it has failed, unless that is because everything ends.

@@ -8,13 +8,12 @@ import math
 import sys
 import threading
 import warnings
-from _thread import get_ident
 from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
 from . import _native, events, fork, mistakes, options
-from ._native import lib
+from ._native import lib, thread_ident
 from .errors import ErrorCode
 from .events import Route
 from .http import Response
@@ -57,7 +56,7 @@ class App:
         self._server = 0
         self._bridge = events.new_bridge()
         self._bridge_address = 0 if self._bridge is None else _native.address_of(self._bridge)
-        self._creator = get_ident()
+        self._creator = thread_ident()
         self._own(self._creator)
         self._running = False
         self._host: Host | None = None  # while it runs in an asyncio loop
@@ -376,7 +375,7 @@ class App:
                     "the app listens nowhere: call app.listen(port), or pass a port to serve()"
                 )
             self._running, self._finished, self._has_run = True, False, True
-            self._own(get_ident())
+            self._own(thread_ident())
         self._host = host
 
     def _raise_stashed(self) -> None:
@@ -453,7 +452,7 @@ class App:
 
     def _check_thread(self) -> None:
         """RuntimeError in a thread that is not the owner."""
-        if get_ident() != self._owner:
+        if thread_ident() != self._owner:
             self._check_process()
             raise RuntimeError(
                 "this call belongs to the thread of app.run(); "
@@ -633,7 +632,7 @@ class App:
         """This is a worker: have a server of its own, with what was there before the fork."""
         self._inert, self._finished, self._running = "", False, False
         self._is_worker = True
-        self._creator = get_ident()
+        self._creator = thread_ident()
         self._own(self._creator)
         self._wakes, self._nested, self._stashed = False, 0, None
         self._server = _native.new_server(events.LOG, self._bridge, self.app_options.native())

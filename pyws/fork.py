@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from _thread import get_ident
 from contextlib import suppress
 
 from . import events
+from ._native import thread_ident
 from .signals import watching
 
 __all__ = ["FORKED", "let_go", "watched"]
@@ -46,11 +46,11 @@ def _before_fork() -> None:
     """A signal for the child must wait until it does there what it did before `run`."""
     if watching:
         wait = (signal.SIGINT, signal.SIGTERM)
-        _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, wait)
+        _masks[thread_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, wait)
 
 
 def _after_fork() -> None:
-    mask = _masks.pop(get_ident(), None)
+    mask = _masks.pop(thread_ident(), None)
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

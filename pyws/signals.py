@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -37,16 +36,15 @@ class Signals:
         self._loop = loop
         self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
         self._old: dict[int, Any] = {}
-        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._pair: tuple[socket.socket, socket.socket]
         self._old_fd = -1
 
     def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            self._pair = socket.socketpair()
-            for end in self._pair:
-                end.setblocking(False)
+        self._pair = socket.socketpair()
+        for end in self._pair:
+            end.setblocking(False)
+        if self._wake_up_by(self._pair[1].fileno()):
             self._watch(self._pair[0])
-            self._old_fd = signal.set_wakeup_fd(self._pair[1].fileno(), warn_on_full_buffer=False)
             # Ctrl-C in a terminal reaches all processes: the parent tells its workers what to do.
             for_int = _ignore if self._app._is_worker else self.note
             self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
@@ -55,11 +53,11 @@ class Signals:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.restore()
-        if self._pair is not None:
+        if self in watching:
             self._unwatch(self._pair[0])
-            for end in self._pair:
-                end.close()
+        self.restore()
+        for end in self._pair:
+            end.close()
 
     def restore(self) -> None:
         """Signals do again what they did before."""
@@ -69,8 +67,19 @@ class Signals:
                 if old is not None:  # None: it was not installed from Python
                     signal.signal(number, old)
             current = signal.set_wakeup_fd(self._old_fd)
-            if self._pair is not None and current != self._pair[1].fileno():
+            if current != self._pair[1].fileno():
                 signal.set_wakeup_fd(current)  # add_signal_handler of asyncio has set it meanwhile
+
+    def _wake_up_by(self, fd: int) -> bool:
+        """The interpreter writes the numbers of signals to it; False: this is not the main thread.
+
+        What the threading module says of that may be about a greenlet, with eventlet for one.
+        """
+        try:
+            self._old_fd = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+        except ValueError:
+            return False
+        return True
 
     def _watch(self, wakes: socket.socket) -> None:
         if self._loop is None:

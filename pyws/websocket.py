@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import codecs
 import socket
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
 from . import mistakes, options
-from ._native import Handle, address_bytes, fail, lib, shorten, topic_names
+from ._native import Handle, address_bytes, fail, lib, shorten, thread_ident, topic_names
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
 from .logs import peer_name
@@ -246,7 +245,7 @@ class WebSocket(Handle):
         return self._send_message(data, number)
 
     def _send_message(self, data: bytes, number: int) -> SendStatus:
-        if get_ident() != self._app._owner:
+        if thread_ident() != self._app._owner:
             self._app._check_thread()
         conn = self._conn
         if not conn:
@@ -518,7 +517,7 @@ class WebSocket(Handle):
 
     def get_user_data(self) -> Any:
         """The object given to ``res.upgrade``, or set since; None after the close handler."""
-        if get_ident() != self._app._owner:
+        if thread_ident() != self._app._owner:
             self._app._check_thread()
         return self._user_data
 

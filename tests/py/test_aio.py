@@ -1449,6 +1449,32 @@ def test_handlers_without_a_loop(
 # ---- the example --------------------------------------------------------------------------------
 
 
+def test_a_loop_that_another_thread_goes_on_to_run(caplog: pytest.LogCaptureFixture) -> None:
+    """Calls belong to that thread from then on; the log says so, once."""
+    app, closed = echoing()
+    place = Place(app)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(app.serve())
+    loop.run_until_complete(asyncio.sleep(0.01))
+
+    def run() -> None:
+        loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with upgraded(place.port, more=frame(b"a") + frame(b"b")) as client:
+        assert texts(client, 2) == [b"a", b"b"]
+        with pytest.raises(RuntimeError, match="this call belongs to the thread"):
+            app.stats()
+        app.defer(app.close)
+        assert client.frame().close_code == 1001
+        client.send(close_frame(1001))
+    thread.join(TIMEOUT)
+    loop.close()
+    assert closed == [1001]
+    assert [record.levelname for record in caplog.records if record.name == "pyws"] == ["WARNING"]
+
+
 def test_the_example() -> None:
     path = ROOT / "examples" / "py" / "coroutines.py"
     with Program(str(path), "--port", "0") as program:
