@@ -31,7 +31,7 @@
 enum ws__state { WS__HTTP, WS__OPEN, WS__CLOSING, WS__LINGERING, WS__DEAD };
 
 enum {
-    WS__CORK_SIZE = 64 * 1024,       /* corked bytes that leave at once */
+    WS__CORK_SIZE = 64 * 1024,       /* corked bytes that leave at once, see cork_limit, too */
     WS__COPY_LIMIT = 16 * 1024,      /* payloads from here on are offered to the kernel uncopied */
     WS__UNSENT_LIMIT = 128 * 1024,   /* bytes of a response that the kernel holds unsent */
     WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
@@ -73,6 +73,10 @@ struct ws__target {
     const char *pattern;                               /* of an HTTP route, with its own names */
     char *strings;                                     /* copies of all these texts */
     size_t strings_size;
+    /* Corked or published bytes that leave at once. Should the kernel refuse all of them, there is
+     * still as much room below max_backpressure: who looks at the buffered amount before each send,
+     * which corked bytes are no part of, loses nothing. */
+    size_t cork_limit;
     struct ws__timer_queue *close_queue;
     struct ws__heartbeat heartbeat;
     struct ws__target *next; /* another method of the same pattern */
@@ -188,6 +192,13 @@ static inline uint32_t ws__conn_published(const ws_conn *c)
 static inline struct ws__buffer *ws__conn_held(const ws_conn *c)
 {
     return c->extra ? c->extra->held : NULL;
+}
+
+/* Bytes that wait here, whatever for. */
+static inline size_t ws__conn_queued(const ws_conn *c)
+{
+    size_t amount = ws__buffer_length(c->out);
+    return c->extra ? amount + ws__conn_published(c) + ws__buffer_length(c->extra->held) : amount;
 }
 
 /* ---- hub.c ---- */

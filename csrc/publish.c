@@ -198,9 +198,8 @@ static const struct form *compressed_form(struct publication *p,
 static bool note_form(ws_conn *c, const struct form *form)
 {
     struct ws__extra *extra = c->extra; /* its subscription is there */
-    size_t limit = c->target->behavior.max_backpressure;
-    size_t amount = ws_conn_buffered_amount(c) + (form->to - form->from);
-    if (c->blocked || c->broken || amount > WS__CORK_SIZE || (limit && amount > limit))
+    size_t amount = ws__conn_queued(c) + (form->to - form->from);
+    if (c->blocked || c->broken || amount > c->target->cork_limit)
         return false;
     if (extra->published_to != form->from || !ws__conn_published(c)) {
         ws__send_own(c);

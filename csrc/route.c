@@ -103,6 +103,9 @@ int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *beha
     if (!t)
         return WS_ENOMEM;
     t->behavior = *behavior;
+    t->cork_limit = WS__CORK_SIZE;
+    if (behavior->max_backpressure && behavior->max_backpressure / 2 < WS__CORK_SIZE)
+        t->cork_limit = behavior->max_backpressure / 2;
     int error = check_compression(behavior->compression);
     if (!error)
         error = copy_strings(&hub->memory, t);

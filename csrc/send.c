@@ -18,12 +18,6 @@ struct outgoing {
     size_t length;
 };
 
-static inline size_t buffered_amount(const ws_conn *c)
-{
-    size_t amount = ws__buffer_length(c->out);
-    return c->extra ? amount + ws__conn_published(c) + ws__buffer_length(c->extra->held) : amount;
-}
-
 static size_t total(const struct outgoing *f)
 {
     return f->header_length + f->length;
@@ -47,7 +41,7 @@ static int opcode_of(const struct outgoing *f)
 static inline bool is_over_limit(const ws_conn *c, const struct outgoing *f)
 {
     size_t limit = c->target->behavior.max_backpressure;
-    size_t amount = buffered_amount(c);
+    size_t amount = ws__conn_queued(c);
     return limit && opcode_of(f) < WS_CLOSE && (amount > limit || total(f) > limit - amount);
 }
 
@@ -57,7 +51,7 @@ static bool reserve_used(const ws_conn *c)
 {
     enum { RESERVE = 4096 };
     size_t limit = c->target->behavior.max_backpressure;
-    size_t amount = buffered_amount(c);
+    size_t amount = ws__conn_queued(c);
     return c->blocked && limit && amount > limit && amount - limit >= RESERVE;
 }
 
@@ -299,7 +293,7 @@ static int drop(ws_conn *c, const void *message, size_t length, int opcode)
         end_soon(c, 1008);
     else
         run_dropped(c, message, length, opcode);
-    if (c->state == WS__OPEN && !c->blocked && !later && !buffered_amount(c))
+    if (c->state == WS__OPEN && !c->blocked && !later && !ws__conn_queued(c))
         ws__conn_make_ready(c);
     return WS_DROPPED;
 }
@@ -368,7 +362,7 @@ static inline int push(ws_conn *c, const struct outgoing *f)
     if (c->blocked)
         return over ? WS__SEND_OVER : queue_frame(c, f);
     if (!c->corked || over || f->length >= WS__COPY_LIMIT ||
-        ws__buffer_length(c->out) + total(f) > WS__CORK_SIZE)
+        ws__buffer_length(c->out) + total(f) > c->target->cork_limit)
         return write_frame(c, f);
     return queue_frame(c, f);
 }
@@ -624,7 +618,9 @@ void ws_conn_uncork(ws_conn *conn)
         ws__buffer_fit(&conn->hub->memory, &conn->out);
 }
 
+/* What is corked or published may still be taken: nothing of it was refused. */
 size_t ws_conn_buffered_amount(const ws_conn *conn)
 {
-    return buffered_amount(conn);
+    size_t refused = conn->blocked ? ws__buffer_length(conn->out) : 0;
+    return refused + ws__buffer_length(ws__conn_held(conn));
 }

@@ -487,8 +487,11 @@ WS_API void ws_conn_resume(ws_conn *conn);
  * yet. As exact as turns of the loop are short. */
 WS_API uint32_t ws_conn_latency(const ws_conn *conn);
 
-/* Bytes queued here: not yet accepted by the kernel, corked, published and held-back ones
- * included. */
+/* Bytes that wait here because the kernel has refused some; 0 while it takes all. A message held
+ * back between fragments counts, too. What is corked, or published in this turn, does not: it has
+ * not been offered yet. So a handler may send while this is below a bound, and go on in on_drain,
+ * which follows. Nothing is dropped by that where neither the bound nor any message with its header
+ * is above half of max_backpressure. */
 WS_API size_t ws_conn_buffered_amount(const ws_conn *conn);
 
 /* What was negotiated, as it stands in Sec-WebSocket-Extensions ("permessage-deflate; ..."), into

@@ -368,7 +368,13 @@ class WebSocket(Handle):
         return self.send(data, OpCode.PING)
 
     def get_buffered_amount(self) -> int:
-        """Bytes that the kernel has not accepted yet, corked and held-back ones included."""
+        """Bytes that wait because the kernel has refused some; 0 while it takes all.
+
+        Messages held back between fragments count, corked bytes do not: ``while
+        ws.get_buffered_amount() < bound: ws.send(...)`` goes on until the kernel refuses, and
+        ``drain`` follows. Let neither the bound nor a message be above half of max_backpressure:
+        nothing is dropped then.
+        """
         self._app._check_thread()
         return lib.ws_conn_buffered_amount(self._conn) if self._conn else 0
 

@@ -264,6 +264,144 @@ static void test_one_pong_waits(void)
     ok(waited > SEEDS, "and is sent in the end: %zu times", waited);
 }
 
+/* ---- what counts as buffered ---- */
+
+enum { BOUND = 50000, TOTAL = 20000 };
+static unsigned given; /* messages */
+static size_t bound_exceeded, corked_amount;
+
+/* The loop that the manual of this API teaches. */
+static void give_while_below(ws_conn *conn)
+{
+    while (given < TOTAL && ws_conn_buffered_amount(conn) < BOUND) {
+        ws_conn_send(conn, payload, 1000, WS_BINARY);
+        given++;
+    }
+    bound_exceeded += ws_conn_buffered_amount(conn) > BOUND + 1004;
+}
+
+static void publish_while_below(ws_conn *conn)
+{
+    while (given < TOTAL && ws_conn_buffered_amount(conn) < BOUND) {
+        ws_conn_publish(conn, "topic", 5, payload, 1000, WS_BINARY, false);
+        given++;
+    }
+}
+
+static void (*give)(ws_conn *conn);
+
+static void give_on_event(struct harness *harness, enum event event, ws_conn *conn,
+                          ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request, (void)data, (void)length;
+    if (event == ON_OPEN)
+        ws_conn_subscribe(conn, "topic", 5);
+    if (event == ON_MESSAGE || event == ON_DRAIN)
+        give(conn);
+}
+
+static void test_loop(void (*function)(ws_conn *conn), const char *name)
+{
+    harness_init(&h);
+    h.quiet = true;
+    h.hook = give_on_event;
+    harness_start(&h);
+    kernel_reset(0);
+    give = function;
+    given = 0;
+    client_open(&c, &h);
+    client_text(&c, "go");
+    turns(&h, 1);
+    ok(given > 65 && given < TOTAL && ws_conn_buffered_amount(conn_at(&h, 0)) >= BOUND,
+       "S28: %s: the loop goes on until the kernel refuses: %u messages", name, given);
+    size_t before = c.received;
+    client_drain(&c);
+    is_int((long long)(c.received - before), TOTAL * 1004LL, "S28: and in on_drain until all is out");
+    is_int((long long)bound_exceeded, 0, "S28: no further than it says");
+    stop(name);
+}
+
+/* Messages of any size up to half of the limit, any kernel, corked or not. */
+static void give_random(ws_conn *conn)
+{
+    size_t half = h.behavior.max_backpressure / 2;
+    while (given && ws_conn_buffered_amount(conn) <= half) {
+        size_t n = draw((uint32_t)(draw(3) && half > 304 ? 300 : half - 3));
+        give_room(0, draw(50) ? kernel.sockets[conn->fd].room : draw(60000));
+        if (draw(2))
+            bound_exceeded += ws_conn_send(conn, payload, n, WS_BINARY) == WS_DROPPED;
+        else
+            bound_exceeded += !ws_conn_publish(conn, "topic", 5, payload, n, WS_BINARY, false);
+        given--;
+    }
+}
+
+static void test_nothing_dropped(size_t max_backpressure)
+{
+    harness_init(&h);
+    h.hook = give_on_event;
+    h.behavior.max_backpressure = max_backpressure;
+    harness_start(&h);
+    kernel_reset(h.port);
+    give = give_random;
+    given = TOTAL;
+    client_open(&c, &h);
+    harness_events(&h);
+    h.quiet = true;
+    client_text(&c, "go");
+    for (int i = 0; i < 100000 && given; i++) {
+        give_room(0, draw(3) ? draw(60000) : 0);
+        turns(&h, 1);
+        client_read(&c);
+        c.in_length = 0;
+    }
+    ok(!given && !bound_exceeded,
+       "S28: max_backpressure %zu: nothing is dropped while the amount is at most half of it",
+       max_backpressure);
+    stop("nothing is dropped");
+}
+
+static void note_amount(struct harness *harness, enum event event, ws_conn *conn,
+                        ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request, (void)data, (void)length;
+    if (event == ON_OPEN)
+        ws_conn_subscribe(conn, "topic", 5);
+    if (event != ON_MESSAGE)
+        return;
+    ws_conn_send(conn, "corked", 6, WS_TEXT);
+    ws_conn_publish(conn, "topic", 5, "published", 9, WS_TEXT, false);
+    corked_amount = ws_conn_buffered_amount(conn);
+}
+
+static void test_amount(void)
+{
+    harness_init(&h);
+    h.quiet = true;
+    h.hook = note_amount;
+    harness_start(&h);
+    kernel_reset(h.port);
+    client_open(&c, &h);
+    ws_conn *conn = conn_at(&h, 0);
+    corked_amount = 1;
+    client_text(&c, "go");
+    turns(&h, 1);
+    is_int((long long)corked_amount, 0, "S28: neither corked nor published bytes count");
+    is_frames(&c, "TEXT corked, TEXT published", "in order");
+    give_room(0, 0);
+    client_text(&c, "go");
+    turns(&h, 1);
+    is_int((long long)ws_conn_buffered_amount(conn), 8 + 11, "S28: what the kernel refused counts");
+    ws_conn_cork(conn);
+    ws_conn_send(conn, "more", 4, WS_TEXT);
+    is_int((long long)ws_conn_buffered_amount(conn), 8 + 11 + 6, "S28: and what queues up behind it");
+    ws_conn_uncork(conn);
+    give_all_room(0);
+    turns(&h, 2);
+    is_int((long long)ws_conn_buffered_amount(conn), 0, "S28: until it is out");
+    stop("the buffered amount");
+}
+
 int main(void)
 {
     test_memory(1000, 500);
@@ -274,5 +412,12 @@ int main(void)
     test_memory(300000, 100000);
     test_pongs_of_one_read();
     test_one_pong_waits();
+    test_amount();
+    test_loop(give_while_below, "send");
+    test_loop(publish_while_below, "publish");
+    state = 1;
+    test_nothing_dropped(65536);
+    test_nothing_dropped(10000);
+    test_nothing_dropped(300);
     return done_testing();
 }

@@ -241,7 +241,7 @@ static void test_drain(void)
     ws_conn_cork(conn);
     for (int i = 0; i < 60; i++)
         is_int(ws_conn_send(conn, payload, 1000, WS_BINARY), WS_SUCCESS, "S32: corked: SUCCESS");
-    ok(ws_conn_buffered_amount(conn) == 60 * 1004, "S28: corked bytes count");
+    is_int((long long)ws_conn_buffered_amount(conn), 0, "S28: corked bytes do not count");
     ws_conn_uncork(conn);
     ok(ws_conn_buffered_amount(conn) > 0, "the flush left bytes");
     client_drain(&c);
@@ -300,7 +300,6 @@ static void many(struct harness *harness, enum event event, ws_conn *conn, ws_re
         return;
     for (int i = 0; i < 5; i++)
         ws_conn_send(conn, "abc", 3, WS_TEXT);
-    ok(ws_conn_buffered_amount(conn) >= 25, "a handler is corked");
 }
 
 /* Segments are counted by the kernel: one write of few bytes is one segment. */
@@ -360,7 +359,9 @@ static void test_cork(void)
     ws_conn_cork(conn);
     for (int i = 0; i < 66; i++)
         ws_conn_send(conn, payload, 1000, WS_BINARY);
-    ok(ws_conn_buffered_amount(conn) < 10000, "S34: 64 KiB of corked bytes are flushed");
+    turns(&h, 1);
+    client_read(&c);
+    ok(c.in_length > 60000, "S34: 64 KiB of corked bytes are flushed");
     ws_conn_uncork(conn);
     is_int(count_of(client_frames(&c), "BINARY [1000]"), 66, "all arrive");
     ws_conn_cork(conn);

@@ -434,10 +434,10 @@ static void publish_nobody_reads(void)
 {
     is_int((long long)ws_conn_buffered_amount(conn_at(&h, 0)), 0, "S28: nothing is buffered");
     publish("a", "123");
-    is_int((long long)ws_conn_buffered_amount(conn_at(&h, 0)), 5, "S28: what was published counts");
     send_text(0, "4");
     publish("a", "5");
-    is_int((long long)ws_conn_buffered_amount(conn_at(&h, 0)), 3, "S28: until the kernel has it");
+    is_int((long long)ws_conn_buffered_amount(conn_at(&h, 0)), 0,
+           "S28: what was published in this turn was not refused");
 }
 
 static void test_order_of_one(void)

@@ -605,7 +605,7 @@ static void send_corked(struct harness *harness, enum event event, ws_conn *conn
         return;
     ws_conn_send(conn, payload, 15000, WS_BINARY);
     ws_conn_send(conn, payload, 15000, WS_BINARY);
-    is_int((long long)ws_conn_buffered_amount(conn), 30008, "corked, the kernel is empty");
+    is_int((long long)ws_conn_buffered_amount(conn), 0, "corked, the kernel is empty");
     is_int(ws_conn_send_fragment(conn, "a", 1, WS_TEXT, false), WS_SUCCESS, "a fragment");
     is_int(ws_conn_send(conn, payload, 10000, WS_BINARY), WS_BACKPRESSURE,
            "S35: a held-back message is judged after corked bytes were flushed");

@@ -481,6 +481,39 @@ def test_s28_get_buffered_amount(serve: Callable[..., Any]) -> None:
         assert 0 < amount <= 30_004
 
 
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_s28_the_loop_of_the_manual(serve: Callable[..., Any], is_coroutine: bool) -> None:
+    """100 MB to a reader that pauses: in the handler until the kernel refuses, then in `drain`."""
+    chunk, bound, total, rounds = b"x" * 10_000, 50_000, 100_000_000, []
+    left = total // len(chunk)
+
+    def send_below_bound(ws: WebSocket) -> None:
+        nonlocal left
+        rounds.append(left)
+        while left and ws.get_buffered_amount() < bound:
+            assert ws.send(chunk) != SendStatus.DROPPED
+            left -= 1
+
+    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        send_below_bound(ws)
+
+    async def on_message_later(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        send_below_bound(ws)
+
+    server = serve(message=on_message_later if is_coroutine else on_message, drain=send_below_bound)
+    with peer.upgraded(server.port) as client:
+        client.send(peer.frame(b"go"))
+        peer.eventually(lambda: rounds)
+        size, received = total // len(chunk) * (len(chunk) + 4), len(client.buffer)
+        while received < size:
+            time.sleep(0.001)
+            data = client.socket.recv(1 << 20)
+            assert data, "the server has closed"
+            received += len(data)
+        assert received == size
+    assert len(rounds) > 1, "the kernel takes everything"
+
+
 def test_s29_send_returns_a_status(serve: Callable[..., Any]) -> None:
     with Room(serve) as room:
         (ws,) = room.sockets
