@@ -536,12 +536,22 @@ def test_served(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
         assert reports.run()["counts"]["OK"] > 5
 
 
-def is_alive(pid: int) -> bool:
+def state_and_parent(pid: int) -> Tuple[str, int]:
+    """What /proc says of a process; no state once it is gone."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return not Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].startswith(" Z")
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "", 0
+    return fields[0], int(fields[1])
+
+
+def children(pid: int) -> List[int]:
+    everyone = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [one for one in everyone if state_and_parent(one)[1] == pid]
+
+
+def is_alive(pid: int) -> bool:
+    return state_and_parent(pid)[0] not in ("", "Z", "X")
 
 
 @pytest.mark.parametrize("ignore", [False, True])
@@ -556,13 +566,9 @@ time.sleep(100)
     program = testee.Testee(script(tmp_path, text % ignore))
     with program:
         assert program.target(20.0).port == 80
-        pids = [program.process.pid]
-        monitored = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(pids[0])], capture_output=True, check=False
-        )
+        pids = [program.process.pid, *children(program.process.pid)]
         program.stop(patience=1.0)
     assert program.process.returncode == (-signal.SIGKILL if ignore else -signal.SIGTERM)
-    pids += [int(pid) for pid in monitored.stdout.split()]
     assert len(pids) == 2
     for pid in pids:
         eventually(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
@@ -922,6 +928,22 @@ def test_verdicts() -> None:
         ("H.3", "NON-STRICT"),
         ("H.4", "FAILED"),
     ]
+
+
+def test_the_case_after_which_the_server_was_gone() -> None:
+    """It is named however many cases found no server before the run ended."""
+
+    def fails(test: Test) -> None:
+        raise Failed("no")
+
+    def finds_none(test: Test) -> None:
+        raise Skipped("cannot connect to ws://127.0.0.1:9/")
+
+    cases = [make_case("1.1", fails), *(make_case(f"2.{i}", finds_none) for i in range(100))]
+    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
+    work = runner.Runner(settings, 1, 60.0, str, lambda: "it is gone")
+    outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
+    assert outcome.ended.startswith("it is gone\nThat was during or after 1.1")
 
 
 def test_a_case_has_a_limit() -> None:

@@ -122,10 +122,10 @@ class Pool:
             if case is None:
                 return
             result = run(case, self.settings)
+            self.results.put(result)  # first: a case is always either running or among these
             with self.changed:
                 self.running.remove(case)
                 self.changed.notify_all()
-            self.results.put(result)
 
     def _take(self) -> Case | None:
         """The next case, once one may begin; None when none is left."""
@@ -224,7 +224,7 @@ class Runner:
         while len(results) < total:
             reason = self.ended() or (streak >= max(STREAK, self.jobs) and self.gone()) or ""
             if reason:
-                return self._while(pool, results, self.ended() or reason)
+                return self._while(pool, results, observer, self.ended() or reason)
             if streak >= max(STREAK, self.jobs):
                 streak = 0
             if self.max_time and time.monotonic() - began > self.max_time:
@@ -238,12 +238,21 @@ class Runner:
             observer.add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
         reason = self.ended() or (any(map(is_vain, results)) and self.gone()) or ""
-        return self._while(pool, results, reason) if reason else ""
+        return self._while(pool, results, observer, reason) if reason else ""
 
-    def _while(self, pool: Pool, results: Sequence[Result], reason: str) -> str:
-        """The reason, and the cases that may be to blame."""
-        last = [r.case.id for r in results[-2 * self.jobs :] if r.verdict == Verdict.FAILED]
-        suspects = sorted({*last, *pool.ids()}, key=natural)[:16]
+    def _while(self, pool: Pool, results: list[Result], observer: Observer, reason: str) -> str:
+        """The reason, and the cases that may be to blame.
+
+        Cases that found no server are not. There may be many of them before this thread runs.
+        """
+        running = pool.ids()
+        while not pool.results.empty():
+            results.append(pool.results.get())
+            observer.add(results[-1])
+        ran = [result for result in results if not is_vain(result)]
+        last = [r.case.id for r in ran[-2 * self.jobs :] if r.verdict == Verdict.FAILED]
+        done = {result.case.id for result in results}
+        suspects = sorted({*last, *running} - (done - set(last)), key=natural)[:16]
         return f"{reason}\nThat was during or after {', '.join(suspects)}." if suspects else reason
 
     def _collect(self, pool: Pool, total: int, outcome: Outcome) -> None:
