@@ -144,10 +144,33 @@ void ws__conn_linger(ws_conn *c)
     bool timed = c->state == WS__CLOSING;
     ws__conn_set_state(c, WS__LINGERING);
     c->paused = false;
+    c->pings = 0;
     if (!timed) /* the time for all of closing is one close_timeout (C10) */
         ws__conn_set_timer(c, close_queue(c));
     ws__conn_update_interest(c);
     ws__send_flush(c);
+}
+
+/* A peer that keeps TCP open would hold up the shutdown until its close_timeout. Once its kernel
+ * has everything, the Close or the answer and FIN, a second is left to read it. */
+void ws__conn_linger_briefly(ws_conn *c)
+{
+    ws__hub_touch(c->hub);
+    uint64_t duration = c->hub->last_queue->duration, now = c->hub->loop.now;
+    if (c->timer.deadline <= now + duration)
+        return;
+    c->pings = (uint32_t)((c->timer.deadline - now) / duration); /* C10: no longer than before */
+    ws__conn_set_timer(c, c->hub->last_queue);
+}
+
+static void on_linger_timer(ws_conn *c)
+{
+    if (c->pings > 1 && ws__net_unacknowledged(c->fd)) {
+        c->pings--;
+        ws__conn_set_timer(c, c->hub->last_queue);
+        return;
+    }
+    ws__conn_drop(c, "close timeout");
 }
 
 void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length)
@@ -474,6 +497,8 @@ void ws__conn_on_timer(ws_conn *c)
         ws__request_on_timer(c);
     else if (c->state == WS__OPEN)
         ws__heartbeat_on_timer(c);
+    else if (c->state == WS__LINGERING)
+        on_linger_timer(c);
     else
         ws__conn_drop(c, "close timeout");
 }

@@ -105,6 +105,7 @@ struct ws__hub {
     struct ws__buffer *published; /* frames of this turn, see publish.c */
     struct ws__extra *publishing; /* list by next_published: to whom they are to be sent */
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
+    struct ws__timer_queue *last_queue; /* of a shutdown: for one look at what is acknowledged */
     ws_conn *opening; /* whose on_open runs now, ... */
     ws_request *opening_request; /* ... and its request */
     bool stopping, in_turn;
@@ -158,7 +159,7 @@ struct ws_conn {
     uint8_t state;          /* enum ws__state */
     uint8_t fragmenting;    /* enum in send.c */
     struct ws__deflate_terms terms; /* of permessage-deflate */
-    uint32_t pings;         /* sent in this silence */
+    uint32_t pings;         /* sent in this silence; LINGERING: how often last_queue may run */
     unsigned interest : 2;  /* what the loop watches */
     bool blocked : 1;       /* the kernel refused bytes, EPOLLOUT is awaited */
     bool drain_due : 1;     /* on_drain is owed */
@@ -252,6 +253,8 @@ void ws__conn_report_closed(ws_conn *c, bool clean, int code, const char *reason
 struct ws__extra *ws__conn_extra(ws_conn *c);
 /* Everything is said: FIN behind the queue, then wait for EOF. */
 void ws__conn_linger(ws_conn *c);
+/* FIN was sent and the server shuts down: wait for acknowledgements rather than for EOF. */
+void ws__conn_linger_briefly(ws_conn *c);
 /* TCP is dropped; on_close gets 1006 and `reason`. */
 void ws__conn_drop(ws_conn *c, const char *reason);
 /* Sends a Close frame and reports it (RFC 6455 7.1.7: fail the connection). */

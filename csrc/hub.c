@@ -18,11 +18,12 @@ static struct ws__timer_queue *make_queue(struct ws__hub *hub, uint32_t duration
 static bool make_queues(struct ws__hub *hub)
 {
     const ws_config *config = &hub->config;
-    enum { LINGER_MS = 5000 };
+    enum { LINGER_MS = 5000, LAST_MS = 1000 };
     return (hub->handshake_queue = make_queue(hub, config->handshake_timeout)) &&
            (hub->keep_alive_queue = make_queue(hub, config->keep_alive_timeout)) &&
            (hub->upgrade_queue = make_queue(hub, config->upgrade_timeout)) &&
-           (hub->linger_queue = make_queue(hub, LINGER_MS));
+           (hub->linger_queue = make_queue(hub, LINGER_MS)) &&
+           (hub->last_queue = make_queue(hub, LAST_MS));
 }
 
 int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
@@ -173,6 +174,8 @@ void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t 
             ws__request_shutdown(c);
         else if (c && c->state == WS__OPEN)
             ws_conn_end(c, code, reason, length);
+        else if (c && c->finished)
+            ws__conn_linger_briefly(c);
     }
 }
 

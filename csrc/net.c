@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -488,6 +489,13 @@ ssize_t ws__net_writev(int fd, const struct iovec *parts, int count)
 void ws__net_finish(int fd)
 {
     shutdown(fd, SHUT_WR);
+}
+
+/* tcp(7) calls it SIOCOUTQ. Of a Unix socket it is what the peer has not read. */
+bool ws__net_unacknowledged(int fd)
+{
+    int bytes = 0;
+    return !ioctl(fd, TIOCOUTQ, &bytes) && bytes > 0;
 }
 
 void ws__net_close(int fd)

@@ -62,6 +62,8 @@ ssize_t ws__net_writev(int fd, const struct iovec *parts, int count);
 /* Sends FIN behind what was written. */
 void ws__net_finish(int fd);
 void ws__net_close(int fd);
+/* Has the peer's kernel not acknowledged all that was sent yet, FIN included? */
+bool ws__net_unacknowledged(int fd);
 /* Reads away everything. */
 void ws__net_drain(int fd);
 /* The kernel takes no more while it holds that many bytes that were never sent. */

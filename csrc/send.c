@@ -131,6 +131,8 @@ static void settle(ws_conn *c)
         ws__net_finish(c->fd);
         if (c->eof)
             ws__conn_break(c, false);
+        else if (c->hub->stopping)
+            ws__conn_linger_briefly(c);
     }
     if (c->drain_due && c->state == WS__OPEN)
         ws__conn_make_ready(c);

@@ -3,7 +3,9 @@
  * sides, failures, races, time limits, and that what was said can be read: FIN, never RST.
  */
 #include "harness.h"
+#include "kernel.h"
 
+#include <poll.h>
 #include <stdlib.h>
 
 static struct harness h;
@@ -443,6 +445,103 @@ static void test_stale_clock(void)
     stop("a stale clock");
 }
 
+/* ---- a shutdown, and peers that keep TCP open ---- */
+
+enum { ANSWERS, CLOSES_FIRST, BREAKS_A_RULE, SPEAKS_NO_HTTP, WAYS };
+static const char *const ways[WAYS] = {"answers the Close", "closed before",
+                                       "broke a rule before", "got an HTTP error before"};
+
+/* Everything is said and nothing more is to come, but the peer does not close TCP. */
+static void shut_down(int way, int acks)
+{
+    start();
+    kernel_reset(h.port);
+    kernel.acks = acks;
+    if (way == SPEAKS_NO_HTTP) {
+        client_close(&c);
+        client_connect(&c, &h);
+        client_say(&c, "nonsense\r\n\r\n");
+    } else if (way == CLOSES_FIRST) {
+        client_send_close(&c, 1000, "");
+    } else if (way == BREAKS_A_RULE) {
+        client_frame(&c, 0x83, "", 0);
+    }
+    client_drain(&c);
+    ok(c.eof == (way != ANSWERS), "a peer that %s", ways[way]);
+    ws_server_shutdown(h.server, 1001, NULL, 0, 60000);
+    if (way == ANSWERS)
+        client_send_close(&c, 1001, "");
+    client_drain(&c);
+    ok(c.eof, "has got FIN");
+}
+
+static void test_shutdown_of_lingering(void)
+{
+    for (int way = 0; way < WAYS; way++) {
+        shut_down(way, ACKS_ALL);
+        advance(&h, 999);
+        is_int(ws_server_step(h.server, 0), 1, "C6: which has a second to read what was sent");
+        advance(&h, 1);
+        is_int(ws_server_step(h.server, 0), WS_OK, "T87: and is not waited for any longer");
+        stop("a shutdown");
+
+        shut_down(way, ACKS_NONE);
+        for (int seconds = 1; seconds < 5; seconds++)
+            advance(&h, 1000);
+        is_int(ws_server_step(h.server, 0), 1, "C6: what was sent may still be on its way");
+        advance(&h, 1000);
+        is_int(ws_server_step(h.server, 0), WS_OK, "C10: but not beyond close_timeout");
+        stop("a shutdown without acknowledgements");
+
+        shut_down(way, ACKS_NONE);
+        for (int i = 0; i < 5; i++)
+            advance(&h, 500);
+        kernel.acks = ACKS_ALL;
+        advance(&h, 499);
+        is_int(ws_server_step(h.server, 0), 1, "C6: acknowledged late");
+        advance(&h, 1);
+        is_int(ws_server_step(h.server, 0), WS_OK, "T87: which is looked for every second");
+        stop("a shutdown with late acknowledgements");
+    }
+}
+
+/* The close_timeout of one whose Close took a while to be answered is not begun anew. */
+static void test_shutdown_after_a_late_answer(void)
+{
+    start();
+    kernel_reset(h.port);
+    kernel.acks = ACKS_NONE;
+    ws_server_shutdown(h.server, 1001, NULL, 0, 60000);
+    advance(&h, 2500);
+    client_send_close(&c, 1001, "");
+    is_frames(&c, "CLOSE 1001, EOF", "an answer after half of close_timeout");
+    advance(&h, 1000);
+    is_int(ws_server_step(h.server, 0), 1, "C6: unacknowledged");
+    advance(&h, 1500);
+    is_int(ws_server_step(h.server, 0), WS_OK, "C10: close_timeout is for all of closing");
+    stop("a late answer");
+}
+
+/* As the kernel says it. */
+static void test_shutdown_acknowledged(void)
+{
+    harness_init(&h);
+    h.behavior.close_timeout = 60000;
+    harness_start(&h);
+    client_open(&c, &h);
+    kernel_reset(h.port);
+    ws_server_shutdown(h.server, 1001, NULL, 0, 600000);
+    client_send_close(&c, 1001, "");
+    is_frames(&c, "CLOSE 1001, EOF", "Close and FIN are in the peer's kernel");
+    int seconds = 0;
+    for (; seconds < 50 && stats_of(&h).connections; seconds++) {
+        poll(NULL, 0, seconds ? 500 : 1); /* real time, until the kernel has seen it */
+        advance(&h, 1000);
+    }
+    ok(seconds < 50, "T87: acknowledged");
+    stop("the kernel's own word");
+}
+
 int main(void)
 {
     test_peer_closes();
@@ -457,5 +556,8 @@ int main(void)
     test_races();
     test_crossing();
     test_stale_clock();
+    test_shutdown_of_lingering();
+    test_shutdown_after_a_late_answer();
+    test_shutdown_acknowledged();
     return done_testing();
 }
