@@ -1,9 +1,10 @@
 /*
  * frame.c: the frame header (RFC 6455 section 5.2) and masking (5.3).
  * Reads and writes headers only: knows nothing of what a header is allowed to say, nor of the
- * frames before it. Endian-neutral, and reads words through memcpy only.
+ * frames before it. Endian-neutral.
  */
 #include "frame.h"
+#include "words.h"
 
 #include <string.h>
 
@@ -66,53 +67,19 @@ size_t ws__frame_encode(uint8_t out[WS__FRAME_SEND_MAX], uint8_t first, uint64_t
     return 2 + size;
 }
 
-/* The key twice, as the payload meets it from `offset` on (RFC 6455 5.3). */
-static uint64_t turn_key(const uint8_t key[4], uint64_t offset)
+/* The key as the payload meets it from `offset` on (RFC 6455 5.3), as often as a word holds it. */
+static size_t turn_key(const uint8_t key[4], uint64_t offset)
 {
-    uint8_t twice[2 * KEY];
-    uint32_t turned;
-    memcpy(twice, key, KEY);
-    memcpy(twice + KEY, key, KEY);
-    memcpy(&turned, twice + offset % KEY, sizeof turned);
-    return (uint64_t)turned << 32 | turned;
+    const bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+    const unsigned turn = 8 * (unsigned)((little ? offset : -offset) % KEY);
+    uint32_t word = (uint32_t)key[little ? 0 : 3] | (uint32_t)key[little ? 1 : 2] << 8 |
+                    (uint32_t)key[little ? 2 : 1] << 16 | (uint32_t)key[little ? 3 : 0] << 24;
+    word = word >> turn | word << (-turn % 32);
+    return word * (SIZE_MAX / UINT32_MAX);
 }
 
-static uint64_t mask_word(uint8_t *bytes, uint64_t key)
-{
-    uint64_t word;
-    memcpy(&word, bytes, sizeof word);
-    word ^= key;
-    memcpy(bytes, &word, sizeof word);
-    return word;
-}
-
-/* What compilers turn into vector instructions where there are any, into words elsewhere. */
-typedef uint64_t block __attribute__((vector_size(16)));
-
-static block mask_block(uint8_t *bytes, block key)
-{
-    block b;
-    memcpy(&b, bytes, sizeof b);
-    b ^= key;
-    memcpy(bytes, &b, sizeof b);
-    return b;
-}
-
-/* bytes[n], n a multiple of 64. Returns all results or-ed. */
-static uint64_t mask_blocks(uint8_t *bytes, size_t n, uint64_t key)
-{
-    const block turned = {key, key};
-    block seen = {0, 0};
-    for (size_t i = 0; i < n; i += 4 * sizeof turned) {
-        seen |= mask_block(bytes + i, turned);
-        seen |= mask_block(bytes + i + 16, turned);
-        seen |= mask_block(bytes + i + 32, turned);
-        seen |= mask_block(bytes + i + 48, turned);
-    }
-    return seen[0] | seen[1];
-}
-
-static uint8_t mask_tail(uint8_t *bytes, size_t n, uint64_t key)
+/* Fewer bytes than a word has. Returns all results or-ed, as the others do. */
+static uint8_t mask_bytes(uint8_t *bytes, size_t n, size_t key)
 {
     uint8_t turned[sizeof key], seen = 0;
     memcpy(turned, &key, sizeof key);
@@ -121,15 +88,87 @@ static uint8_t mask_tail(uint8_t *bytes, size_t n, uint64_t key)
     return seen;
 }
 
+/* Few bytes, which are not worth a word's set-up. */
+static uint8_t mask_singly(uint8_t *bytes, size_t n, const uint8_t key[4], size_t offset)
+{
+    uint8_t seen = 0;
+    for (size_t i = 0; i < n; i++)
+        seen |= bytes[i] ^= key[(offset + i) % KEY];
+    return seen;
+}
+
+static size_t mask_word(uint8_t *bytes, size_t key)
+{
+    return *(ws__word *)(void *)bytes ^= key;
+}
+
+enum {
+    BLOCK = 64,
+    SHORT = 16 /* bytes: fewer are masked one by one where words must be aligned */
+};
+
+#if WS__VECTORS
+typedef size_t vector __attribute__((vector_size(16)));
+
+static vector mask_vector(uint8_t *bytes, vector key)
+{
+    vector v;
+    memcpy(&v, bytes, sizeof v);
+    v ^= key;
+    memcpy(bytes, &v, sizeof v);
+    return v;
+}
+
+/* n: a multiple of BLOCK. */
+static size_t mask_blocks(uint8_t *bytes, size_t n, size_t key)
+{
+    const vector turned = (vector){0} + key;
+    vector seen = {0};
+    size_t all = 0;
+    for (const uint8_t *end = bytes + n; bytes != end; bytes += BLOCK) {
+        seen |= mask_vector(bytes, turned);
+        seen |= mask_vector(bytes + 16, turned);
+        seen |= mask_vector(bytes + 32, turned);
+        seen |= mask_vector(bytes + 48, turned);
+    }
+    for (size_t i = 0; i < sizeof seen / sizeof key; i++)
+        all |= seen[i];
+    return all;
+}
+#else
+static size_t mask_blocks(uint8_t *bytes, size_t n, size_t key)
+{
+    size_t seen = 0;
+    for (size_t i = 0; i < n; i += 4 * sizeof key) {
+        seen |= mask_word(bytes + i, key);
+        seen |= mask_word(bytes + i + sizeof key, key);
+        seen |= mask_word(bytes + i + 2 * sizeof key, key);
+        seen |= mask_word(bytes + i + 3 * sizeof key, key);
+    }
+    return seen;
+}
+#endif
+
 bool ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset)
 {
-    uint8_t *p = bytes, tail = 0;
-    uint64_t turned = turn_key(key, offset), seen;
-    size_t i = n & ~(size_t)63;
-    seen = mask_blocks(p, i, turned);
-    for (; n - i >= 8; i += 8)
-        seen |= mask_word(p + i, turned);
-    if (i < n)
-        tail = mask_tail(p + i, n - i, turned);
-    return !(seen & 0x8080808080808080u) && tail < 0x80;
+    uint8_t *p = bytes, odd = 0;
+    size_t turned, seen, blocks;
+    const size_t first = ws__word_distance(p);
+    if (WS__WORD_ALIGNMENT > 1 && n < SHORT)
+        return mask_singly(p, n, key, offset % KEY) < 0x80;
+    if (first) {
+        odd = mask_singly(p, first, key, offset % KEY);
+        p += first;
+        n -= first;
+    }
+    turned = turn_key(key, offset + first);
+    blocks = n & ~(size_t)(BLOCK - 1);
+    seen = mask_blocks(p, blocks, turned);
+    p += blocks;
+    n -= blocks;
+    for (; n >= sizeof turned; p += sizeof turned, n -= sizeof turned)
+        seen |= mask_word(p, turned);
+    if (n)
+        odd |= mask_bytes(p, n, turned);
+    return !(seen & WS__EACH_BYTE(0x80)) && odd < 0x80;
 }

@@ -9,6 +9,7 @@
  *                                (-> PATH, QUERY or VERSION)            -> FIELD
  */
 #include "http.h"
+#include "words.h"
 
 #include <string.h>
 
@@ -100,15 +101,25 @@ static bool equals(const char *bytes, struct ws__span span, const char *name)
     return i == span.length && !name[i];
 }
 
-/* Eight bytes that are all printable ASCII or obs-text: none below 0x20, none 0x7f. A byte of x
+/* The bytes of a word are all printable ASCII or obs-text: none below 0x20, none 0x7f. A byte of x
  * is below n <= 0x80 when subtracting n sets its top bit, and the bit was not set before. */
-static bool eight_printable(const char *bytes)
+static bool word_printable(const char *bytes)
 {
-    const uint64_t ones = UINT64_MAX / 255;
-    uint64_t x, deletes;
-    memcpy(&x, bytes, sizeof(x));
-    deletes = x ^ (ones * 0x7f);
-    return !((((x - ones * 0x20) & ~x) | ((deletes - ones) & ~deletes)) & (ones * 0x80));
+    const size_t x = *(const ws__word *)(const void *)bytes, deletes = x ^ WS__EACH_BYTE(0x7f);
+    return !((((x - WS__EACH_BYTE(0x20)) & ~x) | ((deletes - WS__EACH_BYTE(1)) & ~deletes)) &
+             WS__EACH_BYTE(0x80));
+}
+
+static size_t skip_words(const char *bytes, size_t at, size_t limit)
+{
+    const size_t first = at + ws__word_distance(bytes + at);
+    while (at < first && at < limit && (class_of[(uint8_t)bytes[at]] & IN_VALUE))
+        at++;
+    if (at < first)
+        return at;
+    while (limit - at >= sizeof(ws__word) && word_printable(bytes + at))
+        at += sizeof(ws__word);
+    return at;
 }
 
 /* The first byte from `at` on that is not plain in this state. */
@@ -116,8 +127,7 @@ static size_t skip(enum state state, const char *bytes, size_t at, size_t limit)
 {
     const uint8_t class = plain[state];
     if (class == IN_VALUE)
-        while (limit - at >= 8 && eight_printable(bytes + at))
-            at += 8;
+        at = skip_words(bytes, at, limit);
     while (at < limit && (class_of[(uint8_t)bytes[at]] & class))
         at++;
     return at;

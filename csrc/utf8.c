@@ -4,9 +4,9 @@
  * a state and bytes in, a state out.
  */
 #include "utf8.h"
+#include "words.h"
 
 #include <stdbool.h>
-#include <string.h>
 
 /* What has to follow: n continuation bytes (80-BF), or one from a narrower range first. */
 enum state {
@@ -84,25 +84,30 @@ static const uint64_t rows[CLASSES] = {
     [LEAD_F4] = FIRST(AFTER_F4),
 };
 
-static uint64_t step(uint64_t position, const uint8_t *p, size_t n)
+static size_t step(size_t position, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        position = rows[class_of[p[i]]] >> (position & FIELD_MASK);
+        position = (size_t)(rows[class_of[p[i]]] >> (position & FIELD_MASK));
     return position & FIELD_MASK;
 }
 
 static bool is_ascii(const uint8_t block[BLOCK])
 {
-    uint64_t words[BLOCK / 8];
-    memcpy(words, block, sizeof words);
-    return !((words[0] | words[1]) & 0x8080808080808080u);
+    const ws__word *words = (const ws__word *)(const void *)block;
+    size_t seen = 0;
+    for (size_t i = 0; i < BLOCK / sizeof *words; i++)
+        seen |= words[i];
+    return !(seen & WS__EACH_BYTE(0x80));
 }
 
 uint32_t ws__utf8_next(uint32_t state, const void *bytes, size_t n)
 {
     const uint8_t *p = bytes;
-    uint64_t position = FIELD * state;
-    size_t i = 0;
+    size_t position = FIELD * state, i = ws__word_distance(p);
+    if (WS__WORD_ALIGNMENT > 1 && n < 2 * BLOCK) /* not worth an aligned block */
+        return (uint32_t)step(position, p, n) / FIELD;
+    if (i)
+        position = step(position, p, i);
     for (; n - i >= BLOCK && position != FIELD * REJECT; i += BLOCK) {
         if (position != FIELD * ACCEPT || !is_ascii(p + i))
             position = step(position, p + i, BLOCK);

@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List, Tuple
 import csource
 
 LAYERS: Dict[str, int] = {
-    "buffer": 0, "utf8": 0, "sha1": 0,
+    "buffer": 0, "utf8": 0, "sha1": 0, "words": 0,
     "http": 1, "frame": 1, "router": 1, "topics": 1, "deflate": 1, "loop": 1, "net": 1,
     "handshake": 2, "protocol": 2,
     "conn": 3, "heartbeat": 3, "hub": 3, "listen": 3, "pong": 3, "publish": 3, "request": 3,
@@ -27,7 +27,7 @@ LAYERS: Dict[str, int] = {
 # zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form.
 STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate"}
 # Headers that everything may include.
-COMMON = {"ws", "buffer"}
+COMMON = {"ws", "buffer", "words"}
 # Nine files, one layer: a routed request becomes a connection, which sends; all need conn.h.
 ONE_MODULE = {"conn", "heartbeat", "hub", "listen", "pong", "publish", "request", "route", "send"}
 # The only modules below layer 3 that make system calls; they know nothing of WebSocket.

@@ -159,31 +159,36 @@ static void mask_plainly(uint8_t *bytes, size_t n, uint64_t offset)
 }
 
 /* n bytes, `behind` bytes before the page: so that every alignment occurs; the bytes around them
- * must stay as they are. */
-static bool masks(size_t n, size_t behind, uint64_t offset)
+ * must stay as they are. high: the place of a byte that is not ASCII, n for none. */
+static bool masks(size_t n, size_t behind, uint64_t offset, size_t high)
 {
-    uint8_t want[8 + 130 + 8], *got;
+    uint8_t want[8 + 300 + 16], *got;
     size_t all = 8 + n + behind;
     for (size_t i = 0; i < all; i++)
-        want[i] = (uint8_t)(i * 31 + n);
+        want[i] = (uint8_t)((i * 31 + n) & 0x7f);
+    want[8 + high] |= 0x80;
+    mask_plainly(want + 8, n, offset);
     got = guard_copy(want, all);
     mask_plainly(want + 8, n, offset);
-    ws__frame_mask(got + 8, n, key, offset);
-    return !memcmp(got, want, all);
+    return ws__frame_mask(got + 8, n, key, offset) == (high == n) && !memcmp(got, want, all);
 }
 
 static void test_mask(void)
 {
     static const uint64_t far[] = {65535, UINT32_MAX, 1ull << 32, (1ull << 32) + 5, INT64_MAX};
-    for (size_t behind = 0; behind < 8; behind++) {
+    for (size_t behind = 0; behind <= 16; behind++) {
         bool good = true;
-        for (size_t n = 0; n <= 130; n++)
+        for (size_t n = 0; n <= 300; n++)
             for (uint64_t offset = 0; offset < 8; offset++)
-                good = good && masks(n, behind, offset);
-        ok(good, "mask 0 to 130 bytes at all offsets, ending %zu before the page", behind);
+                good = good && masks(n, behind, offset, n);
+        ok(good, "mask 0 to 300 bytes at all offsets, ending %zu before the page", behind);
+        for (size_t n = 1; n <= 150; n++)
+            for (size_t high = 0; high < n; high++)
+                good = good && masks(n, behind, n, high);
+        ok(good, "a byte that is not ASCII is seen wherever it is, %zu before the page", behind);
     }
     for (size_t i = 0; i < sizeof far / sizeof *far; i++)
-        ok(masks(77, 3, far[i]), "mask at payload offset %#llx", (unsigned long long)far[i]);
+        ok(masks(77, 3, far[i], 77), "mask at payload offset %#llx", (unsigned long long)far[i]);
 }
 
 static void test_mask_pieces(void)
@@ -198,6 +203,7 @@ static void test_mask_pieces(void)
         ws__frame_mask(got + cut, sizeof want - cut, key, cut);
         good = good && !memcmp(got, want, sizeof want);
     }
+    ok(ws__frame_mask(guard_copy(key, 0), 0, key, 3), "nothing, at the end of a page, is ASCII");
     ok(good, "masking in two pieces, cut anywhere, equals masking whole");
     uint8_t hello[] = {0x7f, 0x9f, 0x4d, 0x51, 0x58};
     ws__frame_mask(hello, sizeof hello, key, 0);
