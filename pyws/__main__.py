@@ -9,7 +9,7 @@ import sys
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from . import (
     App,
@@ -183,7 +183,7 @@ def serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     place = place_of(parser, args)
     with App() as app:
         app.get("/", show_page).ws("/echo", ECHO).ws("/chat", Chat(app).behavior)
-        return run(app, place, lambda: f"listening on http://{place}")
+        return run(app, place, "listening on http://{}")
 
 
 def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -194,8 +194,7 @@ def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
             app.ws("/*", echo_behavior(args.compression, args.max_payload))
         except RuntimeError as error:  # built without zlib
             return fail(str(error))
-        words = "{.port}" if args.print_port else "listening on {}"
-        return run(app, place, lambda: words.format(place))
+        return run(app, place, "{.port}" if args.print_port else "listening on {}")
 
 
 def place_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
@@ -206,15 +205,18 @@ def place_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppLi
         parser.error(str(error))
 
 
-def run(app: App, place: AppListenOptions, line: Callable[[], str]) -> int:
-    """Listen, print a line, and run until SIGINT or SIGTERM; the exit status."""
-    try:
-        app.listen(place)
-    except OSError as error:
-        return fail(f"{error.strerror}{advice(error)}")
+def run(app: App, place: AppListenOptions, line: str) -> int:
+    """Listen, print a line with the place, and run until SIGINT or SIGTERM; the exit status."""
+
     # Not before the loop takes over SIGTERM: who reads the line may send it at once. Nor does it
     # wait in a buffer: what reads it may be a program.
-    app.defer(lambda: print(line(), flush=True))
+    def listening(real: AppListenOptions) -> None:
+        app.defer(lambda: print(line.format(real), flush=True))
+
+    try:
+        app.listen(place, listening)
+    except OSError as error:
+        return fail(f"{error.strerror}{advice(error)}")
     app.run()
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import math
+import os
 import sys
 import threading
 import warnings
@@ -270,26 +271,46 @@ class App:
     ) -> App:
         """Listen on a port, or where the options say; may be called again for further places.
 
-        ``callback(options)`` runs at once; port 0 has become the real port in them. OSError with
-        errno: the place cannot be had. TypeError, ValueError: wrong options.
+        where: a port (0: the kernel picks one, see `port`), options, or a dict of them; they are
+        never changed. ``callback(options)`` runs at once with a copy of them that has the real
+        port. OSError with errno: the place cannot be had, and nothing of it stays open. TypeError,
+        ValueError: wrong options.
         """
         place = AppListenOptions.of(where)
         if callback is not None:
             options.function("callback", callback)
         self._check_server()
         try:
-            port = _native.listen(self._server, place.native())
+            place.port = self._listen(place)
         except OSError as error:
-            unknown = error.errno == errno.ENOENT and not place.path  # the resolver's word for it
-            why = "unknown host" if unknown else error.strerror
+            why = _refusal(place, error)
             raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
-        place.port = port
         self._places.append(place)
         self._has_run = self._running
         self._finished = False
         if callback is not None:
-            callback(place)
+            callback(AppListenOptions.of(place))
         return self
+
+    def _listen(self, place: AppListenOptions) -> int:
+        """Take a place; the port. A descriptor stays the caller's, C gets a duplicate."""
+        settings = place.native()
+        if place.fd is None:
+            return _native.listen(self._server, settings)
+        settings["fd"] = os.dup(place.fd)
+        try:
+            return _native.listen(self._server, settings)
+        except BaseException:
+            os.close(settings["fd"])
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port of the first TCP place that `listen` took; 0 while there is none.
+
+        It is 0 again once `run` has returned. Any thread may read it.
+        """
+        return next((place.port for place in self._places[:] if place.port), 0)
 
     def run(self, workers: int = 1) -> None:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
@@ -648,6 +669,24 @@ class App:
 
 def _run_hook(hook: Handler, error: BaseException, source: Any) -> None:
     mistakes.check_result("the error handler", hook, hook(error, source))
+
+
+_NO_LISTENER = {
+    errno.EBADF: "it is not open",
+    errno.ENOTSOCK: "it is not a socket",
+    errno.ESOCKTNOSUPPORT: "it is not a stream socket",
+    errno.EISCONN: "it is a connection, not a listening socket",
+    errno.EDESTADDRREQ: "it is not bound to an address",
+}
+
+
+def _refusal(place: AppListenOptions, error: OSError) -> str | None:
+    """Why it is not possible to listen there."""
+    if place.fd is not None:
+        return _NO_LISTENER.get(error.errno or 0, error.strerror)
+    if error.errno == errno.ENOENT and not place.path:  # the resolver's word for it
+        return "unknown host"
+    return error.strerror
 
 
 def _is_coroutine(handler: Handler | None) -> bool:

@@ -5,6 +5,7 @@ Every complaint names the key, the value and what is allowed.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
@@ -436,6 +437,7 @@ BEHAVIOR_KEYS: list[str] = list(_CHECKS)
 # ---- the app and its listeners ------------------------------------------------------------------
 
 T = TypeVar("T")
+Settings = TypeVar("Settings", "AppOptions", "AppListenOptions")
 
 
 def suggesting(cls: type[T]) -> type[T]:
@@ -449,6 +451,13 @@ def suggesting(cls: type[T]) -> type[T]:
 
     cls.__init__ = checked  # type: ignore[method-assign]
     return cls
+
+
+def _checked_copy(options: Settings) -> Settings:
+    """Options are the caller's, who may have assigned anything to their fields since."""
+    options = copy.copy(options)
+    options.__post_init__()
+    return options
 
 
 _NOT_YET = ("max_connections_per_address", "max_body_size", "trusted_proxies")
@@ -503,10 +512,9 @@ class AppOptions:
 
     @classmethod
     def of(cls, value: AppOptions | Mapping[str, Any] | None) -> AppOptions:
-        """`value` as AppOptions. TypeError, ValueError."""
+        """A copy of `value`, as AppOptions. TypeError, ValueError."""
         if isinstance(value, AppOptions):
-            value.__post_init__()  # the fields may have been assigned since
-            return value
+            return _checked_copy(value)
         return cls(**cls.known({} if value is None else value))
 
     def native(self) -> dict[str, int]:
@@ -525,9 +533,18 @@ class AppOptions:
 @suggesting
 @dataclass
 class AppListenOptions:
-    """Where to listen: TCP `host` and `port`, a Unix socket `path`, or a listening `fd`.
+    """Where to listen: TCP `host` and `port`, a Unix socket `path`, or a socket `fd`.
 
-    port 0: the kernel picks one; host None: all interfaces; mode: permission bits of `path`.
+    port: 0: the kernel picks one, `App.port` and the callback of `App.listen` tell which
+    host: an address, or a name, whose addresses are all listened on, at one port (those that this
+        machine does not have are left out, with a warning); None: all interfaces
+    path: of a Unix socket; the file is removed at the end, unless another one has replaced it
+    mode: permission bits of `path`
+    backlog: how many connections may wait to be accepted
+    reuse_port: share the port with other processes (SO_REUSEPORT)
+    fd: the descriptor of a stream socket, TCP or Unix, that listens or is bound (it then listens
+        with `backlog`), as of socket activation. It stays the caller's, to be closed whenever the
+        caller likes: the App works with a duplicate, through which the socket becomes non-blocking.
     """
 
     port: int = 0
@@ -558,10 +575,9 @@ class AppListenOptions:
 
     @classmethod
     def of(cls, value: int | AppListenOptions | Mapping[str, Any]) -> AppListenOptions:
-        """`value`, a port, a dict or the options themselves. TypeError, ValueError."""
+        """A copy of `value`: a port, a dict or the options themselves. TypeError, ValueError."""
         if isinstance(value, AppListenOptions):
-            value.__post_init__()
-            return value
+            return _checked_copy(value)
         if isinstance(value, Mapping):
             return cls(**pick(value, list(cls.__annotations__), "listen options"))
         return cls(port=integer("port", value, 0, 65535))

@@ -39,7 +39,6 @@ GRACE = 3.0  # seconds beyond the timeout of a shutdown, for handlers that are u
 ORPHAN_TIME = 10  # seconds that a worker has when the parent is gone
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # they pass
-_MAX_LISTENERS = 16  # of a server
 _DEFAULT_BACKLOG = 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 _SUPERVISES = "the workers of run() serve, this process only watches over them"
@@ -115,8 +114,8 @@ class Crew:
         self._app = app
         self._places = [Place(number) for number in range(1, count + 1)]
         self._shared = [socket.socket(fileno=os.dup(fd)) for fd in watched_listeners(app)]
-        tcp = [one for one in self._shared if one.family in (socket.AF_INET, socket.AF_INET6)]
-        self._ports = tcp[: _MAX_LISTENERS - len(self._shared)]
+        tcp = (socket.AF_INET, socket.AF_INET6)
+        self._ports = [one for one in self._shared if one.family in tcp]
         # A child forgets those of the app.
         self._deferred, self._timers = app._deferred, app._timers
         self._wakes: tuple[int, Callable[[], Any]] | None = None  # a descriptor, what to do then

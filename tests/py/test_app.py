@@ -114,7 +114,7 @@ def test_listen_on_a_descriptor(serve: Callable[..., Any]) -> None:
 
         def configure(app: App) -> None:
             app.ws("/*", open=lambda ws: ws.send("fd"))
-            app.listen({"fd": os.dup(listener.fileno())})
+            app.listen({"fd": listener.fileno()})
 
         serve(configure)
         with peer.upgraded(port) as client:
@@ -369,6 +369,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
         return 5
 
     monkeypatch.setattr(lib, "ws_server_listen", spy)
+    monkeypatch.setattr(os, "dup", lambda fd: fd + 1)
     app = App()
     given = AppListenOptions(
         port=1001, host="::1", path="/run/x", mode=0o600, backlog=1002, reuse_port=True, fd=1003
@@ -383,7 +384,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
             "mode": 0o600,
             "backlog": 1002,
             "reuse_port": True,
-            "fd": 1003,
+            "fd": 1004,  # a duplicate
         },
         {
             "port": 0,

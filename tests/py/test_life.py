@@ -524,7 +524,7 @@ ANY_THREAD = {
     App: {
         "defer",  # that is what it is for
         "run", "serve", "serving",  # make their thread the owner
-        "app_options",  # a plain attribute
+        "app_options", "port",  # plain attributes
     },
     # Plain attributes: nothing of C is asked.
     WebSocket: {

@@ -395,7 +395,8 @@ def test_listen_options_from_int_dict_and_self() -> None:
     assert AppListenOptions.of(9001) == AppListenOptions(9001)
     assert AppListenOptions.of({"port": 9001, "host": "::1"}) == AppListenOptions(9001, "::1")
     place = AppListenOptions(9001)
-    assert AppListenOptions.of(place) is place
+    assert AppListenOptions.of(place) == place
+    assert AppListenOptions.of(place) is not place  # it stays the caller's
     for wrong in (65536, -1):
         with pytest.raises(ValueError, match="^port must be from 0 to 65535"):
             AppListenOptions.of(wrong)
