@@ -56,7 +56,10 @@ static int add(struct ws__listeners *listeners, const struct ws__endpoints *foun
         if (found->all[i].fd < 0)
             continue;
         struct ws__listener *l = &listeners->all[listeners->count];
-        *l = (struct ws__listener){.fd = found->all[i].fd, .path = path, .file = found->file};
+        *l = (struct ws__listener){.fd = found->all[i].fd,
+                                   .first = listeners->count == before,
+                                   .path = path,
+                                   .file = found->file};
         if (ws__loop_add(&listeners->hub->loop, l->fd, WS__LOOP_READ,
                          listeners->first_data + listeners->count))
             goto failed;
@@ -139,6 +142,17 @@ static void close_listener(struct ws__listeners *listeners, struct ws__listener 
     free_path(&listeners->hub->memory, l->path);
     ws__loop_remove(&listeners->hub->loop, l->fd);
     ws__net_close(l->fd);
+}
+
+bool ws__listeners_close_last(struct ws__listeners *listeners)
+{
+    bool first = false;
+    while (listeners->count && !first) {
+        struct ws__listener last = listeners->all[--listeners->count];
+        first = last.first;
+        close_listener(listeners, &last);
+    }
+    return first;
 }
 
 /* What is logged on the way may make the application open or close listeners. */

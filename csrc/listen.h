@@ -10,6 +10,7 @@ struct ws__listener {
     int fd;
     bool paused;  /* not watched until the timer expires */
     bool failing; /* the last accept failed, which was logged */
+    bool first;   /* of those that one call opened */
     char *path;   /* of a Unix socket, whose file is removed at the end; NULL: none */
     struct ws__file file;
 };
@@ -35,6 +36,8 @@ void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i);
 /* The timer has expired: accept again. */
 void ws__listeners_resume(struct ws__listeners *listeners);
 
+/* Closes those that the last call opened. Returns false if there are none. */
+bool ws__listeners_close_last(struct ws__listeners *listeners);
 /* Closes all of them. */
 void ws__listeners_close(struct ws__listeners *listeners);
 

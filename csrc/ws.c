@@ -264,6 +264,11 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
     return port;
 }
 
+bool ws_server_unlisten(ws_server *server)
+{
+    return ws__listeners_close_last(&server->listeners);
+}
+
 /* ---- turns ---- */
 
 static void on_event(ws_server *s, const struct ws__loop_event *event)

@@ -218,6 +218,10 @@ WS_API int ws_listen_options_init(ws_listen_options *options, size_t size);
  * socket that is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED. */
 WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options);
 
+/* Stops listening at the place of the last ws_server_listen that succeeded and was not undone yet;
+ * what was accepted there stays open. Returns false if the server listens nowhere. */
+WS_API bool ws_server_unlisten(ws_server *server);
+
 /* Runs turns until the server has shut down (returns WS_OK) or the interrupt descriptor became
  * readable (returns 1). WS_EBUSY from inside a callback, WS_ESYSTEM. */
 WS_API int ws_server_run(ws_server *server);

@@ -239,6 +239,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_free": (c_int, (c_void_p,), check),
     "ws_listen_options_init": (c_int, (POINTER(ws_listen_options), c_size_t), check),
     "ws_server_listen": (c_int, (c_void_p, POINTER(ws_listen_options)), check),
+    "ws_server_unlisten": (c_bool, (c_void_p,), None),
     "ws_server_run": (c_int, (c_void_p,), None),
     "ws_server_step": (c_int, (c_void_p, c_int), check),
     "ws_server_fd": (c_int, (c_void_p,), None),

@@ -48,6 +48,16 @@ class Host:
         self._deadline = float("inf")
         self._alarm: asyncio.TimerHandle | None = None
 
+    def is_lost(self) -> bool:
+        """The loop was closed while the app ran in it."""
+        return self._loop.is_closed()
+
+    def leave(self) -> None:
+        """What its tasks were about to do will not be done."""
+        for queue in self._tasks.values():
+            if queue is not None:
+                queue.drop()
+
     def start(self, coroutine: Coroutine[Any, Any, None], queue: Queue | None = None) -> None:
         """Run it in a task; `serve` waits for its end."""
         task = self._loop.create_task(coroutine)
@@ -154,8 +164,9 @@ async def _serve(app: App, host: Host, signals: bool = False) -> None:
     try:
         await host.serve(signals)
     finally:
-        app._finish()
-        app._raise_stashed()
+        if app._host is host:  # else: its loop was closed, and the app may run elsewhere
+            app._finish()
+            app._raise_stashed()
 
 
 async def _run(app: App) -> None:
@@ -260,6 +271,12 @@ class Queue:
             return
         self._runs = True
         host.start(self._run(), self)
+
+    def drop(self) -> None:
+        """Its task will never go on; what happens next does not wait for it."""
+        self._events.clear()
+        self._runs = False
+        self._leave()
 
     def on_close(self, local: bool) -> None:
         """The socket is closed, the close event follows."""

@@ -36,6 +36,9 @@ _PATTERNS = (
 )
 
 
+_MISSING: Any = object()  # an argument that was left out
+
+
 class App:
     """A WebSocket and HTTP server.
 
@@ -95,6 +98,7 @@ class App:
         """Drop all connections and free the server. RuntimeError from inside `run`."""
         if self._inert:
             return
+        self._leave_closed_loop()
         self._check_thread()
         if self._running:
             raise RuntimeError("the app is running: call close() and leave the block after run()")
@@ -106,7 +110,7 @@ class App:
 
     # ---- routes ---------------------------------------------------------------------------------
 
-    def ws(self, pattern: str, behavior: Mapping[str, Any] | None = None, **more: Any) -> App:
+    def ws(self, pattern: str, behavior: Mapping[str, Any] | None = _MISSING, **more: Any) -> App:
         """Take WebSocket connections on `pattern`; settings and handlers as a dict or keywords.
 
         A pattern is a path whose parts are literal, ":name", or "*" at the end; the most specific
@@ -164,7 +168,12 @@ class App:
         but for the end of `run` or `serve`, has failed. RuntimeError: the app runs already, and
         without an asyncio loop.
         """
-        checked = Behavior(behavior, more)
+        if behavior is _MISSING and not more:
+            raise TypeError(
+                f"app.ws({pattern!r}) has no handlers: app.ws({pattern!r}, message=on_message), or "
+                "a dict with them, {} for none; it is not a decorator"
+            )
+        checked = Behavior(None if behavior is _MISSING else behavior, more)
         if checked.compression and not lib.ws_compression_available():
             raise RuntimeError(
                 f"compression needs zlib, and {lib.path} was built without it "
@@ -273,8 +282,8 @@ class App:
 
         where: a port (0: the kernel picks one, see `port`), options, or a dict of them; they are
         never changed. ``callback(options)`` runs at once with a copy of them that has the real
-        port. OSError with errno: the place cannot be had, and nothing of it stays open. TypeError,
-        ValueError: wrong options.
+        port; what it raises comes out here, and nothing listens there then. OSError with errno: the
+        place cannot be had, and nothing of it stays open. TypeError, ValueError: wrong options.
         """
         place = AppListenOptions.of(where)
         if callback is not None:
@@ -286,11 +295,24 @@ class App:
             why = _refusal(place, error)
             raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
         self._places.append(place)
-        self._has_run = self._running
-        self._finished = False
+        before, self._finished, self._has_run = self._finished, False, self._running
         if callback is not None:
-            callback(AppListenOptions.of(place))
+            others = len(self._places) - 1
+            try:
+                result = callback(AppListenOptions.of(place))
+                mistakes.check_result("the callback of listen", callback, result)
+            except BaseException:
+                self._unlisten(others)
+                self._finished = before
+                raise
         return self
+
+    def _unlisten(self, others: int) -> None:
+        """Listen at so many of the places only; they may be gone already."""
+        for _ in self._places[others:]:
+            if self._server:
+                lib.ws_server_unlisten(self._server)
+        del self._places[others:]
 
     def _listen(self, place: AppListenOptions) -> int:
         """Take a place; the port. A descriptor stays the caller's, C gets a duplicate."""
@@ -378,7 +400,27 @@ class App:
 
         return aio.serving(self, where)
 
+    def _leave_closed_loop(self) -> None:
+        """Where the asyncio loop that it ran in was closed under it: end here what goes on.
+
+        The connections are dropped; their close handlers run, except those that are coroutines.
+        """
+        host = self._host
+        if host is None or self._inert or not host.is_lost():
+            return
+        self._host = None
+        self._own(thread_ident())
+        host.leave()
+        logger.error(
+            "the asyncio loop was closed while the app ran in it, all connections are dropped: "
+            "cancel serve(), or call app.close(), and wait for its end before"
+        )
+        lib.ws_server_shutdown(self._server, GOING_AWAY[0], None, 0, 0)
+        lib.ws_server_run(self._server)
+        self._finish()
+
     def _check_idle(self) -> None:
+        self._leave_closed_loop()
         self._check_process()
         if self._running:
             raise RuntimeError("the app is already running: by run(), serve() or serving()")
@@ -440,6 +482,7 @@ class App:
         if self._crew is not None:  # called by a signal handler of the parent's
             self._crew.stop(limit / 1000)
             return
+        self._leave_closed_loop()
         self._check_server()
         self._shutdown(number, data, limit)
 
@@ -699,6 +742,7 @@ def _is_coroutine(handler: Handler | None) -> bool:
 def _free_all() -> None:
     """At exit, while callbacks still work. A server in the midst of `run` is left alone."""
     for app in list(events.apps.values()):
+        app._leave_closed_loop()
         if not app._running:
             app._free()
 

@@ -184,15 +184,15 @@ def _on_open(conn: int, number: int) -> None:
 def _greet(ws: WebSocket, request: int) -> None:
     """Keep what the socket needs of its opening handshake."""
     behavior, res = ws._route.behavior, responses.get(request)
-    ws.path = header_text(_native.text(lib.ws_request_path, request) or b"")
-    ws.subprotocol = ws.compression = ws.headers = None
+    ws._path = header_text(_native.text(lib.ws_request_path, request) or b"")
+    ws._subprotocol = ws._compression = ws._headers = None
     if behavior.subprotocols or res is not None:
         subprotocol = _native.text(lib.ws_request_subprotocol, request)
-        ws.subprotocol = None if subprotocol is None else header_text(subprotocol)
+        ws._subprotocol = None if subprotocol is None else header_text(subprotocol)
     if behavior.compression:
-        ws.compression = _native.short_text(lib.ws_conn_compression, ws._conn) or None
+        ws._compression = _native.short_text(lib.ws_conn_compression, ws._conn) or None
     if ws._app.app_options.keep_headers:
-        ws.headers = Request(ws._app, request).get_headers()
+        ws._headers = Request(ws._app, request).get_headers()
     if res is not None:
         ws._user_data, res._socket = res._user_data, ws
 

@@ -109,7 +109,8 @@ class CloseInfo:
     received: CloseFrame | None
     """The Close frame of the client; None: none came, or not yet."""
     clean: bool | None
-    """The closing handshake was completed (RFC 6455 section 7.1.4); None while it goes on."""
+    """The closing handshake was completed (RFC 6455 section 7.1.4); None while this side waits for
+    the client's Close."""
     local: bool
     """This side began: `end`, `close`, a timeout, or the client broke a rule or a limit."""
 
@@ -120,7 +121,8 @@ class CloseInfo:
         self.received = None if local else frame
         # A Close is answered with its code alone (RFC 6455 section 5.5.1).
         self.sent = frame if local or frame is None else CloseFrame(frame.code, "")
-        self.clean = None
+        # After a Close of the client's, or without any, there is nothing to wait for.
+        self.clean = None if local and frame is not None else frame is not None
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _INFO_FIELDS)
@@ -147,33 +149,27 @@ class WebSocket(Handle):
         "_app",
         "_close_event",
         "_close_info",
+        "_compression",
         "_decoder",
+        "_headers",
+        "_id",
         "_latency",
         "_over",
+        "_path",
         "_paused",
         "_queue",
         "_remote",
         "_route",
+        "_subprotocol",
         "_user_data",
-        "compression",
-        "headers",
-        "id",
-        "path",
-        "subprotocol",
     )
 
     __reduce_ex__ = options.no_copy
 
-    id: int
-    """Unique in this server for ever."""
-    path: str
-    """Path of the opening handshake's URL."""
-    subprotocol: str | None
-    """The selected subprotocol, None without one."""
-    compression: str | None
-    """What was negotiated ("permessage-deflate; ..."), None without compression."""
-    headers: dict[str, str] | None
-    """Header fields of the opening handshake with AppOptions(keep_headers=True), else None."""
+    _path: str
+    _subprotocol: str | None
+    _compression: str | None
+    _headers: dict[str, str] | None
 
     def __init__(self, app: App, route: Route, conn: int) -> None:
         self._app = app
@@ -189,10 +185,10 @@ class WebSocket(Handle):
         self._over: asyncio.Future[CloseInfo] | None = None  # for `wait_closed`
         self._paused = 0  # BY_USER | BY_QUEUE
         self._queue: Queue | None = None  # events that wait for coroutine handlers
-        self.id = lib.ws_conn_get_id(conn)
+        self._id: int = lib.ws_conn_get_id(conn)
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self.id} {self.path}{'' if self._conn else ' closed'}>"
+        return f"<WebSocket {self._id} {self._path}{'' if self._conn else ' closed'}>"
 
     def __bool__(self) -> bool:
         """True while the connection is open."""
@@ -520,6 +516,31 @@ class WebSocket(Handle):
         return self._close_info
 
     # ---- facts ----------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        """Unique in this server, never used again."""
+        return self._id
+
+    @property
+    def path(self) -> str:
+        """Path of the opening handshake's URL."""
+        return self._path
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The selected subprotocol, None without one."""
+        return self._subprotocol
+
+    @property
+    def compression(self) -> str | None:
+        """What was negotiated ("permessage-deflate; ..."), None without compression."""
+        return self._compression
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """Header fields of the opening handshake with AppOptions(keep_headers=True), else None."""
+        return self._headers
 
     def get_user_data(self) -> Any:
         """The object given to ``res.upgrade``, or set since; None after the close handler."""

@@ -496,6 +496,41 @@ static void test_two_begin_at_once(void)
     unlink(path);
 }
 
+/* ---- the end of listening at one place ---- */
+
+static void test_unlisten(void)
+{
+    begin();
+    ok(!ws_server_unlisten(h.server), "a server that listens nowhere");
+    options.host = "127.0.0.1";
+    int before = descriptors(), port = ws_server_listen(h.server, &options);
+    resolve_to("127.0.0.2", "127.0.0.3", NULL);
+    int second = ws_server_listen(h.server, &options);
+    int client = connect_to("127.0.0.3", second);
+    turns(&h, 2);
+    ok(ws_server_unlisten(h.server), "the last place");
+    ok(connect_to("127.0.0.2", second) < 0 && connect_to("127.0.0.3", second) < 0,
+       "is left at all of its addresses");
+    char byte;
+    ok(recv(client, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "what was accepted there stays");
+    close(client);
+    ok(answers("127.0.0.1", port), "the place before stays");
+    options.host = NULL;
+    options.path = path;
+    is_int(ws_server_listen(h.server, &options), 0, "a Unix socket");
+    ok(exists(path), "has a file");
+    ok(ws_server_unlisten(h.server) && !exists(path), "and the file goes with it");
+    ok(ws_server_unlisten(h.server) && connect_to("127.0.0.1", port) < 0, "the first place");
+    ok(!ws_server_unlisten(h.server), "then there is none");
+    turns(&h, 3);
+    is_int(descriptors(), before, "no descriptor stays");
+    options.path = NULL;
+    resolve_to("127.0.0.2", NULL, NULL);
+    port = ws_server_listen(h.server, &options);
+    ok(answers("127.0.0.2", port), "it may listen again");
+    harness_stop(&h, "unlisten");
+}
+
 /* ---- sockets of the caller ---- */
 
 static void refuses(int fd, int error, const char *name)
@@ -731,6 +766,7 @@ int main(void)
         return 2;
     snprintf(path, sizeof path, "%s/socket", directory);
     snprintf(other, sizeof other, "%s/other", directory);
+    test_unlisten();
     test_all_addresses();
     test_one_address_is_taken();
     test_picked_port_is_taken();

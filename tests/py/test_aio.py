@@ -1495,3 +1495,116 @@ def test_the_example() -> None:
             client.send(close_frame(1001))
         assert program.wait() == 0
         assert program.rest() == program.error_text() == ""
+
+
+# ---- a loop that was closed under an app --------------------------------------------------------
+
+
+def lost_app(**handlers: Any) -> Tuple[App, int, Peer, Any]:
+    """An App with one socket, whose loop was closed while it served; the task is still there."""
+    opened: List[WebSocket] = []
+    app = App()
+    app.ws("/*", open=opened.append, **handlers)
+    place = Place(app)
+    client = Peer(place.port)
+    client.send(peer.handshake() + frame(b"x"))
+
+    async def wait() -> None:
+        while not opened:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(app.serve())
+    loop.run_until_complete(asyncio.wait_for(wait(), TIMEOUT))
+    loop.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    assert client.response().status == 101
+    return app, place.port, client, task
+
+
+def test_an_app_whose_loop_was_closed_can_be_freed(caplog: pytest.LogCaptureFixture) -> None:
+    closed: List[Any] = []
+    app, _, client, task = lost_app(close=lambda ws, code, reason: closed.append(code))
+    with client, app:
+        pass
+    assert closed == [1006] or closed == [1001]
+    assert "the asyncio loop was closed while the app ran in it" in caplog.text
+    assert not task.done()
+
+
+@pytest.mark.parametrize("how", ["run", "serve"])
+def test_an_app_whose_loop_was_closed_can_run_again(how: str) -> None:
+    """Also while a handler waits, and when its old task ends late."""
+    gate: List[int] = []
+
+    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        gate.append(1)
+        if len(gate) == 1:
+            await asyncio.sleep(1000)
+        ws.send(message)
+
+    app, port, client, task = lost_app(message=on_message, close=lambda ws, code, reason: None)
+    assert gate == [1]
+    app.close()
+    assert client.frame().close_code == 1001
+    assert client.at_end()
+    with pytest.raises(RuntimeError, match="listens nowhere"):
+        app.run()
+    port = Place(app).port
+
+    async def talk() -> None:
+        nonlocal task
+        task = None
+        gc.collect()  # the coroutine of before ends now
+        async with websockets.connect(f"ws://127.0.0.1:{port}") as other:
+            await other.send("hello")
+            assert await other.recv() == "hello"
+
+    if how == "serve":
+
+        async def main() -> None:
+            async with app.serving():
+                await talk()
+
+        asyncio.run(main())
+    else:
+        done: List[Any] = []
+
+        def talk_and_close() -> None:
+            try:
+                asyncio.run(talk())
+            except BaseException as error:
+                done.append(error)
+            app.defer(app.close)
+
+        thread = threading.Thread(target=talk_and_close)
+        thread.start()
+        app.run()
+        thread.join()
+        assert not done
+    client.socket.close()
+
+
+def test_an_app_whose_loop_was_closed_is_freed_at_exit() -> None:
+    program = """
+import asyncio
+from pyws import App
+app = App()
+app.ws("/", {})
+loop = asyncio.new_event_loop()
+task = loop.create_task(app.serve({"host": "127.0.0.1"}))
+loop.run_until_complete(asyncio.sleep(0.01))
+loop.close()
+task._log_destroy_pending = False
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=str(ROOT),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "the asyncio loop was closed while the app ran in it" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -205,7 +205,7 @@ def test_run_inside_run_is_refused(serve: Callable[..., Any]) -> None:
 def test_context_manager_frees_the_server() -> None:
     with App() as app:
         app.listen({"host": "127.0.0.1"})
-    for call in (app.run, app.stats, app.close, lambda: app.listen(0), lambda: app.ws("/")):
+    for call in (app.run, app.stats, app.close, lambda: app.listen(0), lambda: app.ws("/", {})):
         with pytest.raises(RuntimeError, match="over"):
             call()
     with pytest.raises(RuntimeError):
@@ -278,7 +278,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
         "origins": ["https://example.org", None, "null"],
     }
     app = App()
-    app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none")
+    app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none", {})
     app.ws("/off", idle_timeout=0, ping_timeout=0, send_pings_automatically=False)
     app.ws("/no-pings", ping_interval=5, send_pings_automatically=False)
     app.ws("/zero", ping_interval=0)
@@ -455,7 +455,7 @@ def test_t74_direct_calls_from_another_thread_are_refused(serve: Callable[..., A
         app.close,
         app.stats,
         lambda: app.listen(0),
-        lambda: app.ws("/x"),
+        lambda: app.ws("/x", {}),
         lambda: app.get("/x", print),
         lambda: app.on_error(print),
     ):

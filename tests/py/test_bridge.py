@@ -769,7 +769,7 @@ def test_a_route_that_is_refused_leaves_nothing() -> None:
     app = App()
     for _ in range(2):
         with pytest.raises(ValueError, match="pattern"):
-            app.ws("no slash")
+            app.ws("no slash", {})
     assert app._routes == []
     assert app._added == []
 

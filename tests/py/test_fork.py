@@ -83,7 +83,7 @@ def test_t76_every_call_is_refused_in_the_child() -> None:
                     app.stats,
                     app.run,
                     lambda: app.run(workers=2),
-                    lambda: app.ws("/more"),
+                    lambda: app.ws("/more", {}),
                     lambda: app.get("/more", print),
                     lambda: app.listen(0),
                     lambda: app.defer(print, "from the child"),

@@ -554,7 +554,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "send_fragment": ("x",),
     "subscribe": ("x",),
     "unsubscribe": ("x",),
-    "ws": ("/x",),
+    "ws": ("/x", {}),
 }
 
 
@@ -857,3 +857,86 @@ def test_t87_s25_shutdown_closes_each_socket_once(serve: Callable[..., Any]) -> 
     assert all(info is not None and info.clean is not None for info in infos)
     for client in clients:
         client.socket.close()
+
+
+# ---- what cannot be changed, and what is known when ---------------------------------------------
+
+
+def test_facts_of_a_socket_cannot_be_assigned(serve: Callable[..., Any]) -> None:
+    _server, ws, client = open_socket(serve)
+    with client:
+        for name in ("id", "path", "subprotocol", "compression", "headers", "closed", "latency"):
+            before = getattr(ws, name) if name != "latency" else None
+            with pytest.raises(AttributeError):
+                setattr(ws, name, before)
+    assert ws.path == "/"
+    assert f"{ws.id} /" in repr(ws)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("peer", (True, (1000, "bye"))),
+        ("broken", (False, None)),
+        ("close", (False, None)),
+        ("end", (None, None)),
+    ],
+)
+def test_s7_what_the_close_handler_knows(
+    serve: Callable[..., Any], how: str, expected: Any
+) -> None:
+    """Only where this side waits for the client's Close is the end still open."""
+    inside: List[Any] = []
+
+    def on_close(ws: WebSocket, code: int, reason: str) -> None:
+        info = ws.close_info
+        assert info is not None
+        inside.append((info.clean, info.received))
+
+    server, ws, client = open_socket(serve, close=on_close)
+    with client:
+        if how == "peer":
+            client.send(peer.close_frame(1000, b"bye"))
+        elif how == "broken":
+            client.socket.close()
+        else:
+            server.call(getattr(ws, how))
+        peer.eventually(lambda: inside)
+    assert inside == [expected]
+
+
+# ---- listening ----------------------------------------------------------------------------------
+
+
+def test_a_callback_of_listen_that_raises_leaves_nothing_open() -> None:
+    ports: List[int] = []
+
+    def fail(place: Any) -> None:
+        ports.append(place.port)
+        raise LookupError("no")
+
+    def listen_and_fail(place: Any) -> None:
+        app.listen({"host": "127.0.0.1"}, lambda place: ports.append(place.port))
+        fail(place)
+
+    with App() as app:
+        with pytest.raises(LookupError):
+            app.listen({"host": "127.0.0.1"}, fail)
+        with pytest.raises(RuntimeError, match="listens nowhere"):
+            app.run()
+        app.listen({"host": "127.0.0.1"}, lambda place: ports.append(place.port))
+        with pytest.raises(LookupError):
+            app.listen({"host": "127.0.0.1"}, listen_and_fail)
+        with pytest.raises(TypeError, match="callback of listen returned a coroutine"):
+            app.listen({"host": "127.0.0.1"}, lambda place: peer_less())
+        assert [is_open(port) for port in ports] == [False, True, False, False]
+        app.defer(app.close)
+        app.run()
+
+
+async def peer_less() -> None: ...
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

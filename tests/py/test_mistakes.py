@@ -79,13 +79,15 @@ def test_p7_an_app_that_never_ran_is_warned_of_at_exit() -> None:
 
 
 def test_p7_no_warning_of_an_app_that_ran_or_never_listened() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         with App() as app:
-            app.listen({"host": "127.0.0.1"}).defer(app.close)
+            app.listen({"host": "127.0.0.1"})
+            app.defer(app.close)
             app.run()
         with App() as app:
             app.ws("/", {})
+    assert not [warning for warning in caught if "never run" in str(warning.message)]
 
 
 def test_p7_run_inside_of_an_asyncio_loop() -> None:
@@ -183,7 +185,7 @@ def test_p7_a_call_in_place_of_a_handler() -> None:
         yield 1
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a coroutine that was never awaited, for one
+        warnings.simplefilter("error", RuntimeWarning)  # "was never awaited"
         for what, value in (("a coroutine", coroutine_function()), ("a generator", generator())):
             with pytest.raises(TypeError, match=f"^message must be a function, not {what}: give"):
                 behavior(message=value)
@@ -329,7 +331,7 @@ def test_p7_a_coroutine_in_a_plain_wrapper(
 
     server = serve(configure)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RuntimeWarning)
         with upgraded(server.port, more=frame(b"", 9 if event == "ping" else 1)) as client:
             while client.frame().opcode == 10:
                 pass
@@ -511,6 +513,17 @@ def test_p7_none_among_the_origins_is_a_client_without(serve: Serve) -> None:
         with peer.Peer(server.port) as client:
             client.send(peer.handshake(path, [("Origin", origin)] if origin else []))
             assert client.response().status == status, (path, origin)
+
+
+def test_p7_ws_is_no_decorator() -> None:
+    with App() as app:
+        with pytest.raises(TypeError, match=r"has no handlers: app\.ws\('/x', message=on_me"):
+
+            @app.ws("/x")  # type: ignore[operator]
+            def on_message(ws: Any, message: Any, opcode: Any) -> None: ...
+
+        app.ws("/x", {})  # it has left nothing behind
+        app.ws("/y", None)
 
 
 # ---- times --------------------------------------------------------------------------------------

@@ -718,7 +718,7 @@ def test_publishing_to_nobody_is_quiet(
     caplog.set_level(logging.DEBUG)
     assert app.publish("news", "x") is False
     assert app.num_subscribers("news") == 0
-    app.ws("/*").listen({"host": "127.0.0.1"})
+    app.ws("/*", {}).listen({"host": "127.0.0.1"})
     app.defer(app.close)
     app.run()
     assert app.publish("news", "x") is False
