@@ -1,6 +1,7 @@
 """Opening handshakes in Python: the upgrade handler, user data, subprotocols, requests."""
 
 import base64
+import functools
 import os
 from typing import Any, Callable, Dict, List
 
@@ -106,9 +107,13 @@ def test_s2_parameters(serve: Callable[..., Any]) -> None:
 )
 def test_wrong_patterns(pattern: str) -> None:
     with App() as app:
-        for add in (app.ws, app.get):
+        adders: List[Callable[[str], App]] = [
+            functools.partial(app.ws, behavior={}),
+            functools.partial(app.get, handler=print),
+        ]
+        for add in adders:
             with pytest.raises(ValueError, match="^pattern ") as caught:
-                add(pattern, {} if add == app.ws else print)  # type: ignore[operator]
+                add(pattern)
             why = str(caught.value)
             assert repr(pattern) in why
             assert "NUL" in why or "/chat/:room" in why
