@@ -14,12 +14,17 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/ioctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Younger than glibc 2.17 is; a kernel that does not know it refuses it. */
+#ifndef TCP_NOTSENT_LOWAT
+#define TCP_NOTSENT_LOWAT 25
+#endif
 
 union address {
     struct sockaddr any;
@@ -479,7 +484,7 @@ ssize_t ws__net_writev(int fd, const struct iovec *parts, int count)
     ssize_t sent;
     memset(&message, 0, sizeof message);
     message.msg_iov = (struct iovec *)parts; /* sendmsg only reads them */
-    message.msg_iovlen = (size_t)count;
+    message.msg_iovlen = (__typeof__(message.msg_iovlen))count; /* size_t, and int in musl */
     do
         sent = sendmsg(fd, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
@@ -517,11 +522,36 @@ void ws__net_limit_unsent(int fd, int bytes)
     set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
 }
 
+/* The C library has no getrandom() before glibc 2.25, and no number for it where the headers are
+ * those of a kernel before 3.17. */
+#ifndef SYS_getrandom
+#define SYS_getrandom (-1)
+#endif
+
+static bool random_of_kernel(void *bytes, size_t n)
+{
+    enum { WITHOUT_BLOCKING = 1 }; /* GRND_NONBLOCK of <linux/random.h> */
+    return syscall(SYS_getrandom, bytes, n, WITHOUT_BLOCKING) == (long)n;
+}
+
+static bool random_of_device(void *bytes, size_t n)
+{
+    const int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    ssize_t got;
+    if (fd < 0)
+        return false;
+    do
+        got = read(fd, bytes, n);
+    while (got < 0 && errno == EINTR);
+    close(fd);
+    return got == (ssize_t)n;
+}
+
 void ws__net_random(void *bytes, size_t n)
 {
-    if (getrandom(bytes, n, GRND_NONBLOCK) == (ssize_t)n)
+    if (random_of_kernel(bytes, n) || random_of_device(bytes, n))
         return;
-    /* Denied, or early at boot: where memory lies and what time it is has to do. */
+    /* Denied, and no /dev either: where memory lies and what time it is has to do. */
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t mix = (uint64_t)(uintptr_t)bytes ^ (uint64_t)now.tv_nsec << 20 ^ (uint64_t)getpid();

@@ -73,7 +73,7 @@ void ws__net_limit_unsent(int fd, int bytes);
  * Returns WS_ESYSTEM with errno where the file is still there. */
 int ws__net_unlink(const char *path, const struct ws__file *file);
 
-/* At most 256 bytes that nobody else can guess. */
+/* At most 256 random bytes, from the kernel if it gives any: a sandbox may deny them. */
 void ws__net_random(void *bytes, size_t n);
 
 /* Text form into text[size], NUL-terminated, cut if it must be; returns its length. */
