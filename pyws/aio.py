@@ -47,6 +47,7 @@ class Host:
         self._stops = False  # handlers may be cancelled soon
         self._deadline = float("inf")
         self._alarm: asyncio.TimerHandle | None = None
+        self._echo: asyncio.Handle | None = None  # there was a cancellation in these turns
 
     def is_lost(self) -> bool:
         """The loop was closed while the app ran in it."""
@@ -92,7 +93,7 @@ class Host:
     async def serve(self, signals: bool) -> None:
         """Turns until the server has shut down and all tasks have ended.
 
-        Cancelled, it shuts down and waits on; cancelled once more, it drops everything.
+        Cancelled, it shuts down and waits on; cancelled once more, later, it drops everything.
         """
         descriptor = lib.ws_server_fd(self._app._server)
         self._loop.add_reader(descriptor, self._turn, descriptor)
@@ -102,13 +103,28 @@ class Host:
                 try:
                     await asyncio.wait([*self._tasks] if self._over.done() else [self._over])
                 except asyncio.CancelledError as error:
-                    self._app.close(timeout=0 if cancelled else 5)
+                    if cancelled is None:
+                        self._app.close(timeout=5)
+                    elif self._echo is None:
+                        self._app.close(timeout=0)
                     cancelled = error
+                    self._await_echo()
         if self._alarm is not None:
             self._alarm.cancel()
+        if self._echo is not None:
+            self._echo.cancel()
         if cancelled is not None:
             raise cancelled
         self._over.result()
+
+    def _await_echo(self, turns: int = 3) -> None:
+        """What is cancelled again within so many turns of the loop was cancelled once.
+
+        A cancel scope of anyio cancels in each turn whatever is still in it.
+        """
+        if self._echo is not None:
+            self._echo.cancel()
+        self._echo = self._loop.call_soon(self._await_echo, turns - 1) if turns else None
 
     def _turn(self, descriptor: int) -> None:
         if self._over.done():
@@ -179,9 +195,9 @@ def run(app: App) -> None:
     asyncio.run(_run(app))
 
 
-async def serve(app: App, where: Any) -> None:
+async def serve(app: App, where: Any, signals: bool) -> None:
     """`App.serve`."""
-    await _serve(app, _begin(app, where))
+    await _serve(app, _begin(app, where), signals)
 
 
 @asynccontextmanager

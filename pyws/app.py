@@ -376,24 +376,41 @@ class App:
             self._check_process()  # a forked child has come back from a handler
             _native.fail(result)
 
-    async def serve(self, where: int | AppListenOptions | Mapping[str, Any] | None = None) -> None:
-        """As `run`, in the asyncio loop that is running; signals are the program's own.
+    async def serve(
+        self,
+        where: int | AppListenOptions | Mapping[str, Any] | None = None,
+        *,
+        signals: bool = False,
+    ) -> None:
+        """Serve as `run` does, in the asyncio loop that is running.
 
-        where: as for `listen`; None: where it listens already. Cancelled, it shuts down gracefully
-        within 5 seconds, then raises CancelledError; cancelled again, it drops all connections.
-        RuntimeError: it runs already, or listens nowhere. OSError, TypeError, ValueError: as
-        `listen`.
+        Cancelled, it shuts down gracefully within 5 seconds, then raises CancelledError. Cancelled
+        again, it drops all connections. A further cancellation that follows in the same turns of
+        the loop, as from a cancel scope of anyio, does not count as another one.
+
+        Args:
+            where: As for `listen`; None where the app listens already.
+            signals: Handle SIGINT and SIGTERM as `run` does, and restore their handlers at the
+                end. Without it they are the program's own, and a SIGTERM that the program does
+                not handle ends the process without a Close to anyone. Works in the main thread
+                alone; elsewhere it does nothing.
+
+        Raises:
+            RuntimeError: The app runs already, or listens nowhere.
+            OSError, TypeError, ValueError: As `listen`.
+            KeyboardInterrupt: With `signals`, after a second SIGINT.
         """
         from . import aio
 
-        await aio.serve(self, where)
+        await aio.serve(self, where, signals)
 
     def serving(
         self, where: int | AppListenOptions | Mapping[str, Any] | None = None
     ) -> AsyncContextManager[App]:
         """``async with app.serving(port):`` serves during the block, as `serve` does.
 
-        It shuts down at the end of the block, which waits for that. Errors as for `serve`.
+        It shuts down at the end of the block, which waits for that. Signals are the program's
+        own: no signal ends the block. Errors as for `serve`.
         """
         self._check_idle()
         from . import aio
