@@ -546,9 +546,12 @@ from pyws import App
 counts = {"open": 0, "close": 0}
 def count(name):
     counts[name] += 1
+def on_open(ws):
+    count("open")
+    ws.subscribe("all")
 app = App()
 app.ws("/*", {
-    "open": lambda ws: (count("open"), ws.subscribe("all")),
+    "open": on_open,
     "message": lambda ws, message, opcode: ws.send(message, opcode),
     "close": lambda ws, code, reason: count("close"),
 })
