@@ -106,9 +106,11 @@ static int bind_tcp(const union address *a, const ws_listen_options *options)
     return fd;
 }
 
+/* The machine does not have that address. EINVAL, ENODEV: it is of one link only, and which one is
+ * missing or wrong. */
 static bool is_missing(int error)
 {
-    return error == EADDRNOTAVAIL || error == EAFNOSUPPORT;
+    return error == EADDRNOTAVAIL || error == EAFNOSUPPORT || error == EINVAL || error == ENODEV;
 }
 
 static void set_port(union address *a, uint16_t port)

@@ -333,6 +333,12 @@ static void test_missing_addresses(void)
     options.port = (uint16_t)port;
     resolve_to("127.0.0.2", "127.0.0.1", NULL);
     fails_with(EADDRINUSE, "one is missing, and one is taken");
+    fake.bind_error = EINVAL;
+    fake.bind_failures = 1;
+    options.port = 0;
+    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    port = ws_server_listen(h.server, &options);
+    ok(port > 0 && answers("127.0.0.1", port), "and with one of a link that is not named");
     harness_stop(&h, "missing addresses");
 }
 

@@ -1,5 +1,6 @@
 """tools/conformance: the runner believes nothing, always ends, and always writes what it has."""
 
+import errno
 import io
 import json
 import os
@@ -763,6 +764,35 @@ def test_no_place_to_listen(capsys: pytest.CaptureFixture[str]) -> None:
         error = usage_error(capsys, "--listen", f"{port}")
         assert f"cannot listen on 127.0.0.1:{port}" in error
     assert "must be [HOST:]PORT" in usage_error(capsys, "--listen", "x")
+
+
+def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "several": ["192.0.2.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"],
+        "missing": ["192.0.2.1"],
+    }
+
+    def resolve(host: str, port: object, **_: Any) -> List[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in found[host]]
+
+    create = socket.create_server
+
+    def bind(address: Tuple[str, int], **settings: Any) -> socket.socket:
+        if address[0] == "192.0.2.1":
+            raise OSError(errno.EADDRNOTAVAIL, "not here")
+        return create(address, **settings)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_server", bind)
+    one, two = listen.listening_at("several", 0)
+    with one, two:
+        assert [one.getsockname()[0], two.getsockname()[0]] == ["127.0.0.1", "127.0.0.2"]
+        assert one.getsockname()[1] == two.getsockname()[1]
+        with pytest.raises(OSError) as caught:
+            listen.listening_at("several", one.getsockname()[1])
+        assert caught.value.errno == errno.EADDRINUSE
+    with pytest.raises(OSError, match="not here"):
+        listen.listening_at("missing", 0)
 
 
 # ---- an end before the end ----------------------------------------------------------------------

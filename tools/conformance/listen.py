@@ -13,7 +13,9 @@ ends TCP is one of servers only.
 
 from __future__ import annotations
 
+import errno
 import json
+import select
 import socket
 import threading
 import time
@@ -266,6 +268,31 @@ class Agent:
         return Outcome(results, missing, ended, interrupted, self.seconds)
 
 
+def listening_at(host: str, port: int) -> list[socket.socket]:
+    """Non-blocking sockets at all addresses that this machine has of a host, at one port. OSError."""
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    try:
+        for family, address in dict.fromkeys((found[0], found[4][0]) for found in addresses):
+            try:
+                sockets.append(socket.create_server((address, port), family=family, backlog=100))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+                continue
+            sockets[-1].setblocking(False)
+            port = sockets[-1].getsockname()[1]
+        if not sockets:
+            raise missing or OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
+    except BaseException:
+        for one in sockets:
+            one.close()
+        raise
+    return sockets
+
+
 class Listener:
     """Accepts connections until enough clients have said that they are done."""
 
@@ -283,10 +310,8 @@ class Listener:
         self.observe = observe
         self.agents: dict[str, Agent] = {}
         self.lock = threading.Lock()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.socket = socket.create_server(address, family=family, backlog=100)
-        self.socket.settimeout(0.1)
-        self.place: tuple[str, int] = self.socket.getsockname()[:2]
+        self.sockets = listening_at(*address)
+        self.place: tuple[str, int] = self.sockets[0].getsockname()[:2]
 
     def run(self, agents: int, max_time: float) -> str:
         """Until so many clients are done, or the time is over: why it ended early."""
@@ -295,13 +320,16 @@ class Listener:
             while sum(agent.done for agent in list(self.agents.values())) < agents:
                 if time.monotonic() > end:
                     return f"the run took more than {max_time:g} s"
-                try:
-                    accepted = self.socket.accept()[0]
-                except socket.timeout:
-                    continue
-                threading.Thread(target=self._handle, args=[accepted], daemon=True).start()
+                for listener in select.select(self.sockets, [], [], 0.1)[0]:
+                    try:
+                        accepted = listener.accept()[0]
+                    except BlockingIOError:  # that client has left
+                        continue
+                    accepted.setblocking(True)
+                    threading.Thread(target=self._handle, args=[accepted], daemon=True).start()
         finally:
-            self.socket.close()
+            for listener in self.sockets:
+                listener.close()
         return ""
 
     # ---- one connection ----
