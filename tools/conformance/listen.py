@@ -269,7 +269,7 @@ class Agent:
 
 
 def listening_at(host: str, port: int) -> list[socket.socket]:
-    """Non-blocking sockets at all addresses that this machine has of a host, at one port. OSError."""
+    """Non-blocking sockets at all addresses of a host that are here, at one port. OSError."""
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
