@@ -22,16 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Response"]
 
 # Written by the library itself; a second one would contradict it.
-_RESERVED = ("content-length", "connection", "upgrade", "transfer-encoding")
+_RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
 _COOKIE_NAME = "cookie"
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*\Z")  # RFC 6265 section 4.1.1
 _JSON, _PLAIN = "application/json", "text/plain; charset=utf-8"
 _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 
 
+class Latin1(str):
+    """A header value that is not UTF-8; sent on as a header it is the bytes that were received."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        return str, (str(self),)
+
+
 def header_text(data: bytes) -> str:
-    """Bytes of a request head as str; what is not UTF-8 becomes lone surrogates."""
-    return data.decode("utf-8", "surrogateescape")
+    """Bytes of a request head as str: UTF-8, or ISO-8859-1, in which every byte is a character."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return Latin1(data, "latin-1")
 
 
 def list_elements(value: str | None) -> list[str]:
@@ -90,7 +102,10 @@ class Request:
         return str(self._fact("target"))
 
     def get_header(self, lower_case_name: str) -> str | None:
-        """Value of a header field, None without it; repeated ones are joined by ", "."""
+        """Value of a header field, None without it; repeated ones are joined by ", ".
+
+        It is decoded as UTF-8, or as ISO-8859-1 where it is not valid UTF-8.
+        """
         if not isinstance(lower_case_name, str):
             raise TypeError("the name of a header must be a str")
         return self.get_headers().get(lower_case_name.lower())
@@ -100,11 +115,7 @@ class Request:
         values: dict[str, list[str]] = {}
         for name, value in self._fact("headers"):
             values.setdefault(name, []).append(value)
-        # RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies.
-        return {
-            name: ("; " if name == _COOKIE_NAME else ", ").join(lines)
-            for name, lines in values.items()
-        }
+        return {name: _joined(name, lines) for name, lines in values.items()}
 
     def for_each_header(self, fn: Callable[[str, str], Any]) -> None:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received."""
@@ -118,7 +129,7 @@ class Request:
         return values[0] if values else None
 
     def get_queries(self) -> dict[str, list[str]]:
-        """All keys of the query with all their values, decoded."""
+        """All keys of the query with all their values, decoded; U+FFFD for what is not UTF-8."""
         from urllib.parse import parse_qs  # it takes long to import
 
         return parse_qs(self._fact("query"), keep_blank_values=True)
@@ -139,7 +150,10 @@ class Request:
         return values[index] if index < len(values) else None
 
     def get_parameters(self) -> list[str]:
-        """What matched each ":name" or "*" of the pattern, percent-decoded."""
+        """What matched each ":name" or "*" of the pattern, percent-decoded.
+
+        U+FFFD stands for what is not UTF-8.
+        """
         return list(self._fact("parameters"))
 
     def get_cookie(self, name: str) -> str | None:
@@ -157,6 +171,12 @@ class Request:
             if equals:
                 cookies.setdefault(name.strip(), value)
         return cookies
+
+
+def _joined(name: str, lines: list[str]) -> str:
+    """Repeated fields as one (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
+    separator = "; " if name == _COOKIE_NAME else ", "
+    return separator.join(lines) if len(lines) > 1 else lines[0]
 
 
 def _pattern_names(ptr: int) -> list[str]:
@@ -270,7 +290,10 @@ class Response:
         return self
 
     def write_header(self, name: str, value: str | bytes | int) -> Response:
-        """Add a header field, also to a 101. TypeError, ValueError: nothing was added."""
+        """Add a header field, also to a 101. TypeError, ValueError: nothing was added.
+
+        A str is sent in UTF-8, but a value that a request had in ISO-8859-1 as it was received.
+        """
         self._app._check_thread()
         if not isinstance(name, str):
             raise TypeError(f"the name of a header must be a str, not {options.type_name(name)}")
@@ -286,7 +309,9 @@ class Response:
     def _header_value(name: str, value: Any) -> bytes:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
-        if isinstance(value, str):
+        if isinstance(value, Latin1):
+            value = value.encode("latin-1")
+        elif isinstance(value, str):
             value = options.encode("value of the header " + name, value)
         if not isinstance(value, bytes):
             raise TypeError(
@@ -392,7 +417,7 @@ class Response:
         if key != self._request.get_header("sec-websocket-key"):
             raise ValueError("key differs from the request's Sec-WebSocket-Key")
         name = self._select(protocol)
-        if extensions is None:
+        if not list_elements(extensions):
             lib.ws_request_decline_extensions(self._ptr)
         self._write_head()
         self._user_data = user_data
@@ -406,12 +431,12 @@ class Response:
 
     def _select(self, protocol: Any) -> str | None:
         """The subprotocol to name to the library; None leaves the choice to it."""
-        if protocol is None or protocol == "":
-            return None
-        if not isinstance(protocol, str):
+        if protocol is not None and not isinstance(protocol, str):
             raise TypeError(f"protocol must be a str or None, not {options.type_name(protocol)}")
         offered = list_elements(self._request.get_header("sec-websocket-protocol"))
         wanted = list_elements(protocol)
+        if not wanted:  # nor may the list of a client that has no token in it
+            return None
         if wanted == offered and offered:
             return None if self._route.behavior.subprotocols else offered[0]
         if len(wanted) != 1 or wanted[0] not in offered:
@@ -466,9 +491,14 @@ class Response:
         return any(field.lower() == name for field, _ in self._headers)
 
     def _write_head(self) -> None:
-        for name, value in self._headers:
-            lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
-        self._headers = []
+        """Hand the fields to the library. MemoryError: the connection was dropped."""
+        headers, self._headers = self._headers, []
+        try:
+            for name, value in headers:
+                lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
+        except MemoryError:
+            self.close()  # what the library has of them would travel on the answer to the error
+            raise
 
     def _defer(self, on_aborted: Any, number: int) -> None:
         """The handler has returned, the answer comes later."""
