@@ -41,6 +41,7 @@ static struct {
     int binds;
     void (*on_refused)(void); /* a connect was refused */
     void (*before_listen)(void);
+    int listens;
     int accept_errors[2]; /* errno of accept4 for these ... */
     int failing_fds[2];   /* ... descriptors */
     int accepts;          /* calls that failed so */
@@ -127,6 +128,7 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
 
 int listen(int fd, int backlog)
 {
+    fake.listens++;
     if (fake.before_listen)
         fake.before_listen();
     return (int)syscall(SYS_listen, fd, backlog);
@@ -283,6 +285,10 @@ static void test_one_address_is_taken(void)
     ok(connect_to("127.0.0.1", port) < 0, "the first one is free again");
     snprintf(line, sizeof line, "cannot listen on 127.0.0.2:%d: ", port);
     ok(log_has(&h, line), "the log says which one it was");
+    options.host = "127.0.0.2";
+    fails_with(EADDRINUSE, "the same at a single address");
+    is_int(lines_with("cannot listen"), 1, "needs no line");
+    options.host = "several.example";
     options.port = 0;
     fake.taken = "127.0.0.3";
     fake.bind_error = EACCES;
@@ -585,8 +591,10 @@ static void test_sockets_that_can_accept(void)
     ok(port > 0 && answers("127.0.0.1", port), "a bound TCP socket is listened on");
     options.fd = bound(SOCK_STREAM);
     listen(options.fd, 1);
+    fake.listens = 0;
     port = ws_server_listen(h.server, &options);
     ok(port > 0 && answers("127.0.0.1", port), "one that listens is served");
+    is_int(fake.listens, 0, "and keeps its backlog");
     for (int listens = 0; listens <= 1; listens++) {
         options.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         bind(options.fd, (struct sockaddr *)&address, sizeof address);
