@@ -262,6 +262,7 @@ static void test_shutdown(void)
     is_int(ws_server_shutdown(h.server, 1001, NULL, 0, 60000), WS_OK, "shutdown");
     is_int(ws_server_listen(h.server, &options), WS_ESTOPPED, "no listen meanwhile");
     is_int(ws_server_shutdown(h.server, 1001, NULL, 0, 10), WS_OK, "T67: a second call shortens");
+    is_int(ws_server_shutdown(h.server, 1001, NULL, 0, 60000), WS_OK, "T67: none lengthens");
     advance(&h, 11);
     is_int(ws_server_step(h.server, 0), WS_OK, "the time");
     dismiss(1);

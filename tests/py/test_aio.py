@@ -395,6 +395,35 @@ def test_the_idle_clock_stands_still_while_the_socket_is_not_read(serve: Serve) 
     peer.eventually(lambda: closed == [(1006, "idle timeout")])
 
 
+@pytest.mark.parametrize(
+    "settings, size",
+    [({"max_pending_messages": 8}, 1), ({"max_payload_length": 800}, 100)],
+    ids=["messages", "bytes"],
+)
+def test_reading_goes_on_when_half_of_the_queue_is_left(
+    serve: Serve, settings: Dict[str, int], size: int
+) -> None:
+    """The Ping behind the messages is read then, neither earlier nor later."""
+    gate = Gate()
+    sockets: List[WebSocket] = []
+
+    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        ws.send(message[0])
+        await gate.wait()
+        for _ in range(20):  # turns of the loop
+            await asyncio.sleep(0)
+
+    server = serve(open=sockets.append, message=on_message, **settings)
+    with upgraded(server.port, more=frame(b"0")) as client:
+        assert client.frame().payload == b"0"
+        waiting = b"".join(frame(b"%d" % i * size) for i in range(1, 9))
+        client.send(waiting + frame(b"p", PING))
+        peer.eventually(lambda: sockets[0]._paused)
+        assert sockets[0]._queue and sockets[0]._queue._received == 8
+        gate.open()
+        assert texts(client, 9) == [b"1", b"2", b"3", b"4", b"p", b"5", b"6", b"7", b"8"]
+
+
 def test_pause_holds_what_was_received_already(serve: Serve) -> None:
     sockets: List[WebSocket] = []
     seen: List[str] = []
@@ -1105,9 +1134,34 @@ def test_shutdown_cancels_handlers_at_the_end_of_its_time(
     assert not [record for record in caplog.records if record.name == "pyws"]
 
 
+@pytest.mark.parametrize("limits", [(3600.0, 0.05), (0.05, 3600.0)], ids=["second", "first"])
+def test_the_shorter_of_two_times_to_shut_down_holds(
+    serve: Serve, limits: Tuple[float, float]
+) -> None:
+    seen: List[str] = []
+
+    async def hang(ws: WebSocket, *args: Any) -> None:
+        try:
+            seen.append("hangs")
+            await asyncio.sleep(3600)
+        finally:
+            seen.append("cancelled")
+
+    server = serve(message=hang)
+    with upgraded(server.port, more=frame(b"x")) as client:
+        peer.eventually(lambda: seen)
+        for limit in limits:
+            server.call(server.app.close, 1001, "bye", limit)
+        assert client.frame().close_code == 1001
+        client.send(close_frame(1001))
+        server.join()
+    assert seen == ["hangs", "cancelled"]
+
+
 PROGRAM = """
 import asyncio, signal, sys, time
 from pyws import App
+from pyws.signals import watching
 app = App()
 async def on_message(ws, message, opcode):
     print(message, flush=True)
@@ -1115,6 +1169,9 @@ async def on_message(ws, message, opcode):
         if message == "sleep":
             await asyncio.sleep(30)
         elif message == "block":
+            while not watching[-1].noted:
+                time.sleep(0.01)
+            print("noted", flush=True)
             time.sleep(30)
         elif message == "usr1":
             def on_usr1():
@@ -1163,7 +1220,7 @@ def test_t72_second_sigint_drops_everything(program: Program, what: str) -> None
         assert program.line() == what
         program.process.send_signal(signal.SIGINT)
         if what == "block":
-            time.sleep(0.2)
+            assert program.line() == "noted"  # two signals at once count as one
         else:
             assert client.frame().close_code == 1001
         program.process.send_signal(signal.SIGINT)

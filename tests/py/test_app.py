@@ -808,13 +808,24 @@ def test_t72_second_sigint_drops_everything(first: int) -> None:
     assert errors.endswith("KeyboardInterrupt\n")
 
 
+# Says when a signal was noted: signals that come together count as one.
+NOTED = """
+import os, pyws.signals
+note = pyws.signals.Signals.note
+def noted(self, *args):
+    note(self, *args)
+    os.write(1, b"noted\\n")
+pyws.signals.Signals.note = noted
+"""
+
+
 @pytest.mark.parametrize("what", ["sleep", "loop"])
 def test_t72_second_sigint_reaches_a_busy_handler(what: str) -> None:
-    with Program() as program, peer.upgraded(program.port) as client:
+    with Program(NOTED) as program, peer.upgraded(program.port) as client:
         client.send(peer.frame(what.encode()))
         assert program.line() in ("asleep", "looping")
         program.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        assert program.line() == "noted"
         program.process.send_signal(signal.SIGINT)
         code, lines, errors = program.finish()
     assert code in (-signal.SIGINT, 130)
@@ -822,6 +833,25 @@ def test_t72_second_sigint_reaches_a_busy_handler(what: str) -> None:
     assert [line for line in lines if line.startswith("close")] == [
         "close 1001 server shutting down"
     ]
+    assert errors.endswith("KeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize("what", ["sleep", "loop"])
+def test_t72_third_sigint_reaches_a_busy_close_handler(what: str) -> None:
+    """The second one leaves it alone: it belongs to the shutdown."""
+    extra = f"""{NOTED}
+app.ws("/close", close=lambda ws, code, reason: on_message(ws, {what!r}, 1))
+"""
+    with Program(extra) as program, peer.upgraded(program.port, "/close"):
+        program.process.send_signal(signal.SIGINT)
+        assert program.line() == "noted"
+        assert program.line() in ("asleep", "looping")
+        program.process.send_signal(signal.SIGINT)
+        assert program.line() == "noted"
+        program.process.send_signal(signal.SIGINT)
+        code, lines, errors = program.finish()
+    assert code in (-signal.SIGINT, 130)
+    assert lines == ["True -1"]
     assert errors.endswith("KeyboardInterrupt\n")
 
 

@@ -388,6 +388,24 @@ def test_s34_s35_s37_dropped_above_the_limit(serve: Callable[..., Any]) -> None:
         assert client.frame().payload == b"end"
 
 
+def test_text_after_a_dropped_first_fragment(serve: Callable[..., Any]) -> None:
+    """Half a character of it, which was dropped, has no other half."""
+    server, ws, client = open_socket(serve, max_backpressure=100_000)
+
+    def send() -> None:
+        while ws.send("x" * 50_000) != SendStatus.DROPPED:
+            pass
+        half = b"x" * 100_000 + b"\xe2"
+        assert ws.send_first_fragment(half, OpCode.TEXT) == SendStatus.DROPPED
+        assert ws.send_fragment("a") == SendStatus.DROPPED
+        assert ws.send_last_fragment("b") == SendStatus.DROPPED
+        with pytest.raises(RuntimeError, match="order"):
+            ws.send_fragment("c")
+
+    with client:
+        server.call(send)
+
+
 # ---- closing ------------------------------------------------------------------------------------
 
 

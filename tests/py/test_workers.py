@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 from peer import Peer, close_frame, eventually, frame, handshake, upgraded
@@ -367,6 +367,29 @@ def test_workers_that_die_at_once_do_not_spin(how: str) -> None:
         assert program.rest() == "returned\n"
 
 
+def test_a_long_life_makes_the_delay_short_again() -> None:
+    text = """
+        from pyws import workers
+
+        workers.LONG_LIFE = 0.0  # every life is a long one
+        app.ws("/die", open=lambda ws: os._exit(3))
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program:
+        port = int(program.line())
+        for count in range(1, 6):  # one of the two dies three times
+            with Peer(port) as peer:
+                peer.send(handshake("/die"))
+                assert peer.at_end()
+            eventually(lambda: program.error_text().count("started") == 2 + count)  # noqa: B023
+        lines = [line for line in program.error_text().splitlines() if "ended by" in line]
+        assert len(lines) == 5
+        for line in lines:
+            assert line.endswith("ended by exit status 3, the next one starts in 0.1 s")
+        assert program.stop(signal.SIGTERM) == 0
+
+
 def test_others_serve_while_one_keeps_dying(tmp_path: Path) -> None:
     """Nobody waits for a worker that does not come."""
     text = """
@@ -688,6 +711,35 @@ def test_a_worker_that_is_stuck_is_killed() -> None:
             assert program.wait() == 0
             assert gone(pid)
         assert f"(pid {pid}) did not end, it is killed" in program.error_text()
+
+
+@pytest.mark.parametrize("limits", [(3600, 0.1), (0.1, 3600)], ids=["second", "first"])
+def test_the_shorter_of_two_times_to_shut_down_holds(limits: Tuple[float, float]) -> None:
+    text = f"""
+        from pyws import workers
+        workers.GRACE = 0.3
+
+        def stuck(ws):
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+            print("stuck")
+            while True:
+                time.sleep(1)
+
+        def stop(*_):
+            for limit in {limits}:
+                app.close(timeout=limit)
+
+        app.ws("/stuck", open=stuck)
+        signal.signal(signal.SIGUSR1, stop)
+    """
+    with start(textwrap.dedent(text) + RUN) as program:
+        port = int(program.line())
+        with Peer(port) as peer:
+            peer.send(handshake("/stuck"))
+            assert program.line() == "stuck"
+            program.process.send_signal(signal.SIGUSR1)
+            assert program.wait() == 0
+        assert "did not end, it is killed" in program.error_text()
 
 
 # ---- what is refused ----------------------------------------------------------------------------
