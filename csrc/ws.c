@@ -476,20 +476,26 @@ int ws_server_set_interrupt_fd(ws_server *server, int fd)
 
 /* ---- shutdown ---- */
 
+/* A shutdown that is under way may become shorter. Once its time is over it drops everything. */
+static bool is_shorter(const ws_server *s, uint32_t timeout_ms)
+{
+    const struct ws__loop *loop = &s->hub.loop;
+    uint64_t before = s->shutdown_timer.deadline;
+    uint64_t deadline = loop->clock(loop->user) + (uint64_t)timeout_ms * 1000000u;
+    return before != WS__LOOP_NEVER && deadline < before;
+}
+
 int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                        uint32_t timeout_ms)
 {
     struct ws__hub *hub = &server->hub;
     if (!ws__protocol_code_valid(code) || (length && !ws_utf8_valid(reason, length)))
         return WS_EINVAL;
-    if (server->stopped)
-        return WS_OK;
+    if (server->stopped || (hub->stopping && !is_shorter(server, timeout_ms)))
+        return WS_OK; /* without a wake-up, for it may be called after every turn */
     ws__hub_touch(hub);
-    uint64_t deadline = hub->loop.clock(hub->loop.user) + (uint64_t)timeout_ms * 1000000u;
-    if (!hub->stopping || deadline < server->shutdown_timer.deadline) {
-        server->shutdown_queue->duration = (uint64_t)timeout_ms * 1000000u;
-        ws__timer_start(&hub->loop, server->shutdown_queue, &server->shutdown_timer);
-    }
+    server->shutdown_queue->duration = (uint64_t)timeout_ms * 1000000u;
+    ws__timer_start(&hub->loop, server->shutdown_queue, &server->shutdown_timer);
     if (hub->stopping)
         return WS_OK;
     hub->stopping = true;

@@ -244,8 +244,9 @@ WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
  * 123 bytes on a character boundary) to every open connection (on_close runs with that code), 503
  * to half-open handshakes; what is not gone after timeout_ms is dropped. code: 1000-1003, 1007-1014
  * or 3000-4999; there is no form without a code. A second call may only shorten the time; its code
- * and reason have no effect. The alarm is called off when the shutdown is over. The server may
- * listen and run again once ws_server_run or ws_server_step returned WS_OK.
+ * and reason have no effect, and one that is not shorter does nothing at all, so that it may follow
+ * every turn. The alarm is called off when the shutdown is over. The server may listen and run
+ * again once ws_server_run or ws_server_step returned WS_OK.
  * WS_EINVAL (code, or a reason that is not UTF-8). Safe from inside any callback. */
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);

@@ -77,8 +77,10 @@ static int serve(void)
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     while ((result = ws_server_step(server, -1)) > 0)
-        if (stopping)
+        if (stopping) {
+            stopping = 0;
             shut_down();
+        }
     return result ? fail("run", result) : 0;
 }
 

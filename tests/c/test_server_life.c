@@ -704,6 +704,32 @@ static void test_free_with_connections(void)
     is_int(ws_server_free(NULL), WS_OK, "freeing nothing");
 }
 
+static void set_true(void *argument)
+{
+    *(bool *)argument = true;
+}
+
+/* As a program does that asks its flag after every turn. */
+static void test_shutdown_after_every_turn(void)
+{
+    bool over = false;
+    harness_init(&h);
+    h.real_time = true;
+    harness_start(&h);
+    gather(1); /* which does not answer the Close */
+    ws_server_set_alarm(h.server, 100 * 1000000u, set_true, &over);
+    int before = (int)stats_of(&h).turns;
+    do
+        is_int(ws_server_shutdown(h.server, 1001, NULL, 0, 60000), WS_OK, "T67: shutdown");
+    while (ws_server_step(h.server, -1) > 0 && !over && stats_of(&h).turns < (uint64_t)before + 40);
+    ok(over, "T67: a shutdown that is asked for after every turn sleeps in between");
+    diag("%d turns", (int)stats_of(&h).turns - before);
+    ws_server_shutdown(h.server, 1001, NULL, 0, 0);
+    is_int(ws_server_run(h.server), WS_OK, "T67: and can still be shortened");
+    client_close(&crowd[0]);
+    harness_stop(&h, "shutdown after every turn");
+}
+
 static void test_arguments(void)
 {
     ws_config config;
@@ -755,6 +781,7 @@ int main(void)
     test_foreign_loop();
     test_two_servers();
     test_free_with_connections();
+    test_shutdown_after_every_turn();
     test_arguments();
     return done_testing();
 }
