@@ -81,10 +81,7 @@ void ws__conn_open(ws_conn *c, ws_request *request, const struct ws__target *tar
     hub->stats.open++;
     hub->opening = c;
     hub->opening_request = request;
-    hub->in_handlers++;
-    if (target->behavior.on_open)
-        target->behavior.on_open(c, target->behavior.user);
-    hub->in_handlers--;
+    WS__CALL(hub, target->behavior.on_open, c, target->behavior.user);
     hub->opening = outer;
     hub->opening_request = outer_request;
 }
@@ -108,10 +105,7 @@ void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t leng
     ws__publish_leave(c);
     c->hub->stats.closed++;
     c->hub->stats.open--;
-    c->hub->in_handlers++;
-    if (behavior->on_close)
-        behavior->on_close(c, code, length ? reason : "", length, behavior->user);
-    c->hub->in_handlers--;
+    WS__CALL(c->hub, behavior->on_close, c, code, length ? reason : "", length, behavior->user);
     if (c->extra)
         ws__deflate_streams_deinit(&c->hub->deflate, &c->extra->streams);
     c->over = false;
@@ -123,10 +117,8 @@ void ws__conn_report_closed(ws_conn *c, bool clean, int code, const char *reason
     if (c->over)
         return;
     c->over = true;
-    c->hub->in_handlers++;
-    if (behavior->on_closed)
-        behavior->on_closed(c, clean, code, length ? reason : "", length, behavior->user);
-    c->hub->in_handlers--;
+    WS__CALL(c->hub, behavior->on_closed, c, clean, code, length ? reason : "", length,
+             behavior->user);
 }
 
 /* The end was begun here; a handler may have dropped the connection meanwhile. */

@@ -111,7 +111,7 @@ struct ws__hub {
     bool stopping, in_turn;
     bool in_dropped;      /* some on_dropped runs */
     bool in_ending;       /* a send that cannot be done ends its connection: handlers run */
-    uint32_t in_handlers; /* depth of handlers that may run outside of a turn, too */
+    uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
     int64_t date_second; /* of date */
     char date[30];
     ws_stats stats;
@@ -122,6 +122,17 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
 {
     return (struct ws__hub *)server;
 }
+
+/* Calls a function of the application, if there is one. Until it returns the server can neither be
+ * freed nor run a turn (WS_EBUSY). Handlers that only turns call (on_message, ...) need no count,
+ * for `in_turn` refuses the same. */
+#define WS__CALL(hub, function, ...)                                                               \
+    do {                                                                                           \
+        (hub)->in_callbacks++;                                                                     \
+        if (function)                                                                              \
+            (function)(__VA_ARGS__);                                                               \
+        (hub)->in_callbacks--;                                                                     \
+    } while (0)
 
 /* What few connections need; made when they do. */
 struct ws__extra {
@@ -210,7 +221,7 @@ void ws__hub_deinit(struct ws__hub *hub);
  * sleeps that waits for ws_server_fd. */
 void ws__hub_touch(struct ws__hub *hub);
 /* One line to config.log, cut to 200 bytes. */
-void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
+void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Gives the connection its id; false: no memory. No id is ever given twice. */

@@ -26,20 +26,40 @@ static bool make_queues(struct ws__hub *hub)
            (hub->last_queue = make_queue(hub, LAST_MS));
 }
 
+/* The clock and the allocator of the application are callbacks, too. */
+static uint64_t read_clock(void *user)
+{
+    struct ws__hub *hub = user;
+    hub->in_callbacks++;
+    uint64_t now = hub->config.clock(hub->config.user);
+    hub->in_callbacks--;
+    return now;
+}
+
+static void *resize(void *context, void *ptr, size_t old_size, size_t size)
+{
+    struct ws__hub *hub = context;
+    hub->in_callbacks++;
+    void *block = hub->config.allocator.resize(hub->config.allocator.context, ptr, old_size, size);
+    hub->in_callbacks--;
+    return block;
+}
+
 int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
 {
+    ws_allocator allocator = {config->allocator.resize ? resize : NULL, hub};
     memset(hub, 0, sizeof *hub);
     hub->server = server;
     hub->config = *config;
     hub->free_slot = WS__MAX_SLOTS;
     hub->deflate.memory = &hub->memory;
-    ws__memory_init(&hub->memory, &config->allocator, config->max_memory);
+    ws__memory_init(&hub->memory, &allocator, config->max_memory);
     uint64_t seed[2];
     ws__net_random(seed, sizeof seed);
     ws__topics_init(&hub->topics, &hub->memory, seed);
     ws__router_init(&hub->websocket_routes, &hub->memory);
     ws__router_init(&hub->http_routes, &hub->memory);
-    int error = ws__loop_init(&hub->loop, config->clock, config->user);
+    int error = ws__loop_init(&hub->loop, config->clock ? read_clock : NULL, hub);
     if (error)
         return error;
     hub->recv_buffer = ws__memory_resize(&hub->memory, NULL, 0, config->recv_buffer_size);
@@ -68,7 +88,7 @@ void ws__hub_touch(struct ws__hub *hub)
     ws__loop_wakeup(&hub->loop);
 }
 
-void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
+void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
 {
     char line[201];
     va_list arguments;
@@ -83,7 +103,7 @@ void ws__hub_log(const struct ws__hub *hub, int level, const char *format, ...)
     for (size_t i = 0; i < shown; i++)
         if (line[i] < ' ' || line[i] > '~') /* a peer may have chosen these bytes */
             line[i] = '?';
-    hub->config.log(hub->config.user, level, line, shown);
+    WS__CALL(hub, hub->config.log, hub->config.user, level, line, shown);
 }
 
 /* ---- ids ---- */

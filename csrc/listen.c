@@ -72,14 +72,14 @@ failed:
     return WS_ESYSTEM;
 }
 
-static void remove_file(const struct ws__hub *hub, const char *path, const struct ws__file *file)
+static void remove_file(struct ws__hub *hub, const char *path, const struct ws__file *file)
 {
     if (path && ws__net_unlink(path, file))
         ws__hub_log(hub, WS_LOG_WARNING, "cannot remove %s: %s", path, strerror(errno));
 }
 
 /* A descriptor that was given stays the caller's. */
-static void discard(const struct ws__hub *hub, const struct ws__endpoints *found,
+static void discard(struct ws__hub *hub, const struct ws__endpoints *found,
                     const ws_listen_options *options, const char *path)
 {
     if (options->fd >= 0)
@@ -91,7 +91,7 @@ static void discard(const struct ws__hub *hub, const struct ws__endpoints *found
 }
 
 /* Of several addresses of a name: errno, and what the application sees, does not say which. */
-static void log_failures(const struct ws__hub *hub, const struct ws__endpoints *found)
+static void log_failures(struct ws__hub *hub, const struct ws__endpoints *found)
 {
     char text[WS__NET_PLACE_SIZE];
     for (uint32_t i = 0; found->count > 1 && i < found->count; i++) {
@@ -169,7 +169,7 @@ void ws__listeners_close(struct ws__listeners *listeners)
 /* ---- accepting ---- */
 
 /* One line until it works again. */
-static void log_failure(const struct ws__hub *hub, struct ws__listener *l, int level,
+static void log_failure(struct ws__hub *hub, struct ws__listener *l, int level,
                         const char *reason, const char *consequence)
 {
     char text[WS__NET_PLACE_SIZE];

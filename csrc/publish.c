@@ -42,10 +42,8 @@ struct publication {
 static void report_subscription(ws_conn *c, const struct ws__topic *topic, uint32_t before)
 {
     const ws_behavior *b = &c->target->behavior;
-    c->hub->in_handlers++;
-    if (b->on_subscription)
-        b->on_subscription(c, topic->name, topic->length, topic->count, before, b->user);
-    c->hub->in_handlers--;
+    WS__CALL(c->hub, b->on_subscription, c, topic->name, topic->length, topic->count, before,
+             b->user);
 }
 
 static uint32_t subscriptions(const ws_conn *c)

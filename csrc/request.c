@@ -360,14 +360,10 @@ static void abort_request(ws_request *r)
     if (!waiting)
         return;
     r->conn->waiting = false;
-    if (r->on_aborted) {
-        bool handling = r->handling;
-        r->handling = true;
-        r->conn->hub->in_handlers++;
-        r->on_aborted(r, r->aborted_user);
-        r->conn->hub->in_handlers--;
-        r->handling = handling;
-    }
+    bool handling = r->handling;
+    r->handling = true;
+    WS__CALL(r->conn->hub, r->on_aborted, r, r->aborted_user);
+    r->handling = handling;
 }
 
 void ws__request_abandon(ws_conn *c)

@@ -276,9 +276,7 @@ static void run_dropped(ws_conn *c, const void *message, size_t length, int opco
     if (!b->on_dropped || hub->in_dropped || c->state != WS__OPEN)
         return;
     hub->in_dropped = true;
-    hub->in_handlers++;
-    b->on_dropped(c, length ? message : "", length, opcode, b->user);
-    hub->in_handlers--;
+    WS__CALL(hub, b->on_dropped, c, length ? message : "", length, opcode, b->user);
     hub->in_dropped = false;
 }
 

@@ -33,6 +33,7 @@ struct ws_server {
     void *alarm_argument;
     uint32_t seen, unseen; /* events since the timers were judged, and until then at least */
     bool stopped;  /* the shutdown is over */
+    atomic_uint in_defer; /* calls of ws_server_defer, by any thread */
     struct deferred no_more; /* stands in `deferred` once nothing is accepted any longer */
     _Atomic(struct deferred *) deferred; /* newest first; pushed to by any thread */
 };
@@ -193,17 +194,17 @@ static void run_deferred(ws_server *s, struct deferred *leave)
     }
 }
 
-/* Handlers run in turns, and where a call between turns closes a connection. */
-static bool in_handler(const ws_server *s)
+/* Callbacks run in turns, and in calls between turns. */
+static bool in_callback(const ws_server *s)
 {
-    return s->hub.in_turn || s->hub.in_handlers;
+    return s->hub.in_turn || s->hub.in_callbacks;
 }
 
 int ws_server_free(ws_server *server)
 {
     if (!server)
         return WS_OK;
-    if (in_handler(server))
+    if (in_callback(server) || atomic_load(&server->in_defer))
         return WS_EBUSY;
     struct ws__hub *hub = &server->hub;
     ws_config config = hub->config;
@@ -358,9 +359,7 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
     struct ws__hub *hub = &s->hub;
     if (hub->config.before_wait) {
         hub->in_turn = false;
-        hub->in_handlers++;
-        hub->config.before_wait(hub->config.user);
-        hub->in_handlers--;
+        WS__CALL(hub, hub->config.before_wait, hub->config.user);
         hub->in_turn = true;
         hub->loop.now = hub->loop.clock(hub->loop.user); /* what the wait is counted from */
     }
@@ -424,7 +423,7 @@ static inline bool is_over(ws_server *s)
 
 static int one_turn(ws_server *s, int timeout_ms)
 {
-    if (in_handler(s))
+    if (in_callback(s))
         return WS_EBUSY;
     if (is_over(s))
         return WS_OK;
@@ -450,6 +449,8 @@ int ws_server_run(ws_server *server)
 int ws_server_step(ws_server *server, int timeout_ms)
 {
     int result = one_turn(server, timeout_ms);
+    if (result == WS_EBUSY)
+        return result;
     ws__loop_arm(&server->hub.loop); /* a foreign loop waits for the descriptor alone, ... */
     if (server->hub.ready)           /* ... and must come back at once */
         ws__loop_wakeup(&server->hub.loop);
@@ -510,7 +511,7 @@ void ws_server_wakeup(ws_server *server)
     ws__loop_wakeup(&server->hub.loop);
 }
 
-int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument)
+static int defer(ws_server *server, void (*fn)(void *argument), void *argument)
 {
     struct deferred *d = resize_server(&server->hub.config, NULL, 0, sizeof *d);
     if (!d)
@@ -526,6 +527,15 @@ int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argumen
     } while (!atomic_compare_exchange_weak(&server->deferred, &d->next, d));
     ws__loop_wakeup(&server->hub.loop);
     return WS_OK;
+}
+
+/* The allocator is a callback here, too, but this may be any thread: it has a count of its own. */
+int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument)
+{
+    atomic_fetch_add(&server->in_defer, 1);
+    int result = defer(server, fn, argument);
+    atomic_fetch_sub(&server->in_defer, 1);
+    return result;
 }
 
 ws_conn *ws_server_find(ws_server *server, ws_conn_id id)

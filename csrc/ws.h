@@ -43,7 +43,7 @@ extern "C" {
 #define WS_ERROR_MAP(X)                                                                            \
     X(ENOMEM, -1, "out of memory, or above max_memory")                                            \
     X(EINVAL, -2, "invalid argument")                                                              \
-    X(EBUSY, -3, "the server is already running a turn")                                           \
+    X(EBUSY, -3, "the server is running a turn or a callback")                                     \
     X(ECLOSED, -4, "the connection or the request is closed or already answered")                  \
     X(EORDER, -5, "fragments sent in the wrong order")                                             \
     X(EEXIST, -6, "a route with this pattern is registered already")                               \
@@ -148,7 +148,9 @@ typedef struct ws_allocator {
     void *context;
 } ws_allocator;
 
-/* Settings of a server. Begin with ws_config_init, then change what you need. */
+/* Settings of a server. Begin with ws_config_init, then change what you need. All functions here,
+ * the allocator included, are callbacks: from inside of them ws_server_run, _step and _free return
+ * WS_EBUSY. */
 typedef struct ws_config {
     size_t size;            /* sizeof(ws_config), set by ws_config_init */
     ws_allocator allocator; /* resize == NULL: realloc and free of the C library */
@@ -185,7 +187,8 @@ WS_API int ws_server_new(ws_server **server, const ws_config *config);
 
 /* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted for a deferred
  * request), runs what was deferred, and frees the server. NULL is fine.
- * Not from inside a callback of this server: WS_EBUSY, and nothing is freed. */
+ * WS_EBUSY from inside a callback of this server, or where another thread is inside
+ * ws_server_defer; then nothing is freed. */
 WS_API int ws_server_free(ws_server *server);
 
 /* Where to listen. Begin with ws_listen_options_init. */
