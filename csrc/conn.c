@@ -59,6 +59,7 @@ int ws__conn_accept(struct ws__hub *hub, int fd, const struct ws__address *peer)
 refuse:
     hub->stats.refused++;
     ws__memory_free(&hub->memory, c, sizeof *c);
+    ws__net_cut(fd);
     ws__net_close(fd);
     errno = number;
     return error;
@@ -179,6 +180,18 @@ static void bury(ws_conn *c)
     c->hub->dead = c;
 }
 
+/* Closing alone would neither end the watch nor tell the peer where a forked child has a copy of the
+ * descriptor. */
+static void close_socket(ws_conn *c)
+{
+    if (!c->hub->forked) {
+        ws__loop_remove(&c->hub->loop, c->fd);
+        ws__net_cut(c->fd);
+    }
+    ws__net_close(c->fd);
+    c->fd = -1;
+}
+
 void ws__conn_drop(ws_conn *c, const char *reason)
 {
     struct ws__hub *hub = c->hub;
@@ -186,8 +199,7 @@ void ws__conn_drop(ws_conn *c, const char *reason)
         return;
     ws__conn_set_state(c, WS__DEAD);
     ws__timer_stop(&c->timer);
-    ws__net_close(c->fd); /* leaves the epoll set with it */
-    c->fd = -1;
+    close_socket(c);
     if (c->extra)
         c->extra->published_from = c->extra->published_to = 0;
     hub->stats.connections--;

@@ -111,6 +111,7 @@ struct ws__hub {
     bool stopping, in_turn;
     bool in_dropped;      /* some on_dropped runs */
     bool in_ending;       /* a send that cannot be done ends its connection: handlers run */
+    bool forked;           /* a forked child frees its copy: all descriptors are the parent's */
     uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
     int64_t date_second; /* of date */
     char date[30];
@@ -125,13 +126,14 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
 
 /* Calls a function of the application, if there is one. Until it returns the server can neither be
  * freed nor run a turn (WS_EBUSY). Handlers that only turns call (on_message, ...) need no count,
- * for `in_turn` refuses the same. */
+ * for `in_turn` refuses the same. A forked child calls none: they are for the parent to call. */
 #define WS__CALL(hub, function, ...)                                                               \
     do {                                                                                           \
-        (hub)->in_callbacks++;                                                                     \
-        if (function)                                                                              \
+        if ((function) && !(hub)->forked) {                                                        \
+            (hub)->in_callbacks++;                                                                 \
             (function)(__VA_ARGS__);                                                               \
-        (hub)->in_callbacks--;                                                                     \
+            (hub)->in_callbacks--;                                                                 \
+        }                                                                                          \
     } while (0)
 
 /* What few connections need; made when they do. */

@@ -138,9 +138,12 @@ int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options 
  * the watch where another process has a copy of the descriptor. */
 static void close_listener(struct ws__listeners *listeners, struct ws__listener *l)
 {
-    remove_file(listeners->hub, l->path, &l->file);
-    free_path(&listeners->hub->memory, l->path);
-    ws__loop_remove(&listeners->hub->loop, l->fd);
+    struct ws__hub *hub = listeners->hub;
+    if (!hub->forked) {
+        remove_file(hub, l->path, &l->file);
+        ws__loop_remove(&hub->loop, l->fd);
+    }
+    free_path(&hub->memory, l->path);
     ws__net_close(l->fd);
 }
 

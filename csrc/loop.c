@@ -37,6 +37,7 @@ int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *us
     loop->armed = loop->alarm = loop->first = WS__LOOP_NEVER;
     loop->full = false;
     loop->now = loop->clock(user);
+    loop->process = (int)getpid();
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -67,6 +68,11 @@ void ws__loop_deinit(struct ws__loop *loop, struct ws__memory *memory)
     close_fd(&loop->timer_fd);
     close_fd(&loop->wake_fd);
     close_fd(&loop->epoll_fd);
+}
+
+bool ws__loop_is_shared(const struct ws__loop *loop)
+{
+    return loop->process != (int)getpid();
 }
 
 static int control(struct ws__loop *loop, int operation, int fd, unsigned interest, uint64_t data)

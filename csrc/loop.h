@@ -38,6 +38,7 @@ struct ws__timer_queue {
 
 struct ws__loop {
     int epoll_fd, wake_fd, timer_fd;
+    int process; /* the id of the one that made these; a forked child shares them with it */
     uint64_t (*clock)(void *user);
     void *user;
     uint64_t now;   /* nanoseconds; read after each wait, and by calls between turns */
@@ -53,10 +54,15 @@ struct ws__loop {
 int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *user);
 void ws__loop_deinit(struct ws__loop *loop, struct ws__memory *memory);
 
+/* True in a forked child: whatever is changed here is changed for the parent. One system call. */
+bool ws__loop_is_shared(const struct ws__loop *loop);
+
 /* Watches fd for `interest` (WS__LOOP_READ, _WRITE, _QUIET, 0; hang-ups are always reported).
  * WS_ESYSTEM with errno. */
 int ws__loop_add(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
 int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
+/* To be called before fd is closed: close() alone removes a descriptor only where no other process
+ * holds a copy of it (epoll(7)), as forked children do. */
 void ws__loop_remove(struct ws__loop *loop, int fd);
 
 /* Waits up to timeout_ms (-1: no limit) and until the first deadline. Returns the number of

@@ -505,6 +505,11 @@ bool ws__net_unacknowledged(int fd)
     return !ioctl(fd, TIOCOUTQ, &bytes) && bytes > 0;
 }
 
+void ws__net_cut(int fd)
+{
+    shutdown(fd, SHUT_RDWR);
+}
+
 void ws__net_close(int fd)
 {
     close(fd);

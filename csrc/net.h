@@ -61,6 +61,8 @@ ssize_t ws__net_writev(int fd, const struct iovec *parts, int count);
 
 /* Sends FIN behind what was written. */
 void ws__net_finish(int fd);
+/* Ends the connection for its peer, also where another process holds a copy of fd. */
+void ws__net_cut(int fd);
 void ws__net_close(int fd);
 /* Has the peer's kernel not acknowledged all that was sent yet, FIN included? */
 bool ws__net_unacknowledged(int fd);

@@ -190,7 +190,7 @@ static void run_deferred(ws_server *s, struct deferred *leave)
         struct deferred d = *first;
         resize_server(&s->hub.config, first, sizeof *first, 0);
         first = d.next;
-        d.fn(d.argument);
+        WS__CALL(&s->hub, d.fn, d.argument);
     }
 }
 
@@ -204,10 +204,12 @@ int ws_server_free(ws_server *server)
 {
     if (!server)
         return WS_OK;
-    if (in_callback(server) || atomic_load(&server->in_defer))
-        return WS_EBUSY;
     struct ws__hub *hub = &server->hub;
+    bool forked = ws__loop_is_shared(&hub->loop); /* other threads are not there, then */
+    if (in_callback(server) || (!forked && atomic_load(&server->in_defer)))
+        return WS_EBUSY;
     ws_config config = hub->config;
+    hub->forked = forked;
     hub->in_turn = true;
     hub->stopping = true;
     ws__listeners_close(&server->listeners);
@@ -254,6 +256,8 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
     uint16_t port = 0;
     if (options->size != sizeof *options)
         return WS_EABI;
+    if (ws__loop_is_shared(&hub->loop))
+        return WS_EFORKED;
     if (hub->stopping && !server->stopped)
         return WS_ESTOPPED;
     if (options->backlog < 1 || (options->path && options->host))
@@ -435,9 +439,12 @@ static int one_turn(ws_server *s, int timeout_ms)
     return is_over(s) ? WS_OK : 1;
 }
 
+/* Whether this is a forked child is asked once: a system call in each turn would be dear. */
 int ws_server_run(ws_server *server)
 {
     int result;
+    if (ws__loop_is_shared(&server->hub.loop))
+        return WS_EFORKED;
     do
         result = one_turn(server, -1);
     while (result > 0 && !server->interrupted);
@@ -464,6 +471,8 @@ int ws_server_fd(const ws_server *server)
 
 int ws_server_set_interrupt_fd(ws_server *server, int fd)
 {
+    if (ws__loop_is_shared(&server->hub.loop))
+        return WS_EFORKED;
     if (server->interrupt_fd >= 0)
         ws__loop_remove(&server->hub.loop, server->interrupt_fd);
     server->interrupt_fd = -1;
@@ -492,6 +501,8 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     struct ws__hub *hub = &server->hub;
     if (!ws__protocol_code_valid(code) || (length && !ws_utf8_valid(reason, length)))
         return WS_EINVAL;
+    if (ws__loop_is_shared(&hub->loop))
+        return WS_EFORKED;
     if (server->stopped || (hub->stopping && !is_shorter(server, timeout_ms)))
         return WS_OK; /* without a wake-up, for it may be called after every turn */
     ws__hub_touch(hub);
@@ -551,7 +562,7 @@ void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *
     server->alarm = fn;
     server->alarm_argument = argument;
     ws__loop_set_alarm(loop, fn ? delay_ns : WS__LOOP_NEVER);
-    if (server->hub.in_turn || !fn)
+    if (server->hub.in_turn || !fn || ws__loop_is_shared(loop))
         return;
     loop->now = loop->clock(loop->user);
     ws__loop_arm(loop); /* perhaps a foreign loop sleeps: the descriptor tells it */

@@ -51,7 +51,8 @@ extern "C" {
     X(ESTOPPED, -8, "the server no longer accepts this call, it is shutting down")                 \
     X(ESYSTEM, -9, "a system call failed, see errno")                                              \
     X(ENOTSUP, -10, "this library was built without compression")                                  \
-    X(ELIMIT, -11, "the connection has max_topics subscriptions already")
+    X(ELIMIT, -11, "the connection has max_topics subscriptions already")                          \
+    X(EFORKED, -12, "the server belongs to the process that made it, not to a forked child")
 
 typedef enum ws_error {
     WS_OK = 0,
@@ -188,7 +189,14 @@ WS_API int ws_server_new(ws_server **server, const ws_config *config);
 /* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted for a deferred
  * request), runs what was deferred, and frees the server. NULL is fine.
  * WS_EBUSY from inside a callback of this server, or where another thread is inside
- * ws_server_defer; then nothing is freed. */
+ * ws_server_defer; then nothing is freed.
+ *
+ * A server belongs to the process that made it. A forked child shares its descriptors, and may call
+ * nothing but this function, which then gives back the child's memory and descriptors and does no
+ * more: no handler runs, and neither the parent nor a peer notices. ws_server_run,
+ * ws_server_listen, ws_server_shutdown and ws_server_set_interrupt_fd return WS_EFORKED there; other
+ * calls are not checked. A child that was forked during a turn gets WS_EBUSY: it must not return
+ * from the callback, but end by exec or _exit. */
 WS_API int ws_server_free(ws_server *server);
 
 /* Where to listen. Begin with ws_listen_options_init. */
@@ -218,7 +226,7 @@ WS_API int ws_listen_options_init(ws_listen_options *options, size_t size);
  * another file by then. One that a dead process left behind is replaced.
  * WS_ESYSTEM with errno (EADDRINUSE, EACCES, ENOENT for a name that does not resolve; of `fd`:
  * ESOCKTNOSUPPORT for what is not a stream socket, EISCONN for a connection, EDESTADDRREQ for a
- * socket that is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED. */
+ * socket that is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED, WS_EFORKED. */
 WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options);
 
 /* Stops listening at the place of the last ws_server_listen that succeeded and was not undone yet;
@@ -226,7 +234,7 @@ WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options)
 WS_API bool ws_server_unlisten(ws_server *server);
 
 /* Runs turns until the server has shut down (returns WS_OK) or the interrupt descriptor became
- * readable (returns 1). WS_EBUSY from inside a callback, WS_ESYSTEM. */
+ * readable (returns 1). WS_EBUSY from inside a callback, WS_ESYSTEM, WS_EFORKED. */
 WS_API int ws_server_run(ws_server *server);
 
 /* One turn: waits at most timeout_ms (-1: until something happens, 0: not at all), then handles
@@ -235,12 +243,13 @@ WS_API int ws_server_run(ws_server *server);
 WS_API int ws_server_step(ws_server *server, int timeout_ms);
 
 /* A descriptor that is readable whenever ws_server_step has something to do: for any other
- * event loop. Borrowed from the server. */
+ * event loop. Borrowed from the server: remove it from that loop before the server is freed. */
 WS_API int ws_server_fd(const ws_server *server);
 
 /* `fd` (kept, non-blocking) is watched in place of the one before; when it is readable it is drained
  * and ws_server_run returns 1 at the end of that turn. For signal wake-ups. -1 ends the watch.
- * WS_ESYSTEM with errno: nothing is watched. */
+ * End the watch before you close the descriptor. WS_ESYSTEM with errno: nothing is watched.
+ * WS_EFORKED. */
 WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
 
 /* Graceful shutdown: stops listening, sends a Close frame with `code` and `reason` (copied, cut to
@@ -250,7 +259,7 @@ WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
  * and reason have no effect, and one that is not shorter does nothing at all, so that it may follow
  * every turn. The alarm is called off when the shutdown is over. The server may listen and run
  * again once ws_server_run or ws_server_step returned WS_OK.
- * WS_EINVAL (code, or a reason that is not UTF-8). Safe from inside any callback. */
+ * WS_EINVAL (code, or a reason that is not UTF-8), WS_EFORKED. Safe from inside any callback. */
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);
 

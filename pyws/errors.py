@@ -22,6 +22,7 @@ class ErrorCode(IntEnum):
     ESYSTEM = -9
     ENOTSUP = -10
     ELIMIT = -11
+    EFORKED = -12
 
 
 _EXCEPTIONS: dict[int, type[Exception]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
 
 from . import events
 from ._native import thread_ident
@@ -59,16 +58,16 @@ def _after_fork_in_child() -> None:
     """Its signals are its own, all servers stay with the parent.
 
     Nothing is said to the peers, and nothing is taken out of the parent's epoll sets: that would
-    be seen there.
+    be seen there. What wakes the parent up must not be read by a child that goes on, either.
     """
-    for signals in watching[::-1]:
-        with suppress(ValueError):  # PyPy: not by a child of another thread than the main one
-            signals.restore()
+    wakes = [fd for signals in watching[::-1] for fd in signals.forget()]
     _after_fork()
     for app in list(events.apps.values()):
         app._abandon()
     for response in events.responses.values():
         response._aborted = True
+    if wakes:
+        let_go(wakes, True)
 
 
 os.register_at_fork(

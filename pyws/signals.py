@@ -59,6 +59,12 @@ class Signals:
         for end in self._pair:
             end.close()
 
+    def forget(self) -> list[int]:
+        """This is a forked child, where the loop's watch is the parent's; the descriptors of it."""
+        with suppress(ValueError):  # PyPy: not by a child of another thread than the main one
+            self.restore()
+        return [end.fileno() for end in self._pair]
+
     def restore(self) -> None:
         """Signals do again what they did before."""
         if self in watching:

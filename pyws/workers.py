@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from ._native import lib
-from .fork import watched
+from .fork import FORKED, watched
 from .logs import logger
 from .signals import Signals, watching
 
@@ -55,11 +55,12 @@ def supervise(app: App, count: int) -> None:
         app._rest(_SUPERVISES)
         crew.run()
     finally:
-        crew.bury()
-        app._crew, app._inert = None, ""
-        app._deferred.clear()
-        lib.ws_server_run(app._server)  # ends the shutdown: it may listen and run again
-        app._finish()
+        if app._crew is crew:  # else this is a forked child, by a signal handler of the program's
+            crew.bury()
+            app._crew, app._inert = None, ""
+            app._deferred.clear()
+            lib.ws_server_run(app._server)  # ends the shutdown: it may listen and run again
+            app._finish()
     app._raise_stashed()
 
 
@@ -153,13 +154,15 @@ class Crew:
             place.sockets = self._own_sockets()
         while True:
             try:
+                if self._app._crew is not self:
+                    raise RuntimeError(FORKED)
                 while self._calls:
                     self._calls.pop(0)()
                 if not self._tend():
                     return
                 self._wait()
             except BaseException as error:  # from a signal handler of the program's
-                if failed:
+                if failed or self._app._crew is not self:
                     raise
                 failed = True
                 self._app._stash(error)
@@ -188,7 +191,8 @@ class Crew:
         rest = min([*due, self._deadline]) - time.monotonic()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if poll.poll(None if rest == float("inf") else int(max(rest, 0) * 1000) + 1):
+        woken = poll.poll(None if rest == float("inf") else int(max(rest, 0) * 1000) + 1)
+        if woken and self._app._crew is self:
             drain()
 
     def _look_after(self, place: Place) -> None:
@@ -298,6 +302,7 @@ class Crew:
         for place in self._places:
             if place.life >= 0:
                 os.close(place.life)
+        self._places = []  # the workers are the parent's, to watch and to end
 
     def _kill(self) -> None:
         for place in self._places:

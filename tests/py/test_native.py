@@ -387,6 +387,7 @@ def test_t77_a_library_without_a_version(tmp_path: Path) -> None:
         (ErrorCode.ESTOPPED, RuntimeError),
         (ErrorCode.ECLOSED, RuntimeError),
         (ErrorCode.ELIMIT, RuntimeError),
+        (ErrorCode.EFORKED, RuntimeError),
         (ErrorCode.EABI, ImportError),
         (-99, RuntimeError),
     ],

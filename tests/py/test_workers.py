@@ -617,6 +617,67 @@ def test_a_fork_of_the_parent_lets_go() -> None:
             os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("leave", ["return", "sys.exit(3)", "raise ValueError"])
+def test_t76_a_fork_of_the_parent_that_comes_back(leave: str) -> None:
+    """The workers are not the child's to watch and to end."""
+    text = f"""
+        def fork(*_):
+            if os.fork() == 0:
+                print("child", os.getpid())
+                {leave}
+
+        signal.signal(signal.SIGUSR1, fork)
+        listen()
+        try:
+            app.run(workers=2)
+        except BaseException as error:
+            print(type(error).__name__, error)
+    """
+    with start(text) as program, ExitStack() as stack:
+        port = int(program.line())
+        workers = peers_of_all(port, 2, stack)
+        program.process.send_signal(signal.SIGUSR1)
+        child = int(program.line().split()[1])
+        error = program.line()
+        if leave == "return":
+            assert error == (
+                "RuntimeError this app belongs to the process that made it: "
+                "a forked child needs an App of its own"
+            )
+        eventually(lambda: gone(child))
+        for peer in all_in(workers):
+            peer.send(frame(b"still here"))
+            assert peer.frame().payload == b"still here"
+        assert "ended by" not in program.error_text()
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+def test_a_worker_that_ends_does_not_spin() -> None:
+    """The parent keeps its sockets: connections to them wait for the next worker."""
+    text = """
+        def message(ws, message, opcode):
+            turns = app.stats()["turns"]
+            app.call_later(0.5, lambda: print(app.stats()["turns"] - turns))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        app.ws("/end", message=message)
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program, ExitStack() as stack:
+        port = int(program.line())
+        client = stack.enter_context(upgraded(port, "/end"))
+        client.send(frame(b"now"))
+        assert client.frame().close_code == 1001  # which stays without an answer
+        for _ in range(20):  # some of them to the sockets of that worker
+            other = stack.enter_context(socket.socket())
+            other.setblocking(False)
+            with suppress(BlockingIOError):
+                other.connect(("127.0.0.1", port))
+        assert int(program.line()) < 100
+
+
 def test_a_shortage_of_descriptors_passes() -> None:
     """A worker dies while the parent can open nothing; the others serve on."""
     text = """
