@@ -229,6 +229,18 @@ void ws__conn_free(ws_conn *c)
 
 /* ---- reading ---- */
 
+static int watch(ws_conn *c, unsigned interest, bool unwatched)
+{
+    struct ws__loop *loop = &c->hub->loop;
+    bool was_unwatched = c->unwatched;
+    c->unwatched = unwatched;
+    if (!unwatched)
+        return was_unwatched ? ws__loop_add(loop, c->fd, interest, c->id)
+                             : ws__loop_change(loop, c->fd, interest, c->id);
+    ws__loop_remove(loop, c->fd);
+    return WS_OK;
+}
+
 void ws__conn_update_interest(ws_conn *c)
 {
     /* An HTTP client gets its answers before its next request is read, and what it sends ahead
@@ -238,10 +250,11 @@ void ws__conn_update_interest(ws_conn *c)
                    (c->blocked || (c->waiting && ws__buffer_length(c->in) >= WS__EARLY_LIMIT)));
     unsigned interest = (c->eof || paused ? 0 : (unsigned)WS__LOOP_READ) |
                         (c->blocked ? (unsigned)WS__LOOP_WRITE : 0);
-    if (interest == c->interest || c->state == WS__DEAD)
+    bool unwatched = c->gone && !interest; /* what epoll reports of it cannot be masked */
+    if ((interest == c->interest && unwatched == c->unwatched) || c->state == WS__DEAD)
         return;
     c->interest = interest & 3;
-    if (ws__loop_change(&c->hub->loop, c->fd, interest, c->id))
+    if (watch(c, interest, unwatched))
         ws__conn_break(c, true);
 }
 
@@ -257,7 +270,9 @@ void ws__conn_make_ready(ws_conn *c)
 
 void ws__conn_break(ws_conn *c, bool starved)
 {
-    c->starved = c->starved || (starved && !c->broken);
+    if (!c->broken)
+        c->refused = 0;
+    c->starved = c->starved || (starved && (!c->broken || c->gone));
     c->broken = true;
     ws__conn_make_ready(c);
 }
@@ -410,6 +425,29 @@ static void handle_kept_input(ws_conn *c)
     ws__conn_update_interest(c);
 }
 
+/* The peer has reset the connection, or a write has failed. What it had sent before, messages and
+ * perhaps its Close, is still handled, and on_read_end comes after the last of it: at once where the
+ * connection reads, else when the application resumes it. Who waits for an answer gets none. */
+static void lose_peer(ws_conn *c)
+{
+    bool left = c->in || ws__net_has_input(c->fd);
+    if (c->starved || c->waiting || c->state >= WS__LINGERING || !left) {
+        c->by_peer = c->by_peer || (c->state == WS__OPEN && !c->starved);
+        ws__conn_drop(c, c->starved ? "out of memory" : "connection reset by peer");
+        return;
+    }
+    if (!c->broken)
+        ws__conn_break(c, false);
+    c->gone = true;
+    ws__net_cut(c->fd); /* where a write alone has failed, the peer shall not go on */
+    ws__send_discard(c);
+    if (c->state == WS__OPEN) /* also where it is paused: this silence has an end */
+        ws__heartbeat_restart(c);
+    ws__conn_update_interest(c);
+    if (c->in)
+        ws__conn_make_more(c);
+}
+
 static void on_read_end(ws_conn *c, ssize_t result)
 {
     if (result == WS__NET_AGAIN)
@@ -484,10 +522,8 @@ void ws__conn_on_event(ws_conn *c, unsigned ready)
     if (!(ready & (WS__LOOP_READ | WS__LOOP_HANGUP)) || c->state == WS__DEAD)
         return;
     if (!(c->interest & WS__LOOP_READ)) {
-        if (ready & WS__LOOP_HANGUP) {
-            c->by_peer = c->state == WS__OPEN;
-            ws__conn_drop(c, "connection reset by peer");
-        }
+        if (ready & WS__LOOP_HANGUP)
+            lose_peer(c);
     } else if (c->state == WS__LINGERING) {
         discard(c);
     } else if (!c->more) { /* else: what was left over comes first */
@@ -515,10 +551,8 @@ void ws__conn_on_ready(ws_conn *c)
         bury(c);
         return;
     }
-    if (c->broken) {
-        c->by_peer = c->by_peer || (c->state == WS__OPEN && !c->starved);
-        ws__conn_drop(c, c->starved ? "out of memory" : "connection reset by peer");
-    }
+    if (c->broken && (!c->gone || c->starved))
+        lose_peer(c);
     if (c->ending)
         ws__conn_end_now(c);
     if (more && c->in && c->state < WS__LINGERING && !c->waiting && !c->paused &&
@@ -595,7 +629,8 @@ void ws_conn_pause(ws_conn *conn)
     if (conn->state != WS__OPEN || conn->paused)
         return;
     conn->paused = true;
-    ws__heartbeat_pause(conn);
+    if (!conn->gone)
+        ws__heartbeat_pause(conn);
     ws__conn_update_interest(conn);
 }
 

@@ -163,7 +163,10 @@ struct ws_conn {
     struct ws__protocol protocol;
     struct ws__address peer;
     int fd;
-    uint32_t pong_back; /* distance of a waiting Pong's first byte from the end of out; 0: none */
+    union {
+        uint32_t pong_back; /* distance of a waiting Pong's first byte from the end of out; 0: none */
+        uint32_t refused;   /* once broken: bytes that could not be sent any more */
+    };
     uint32_t ping_mark;  /* hash of the payload of the last Ping, ... */
     uint32_t ping_time;  /* ... and when it was sent, microseconds */
     uint32_t latency;    /* microseconds; 0: no Pong yet */
@@ -194,7 +197,9 @@ struct ws_conn {
     bool over : 1;          /* on_closed ran, or never will: on_close did not yet */
     bool by_peer : 1;       /* the peer began to close, or broke off */
     bool pongs : 1;         /* several wait in the cork, pong_back is that of the oldest */
-    bool broken : 1;        /* a write failed, or memory did: dropped by ws__conn_on_ready */
+    bool broken : 1;        /* a write failed, or memory did: ws__conn_on_ready sees to it */
+    bool gone : 1;          /* broken by the peer; what it had sent before is still handled */
+    bool unwatched : 1;     /* gone and paused: the loop knows nothing of it */
 };
 
 /* Bytes published to c that are still shared. */
@@ -273,7 +278,8 @@ void ws__conn_drop(ws_conn *c, const char *reason);
 /* Sends a Close frame and reports it (RFC 6455 7.1.7: fail the connection). */
 void ws__conn_fail(ws_conn *c, int code, const char *reason, size_t length);
 /* The stream is damaged or gone, by the peer or (starved) for want of memory. No handler runs here,
- * inside a send: ws__conn_on_ready drops the connection. */
+ * inside a send: ws__conn_on_ready drops the connection, by the peer's fault only once what it had
+ * sent before was handled. */
 void ws__conn_break(ws_conn *c, bool starved);
 /* With the code in `ending`. */
 void ws__conn_end_now(ws_conn *c);
@@ -317,6 +323,8 @@ void ws__send_close(ws_conn *c, int code, const char *reason, size_t length);
 void ws__send_pong(ws_conn *c, const void *data, size_t length);
 /* Writes the queue; on what remains EPOLLOUT is awaited. Does nothing while corked or blocked. */
 void ws__send_flush(ws_conn *c);
+/* Nothing can be sent any more: forgets what waits. */
+void ws__send_discard(ws_conn *c);
 /* The kernel has room again. */
 void ws__send_unblock(ws_conn *c);
 /* on_drain, if it is owed and the queue is empty. */

@@ -163,7 +163,10 @@ void ws__heartbeat_on_timer(ws_conn *c)
     const struct ws__heartbeat *h = &c->target->heartbeat;
     uint32_t sent = c->pings;
     if (sent == h->pings) {
-        ws__conn_drop(c, h->by_ping ? "ping timeout" : "idle timeout");
+        c->by_peer = c->gone;
+        ws__conn_drop(c, c->gone      ? "connection reset by peer"
+                         : h->by_ping ? "ping timeout"
+                                      : "idle timeout");
         return;
     }
     send_ping(c);

@@ -493,6 +493,12 @@ ssize_t ws__net_writev(int fd, const struct iovec *parts, int count)
     return result_of(sent);
 }
 
+bool ws__net_has_input(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void ws__net_finish(int fd)
 {
     shutdown(fd, SHUT_WR);

@@ -59,6 +59,8 @@ ssize_t ws__net_read(int fd, void *bytes, size_t n);
 ssize_t ws__net_write(int fd, const void *bytes, size_t n);
 ssize_t ws__net_writev(int fd, const struct iovec *parts, int count);
 
+/* Is there something to read, be it after a reset of the peer's? */
+bool ws__net_has_input(int fd);
 /* Sends FIN behind what was written. */
 void ws__net_finish(int fd);
 /* Ends the connection for its peer, also where another process holds a copy of fd. */

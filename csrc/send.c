@@ -88,7 +88,7 @@ static inline int append(ws_conn *c, const void *first, size_t n, const void *se
 void ws__send_own(ws_conn *c)
 {
     uint32_t n = ws__conn_published(c);
-    if (!n)
+    if (!n || c->broken)
         return;
     const char *bytes = c->hub->published->bytes + c->extra->published_from;
     c->extra->published_from = c->extra->published_to = 0;
@@ -206,6 +206,25 @@ static void flush_cork(ws_conn *c)
     c->corked = corked;
 }
 
+/* The peer is gone. What it does not get counts as refused, so that a loop which sends until enough
+ * was refused comes to its end. */
+static int refuse(ws_conn *c, size_t n)
+{
+    c->refused = n < UINT32_MAX - c->refused ? c->refused + (uint32_t)n : UINT32_MAX;
+    return WS_DROPPED;
+}
+
+void ws__send_discard(ws_conn *c)
+{
+    refuse(c, ws__conn_queued(c));
+    c->blocked = false;
+    ws__buffer_free(&c->hub->memory, &c->out);
+    if (!c->extra)
+        return;
+    c->extra->published_from = c->extra->published_to = 0;
+    ws__buffer_free(&c->hub->memory, &c->extra->held);
+}
+
 /* A response that the peer is taking is no idle connection (H22): its time starts again. */
 static void restart_time(ws_conn *c)
 {
@@ -245,6 +264,8 @@ void ws__send_run_drain(ws_conn *c)
 
 int ws__send_bytes(ws_conn *c, const void *bytes, size_t n)
 {
+    if (c->broken)
+        return WS_OK;
     int error = append(c, bytes, n, NULL, 0);
     if (!error)
         ws__send_flush(c);
@@ -356,9 +377,9 @@ static inline int push(ws_conn *c, const struct outgoing *f)
 {
     if (ws__conn_published(c))
         ws__send_own(c);
-    bool over = is_over_limit(c, f);
     if (c->broken)
-        return WS_DROPPED;
+        return refuse(c, total(f));
+    bool over = is_over_limit(c, f);
     if (c->blocked)
         return over ? WS__SEND_OVER : queue_frame(c, f);
     if (!c->corked || over || f->length >= WS__COPY_LIMIT ||
@@ -443,6 +464,8 @@ static int hold(ws_conn *c, uint8_t first, const void *data, size_t length)
         return WS_EINVAL;
     if (is_over_limit(c, &f))
         flush_cork(c); /* only what the kernel refuses counts */
+    if (c->broken)
+        return refuse(c, total(&f));
     if (is_over_limit(c, &f))
         return WS__SEND_OVER;
     struct ws__extra *extra = ws__conn_extra(c);
@@ -621,6 +644,8 @@ void ws_conn_uncork(ws_conn *conn)
 /* What is corked or published may still be taken: nothing of it was refused. */
 size_t ws_conn_buffered_amount(const ws_conn *conn)
 {
+    if (conn->broken)
+        return conn->refused + ws__conn_queued(conn);
     size_t refused = conn->blocked ? ws__buffer_length(conn->out) : 0;
     return refused + ws__buffer_length(ws__conn_held(conn));
 }

@@ -133,7 +133,7 @@ enum {
 enum {
     WS_BACKPRESSURE = 0, /* queued, the kernel's buffer is full; on_drain follows */
     WS_SUCCESS = 1,      /* handed to the kernel, or corked and flushed at the end of the handler */
-    WS_DROPPED = 2       /* nothing queued, nothing on the wire: the limit, or it is closed */
+    WS_DROPPED = 2       /* nothing queued, nothing on the wire: the limit, or no peer any more */
 };
 
 enum { WS_LOG_DEBUG = 10, WS_LOG_INFO = 20, WS_LOG_WARNING = 30, WS_LOG_ERROR = 40 };
@@ -315,7 +315,7 @@ typedef struct ws_behavior {
     void (*on_upgrade)(ws_request *request, void *user);
     /* Once per connection, the 101 is queued, no message has been seen yet. */
     void (*on_open)(ws_conn *conn, void *user);
-    /* A whole message: WS_TEXT (valid UTF-8) or WS_BINARY; data is never NULL, and may be written
+    /* A whole message, also of a peer that has reset the connection since: WS_TEXT (valid UTF-8) or WS_BINARY; data is never NULL, and may be written
      * to (the bytes lie in a buffer of the library's). */
     void (*on_message)(ws_conn *conn, char *data, size_t length, int opcode, void *user);
     /* The queue is empty again after a WS_BACKPRESSURE, a WS_DROPPED or a flush that left bytes. */
@@ -461,7 +461,7 @@ WS_API ws_request *ws_conn_request(const ws_conn *conn);
  * Control frames have a reserve of 4 KiB above the limit. Between fragments (below) a message is
  * held back until the last one. Where memory fails while a message is compressed, the connection is
  * ended with 1011 and the result is WS_DROPPED.
- * After on_close has begun: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM
+ * After on_close has begun, and once the peer is gone: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM
  * (nothing was queued). */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 
@@ -496,7 +496,9 @@ WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
 
 /* Reading stops until ws_conn_resume: no further message, Ping, Pong or Close is handled, what the
  * peer sends waits in the kernel and slows it down, and idle_timeout stands still. A connection that
- * is ended reads on. */
+ * is ended reads on. Where the peer resets the connection meanwhile, what it had sent before still
+ * waits for ws_conn_resume, and on_close comes after it; from then on idle_timeout counts, anew with
+ * each ws_conn_resume. */
 WS_API void ws_conn_pause(ws_conn *conn);
 WS_API void ws_conn_resume(ws_conn *conn);
 
@@ -508,7 +510,8 @@ WS_API uint32_t ws_conn_latency(const ws_conn *conn);
  * back between fragments counts, too. What is corked, or published in this turn, does not: it has
  * not been offered yet. So a handler may send while this is below a bound, and go on in on_drain,
  * which follows. Nothing is dropped by that where neither the bound nor any message with its header
- * is above half of max_backpressure. */
+ * is above half of max_backpressure. Once the peer is gone all that is sent counts as refused,
+ * though nothing of it is kept. */
 WS_API size_t ws_conn_buffered_amount(const ws_conn *conn);
 
 /* What was negotiated, as it stands in Sec-WebSocket-Extensions ("permessage-deflate; ..."), into

@@ -29,7 +29,7 @@ class SendStatus(IntEnum):
     SUCCESS = 1
     """Handed to the kernel, or corked and flushed at the end of the handler."""
     DROPPED = 2
-    """Nothing queued, nothing on the wire: above ``max_backpressure``, or the socket is closed."""
+    """Nothing queued, nothing on the wire: above ``max_backpressure``, or the client is gone."""
 
 
 class CompressOptions(IntEnum):

@@ -369,7 +369,7 @@ class WebSocket(Handle):
         Messages held back between fragments count, corked bytes do not: ``while
         ws.get_buffered_amount() < bound: ws.send(...)`` goes on until the kernel refuses, and
         ``drain`` follows. Let neither the bound nor a message be above half of max_backpressure:
-        nothing is dropped then.
+        nothing is dropped then. Once the client is gone all that is sent counts as refused.
         """
         self._app._check_thread()
         return lib.ws_conn_buffered_amount(self._conn) if self._conn else 0
@@ -450,7 +450,9 @@ class WebSocket(Handle):
     def pause(self) -> None:
         """Stop reading until `resume`: no events but close, and the client is slowed down by TCP.
 
-        Meanwhile idle_timeout stands still. Nothing when closed.
+        Meanwhile idle_timeout stands still. Nothing when closed. Messages of a client that resets
+        the connection meanwhile wait for `resume`, and the close event comes after them; then
+        idle_timeout ends the wait.
         """
         self._app._check_thread()
         self._pause(BY_USER)

@@ -6,13 +6,14 @@ import gc
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from types import SimpleNamespace
-from typing import Any, Callable, Coroutine, Dict, List, Tuple
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
 import peer
 import pytest
@@ -310,6 +311,43 @@ def test_the_queue_is_bounded(
         assert client.frame().opcode == PONG
         peer.eventually(lambda: len(seen) == 60)
     assert seen == sent
+
+
+def reset(client: Peer) -> None:
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.socket.close()
+
+
+@pytest.mark.parametrize("code", [1000, None])
+def test_messages_before_a_reset_are_handled(serve: Serve, code: Optional[int]) -> None:
+    """The socket is paused, as more messages wait than may, when its peer resets the connection."""
+    gate = Gate()
+    sockets: List[WebSocket] = []
+    seen: List[str] = []
+    closed: List[Tuple[int, str]] = []
+
+    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        ws.send(message)
+        await gate.wait()
+        seen.append(message)
+
+    server = serve(
+        open=sockets.append,
+        message=on_message,
+        close=lambda ws, code, reason: closed.append((code, reason)),
+    )
+    client = upgraded(server.port)
+    client.send(
+        b"".join(frame(b"%d" % i) for i in range(100)) + (close_frame(code) if code else b"")
+    )
+    peer.eventually(lambda: sockets and sockets[0]._paused)
+    reset(client)
+    peer.eventually(lambda: server.call(sockets[0].send, "x") is SendStatus.DROPPED)
+    assert not sockets[0].closed
+    gate.open()
+    peer.eventually(lambda: closed)
+    assert seen == [str(i) for i in range(100)]
+    assert closed == [(1000, "") if code else (1006, "connection reset by peer")]
 
 
 def test_a_flood_of_pings_is_bounded_too(serve: Serve) -> None:

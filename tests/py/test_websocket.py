@@ -3,6 +3,8 @@
 import gc
 import math
 import socket
+import struct
+import threading
 import weakref
 from typing import Any, Callable, Dict, List
 
@@ -14,6 +16,11 @@ from websockets.sync.client import connect
 from pyws import OpCode, SendStatus, WebSocket
 
 TIMEOUT = peer.TIMEOUT
+
+
+def reset(client: peer.Peer) -> None:
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.socket.close()
 
 
 def echo(ws: WebSocket, message: Any, opcode: OpCode) -> None:
@@ -329,6 +336,49 @@ def test_cork(serve: Callable[..., Any]) -> None:
         for wrong in (None, 5):
             with pytest.raises(TypeError):
                 server.call(ws.cork, wrong)
+
+
+def test_messages_before_a_reset_are_handled(serve: Callable[..., Any]) -> None:
+    """3,000 messages and a Close in one go, then the client leaves with unread answers (T36)."""
+    left = threading.Event()
+    seen: List[str] = []
+    closed: List[Any] = []
+
+    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        assert left.wait(TIMEOUT)
+        seen.append(message)
+        ws.send(message)
+
+    server = serve(
+        message=on_message, close=lambda ws, code, reason: closed.append((code, reason, ws.closed))
+    )
+    client = peer.upgraded(server.port)
+    client.send(
+        b"".join(peer.frame(b"%d" % i) for i in range(3000)) + peer.close_frame(4000, b"bye")
+    )
+    reset(client)
+    left.set()
+    peer.eventually(lambda: closed)
+    assert seen == [str(i) for i in range(3000)]
+    assert closed == [(4000, "bye", True)]
+
+
+def test_s28_a_loop_of_sends_ends_where_the_peer_is_gone(serve: Callable[..., Any]) -> None:
+    left = threading.Event()
+    closed: List[Any] = []
+
+    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        assert left.wait(TIMEOUT)
+        while ws.get_buffered_amount() < 50_000:
+            ws.send(b"x" * 1000)
+
+    server = serve(message=on_message, close=lambda ws, *args: closed.append(args))
+    client = peer.upgraded(server.port)
+    client.send(peer.frame(b"go") * 20)
+    reset(client)
+    left.set()
+    peer.eventually(lambda: closed)
+    assert closed == [(1006, "connection reset by peer")]
 
 
 # ---- backpressure -------------------------------------------------------------------------------
