@@ -42,5 +42,6 @@ def candidates() -> Iterator[str]:
     if libdir:
         yield from libraries_in(libdir)
     builds = glob.glob(os.path.join(glob.escape(parent), "build*", NAME))
+    builds = [path for path in builds if os.path.exists(path)]  # else: a link, not built yet
     yield from sorted(builds, key=os.path.getmtime, reverse=True)
     yield NAME + ".0"

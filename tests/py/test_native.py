@@ -270,6 +270,8 @@ def test_newest_build_is_taken(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         shutil.copy(_native.lib.path, tmp_path / name / "libpyws.so")
         os.utime(tmp_path / name / "libpyws.so", (1000 + number, 1000 + number))
+    (tmp_path / "build-d").mkdir()  # one that has not come to the library yet
+    (tmp_path / "build-d" / "libpyws.so").symlink_to("libpyws.so.0")
     result = run(SHOW, tmp_path, PYWS_LIBRARY=None)
     assert result.stdout.strip() == str(tmp_path / "build-a" / "libpyws.so"), result.stderr
 
