@@ -53,6 +53,19 @@ class Host:
         """The loop was closed while the app ran in it."""
         return self._loop.is_closed()
 
+    def forget(self) -> list[int]:
+        """This is a forked child, which must not wait for what is the parent's.
+
+        Returns the descriptor that the loop waits with. uvloop makes its own in the child.
+        """
+        fileno = getattr(getattr(self._loop, "_selector", None), "fileno", None)
+        if self._loop.is_closed():
+            return []
+        if fileno is None:
+            self._loop.stop()
+            return []
+        return [fileno()]
+
     def leave(self) -> None:
         """What its tasks were about to do will not be done."""
         for queue in self._tasks.values():
@@ -192,7 +205,15 @@ async def _run(app: App) -> None:
 def run(app: App) -> None:
     """`App.run`, in an event loop of its own."""
     app._check_idle()
-    asyncio.run(_run(app))
+    failure = None
+    try:
+        asyncio.run(_run(app))
+    except Exception as error:
+        failure = error
+    if failure is not None:
+        app._raise_stashed()
+        app._check_process()  # a forked child has come back from a handler
+        raise failure
 
 
 async def serve(app: App, where: Any, signals: bool) -> None:

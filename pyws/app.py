@@ -487,7 +487,7 @@ class App:
         self._places.clear()
         with self._lock:
             self._running = False
-            self._own(self._creator)
+            self._own(0 if self._inert else self._creator)
 
     def close(self, code: int = 1001, reason: str = GOING_AWAY[1], timeout: float = 5.0) -> None:
         """Shut down: no new connections, a Close to every open one, then `run` returns.
@@ -706,6 +706,8 @@ class App:
         self._deferred, self._timers = deque(), Timers(self, events.ON_ALARM)
         epoll_fd = lib.ws_server_fd(self._server)
         fork.let_go([*fork.watched(epoll_fd), epoll_fd], busy)
+        if self._host is not None:
+            fork.let_go(self._host.forget(), True)
 
     def _renew(
         self, deferred: deque[tuple[Handler, tuple[Any, ...]]], timers: Timers, listeners: list[int]
