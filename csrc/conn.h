@@ -113,6 +113,10 @@ struct ws__hub {
     bool in_ending;       /* a send that cannot be done ends its connection: handlers run */
     bool forked;           /* a forked child frees its copy: all descriptors are the parent's */
     uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
+    /* NULL unless the application wants to know of responses. */
+    void (*on_response)(ws_request *request, int status, size_t length, const char *why,
+                        size_t why_length, void *user);
+    void *response_user;
     int64_t date_second; /* of date */
     char date[30];
     ws_stats stats;

@@ -145,14 +145,19 @@ static void finish(ws_request *r, bool keep)
     free_request(r);
 }
 
-static int respond(ws_request *r, int status, const char *reason, const char *body, size_t length,
-                   bool keep)
+/* why: see ws_server_set_on_response. */
+static int respond(ws_request *r, int status, const char *reason, const char *why,
+                   const char *body, size_t length, bool keep)
 {
+    struct ws__hub *hub = r->conn->hub;
     bool outer = r->handling;
     r->handling = r->answered = true; /* should this fail, r is still to be finished here */
     int error = send_response(r, status, reason, body, length, keep);
+    if (!error)
+        WS__CALL(hub, hub->on_response, r, status, length, why, why ? strlen(why) : 0,
+                 hub->response_user);
     r->handling = outer;
-    finish(r, keep);
+    finish(r, keep && !hub->stopping);
     return error;
 }
 
@@ -164,7 +169,7 @@ static void refuse(ws_request *r, int status, const char *why, bool keep)
                      why ? ": " : "", why ? why : "");
     static const char type[] = "Content-Type: text/plain\r\n";
     ws__buffer_append(&r->conn->hub->memory, &r->fields, type, sizeof type - 1);
-    respond(r, status, NULL, body, (size_t)n, keep);
+    respond(r, status, NULL, why ? why : "", body, (size_t)n, keep);
 }
 
 /* ---- requests ---- */
@@ -311,14 +316,14 @@ static void handle_request(ws_request *r)
 static void refuse_syntax(ws_request *r, int status, const char *bytes)
 {
     enum { TLS_HANDSHAKE = 0x16 };
-    if (bytes[0] == TLS_HANDSHAKE)
-        ws__hub_log(r->conn->hub, WS_LOG_DEBUG, "TLS ClientHello on a port without TLS");
-    else if (status == 505)
-        ws__hub_log(r->conn->hub, WS_LOG_DEBUG, "a request that is not HTTP/1");
+    const char *why = bytes[0] == TLS_HANDSHAKE ? "TLS ClientHello on a port without TLS"
+                      : status == 400           ? "the request head is malformed"
+                      : status == 505           ? "the request is not HTTP/1"
+                                                : NULL;
     /* The head is not known, so nothing of it may be looked at for the answer. */
     memset(&r->head, 0, offsetof(struct ws__http_head, max_fields));
     r->bytes = "";
-    refuse(r, status, status == 400 ? "the request head is malformed" : NULL, false);
+    refuse(r, status, why, false);
 }
 
 void ws__request_read(ws_conn *c, struct ws__input *in)
@@ -571,7 +576,7 @@ int ws_request_respond(ws_request *request, int status, const char *reason, cons
         return WS_EINVAL;
     if (request->answered)
         return WS_ECLOSED;
-    return respond(request, status, reason, body, length, keeps_alive(request) && status != 426);
+    return respond(request, status, reason, NULL, body, length, keeps_alive(request) && status != 426);
 }
 
 static int send_extension(ws_conn *c)

@@ -555,6 +555,15 @@ ws_conn *ws_server_find(ws_server *server, ws_conn_id id)
     return c && !c->reported ? c : NULL;
 }
 
+void ws_server_set_on_response(ws_server *server,
+                               void (*fn)(ws_request *request, int status, size_t length,
+                                          const char *why, size_t why_length, void *user),
+                               void *user)
+{
+    server->hub.on_response = fn;
+    server->hub.response_user = user;
+}
+
 void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
                          void *argument)
 {

@@ -281,6 +281,15 @@ WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 WS_API void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
                                 void *argument);
 
+/* fn runs after each HTTP answer except 101, of the application or of the library itself; for logs.
+ * length: bytes of the body. why (borrowed): NULL if the application has answered, else what was
+ * wrong, "" if the status says it all. The getters of a request that could not be read return NULL.
+ * fn NULL: nothing runs. */
+WS_API void ws_server_set_on_response(ws_server *server,
+                                      void (*fn)(ws_request *request, int status, size_t length,
+                                                 const char *why, size_t why_length, void *user),
+                                      void *user);
+
 typedef struct ws_stats {
     size_t size;
     uint64_t accepted;    /* sockets since the start */

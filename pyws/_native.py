@@ -49,6 +49,7 @@ clock_function = CFUNCTYPE(c_uint64, c_void_p)
 log_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t)
 plain_function = CFUNCTYPE(None, c_void_p)
 request_function = CFUNCTYPE(None, c_void_p, c_void_p)
+response_function = CFUNCTYPE(None, c_void_p, c_int, c_size_t, chars, c_size_t, c_void_p)
 conn_function = CFUNCTYPE(None, c_void_p, c_void_p)
 message_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_int, c_void_p)
 control_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_void_p)
@@ -249,6 +250,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_defer": (c_int, (c_void_p, plain_function, c_void_p), None),
     "ws_server_find": (c_void_p, (c_void_p, c_uint64), None),
     "ws_server_set_alarm": (None, (c_void_p, c_uint64, plain_function, c_void_p), None),
+    "ws_server_set_on_response": (None, (c_void_p, response_function, c_void_p), None),
     "ws_server_stats": (c_int, (c_void_p, POINTER(ws_stats), c_size_t), check),
     "ws_behavior_init": (c_int, (POINTER(ws_behavior), c_size_t), check),
     "ws_server_ws": (c_int, (c_void_p, c_char_p, POINTER(ws_behavior)), check),
@@ -706,6 +708,11 @@ def topic_names(conn: int) -> list[bytes]:
     while (name := text(lib.ws_conn_topic_at, conn, len(names))) is not None:
         names.append(name)
     return names
+
+
+def set_on_response(server: int, function: Any, argument: int) -> None:
+    """ws_server_set_on_response; `function` a response_function or None."""
+    lib.ws_server_set_on_response(server, function or response_function(), argument)
 
 
 def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:

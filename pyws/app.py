@@ -18,7 +18,7 @@ from ._native import lib, thread_ident
 from .errors import ErrorCode
 from .events import Route
 from .http import Response
-from .logs import log_failure, logger
+from .logs import Traffic, log_failure, logger, server_logger
 from .options import AppListenOptions, AppOptions, Behavior, Handler
 from .signals import GOING_AWAY, Signals
 from .timers import Timer, Timers
@@ -67,6 +67,7 @@ class App:
         self._crew: Crew | None = None  # while its workers run, and this process only watches them
         self._places: list[AppListenOptions] = []  # where it listens, until run() has returned
         self._has_run = False  # since it began to listen
+        self._traffic: Traffic | None = None  # while it runs, and log lines of it are wanted
         self._inert = ""  # why nothing works in this process, if so
         self._is_worker = False
         self._nested = 0  # handlers that run inside each other
@@ -295,6 +296,7 @@ class App:
             why = _refusal(place, error)
             raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
         self._places.append(place)
+        server_logger.info("listening on %s", place)
         before, self._finished, self._has_run = self._finished, False, self._running
         if callback is not None:
             others = len(self._places) - 1
@@ -309,7 +311,8 @@ class App:
 
     def _unlisten(self, others: int) -> None:
         """Listen at so many of the places only; they may be gone already."""
-        for _ in self._places[others:]:
+        for place in self._places[others:]:
+            server_logger.info("no longer listening on %s", place)
             if self._server:
                 lib.ws_server_unlisten(self._server)
         del self._places[others:]
@@ -457,6 +460,15 @@ class App:
             self._running, self._finished, self._has_run = True, False, True
             self._own(thread_ident())
         self._host = host
+        self._watch_traffic()
+        server_logger.info("serving")
+
+    def _watch_traffic(self) -> None:
+        """Find out whether anybody wants log lines of connections; otherwise they cost nothing."""
+        traffic = Traffic(self.app_options.access_log)
+        self._traffic = traffic if traffic else None
+        function = events.ON_RESPONSE if traffic else None
+        _native.set_on_response(self._server, function, self._number)
 
     def _raise_stashed(self) -> None:
         stashed, self._stashed = self._stashed, None
@@ -488,6 +500,8 @@ class App:
         with self._lock:
             self._running = False
             self._own(0 if self._inert else self._creator)
+        if not self._inert:
+            server_logger.info("stopped serving")
 
     def close(self, code: int = 1001, reason: str = GOING_AWAY[1], timeout: float = 5.0) -> None:
         """Shut down: no new connections, a Close to every open one, then `run` returns.

@@ -7,6 +7,7 @@ closing handshake is over. No exception leaves a callback.
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from contextlib import suppress
@@ -95,6 +96,16 @@ def complain(error: BaseException) -> None:
         sys.stderr.write(f"pyws: logging failed: {error!r}\n")
 
 
+def _on_response(
+    request: int, status: int, length: int, why: Any, why_length: int, number: int
+) -> None:
+    app = apps.get(number)
+    if app is not None and app._traffic and not app._inert:
+        reason = why[:why_length].decode() if why else None
+        report = functools.partial(app._traffic.answered, request, status, length, reason)
+        app._report("logging", report)
+
+
 def _on_deferred(number: int) -> None:
     app = apps.get(number)
     if app is None:
@@ -173,6 +184,8 @@ def _on_open(conn: int, number: int) -> None:
     lib.ws_conn_set_user(conn, id(ws))
     try:
         _greet(ws, lib.ws_conn_request(conn))
+        if ws._app._traffic:
+            ws._app._report("logging", functools.partial(ws._app._traffic.opened, ws))
         if route.behavior.open is not None:
             result = route.behavior.open(ws)
             if result is not None:
@@ -262,6 +275,9 @@ def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> No
         text = reason[:length].decode("utf-8", "replace")
         by_peer = lib.ws_conn_closed_by_peer(conn)
         ws._end_here(conn, code, text, by_peer)
+        if ws._app._traffic:
+            report = functools.partial(ws._app._traffic.closed, ws, code, text)
+            ws._app._report("logging", report)
         if ws._queue is not None:
             ws._queue.on_close(not by_peer)
         if ws._app._nested < DEEPEST:
@@ -313,6 +329,7 @@ def _call(ws: WebSocket, event: str, arguments: Callable[[], Any]) -> None:
 LOG = _native.log_function(_log)
 ON_DEFERRED = _native.plain_function(_on_deferred)
 ON_ALARM = _native.plain_function(_on_alarm)
+ON_RESPONSE = _native.response_function(_on_response)
 ON_REQUEST = _native.request_function(_on_request)
 ON_ABORTED = _native.request_function(_on_aborted)
 ON_CLOSED = _native.closed_function(_on_closed)

@@ -471,6 +471,8 @@ class AppOptions:
     max_header_size limits the head of a request, and the request line to half of it; max_headers
     limits the number of its fields. Requests that exceed them are answered with 431 or 414.
 
+    access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
+
     max_connections_per_address, max_body_size and trusted_proxies are not supported yet: other
     values than the defaults are refused.
     """
@@ -485,6 +487,7 @@ class AppOptions:
     keep_alive_timeout: float = 10
     upgrade_timeout: float = 30
     keep_headers: bool = False
+    access_log: bool = False
     trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -499,6 +502,7 @@ class AppOptions:
         seconds("keep_alive_timeout", self.keep_alive_timeout, 0.001)
         seconds("upgrade_timeout", self.upgrade_timeout, 0.001)
         flag("keep_headers", self.keep_headers)
+        flag("access_log", self.access_log)
         self.trusted_proxies = strings("trusted_proxies", self.trusted_proxies)
         for name in _NOT_YET:
             default = getattr(AppOptions, name)

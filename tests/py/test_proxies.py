@@ -82,7 +82,8 @@ class Proxy:
             connection.sendall(b"show stat pyws 4 -1\n")
             lines = b"".join(iter(lambda: connection.recv(4096), b"")).decode().splitlines()
         row = dict(zip(lines[0].lstrip("# ").split(","), lines[1].split(",")))
-        return row["status"], row["check_status"], row["check_code"]
+        # "* " leads the result of the last check while the next one is under way.
+        return row["status"], row["check_status"].lstrip("* "), row["check_code"]
 
 
 @contextmanager

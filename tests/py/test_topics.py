@@ -723,7 +723,7 @@ def test_publishing_to_nobody_is_quiet(
     app.run()
     assert app.publish("news", "x") is False
     assert app.num_subscribers("news") == 0
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name != "pyws.server"]
     with App() as over:
         pass
     calls: List[Callable[[], Any]] = [
