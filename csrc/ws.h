@@ -482,9 +482,10 @@ WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opco
 WS_API int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode,
                                  bool fin);
 
-/* Until ws_conn_uncork (calls nest), sends are gathered and leave in one write. Handlers run
- * corked already. Every cork is to be uncorked, also when the connection was closed in between:
- * for that one call, in the same callback, conn stays valid. */
+/* Until ws_conn_uncork (calls nest), sends are gathered and leave in one write, or one for each
+ * 64 KiB (half of max_backpressure where that is less). Handlers run corked already. Every cork is
+ * to be uncorked, also when the connection was closed in between: for that one call, in the same
+ * callback, conn stays valid. */
 WS_API void ws_conn_cork(ws_conn *conn);
 WS_API void ws_conn_uncork(ws_conn *conn);
 
