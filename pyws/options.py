@@ -233,18 +233,21 @@ def topic(value: Any) -> bytes:
     return encode("topic", value)
 
 
-def pick(mapping: Mapping[str, Any], known: Sequence[str], what: str) -> dict[str, Any]:
-    """A copy of `mapping`, all keys of which must be `known`. TypeError names the closest one."""
+def pick(
+    mapping: Mapping[str, Any],
+    known: Sequence[str],
+    what: str,
+    others: Mapping[str, str] = mistakes.NO_OTHERS,
+) -> dict[str, Any]:
+    """A copy of `mapping`, all keys of which must be `known`. TypeError says what may be meant.
+
+    others: what other libraries call things, see `mistakes.unknown_key`.
+    """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"{what} must be a dict, not {type_name(mapping)}")
     for key in mapping:
         if key not in known:
-            plain = {name.replace("_", ""): name for name in known}
-            wanted = str(key).lower().replace("_", "").replace("-", "")
-            import difflib
-
-            closest = difflib.get_close_matches(wanted, plain, 1, 0.0)
-            raise TypeError(f"{what} has no key {key!r}, did you mean {plain[closest[0]]!r}?")
+            raise TypeError(mistakes.unknown_key(what, key, known, others))
     return dict(mapping)
 
 
@@ -344,8 +347,13 @@ class Behavior:
 
     def __init__(self, behavior: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
         self.natives: dict[str, Any] = {}  # C functions that are handlers, kept alive here
-        given = pick(behavior if behavior is not None else {}, BEHAVIOR_KEYS, "behavior")
-        given.update(pick(more, BEHAVIOR_KEYS, "behavior"))
+        given = pick(
+            behavior if behavior is not None else {},
+            BEHAVIOR_KEYS,
+            "behavior",
+            mistakes.OTHERS_OF_ROUTE,
+        )
+        given.update(pick(more, BEHAVIOR_KEYS, "behavior", mistakes.OTHERS_OF_ROUTE))
         for key, value in given.items():
             if key in HANDLERS and native_handler(key, value):
                 self.natives[key] = value
@@ -441,12 +449,13 @@ Settings = TypeVar("Settings", "AppOptions", "AppListenOptions")
 
 
 def suggesting(cls: type[T]) -> type[T]:
-    """Let a dataclass name its closest field when it is given one that it does not have."""
+    """Let a dataclass say what may be meant when it is given a field that it does not have."""
     init = cls.__init__
+    others = mistakes.OTHERS_OF_APP if cls.__name__ == "AppOptions" else mistakes.OTHERS_OF_LISTEN
 
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **fields: Any) -> None:
-        pick(fields, list(cls.__annotations__), cls.__name__)
+        pick(fields, list(cls.__annotations__), cls.__name__, others)
         init(self, *args, **fields)
 
     cls.__init__ = checked  # type: ignore[method-assign]
@@ -460,9 +469,6 @@ def _checked_copy(options: Settings) -> Settings:
     return options
 
 
-_NOT_YET = ("max_connections_per_address", "max_body_size", "trusted_proxies")
-
-
 @suggesting
 @dataclass
 class AppOptions:
@@ -472,47 +478,34 @@ class AppOptions:
     limits the number of its fields. Requests that exceed them are answered with 431 or 414.
 
     access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
-
-    max_connections_per_address, max_body_size and trusted_proxies are not supported yet: other
-    values than the defaults are refused.
     """
 
     max_connections: int = 1_000_000
-    max_connections_per_address: int = 0
     max_memory: int = 0
     max_header_size: int = 16 * 1024
     max_headers: int = 100
-    max_body_size: int = 1024 * 1024
     handshake_timeout: float = 10
     keep_alive_timeout: float = 10
     upgrade_timeout: float = 30
     keep_headers: bool = False
     access_log: bool = False
-    trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is out of range. TypeError, ValueError."""
         integer("max_connections", self.max_connections, 1, 16_000_000)
-        integer("max_connections_per_address", self.max_connections_per_address, 0, 16_000_000)
         integer("max_memory", self.max_memory, 0, sys.maxsize)
         integer("max_header_size", self.max_header_size, 1024, 1024 * 1024)
         integer("max_headers", self.max_headers, 1, 10_000)
-        integer("max_body_size", self.max_body_size, 0, MAX_BYTES)
         seconds("handshake_timeout", self.handshake_timeout, 0.001)
         seconds("keep_alive_timeout", self.keep_alive_timeout, 0.001)
         seconds("upgrade_timeout", self.upgrade_timeout, 0.001)
         flag("keep_headers", self.keep_headers)
         flag("access_log", self.access_log)
-        self.trusted_proxies = strings("trusted_proxies", self.trusted_proxies)
-        for name in _NOT_YET:
-            default = getattr(AppOptions, name)
-            if getattr(self, name) != default:
-                raise ValueError(f"{name} is not supported yet: leave it at {default!r}")
 
     @classmethod
     def known(cls, value: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of `value`, all keys of which are fields of this class. TypeError."""
-        return pick(value, list(cls.__annotations__), "options")
+        return pick(value, list(cls.__annotations__), "options", mistakes.OTHERS_OF_APP)
 
     @classmethod
     def of(cls, value: AppOptions | Mapping[str, Any] | None) -> AppOptions:
@@ -583,7 +576,8 @@ class AppListenOptions:
         if isinstance(value, AppListenOptions):
             return _checked_copy(value)
         if isinstance(value, Mapping):
-            return cls(**pick(value, list(cls.__annotations__), "listen options"))
+            known, others = list(cls.__annotations__), mistakes.OTHERS_OF_LISTEN
+            return cls(**pick(value, known, "listen options", others))
         return cls(port=integer("port", value, 0, 65535))
 
     def native(self) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from pyws import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus, options
+from pyws import (
+    AppListenOptions,
+    AppOptions,
+    CompressOptions,
+    OpCode,
+    SendStatus,
+    mistakes,
+    options,
+)
 from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
 
 
@@ -142,7 +150,6 @@ def test_s3_each_handler_is_optional() -> None:
         ("on_message", "message"),
         ("compresion", "compression"),
         ("sub_protocols", "subprotocols"),
-        (17, ""),
     ],
 )
 def test_unknown_key_names_the_closest(wrong: Any, right: str) -> None:
@@ -302,16 +309,13 @@ def test_t73_compression_must_be_an_int(value: Any) -> None:
 
 APP_WRONG: Dict[str, Any] = {
     "max_connections": (0, -1, 2**32, True, "5"),
-    "max_connections_per_address": (-1, 1.5, None),
     "max_memory": (-1, 2**64, 1e9),
     "max_header_size": (1023, 1024 * 1024 + 1, math.nan),
     "max_headers": (0, 10_001, 1.5, "100"),
-    "max_body_size": (-1, 2**64, "1"),
     "handshake_timeout": (0, -1, math.nan, math.inf, 2**64, "10", True),
     "keep_alive_timeout": (0, math.nan, None),
     "upgrade_timeout": (0, math.nan, []),
     "keep_headers": (1, None, "yes"),
-    "trusted_proxies": ("127.0.0.1", [1], None),
 }
 
 
@@ -343,23 +347,104 @@ def test_app_options_reach_the_library_in_its_units() -> None:
         AppOptions.of(5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("key", ["max_connections_per_address", "max_body_size", "trusted_proxies"])
+def test_options_that_have_no_effect_yet_do_not_exist(key: str) -> None:
+    with pytest.raises(TypeError, match=f"has no key '{key}': this is not supported yet"):
+        AppOptions(**{key: 1})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=f"has no key '{key}': this is not supported yet"):
+        AppOptions.of({key: 1})
+
+
+# What other libraries have, and what is said about it.
+OTHERS: Dict[str, Dict[str, str]] = {
+    "route": {
+        "receive": "did you mean 'message'?",
+        "on_message": "did you mean 'message'?",
+        "onopen": "did you mean 'open'?",
+        "on_disconnect": "did you mean 'close'?",
+        "on_error": "exceptions of handlers go to app.on_error(handler)",
+        "max_size": "did you mean 'max_payload_length'?",
+        "maxPayload": "did you mean 'max_payload_length'?",
+        "heartbeat": "did you mean 'ping_interval'?",
+        "allowed_origins": "did you mean 'origins'?",
+        "perMessageDeflate": "did you mean 'compression'?",
+        "max_queue": "did you mean 'max_pending_messages'?",
+        "ssl": "TLS is not supported yet",
+        "idle_timout": "did you mean 'idle_timeout'?",
+    },
+    "listen": {
+        "ssl": "TLS is not supported yet",
+        "key_file_name": "TLS is not supported yet",
+        "domain": "did you mean 'path'?",
+        "uds": "did you mean 'path'?",
+        "hostname": "did you mean 'host'?",
+        "sock": "did you mean 'fd'?",
+        "reusePort": "did you mean 'reuse_port'?",
+    },
+    "app": {
+        "key_file_name": "TLS is not supported yet",
+        "passphrase": "TLS is not supported yet",
+        "limit_concurrency": "did you mean 'max_connections'?",
+        "timeout_keep_alive": "did you mean 'keep_alive_timeout'?",
+        "port": "this belongs to app.listen()",
+        "idle_timeout": "this belongs to a route",
+        "workers": "app.run(workers=N)",
+        "max_conections": "did you mean 'max_connections'?",
+    },
+}
+MAKERS: Dict[str, Any] = {
+    "route": lambda key: behavior(**{key: 1}),
+    "listen": lambda key: AppListenOptions.of({key: 1}),
+    "app": lambda key: AppOptions(**{key: 1}),  # type: ignore[arg-type]
+}
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("max_connections_per_address", 5),
-        ("max_body_size", 0),
-        ("trusted_proxies", ["127.0.0.1"]),
-    ],
+    ("where", "key", "answer"),
+    [(where, key, answer) for where, keys in OTHERS.items() for key, answer in keys.items()],
 )
-def test_options_that_have_no_effect_yet_are_refused(key: str, value: Any) -> None:
-    default = getattr(AppOptions(), key)
-    assert getattr(AppOptions(**{key: default}), key) == default
-    with pytest.raises(ValueError, match=f"^{key} is not supported yet"):
-        AppOptions(**{key: value})
-    late = AppOptions()
-    setattr(late, key, value)
-    with pytest.raises(ValueError, match=f"^{key} is not supported yet"):
-        AppOptions.of(late)
+def test_p7_names_of_other_libraries(where: str, key: str, answer: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        MAKERS[where](key)
+    assert f"has no key {key!r}" in str(caught.value)
+    assert answer in str(caught.value)
+
+
+@pytest.mark.parametrize("where", sorted(MAKERS))
+def test_p7_no_suggestion_where_nothing_is_close(where: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        MAKERS[where]("zebra")
+    assert "did you mean" not in str(caught.value)
+    assert ", it has " in str(caught.value)
+
+
+@pytest.mark.parametrize("where", sorted(MAKERS))
+def test_p7_what_other_names_lead_to_exists(where: str) -> None:
+    tables = {
+        "route": (mistakes.OTHERS_OF_ROUTE, BEHAVIOR_KEYS),
+        "listen": (mistakes.OTHERS_OF_LISTEN, list(AppListenOptions.__annotations__)),
+        "app": (mistakes.OTHERS_OF_APP, list(AppOptions.__annotations__)),
+    }
+    others, known = tables[where]
+    for name, meant in others.items():
+        assert meant in known or " " in meant
+        assert name not in [key.replace("_", "") for key in known], name
+
+
+def test_every_option_takes_another_value_than_its_default() -> None:
+    """An option that refuses all of them must not exist yet."""
+    for kind in (AppOptions, AppListenOptions):
+        for name, default in vars(kind()).items():
+            values: Any = (7, 2048, not default, "127.0.0.1")
+            assert any(takes(kind, name, value) for value in values if value != default), name
+
+
+def takes(kind: Any, name: str, value: Any) -> bool:
+    try:
+        kind(**{name: value})
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def test_unknown_fields_name_the_closest() -> None:
