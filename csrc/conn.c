@@ -103,6 +103,7 @@ void ws__conn_report_close(ws_conn *c, int code, const char *reason, size_t leng
     if (c->reported)
         return;
     c->reported = true;
+    ws__inflate_forget(c);
     ws__publish_leave(c);
     c->hub->stats.closed++;
     c->hub->stats.open--;
@@ -244,8 +245,8 @@ static int watch(ws_conn *c, unsigned interest, bool unwatched)
 void ws__conn_update_interest(ws_conn *c)
 {
     /* An HTTP client gets its answers before its next request is read, and what it sends ahead
-     * of a deferred answer is bounded. */
-    bool paused = c->paused ||
+     * of a deferred answer is bounded. Bytes that come after a suspended message wait for it. */
+    bool paused = c->paused || c->inflating ||
                   (c->state == WS__HTTP &&
                    (c->blocked || (c->waiting && ws__buffer_length(c->in) >= WS__EARLY_LIMIT)));
     unsigned interest = (c->eof || paused ? 0 : (unsigned)WS__LOOP_READ) |
@@ -264,8 +265,7 @@ void ws__conn_make_ready(ws_conn *c)
         return;
     ws__hub_touch(c->hub);
     c->in_ready = true;
-    c->next = c->hub->ready;
-    c->hub->ready = c;
+    ws__hub_append(c->hub, c);
 }
 
 void ws__conn_break(ws_conn *c, bool starved)
@@ -283,37 +283,12 @@ void ws__conn_make_more(ws_conn *c)
     ws__conn_make_ready(c);
 }
 
-/* RFC 7692 7.2.2. True: data and length are the message; false: the connection was failed. */
-static bool inflate_message(ws_conn *c, struct ws__event *event)
-{
-    size_t limit = c->target->behavior.max_payload_length;
-    struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
-    if (!c->terms.client_no_context)
-        streams = ws__conn_extra(c) ? &c->extra->streams : NULL;
-    char why[WS__CLOSE_REASON_MAX];
-    int result = streams ? ws__deflate_decompress(&c->hub->deflate, &c->terms, streams, event->data,
-                                                  event->length, limit, event->opcode == WS_TEXT,
-                                                  &event->data, &event->length)
-                         : WS_ENOMEM;
-    int code = result == WS__INFLATE_TOO_BIG ? 1009 : result < 0 ? 1011 : 1007;
-    if (result == WS__INFLATE_OK)
-        return true;
-    snprintf(why, sizeof why, "%s",
-             result < 0                       ? "out of memory"
-             : result == WS__INFLATE_NOT_UTF8 ? "invalid UTF-8 in text message"
-                                              : "invalid compressed data");
-    if (result == WS__INFLATE_TOO_BIG)
-        snprintf(why, sizeof why, "message exceeds max_payload_length %zu when inflated", limit);
-    ws__conn_fail(c, code, why, strlen(why));
-    return false;
-}
-
-static void on_open_event(ws_conn *c, struct ws__event *event)
+static void on_open_event(ws_conn *c, struct ws__event *event, uint64_t *share)
 {
     const ws_behavior *b = &c->target->behavior;
     switch (event->type) {
     case WS__EVENT_MESSAGE:
-        if (event->compressed && !inflate_message(c, event))
+        if (event->compressed && ws__inflate_message(c, event, share) != WS__INFLATE_DONE)
             break;
         if (b->on_message)
             b->on_message(c, event->data, event->length, event->opcode, b->user);
@@ -354,24 +329,27 @@ static void read_frames(ws_conn *c, struct ws__input *in)
 {
     struct ws__memory *memory = &c->hub->memory;
     size_t limit = c->target->behavior.max_payload_length;
+    uint64_t share = WS__SHARE_UNKNOWN;
     struct ws__event event;
     size_t inflated = 0;
     int result = 1;
-    for (int budget = WS__TURN_MESSAGES;
-         in->length && budget && inflated < WS__TURN_INFLATED && !c->paused; budget--) {
+    for (unsigned handled = 1; in->length && inflated < WS__TURN_INFLATED && !c->paused;
+         handled++) {
         result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
         if (result <= 0)
             break;
-        size_t compressed = event.length; /* blocks without output cost time, too */
+        size_t compressed = event.length;
         if (c->state == WS__OPEN)
-            on_open_event(c, &event);
+            on_open_event(c, &event, &share);
         else
             on_closing_event(c, &event);
         ws__protocol_release(&c->protocol, memory);
         if (event.compressed)
-            inflated += compressed + event.length;
-        if (c->state >= WS__LINGERING)
+            inflated += share ? compressed + event.length : WS__TURN_INFLATED;
+        if (c->state >= WS__LINGERING || c->inflating)
             return;
+        if (ws__conn_had_turn(c, handled, in))
+            break;
     }
     if (result < 0 && c->state == WS__CLOSING) /* our Close was the last word (RFC 6455 5.5.1) */
         ws__conn_linger(c);
@@ -413,6 +391,22 @@ static void fit_kept_input(ws_conn *c, size_t n)
         ws__buffer_fit(&c->hub->memory, &c->in);
 }
 
+/* The message that was suspended comes before what is kept, and is all that its connection handles
+ * in this turn. */
+static void resume_message(ws_conn *c)
+{
+    const ws_behavior *b = &c->target->behavior;
+    struct ws__event event;
+    ws__heartbeat_heard(c); /* the peer is not idle while we work */
+    ws_conn_cork(c);
+    if (ws__inflate_resume(c, &event) == WS__INFLATE_DONE && b->on_message)
+        b->on_message(c, event.data, event.length, event.opcode, b->user);
+    ws_conn_uncork(c);
+    if (c->in && !c->inflating && c->state < WS__LINGERING)
+        ws__conn_make_more(c);
+    ws__conn_update_interest(c);
+}
+
 static void handle_kept_input(ws_conn *c)
 {
     size_t before = ws__buffer_length(c->in);
@@ -430,7 +424,7 @@ static void handle_kept_input(ws_conn *c)
  * connection reads, else when the application resumes it. Who waits for an answer gets none. */
 static void lose_peer(ws_conn *c)
 {
-    bool left = c->in || ws__net_has_input(c->fd);
+    bool left = c->in || c->inflating || ws__net_has_input(c->fd);
     if (c->starved || c->waiting || c->state >= WS__LINGERING || !left) {
         c->by_peer = c->by_peer || (c->state == WS__OPEN && !c->starved);
         ws__conn_drop(c, c->starved ? "out of memory" : "connection reset by peer");
@@ -444,7 +438,7 @@ static void lose_peer(ws_conn *c)
     if (c->state == WS__OPEN) /* also where it is paused: this silence has an end */
         ws__heartbeat_restart(c);
     ws__conn_update_interest(c);
-    if (c->in)
+    if (c->in || c->inflating)
         ws__conn_make_more(c);
 }
 
@@ -555,8 +549,10 @@ void ws__conn_on_ready(ws_conn *c)
         lose_peer(c);
     if (c->ending)
         ws__conn_end_now(c);
-    if (more && c->in && c->state < WS__LINGERING && !c->waiting && !c->paused &&
-        !(c->state == WS__HTTP && c->blocked))
+    if (more && c->inflating && !c->paused)
+        resume_message(c);
+    else if (more && c->in && c->state < WS__LINGERING && !c->waiting && !c->paused &&
+             !(c->state == WS__HTTP && c->blocked))
         handle_kept_input(c);
     ws__send_run_drain(c);
 }
@@ -641,7 +637,7 @@ void ws_conn_resume(ws_conn *conn)
     conn->paused = false;
     if (conn->state == WS__OPEN)
         ws__heartbeat_restart(conn);
-    if (conn->in)
+    if (conn->in || conn->inflating)
         ws__conn_make_more(conn);
     ws__conn_update_interest(conn);
 }

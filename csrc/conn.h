@@ -2,8 +2,8 @@
  * conn.h: one connection, from accept to the last byte, shared by the files of this layer:
  * conn.c (life cycle, reading), send.c (frames out, cork, queue, backpressure), pong.c (answers to
  * Pings in the queue), publish.c (topics), heartbeat.c (silence, Pings, lifetime), request.c (the
- * HTTP phase), route.c (what to do with requests) and hub.c (struct ws__hub: what all connections
- * of one server share).
+ * HTTP phase), route.c (what to do with requests), inflate.c (compressed messages) and hub.c
+ * (struct ws__hub: what all connections of one server share).
  *
  *      accept          101              ws_conn_end                 peer's Close
  *   ──────────▶ HTTP ──────▶ OPEN ─────────────────────▶ CLOSING ───────────────┐
@@ -36,7 +36,8 @@ enum {
     WS__UNSENT_LIMIT = 128 * 1024,   /* bytes of a response that the kernel holds unsent */
     WS__EARLY_LIMIT = 64 * 1024,     /* bytes kept while an upgrade waits for its answer */
     WS__TURN_INFLATED = 1024 * 1024, /* bytes into and out of inflate per connection and turn */
-    WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn */
+    WS__TURN_MESSAGES = 1024,        /* events handled per connection and turn ... */
+    WS__TURN_STEP = 16,              /* ... and per look at the clock */
     WS__TURN_DISCARD = 1024 * 1024,  /* bytes discarded per lingering connection and turn */
     WS__PUBLISHED_SIZE = 256 * 1024, /* published bytes of one turn that leave at once */
     WS__UNCOMPRESSED = 8,            /* bytes of a message that compression cannot make shorter */
@@ -89,6 +90,11 @@ struct ws__slot {
     uint64_t next_free : 24; /* index; WS__MAX_SLOTS: none */
 };
 
+/* Connections in the order in which they were appended. */
+struct ws__list {
+    ws_conn *first, *last;
+};
+
 struct ws__hub {
     struct ws__memory memory;
     struct ws__loop loop;
@@ -100,7 +106,13 @@ struct ws__hub {
     char *recv_buffer;        /* config.recv_buffer_size bytes */
     struct ws__deflate_pool deflate;
     struct ws__buffer *spare; /* WS__CORK_SIZE bytes, lent to the connection that is corked */
-    ws_conn *ready, *dead;    /* lists by ws_conn.next: a connection is on one of them at most */
+    /* Lists by ws_conn.next: a connection is on one of them at most. */
+    struct ws__list ready;     /* has something left to do */
+    struct ws__list postponed; /* the same, and comes before those that had their turn */
+    ws_conn *dead;
+    uint32_t inflating;       /* connections with a message that waits to be inflated */
+    uint64_t turn_inflating;  /* nanoseconds that inflating has taken in this turn */
+    uint64_t turn_deadline;   /* see ws__hub_is_late; 0: not yet needed in this turn */
     struct ws__topics topics;
     struct ws__buffer *published; /* frames of this turn, see publish.c */
     struct ws__extra *publishing; /* list by next_published: to whom they are to be sent */
@@ -109,6 +121,7 @@ struct ws__hub {
     ws_conn *opening; /* whose on_open runs now, ... */
     ws_request *opening_request; /* ... and its request */
     bool stopping, in_turn;
+    bool late;            /* ws__hub_is_late said so in this turn */
     bool in_dropped;      /* some on_dropped runs */
     bool in_ending;       /* a send that cannot be done ends its connection: handlers run */
     bool forked;           /* a forked child frees its copy: all descriptors are the parent's */
@@ -140,6 +153,13 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
         }                                                                                          \
     } while (0)
 
+/* A compressed message that is inflated in several turns. */
+struct ws__suspended {
+    struct ws__inflation inflation;
+    struct ws__buffer *input; /* all of its compressed bytes */
+    int opcode;
+};
+
 /* What few connections need; made when they do. */
 struct ws__extra {
     ws_conn *conn;
@@ -148,6 +168,7 @@ struct ws__extra {
     struct ws__extra *next_published;
     struct ws__buffer *held; /* frames that wait for the last fragment of another message */
     struct ws__deflate_streams streams; /* of its own */
+    struct ws__suspended *suspended; /* where ws_conn.inflating */
     struct ws__timer lifetime;
 };
 
@@ -163,7 +184,7 @@ struct ws_conn {
     struct ws__buffer *in;  /* received, not yet handled */
     struct ws__buffer *out; /* to be sent */
     struct ws__extra *extra; /* once it is needed */
-    ws_conn *next; /* on hub->ready, else on hub->dead */
+    ws_conn *next; /* on hub->ready, hub->postponed or hub->dead */
     struct ws__protocol protocol;
     struct ws__address peer;
     int fd;
@@ -183,9 +204,10 @@ struct ws_conn {
     unsigned interest : 2;  /* what the loop watches */
     bool blocked : 1;       /* the kernel refused bytes, EPOLLOUT is awaited */
     bool drain_due : 1;     /* on_drain is owed */
-    bool in_ready : 1;      /* is on hub->ready */
+    bool in_ready : 1;      /* is on hub->ready or hub->postponed */
     bool in_publishing : 1; /* extra is on hub->publishing */
-    bool more : 1;          /* in holds what can be handled without further bytes */
+    bool more : 1;          /* there is what can be handled without further bytes */
+    bool inflating : 1;     /* a message waits to be inflated further, before all of in */
     bool paused : 1;        /* ws_conn_pause */
     bool pinged : 1;        /* ping_mark and ping_time wait for a Pong */
     bool topics_full : 1;   /* max_topics was reached and logged */
@@ -240,12 +262,27 @@ bool ws__hub_take_slot(struct ws__hub *hub, ws_conn *c);
 void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id);
 ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id);
 
+/* True once a turn has taken so long that whoever has had WS__TURN_STEP messages in it should wait
+ * for the next one. Reads the clock; counts from the first call in a turn. */
+bool ws__hub_is_late(struct ws__hub *hub);
+/* The end of hub->ready. */
+void ws__hub_append(struct ws__hub *hub, ws_conn *c);
+/* A connection that ran out of the turn's budget before it had any of it: it will be looked at
+ * before those that had some. Only where it is not on a list. */
+void ws__hub_postpone(ws_conn *c);
 /* Runs what is due without an event: input that is left over, on_drain. */
 void ws__hub_run_ready(struct ws__hub *hub);
 void ws__hub_free_dead(struct ws__hub *hub);
 /* For every connection: 1001 and the like (WS_OPEN), 503 (half-open), or drop. */
 void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length);
 void ws__hub_drop_all(struct ws__hub *hub, const char *reason);
+
+/* A connection has handled so many messages in its turn, and has more: do others come first? */
+static inline bool ws__conn_had_turn(const ws_conn *c, unsigned handled, const struct ws__input *in)
+{
+    return handled % WS__TURN_STEP == 0 && in->length &&
+           (handled >= WS__TURN_MESSAGES || ws__hub_is_late(c->hub));
+}
 
 /* ---- conn.c ---- */
 
@@ -289,6 +326,22 @@ void ws__conn_break(ws_conn *c, bool starved);
 void ws__conn_end_now(ws_conn *c);
 /* The 101 is queued: OPEN, and on_open. The request is no longer the connection's. */
 void ws__conn_open(ws_conn *c, ws_request *request, const struct ws__target *target, void *user);
+
+/* ---- inflate.c ---- */
+
+enum { WS__INFLATE_DONE, WS__INFLATE_SUSPENDED, WS__INFLATE_FAILED };
+#define WS__SHARE_UNKNOWN UINT64_MAX
+
+/* Inflates a compressed message that has just arrived. *share: nanoseconds that the connection may
+ * still spend in this turn; WS__SHARE_UNKNOWN before its first message. WS__INFLATE_DONE: event->data and length
+ * are the message, borrowed until the next one. WS__INFLATE_SUSPENDED: c->inflating, and the event
+ * need not be kept. WS__INFLATE_FAILED: the connection was failed; handlers ran. */
+int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share);
+/* The same for the message that was suspended, where c->inflating: goes on with it, and sets opcode,
+ * data and length of *event once it is done. */
+int ws__inflate_resume(ws_conn *c, struct ws__event *event);
+/* The message that was suspended, if there is one, is given up. */
+void ws__inflate_forget(ws_conn *c);
 
 /* ---- route.c ---- */
 

@@ -391,19 +391,11 @@ void ws__deflate_forget(struct ws__deflate_streams *streams)
 
 /* ---- decompression ---- */
 
-struct inflation {
-    struct ws__deflate_pool *pool;
-    z_stream *z;
-    size_t produced, limit;
-    uint32_t utf8;
-    bool text, ended; /* `ended`: with a block that says it is the last one */
-};
-
-/* n more bytes came out. The first byte that may not be there decides, so the verdict does not
+/* n more bytes came out. The first byte that may not be there decides, so the result does not
  * depend on how the output is cut. */
-static int judge(struct inflation *m, size_t n)
+static int check_output(struct ws__inflation *m, size_t n)
 {
-    const char *bytes = m->pool->inflated.bytes + m->produced;
+    const char *bytes = m->space.bytes + m->produced;
     size_t allowed = n < m->limit - m->produced ? n : m->limit - m->produced;
     m->produced += n;
     if (m->text)
@@ -415,81 +407,149 @@ static int judge(struct inflation *m, size_t n)
 
 /* What comes after a block with BFINAL = 1 goes on with the same window (RFC 7692 7.2.3.4; zlib
  * would begin anew). This must cost nothing: two bytes are such a block. */
-static int judge_status(struct inflation *m, int status, size_t input_left)
+static int check_status(struct ws__inflation *m, int status, size_t input_left)
 {
     m->ended = status == Z_STREAM_END;
     if (m->ended)
-        inflateResetKeep(m->z);
+        inflateResetKeep(&m->stream->z);
     if (status == Z_MEM_ERROR)
         return WS_ENOMEM;
     bool good = m->ended || status == Z_OK || (status == Z_BUF_ERROR && !input_left);
     return good ? WS__INFLATE_OK : WS__INFLATE_INVALID;
 }
 
-/* Up to one byte more than allowed is let out, to see that it is there. */
-static int feed(struct inflation *m, const void *data, size_t length)
+/* The least of what there is, what zlib counts with, and what the budget allows. */
+static uInt portion(size_t n, size_t budget)
 {
-    struct ws__deflate_space *space = &m->pool->inflated;
+    if (n > budget)
+        n = budget;
+    return (uInt)(n < CHUNK ? n : CHUNK);
+}
+
+/* Up to one byte more than allowed is let out, to see that it is there. */
+static int feed(struct ws__deflate_pool *pool, struct ws__inflation *m, const void *data,
+                size_t length)
+{
     size_t most = m->limit + 1;
+    z_stream *z = &m->stream->z;
     const Bytef *in = data;
     int result;
     do {
-        if (m->produced == space->capacity && !grow(m->pool, space, most))
+        if (m->budget < WS__INFLATE_PRICE)
+            return WS__INFLATE_MORE;
+        if (m->produced == m->space.capacity && !grow(pool, &m->space, most))
             return WS_ENOMEM;
-        size_t room = (space->capacity < most ? space->capacity : most) - m->produced;
-        uInt in_length = (uInt)(length < CHUNK ? length : CHUNK);
-        uInt out_length = (uInt)(room < CHUNK ? room : CHUNK);
-        m->z->next_in = in;
-        m->z->avail_in = in_length;
-        m->z->next_out = (Bytef *)space->bytes + m->produced;
-        m->z->avail_out = out_length;
-        int status = inflate(m->z, Z_SYNC_FLUSH);
-        in += in_length - m->z->avail_in;
-        length -= in_length - m->z->avail_in;
-        result = judge(m, out_length - m->z->avail_out);
+        size_t room = (m->space.capacity < most ? m->space.capacity : most) - m->produced;
+        uInt taken = portion(length, m->budget / WS__INFLATE_PRICE);
+        uInt put = portion(room, m->budget);
+        z->next_in = in;
+        z->avail_in = taken;
+        z->next_out = (Bytef *)m->space.bytes + m->produced;
+        z->avail_out = put;
+        int status = inflate(z, Z_SYNC_FLUSH);
+        taken -= z->avail_in;
+        put -= z->avail_out;
+        in += taken;
+        length -= taken;
+        m->consumed += taken;
+        m->full = !z->avail_out;
+        size_t price = (size_t)taken * WS__INFLATE_PRICE + put;
+        m->budget -= price < m->budget ? price : m->budget;
+        result = check_output(m, put);
         if (!result)
-            result = judge_status(m, status, length);
-    } while (!result && (length || (!m->z->avail_out && !m->ended)));
+            result = check_status(m, status, length);
+    } while (!result && (length || (m->full && !m->ended)));
     return result;
 }
 
 /* "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end" (RFC 7692 7.2.2). They must be what the
  * peer took off, the rest of an empty stored block, and not what is missing of cut data. A message
  * that ends with a last block needs none. */
-static int inflate_message(struct inflation *m, const void *data, size_t length)
+static int feed_tail(struct ws__deflate_pool *pool, struct ws__inflation *m)
 {
     static const uint8_t tail[TAIL] = {0x00, 0x00, 0xff, 0xff};
-    int result = length ? feed(m, data, length) : WS__INFLATE_INVALID;
-    if (!result && !m->ended) {
-        m->limit = m->produced;
-        result = feed(m, tail, TAIL);
-        bool whole = m->ended || m->z->data_type == AT_BLOCK_BOUNDARY;
-        if (result == WS__INFLATE_TOO_BIG || (!result && !whole))
-            result = WS__INFLATE_INVALID;
-    }
+    size_t left = m->budget;
+    m->limit = m->produced;
+    m->budget = TAIL * WS__INFLATE_PRICE; /* it is not left for another turn */
+    int result = feed(pool, m, tail, TAIL);
+    m->budget = left;
+    bool whole = m->ended || m->stream->z.data_type == AT_BLOCK_BOUNDARY;
+    return result >= 0 && (result || !whole) ? WS__INFLATE_INVALID : result;
+}
+
+static int inflate_message(struct ws__deflate_pool *pool, struct ws__inflation *m, const void *data,
+                           size_t length)
+{
+    int result = length ? feed(pool, m, (const char *)data + m->consumed, length - m->consumed)
+                        : WS__INFLATE_INVALID;
+    if (!result && !m->ended)
+        result = feed_tail(pool, m);
     return !result && m->utf8 != WS__UTF8_ACCEPT ? WS__INFLATE_NOT_UTF8 : result;
 }
 
+/* The message takes the stream from where it is at home, and the pool's output space, until it is
+ * done: the others make their own meanwhile. */
+static int begin(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
+                 struct ws__deflate_stream **home, struct ws__inflation *m)
+{
+    pool->inflate_calls++;
+    m->stream = *home;
+    *home = NULL;
+    m->space = pool->inflated;
+    pool->inflated = (struct ws__deflate_space){NULL, 0};
+    if (m->limit > SIZE_MAX / 2)
+        m->limit = SIZE_MAX / 2;
+    if (!m->space.bytes && !grow(pool, &m->space, FIRST_SPACE))
+        return WS_ENOMEM;
+    if (!m->stream)
+        m->stream = new_inflater(pool, terms->client_no_context ? MAX_BITS : terms->client_bits);
+    if (!m->stream)
+        return WS_ENOMEM;
+    if (m->stream->stale)
+        inflateReset(&m->stream->z);
+    m->stream->stale = false;
+    return WS__INFLATE_OK;
+}
+
+/* Others may have made a stream and space meanwhile; of the spaces that with the result stays. */
+static void finish(struct ws__deflate_pool *pool, struct ws__deflate_stream **home,
+                   struct ws__inflation *m, bool stale)
+{
+    if (m->stream)
+        m->stream->stale = stale;
+    if (*home)
+        free_stream(pool, &m->stream);
+    else
+        *home = m->stream;
+    if (m->space.bytes) {
+        drop_space(pool, &pool->inflated, 0);
+        pool->inflated = m->space;
+    }
+    m->stream = NULL;
+    m->space = (struct ws__deflate_space){NULL, 0};
+}
+
 int ws__deflate_decompress(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
-                           struct ws__deflate_streams *streams, const void *data, size_t length,
-                           size_t limit, bool text, char **out, size_t *out_length)
+                           struct ws__deflate_streams *streams, struct ws__inflation *m,
+                           const void *data, size_t length, char **out, size_t *out_length)
 {
     bool isolated = terms->client_no_context;
-    struct ws__deflate_stream **i = isolated ? &pool->inflater : &streams->inflater;
-    pool->inflate_calls++;
-    if (!pool->inflated.bytes && !grow(pool, &pool->inflated, FIRST_SPACE))
-        return WS_ENOMEM;
-    if (!*i && !(*i = new_inflater(pool, isolated ? MAX_BITS : terms->client_bits)))
-        return WS_ENOMEM;
-    if ((*i)->stale)
-        inflateReset(&(*i)->z);
-    size_t most = limit < SIZE_MAX / 2 ? limit : SIZE_MAX / 2;
-    struct inflation m = {.pool = pool, .z = &(*i)->z, .limit = most, .text = text};
-    int result = inflate_message(&m, data, length);
-    (*i)->stale = isolated || result != WS__INFLATE_OK;
+    struct ws__deflate_stream **home = isolated ? &pool->inflater : &streams->inflater;
+    int result = m->stream ? WS__INFLATE_OK : begin(pool, terms, home, m);
+    if (!result)
+        result = inflate_message(pool, m, data, length);
+    if (result == WS__INFLATE_MORE)
+        return result;
+    finish(pool, home, m, isolated || result);
     *out = pool->inflated.bytes;
-    *out_length = result == WS__INFLATE_OK ? m.produced : 0;
+    *out_length = result ? 0 : m->produced;
     return result;
+}
+
+void ws__deflate_abandon(struct ws__deflate_pool *pool, struct ws__inflation *m)
+{
+    free_stream(pool, &m->stream);
+    drop_space(pool, &m->space, 0);
 }
 
 void ws__deflate_trim(struct ws__deflate_pool *pool)

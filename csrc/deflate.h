@@ -60,7 +60,7 @@ struct ws__deflate_pool {
     struct ws__deflate_stream *deflaters[16]; /* by window bits */
     struct ws__deflate_stream *inflater;      /* 15 bits: takes any smaller window, too */
     struct ws__deflate_space deflated;        /* output of the last ws__deflate_compress */
-    struct ws__deflate_space inflated;        /* and of the last ws__deflate_decompress */
+    struct ws__deflate_space inflated;        /* and of the last message decompressed */
     uint64_t deflate_calls, inflate_calls;    /* messages, for tests and stats */
 };
 void ws__deflate_pool_deinit(struct ws__deflate_pool *pool);
@@ -89,18 +89,43 @@ enum ws__inflate_result {
     WS__INFLATE_OK = 0,
     WS__INFLATE_TOO_BIG = 1,  /* more than `limit` bytes would come out */
     WS__INFLATE_INVALID = 2,  /* the compressed data is broken or cut (RFC 7692 7.2.2) */
-    WS__INFLATE_NOT_UTF8 = 3  /* `text`, and the bytes so far cannot be UTF-8 */
+    WS__INFLATE_NOT_UTF8 = 3, /* `text`, and the bytes so far cannot be UTF-8 */
+    WS__INFLATE_MORE = 4      /* the budget is used up before the message is done */
 };
 
-/* Decompresses one whole message of at most `limit` bytes; never holds more than limit bytes and a
- * fixed amount. `text`: the result must be UTF-8. Judged as it comes out: the first byte that is
- * one too many or cannot be UTF-8 decides, then the deflate data itself. *out (may be written to)
- * is borrowed until the next ws__deflate_decompress or ws__deflate_trim of this pool, and never
- * NULL. Returns an enum ws__inflate_result, or WS_ENOMEM; when not WS__INFLATE_OK the stream begins
- * anew, and WS_ENOMEM may leave *out as it was. */
+/* Inflating is paid for by what goes in and comes out, in units of one byte that comes out. A
+ * compressed byte can cost as much as WS__INFLATE_PRICE of them without any output: blocks may be
+ * empty, and a few bytes describe tables that take microseconds to build. */
+enum { WS__INFLATE_PRICE = 64 };
+
+/* One message that is being decompressed. Zero it and set the first three to begin. */
+struct ws__inflation {
+    size_t limit;  /* bytes of the largest message */
+    bool text;     /* the result must be UTF-8 */
+    size_t budget; /* units that may be spent; reduced by what was spent; may be raised again */
+    /* Private: of a message that is not done, whose stream and space are nobody else's. */
+    struct ws__deflate_stream *stream;
+    struct ws__deflate_space space;
+    size_t consumed, produced;
+    uint32_t utf8;
+    bool full;  /* the space was: perhaps there is more to come without further input */
+    bool ended; /* with a block that says it is the last one */
+};
+
+/* Decompresses one whole message of at most m->limit bytes; never holds more than limit bytes and a
+ * fixed amount. Checked as it comes out: the first byte that is one too many or cannot be UTF-8
+ * decides, then the deflate data itself. *out (may be written to) is borrowed until the next
+ * message is done and until ws__deflate_trim of this pool, and never NULL.
+ * WS__INFLATE_MORE: *m holds the message as far as it got; to be called again with the same bytes,
+ * or to be given up by ws__deflate_abandon. All other results end the message: an enum
+ * ws__inflate_result, or WS_ENOMEM; when not WS__INFLATE_OK the stream begins anew, and WS_ENOMEM
+ * may leave *out as it was. */
 int ws__deflate_decompress(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
-                           struct ws__deflate_streams *streams, const void *data, size_t length,
-                           size_t limit, bool text, char **out, size_t *out_length);
+                           struct ws__deflate_streams *streams, struct ws__inflation *m,
+                           const void *data, size_t length, char **out, size_t *out_length);
+
+/* Frees what a message holds that is not done. */
+void ws__deflate_abandon(struct ws__deflate_pool *pool, struct ws__inflation *m);
 
 /* Gives back output space that is larger than most messages need. After messages, when nothing that
  * the two functions above put out is in use. */

@@ -66,19 +66,24 @@ void ws__deflate_forget(struct ws__deflate_streams *streams)
 }
 
 int ws__deflate_decompress(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
-                           struct ws__deflate_streams *streams, const void *data, size_t length,
-                           size_t limit, bool text, char **out, size_t *out_length)
+                           struct ws__deflate_streams *streams, struct ws__inflation *m,
+                           const void *data, size_t length, char **out, size_t *out_length)
 {
     (void)pool;
     (void)terms;
     (void)streams;
+    (void)m;
     (void)data;
     (void)length;
-    (void)limit;
-    (void)text;
     (void)out;
     (void)out_length;
     return WS_ENOMEM;
+}
+
+void ws__deflate_abandon(struct ws__deflate_pool *pool, struct ws__inflation *m)
+{
+    (void)pool;
+    (void)m;
 }
 
 void ws__deflate_trim(struct ws__deflate_pool *pool)

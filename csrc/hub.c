@@ -10,6 +10,8 @@
 
 enum { SLOT_BITS = 24 };
 
+enum { TURN_TIME = 8000000 }; /* nanoseconds */
+
 static struct ws__timer_queue *make_queue(struct ws__hub *hub, uint32_t duration_ms)
 {
     return ws__loop_queue(&hub->loop, &hub->memory, duration_ms, WS__TIMER_CONN);
@@ -164,15 +166,73 @@ ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
 
 /* ---- lists ---- */
 
+bool ws__hub_is_late(struct ws__hub *hub)
+{
+    uint64_t now = hub->loop.clock(hub->loop.user);
+    if (!hub->turn_deadline)
+        hub->turn_deadline = now + TURN_TIME;
+    hub->late = now >= hub->turn_deadline;
+    return hub->late;
+}
+
+static void append(struct ws__list *list, ws_conn *c)
+{
+    c->next = NULL;
+    if (list->last)
+        list->last->next = c;
+    else
+        list->first = c;
+    list->last = c;
+}
+
+/* Moves all of `from` to the end of `to`. */
+static void move(struct ws__list *to, struct ws__list *from)
+{
+    if (!from->first)
+        return;
+    if (to->last)
+        to->last->next = from->first;
+    else
+        to->first = from->first;
+    to->last = from->last;
+    *from = (struct ws__list){NULL, NULL};
+}
+
+void ws__hub_append(struct ws__hub *hub, ws_conn *c)
+{
+    append(&hub->ready, c);
+}
+
+void ws__hub_postpone(ws_conn *c)
+{
+    c->more = c->in_ready = true;
+    append(&c->hub->postponed, c);
+}
+
+/* In the next turn those come first that were postponed, then those that had their turn when it was
+ * late already, at last those that had all they wanted. */
+static void run_ready(struct ws__hub *hub)
+{
+    struct ws__list list = {NULL, NULL}, served = {NULL, NULL};
+    move(&list, &hub->ready);
+    for (ws_conn *c = list.first, *next; c; c = next) {
+        bool late = hub->late;
+        next = c->next;
+        ws__conn_on_ready(c);
+        if (!late)
+            move(&served, &hub->ready);
+    }
+    move(&hub->postponed, &hub->ready);
+    move(&hub->postponed, &served);
+    move(&hub->ready, &hub->postponed);
+}
+
 void ws__hub_run_ready(struct ws__hub *hub)
 {
-    ws_conn *c = hub->ready;
-    hub->ready = NULL;
-    while (c) {
-        ws_conn *next = c->next;
-        ws__conn_on_ready(c);
-        c = next;
-    }
+    if (hub->ready.first)
+        run_ready(hub);
+    hub->turn_inflating = hub->turn_deadline = 0;
+    hub->late = false;
 }
 
 void ws__hub_free_dead(struct ws__hub *hub)

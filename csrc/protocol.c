@@ -348,6 +348,16 @@ void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory)
         ws__buffer_free(memory, &p->message);
 }
 
+int ws__protocol_take(struct ws__protocol *p, struct ws__memory *memory,
+                      const struct ws__event *event, struct ws__buffer **data)
+{
+    if (!p->message || p->opcode || event->data != ws__buffer_data(p->message))
+        return ws__buffer_append(memory, data, event->data, event->length);
+    *data = p->message;
+    p->message = NULL;
+    return WS_OK;
+}
+
 void ws__protocol_deinit(struct ws__protocol *p, struct ws__memory *memory)
 {
     if (p->opcode)

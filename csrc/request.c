@@ -328,10 +328,11 @@ static void refuse_syntax(ws_request *r, int status, const char *bytes)
 
 void ws__request_read(ws_conn *c, struct ws__input *in)
 {
-    for (int budget = TURN_REQUESTS; c->state == WS__HTTP && !c->waiting && !c->blocked; budget--) {
+    for (unsigned handled = 0; c->state == WS__HTTP && !c->waiting && !c->blocked; handled++) {
         if (!in->length)
             return;
-        if (!budget || ws__buffer_length(c->out) >= WS__CORK_SIZE) { /* to be sent first */
+        bool enough = handled == TURN_REQUESTS || (handled && ws__conn_had_turn(c, handled, in));
+        if (enough || ws__buffer_length(c->out) >= WS__CORK_SIZE) { /* to be sent first */
             ws__conn_make_more(c);
             return;
         }
@@ -340,17 +341,17 @@ void ws__request_read(ws_conn *c, struct ws__input *in)
             return;
         }
         ws_request *r = c->request;
-        int n = ws__http_parse(&r->head, in->data, in->length, c->hub->config.max_header_size);
-        if (n == 0)
+        int size = ws__http_parse(&r->head, in->data, in->length, c->hub->config.max_header_size);
+        if (size == 0)
             return;
-        if (n < 0) {
-            refuse_syntax(r, -n, in->data);
+        if (size < 0) {
+            refuse_syntax(r, -size, in->data);
             return;
         }
         r->bytes = in->data;
-        r->length = (size_t)n;
-        in->data += n;
-        in->length -= (size_t)n;
+        r->length = (size_t)size;
+        in->data += size;
+        in->length -= (size_t)size;
         handle_request(r);
     }
 }

@@ -367,7 +367,7 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
         hub->in_turn = true;
         hub->loop.now = hub->loop.clock(hub->loop.user); /* what the wait is counted from */
     }
-    int n = ws__loop_wait(&hub->loop, events, hub->ready ? 0 : timeout_ms);
+    int n = ws__loop_wait(&hub->loop, events, hub->ready.first ? 0 : timeout_ms);
     if (hub->config.after_wait)
         hub->config.after_wait(hub->config.user);
     return n;
@@ -459,7 +459,7 @@ int ws_server_step(ws_server *server, int timeout_ms)
     if (result == WS_EBUSY)
         return result;
     ws__loop_arm(&server->hub.loop); /* a foreign loop waits for the descriptor alone, ... */
-    if (server->hub.ready)           /* ... and must come back at once */
+    if (server->hub.ready.first)     /* ... and must come back at once */
         ws__loop_wakeup(&server->hub.loop);
     return result;
 }

@@ -157,7 +157,9 @@ typedef struct ws_config {
     ws_allocator allocator; /* resize == NULL: realloc and free of the C library */
     void *user;             /* kept; handed to the four functions below */
     /* Nanoseconds of a clock that never steps back; NULL: CLOCK_MONOTONIC. It is read a few times
-     * per turn, not once per message, and by calls between turns that start a timer. */
+     * per turn, around each compressed message, after every 16 messages that a connection handles in
+     * one turn, and by calls between turns that start a timer. One that stands still during a turn
+     * leaves only the counts of messages and bytes as limits of what a turn does. */
     uint64_t (*clock)(void *user);
     /* Receives one line (borrowed, no newline, printable ASCII, at most 200 bytes); NULL: no log.
      * level is one of WS_LOG_*. */

@@ -45,6 +45,7 @@ struct harness {
     int port;
     int send_buffer; /* SO_SNDBUF of accepted sockets, 0: the kernel's */
     uint64_t now;    /* nanoseconds */
+    uint64_t tick;   /* by which each look at the clock moves it */
     bool real_time, echo;
     bool answers; /* the hook answers requests; else: upgrade, 200 */
     struct counter memory;

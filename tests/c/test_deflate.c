@@ -83,8 +83,8 @@ static int compress_whole(struct side *s, const void *data, size_t n, const char
 static int decompress(struct side *s, const void *data, size_t n, size_t limit, bool text,
                       char **out, size_t *length)
 {
-    return ws__deflate_decompress(&s->pool, &s->terms, &s->streams, data, n, limit, text, out,
-                                  length);
+    struct ws__inflation m = {.limit = limit, .text = text, .budget = SIZE_MAX};
+    return ws__deflate_decompress(&s->pool, &s->terms, &s->streams, &m, data, n, out, length);
 }
 
 /* ---- the peer's end: zlib as it comes ---- */
@@ -629,7 +629,8 @@ static void test_corrupt(unsigned options)
         deflateEnd(&peer);
         peer_deflater(&peer, 15);
         length = peer_deflate(&peer, message, n, Z_SYNC_FLUSH);
-        bad += ws__deflate_decompress(&s.pool, &s.terms, &other, wire, length, n, true, &out,
+        struct ws__inflation m = {.limit = n, .text = true, .budget = SIZE_MAX};
+        bad += ws__deflate_decompress(&s.pool, &s.terms, &other, &m, wire, length, &out,
                                       &out_length) != 0;
         deflateEnd(&peer);
         ws__deflate_streams_deinit(&s.pool, &other);

@@ -512,6 +512,7 @@ static void renew(void)
 
 static void settle(void)
 {
+    turns(&h, 1); /* what was deferred may narrow a socket once more */
     memset(kernel.sockets, 0, sizeof kernel.sockets);
     for (int round = 0; round < 40; round++) {
         turns(&h, 2);

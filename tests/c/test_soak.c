@@ -573,8 +573,9 @@ static void pongs_are_mine(struct peer *p, const char *payload, size_t n)
 static bool take_message(struct peer *p, char *data, size_t n)
 {
     const struct ws__deflate_terms terms = {15, 15, 8, false, p->isolated, false, false};
-    if (p->compressed && ws__deflate_decompress(&pool, &terms, &p->streams, data, n, ROOM,
-                                                p->opcode == WS_TEXT, &data, &n))
+    struct ws__inflation m = {.limit = ROOM, .text = p->opcode == WS_TEXT, .budget = SIZE_MAX};
+    if (p->compressed &&
+        ws__deflate_decompress(&pool, &terms, &p->streams, &m, data, n, &data, &n))
         return fault("a compressed message does not inflate", (long)n);
     p->opcode = 0;
     count.delivered++;

@@ -146,8 +146,13 @@ static void check_memory(const struct side *s, size_t limit)
 static int decompress(struct side *s, const struct fuzz_input *input, const uint8_t *data,
                       size_t length, char **out, size_t *out_length)
 {
-    int result = ws__deflate_decompress(&s->pool, &s->terms, &s->streams, data, length,
-                                        input->limit, input->flags & TEXT, out, out_length);
+    struct ws__inflation m = {.limit = input->limit, .text = input->flags & TEXT};
+    int result;
+    do { /* in one go, or in many small ones */
+        m.budget = input->cuts & 1 ? WS__INFLATE_PRICE * (1 + input->cuts / 2 % 9) : SIZE_MAX;
+        result = ws__deflate_decompress(&s->pool, &s->terms, &s->streams, &m, data, length, out,
+                                        out_length);
+    } while (result == WS__INFLATE_MORE);
     bool failed = result == WS_ENOMEM && s->memory.failures;
     check_memory(s, input->limit);
     must(failed || (result >= WS__INFLATE_OK && result <= WS__INFLATE_NOT_UTF8), "result %d",

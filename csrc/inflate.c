@@ -1,0 +1,144 @@
+/*
+ * inflate.c: compressed messages on their way to the handler, and what all connections together may
+ * spend on them in one turn. A message that needs more is suspended: its connection keeps what has
+ * come out so far and the bytes that are still to go in, handles nothing that follows, and goes on
+ * in later turns. RFC 7692 section 7.2.2.
+ */
+#include "conn.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The cost of inflating is measured, because it cannot be known before: a byte of an ordinary message
+ * costs 5 ns, one of blocks that are made to be expensive 250 ns. All in nanoseconds. */
+enum {
+    TURN = 8000000,  /* for all connections in one turn */
+    MOST = TURN / 2, /* for one of them, however few others wait */
+    LEAST = TURN / 8 /* and however many do */
+};
+
+/* Between two looks at the clock: 16 KiB of input, or 1 MiB of output, 4 ms at the very worst. What
+ * is shorter is inflated in one go. */
+enum { SLICE = 16 * 1024 * WS__INFLATE_PRICE };
+
+/* Those that wait share the turn. They are served after the sockets that are ready, so half of it
+ * is theirs: messages that have just come cannot starve them. */
+static uint64_t share_of(const ws_conn *c)
+{
+    const struct ws__hub *hub = c->hub;
+    uint64_t used = hub->turn_inflating;
+    uint64_t total = hub->inflating && !c->inflating ? TURN / 2 : TURN;
+    uint64_t share = hub->inflating < TURN / MOST ? MOST : TURN / hub->inflating;
+    uint64_t left = used < total ? total - used : 0;
+    if (share < LEAST)
+        share = LEAST;
+    return left < share ? left : share;
+}
+
+void ws__inflate_forget(ws_conn *c)
+{
+    struct ws__memory *memory = &c->hub->memory;
+    if (!c->inflating)
+        return;
+    struct ws__suspended *s = c->extra->suspended;
+    c->inflating = false;
+    c->extra->suspended = NULL;
+    c->hub->inflating--;
+    ws__deflate_abandon(&c->hub->deflate, &s->inflation);
+    ws__buffer_free(memory, &s->input);
+    ws__memory_free(memory, s, sizeof *s);
+}
+
+static int fail(ws_conn *c, int result)
+{
+    size_t limit = c->target->behavior.max_payload_length;
+    int code = result == WS__INFLATE_TOO_BIG ? 1009 : result < 0 ? 1011 : 1007;
+    char why[WS__CLOSE_REASON_MAX];
+    snprintf(why, sizeof why, "%s",
+             result < 0                       ? "out of memory"
+             : result == WS__INFLATE_NOT_UTF8 ? "invalid UTF-8 in text message"
+                                              : "invalid compressed data");
+    if (result == WS__INFLATE_TOO_BIG)
+        snprintf(why, sizeof why, "message exceeds max_payload_length %zu when inflated", limit);
+    ws__conn_fail(c, code, why, strlen(why));
+    return WS__INFLATE_FAILED;
+}
+
+/* Inflates until *share is used up. WS__INFLATE_OK: event->data and length are what came out. */
+static int spend(ws_conn *c, struct ws__inflation *m, uint64_t *share, struct ws__event *event)
+{
+    struct ws__hub *hub = c->hub;
+    struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
+    if (!c->terms.client_no_context)
+        streams = ws__conn_extra(c) ? &c->extra->streams : NULL;
+    if (!streams)
+        return WS_ENOMEM;
+    uint64_t start = hub->loop.clock(hub->loop.user), spent;
+    int result;
+    do {
+        m->budget = SLICE;
+        result = ws__deflate_decompress(&hub->deflate, &c->terms, streams, m, event->data,
+                                        event->length, &event->data, &event->length);
+        spent = hub->loop.clock(hub->loop.user) - start;
+    } while (result == WS__INFLATE_MORE && spent < *share);
+    hub->turn_inflating += spent;
+    *share -= spent < *share ? spent : *share;
+    return result;
+}
+
+/* The message goes on in another turn. */
+static int suspend(ws_conn *c, const struct ws__inflation *m, const struct ws__event *event)
+{
+    struct ws__memory *memory = &c->hub->memory;
+    struct ws__inflation inflation = *m;
+    struct ws__suspended *s = NULL;
+    if (ws__conn_extra(c))
+        s = ws__memory_zalloc(memory, sizeof *s);
+    if (!s || ws__protocol_take(&c->protocol, memory, event, &s->input)) {
+        ws__memory_free(memory, s, sizeof *s);
+        ws__deflate_abandon(&c->hub->deflate, &inflation);
+        return fail(c, WS_ENOMEM);
+    }
+    s->inflation = inflation;
+    s->opcode = event->opcode;
+    c->extra->suspended = s;
+    c->inflating = true;
+    c->hub->inflating++;
+    ws__conn_make_more(c);
+    ws__conn_update_interest(c);
+    return WS__INFLATE_SUSPENDED;
+}
+
+int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share)
+{
+    struct ws__inflation m = {.limit = c->target->behavior.max_payload_length,
+                              .text = event->opcode == WS_TEXT};
+    int result = WS__INFLATE_MORE;
+    if (*share == WS__SHARE_UNKNOWN)
+        *share = share_of(c);
+    if (*share)
+        result = spend(c, &m, share, event);
+    if (result == WS__INFLATE_MORE)
+        return suspend(c, &m, event);
+    return result ? fail(c, result) : WS__INFLATE_DONE;
+}
+
+int ws__inflate_resume(ws_conn *c, struct ws__event *event)
+{
+    struct ws__suspended *s = c->extra->suspended;
+    uint64_t share = share_of(c);
+    if (!share) {
+        ws__hub_postpone(c);
+        return WS__INFLATE_SUSPENDED;
+    }
+    event->opcode = s->opcode;
+    event->data = ws__buffer_data(s->input);
+    event->length = ws__buffer_length(s->input);
+    int result = spend(c, &s->inflation, &share, event);
+    if (result == WS__INFLATE_MORE) {
+        ws__conn_make_more(c);
+        return WS__INFLATE_SUSPENDED;
+    }
+    ws__inflate_forget(c);
+    return result ? fail(c, result) : WS__INFLATE_DONE;
+}

@@ -1,0 +1,125 @@
+/*
+ * test_turns.c: a turn of the loop is bounded by count and by time, so that a few busy connections,
+ * or handlers that take long, delay others by little. The clock is the test's: it goes on by `tick`
+ * whenever it is read, and a turn takes 8 ms (TURN_TIME) before it is late.
+ */
+#include "harness.h"
+
+#include <stdlib.h>
+
+enum { FLOODERS = 20, MESSAGES = 1000, STEP = 16 /* WS__TURN_STEP */ };
+
+static struct harness h;
+static struct client clients[FLOODERS];
+static int seen[FLOODERS], requests;
+
+static void count(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
+                  const char *data, size_t length)
+{
+    (void)harness, (void)data, (void)length;
+    if (event == ON_MESSAGE)
+        seen[(uintptr_t)ws_conn_user(conn)]++;
+    if (event != ON_HTTP)
+        return;
+    requests++;
+    ws_request_respond(request, 200, NULL, "", 0);
+}
+
+static int sum(void)
+{
+    int total = 0;
+    for (int i = 0; i < FLOODERS; i++)
+        total += seen[i];
+    return total;
+}
+
+static void start(int connections)
+{
+    harness_init(&h);
+    memset(seen, 0, sizeof seen);
+    requests = 0;
+    h.hook = count;
+    h.answers = true;
+    h.quiet = true;
+    h.behavior.on_upgrade = NULL;
+    h.config.recv_buffer_size = 256 * 1024;
+    harness_create(&h);
+    harness_route(&h, "/");
+    harness_http(&h, "GET", "/page");
+    harness_listen(&h);
+    for (int i = 0; i < connections; i++)
+        client_open(&clients[i], &h);
+}
+
+static void stop(int connections, const char *name)
+{
+    for (int i = 0; i < connections; i++)
+        client_close(&clients[i]);
+    turns(&h, 5);
+    h.opened = h.closed; /* no handler of ours counts them */
+    harness_stop(&h, name);
+}
+
+static void flood(void)
+{
+    char bytes[MESSAGES * 6], *end = bytes;
+    for (int i = 0; i < MESSAGES; i++)
+        end += make_frame(end, 0x81, "", 0);
+    for (int i = 0; i < FLOODERS; i++)
+        client_write(&clients[i], bytes, (size_t)(end - bytes));
+}
+
+static void test_messages(void)
+{
+    start(FLOODERS);
+    flood();
+    turns(&h, 1);
+    is_int(sum(), FLOODERS * MESSAGES, "while no time passes, the count alone is the limit");
+
+    memset(seen, 0, sizeof seen);
+    h.tick = 2000000;
+    flood();
+    turns(&h, 1);
+    int first = sum(), least = seen[0], most = seen[0];
+    ok(first <= STEP * (5 + 2 * FLOODERS), "S50: once it is late, %d messages of %d", first,
+       FLOODERS * MESSAGES);
+    for (int i = 0; i < FLOODERS; i++)
+        least = seen[i] < least ? seen[i] : least;
+    ok(least >= STEP, "but every connection has %d at least", least);
+    turns(&h, 4);
+    for (int i = 0; i < FLOODERS; i++) {
+        least = seen[i] < least || !i ? seen[i] : least;
+        most = seen[i] > most ? seen[i] : most;
+    }
+    ok(most - least <= STEP * 9, "S36: and their turn: from %d to %d after 5 turns", least, most);
+    turns(&h, 200);
+    is_int(sum(), FLOODERS * MESSAGES, "all of them arrive");
+
+    h.tick = 100; /* nothing takes long: as before */
+    memset(seen, 0, sizeof seen);
+    flood();
+    turns(&h, 1);
+    is_int(sum(), FLOODERS * MESSAGES, "a turn that is not late does all of it");
+    stop(FLOODERS, "messages");
+}
+
+static void test_requests(void)
+{
+    start(0);
+    client_connect(&clients[0], &h);
+    h.tick = 10000000;
+    for (int i = 0; i < 60; i++)
+        client_say(&clients[0], "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+    turns(&h, 1);
+    ok(requests >= STEP && requests <= 3 * STEP, "S50: requests that take long: %d of 60", requests);
+    turns(&h, 5);
+    is_int(requests, 60, "all of them are answered");
+    stop(1, "requests");
+}
+
+int main(void)
+{
+    test_messages();
+    test_requests();
+    return done_testing();
+}
