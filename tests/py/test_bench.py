@@ -406,3 +406,19 @@ def test_compare_draws_a_small_picture(tmp_path: Path) -> None:
         assert sum(part.tag.endswith("}path") for part in panel) == len(rows)
     assert picture.stat().st_size < 15 * 1024
     assert (ROOT / "docs" / "performance.svg").stat().st_size < 15 * 1024
+
+
+@pytest.mark.skipif(not has_zlib(), reason="needs zlib")
+def test_attack_measures_others(built: Path) -> None:
+    """All that the attackers send is legal: none of them is cut off, and the others are served."""
+    kinds = "tables,fixed,last,bombs,fragments,requests"
+    options = ["--kinds", kinds, "--attackers", "2", "--seconds", "0.2"]
+    code, text = check("attack.py", built, *options)
+    assert code == 0, text
+    lines = text.splitlines()[1:]
+    assert lines[0].startswith("none ")
+    assert lines[1].startswith("2 that send dynamic blocks without content ")
+    assert len(lines) == 1 + len(kinds.split(","))
+    for line in lines:
+        worst, median = map(float, line.split()[-3:-1])
+        assert worst >= median >= 0
