@@ -113,6 +113,28 @@ static void *new_message(const char *data, size_t length, int opcode)
                              : python.PyBytes_FromStringAndSize(data, (ptrdiff_t)length);
 }
 
+static ws_bridge_socket *handle_of(void *socket)
+{
+    return (void *)((char *)socket + header_size);
+}
+
+/* Call the message handler. */
+static void hand_over(const ws_bridge_route *route, void *socket, const char *data, size_t length,
+                      int opcode)
+{
+    const ws_bridge *bridge = route->bridge;
+    void *message = new_message(data, length, opcode);
+    void *kind = opcode == WS_TEXT ? bridge->text : bridge->binary;
+    void *args[] = {NULL, socket, message, kind};
+    void *result = message ? call(route->message, args + 1, 3) : NULL;
+    if (result)
+        take_result(bridge, socket, result);
+    else
+        report(bridge, socket);
+    if (message)
+        python.Py_DecRef(message);
+}
+
 void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user)
 {
     const ws_bridge_route *route = user;
@@ -125,22 +147,16 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
         return;
     }
     python.Py_IncRef(socket); /* the handler may close it: then nothing else may hold it */
-    void *message = new_message(data, length, opcode);
-    void *kind = opcode == WS_TEXT ? bridge->text : bridge->binary;
-    void *args[] = {NULL, socket, message, kind};
-    void *result = message ? call(route->message, args + 1, 3) : NULL;
-    if (result)
-        take_result(bridge, socket, result);
-    else
+    /* In the context of the socket. No other handler of it is under way, so that this can enter. */
+    void *context = handle_of(socket)->context;
+    if (python.PyContext_Enter(context)) {
         report(bridge, socket);
-    if (message)
-        python.Py_DecRef(message);
+    } else {
+        hand_over(route, socket, data, length, opcode);
+        if (python.PyContext_Exit(context))
+            report(bridge, socket);
+    }
     python.Py_DecRef(socket);
-}
-
-static ws_bridge_socket *handle_of(void *socket)
-{
-    return (void *)((char *)socket + header_size);
 }
 
 /* Whatever kept Python from taking note of the end: its object leads nowhere from now on. */

@@ -32,6 +32,8 @@ typedef struct ws_python {
     void (*PyErr_Clear)(void);
     void (*PyErr_WriteUnraisable)(void *where);
     int (*PyErr_BadArgument)(void);
+    int (*PyContext_Enter)(void *context);
+    int (*PyContext_Exit)(void *context);
     void *(*PyEval_SaveThread)(void);
     void (*PyEval_RestoreThread)(void *thread);
 } ws_python;
@@ -65,6 +67,7 @@ typedef struct ws_bridge_route {
 typedef struct ws_bridge_socket {
     ws_conn *conn;     /* NULL once it has closed */
     ws_bridge *bridge; /* NULL until it is made */
+    void *context;     /* contextvars.Context in which its handlers run; borrowed from the object */
 } ws_bridge_socket;
 
 /* Once per process, before all else. `functions` is copied, `size` is sizeof(ws_python) of the

@@ -172,6 +172,8 @@ class ws_python(Structure):
         ("PyErr_Clear", c_void_p),
         ("PyErr_WriteUnraisable", c_void_p),
         ("PyErr_BadArgument", c_void_p),
+        ("PyContext_Enter", c_void_p),
+        ("PyContext_Exit", c_void_p),
         ("PyEval_SaveThread", c_void_p),
         ("PyEval_RestoreThread", c_void_p),
     ]
@@ -207,6 +209,7 @@ class ws_bridge_socket(Structure):
     _fields_ = [
         ("conn", c_void_p),
         ("bridge", POINTER(ws_bridge)),
+        ("context", c_void_p),
     ]
 
 
@@ -515,11 +518,12 @@ def keep(*structures: Structure | ctypes.Array[Any]) -> None:
 
 
 def new_handle_type() -> type:
-    """A type with two attributes more than `object`: the members of a ws_bridge_socket."""
+    """A type with three attributes more than `object`: the members of a ws_bridge_socket."""
     start = object.__basicsize__
-    members = (PyMemberDef * 3)(
+    members = (PyMemberDef * 4)(
         PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
         PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
+        PyMemberDef(b"_context_address", _ULONG, start + ws_bridge_socket.context.offset),
     )
     slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
     size = start + ctypes.sizeof(ws_bridge_socket)
@@ -532,9 +536,10 @@ def new_handle_type() -> type:
 class Handle:
     """What C and Python know of one connection in common."""
 
-    __slots__ = ("_bridge", "_conn")
+    __slots__ = ("_bridge", "_conn", "_context_address")
     _conn: int  # address of the ws_conn, 0 once it has closed
     _bridge: int  # address of the server's ws_bridge
+    _context_address: int  # of the Context that its handlers run in
 
 
 if lib.bridge:

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Gener
 
 from . import options
 from ._native import lib, thread_ident
+from .contexts import is_entered, run_in
 from .events import returned
 from .logs import logger
 from .signals import Signals
 from .websocket import BY_QUEUE, BY_USER
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from .app import App
     from .http import Request, Response
     from .options import Behavior, Handler
@@ -334,7 +337,7 @@ class Queue:
         return spare
 
     async def _run(self) -> None:
-        await _corked(self._ws, self._work())
+        await _steps(self._work(), self._ws._context, self._ws)
 
     async def _work(self) -> None:
         ws = self._ws
@@ -390,16 +393,24 @@ def _size(message: str | bytes) -> int:
 
 
 @types.coroutine
-def _corked(ws: WebSocket, work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-    """Await `work`; what it sends between two awaits leaves in one write."""
+def _steps(
+    work: Coroutine[Any, Any, None], context: Context, ws: WebSocket | None = None
+) -> Generator[Any, Any, None]:
+    """Await `work` in this context; what it sends to `ws` between two awaits leaves in one write.
+
+    Python before 3.11 cannot create a task in a given context. A task may begin at once, inside a
+    handler (asyncio.eager_task_factory): then it waits until that handler has left the context.
+    """
+    if is_entered(context):
+        yield
     resume: Callable[[Any], Any] = work.send
     argument: Any = None
     while True:
-        conn = ws._conn
+        conn = ws._conn if ws is not None else 0
         if conn:
             lib.ws_conn_cork(conn)
         try:
-            awaited = resume(argument)
+            awaited = run_in(context, resume, argument)
         except StopIteration:
             return
         finally:
@@ -428,7 +439,10 @@ class Later:
         host = res._app._host
         assert host is not None
         res._later = True
-        host.start(self._answer(host, res, req, context))
+        host.start(self._begin(host, res, req, context))
+
+    async def _begin(self, host: Host, res: Response, req: Request, context: Any) -> None:
+        await _steps(self._answer(host, res, req, context), res._context)
 
     async def _answer(self, host: Host, res: Response, req: Request, context: Any) -> None:
         try:
@@ -447,5 +461,5 @@ class Later:
                 res._fail()
 
     def _failed(self, res: Response, error: BaseException) -> None:
-        res._app._handler_failed("the handler", error, res, self)
+        res._app._handler_failed("the handler", error, res, self, res._context)
         res._fail()

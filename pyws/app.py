@@ -10,11 +10,14 @@ import sys
 import threading
 import warnings
 from collections import deque
+from contextvars import Context, copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
 from . import _native, events, fork, mistakes, options
 from ._native import lib, thread_ident
+from .contexts import run_in
 from .errors import ErrorCode
 from .events import Route
 from .http import Response
@@ -27,6 +30,8 @@ from .websocket import WebSocket, pack_publication
 if TYPE_CHECKING:
     from .aio import Host
     from .workers import Crew
+
+    Deferred = tuple[Context, Handler, tuple[Any, ...]]  # the context, what to call, its arguments
 
 __all__ = ["App"]
 
@@ -63,6 +68,7 @@ class App:
         self._creator = thread_ident()
         self._own(self._creator)
         self._running = False
+        self._context = copy_context()  # what those of sockets and requests are copied from
         self._host: Host | None = None  # while it runs in an asyncio loop
         self._crew: Crew | None = None  # while its workers run, and this process only watches them
         self._places: list[AppListenOptions] = []  # where it listens, until run() has returned
@@ -74,7 +80,7 @@ class App:
         self._coroutines = False  # are among the handlers
         self._finished = False  # run() has returned, nothing is deferred any more
         self._lock = threading.RLock()  # guards the four members around it against defer
-        self._deferred: deque[tuple[Handler, tuple[Any, ...]]] = deque()
+        self._deferred: deque[Deferred] = deque()
         self._wakes = False  # C will call _on_deferred
         self._routes: list[Route] = []
         self._added: list[Callable[[], Any]] = []  # what registers them, for another server
@@ -168,6 +174,11 @@ class App:
         sends between two awaits leaves in one write. A handler that gets asyncio.CancelledError,
         but for the end of `run` or `serve`, has failed. RuntimeError: the app runs already, and
         without an asyncio loop.
+
+        All handlers of a socket run in one contextvars.Context, a copy of the one that `run`,
+        `serve` or `serving` was called in. What one of them sets is there for the later ones, and
+        for no other socket. Where a handler of A ends B, and B's close handler ends A, the close
+        handler of A runs in a copy of its context.
         """
         if behavior is _MISSING and not more:
             raise TypeError(
@@ -194,7 +205,10 @@ class App:
         return self
 
     def get(self, pattern: str, handler: Handler) -> App:
-        """Answer GET, and HEAD with it, by ``handler(res, req)``. TypeError, ValueError."""
+        """Answer GET, and HEAD with it, by ``handler(res, req)``. TypeError, ValueError.
+
+        All that runs for one request runs in a contextvars.Context of its own, as with `ws`.
+        """
         return self._http("GET", pattern, handler)
 
     def post(self, pattern: str, handler: Handler) -> App:
@@ -460,6 +474,7 @@ class App:
             self._running, self._finished, self._has_run = True, False, True
             self._own(thread_ident())
         self._host = host
+        self._context = copy_context()
         self._watch_traffic()
         server_logger.info("serving")
 
@@ -597,9 +612,10 @@ class App:
     def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Timer:
         """Run ``fn(*args)`` once, after `seconds`, in the thread of `run`; ``cancel()`` the result.
 
-        Calls that are due at the same time run in the order in which they were made. What is not
-        due when `run` returns never runs; what is put off afterwards belongs to the next `run`.
-        An exception is reported as that of a handler. TypeError, ValueError.
+        It runs in a copy of the contextvars.Context of this call. Calls that are due at the same
+        time run in the order in which they were made. What is not due when `run` returns never
+        runs; what is put off afterwards belongs to the next `run`. An exception is reported as that
+        of a handler. TypeError, ValueError.
         """
         delay = options.seconds("seconds", seconds)
         options.function("fn", fn)
@@ -609,6 +625,7 @@ class App:
     def defer(self, fn: Callable[..., Any], *args: Any) -> None:
         """Run ``fn(*args)`` in the thread of `run`, soon, in order; callable from any thread.
 
+        As with asyncio it runs in a copy of the contextvars.Context of this call.
         What is accepted runs before `run` returns. RuntimeError: it has returned.
         """
         options.function("fn", fn)
@@ -620,7 +637,7 @@ class App:
     def _postpone(self, fn: Callable[..., Any], *args: Any) -> None:
         """As `defer`, also while everything ends: `_finish` and `_free` run what is left."""
         with self._lock:
-            self._deferred.append((fn, args))
+            self._deferred.append((copy_context(), fn, args))
             if self._wakes or not self._server:
                 return
             result = lib.ws_server_defer(self._server, events.ON_DEFERRED, self._number)
@@ -633,11 +650,11 @@ class App:
     def _run_deferred(self, number: int) -> None:
         """Run the next `number` deferred calls; those that they defer come later."""
         for _ in range(number):
-            fn, args = self._deferred.popleft()
+            context, fn, args = self._deferred.popleft()
             try:
-                mistakes.check_result("a deferred function", fn, fn(*args))
+                mistakes.check_result("a deferred function", fn, context.run(fn, *args))
             except BaseException as error:
-                self._handler_failed("a deferred function", error, None, fn)
+                self._handler_failed("a deferred function", error, None, fn, context)
 
     def on_error(self, handler: Callable[[BaseException, Any], Any]) -> App:
         """Call ``handler(error, source)`` for every exception of a handler, after it was logged.
@@ -659,17 +676,23 @@ class App:
     # ---- failures -------------------------------------------------------------------------------
 
     def _handler_failed(
-        self, what: str, error: BaseException, source: WebSocket | Response | None, handler: Any
+        self,
+        what: str,
+        error: BaseException,
+        source: WebSocket | Response | None,
+        handler: Any,
+        context: Context,
     ) -> None:
-        """Report what a handler raised; beyond Exception, shut down and keep it for `run`."""
+        """Report in its context what a handler raised; beyond Exception, keep it and shut down."""
         if not isinstance(error, Exception):
             self._stash(error)
             return
         facts = {} if source is None else source._facts()
-        self._report("logging", lambda: log_failure(what, error, handler, facts))
+        log = partial(log_failure, what, error, handler, facts)
+        run_in(context, self._report, "logging", log)
         if self._error_handler is not None:
-            hook = self._error_handler
-            self._report("the error handler", lambda: _run_hook(hook, error, source))
+            hook = partial(_run_hook, self._error_handler, error, source)
+            run_in(context, self._report, "the error handler", hook)
 
     def _report(self, what: str, report: Callable[[], Any]) -> None:
         """Run a part of `_handler_failed` that is itself the program's code, and may fail."""
@@ -691,7 +714,8 @@ class App:
             self._shutdown(GOING_AWAY[0], GOING_AWAY[1].encode(), 5000)
 
     def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
-        self._handler_failed(f"the {event} handler", error, ws, getattr(ws._route.behavior, event))
+        handler = getattr(ws._route.behavior, event)
+        self._handler_failed(f"the {event} handler", error, ws, handler, ws._context)
         if ws._route.behavior.close_on_error and not self._inert:
             ws.end(1011, f"the {event} handler failed")
 
@@ -723,9 +747,7 @@ class App:
         if self._host is not None:
             fork.let_go(self._host.forget(), True)
 
-    def _renew(
-        self, deferred: deque[tuple[Handler, tuple[Any, ...]]], timers: Timers, listeners: list[int]
-    ) -> None:
+    def _renew(self, deferred: deque[Deferred], timers: Timers, listeners: list[int]) -> None:
         """This is a worker: have a server of its own, with what was there before the fork."""
         self._inert, self._finished, self._running = "", False, False
         self._is_worker = True
@@ -739,8 +761,8 @@ class App:
             _native.listen(self._server, {"fd": fd})
         self._timers, timers._set_to = timers, 0
         timers._set()
-        for fn, args in deferred:
-            self._postpone(fn, *args)
+        for context, fn, args in deferred:
+            context.run(self._postpone, fn, *args)
 
 
 def _run_hook(hook: Handler, error: BaseException, source: Any) -> None:

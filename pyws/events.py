@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from . import _native, mistakes
 from ._native import lib
+from .contexts import run_in
 from .enums import OpCode, SendStatus
 from .http import Request, Response, header_text
 from .logs import logger
@@ -140,13 +141,14 @@ def _serve(ptr: int, route: Route, upgrade: bool) -> None:
     res = responses[ptr] = Response(app, ptr, req, route, upgrade)
     try:
         assert route.handler is not None
-        result = route.handler(res, req, route.pattern) if upgrade else route.handler(res, req)
+        args = (res, req, route.pattern) if upgrade else (res, req)
+        result = run_in(res._context, route.handler, *args)
         if result is not None:
             returned(route, "upgrade" if upgrade else "", route.handler, result)
         if (res._abort_handler or res._later) and not res._responded and not res._aborted:
             res._defer(ON_ABORTED, route.number)
     except BaseException as error:
-        app._handler_failed("the handler", error, res, route.handler)
+        app._handler_failed("the handler", error, res, route.handler, res._context)
         res._fail()
     if not res._deferred:  # without an answer, the library logs that and sends a 500
         app._release(res)
@@ -159,10 +161,11 @@ def _on_aborted(ptr: int, number: int) -> None:
         if res._later:  # its handler goes on, and has not done anything wrong
             res._request.preserve()
         if res._abort_handler is not None:
-            result = res._abort_handler(res)
+            result = run_in(res._context, res._abort_handler, res)
             mistakes.check_result("the aborted handler", res._abort_handler, result)
     except BaseException as error:
-        res._app._handler_failed("the aborted handler", error, res, res._abort_handler)
+        hook = res._abort_handler
+        res._app._handler_failed("the aborted handler", error, res, hook, res._context)
     res._app._release(res)
 
 
@@ -180,17 +183,21 @@ def returned(route: Route, event: str, handler: Any, result: Any) -> None:
 
 def _on_open(conn: int, number: int) -> None:
     route = routes[number]
-    ws = sockets[conn] = WebSocket(route.app, route, conn)
+    res = responses.get(lib.ws_conn_request(conn))  # None: there was no upgrade handler
+    context = route.app._context.copy() if res is None else res._context
+    ws = sockets[conn] = WebSocket(route.app, route, conn, context)
     lib.ws_conn_set_user(conn, id(ws))
+    outer = sys.exc_info()[1]
     try:
         _greet(ws, lib.ws_conn_request(conn))
         if ws._app._traffic:
             ws._app._report("logging", functools.partial(ws._app._traffic.opened, ws))
         if route.behavior.open is not None:
-            result = route.behavior.open(ws)
+            result = run_in(context, route.behavior.open, ws)
             if result is not None:
                 returned(route, "open", route.behavior.open, result)
     except BaseException as error:
+        detach(error, outer)
         route.app._socket_failed(ws, "open", error)
 
 
@@ -215,10 +222,11 @@ def _on_message(conn: int, data: Any, length: int, opcode: int, number: int) -> 
     if ws._app._inert:  # the child of a fork has come back from a handler
         return
     try:
+        handler: Any = ws._route.behavior.message
         if opcode == 1:
-            result = ws._route.behavior.message(ws, data[:length].decode(), _TEXT)  # type: ignore
+            result = run_in(ws._context, handler, ws, data[:length].decode(), _TEXT)
         else:
-            result = ws._route.behavior.message(ws, data[:length], _BINARY)  # type: ignore
+            result = run_in(ws._context, handler, ws, data[:length], _BINARY)
     except BaseException as error:
         _message_failed(ws, error)
     else:
@@ -311,17 +319,28 @@ def _call(ws: WebSocket, event: str, arguments: Callable[[], Any]) -> None:
     if app._inert:  # the child of a fork
         return
     app._nested += 1
+    outer = sys.exc_info()[1]
     try:
         if app._nested > DEEPEST:
             raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
         handler = getattr(ws._route.behavior, event)
-        result = handler(ws, *arguments())
+        result = run_in(ws._context, handler, ws, *arguments())
         if result is not None:
             returned(ws._route, event, handler, result)
     except BaseException as error:
+        detach(error, outer)
         app._socket_failed(ws, event, error)
     finally:
         app._nested -= 1
+
+
+def detach(error: BaseException, outer: BaseException | None) -> None:
+    """What was being handled around a handler is no context of what the handler raises."""
+    inner, links = error, 100  # a program may have made a circle of them
+    while inner.__context__ is not None and inner.__context__ is not outer and links:
+        inner, links = inner.__context__, links - 1
+    if inner.__context__ is outer:
+        inner.__context__ = None
 
 
 # ---- for C --------------------------------------------------------------------------------------

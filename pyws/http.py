@@ -223,6 +223,7 @@ class Response:
         "_abort_handler",
         "_aborted",
         "_app",
+        "_context",
         "_deferred",
         "_headers",
         "_later",
@@ -246,6 +247,7 @@ class Response:
         self._request = request
         self._route = route
         self._upgrades = upgrades  # it is an opening handshake
+        self._context = app._context.copy()  # what its handlers run in, and those of its socket
         self._status: int = 200
         self._reason: bytes | None = None
         self._headers: list[tuple[bytes, bytes]] = []

@@ -26,7 +26,7 @@ access_logger = logging.getLogger("pyws.access")
 _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
-_CALLERS = frozenset(("aio", "app", "events", "mistakes", "timers"))
+_CALLERS = frozenset(("aio", "app", "contexts", "events", "mistakes", "timers"))
 
 
 def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -24,12 +25,13 @@ _FEW = 64  # cancelled calls in the heap that are not worth a clean-up
 class Timer:
     """A call that `App.call_later` has put off."""
 
-    __slots__ = ("_args", "_fn", "_timers", "_waits")
+    __slots__ = ("_args", "_context", "_fn", "_timers", "_waits")
 
     def __init__(self, timers: Timers, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._timers = timers
         self._fn: Callable[..., Any] | None = fn  # None: it ran, was cancelled, or never will
         self._args = args
+        self._context = copy_context()
         self._waits = True  # is in the heap
 
     def cancel(self) -> None:
@@ -77,9 +79,11 @@ class Timers:
                 continue
             timer._forget()
             try:
-                mistakes.check_result("a function of call_later", fn, fn(*args))
+                result = timer._context.run(fn, *args)
+                mistakes.check_result("a function of call_later", fn, result)
             except BaseException as error:
-                self._app._handler_failed("a function of call_later", error, None, fn)
+                what = "a function of call_later"
+                self._app._handler_failed(what, error, None, fn, timer._context)
         self._set()
 
     def clear(self) -> None:

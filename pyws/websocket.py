@@ -14,6 +14,7 @@ from .logs import peer_name
 
 if TYPE_CHECKING:
     import asyncio
+    from contextvars import Context
 
     from .aio import Queue
     from .app import App
@@ -150,6 +151,7 @@ class WebSocket(Handle):
         "_close_event",
         "_close_info",
         "_compression",
+        "_context",
         "_decoder",
         "_headers",
         "_id",
@@ -171,11 +173,13 @@ class WebSocket(Handle):
     _compression: str | None
     _headers: dict[str, str] | None
 
-    def __init__(self, app: App, route: Route, conn: int) -> None:
+    def __init__(self, app: App, route: Route, conn: int, context: Context) -> None:
         self._app = app
         self._route = route
         self._conn = conn  # 0 once the connection has closed
         self._bridge = app._bridge_address
+        self._context = context  # what all its handlers run in
+        self._context_address = id(context)  # for the bridge
         self._user_data: Any = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._remote: tuple[bytes, int] | None = None

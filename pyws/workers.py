@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from ._native import lib
@@ -337,7 +338,8 @@ class Crew:
             _end_with(parent, read_end)
             listeners = [one.detach() for one in (*self._shared, *place.sockets)]
             # A signal waits until `Signals` is there: before, it would do what it did before `run`.
-            self._deferred.appendleft((signal.pthread_sigmask, (signal.SIG_SETMASK, mask)))
+            args = (signal.SIG_SETMASK, mask)
+            self._deferred.appendleft((copy_context(), signal.pthread_sigmask, args))
             self._app._renew(self._deferred, self._timers, listeners)
             status = _serve(self._app)
         except BaseException:

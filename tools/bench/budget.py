@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Holds the C echo example to a number of instructions per message, counted by callgrind; and to
-the same number whether few or many connections are idle meanwhile.
+"""Holds the C echo example, and an echo handler in Python, to a number of instructions per message,
+counted by callgrind; and the example to the same number whether few or many connections are idle.
 
     python tools/bench/budget.py --build build             # compare with budgets.json
     python tools/bench/budget.py --build build --update    # write what was measured plus 5 %
 
 Unlike times, counts do not depend on what else the machine does. Each case runs with two numbers
 of messages, and the difference is divided by theirs, so that start and end cancel. The counts do
-depend on compiler and C library: budgets are for the default build type and Debian 12. Needs
-valgrind.
+depend on compiler and C library, and on the build of Python: budgets are for the default build type
+and the packages of Debian 12. Needs valgrind.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import pathlib
 import re
 import shlex
@@ -28,13 +29,15 @@ import harness
 
 BUDGETS = pathlib.Path(__file__).with_name("budgets.json")
 HEAD_ROOM = 1.05
+PYTHON = "/usr/bin/python3"
 
 
 @dataclass(frozen=True)
 class Case:
     """Arguments of the load generator, the option that takes a number, and the two numbers.
 
-    `each`: deliveries of a message. `beside`: connections that are idle meanwhile.
+    `each`: deliveries of a message. `beside`: connections that are idle meanwhile. `server`: one of
+    those that harness.py knows; without --server.
     """
 
     arguments: str
@@ -43,6 +46,7 @@ class Case:
     many: int
     each: int = 1
     beside: int = 0
+    server: str = "c"
 
     def quick(self) -> Case:
         """Far less exact: shows what is large."""
@@ -59,6 +63,10 @@ CASES = {
     "echo64k": Case("--conns 1 --size 65536 --binary", "--messages", 100, 300),
     "connect": Case("--conns 1", "--connects", 200, 600),
     "broadcast": Case("--broadcast 50 --pipeline 16", "--messages", 320, 960, each=50),
+    "python64": Case("--conns 1 --size 64", "--messages", 1000, 3000, server="python"),
+    "python64p16": Case(
+        "--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, server="python"
+    ),
     # Handshakes differ by some instructions from run to run, thousands of them by more: that must
     # be little beside the messages.
     "beside10": Case("--conns 1 --size 64", "--messages", 1000, 31000, beside=10),
@@ -74,8 +82,8 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "callgrind"
         with harness.running(
-            options.server,
-            environment=harness.server_environment(options.build),
+            options.server or command(options, case.server),
+            environment={**harness.server_environment(options.build), "PYTHONHASHSEED": "0"},
             wrapper=[
                 "valgrind",
                 "--tool=callgrind",
@@ -94,6 +102,14 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
     if match is None:
         raise harness.BenchError("callgrind told no total")
     return int(match.group(1))
+
+
+def command(options: argparse.Namespace, server: str) -> list[str]:
+    """What starts it; Python is that of Debian, not that of a test environment."""
+    words = harness.known_servers(options.build)[server]
+    if server == "python" and os.access(PYTHON, os.X_OK):
+        words[0] = PYTHON
+    return words
 
 
 def measure(options: argparse.Namespace, name: str) -> float:
@@ -147,7 +163,7 @@ def judge_equals(counted: dict[str, float]) -> bool:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Instructions of an echo server per message.")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
-    parser.add_argument("--server", help="command; default: the C example")
+    parser.add_argument("--server", help="command; default: that of each case")
     parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, help="default %(default)s")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each, %(default)s")
@@ -162,8 +178,9 @@ def parse_options() -> argparse.Namespace:
         parser.error("budgets must be exact: --update without --quick")
     options.build = options.build.resolve()
     options.load = harness.find_tool(options.build, "load")
-    known = harness.known_servers(options.build)
-    options.server = known.get(options.server or "c") or shlex.split(options.server)
+    if options.server:
+        known = harness.known_servers(options.build)
+        options.server = known.get(options.server) or shlex.split(options.server)
     return options
 
 
