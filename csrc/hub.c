@@ -254,7 +254,7 @@ void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t 
             ws__request_shutdown(c);
         else if (c && c->state == WS__OPEN)
             ws_conn_end(c, code, reason, length);
-        else if (c && c->finished)
+        else if (c && c->state == WS__LINGERING && c->finished) /* not: dead, in on_closed */
             ws__conn_linger_briefly(c);
     }
 }

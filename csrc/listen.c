@@ -126,11 +126,12 @@ int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options 
     char *path = NULL;
     if (options->path && options->fd < 0 && !(path = copy_path(memory, options->path)))
         return WS_ENOMEM;
-    int error = open_all(listeners, options, path, port);
+    int error = open_all(listeners, options, path, port), number = errno;
     if (error)
         free_path(memory, path);
     if (listeners->capacity > listeners->count) /* addresses that are missing */
         resize(listeners, listeners->count);
+    errno = number; /* the allocator may have changed it */
     return error;
 }
 

@@ -160,7 +160,7 @@ int ws_server_new(ws_server **server, const ws_config *config)
         return WS_ENOMEM;
     memset(s, 0, sizeof *s);
     s->interrupt_fd = -1;
-    int error = ws__hub_init(&s->hub, s, &copy);
+    int error = ws__hub_init(&s->hub, s, &copy), number = errno;
     if (!error) {
         if (make_queues(s)) {
             *server = s;
@@ -170,6 +170,7 @@ int ws_server_new(ws_server **server, const ws_config *config)
         error = WS_ENOMEM;
     }
     resize_server(&copy, s, sizeof *s, 0);
+    errno = number; /* the allocator may have changed it */
     return error;
 }
 

@@ -447,6 +447,33 @@ static void test_others(void)
     stop("others");
 }
 
+static void shut_down(ws_conn *conn)
+{
+    (void)conn;
+    ws_server_shutdown(h.server, 1001, NULL, 0, 10000);
+}
+
+/* FIN was sent long before the connection is dropped; a shutdown begins while it is. */
+static void test_shutdown_in_on_closed(void)
+{
+    for (int resets = 0; resets < 2; resets++) {
+        start();
+        acting = ON_CLOSED;
+        action = shut_down;
+        client_write(&c, "\x81\x01x", 3); /* unmasked */
+        turns(&h, 2);
+        if (resets)
+            client_reset(&c);
+        else
+            client_finish(&c);
+        turns(&h, 2);
+        harness_events(&h);
+        advance(&h, 5000);
+        is_int(ws_server_step(h.server, 0), WS_OK, "the shutdown is over");
+        stop("a shutdown in on_closed of a connection that lingered");
+    }
+}
+
 int main(void)
 {
     test_by_peer();
@@ -457,5 +484,6 @@ int main(void)
     test_in_handlers();
     test_free();
     test_others();
+    test_shutdown_in_on_closed();
     return done_testing();
 }

@@ -402,6 +402,46 @@ static void test_listening_fails_half_way(void)
     harness_stop(&h, "half-way failures");
 }
 
+static ws_config counted; /* what the harness has */
+
+static void *resize_without_errno(void *context, void *ptr, size_t old_size, size_t size)
+{
+    void *block = counted.allocator.resize(context, ptr, old_size, size);
+    errno = 0;
+    return block;
+}
+
+static void log_without_errno(void *user, int level, const char *line, size_t length)
+{
+    counted.log(user, level, line, length);
+    errno = 0;
+}
+
+/* free() of old C libraries changes it as well. */
+static void test_errno_is_kept(void)
+{
+    reset_fake();
+    harness_init(&h);
+    counted = h.config;
+    h.config.allocator.resize = resize_without_errno;
+    h.config.log = log_without_errno;
+    fake.epoll_errors = 0;
+    is_int(ws_server_new(&h.server, &h.config), WS_ESYSTEM, "ws_server_new fails");
+    is_int(errno, ENOSPC, "callbacks that change errno, ws_server_new");
+    is_int((long long)h.memory.blocks, 0, "and nothing stays allocated");
+    fake.epoll_errors = -1;
+    harness_create(&h);
+    ws_listen_options_init(&options, sizeof options);
+    options.path = "/nowhere/of/pyws";
+    fails_with(ENOENT, "callbacks that change errno, a path");
+    options.path = NULL;
+    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    fake.epoll_errors = 1;
+    fails_with(ENOSPC, "callbacks that change errno, a name");
+    fake.epoll_errors = -1;
+    harness_stop(&h, "callbacks that change errno");
+}
+
 /* ---- files of Unix sockets ---- */
 
 static char directory[] = "/tmp/pyws-XXXXXX";
@@ -788,6 +828,7 @@ int main(void)
     test_localhost();
     test_too_many_addresses();
     test_listening_fails_half_way();
+    test_errno_is_kept();
     test_successor_after_rm();
     test_successor_by_rename();
     test_two_begin_at_once();

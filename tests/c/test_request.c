@@ -142,6 +142,32 @@ static void test_syntax(void)
     harness_stop(&h, "syntax");
 }
 
+static void shut_down(ws_request *request, int status, size_t length, const char *why,
+                      size_t why_length, void *user)
+{
+    (void)request, (void)status, (void)length, (void)why, (void)why_length, (void)user;
+    ws_server_shutdown(h.server, 1001, NULL, 0, 10000);
+}
+
+/* The request is not done with while on_response runs. */
+static void test_shutdown_in_on_response(void)
+{
+    static const struct {
+        const char *request, *want;
+    } cases[] = {{"\x16\x03\x01\x02", "400, EOF"},
+                 {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505, EOF"},
+                 {"GET /page HTTP/1.1\r\nHost: t\r\n\r\n", "200 /page, EOF"},
+                 {"GET /none HTTP/1.1\r\nHost: t\r\n\r\n", "404, EOF"},
+                 {"POST /page HTTP/1.1\r\nHost: t\r\n\r\n", "405, EOF"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        start();
+        ws_server_set_on_response(h.server, shut_down, NULL);
+        expect(cases[i].request, cases[i].want, "a shutdown in on_response");
+        is_int(ws_server_step(h.server, 0), WS_OK, "the shutdown is over");
+        harness_stop(&h, "a shutdown in on_response");
+    }
+}
+
 /* `line` bytes of request line and `fields` fields beside Host. */
 static void expect_size(size_t line, int fields, const char *want, const char *name)
 {
@@ -656,6 +682,7 @@ int main(void)
 {
     test_statuses();
     test_syntax();
+    test_shutdown_in_on_response();
     test_limits();
     test_101();
     test_plain();
