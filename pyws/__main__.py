@@ -231,21 +231,95 @@ def advice(error: OSError) -> str:
     """What to do about an error of `listen`, where that is known."""
     if error.errno == errno.EADDRINUSE:
         return " (choose another with --port, or 0 for any)"
+    if error.errno == errno.EACCES:
+        return " (ports below 1024 need privileges: choose another with --port)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return " (this machine has no such address: choose another with --host)"
     return ""
+
+
+def whole(text: str, low: int, high: int) -> int:
+    """A number in the text of an argument. ArgumentTypeError."""
+    if not text.isdecimal() or len(text) > 20 or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}, not {text!r}")
+    return int(text)
 
 
 def port_number(text: str) -> int:
     """The value of --port. ArgumentTypeError."""
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
-    return int(text)
+    return whole(text, 0, 65535)
 
 
 def payload_size(text: str) -> int:
     """The value of --max-payload. ArgumentTypeError."""
-    if not text.isdecimal() or not 0 < int(text) < 2**31:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {2**31 - 1}, not {text!r}")
-    return int(text)
+    return whole(text, 1, 2**31 - 1)
+
+
+def host_name(text: str) -> str:
+    """The value of --host. ArgumentTypeError."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be an address or a name; 0.0.0.0 is all of IPv4")
+    return text
+
+
+def compression_name(text: str) -> str:
+    """The value of --compression. ArgumentTypeError."""
+    if text not in COMPRESSIONS:
+        raise argparse.ArgumentTypeError(f"must be {' or '.join(COMPRESSIONS)}, not {text!r}")
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports an unknown option or command before argparse takes its value for something else."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.takes_value: dict[str, bool] = {}  # by option
+        self.commands: tuple[str, ...] = ()  # the first of the other arguments is one of them
+        super().__init__(allow_abbrev=False, **settings)
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """As argparse's."""
+        action = super().add_argument(*names, **settings)
+        self.takes_value.update((name, action.nargs != 0) for name in action.option_strings)
+        return action
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, of arguments that are all known."""
+        args = sys.argv[1:] if args is None else list(args)
+        self.check(args)
+        return super().parse_known_args(args, namespace)
+
+    def check(self, args: Sequence[str]) -> None:
+        """End the program where an argument is unknown; what a command gets is its own."""
+        words = iter(args)
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if word == "--":
+                continue
+            if not word.startswith("-") or word == "-":
+                self.check_command(word)
+                return
+            if name not in self.takes_value:
+                self.error(f"there is no option {name}{suggestion(name, self.takes_value)}")
+            if self.takes_value[name] and not equals:
+                next(words, None)
+
+    def check_command(self, word: str) -> None:
+        """End the program unless `word` is a command."""
+        if not self.commands:
+            self.error(f"unexpected argument {word!r}")
+        if word not in self.commands:
+            close = suggestion(word, self.commands)
+            self.error(f"there is no command {word!r}{close or ', only ' + self.commands[0]}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Which of the known words may be meant, if one is close."""
+    import difflib
+
+    begins = [name for name in known if word.strip("-") and name.startswith(word)]
+    close = begins or difflib.get_close_matches(word, list(known), 1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def version() -> str:
@@ -257,19 +331,30 @@ def version() -> str:
 
 def new_parser() -> argparse.ArgumentParser:
     """The parser; `command` is what runs, so that subcommands may set their own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pyws",
+        usage="%(prog)s [-h] [--version] [--host HOST] [--port PORT] [COMMAND ...]",
         description="Serve a page to chat and to try a WebSocket, and the sockets it talks to.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=version())
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", type=port_number, default=8000, help="0 picks a free one (%(default)s)"
+        "--host", type=host_name, default="127.0.0.1", help="address to listen on (%(default)s)"
+    )
+    parser.add_argument(
+        "--port",
+        type=port_number,
+        default=8000,
+        help="port to listen on, 0 for any free one (%(default)s)",
     )
     parser.set_defaults(command=serve)
-    commands = parser.add_subparsers(title="instead of that", metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands",
+        description="What to do instead of serving the page:",
+        metavar="COMMAND",
+        prog="pyws",
+    )
     add_echo(commands)
+    parser.commands = tuple(commands.choices)
     return parser
 
 
@@ -277,17 +362,31 @@ def add_echo(commands: Any) -> None:
     """The subcommand `echo`, with the options of the command itself before it or behind it."""
     text = "Echo every message, on every path: a server to test clients and conformance with."
     parser = commands.add_parser("echo", help="echo every message", description=text)
-    parser.allow_abbrev = False
     unset = argparse.SUPPRESS  # or the default would replace what stood before the subcommand
-    parser.add_argument("--host", default=unset, help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=port_number, default=unset, help="0 picks one (8000)")
-    parser.add_argument("--print-port", action="store_true", help="print just the port")
-    parser.add_argument("--compression", choices=sorted(COMPRESSIONS), help="(none)")
+    parser.add_argument(
+        "--host", type=host_name, default=unset, help="address to listen on (127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port",
+        type=port_number,
+        default=unset,
+        help="port to listen on, 0 for any free one (8000)",
+    )
+    parser.add_argument(
+        "--print-port", action="store_true", help="print the port, and nothing else"
+    )
+    parser.add_argument(
+        "--compression",
+        type=compression_name,
+        metavar="|".join(COMPRESSIONS),
+        help="offer permessage-deflate, with one window for all or one for each client (off)",
+    )
     parser.add_argument(
         "--max-payload",
         type=payload_size,
+        metavar="BYTES",
         default=16 * 1024 * 1024,
-        help="bytes of the largest message (%(default)s)",
+        help="longest message that is accepted (%(default)s)",
     )
     parser.set_defaults(command=serve_echo)
 

@@ -1,6 +1,7 @@
 """The command `pyws`: its page, its echo socket, its output, its exit status."""
 
 import base64
+import errno
 import hashlib
 import http.client
 import json
@@ -418,7 +419,11 @@ def test_main_fails_on_a_used_port(capsys: pytest.CaptureFixture[str]) -> None:
     ("host", "text"),
     [
         ("no host.invalid", "unknown host"),
-        ("192.0.2.1", "Cannot assign requested address"),
+        (
+            "192.0.2.1",
+            "Cannot assign requested address (this machine has no such address: "
+            "choose another with --host)",
+        ),
     ],
 )
 def test_main_fails_on_a_wrong_host(
@@ -435,15 +440,26 @@ def test_main_fails_on_a_wrong_host(
         (["--port=-1"], "--port: must be a number from 0 to 65535, not '-1'"),
         (["--port", "http"], "--port: must be a number from 0 to 65535, not 'http'"),
         (["--port"], "--port: expected one argument"),
-        (["--host", ""], "host must not be empty"),
+        (["--port", "9" * 5000], "--port: must be a number from 0 to 65535, not '999"),
+        (["--host", ""], "--host: must be an address or a name"),
         (["--host", "a\0b"], "host"),
-        (["--por=80"], "unrecognized arguments: --por=80"),
-        (["what"], "invalid choice: 'what' (choose from"),
-        (["echo", "--por=80"], "unrecognized arguments: --por=80"),
+        (["--por=80"], "pyws: error: there is no option --por, did you mean --port?"),
+        (["--prot", "5"], "pyws: error: there is no option --prot, did you mean --port?"),
+        (["--zebra", "5"], "pyws: error: there is no option --zebra\n"),
+        (["-p", "5"], "pyws: error: there is no option -p\n"),
+        (["what"], "pyws: error: there is no command 'what', only echo\n"),
+        (["ecko"], "pyws: error: there is no command 'ecko', did you mean echo?"),
+        (["--", "what"], "pyws: error: there is no command 'what', only echo\n"),
+        (["-"], "pyws: error: there is no command '-', only echo\n"),
+        (["echo", "--por=80"], "pyws echo: error: there is no option --por, did you mean --port?"),
+        (["echo", "--prot", "5"], "pyws echo: error: there is no option --prot, did you mean --po"),
+        (["--port", "5", "echo", "--print"], "there is no option --print, did you mean --print-po"),
+        (["echo", "twice"], "pyws echo: error: unexpected argument 'twice'"),
         (["echo", "--port", "65536"], "--port: must be a number from 0 to 65535, not '65536'"),
         (["echo", "--max-payload", "0"], "--max-payload: must be a number from 1 to 2147483647"),
-        (["echo", "--compression", "zip"], "invalid choice: 'zip' (choose from"),
-        (["echo", "--host", ""], "host must not be empty"),
+        (["echo", "--compression", "zip"], "--compression: must be shared or dedicated, not 'zip'"),
+        (["echo", "--compression"], "--compression: expected one argument"),
+        (["echo", "--host", ""], "--host: must be an address or a name"),
     ],
 )
 def test_bad_arguments(arguments: List[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -454,6 +470,32 @@ def test_bad_arguments(arguments: List[str], text: str, capsys: pytest.CaptureFi
     assert captured.out == ""
     assert text in captured.err
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["echo"]])
+def test_help(arguments: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as info:
+        command.main([*arguments, "--help"])
+    assert info.value.code == 0
+    shown, errors = capsys.readouterr()
+    usage = "pyws echo [-h]" if arguments else "pyws [-h] [--version] [--host HOST]"
+    assert shown.startswith(f"usage: {usage}")
+    assert arguments or " [COMMAND ...]\n" in shown
+    assert "instead of that" not in shown
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.EADDRINUSE, "choose another with --port, or 0 for any"),
+        (errno.EACCES, "ports below 1024 need privileges"),
+        (errno.EADDRNOTAVAIL, "this machine has no such address"),
+        (errno.ENOBUFS, ""),
+    ],
+)
+def test_what_to_do_about_a_place(number: int, text: str) -> None:
+    assert text in command.advice(OSError(number, "no"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
