@@ -9,7 +9,7 @@ import sys
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterable, NamedTuple, Sequence
 
 from . import (
     App,
