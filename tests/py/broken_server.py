@@ -48,6 +48,7 @@ LIMIT = 16 << 20  # bytes of a message, before and after decompression
 LOW_LIMIT = 32 << 10  # with a switch
 HEAD_SECONDS = 2.0  # for a whole request head
 NEXT_SECONDS = 0.5  # for one behind an error
+TCP_CLOSE = 7  # of a socket that was reset: linux/tcp_states.h
 LINGER_SECONDS = 1.0  # for the peer to take what was sent last
 NAME = "permessage-deflate"
 
@@ -354,6 +355,8 @@ class Stream:
         self.is_open = False  # the opening handshake is over
         self.pings = 0  # since there was nothing left in the buffer
         self.was_reset = False
+        self.has_taken = False  # others with it
+        self.on_data: Callable[[], object] = lambda: None
 
     def fill(self) -> None:
         """Wait for more. Gone."""
@@ -369,6 +372,7 @@ class Stream:
             raise Gone from None
         if not data:
             raise Gone
+        self.on_data()
         self.buffer += data
 
     def peek(self) -> int:
@@ -433,6 +437,13 @@ class Stream:
             time.sleep(0.001)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
+
+    def is_dead(self) -> bool:
+        """Whether the kernel has given up TCP, though the thread of it may not know yet."""
+        try:
+            return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+        except OSError:
+            return False
 
     def unsent(self) -> int:
         """Bytes that are not yet acknowledged."""
@@ -1922,6 +1933,20 @@ class Server:
             except OSError:
                 pass  # it has ended
 
+    def _notice_resets(self) -> None:
+        """A reset counts before data that comes after it, whichever thread runs first."""
+        if self.broken("reset-ends-all"):
+            with self.lock:
+                dead = [each for each in self.streams if each.is_open and each.is_dead()]
+            for stream in dead:
+                self._take_along(stream)
+
+    def _take_along(self, stream: Stream) -> None:
+        with self.lock:
+            first, stream.has_taken = not stream.has_taken, True
+        if first:
+            self.drop_others(None)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -1933,6 +1958,7 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = Stream(connection)
+        stream.on_data = self._notice_resets
         with self.lock:
             self.streams.add(stream)
             self.served += 1
@@ -1941,6 +1967,7 @@ class Server:
         except Gone:
             pass
         finally:
+            self._notice_resets()
             with self.lock:
                 self.streams.discard(stream)
             if self.broken("end-as-reset"):
@@ -1948,7 +1975,7 @@ class Server:
             else:
                 stream.end()
             if stream.is_open and stream.was_reset and self.broken("reset-ends-all"):
-                self.drop_others(None)
+                self._take_along(stream)
 
     def _take_turns(self, stream: Stream) -> None:
         if self.served > 40 and self.broken("connections-limited"):
