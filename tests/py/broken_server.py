@@ -1888,8 +1888,11 @@ CODES = [
 class Server:
     """Listens on 127.0.0.1 from the beginning; `close` ends it, as does its `with` block."""
 
-    def __init__(self, switches: Iterable[str] = (), port: int = 0) -> None:
-        """ValueError: there is no such switch."""
+    def __init__(
+        self, switches: Iterable[str] = (), port: int = 0, patience: float = 1.0
+    ) -> None:
+        """A request may take `patience` times as long. ValueError: there is no such switch."""
+        self.patience = patience
         self.switches: FrozenSet[str] = frozenset(switches)
         unknown = self.switches - set(SWITCHES) - set(LIMITS)
         if unknown:
@@ -1988,10 +1991,10 @@ class Server:
 
     def _talk(self, stream: Stream) -> None:
         """Requests, and if one of them is a handshake, frames. Gone."""
-        seconds = HEAD_SECONDS
+        seconds = HEAD_SECONDS * self.patience
         while True:
             handshake = Handshake(self, stream, seconds)
-            seconds = NEXT_SECONDS
+            seconds = NEXT_SECONDS * self.patience
             try:
                 terms = handshake.run()
             except Refused as refused:

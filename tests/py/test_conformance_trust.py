@@ -195,7 +195,7 @@ def wrapped(line: str) -> str:
 def judged(job: Job, patience: float = 1.0) -> Result:
     """Of a case with a server of its own: some switches make connections fail each other."""
     switch, id = job
-    with Server([switch] if switch else []) as server:
+    with Server([switch] if switch else [], patience=patience) as server:
         target = Target("127.0.0.1", server.port, "/", False)
         return run(CASES[id], Settings(target, timeout=1.0, scale=patience))
 
