@@ -48,11 +48,17 @@ def echoed(client: peer.Peer, text: bytes = b"still here") -> None:
     assert client.frame().payload == text
 
 
+def errors_of(program: Program) -> str:
+    """Without what is said of a loop whose handlers wait for processes: on a busy machine, long."""
+    lines = program.error_text().splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("loop blocked for"))
+
+
 def ended(program: Program, errors: str = "") -> None:
     """A shutdown of the parent, which knows nothing of all this."""
     assert program.stop(signal.SIGTERM) == 0
     assert program.rest() == "the end\n"
-    assert program.error_text() == errors
+    assert errors_of(program) == errors
 
 
 # ---- in a handler -------------------------------------------------------------------------------
@@ -211,7 +217,7 @@ def test_leaving_the_handler(event: str, leave: str, status: int, errors: str) -
                 assert lines[-2:] == [FORKED.split(": ", 1)[1], FORKED]
             echoed(other)
         assert program.stop(signal.SIGTERM) == 0
-        text = program.error_text()
+        text = errors_of(program)
         assert errors in text
         # "... did not answer the request", and what asyncio says of a loop that ends in its midst
         assert text == "" or errors or event != "message"
@@ -337,7 +343,7 @@ def test_an_app_of_the_childs_own() -> None:
                 assert other.frame().close_code == 1000
         assert program.stop(signal.SIGTERM) == 0
         assert program.rest() == "the end of the child\n0\nthe end\n"
-        assert program.error_text() == ""
+        assert errors_of(program) == ""
 
 
 # ---- elsewhere ----------------------------------------------------------------------------------
@@ -377,7 +383,7 @@ def test_before_run(tmp_path: Any, place: str) -> None:
         assert sorted([program.line(), program.line()]) == [f"deferred {pid}", f"later {pid}"]
         assert program.line() == "the end False"
         assert program.wait() == 0
-        assert program.error_text() == ""
+        assert errors_of(program) == ""
 
 
 def test_from_another_thread() -> None:
@@ -432,7 +438,7 @@ def test_a_child_of_a_child() -> None:
         assert program.line() == FORKED
         assert program.line() == "status 0 0"
         assert program.wait() == 0
-        assert program.error_text() == ""
+        assert errors_of(program) == ""
 
 
 def test_many_connections_and_forks(serve: Callable[..., Any]) -> None:
