@@ -47,6 +47,15 @@ static bool in_child(void)
     return true;
 }
 
+/* Without an exit, at which valgrind would count the memory of the server that lives on. */
+static void leave_by_exec(int status)
+{
+    char text[16];
+    snprintf(text, sizeof text, "exit %d", status);
+    execl("/bin/sh", "sh", "-c", text, (char *)NULL);
+    _exit(127);
+}
+
 static void hold_copies(void)
 {
     if (in_child()) {
@@ -361,7 +370,7 @@ static void test_child_calls(void)
         refused += ws_server_set_interrupt_fd(h.server, -1) == WS_EFORKED;
         ws_server_set_alarm(h.server, 0, count_deferred, &refused);
         ws_server_wakeup(h.server);
-        _exit(refused);
+        leave_by_exec(refused);
     }
     is_int(status_of_child(), 4, "T76: run, listen, shutdown, set_interrupt_fd: WS_EFORKED");
     is_idle("T76: after that");
@@ -395,7 +404,7 @@ static void fork_inside(void *argument)
 {
     (void)argument;
     if (in_child())
-        _exit(ws_server_free(h.server) == WS_EBUSY ? 42 : 1);
+        leave_by_exec(ws_server_free(h.server) == WS_EBUSY ? 42 : 1);
     inner = status_of_child();
 }
 
