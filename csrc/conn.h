@@ -268,7 +268,7 @@ bool ws__hub_is_late(struct ws__hub *hub);
 /* The end of hub->ready. */
 void ws__hub_append(struct ws__hub *hub, ws_conn *c);
 /* A connection that ran out of the turn's budget before it had any of it: it will be looked at
- * before those that had some. Only where it is not on a list. */
+ * before those that had some, unless it is on hub->ready already. */
 void ws__hub_postpone(ws_conn *c);
 /* Runs what is due without an event: input that is left over, on_drain. */
 void ws__hub_run_ready(struct ws__hub *hub);
@@ -333,9 +333,10 @@ enum { WS__INFLATE_DONE, WS__INFLATE_SUSPENDED, WS__INFLATE_FAILED };
 #define WS__SHARE_UNKNOWN UINT64_MAX
 
 /* Inflates a compressed message that has just arrived. *share: nanoseconds that the connection may
- * still spend in this turn; WS__SHARE_UNKNOWN before its first message. WS__INFLATE_DONE: event->data and length
- * are the message, borrowed until the next one. WS__INFLATE_SUSPENDED: c->inflating, and the event
- * need not be kept. WS__INFLATE_FAILED: the connection was failed; handlers ran. */
+ * still spend in this turn; WS__SHARE_UNKNOWN before its first message. WS__INFLATE_DONE:
+ * event->data and length are the message, borrowed until the next one. WS__INFLATE_SUSPENDED:
+ * c->inflating, and the event need not be kept. WS__INFLATE_FAILED: the connection was failed;
+ * handlers ran. */
 int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share);
 /* The same for the message that was suspended, where c->inflating: goes on with it, and sets opcode,
  * data and length of *event once it is done. */

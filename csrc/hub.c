@@ -205,7 +205,10 @@ void ws__hub_append(struct ws__hub *hub, ws_conn *c)
 
 void ws__hub_postpone(ws_conn *c)
 {
-    c->more = c->in_ready = true;
+    c->more = true;
+    if (c->in_ready)
+        return; /* its peer was lost in this turn, which has put it on the other list */
+    c->in_ready = true;
     append(&c->hub->postponed, c);
 }
 

@@ -47,6 +47,7 @@ void ws__inflate_forget(ws_conn *c)
     ws__deflate_abandon(&c->hub->deflate, &s->inflation);
     ws__buffer_free(memory, &s->input);
     ws__memory_free(memory, s, sizeof *s);
+    ws__conn_update_interest(c); /* perhaps only the socket can bring more, the peer's Close */
 }
 
 static int fail(ws_conn *c, int result)
@@ -116,7 +117,7 @@ int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share)
     int result = WS__INFLATE_MORE;
     if (*share == WS__SHARE_UNKNOWN)
         *share = share_of(c);
-    if (*share)
+    if (*share || !event->length) /* one without any bytes is invalid, and not worth keeping */
         result = spend(c, &m, share, event);
     if (result == WS__INFLATE_MORE)
         return suspend(c, &m, event);

@@ -554,6 +554,73 @@ static void test_no_memory(unsigned compression)
     ok(failures > 3, "T41: %d allocations failed, one at a time", failures);
 }
 
+/* Nothing that follows has been read: nothing but the socket can bring the peer's Close. */
+static void test_end_without_more(unsigned compression)
+{
+    start(compression, 1);
+    load(&attackers[0], heavy("half"));
+    harness_events(&h);
+    fire(&attackers[0]);
+    turns(&h, 3);
+    ws_conn_end(conn_at(&h, 1), 1000, "enough", 6);
+    turns(&h, 3);
+    client_send_close(&attackers[0], 1000, "");
+    is_frames(&attackers[0], "CLOSE 1000 enough, EOF", "C1: ended: the socket is read again");
+    is_events(&h, "1:close 1000 enough", "S26: and no message");
+    stop(1, "ended without more");
+}
+
+/* A payload without a byte is no message (RFC 7692 7.2.2), also where others have used up the turn. */
+static void test_empty_payload(void)
+{
+    enum { COUNT = 20 };
+    start(SHARED, COUNT);
+    load(&attackers[0], heavy("attack"));
+    fire(&attackers[0]);
+    turns(&h, 1);
+    harness_events(&h);
+    for (int i = 1; i < COUNT; i++)
+        client_frame(&attackers[i], 0xc1, "", 0);
+    turns(&h, 100);
+    is_int(count_of(harness_events(&h), "close 1007 invalid compressed data"), COUNT - 1,
+           "X12: empty payloads: 1007");
+    stop(COUNT, "empty payloads");
+}
+
+static int victim;
+
+static void lose_victim(struct harness *harness, enum event event, ws_conn *conn,
+                        ws_request *request, const char *data, size_t length)
+{
+    (void)request, (void)data, (void)length;
+    if (event != ON_MESSAGE || conn != conn_at(harness, 0))
+        return;
+    client_reset(&attackers[victim]);
+    ws_conn_send(conn_at(harness, victim + 1), "x", 1, WS_TEXT);
+}
+
+/* A send fails in the turn in which the connection's message gets no share of the time. */
+static void test_lost_while_postponed(void)
+{
+    enum { COUNT = 20 };
+    for (victim = 0; victim < COUNT; victim += 3) {
+        start(SHARED, COUNT);
+        for (int i = 0; i < COUNT; i++)
+            load(&attackers[i], heavy("attack"));
+        for (int i = 0; i < COUNT; i++)
+            fire(&attackers[i]);
+        turns(&h, 3);
+        harness_events(&h);
+        h.hook = lose_victim;
+        client_text(&honest, "now");
+        turns(&h, 200);
+        h.hook = NULL;
+        is_int(count_of(harness_events(&h), "message TEXT attack"), COUNT,
+               "all messages are handled though number %d is gone", victim);
+        stop(COUNT, "lost while postponed");
+    }
+}
+
 int main(void)
 {
     test_slices();
@@ -568,6 +635,10 @@ int main(void)
     test_last_blocks();
     test_ends(SHARED);
     test_ends(DEDICATED);
+    test_end_without_more(SHARED);
+    test_end_without_more(DEDICATED);
+    test_empty_payload();
+    test_lost_while_postponed();
     test_pause();
     test_idle();
     test_memory(SHARED);
