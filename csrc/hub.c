@@ -10,7 +10,8 @@
 
 enum { SLOT_BITS = 24 };
 
-enum { TURN_TIME = 8000000 }; /* nanoseconds */
+enum { TURN_TIME = 8000000 };   /* nanoseconds */
+enum { LATE_CONNECTIONS = 64 }; /* of the ready list, in a turn that is late */
 
 static struct ws__timer_queue *make_queue(struct ws__hub *hub, uint32_t duration_ms)
 {
@@ -212,19 +213,24 @@ void ws__hub_postpone(ws_conn *c)
     append(&c->hub->postponed, c);
 }
 
-/* In the next turn those come first that were postponed, then those that had their turn when it was
- * late already, at last those that had all they wanted. */
+/* Once the turn is late, LATE_CONNECTIONS more are looked at: time is due as well, however many wait.
+ * In the next turn those come first that were postponed, then those that were not looked at or had
+ * their turn when it was late already, at last those that had all they wanted. */
 static void run_ready(struct ws__hub *hub)
 {
     struct ws__list list = {NULL, NULL}, served = {NULL, NULL};
+    int left = LATE_CONNECTIONS;
     move(&list, &hub->ready);
-    for (ws_conn *c = list.first, *next; c; c = next) {
+    while (list.first && left) {
+        ws_conn *c = list.first;
         bool late = hub->late;
-        next = c->next;
+        list.first = c->next;
+        left -= late;
         ws__conn_on_ready(c);
         if (!late)
             move(&served, &hub->ready);
     }
+    move(&hub->postponed, &list);
     move(&hub->postponed, &hub->ready);
     move(&hub->postponed, &served);
     move(&hub->ready, &hub->postponed);

@@ -7,11 +7,11 @@
 
 #include <stdlib.h>
 
-enum { FLOODERS = 20, MESSAGES = 1000, STEP = 16 /* WS__TURN_STEP */ };
+enum { FLOODERS = 20, MANY = 400, MESSAGES = 1000, STEP = 16 /* WS__TURN_STEP */ };
 
 static struct harness h;
-static struct client clients[FLOODERS];
-static int seen[FLOODERS], requests;
+static struct client clients[MANY];
+static int seen[MANY], requests, rings;
 
 static void count(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
                   const char *data, size_t length)
@@ -28,7 +28,7 @@ static void count(struct harness *harness, enum event event, ws_conn *conn, ws_r
 static int sum(void)
 {
     int total = 0;
-    for (int i = 0; i < FLOODERS; i++)
+    for (int i = 0; i < MANY; i++)
         total += seen[i];
     return total;
 }
@@ -60,13 +60,18 @@ static void stop(int connections, const char *name)
     harness_stop(&h, name);
 }
 
-static void flood(void)
+static void flood_by(int connections, int messages)
 {
     char bytes[MESSAGES * 6], *end = bytes;
-    for (int i = 0; i < MESSAGES; i++)
+    for (int i = 0; i < messages; i++)
         end += make_frame(end, 0x81, "", 0);
-    for (int i = 0; i < FLOODERS; i++)
+    for (int i = 0; i < connections; i++)
         client_write(&clients[i], bytes, (size_t)(end - bytes));
+}
+
+static void flood(void)
+{
+    flood_by(FLOODERS, MESSAGES);
 }
 
 static void test_messages(void)
@@ -117,9 +122,42 @@ static void test_requests(void)
     stop(1, "requests");
 }
 
+static void ring(void *argument)
+{
+    (void)argument;
+    rings++;
+}
+
+/* However many flood: 256 at most that epoll names, and 64 of those that wait (LATE_CONNECTIONS). */
+static void test_alarm_among_many(void)
+{
+    enum { TURNS = 20, PER_CONNECTION = 200, MOST = STEP * (256 + 64 + 10) };
+    start(MANY);
+    h.tick = 2000000;
+    flood_by(MANY, PER_CONNECTION);
+    turns(&h, 1);
+    rings = 0;
+    int worst = 0, least = PER_CONNECTION;
+    for (int i = 0, before = sum(); i < TURNS; i++, before = sum()) {
+        ws_server_set_alarm(h.server, 0, ring, NULL);
+        turns(&h, 1);
+        worst = sum() - before > worst ? sum() - before : worst;
+    }
+    is_int(rings, TURNS, "the alarm is looked at in every turn");
+    ok(worst <= MOST, "S50: and no turn is longer than %d messages, of %d that wait", worst,
+       MANY * PER_CONNECTION);
+    for (int i = 0; i < MANY; i++)
+        least = seen[i] < least ? seen[i] : least;
+    ok(least >= STEP, "S36: each of %d connections has had its turn: %d messages", MANY, least);
+    turns(&h, 400);
+    is_int(sum(), MANY * PER_CONNECTION, "all of them arrive");
+    stop(MANY, "an alarm among many");
+}
+
 int main(void)
 {
     test_messages();
     test_requests();
+    test_alarm_among_many();
     return done_testing();
 }
