@@ -26,7 +26,10 @@ access_logger = logging.getLogger("pyws.access")
 _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
-_CALLERS = frozenset(("aio", "app", "contexts", "events", "mistakes", "timers"))
+_CALLERS = frozenset(
+    f"{__package__}.{module}"
+    for module in ("aio", "app", "contexts", "events", "mistakes", "timers")
+) | {"_contextvars"}  # where PyPy has Context.run
 
 
 def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, Any]) -> None:
@@ -46,8 +49,7 @@ def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, 
 
 def _from_handler_on(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None:
-        package, _, module = traceback.tb_frame.f_globals.get("__name__", "").rpartition(".")
-        if package != __package__ or module not in _CALLERS:
+        if traceback.tb_frame.f_globals.get("__name__") not in _CALLERS:
             break
         traceback = traceback.tb_next
     return traceback
