@@ -344,8 +344,11 @@ static void read_frames(ws_conn *c, struct ws__input *in)
         else
             on_closing_event(c, &event);
         ws__protocol_release(&c->protocol, memory);
-        if (event.compressed)
-            inflated += share ? compressed + event.length : WS__TURN_INFLATED;
+        if (event.compressed) {
+            bool long_one = event.length >= WS__COPY_LIMIT; /* its handler has much to do, too */
+            bool enough = !share || (long_one && ws__hub_is_late(c->hub));
+            inflated += enough ? WS__TURN_INFLATED : compressed + event.length;
+        }
         if (c->state >= WS__LINGERING || c->inflating)
             return;
         if (ws__conn_had_turn(c, handled, in))

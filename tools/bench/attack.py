@@ -6,8 +6,9 @@
     python tools/bench/attack.py --server "python tools/bench/peers/peer_pyws.py --port 0 --deflate"
 
 Each attacker sends one kind of traffic as fast as the server takes it, all of it legal; see KINDS.
-The honest client sends short messages one after the other. Shown are its worst and its median echo,
-and the CPU time of the server for each byte that the attackers sent. Only loopback is used.
+The honest client sends short messages one after the other. Shown are its worst echo, the 99th
+percentile and the median, and the CPU time of the server for each byte that the attackers sent.
+Only loopback is used.
 """
 
 from __future__ import annotations
@@ -250,7 +251,8 @@ def measure(options: argparse.Namespace, kind: str, count: int) -> str:
                 child.terminate()
                 child.join()
     each = f"{cpu / received * 1e9:9.2f}" if received else f"{'-':>9}"
-    return f"{1000 * times[-1]:9.1f} {1000 * times[len(times) // 2]:9.2f} {each}"
+    late, median = times[len(times) * 99 // 100], times[len(times) // 2]
+    return f"{1000 * times[-1]:9.1f} {1000 * late:9.1f} {1000 * median:9.2f} {each}"
 
 
 def main() -> None:
@@ -272,13 +274,13 @@ def main() -> None:
     if options.build:
         echo = options.build / "examples" / "c" / "echo"
         options.command = [str(echo), "--compression", "shared", "--max-payload", str(1 << 20)]
-    print(f"{'attackers':<50} {'worst ms':>9} {'median ms':>9} {'ns a byte':>9}")
+    print(f"{'attackers':<62} {'worst ms':>9} {'p99 ms':>9} {'median ms':>9} {'ns a byte':>9}")
     try:
-        print(f"{'none':<50} {measure(options, 'plain', 0)}", flush=True)
+        print(f"{'none':<62} {measure(options, 'plain', 0)}", flush=True)
         for kind in kinds:
             for count in map(int, options.attackers.split(",")):
                 name = f"{count} that send {KINDS[kind][0]}"
-                print(f"{name:<50} {measure(options, kind, count)}", flush=True)
+                print(f"{name:<62} {measure(options, kind, count)}", flush=True)
     except (BenchError, OSError) as error:
         fail(str(error))
 
