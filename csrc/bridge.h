@@ -71,7 +71,8 @@ typedef struct ws_bridge_socket {
 } ws_bridge_socket;
 
 /* Once per process, before all else. `functions` is copied, `size` is sizeof(ws_python) of the
- * caller; `header` is the size of an object's header, behind which ws_bridge_socket lies. WS_EABI. */
+ * caller; `header` is the size of an object's header, behind which ws_bridge_socket lies.
+ * WS_EABI. */
 WS_API int ws_bridge_setup(const ws_python *functions, size_t size, size_t header);
 
 /* ws_config.before_wait, after_wait, ws_behavior.on_message and on_closed. */

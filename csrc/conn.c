@@ -181,8 +181,8 @@ static void bury(ws_conn *c)
     c->hub->dead = c;
 }
 
-/* Closing alone would neither end the watch nor tell the peer where a forked child has a copy of the
- * descriptor. */
+/* Closing alone would neither end the watch nor tell the peer where a forked child has a copy of
+ * the descriptor. */
 static void close_socket(ws_conn *c)
 {
     if (!c->hub->forked) {
@@ -423,8 +423,8 @@ static void handle_kept_input(ws_conn *c)
 }
 
 /* The peer has reset the connection, or a write has failed. What it had sent before, messages and
- * perhaps its Close, is still handled, and on_read_end comes after the last of it: at once where the
- * connection reads, else when the application resumes it. Who waits for an answer gets none. */
+ * perhaps its Close, is still handled, and on_read_end comes after the last of it: at once where
+ * the connection reads, else when the application resumes it. Who waits for an answer gets none. */
 static void lose_peer(ws_conn *c)
 {
     bool left = c->in || c->inflating || ws__net_has_input(c->fd);

@@ -189,7 +189,7 @@ struct ws_conn {
     struct ws__address peer;
     int fd;
     union {
-        uint32_t pong_back; /* distance of a waiting Pong's first byte from the end of out; 0: none */
+        uint32_t pong_back; /* from a waiting Pong's first byte to the end of out; 0: none */
         uint32_t refused;   /* once broken: bytes that could not be sent any more */
     };
     uint32_t ping_mark;  /* hash of the payload of the last Ping, ... */
@@ -338,8 +338,8 @@ enum { WS__INFLATE_DONE, WS__INFLATE_SUSPENDED, WS__INFLATE_FAILED };
  * c->inflating, and the event need not be kept. WS__INFLATE_FAILED: the connection was failed;
  * handlers ran. */
 int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share);
-/* The same for the message that was suspended, where c->inflating: goes on with it, and sets opcode,
- * data and length of *event once it is done. */
+/* The same for the message that was suspended, where c->inflating: goes on with it, and sets
+ * opcode, data and length of *event once it is done. */
 int ws__inflate_resume(ws_conn *c, struct ws__event *event);
 /* The message that was suspended, if there is one, is given up. */
 void ws__inflate_forget(ws_conn *c);

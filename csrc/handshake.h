@@ -27,8 +27,8 @@ bool ws__handshake_offered(const struct ws__http_head *head, const char *bytes, 
 const char *ws__handshake_select(const struct ws__http_head *head, const char *bytes,
                                  const char *const *names);
 
-/* The first of the client's offers of permessage-deflate that these options (ws_behavior.compression)
- * can meet (RFC 7692 5). False: none. */
+/* The first of the client's offers of permessage-deflate that these options
+ * (ws_behavior.compression) can meet (RFC 7692 5). False: none. */
 bool ws__handshake_deflate(const struct ws__http_head *head, const char *bytes, unsigned options,
                            struct ws__deflate_terms *terms);
 

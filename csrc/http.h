@@ -27,11 +27,11 @@ struct ws__http_head {
     struct ws__http_field *fields;
 };
 
-/* Zero *head but for its table of fields, then call with all bytes received so far, as often as more arrive: bytes may move
- * between calls. Returns the length of the complete head, 0 when more are needed, or minus the
- * status to answer with: -400, -414 (the request line takes more than half of max_header_size), -431
- * (more than max_header_size or max_fields), -505. One CRLF before the head is skipped and counted.
- * Checks syntax and limits only. */
+/* Zero *head but for its table of fields, then call with all bytes received so far, as often as
+ * more arrive: bytes may move between calls. Returns the length of the complete head, 0 when more
+ * are needed, or minus the status to answer with: -400, -414 (the request line takes more than half
+ * of max_header_size), -431 (more than max_header_size or max_fields), -505. One CRLF before the
+ * head is skipped and counted. Checks syntax and limits only. */
 int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
                    size_t max_header_size);
 

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The cost of inflating is measured, because it cannot be known before: a byte of an ordinary message
- * costs 5 ns, one of blocks that are made to be expensive 250 ns. All in nanoseconds. */
+/* The cost of inflating is measured, because it cannot be known before: a byte of an ordinary
+ * message costs 5 ns, one of blocks that are made to be expensive 250 ns. All in nanoseconds. */
 enum {
     TURN = 8000000,  /* for all connections in one turn */
     MOST = TURN / 2, /* for one of them, however few others wait */

@@ -56,8 +56,8 @@ int ws__protocol_next(struct ws__protocol *p, struct ws__memory *memory, size_t 
  * machine has been deinitialized in that handler. */
 void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory);
 
-/* The data of the event handed out last, a message, for later: in a block of its own, without a copy
- * where it is in one already. Called before ws__protocol_release. WS_ENOMEM. */
+/* The data of the event handed out last, a message, for later: in a block of its own, without a
+ * copy where it is in one already. Called before ws__protocol_release. WS_ENOMEM. */
 int ws__protocol_take(struct ws__protocol *p, struct ws__memory *memory,
                       const struct ws__event *event, struct ws__buffer **data);
 

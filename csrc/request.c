@@ -577,7 +577,8 @@ int ws_request_respond(ws_request *request, int status, const char *reason, cons
         return WS_EINVAL;
     if (request->answered)
         return WS_ECLOSED;
-    return respond(request, status, reason, NULL, body, length, keeps_alive(request) && status != 426);
+    return respond(request, status, reason, NULL, body, length,
+                   keeps_alive(request) && status != 426);
 }
 
 static int send_extension(ws_conn *c)

@@ -32,9 +32,9 @@ void ws__router_deinit(struct ws__router *router, void (*free_target)(void *cont
                        void *context);
 /* The route whose pattern matches the same paths as `pattern` (a valid one), or NULL. */
 struct ws__route *ws__router_same(const struct ws__router *router, const char *pattern);
-/* WS_EINVAL: not beginning with "/" (but "*" alone is the same as "/" + "*"), an empty ":" name, a name twice, "*" before the
- * end, more than 16 parameters, a byte outside 0x21-0x7e, "?" or "#". WS_EEXIST: a route of the
- * same shape is there (names of parameters do not count). WS_ENOMEM. */
+/* WS_EINVAL: not beginning with "/" (but "*" alone is the same as "/" + "*"), an empty ":" name, a
+ * name twice, "*" before the end, more than 16 parameters, a byte outside 0x21-0x7e, "?" or "#".
+ * WS_EEXIST: a route of the same shape is there (names of parameters do not count). WS_ENOMEM. */
 int ws__router_add(struct ws__router *router, const char *pattern, void *target);
 /* The most specific route that matches path[length] and for which accept(context, target) is true
  * (accept NULL: any); NULL: none. Fills *match. Segments compare: literal before :name before *,

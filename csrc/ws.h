@@ -151,15 +151,16 @@ typedef struct ws_allocator {
 
 /* Settings of a server. Begin with ws_config_init, then change what you need. All functions here,
  * the allocator included, are callbacks: from inside of them ws_server_run, _step and _free return
- * WS_EBUSY. */
+ * WS_EBUSY. The allocator and the clock run in the middle of other calls: of this header they may
+ * call ws_server_wakeup alone. */
 typedef struct ws_config {
     size_t size;            /* sizeof(ws_config), set by ws_config_init */
     ws_allocator allocator; /* resize == NULL: realloc and free of the C library */
     void *user;             /* kept; handed to the four functions below */
     /* Nanoseconds of a clock that never steps back; NULL: CLOCK_MONOTONIC. It is read a few times
-     * per turn, around each compressed message, after every 16 messages that a connection handles in
-     * one turn, and by calls between turns that start a timer. One that stands still during a turn
-     * leaves only the counts of messages and bytes as limits of what a turn does. */
+     * per turn, around each compressed message, after every 16 messages that a connection handles
+     * in one turn, and by calls between turns that start a timer. One that stands still during a
+     * turn leaves only the counts of messages and bytes as limits of what a turn does. */
     uint64_t (*clock)(void *user);
     /* Receives one line (borrowed, no newline, printable ASCII, at most 200 bytes); NULL: no log.
      * level is one of WS_LOG_*. */
@@ -196,9 +197,9 @@ WS_API int ws_server_new(ws_server **server, const ws_config *config);
  * A server belongs to the process that made it. A forked child shares its descriptors, and may call
  * nothing but this function, which then gives back the child's memory and descriptors and does no
  * more: no handler runs, and neither the parent nor a peer notices. ws_server_run,
- * ws_server_listen, ws_server_shutdown and ws_server_set_interrupt_fd return WS_EFORKED there; other
- * calls are not checked. A child that was forked during a turn gets WS_EBUSY: it must not return
- * from the callback, but end by exec or _exit. */
+ * ws_server_listen, ws_server_shutdown and ws_server_set_interrupt_fd return WS_EFORKED there;
+ * other calls are not checked. A child that was forked during a turn gets WS_EBUSY: it must not
+ * return from the callback, but end by exec or _exit. */
 WS_API int ws_server_free(ws_server *server);
 
 /* Where to listen. Begin with ws_listen_options_init. */
@@ -248,9 +249,9 @@ WS_API int ws_server_step(ws_server *server, int timeout_ms);
  * event loop. Borrowed from the server: remove it from that loop before the server is freed. */
 WS_API int ws_server_fd(const ws_server *server);
 
-/* `fd` (kept, non-blocking) is watched in place of the one before; when it is readable it is drained
- * and ws_server_run returns 1 at the end of that turn. For signal wake-ups. -1 ends the watch.
- * End the watch before you close the descriptor. WS_ESYSTEM with errno: nothing is watched.
+/* `fd` (kept, non-blocking) is watched in place of the one before; when it is readable it is
+ * drained and ws_server_run returns 1 at the end of that turn. For signal wake-ups. -1 ends the
+ * watch. End the watch before you close the descriptor. WS_ESYSTEM with errno: nothing is watched.
  * WS_EFORKED. */
 WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
 
@@ -261,7 +262,8 @@ WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
  * and reason have no effect, and one that is not shorter does nothing at all, so that it may follow
  * every turn. The alarm is called off when the shutdown is over. The server may listen and run
  * again once ws_server_run or ws_server_step returned WS_OK.
- * WS_EINVAL (code, or a reason that is not UTF-8), WS_EFORKED. Safe from inside any callback. */
+ * WS_EINVAL (code, or a reason that is not UTF-8), WS_EFORKED. Safe from inside any callback but the
+ * allocator and the clock. */
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);
 
@@ -326,8 +328,9 @@ typedef struct ws_behavior {
     void (*on_upgrade)(ws_request *request, void *user);
     /* Once per connection, the 101 is queued, no message has been seen yet. */
     void (*on_open)(ws_conn *conn, void *user);
-    /* A whole message, also of a peer that has reset the connection since: WS_TEXT (valid UTF-8) or WS_BINARY; data is never NULL, and may be written
-     * to (the bytes lie in a buffer of the library's). */
+    /* A whole message, also of a peer that has reset the connection since: WS_TEXT (valid UTF-8) or
+     * WS_BINARY; data is never NULL, and may be written to (the bytes lie in a buffer of the
+     * library's). */
     void (*on_message)(ws_conn *conn, char *data, size_t length, int opcode, void *user);
     /* The queue is empty again after a WS_BACKPRESSURE, a WS_DROPPED or a flush that left bytes. */
     void (*on_drain)(ws_conn *conn, void *user);
@@ -377,9 +380,9 @@ WS_API int ws_behavior_init(ws_behavior *behavior, size_t size);
 /* Upgrade requests for `pattern` (copied) go to `behavior` (copied). A pattern is a path whose
  * segments are literal, ":name" (one non-empty segment; each name once) or, as the last one, "*"
  * (the rest, also empty); "*" alone is the same as "/" and "*". It has at most 16 such parameters,
- * and holds printable ASCII without space, "?" and "#". The most specific route wins (literal before
- * :name before *), whatever the order of registration. WS_EINVAL (pattern, token of subprotocols,
- * compression), WS_EEXIST, WS_ENOMEM, WS_EABI, WS_ENOTSUP (compression). */
+ * and holds printable ASCII without space, "?" and "#". The most specific route wins (literal
+ * before :name before *), whatever the order of registration. WS_EINVAL (pattern, token of
+ * subprotocols, compression), WS_EEXIST, WS_ENOMEM, WS_EABI, WS_ENOTSUP (compression). */
 WS_API int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior);
 
 /* Other requests with this method (copied, case-sensitive; "*": any that has no handler of its own)
@@ -472,8 +475,8 @@ WS_API ws_request *ws_conn_request(const ws_conn *conn);
  * Control frames have a reserve of 4 KiB above the limit. Between fragments (below) a message is
  * held back until the last one. Where memory fails while a message is compressed, the connection is
  * ended with 1011 and the result is WS_DROPPED.
- * After on_close has begun, and once the peer is gone: WS_DROPPED. WS_EINVAL (opcode, control frame too long), WS_ENOMEM
- * (nothing was queued). */
+ * After on_close has begun, and once the peer is gone: WS_DROPPED. WS_EINVAL (opcode, control frame
+ * too long), WS_ENOMEM (nothing was queued). */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 
 /* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY (with
@@ -507,10 +510,10 @@ WS_API void ws_conn_close(ws_conn *conn);
 WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
 
 /* Reading stops until ws_conn_resume: no further message, Ping, Pong or Close is handled, what the
- * peer sends waits in the kernel and slows it down, and idle_timeout stands still. A connection that
- * is ended reads on. Where the peer resets the connection meanwhile, what it had sent before still
- * waits for ws_conn_resume, and on_close comes after it; from then on idle_timeout counts, anew with
- * each ws_conn_resume. */
+ * peer sends waits in the kernel and slows it down, and idle_timeout stands still. A connection
+ * that is ended reads on. Where the peer resets the connection meanwhile, what it had sent before
+ * still waits for ws_conn_resume, and on_close comes after it; from then on idle_timeout counts,
+ * anew with each ws_conn_resume. */
 WS_API void ws_conn_pause(ws_conn *conn);
 WS_API void ws_conn_resume(ws_conn *conn);
 
