@@ -303,6 +303,7 @@ class App:
         place = AppListenOptions.of(where)
         if callback is not None:
             options.function("callback", callback)
+        self._leave_closed_loop()
         self._check_server()
         try:
             place.port = self._listen(place)
@@ -619,6 +620,7 @@ class App:
         """
         delay = options.seconds("seconds", seconds)
         options.function("fn", fn)
+        self._leave_closed_loop()
         self._check_server()
         return self._timers.add(math.ceil(delay * 1_000_000_000), fn, args)
 

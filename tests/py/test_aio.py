@@ -1681,6 +1681,20 @@ def test_an_app_whose_loop_was_closed_can_run_again(how: str) -> None:
     client.socket.close()
 
 
+def test_what_an_app_gets_after_its_loop_was_closed_is_for_the_next_run() -> None:
+    """It need not be told that it is over by `close` or `run` first."""
+    app, old_port, client, task = lost_app(close=lambda ws, code, reason: None)
+    later: List[int] = []
+    app.call_later(0, later.append, 1)
+    port = Place(app).port
+    assert app.port == port != old_port
+    app.call_later(0, app.close)
+    app.run()
+    assert later == [1]
+    assert not task.done()
+    client.socket.close()
+
+
 def test_an_app_whose_loop_was_closed_is_freed_at_exit() -> None:
     program = """
 import asyncio
