@@ -461,5 +461,5 @@ class Later:
                 res._fail()
 
     def _failed(self, res: Response, error: BaseException) -> None:
-        res._app._handler_failed("the handler", error, res, self, res._context)
+        res._app._handler_failed(res._what(), error, res, self, res._context)
         res._fail()

@@ -104,7 +104,11 @@ def _on_response(
     if app is not None and app._traffic and not app._inert:
         reason = why[:why_length].decode() if why else None
         report = functools.partial(app._traffic.answered, request, status, length, reason)
-        app._report("logging", report)
+        res = responses.get(request)  # None: no handler has run for it
+        if res is None:
+            app._report("logging", report)
+        else:
+            run_in(res._context, app._report, "logging", report)
 
 
 def _on_deferred(number: int) -> None:
@@ -148,7 +152,7 @@ def _serve(ptr: int, route: Route, upgrade: bool) -> None:
         if (res._abort_handler or res._later) and not res._responded and not res._aborted:
             res._defer(ON_ABORTED, route.number)
     except BaseException as error:
-        app._handler_failed("the handler", error, res, route.handler, res._context)
+        app._handler_failed(res._what(), error, res, route.handler, res._context)
         res._fail()
     if not res._deferred:  # without an answer, the library logs that and sends a 500
         app._release(res)
@@ -191,7 +195,8 @@ def _on_open(conn: int, number: int) -> None:
     try:
         _greet(ws, lib.ws_conn_request(conn))
         if ws._app._traffic:
-            ws._app._report("logging", functools.partial(ws._app._traffic.opened, ws))
+            report = functools.partial(ws._app._traffic.opened, ws)
+            run_in(context, ws._app._report, "logging", report)
         if route.behavior.open is not None:
             result = run_in(context, route.behavior.open, ws)
             if result is not None:
@@ -285,7 +290,7 @@ def _on_close(conn: int, code: int, reason: Any, length: int, number: int) -> No
         ws._end_here(conn, code, text, by_peer)
         if ws._app._traffic:
             report = functools.partial(ws._app._traffic.closed, ws, code, text)
-            ws._app._report("logging", report)
+            run_in(ws._context, ws._app._report, "logging", report)
         if ws._queue is not None:
             ws._queue.on_close(not by_peer)
         if ws._app._nested < DEEPEST:

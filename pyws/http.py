@@ -475,6 +475,10 @@ class Response:
             facts["peer"] = peer_name(address, lib.ws_request_remote_port(self._ptr))
         return facts
 
+    def _what(self) -> str:
+        """What to call its handler in the log."""
+        return "the upgrade handler" if self._upgrades else "the handler"
+
     def _answer(self, body: bytes, content_type: str | None) -> Response:
         """Answer; the type is for those who have not written one. RuntimeError."""
         if self._responded:

@@ -817,7 +817,8 @@ def test_t71_requests_without_an_answer_get_500(
         assert response.status == 500
         assert "x-lost" not in response.headers
     peer.eventually(lambda: len(errors) == (how != "silent"))
-    what = "did not answer" if how == "silent" else "exception in the handler of /*"
+    what = "the upgrade handler" if upgrade else "the handler"
+    what = "did not answer" if how == "silent" else f"exception in {what} of /*"
     assert what in caplog.text
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import TIMEOUT, Server
 from peer import Peer, close_frame, eventually, frame, upgraded
 
-from pyws import App, OpCode, Request, Response, SendStatus, WebSocket
+from pyws import App, AppOptions, OpCode, Request, Response, SendStatus, WebSocket
 from pyws.contexts import is_current, run_in
 
 Serve = Callable[..., Server]
@@ -446,6 +446,54 @@ def test_failures_are_reported_in_the_context(
     finally:
         log.removeFilter(spy)
     assert reported == logged == ["mine"] * 3
+
+
+def test_lines_of_connections_and_answers_are_made_in_the_context(
+    serve: Serve, form: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of `pyws.server` and `pyws.access`: a filter may add the number of the request."""
+    makers: List[str] = []
+
+    class Filter(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if hasattr(record, "peer"):
+                makers.append(user.get())
+            return True
+
+    def upgrade(res: Any, req: Any, socket_context: Any) -> None:
+        user.set("socket")
+        accept(res, req, socket_context)
+
+    def refuse(res: Any, req: Any, socket_context: Any) -> None:
+        user.set("refused")
+        res.write_status(403).end("no")
+
+    def page(res: Any, req: Any) -> None:
+        user.set("page")
+        res.end("page")
+
+    def configure(app: App) -> None:
+        app.ws("/socket", upgrade=form(upgrade), message=form(lambda ws, message, opcode: None))
+        app.ws("/refused", upgrade=form(refuse))
+        app.get("/page", form(page))
+
+    names, spy = ("pyws.server", "pyws.access"), Filter()
+    for name in names:
+        caplog.set_level(logging.DEBUG, name)
+        logging.getLogger(name).addFilter(spy)
+    try:
+        server = serve(configure, AppOptions(access_log=True))
+        assert peer.request(server.port, "GET /page HTTP/1.1").status == 200
+        with peer.Peer(server.port) as client:
+            client.send(peer.handshake("/refused"))
+            assert client.response().status == 403
+        with upgraded(server.port, "/socket", more=frame(b"x") + close_frame(1000)) as client:
+            assert client.frame().close_code == 1000
+        eventually(lambda: len(makers) == 6)
+    finally:
+        for name in names:
+            logging.getLogger(name).removeFilter(spy)
+    assert makers == ["page", "refused", "refused", "socket", "socket", "socket"]
 
 
 @pytest.mark.parametrize("how", ["end", "close"])

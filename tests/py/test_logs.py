@@ -319,6 +319,22 @@ def test_p8_a_failed_request_names_route_and_peer(
     assert frames_of(record)[-1] == "fail"
 
 
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_p8_a_failed_upgrade_says_that_it_is_one(
+    serve: Serve, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    def fail(res: Any, req: Any, socket_context: Any) -> None:
+        raise LookupError("here")
+
+    async def fail_later(res: Any, req: Any, socket_context: Any) -> None:
+        fail(res, req, socket_context)
+
+    server = serve(lambda app: app.ws("/*", upgrade=fail if kind == "plain" else fail_later))
+    assert answer(server, handshake("/x")) == 500
+    (record,) = failures(caplog)
+    assert record.getMessage().startswith("exception in the upgrade handler of /* from 127.0.0.1:")
+
+
 def test_p8_a_wrong_arity_says_where_the_handler_is(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
