@@ -302,7 +302,7 @@ class App:
         """
         place = AppListenOptions.of(where)
         if callback is not None:
-            options.function("callback", callback)
+            mistakes.check_arity("callback", options.function("callback", callback), ("place",))
         self._leave_closed_loop()
         self._check_server()
         try:

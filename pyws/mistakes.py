@@ -12,6 +12,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping, Sequence
+from urllib.parse import quote
 
 __all__ = [
     "advice",
@@ -147,15 +148,24 @@ _OTHER_PARAMETER = re.compile(r"[{<]([^/{}<>]*)[}>]")
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse the parameters of other libraries: "{room}", "<room>", "<int:room>". ValueError."""
-    found = _OTHER_PARAMETER.search(pattern)
-    if found is None:
-        return
-    right = _OTHER_PARAMETER.sub(lambda match: ":" + _parameter_name(match[1]), pattern)
-    raise ValueError(
-        f"pattern {pattern!r}: a parameter is written with a colon and is a whole part of the "
-        f"path, so not {found[0]!r}; did you mean {right!r}?"
-    )
+    """Refuse what no path can be, and parameters of other libraries ("{room}"). ValueError."""
+    found = [part for part in pattern.split("/") if _OTHER_PARAMETER.search(part)]
+    if found:
+        right = _OTHER_PARAMETER.sub(lambda match: ":" + _parameter_name(match[1]), pattern)
+        wholes = all(_OTHER_PARAMETER.fullmatch(part) for part in found)
+        raise ValueError(
+            f"pattern {pattern!r}: a parameter is written with a colon and is a whole part of the "
+            f"path, so not {found[0]!r}" + (f"; did you mean {right!r}?" if wholes else "")
+        )
+    path = re.split("[?#]", pattern)[0]
+    if path != pattern:
+        raise ValueError(f"pattern {pattern!r}: a path has no query, did you mean {path!r}?")
+    sent = re.sub("[^!-~]", lambda match: quote(match[0], safe=""), pattern)
+    if sent != pattern:
+        raise ValueError(
+            f"pattern {pattern!r}: paths are compared as they are sent, in ASCII and "
+            f"percent-encoded; did you mean {sent!r}?"
+        )
 
 
 def _parameter_name(text: str) -> str:
@@ -166,7 +176,9 @@ def _parameter_name(text: str) -> str:
 
 
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\*]+)\Z")
-_STANDARD_PORTS = {"http": ":80", "https": ":443"}
+_SLOPPY_SCHEME = re.compile(r"(https?):/?(?!\d)")  # "localhost:3000" has a port, and no scheme
+_PORT = re.compile(r"(\[.*\]|[^:]*):?(.*)\Z")
+_STANDARD_PORTS = {"http": 80, "https": 443}
 _AS_SOCKETS = {"ws": "http", "wss": "https"}
 
 
@@ -190,14 +202,19 @@ def _origin_fault(value: str) -> str:
         return "there are no patterns, list each origin"
     scheme, separator, rest = value.partition("://")
     if not separator:
-        return f"it has no scheme, did you mean 'https://{value.strip('/')}'?"
+        begin = _SLOPPY_SCHEME.match(value)
+        rest = value[begin.end() if begin else 0 :].strip("/")
+        return f"it has no scheme, did you mean '{begin[1] if begin else 'https'}://{rest}'?"
     host = re.split(r"[/?#\\]", rest.rpartition("@")[2])[0]
     if not host:
         return "it has no host (pages of file:// send 'null')"
-    right = _AS_SOCKETS.get(scheme.lower(), scheme) + "://" + host
-    port = _STANDARD_PORTS.get(right.partition("://")[0].lower())
-    if port and host.endswith(port):
-        right = right[: -len(port)]
+    scheme = _AS_SOCKETS.get(scheme.lower(), scheme)
+    name, port = _PORT.match(host).groups()  # type: ignore[union-attr]  # it matches always
+    if port and not (port.isdigit() and int(port) <= 65535):
+        return f"a port is a number from 0 to 65535, not {port!r}"
+    if port and int(port) != _STANDARD_PORTS.get(scheme.lower()):
+        name += f":{int(port)}"
+    right = f"{scheme}://{name}"
     if right != value or not _ORIGIN.match(value):
         return f"an origin is a scheme, a host and a port that is not the usual one: {right!r}"
     return ""

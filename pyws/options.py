@@ -103,9 +103,9 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
 def seconds(name: str, value: Any, low: float = 0, high: float = MAX_SECONDS) -> float:
     """`value` as a finite number from `low` to `high`. TypeError, ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number from {low:g} to {high:g}, not {type_name(value)}")
+        raise TypeError(f"{name} must be a number from {low} to {high}, not {type_name(value)}")
     if not low <= value <= high:  # false for a NaN, too
-        raise ValueError(f"{name} must be from {low:g} to {high:g}, not {shown(value)}")
+        raise ValueError(f"{name} must be from {low} to {high}, not {shown(value)}")
     return value
 
 

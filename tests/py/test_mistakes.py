@@ -286,6 +286,15 @@ def test_p7_the_number_of_arguments_of_other_handlers() -> None:
         app.get("/", lambda res, req: None)
 
 
+def test_p7_the_number_of_arguments_of_the_callback_of_listen() -> None:
+    with App() as app:
+        with pytest.raises(
+            TypeError, match=r"^callback must take 1 argument, callback\(place\), but"
+        ):
+            app.listen({"host": "127.0.0.1"}, lambda: None)  # type: ignore[arg-type, misc]
+        assert app.port == 0
+
+
 def test_p7_a_decorator_may_change_the_parameters() -> None:
     def with_database(handler: Any) -> Any:
         @functools.wraps(handler)
@@ -446,6 +455,24 @@ def test_p7_parameters_of_other_libraries(wrong: str, right: str) -> None:
         app.ws("/a{b", {})
 
 
+@pytest.mark.parametrize("wrong", ["/room-{room}/x", "/v{version}.{minor}", "/{a}/b<c>"])
+def test_p7_parameters_that_are_a_part_of_a_part(wrong: str) -> None:
+    """There is nothing that means the same, and "/room-:room" would be a literal."""
+    with App() as app, pytest.raises(ValueError, match="is a whole part of the path") as caught:
+        app.ws(wrong, {})
+    assert "did you mean" not in str(caught.value)
+
+
+def test_p7_patterns_are_compared_as_paths_are_sent() -> None:
+    with App() as app:
+        with pytest.raises(ValueError, match=r"as they are sent.* did you mean '/caf%C3%A9/:x'"):
+            app.ws("/caf\u00e9/:x", {})
+        with pytest.raises(ValueError, match="as they are sent.* did you mean '/a%20b'"):
+            app.ws("/a b", {})
+        with pytest.raises(ValueError, match=r"no query.*did you mean '/a'"):
+            app.ws("/a?room=1", {})
+
+
 @pytest.mark.parametrize(
     ("value", "advice"),
     [
@@ -466,6 +493,15 @@ def test_p7_parameters_of_other_libraries(wrong: str, right: str) -> None:
         ("file:///", "'null'"),
         ("https://", "no host"),
         ("", "printable ASCII"),
+        ("https:/example.org", "did you mean 'https://example.org'"),
+        ("https:example.org", "did you mean 'https://example.org'"),
+        ("http:localhost", "did you mean 'http://localhost'"),
+        ("https://example.org:", "'https://example.org'"),
+        ("https://example.org:0443", "'https://example.org'"),
+        ("http://example.org:08000", "'http://example.org:8000'"),
+        ("https://example.org:99999", "a port is a number from 0 to 65535"),
+        ("https://example.org:https", "a port is a number from 0 to 65535"),
+        ("http://[::1]:70000", "a port is a number from 0 to 65535"),
         ("https://b\u00fccher.example", "xn--"),
     ],
 )
