@@ -19,6 +19,7 @@ import struct
 import sys
 import threading
 import time
+from _socket import socket as Socket  # eventlet replaces the other one, and asks it for no family
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
@@ -86,7 +87,7 @@ class Place:
         self.number = number
         self.pid = 0  # 0: none is there
         self.life = -1  # writing end of a pipe: the worker ends when that is gone
-        self.sockets: list[socket.socket] = []  # that only this worker accepts from
+        self.sockets: list[Socket] = []  # that only this worker accepts from
         self.born = 0.0
         self.delay = 0.0  # before the last start
         self.due = 0.0  # when to start one
@@ -115,7 +116,7 @@ class Crew:
         """OSError: out of descriptors."""
         self._app = app
         self._places = [Place(number) for number in range(1, count + 1)]
-        self._shared = [socket.socket(fileno=os.dup(fd)) for fd in watched_listeners(app)]
+        self._shared = [Socket(fileno=os.dup(fd)) for fd in watched_listeners(app)]
         tcp = (socket.AF_INET, socket.AF_INET6)
         self._ports = [one for one in self._shared if one.family in tcp]
         # A child forgets those of the app.
@@ -190,10 +191,8 @@ class Crew:
         fd, drain = self._wakes
         due = [place.due for place in self._places if not place.pid and not self._stopping]
         rest = min([*due, self._deadline]) - time.monotonic()
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        woken = poll.poll(None if rest == float("inf") else int(max(rest, 0) * 1000) + 1)
-        if woken and self._app._crew is self:
+        timeout = None if rest == float("inf") else max(rest, 0) + 0.001
+        if _readable(fd, timeout) and self._app._crew is self:
             drain()
 
     def _look_after(self, place: Place) -> None:
@@ -246,9 +245,9 @@ class Crew:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         logger.info("worker %d (pid %d) started", place.number, place.pid)
 
-    def _own_sockets(self) -> list[socket.socket]:
+    def _own_sockets(self) -> list[Socket]:
         """One more listening socket for each port."""
-        sockets: list[socket.socket] = []
+        sockets: list[Socket] = []
         for shared in list(self._ports):
             try:
                 sockets.append(_twin(shared))
@@ -359,18 +358,20 @@ def watched_listeners(app: App) -> list[int]:
 def _listens(fd: int) -> bool:
     copy = os.dup(fd)
     try:
-        one = socket.socket(fileno=copy)
+        one = Socket(fileno=copy)
     except OSError:  # no socket
         os.close(copy)
         return False
-    with one:
+    try:
         return one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+    finally:
+        one.close()
 
 
-def _twin(shared: socket.socket) -> socket.socket:
+def _twin(shared: Socket) -> Socket:
     """Another socket that listens at the same port. OSError."""
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    twin = socket.socket(shared.family, socket.SOCK_STREAM)
+    twin = Socket(shared.family, socket.SOCK_STREAM)
     try:
         twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -385,12 +386,21 @@ def _twin(shared: socket.socket) -> socket.socket:
     return twin
 
 
-def _backlog(listener: socket.socket) -> int:
+def _backlog(listener: Socket) -> int:
     """What it was given: of a socket that listens, tcpi_sacked is that (tcp(7))."""
     offset = 8 + 5 * 4
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, offset + 4)
     known = len(info) == offset + 4
     return (struct.unpack_from("@I", info, offset)[0] if known else 0) or _DEFAULT_BACKLOG
+
+
+def _readable(fd: int, timeout: float | None) -> bool:
+    """Wait for it. With gevent and eventlet other greenlets run meanwhile."""
+    if not hasattr(select, "poll"):  # eventlet takes it away
+        return bool(select.select([fd], [], [], timeout)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else int(timeout * 1000)))
 
 
 def _next_delay(delay: float) -> float:

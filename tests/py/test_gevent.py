@@ -54,6 +54,20 @@ def test_messages_and_signals_arrive(which: str, when: str, handler: str) -> Non
 
 
 @pytest.mark.parametrize("which", PATCH)
+def test_workers(which: str) -> None:
+    """`socket` and `select` are patched, too."""
+    pytest.importorskip(which)
+    text = PROGRAM.replace("HANDLER", "echo").replace("app.run()", "app.run(workers=2)")
+    with Program("-c", text, PATCH[which], "before") as program:
+        port = int(program.line())
+        for _ in range(3):
+            with upgraded(port, more=frame(b"a")) as client:
+                assert client.frame().payload == b"a"
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+@pytest.mark.parametrize("which", PATCH)
 def test_another_greenlet_of_the_thread_may_send(which: str) -> None:
     """It is the thread that counts: nothing else of it runs at the same time."""
     pytest.importorskip(which)

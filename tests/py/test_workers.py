@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
@@ -472,12 +472,13 @@ def test_fork_that_fails() -> None:
 def test_one_socket_for_all_where_no_other_can_be_had() -> None:
     """A port that was bound with privileges that are gone, for one."""
     text = """
-        class Refusing(socket.socket):
+        from pyws import workers
+
+        class Refusing(workers.Socket):
             def bind(self, address):
                 raise PermissionError(13, "Permission denied")
 
-        from pyws import workers
-        workers.socket.socket = Refusing
+        workers.Socket = Refusing
     """
     with start(textwrap.dedent(text) + RUN) as program:
         port = int(program.line())
@@ -878,10 +879,10 @@ def test_another_socket_at_the_same_port() -> None:
             one.bind((host, 0))
             one.listen(7)
             assert _backlog(one) == 7
-            with _twin(one) as other:
+            with closing(_twin(one)) as other:
                 assert other.getsockname() == one.getsockname()
                 assert _backlog(other) == 7
-                assert not other.get_inheritable()
+                assert not os.get_inheritable(other.fileno())
 
 
 def test_reasons() -> None:
