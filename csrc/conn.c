@@ -313,6 +313,8 @@ static void on_open_event(ws_conn *c, struct ws__event *event, uint64_t *share)
     case WS__EVENT_FAIL:
         ws__conn_fail(c, event->code, event->data, event->length);
         break;
+    case WS__EVENT_NONE:
+        break;
     }
 }
 

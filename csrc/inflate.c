@@ -17,9 +17,14 @@ enum {
     LEAST = TURN / 8 /* and however many do */
 };
 
-/* Between two looks at the clock: 16 KiB of input, or 1 MiB of output, 4 ms at the very worst. What
- * is shorter is inflated in one go. */
-enum { SLICE = 16 * 1024 * WS__INFLATE_PRICE };
+/* Between two looks at the clock: 4 KiB of input, or 256 KiB of output, 1 ms at the very worst.
+ * What is shorter is inflated in one go. */
+enum { SLICE = 4 * 1024 * WS__INFLATE_PRICE };
+
+/* What the first message of a connection in a turn gets even where nothing is left for it: 512 bytes
+ * of input, or 32 KiB of output, 0.13 ms at the very worst. So those who send short messages are
+ * answered at once, however many others wait with long ones. */
+enum { SHORT = 512 * WS__INFLATE_PRICE };
 
 /* Those that wait share the turn. They are served after the sockets that are ready, so half of it
  * is theirs: messages that have just come cannot starve them. */
@@ -65,8 +70,10 @@ static int fail(ws_conn *c, int result)
     return WS__INFLATE_FAILED;
 }
 
-/* Inflates until *share is used up. WS__INFLATE_OK: event->data and length are what came out. */
-static int spend(ws_conn *c, struct ws__inflation *m, uint64_t *share, struct ws__event *event)
+/* Inflates until *share is used up, in slices; the first one needs no share. WS__INFLATE_OK:
+ * event->data and length are what came out. */
+static int spend(ws_conn *c, struct ws__inflation *m, size_t slice, uint64_t *share,
+                 struct ws__event *event)
 {
     struct ws__hub *hub = c->hub;
     struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
@@ -77,12 +84,13 @@ static int spend(ws_conn *c, struct ws__inflation *m, uint64_t *share, struct ws
     uint64_t start = hub->loop.clock(hub->loop.user), spent;
     int result;
     do {
-        m->budget = SLICE;
+        m->budget = slice;
         result = ws__deflate_decompress(&hub->deflate, &c->terms, streams, m, event->data,
                                         event->length, &event->data, &event->length);
         spent = hub->loop.clock(hub->loop.user) - start;
     } while (result == WS__INFLATE_MORE && spent < *share);
-    hub->turn_inflating += spent;
+    if (*share) /* else it is nobody's loss: those that wait have their part of the turn */
+        hub->turn_inflating += spent;
     *share -= spent < *share ? spent : *share;
     return result;
 }
@@ -114,11 +122,14 @@ int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share)
 {
     struct ws__inflation m = {.limit = c->target->behavior.max_payload_length,
                               .text = event->opcode == WS_TEXT};
+    bool first = *share == WS__SHARE_UNKNOWN;
     int result = WS__INFLATE_MORE;
-    if (*share == WS__SHARE_UNKNOWN)
+    if (first)
         *share = share_of(c);
-    if (*share || !event->length) /* one without any bytes is invalid, and not worth keeping */
-        result = spend(c, &m, share, event);
+    if (*share)
+        result = spend(c, &m, SLICE, share, event);
+    else if (first || !event->length) /* one without any bytes is invalid, and not worth keeping */
+        result = spend(c, &m, SHORT, share, event);
     if (result == WS__INFLATE_MORE)
         return suspend(c, &m, event);
     return result ? fail(c, result) : WS__INFLATE_DONE;
@@ -135,7 +146,7 @@ int ws__inflate_resume(ws_conn *c, struct ws__event *event)
     event->opcode = s->opcode;
     event->data = ws__buffer_data(s->input);
     event->length = ws__buffer_length(s->input);
-    int result = spend(c, &s->inflation, &share, event);
+    int result = spend(c, &s->inflation, SLICE, &share, event);
     if (result == WS__INFLATE_MORE) {
         ws__conn_make_more(c);
         return WS__INFLATE_SUSPENDED;

@@ -20,6 +20,7 @@ enum { PROTOCOL_ERROR = 1002, NO_CODE = 1005, INVALID_DATA = 1007, TOO_BIG = 100
 enum { CONTROL_BIT = 0x08 }; /* of the opcode: a control frame (5.5) */
 enum { SMALL_HEADER = 6 };   /* bytes of a header without extended length */
 enum { BLOCK = 16 * 1024 };  /* bytes unmasked, validated and copied while they are in the cache */
+enum { STEPS = 128 };        /* fragments, or blocks of one, after which the caller is asked */
 
 static int set_event(struct ws__event *event, enum ws__event_type type, int opcode, char *data,
                      size_t length)
@@ -316,7 +317,7 @@ __attribute__((noinline)) static int read_frames(struct ws__protocol *p, struct 
                                                  struct ws__event *event)
 {
     size_t before;
-    int rc;
+    int rc, steps = 0;
     ws__protocol_release(p, memory);
     if (p->ended) { /* RFC 6455 5.5.1, 7.1.7: whatever follows is ignored */
         consume(in, in->length);
@@ -328,9 +329,11 @@ __attribute__((noinline)) static int read_frames(struct ws__protocol *p, struct 
             rc = read_payload(p, memory, in, event);
         else
             rc = read_frame(p, memory, max_payload, in, event);
-    } while (!rc && in->length != before);
+    } while (!rc && in->length != before && ++steps < STEPS);
     if (p->ended)
         ws__buffer_free(memory, &p->message);
+    if (steps == STEPS && in->length) /* fragments may be empty: what arrived bounds no time */
+        return set_event(event, WS__EVENT_NONE, 0, in->data, 0);
     return rc;
 }
 

@@ -13,7 +13,8 @@ enum ws__event_type {
     WS__EVENT_PING,
     WS__EVENT_PONG,
     WS__EVENT_CLOSE, /* the peer's Close: code (1005: none), data: the reason */
-    WS__EVENT_FAIL   /* the peer broke a rule: code to close with, data: why, in English */
+    WS__EVENT_FAIL,  /* the peer broke a rule: code to close with, data: why, in English */
+    WS__EVENT_NONE   /* many fragments of a message went in, there is more: others may come first */
 };
 
 struct ws__event {

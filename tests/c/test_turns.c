@@ -108,6 +108,26 @@ static void test_messages(void)
     stop(FLOODERS, "messages");
 }
 
+/* Fragments are no messages, but take time: as many of them as one likes, and no byte of payload. */
+static void test_fragments(void)
+{
+    enum { FRAGMENTS = 8000 };
+    static char bytes[FRAGMENTS * 6], *end;
+    end = bytes;
+    for (int i = 0; i < FRAGMENTS; i++)
+        end += make_frame(end, i == 0 ? 0x01 : i < FRAGMENTS - 1 ? 0x00 : 0x80, "", 0);
+    start(FLOODERS);
+    h.tick = 2000000;
+    for (int i = 0; i < FLOODERS; i++)
+        client_write(&clients[i], bytes, (size_t)(end - bytes));
+    turns(&h, 1);
+    int first = sum();
+    ok(first <= 2, "S50: once it is late, %d of %d long rows of fragments", first, FLOODERS);
+    turns(&h, 200);
+    is_int(sum(), FLOODERS, "F16: each is a message");
+    stop(FLOODERS, "fragments");
+}
+
 static void test_requests(void)
 {
     start(0);
@@ -157,6 +177,7 @@ static void test_alarm_among_many(void)
 int main(void)
 {
     test_messages();
+    test_fragments();
     test_requests();
     test_alarm_among_many();
     return done_testing();

@@ -35,6 +35,8 @@ static const char *kind_of(const struct ws__event *event)
         return "PONG";
     case WS__EVENT_CLOSE:
         return "CLOSE";
+    case WS__EVENT_NONE: /* no vector has so many fragments */
+        break;
     case WS__EVENT_FAIL:
         return "FAIL";
     }
