@@ -35,7 +35,7 @@ static const char *kind_of(const struct ws__event *event)
         return "PONG";
     case WS__EVENT_CLOSE:
         return "CLOSE";
-    case WS__EVENT_NONE: /* no vector has so many fragments */
+    case WS__EVENT_NONE:
         break;
     case WS__EVENT_FAIL:
         return "FAIL";
@@ -53,6 +53,8 @@ static bool same_event(const struct ws__event *event, const struct expected *wan
 static void take(struct run *r, struct ws__event *event)
 {
     const struct vector *v = r->vector;
+    if (event->type == WS__EVENT_NONE)
+        return;
     if (r->events >= v->event_count || !same_event(event, &v->events[r->events])) {
         diag("event %zu: %s %d, %zu bytes: %.*s", r->events, kind_of(event), event->code,
              event->length, event->length < 96 ? (int)event->length : 96, event->data);
