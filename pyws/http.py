@@ -212,6 +212,9 @@ _READERS: dict[str, Callable[[int], Any]] = {
 # ---- response -----------------------------------------------------------------------------------
 
 
+_REQUESTED: Any = object()  # an argument of `upgrade` that was left out
+
+
 class Response:
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
@@ -392,13 +395,16 @@ class Response:
 
     def upgrade(
         self,
-        key: str,
-        protocol: str | None,
-        extensions: str | None,
-        socket_context: Any,
+        key: str = _REQUESTED,
+        protocol: str | None = _REQUESTED,
+        extensions: str | None = _REQUESTED,
+        socket_context: Any = None,
         user_data: Any = None,
     ) -> None:
         """Accept the opening handshake; the ``open`` handler runs before this returns.
+
+        ``res.upgrade(user_data=user)`` is enough: key, protocol and extensions are the request's
+        where they are left out.
 
         key: the request's Sec-WebSocket-Key. protocol: the client's own list (then the first name
         of it that the route speaks is selected), one name of that list, or None. extensions: the
@@ -412,12 +418,15 @@ class Response:
             raise RuntimeError("this request is answered already")
         if self._aborted:
             return
+        if key is not _REQUESTED:
+            self._check_key(key)
+        if protocol is _REQUESTED:
+            protocol = self._request.get_header("sec-websocket-protocol")
+        if extensions is _REQUESTED:
+            extensions = self._request.get_header("sec-websocket-extensions")
         if extensions is not None and not isinstance(extensions, str):
-            raise TypeError("extensions must be a str or None")
-        if not isinstance(key, str):
-            raise TypeError(f"key must be a str, not {options.type_name(key)}")
-        if key != self._request.get_header("sec-websocket-key"):
-            raise ValueError("key differs from the request's Sec-WebSocket-Key")
+            what = options.type_name(extensions)
+            raise TypeError(f"extensions must be a str or None, not {what}")
         name = self._select(protocol)
         if not list_elements(extensions):
             lib.ws_request_decline_extensions(self._ptr)
@@ -430,6 +439,12 @@ class Response:
             )
         finally:
             self._user_data = None
+
+    def _check_key(self, key: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a str, not {options.type_name(key)}")
+        if key != self._request.get_header("sec-websocket-key"):
+            raise ValueError("key differs from the request's Sec-WebSocket-Key")
 
     def _select(self, protocol: Any) -> str | None:
         """The subprotocol to name to the library; None leaves the choice to it."""

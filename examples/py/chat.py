@@ -17,11 +17,7 @@ def on_upgrade(res: Response, req: Request, socket_context: Any) -> None:
     if not (0 < len(room) <= 32 and 0 < len(name) <= 24):
         res.send("connect to /ROOM?name=NAME, up to 32 and 24 characters\n", 400)
         return
-    key, protocol, extensions = map(
-        req.get_header,
-        ("sec-websocket-key", "sec-websocket-protocol", "sec-websocket-extensions"),
-    )
-    res.upgrade(key or "", protocol, extensions, socket_context, (room, name))
+    res.upgrade(user_data=(room, name))
 
 
 def on_open(ws: WebSocket) -> None:

@@ -1,5 +1,6 @@
 """Opening handshakes in Python: the upgrade handler, user data, subprotocols, requests."""
 
+import asyncio
 import base64
 import functools
 import os
@@ -291,6 +292,51 @@ def test_upgrade_checks_its_arguments(serve: Callable[..., Any]) -> None:
         assert client.frame().payload == b"open"
         client.send(peer.close_frame(1000))
         assert client.frame().close_code == 1000
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_upgrade_takes_what_is_left_out_from_the_request(
+    serve: Callable[..., Any], later: bool
+) -> None:
+    seen: List[Any] = []
+
+    def on_open(ws: WebSocket) -> None:
+        seen.append((ws.user_data, ws.subprotocol, ws.compression is not None))
+
+    def short(res: Response, req: Request, socket_context: Any) -> None:
+        res.upgrade(user_data={"name": "ann"})
+
+    def chosen(res: Response, req: Request, socket_context: Any) -> None:
+        res.upgrade(protocol="b", extensions=None)
+
+    def form(handler: Any) -> Any:
+        async def run(*args: Any) -> None:
+            await asyncio.sleep(0)
+            handler(*args)
+
+        return run if later else handler
+
+    def configure(app: App) -> None:
+        settings: Any = {"compression": CompressOptions.SHARED_COMPRESSOR, "open": on_open}
+        app.ws("/short", upgrade=form(short), **settings)
+        app.ws("/known", upgrade=form(short), subprotocols=["b", "c"], **settings)
+        app.ws("/chosen", upgrade=form(chosen), **settings)
+
+    server = serve(configure)
+    offers = [
+        ("Sec-WebSocket-Protocol", "a, b"),
+        ("Sec-WebSocket-Extensions", "permessage-deflate"),
+    ]
+    for path in ("/short", "/known", "/chosen"):
+        assert answer(server.port, path, offers).status == 101
+    assert answer(server.port, "/short").status == 101
+    peer.eventually(lambda: len(seen) == 4)
+    assert seen == [
+        ({"name": "ann"}, "a", True),
+        ({"name": "ann"}, "b", True),
+        (None, "b", False),
+        ({"name": "ann"}, None, False),
+    ]
 
 
 def test_upgrade_of_a_plain_request(serve: Callable[..., Any]) -> None:
