@@ -112,7 +112,7 @@ def escaped(chosen: str) -> str:
 
 
 def peer_name(address: str, port: int) -> str:
-    """A peer as log lines show it: "127.0.0.1:50000", "[2001:db8::1]:50000"."""
+    """A peer as log lines show it: "127.0.0.1:50000", "[2001:db8::1]:50000", "unix:"."""
     if not address:
-        return "a Unix socket"
+        return "unix:"  # one word, as in the logs of nginx
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
