@@ -409,9 +409,10 @@ class App:
         Args:
             where: As for `listen`; None where the app listens already.
             signals: Handle SIGINT and SIGTERM as `run` does, and restore their handlers at the
-                end. Without it they are the program's own, and a SIGTERM that the program does
-                not handle ends the process without a Close to anyone. Works in the main thread
-                alone; elsewhere it does nothing.
+                end. A signal is for all apps of the loop that say so. Without it they are the
+                program's own, and a SIGTERM that the program does not handle ends the process
+                without a Close to anyone. Works in the main thread alone; elsewhere it does
+                nothing.
 
         Raises:
             RuntimeError: The app runs already, or listens nowhere.

@@ -66,15 +66,28 @@ class Signals:
         return [end.fileno() for end in self._pair]
 
     def restore(self) -> None:
-        """Signals do again what they did before."""
-        if self in watching:
-            watching.remove(self)
-            for number, old in self._old.items():
-                if old is not None:  # None: it was not installed from Python
-                    signal.signal(number, old)
-            current = signal.set_wakeup_fd(self._old_fd)
-            if current != self._pair[1].fileno():
-                signal.set_wakeup_fd(current)  # add_signal_handler of asyncio has set it meanwhile
+        """Signals do again what they did before, or go on to do what a later one has set."""
+        if self not in watching:
+            return
+        later = watching[watching.index(self) + 1 :]
+        watching.remove(self)
+        if later:
+            later[0]._inherit(self)
+            return
+        for number, old in self._old.items():
+            if old is not None:  # None: it was not installed from Python
+                signal.signal(number, old)
+        current = signal.set_wakeup_fd(self._old_fd)
+        if current != self._pair[1].fileno():
+            signal.set_wakeup_fd(current)  # add_signal_handler of asyncio has set it meanwhile
+
+    def _inherit(self, earlier: Signals) -> None:
+        """It has ended before this one, which restores what it would have restored."""
+        for number, old in earlier._old.items():
+            if self._old[number] in (earlier.note, _ignore):
+                self._old[number] = old
+        if self._old_fd == earlier._pair[1].fileno():
+            self._old_fd = earlier._old_fd
 
     def _wake_up_by(self, fd: int) -> bool:
         """The interpreter writes the numbers of signals to it; False: this is not the main thread.
@@ -110,6 +123,16 @@ class Signals:
                 os.write(self._old_fd, numbers)
 
     def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler: it is for this app, and for the others of the same asyncio loop."""
+        stuck = self._note(number)
+        for other in watching:
+            if other is not self and other._loop is self._loop and self._loop is not None:
+                stuck |= other._note(number)
+        if stuck and frame is not None and not _is_ours(frame):
+            raise KeyboardInterrupt
+
+    def _note(self, number: int) -> bool:
+        """Take note; True: interrupt what keeps the loop from acting."""
         again = self.noted > 0 and number == signal.SIGINT
         # A handler that keeps the loop from acting is interrupted at once; a close handler of the
         # shutdown itself only by a third SIGINT.
@@ -117,8 +140,7 @@ class Signals:
         self.noted = 2 if again else max(self.noted, 1)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.act)
-        if stuck and frame is not None and not _is_ours(frame):
-            raise KeyboardInterrupt
+        return stuck
 
     def act(self) -> None:
         """Do what the signals since the last call demand."""

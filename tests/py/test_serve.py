@@ -80,6 +80,53 @@ def test_the_second_sigint_drops_everything(run: str) -> None:
         assert program.error_text().endswith("KeyboardInterrupt\n")
 
 
+TWO = """
+async def two():
+    other = App()
+    other.ws("/*", close=on_close)
+    other.listen({"host": "127.0.0.1"}, lambda place: print(place.port, flush=True))
+    before = handlers()
+    first, second = (app, other) if FIRST == "older" else (other, app)
+    tasks = [asyncio.ensure_future(one.serve(signals=True)) for one in (app, other)]
+    if FIRST != "none":
+        await asyncio.sleep(0.05)
+        first.close()
+        while first.port:
+            await asyncio.sleep(0.01)
+        print("alone", flush=True)
+    await asyncio.gather(*tasks)
+    print("restored", before == handlers(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("first", ["none", "older", "younger"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_for_all_apps_of_the_loop(run: str, first: str, number: int) -> None:
+    """Whichever of them ends before: the signals are those of the other then."""
+    if run == "uvloop":
+        pytest.importorskip("uvloop")
+    how = RUNS[run].replace("serve()", "two()").replace("run(serve)", "run(two)")
+    text = PROGRAM.replace("SIGNALS", "True").replace(
+        "RUN", TWO.replace("FIRST", repr(first)) + how
+    )
+    with Program("-c", text) as program:
+        ports = [int(program.line()) for _ in range(2)]
+        if first != "none":
+            assert program.line() == "alone"
+            del ports[first == "younger"]
+        clients = [upgraded(port) for port in ports]
+        program.process.send_signal(number)
+        for client in clients:
+            assert client.frame().close_code == 1001
+            client.send(close_frame(1001))
+            assert client.at_end()
+            client.socket.close()
+        assert program.wait() == 0
+        assert program.rest().splitlines()[-1] == "restored True"
+        assert program.error_text() == ""
+
+
 def test_signals_are_left_alone_without_being_asked_for() -> None:
     with start("asyncio", signals=False) as program, upgraded(int(program.line())):
         program.process.send_signal(signal.SIGTERM)
