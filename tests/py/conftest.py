@@ -1,5 +1,6 @@
 """Servers for the tests: each runs in a thread of its own, on a port that the kernel picks."""
 
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +14,11 @@ sys.path.insert(0, str(ROOT))
 from pyws import App, AppOptions  # noqa: E402
 
 TIMEOUT = 15.0  # seconds
+
+# A shell starts its background jobs with SIGINT ignored, which the programs of the tests would
+# inherit: Python and asyncio leave it ignored then.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Server:
