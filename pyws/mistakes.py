@@ -369,7 +369,8 @@ def no_event_loop(warn: Callable[..., Any]) -> Iterator[None]:
                 asyncio.set_event_loop(before)
             calls = _pending_calls(loop) - (waiting if loop is before else 0)
             if calls > 0:
-                warn("%d calls wait in an asyncio loop that never ran: %s", calls, _ADVICE)
+                count = f"{calls} call{'s' if calls > 1 else ''}"
+                warn("an asyncio loop that never ran has %s waiting: %s", count, _ADVICE)
 
 
 _ADVICE = (
