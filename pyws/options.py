@@ -189,6 +189,8 @@ def origins(name: str, value: Any) -> tuple[str | None, ...]:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be a list of str, not {type_name(value)}")
     items = tuple(value)
+    if not items:
+        raise ValueError(f"{name} must not be empty: no client could connect; None lets in all")
     for item in strings(name, [item for item in items if item is not None]):
         mistakes.check_origin(name, item)
     return items
@@ -564,6 +566,17 @@ class AppListenOptions:
         flag("reuse_port", self.reuse_port)
         if self.fd is not None:
             integer("fd", self.fd, 0, MAX_COUNT)
+        self._check_place()
+
+    def _check_place(self) -> None:
+        """Each call of `listen` is about one place. ValueError: these are two."""
+        given = [name for name in ("fd", "path", "host") if getattr(self, name) is not None]
+        if self.path is not None and self.port:
+            given.append("port")
+        if len(given) > 1:
+            raise ValueError(
+                f"{given[0]} and {given[1]} name different places: call listen() once for each"
+            )
 
     def _check_path(self) -> None:
         self.path = os.fspath(self.path)  # type: ignore[arg-type]

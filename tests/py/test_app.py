@@ -371,31 +371,39 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(lib, "ws_server_listen", spy)
     monkeypatch.setattr(os, "dup", lambda fd: fd + 1)
     app = App()
-    given = AppListenOptions(
-        port=1001, host="::1", path="/run/x", mode=0o600, backlog=1002, reuse_port=True, fd=1003
-    )
-    app.listen(given).listen(0)
-    assert seen[0].pop("size") == seen[1].pop("size") > 0
+    app.listen(AppListenOptions(port=1001, host="::1", backlog=1002, reuse_port=True))
+    app.listen(AppListenOptions(path="/run/x", mode=0o600))
+    app.listen(AppListenOptions(fd=1003)).listen(0)
+    defaults = {
+        "port": 0,
+        "host": None,
+        "path": None,
+        "mode": 0o660,
+        "backlog": 1024,
+        "reuse_port": False,
+        "fd": -1,
+    }
+    assert all(fields.pop("size") > 0 for fields in seen)
     assert seen == [
-        {
-            "port": 1001,
-            "host": b"::1",
-            "path": b"/run/x",
-            "mode": 0o600,
-            "backlog": 1002,
-            "reuse_port": True,
-            "fd": 1004,  # a duplicate
-        },
-        {
-            "port": 0,
-            "host": None,
-            "path": None,
-            "mode": 0o660,
-            "backlog": 1024,
-            "reuse_port": False,
-            "fd": -1,
-        },
+        {**defaults, "port": 1001, "host": b"::1", "backlog": 1002, "reuse_port": True},
+        {**defaults, "path": b"/run/x", "mode": 0o600},
+        {**defaults, "fd": 1004},  # a duplicate
+        defaults,
     ]
+
+
+@pytest.mark.parametrize(
+    "names, options",
+    [
+        ("path and port", {"path": "/run/x", "port": 80}),
+        ("path and host", {"path": "/run/x", "host": "::1"}),
+        ("fd and path", {"fd": 3, "path": "/run/x"}),
+        ("fd and host", {"fd": 3, "host": "::1"}),
+    ],
+)
+def test_two_places_in_one_listen_are_refused(names: str, options: Dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{names} name different places: call listen"):
+        App().listen(options)
 
 
 def test_help_names_every_setting_and_its_default() -> None:

@@ -287,6 +287,11 @@ def test_lists_are_copied() -> None:
     assert behavior(origins=None).origins is None
 
 
+def test_origins_that_let_no_client_in_are_refused() -> None:
+    with pytest.raises(ValueError, match="origins must not be empty: no client could connect"):
+        Behavior({"origins": []}, {})
+
+
 @pytest.mark.parametrize("value", ["", "a b", "https://ex\u00e4mple.org", "a\nb", "a\0"])
 def test_t12_origins_must_be_printable(value: str) -> None:
     with pytest.raises(ValueError, match="^origins must hold"):
