@@ -21,9 +21,9 @@ enum {
  * What is shorter is inflated in one go. */
 enum { SLICE = 4 * 1024 * WS__INFLATE_PRICE };
 
-/* What the first message of a connection in a turn gets even where nothing is left for it: 512 bytes
- * of input, or 32 KiB of output, 0.13 ms at the very worst. So those who send short messages are
- * answered at once, however many others wait with long ones. */
+/* What the first message of a connection in a turn gets even where nothing is left for it: 512
+ * bytes of input, or 32 KiB of output, 0.13 ms at the very worst. So those who send short messages
+ * are answered at once, however many others wait with long ones. */
 enum { SHORT = 512 * WS__INFLATE_PRICE };
 
 /* Those that wait share the turn. They are served after the sockets that are ready, so half of it

@@ -44,7 +44,8 @@ struct ws__topics {
     uint64_t seed[2];
 };
 
-/* `seed` is random, so that nobody can choose names that fall into one bucket. */
+/* `seed` is as random as the kernel allows, so that peers cannot choose names that fall into one
+ * bucket. */
 void ws__topics_init(struct ws__topics *topics, struct ws__memory *memory, const uint64_t seed[2]);
 /* No subscriber may have a subscription left; pins end. */
 void ws__topics_deinit(struct ws__topics *topics);

@@ -152,15 +152,17 @@ typedef struct ws_allocator {
 /* Settings of a server. Begin with ws_config_init, then change what you need. All functions here,
  * the allocator included, are callbacks: from inside of them ws_server_run, _step and _free return
  * WS_EBUSY. The allocator and the clock run in the middle of other calls: of this header they may
- * call ws_server_wakeup alone. */
+ * call ws_server_wakeup alone. (In ws_server_defer, where any thread may be, _free alone is refused
+ * to the allocator.) */
 typedef struct ws_config {
     size_t size;            /* sizeof(ws_config), set by ws_config_init */
     ws_allocator allocator; /* resize == NULL: realloc and free of the C library */
     void *user;             /* kept; handed to the four functions below */
     /* Nanoseconds of a clock that never steps back; NULL: CLOCK_MONOTONIC. It is read a few times
-     * per turn, around each compressed message, after every 16 messages that a connection handles
-     * in one turn, and by calls between turns that start a timer. One that stands still during a
-     * turn leaves only the counts of messages and bytes as limits of what a turn does. */
+     * per turn, around each compressed message and for every 4 KiB of it, after every 16 messages
+     * that a connection handles in one turn and every long one that came compressed, and by calls
+     * that start a timer, set the alarm or shorten a shutdown. One that stands still during a turn
+     * leaves only the counts of messages and bytes as limits of what a turn does. */
     uint64_t (*clock)(void *user);
     /* Receives one line (borrowed, no newline, printable ASCII, at most 200 bytes); NULL: no log.
      * level is one of WS_LOG_*. */
@@ -262,8 +264,8 @@ WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
  * and reason have no effect, and one that is not shorter does nothing at all, so that it may follow
  * every turn. The alarm is called off when the shutdown is over. The server may listen and run
  * again once ws_server_run or ws_server_step returned WS_OK.
- * WS_EINVAL (code, or a reason that is not UTF-8), WS_EFORKED. Safe from inside any callback but the
- * allocator and the clock. */
+ * WS_EINVAL (code, or a reason that is not UTF-8), WS_EFORKED. Safe from inside any callback but
+ * the allocator and the clock. */
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);
 
@@ -299,7 +301,7 @@ typedef struct ws_stats {
     uint64_t accepted;    /* sockets since the start */
     uint64_t opened;      /* on_open since the start; equals closed + open at any time */
     uint64_t closed;      /* on_close since the start */
-    uint64_t refused;     /* sockets refused: max_connections, or out of memory */
+    uint64_t refused;     /* sockets refused: max_connections, no memory, or none for epoll */
     uint64_t turns;       /* turns of the loop */
     uint64_t blocked;     /* turns whose callbacks took longer than 1 s */
     size_t memory;        /* bytes that count towards max_memory now */
@@ -350,7 +352,8 @@ typedef struct ws_behavior {
     void (*on_close)(ws_conn *conn, int code, const char *reason, size_t length, void *user);
     /* Once, after on_close: the closing handshake is over. clean: the peer's Close frame came, with
      * this code (1005: none) and reason; else code is 0: TCP ended without one, or close_timeout
-     * did. conn serves to be compared, for ws_conn_get_id and for ws_conn_user, no more. */
+     * did. conn serves to be compared, for ws_conn_get_id, ws_conn_user and ws_conn_closed_by_peer,
+     * no more. */
     void (*on_closed)(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
                       void *user);
     size_t max_payload_length; /* bytes of the largest message, default 16384; larger: 1009 */
@@ -446,8 +449,8 @@ WS_API int ws_request_upgrade(ws_request *request, const char *protocol, size_t 
                               void *conn_user);
 
 /* The answer comes after the handler has returned: within upgrade_timeout, else the client gets
- * 503. Until then the request stays valid. on_aborted(request, user) runs if the peer leaves or
- * the time is over first; NULL: nothing runs. WS_ECLOSED, WS_ENOMEM. */
+ * 503. Until then the request stays valid. on_aborted(request, user) runs if the peer leaves, the
+ * time is over or the server shuts down first; NULL: nothing runs. WS_ECLOSED, WS_ENOMEM. */
 WS_API int ws_request_defer(ws_request *request,
                             void (*on_aborted)(ws_request *request, void *user), void *user);
 
