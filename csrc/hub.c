@@ -213,7 +213,7 @@ void ws__hub_postpone(ws_conn *c)
     append(&c->hub->postponed, c);
 }
 
-/* Once the turn is late, LATE_CONNECTIONS more are looked at: time is due as well, however many
+/* Once the turn is late, LATE_CONNECTIONS more are looked at: timers are due as well, however many
  * wait. In the next turn those come first that were postponed, then those that were not looked at
  * or had their turn when it was late already, at last those that had all they wanted. */
 static void run_ready(struct ws__hub *hub)

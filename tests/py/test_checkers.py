@@ -160,6 +160,16 @@ def test_functions_measures_files(tmp_path: Path, name: str, lines: int, want: i
     assert len(run("check_functions.py", tmp_path)) == want
 
 
+def test_functions_measures_lines(tmp_path: Path) -> None:
+    widest = "/* " + "─" * 94 + " */\n"
+    plant(tmp_path, {"csrc/a.c": c_function("f", 3) + widest})
+    assert run("check_functions.py", tmp_path) == []
+    plant(tmp_path, {"csrc/a.c": widest + "/* " + "x" * 95 + " */\n" + c_function("f", 3)})
+    assert run("check_functions.py", tmp_path) == [
+        "csrc/a.c:2: 101 columns, at most 100 are allowed"
+    ]
+
+
 def test_functions_refuses_an_empty_tree(tmp_path: Path) -> None:
     assert run("check_functions.py", tmp_path) == ["no C functions found"]
 

@@ -340,8 +340,8 @@ static uint64_t count_pending(const run *r)
     return pending;
 }
 
-/* Publishes whenever there is room, until the time is over and something is delivered or, with until
- * 0, all of it. */
+/* Publishes whenever there is room, until the time is over and something is delivered or, with
+ * until 0, all of it. */
 static void broadcast(run *r, uint64_t until)
 {
     audience *a = &r->audience;

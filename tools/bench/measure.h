@@ -17,8 +17,8 @@ uint64_t measure_now(void);
  * included (in steps of a clock tick). UINT64_MAX: there is no such process. */
 uint64_t measure_cpu(pid_t pid);
 
-/* Nanoseconds that the threads were ready to run but had to wait for a core; 0 where the kernel does
- * not tell. */
+/* Nanoseconds that the threads were ready to run but had to wait for a core; 0 where the kernel
+ * does not report it. */
 uint64_t measure_wait(pid_t pid);
 
 /* Resident sets in bytes; UINT64_MAX: that of the process itself cannot be read. */
