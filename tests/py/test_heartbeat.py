@@ -140,15 +140,18 @@ def test_s51_pings_of_the_client_keep_it_open(serve: Callable[..., Any]) -> None
     pings: List[bytes] = []
 
     def configure(app: App) -> None:
-        app.ws("/silent", idle_timeout=0.5)
-        app.ws("/active", idle_timeout=0.5, ping=lambda ws, data: pings.append(data))
+        app.ws("/silent", idle_timeout=1.5)
+        app.ws("/active", idle_timeout=1.5, ping=lambda ws, data: pings.append(data))
 
     server = serve(configure)
     with peer.upgraded(server.port, "/active") as active:
 
         def ping() -> None:
             active.send(peer.frame(b"here", 9))
-            assert active.frame() == (True, 10, b"here")
+            answer = active.frame()
+            while answer.opcode == 9:  # the machine was busy, and the server sent one, too
+                answer = active.frame()
+            assert answer == (True, 10, b"here")
 
         outlast(server.port, ping)
     assert set(pings) == {b"here"}
