@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import pytest
 from conftest import ROOT
 from peer import eventually
-from program import Program
+from program import TIMEOUT, Program
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -720,6 +720,39 @@ def test_a_client_by_short_addresses(reports: Reports) -> None:
         Client(url_of(program), "c").run("/case/{}?agent={}")
         assert program.wait() == cli.FINE
     assert reports.run()["peer"] == "c"
+
+
+def test_a_client_that_is_done_before_its_last_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saw the end of TCP, and the thread of that case here was slow to come to a result."""
+    asked = threading.Event()
+    first = next(one for one in listen.for_clients(cli.all_cases()) if one.id == "1.1.1")
+
+    def judge(test: Test) -> Result:
+        result = original(test)
+        asked.wait(TIMEOUT)
+        time.sleep(0.2)
+        return result
+
+    def run() -> None:
+        listener.run(1, TIMEOUT)
+
+    original = listen.judge  # type: ignore[attr-defined]
+    monkeypatch.setattr(listen, "judge", judge)
+    settings = Settings(wire.Target("", 0, "/", False))
+    observer = progress.observer(1, io.StringIO())
+    listener = listen.Listener(("127.0.0.1", 0), [first], settings, lambda name: observer)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        client = Client(f"ws://127.0.0.1:{listener.place[1]}/", "c")
+        client.echo("/case/1?agent=c")
+        asked.set()
+        assert client.ask("/updateReports?agent=c") == []
+    finally:
+        asked.set()
+        thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    assert listener.agents["c"].outcome([first], False).not_run == []
 
 
 def test_clients_that_are_none(reports: Reports) -> None:

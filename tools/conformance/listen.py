@@ -13,6 +13,7 @@ ends TCP is one of servers only.
 
 from __future__ import annotations
 
+import collections
 import errno
 import json
 import select
@@ -310,6 +311,8 @@ class Listener:
         self.observe = observe
         self.agents: dict[str, Agent] = {}
         self.lock = threading.Lock()
+        self.under_way: collections.Counter[str] = collections.Counter()  # cases, by client
+        self.judged = threading.Condition(self.lock)  # one of these is over
         self.sockets = listening_at(*address)
         self.place: tuple[str, int] = self.sockets[0].getsockname()[:2]
 
@@ -383,6 +386,16 @@ class Listener:
             return self.agents[name]
 
     def _run(self, connection: Accepted, request: Request, name: str, case: Case) -> None:
+        with self.lock:
+            self.under_way[name] += 1
+        try:
+            self._judge(connection, request, name, case)
+        finally:
+            with self.lock:
+                self.under_way[name] -= 1
+                self.judged.notify_all()
+
+    def _judge(self, connection: Accepted, request: Request, name: str, case: Case) -> None:
         test = ClientTest(self.settings, case, connections=[connection], asked=request)
         for event in connection.trace.events:  # the request
             test.trace.events.append(event._replace(at=0.0))
@@ -397,8 +410,11 @@ class Listener:
             agent.seconds = time.monotonic() - agent.began
 
     def _finish(self, name: str) -> None:
+        """The client is done; its last case may still be under way here."""
         agent = self._agent(name)
         with self.lock:
+            limit = PATIENCE + self.settings.limit * self.settings.scale
+            self.judged.wait_for(lambda: not self.under_way[name], limit)
             agent.done = True
 
 
