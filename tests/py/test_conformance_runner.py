@@ -390,7 +390,7 @@ def test_a_bad_peer(
     """Every case gets its verdict, in bounded time."""
     with fake(handler) as port:
         url = f"ws://127.0.0.1:{port}/"
-        few = ["--timeout", "0.3", "--include", "1.1.[1-4]", "--jobs", "4"]
+        few = ["--timeout", "3", "--include", "1.1.[1-4]", "--jobs", "4"]
         assert cli.main([url, *few, *reports.options]) == cli.FAILURES
     run = reports.run()
     assert run["counts"]["FAILED"] == len(run["cases"]) == 4

@@ -21,7 +21,7 @@ def test_s38_s39_s40_a_ping_goes_out_and_the_pong_keeps_it_open(serve: Callable[
     closed: List[int] = []
     _server, ws, client = open_socket(
         serve,
-        idle_timeout=0.9,
+        idle_timeout=1.8,
         pong=lambda ws, data: pongs.append(data),
         close=lambda ws, code, reason: closed.append(code),
     )
@@ -165,12 +165,12 @@ def test_s50_messages_to_the_client_count_only_when_asked(
     closed: List[Tuple[int, str]] = []
     server, ws, client = open_socket(
         serve,
-        idle_timeout=0.5,
+        idle_timeout=1.5,
         send_pings_automatically=False,
         reset_idle_timeout_on_send=resets,
         close=lambda ws, *args: closed.append(args),
     )
-    enough = 60  # ticks: more than twice the timeout
+    enough = 180  # ticks: more than twice the timeout
     sent: List[Any] = []
 
     def tick() -> None:
@@ -191,9 +191,9 @@ def test_a_byte_ends_a_silence(serve: Callable[..., Any]) -> None:
     closed: List[str] = []
 
     def configure(app: App) -> None:
-        app.ws("/silent", idle_timeout=0.5, send_pings_automatically=False,
+        app.ws("/silent", idle_timeout=1.5, send_pings_automatically=False,
                close=lambda *args: closed.append("silent"))  # fmt: skip
-        app.ws("/slow", idle_timeout=0.5, close=lambda *args: closed.append("slow"))
+        app.ws("/slow", idle_timeout=1.5, close=lambda *args: closed.append("slow"))
 
     server = serve(configure)
     with peer.upgraded(server.port, "/slow") as slow:
