@@ -151,7 +151,7 @@ def bootstrap(machine: Path) -> None:
 
 
 def furnish(machine: Path, checkout: Path) -> None:
-    """Everything that a machine gets of this one, but for what is mounted."""
+    """Copy what the bare machine needs from this one, except for what is mounted."""
     (machine / "etc/apt/apt.conf.d/99outside").write_text(apt_settings())
     with open(machine / "etc/pip.conf", "w") as file:
         pip_settings().write(file)
@@ -168,7 +168,7 @@ def furnish(machine: Path, checkout: Path) -> None:
 
 
 def mounts(machine: Path) -> list[str]:
-    """Pairs: a path here, and where it is to be seen."""
+    """Pairs of a path on this machine and the place where it is mounted."""
     settings = pip_settings()
     values = [value for section in settings.sections() for _, value in settings.items(section)]
     pairs = []

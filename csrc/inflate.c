@@ -89,13 +89,13 @@ static int spend(ws_conn *c, struct ws__inflation *m, size_t slice, uint64_t *sh
                                         event->length, &event->data, &event->length);
         spent = hub->loop.clock(hub->loop.user) - start;
     } while (result == WS__INFLATE_MORE && spent < *share);
-    if (*share) /* else it is nobody's loss: those that wait have their part of the turn */
+    if (*share) /* a first slice without a share is not taken from those that wait */
         hub->turn_inflating += spent;
     *share -= spent < *share ? spent : *share;
     return result;
 }
 
-/* The message goes on in another turn. */
+/* The message continues in another turn. */
 static int suspend(ws_conn *c, const struct ws__inflation *m, const struct ws__event *event)
 {
     struct ws__memory *memory = &c->hub->memory;
