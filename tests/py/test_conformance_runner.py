@@ -119,6 +119,68 @@ def refuse(connection: socket.socket) -> None:
     connection.close()
 
 
+class LongFrame(ValueError):
+    """The header of a frame of more than 125 bytes came."""
+
+
+def read_frame(connection: socket.socket) -> Tuple[int, bytes]:
+    """Opcode and payload of a short masked frame."""
+
+    def exactly(n: int) -> bytes:
+        data = b""
+        while len(data) < n:
+            more = connection.recv(n - len(data))
+            if not more:
+                raise OSError("no frame")
+            data += more
+        return data
+
+    head = exactly(6)
+    if head[1] & 127 > 125:
+        raise LongFrame("it is not read")
+    return head[0] & 15, wire.masked(exactly(head[1] & 127), head[2:])
+
+
+def echo(connection: socket.socket, first: bytes = b"") -> None:
+    """Short messages, and the closing handshake."""
+    upgrade(connection)
+    connection.sendall(first)
+    while True:
+        opcode, payload = read_frame(connection)
+        known = opcode in (wire.TEXT, wire.BINARY, wire.CLOSE)
+        opcode, payload = (opcode, payload) if known else (wire.CLOSE, b"\x03\xea")
+        connection.sendall(wire.frame(payload, opcode, key=None))
+        if opcode == wire.CLOSE:
+            connection.close()
+
+
+def greet(connection: socket.socket) -> None:
+    """Echo, after a message of its own."""
+    echo(connection, wire.frame(b"welcome", key=None))
+
+
+def turning(handler: Handler, good: int = 3, echo: Handler = echo) -> Handler:
+    """Echoes on so many connections, as many as are made before the first case; then `handler`."""
+    made: List[int] = []
+
+    def turned(connection: socket.socket) -> object:
+        made.append(1)
+        return (echo if len(made) <= good else handler)(connection)
+
+    return turned
+
+
+def leave_cases(connection: socket.socket) -> None:
+    """Echoes what is sent before the first case, and leaves in all cases."""
+    upgrade(connection)
+    while True:
+        opcode, payload = read_frame(connection)
+        if opcode == wire.TEXT and payload.startswith(b"conformance "):
+            connection.sendall(wire.frame(payload, opcode, key=None))
+        else:
+            connection.close()
+
+
 def garbage(connection: socket.socket) -> None:
     connection.sendall(b"\x00\xff<script>\r\n\r\n" * 10)
     hang(connection)
@@ -352,8 +414,9 @@ def test_tls(certificate: ssl.SSLContext, reports: Reports) -> None:
 
     def handler(connection: socket.socket) -> None:
         connection.settimeout(10)
-        leave(certificate.wrap_socket(connection, server_side=True))
+        turned(certificate.wrap_socket(connection, server_side=True))
 
+    turned = turning(leave, good=4)  # one of them only does the TLS handshake
     with fake(handler) as port:
         check_incomplete(reports, f"ws://127.0.0.1:{port}/", "speaks TLS: is it wss://")
         options = ["--include", "1.1.[1-4]", *reports.options]
@@ -388,7 +451,7 @@ def test_a_bad_peer(
     handler: Handler, came: str, reports: Reports, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every case gets its verdict, in bounded time."""
-    with fake(handler) as port:
+    with fake(turning(handler)) as port:
         url = f"ws://127.0.0.1:{port}/"
         few = ["--timeout", "3", "--include", "1.1.[1-4]", "--jobs", "4"]
         assert cli.main([url, *few, *reports.options]) == cli.FAILURES
@@ -407,7 +470,7 @@ def test_a_flood_does_not_fill_the_memory(id: str, reports: Reports) -> None:
         whole = b"Sec-WebSocket-Key" in connection.recv(65536, socket.MSG_PEEK)
         flood(b"\x82\x7e\xff\xff" + b"x" * 65535, greet=whole)(connection)
 
-    with fake(handler) as port:
+    with fake(turning(handler)) as port:
         cli.main([f"ws://127.0.0.1:{port}/", "--include", id, *reports.options])
     (case,) = reports.run()["cases"]
     assert "sends more than" in case["came"]
@@ -415,7 +478,7 @@ def test_a_flood_does_not_fill_the_memory(id: str, reports: Reports) -> None:
 
 def test_goes_away(reports: Reports) -> None:
     """Refused in many cases in a row: the run ends, and keeps what came before."""
-    with fake(leave, connections=5) as port:
+    with fake(turning(leave), connections=8) as port:
         run = check_incomplete(reports, f"ws://127.0.0.1:{port}/", "cannot connect to")
     assert run["cases"]
     assert len(run["not_run"]) > 20
@@ -430,7 +493,7 @@ def test_stops_answering(reports: Reports) -> None:
         greeted.append(1)
         (leave if len(greeted) < 5 else hang)(connection)
 
-    with fake(handler) as port:
+    with fake(turning(handler)) as port:
         url = f"ws://127.0.0.1:{port}/"
         arguments = [url, "--timeout", "0.3", *reports.options]
         assert cli.main(arguments) == cli.INCOMPLETE
@@ -442,19 +505,22 @@ def test_stops_answering(reports: Reports) -> None:
 
 # ---- --serve ------------------------------------------------------------------------------------
 
-# Says where it listens, and dies in its own way after some connections.
-MORTAL = """
-import os, signal, socket, sys
-listener = socket.create_server(("127.0.0.1", 0))
-print("port is <%d>" % listener.getsockname()[1], flush=True)
-for _ in range(4):
-    connection = listener.accept()[0]
-    connection.recv(65536)
-    connection.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")
-    connection.close()
+# Says where it listens, and dies in its own way of a frame of 126 bytes or more.
+MORTAL = f"""
+import os, signal, sys, threading
+sys.path[:0] = [{str(ROOT / "tests" / "py")!r}, {str(ROOT / "tools")!r}]
+from test_conformance_runner import LongFrame, echo, fake
+died = threading.Event()
+def mortal(connection):
+    try:
+        echo(connection)
+    except LongFrame:
+        died.set()
+with fake(mortal) as port:
+    print("port is <%d>" % port, flush=True)
+    died.wait()
 for i in range(1000):
     print("line", i, file=sys.stderr, flush=True)
-connection = listener.accept()[0]
 """
 PATTERN = ["--port-pattern", r"port is <(\d+)>"]
 
@@ -470,14 +536,19 @@ def script(folder: Path, text: str) -> str:
     [("sys.exit(7)", "exited with 7"), ("os.kill(0, signal.SIGABRT)", "was killed by SIGABRT")],
 )
 def test_served_dies(death: str, words: str, reports: Reports, tmp_path: Path) -> None:
+    """The case that brings it down is told from those beside it, and the run goes on."""
     command = script(tmp_path, MORTAL + death)
-    status = cli.main(["--serve", command, *PATTERN, *QUICK, *reports.options])
+    some = ["--include", "1.1.*", "--timeout", "5", *reports.options]
+    assert cli.main(["--serve", command, *PATTERN, *some]) == cli.FAILURES
     run = reports.run()
-    assert status == cli.INCOMPLETE, run["ended"]
-    assert words in run["ended"]
-    assert "\n    line 999" in run["ended"]
-    assert "line 900" not in run["ended"]
-    assert run["cases"]
+    failed = {case["id"]: case["came"] for case in run["cases"] if case["verdict"] == "FAILED"}
+    assert {case["id"] for case in run["cases"]} - set(failed) == {"1.1.1", "1.1.2", "1.1.9"}
+    assert (run["ended"], run["not_run"], run["crashes"]) == ("", [], [])
+    for came in failed.values():
+        assert came.startswith("the server ended: ")
+        assert words in came
+        assert "\n    line 999" in came
+        assert "line 900" not in came
 
 
 @pytest.mark.parametrize(
@@ -834,21 +905,18 @@ def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(number: signal.Signals, reports: Reports) -> None:
     """Cases that wait do not keep it, and its testee does not stay."""
-    served = """
-import socket, time, threading
-listener = socket.create_server(("127.0.0.1", 0), backlog=99)
-print(listener.getsockname()[1], flush=True)
-kept = []
-for i in range(1000):
-    kept.append(listener.accept()[0])
-    if i == 0:
-        kept[0].recv(65536)
-        kept[0].sendall(b"HTTP/1.1 404 Not Found\\r\\n\\r\\n")
+    served = f"""
+import sys, time
+sys.path[:0] = [{str(ROOT / "tests" / "py")!r}, {str(ROOT / "tools")!r}]
+from test_conformance_runner import echo, fake, greet, hang, turning
+with fake(turning(hang, echo=greet)) as port:
+    print(port, flush=True)
+    time.sleep(1000)
 """
     command = script(reports.folder, served)
     arguments = ["--serve", command, "--timeout", "20", "--timeout-scale", "0.5", *reports.options]
     with Program(str(ROOT / "tools" / "conformance"), *arguments) as program:
-        assert "warning: " in program.line()
+        assert "begins with 1 message" in program.line()
         time.sleep(0.3)
         began = time.monotonic()
         program.process.send_signal(number)
@@ -864,7 +932,7 @@ def test_max_time(reports: Reports) -> None:
         upgrade(connection)
         hang(connection)
 
-    with fake(handler) as port:
+    with fake(turning(handler)) as port:
         url = f"ws://127.0.0.1:{port}/"
         quick = ["--timeout", "0.5", "--max-time", "1", "--jobs", "2"]
         assert cli.main([url, *quick, *reports.options]) == cli.INCOMPLETE
@@ -887,7 +955,7 @@ def test_fail_on() -> None:
 
 def test_baseline(reports: Reports, capsys: pytest.CaptureFixture[str]) -> None:
     """A list or a report; only what is new fails."""
-    with fake(leave) as port:
+    with fake(leave_cases) as port:
         run = [f"ws://127.0.0.1:{port}/", "--timeout", "5", "--include", "1.1.*"]
         ids = str(reports.folder / "ids")
         assert cli.main([*run, "--json", str(reports.folder / "j"), "--write-baseline", ids]) == 1
@@ -922,9 +990,14 @@ def make_case(id: str, run: Callable[[Test], None], *tags: str, level: str = MUS
     return Case(id, "RFC 6455 5.1", level, "a quote", "things", "others", run, frozenset(tags))
 
 
+def never(seconds: float) -> str:
+    """The peer has not ended."""
+    return ""
+
+
 def run_all(cases: Sequence[Case], jobs: int = 8, **more: Any) -> runner.Outcome:
     settings = Settings(wire.Target("127.0.0.1", 9, "/", False), **more)
-    work = runner.Runner(settings, jobs, 60.0, str, str)
+    work = runner.Runner(settings, jobs, 60.0, never, str)
     return work.run(cases, progress.observer(len(cases), io.StringIO()))
 
 
@@ -1004,7 +1077,7 @@ def test_the_case_after_which_the_server_was_gone() -> None:
 
     cases = [make_case("1.1", fails), *(make_case(f"2.{i}", finds_none) for i in range(100))]
     settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
-    work = runner.Runner(settings, 1, 60.0, str, lambda: "it is gone")
+    work = runner.Runner(settings, 1, 60.0, never, lambda: "it is gone")
     outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
     assert outcome.ended.startswith("it is gone\nThat was during or after 1.1")
 
@@ -1019,10 +1092,10 @@ def test_a_case_has_a_limit() -> None:
 
     with fake(flood(b"\x81\x01x")) as port:
         settings = Settings(wire.Target("127.0.0.1", port, "/", False), limit=0.5)
-        work = runner.Runner(settings, 1, 60.0, str, str)
+        work = runner.Runner(settings, 1, 60.0, never, str)
         case = make_case("1.1", endless)
         outcome = work.run([case], progress.observer(1, io.StringIO()))
-    assert "the case takes too long" in outcome.results[0].came
+    assert "the 0.5 s that a case may take were over" in outcome.results[0].came
     assert outcome.seconds < 20
 
 

@@ -62,6 +62,10 @@ class Cut(Failed):
     """TCP ended instead."""
 
 
+class Late(Failed):
+    """Nothing came instead, for too long."""
+
+
 class Refused(Failed):
     """The opening handshake was answered with another status than 101."""
 
@@ -105,7 +109,8 @@ class Case:
     expects: str
     run: Run
     tags: frozenset[str] = frozenset()
-    """"limits": large amounts of data; "slow": waits for a timeout of the peer's; "deflate"."""
+    """"limits": large amounts of data; "slow": waits for a timeout of the peer's; "several": needs
+    more than one connection at a time; "alone": measures; "deflate": needs permessage-deflate."""
 
     @property
     def group(self) -> str:
@@ -161,6 +166,24 @@ def natural(id: str) -> tuple[Any, ...]:
 
 # ---- one run of a case --------------------------------------------------------------------------
 
+ONE_CONNECTION = "the server serves one connection at a time"
+ROUND_TRIPS = 200  # that a case may need besides its limit of seconds
+WORSE = (Verdict.OK, Verdict.NON_STRICT, Verdict.FAILED)
+
+
+@dataclass(frozen=True)
+class Manners:
+    """What a peer does that is its own affair, and that cases have to know: see `probe.learn`."""
+
+    round_trip: float = 0.0
+    """Seconds from a message to its echo, where that takes long enough to matter."""
+    greetings: int = 0
+    """Messages that come without being asked for once a connection is open."""
+    failure_code: int | None = 1002
+    """Of the Close frame by which it fails a connection; None: such Closes have no code."""
+    one_connection: bool = False
+    """Another connection is served only when the one before is over."""
+
 
 @dataclass
 class Settings:
@@ -174,6 +197,7 @@ class Settings:
     seed: int = 1
     limit: float = 30.0
     """Seconds for a whole case: no flood of the peer's makes it any longer."""
+    manners: Manners = field(default_factory=Manners)
 
 
 @dataclass
@@ -186,29 +210,51 @@ class Test:
     connections: list[Connection] = field(default_factory=list)
     lax: str = ""
     """What makes the case NON-STRICT even if it goes on to its end."""
+    closing: tuple[Verdict, str] = (Verdict.OK, "")
+    """How its connections were closed, which is a verdict of its own."""
     patience: float = 1.0
     """Of `timeout`: more for a case that opens so many connections that a busy server is late."""
 
     def __post_init__(self) -> None:
         # The same numbers in every run of the same case, whatever the others do.
         self.random = random.Random(f"{self.settings.seed}/{self.case.id}")
-        self.trace.deadline = self.trace.began + self.seconds(self.settings.limit)
+        limit = self.settings.limit * self.settings.scale
+        limit += ROUND_TRIPS * self.settings.manners.round_trip
+        self.trace.deadline = self.trace.began + limit
+        self.trace.secrets = self.settings.target.secrets
         if "limits" not in self.case.tags:  # of those only few run at a time
             self.trace.longest = 4 << 20
 
     @property
     def timeout(self) -> float:
-        return self.settings.timeout * self.settings.scale * self.patience
+        """Seconds for an answer: what is asked for and its answer may need a round trip each, and
+        so may TCP itself."""
+        value = self.settings.timeout * self.settings.scale * self.patience
+        return value + 3 * self.settings.manners.round_trip
 
     def seconds(self, value: float) -> float:
-        """A time for a slow device."""
-        return value * self.settings.scale
+        """A time of so many seconds with a peer that is near, and quick."""
+        return value * self.settings.scale + 2 * self.settings.manners.round_trip
 
     def connect(self) -> Connection:
-        """TCP, nothing sent yet. OSError."""
+        """TCP, nothing sent yet. OSError; Skipped when the peer would not serve it yet."""
+        if self.settings.manners.one_connection and any(c.is_open for c in self.connections):
+            raise Skipped(ONE_CONNECTION)
         connection = Connection(self.settings.target, self.timeout, self.trace)
         self.connections.append(connection)
         return connection
+
+    def session(self, connection: Connection, response: wire.Response) -> Session:
+        """For a connection that has been opened by hand. Failed."""
+        session = Session(self, connection, response)
+        for number in range(self.settings.manners.greetings):
+            session.read_message(f"greeting {number + 1} of the server")
+        return session
+
+    def close_fault(self, verdict: Verdict, came: str) -> None:
+        """What is wrong with how a connection is closed, in a case about something else."""
+        if WORSE.index(verdict) > WORSE.index(self.closing[0]):
+            self.closing = verdict, came
 
     def request(self, fields: wire.Fields, **more: Any) -> bytes:
         """A request head to the target's resource."""
@@ -236,7 +282,7 @@ class Test:
             raise Refused(response.status)
         if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
             raise Failed("Sec-WebSocket-Accept does not fit the key")
-        return Session(self, connection, response)
+        return self.session(connection, response)
 
     def expect_response(self, connection: Connection) -> wire.Response:
         """A response head. Failed."""
@@ -304,12 +350,12 @@ class Session:
             except Ended as error:
                 raise Cut(f"expected {wanted}, but {error}") from None
             except TimedOut as error:
-                raise Failed(f"expected {wanted}, but {error}") from None
+                raise Late(f"expected {wanted}, but {error}") from None
             self.check(frame)
             if frame.opcode != PING:
                 return frame
             if time.monotonic() > deadline:
-                raise Failed(f"expected {wanted}, but only Pings came in time")
+                raise Late(f"expected {wanted}, but only Pings came in time")
             self.send(self.frame(frame.payload, PONG))
 
     def check(self, frame: Frame) -> None:
@@ -323,7 +369,7 @@ class Session:
         if frame.opcode >= CLOSE and (not frame.fin or len(frame.payload) > 125):
             raise Failed(f"a control frame is fragmented or too long: {frame}")
         if frame.opcode == CLOSE and not wire.is_close_payload(frame.payload):
-            raise Failed(f"no endpoint may send such a Close frame: {frame}")
+            raise Closed(f"no endpoint may send such a Close frame: {frame}", frame.close_code)
 
     def comes(self, seconds: float) -> bool:
         """Whether anything comes, or TCP ends, within that time."""
@@ -425,13 +471,20 @@ class Session:
             raise Failed(f"expected {wanted}, but {frame} came")
         self.send(self.frame(frame.payload[:2], CLOSE))
         self.expect_end()
-        if refused and frame.close_code in (None, 1000):
+        code = frame.close_code
+        if refused and self.is_ordinary(code):
             raise Failed(f"expected {wanted}, but {frame} answered the Close frame")
-        if frame.close_code not in codes:
-            raise NonStrict(f"expected {wanted}, but it closed with {frame.close_code}")
+        if code not in codes:
+            told = "without a code" if code is None else f"with {code}"
+            raise NonStrict(f"expected {wanted}, but it closed {told}")
+
+    def is_ordinary(self, code: int | None) -> bool:
+        """Whether a Close with this code tells that the peer took a Close for a proper one: with
+        1000 or none it does, but from a peer that fails every connection with just that code."""
+        return code in (None, 1000) and code != self.test.settings.manners.failure_code
 
     def expect_close(self, code: int | None, reason: bytes | None = None) -> None:
-        """A Close frame, then the end of TCP. Failed.
+        """A Close frame; then TCP ends, see `expect_end`. Failed.
 
         With another code than this (None: without one), or another reason, it is NonStrict: an
         endpoint "typically echos the status code" (RFC 6455 section 5.5.1), and no more.
@@ -461,12 +514,43 @@ class Session:
             raise NonStrict("the connection was failed before the message ahead was echoed")
 
     def expect_end(self) -> None:
-        """The server ends TCP first (RFC 6455 section 7.1.1). Failed."""
-        if not self.connection.at_end():
-            raise Failed("the server does not end TCP after the closing handshake")
+        """The server ends TCP first (RFC 6455 section 7.1.1). Failed when more comes instead; that
+        it leaves TCP open is no matter of this case: see `Test.closing`."""
+        try:
+            self.require_end()
+        except Late as error:
+            self.test.close_fault(Verdict.FAILED, str(error))
+
+    def require_end(self) -> None:
+        """The same in a case that is about it: `Late` when TCP stays open. Failed."""
+        if self.connection.at_end():
+            return
+        if self.connection.buffer:
+            more = wire.shown(bytes(self.connection.buffer))
+            raise Failed(f"expected the end of TCP after the Close, but {more} came")
+        raise Late("the server does not end TCP after the closing handshake")
 
     def close(self, code: int | None = 1000, reason: bytes = b"") -> None:
-        """The closing handshake, begun here; the peer answers with the same code. Failed."""
+        """The closing handshake at the end of a case about something else.
+
+        Failed when something else than a Close comes, NonStrict when one comes that is no answer to
+        this. That none comes is no matter of this case: see `Test.closing`.
+        """
+        self.send(self.frame(wire.close_payload(code, reason), CLOSE))
+        try:
+            frame = self.read("a Close")
+        except (Closed, Cut, Late) as error:
+            return self.test.close_fault(Verdict.FAILED, str(error))
+        if frame.opcode != CLOSE:
+            raise Failed(f"expected a Close, but {frame} came")
+        self.expect_end()
+        if frame.close_code not in (code, None):
+            raise NonStrict(f"expected a Close with {code}, but {frame} came")
+        if frame.close_code != code:
+            self.test.close_fault(Verdict.NON_STRICT, f"a Close with {code} brought {frame}")
+
+    def require_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
+        """The same in a case that is about it. Failed; NonStrict for another code."""
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         self.expect_close(code)
 
@@ -484,6 +568,9 @@ class Result:
     """What came, where that was not as expected."""
     seconds: float
     trace: wire.Trace
+    close: Verdict = Verdict.OK
+    """How the connections of the case were closed, where the case is about something else."""
+    close_came: str = ""
 
 
 _BY_LEVEL = {MUST: Verdict.FAILED, SHOULD: Verdict.NON_STRICT, MAY: Verdict.INFORMATIONAL}
@@ -491,6 +578,8 @@ _BY_LEVEL = {MUST: Verdict.FAILED, SHOULD: Verdict.NON_STRICT, MAY: Verdict.INFO
 
 def run(case: Case, settings: Settings) -> Result:
     """Run one case. Every exception but KeyboardInterrupt becomes a verdict."""
+    if settings.manners.one_connection and "several" in case.tags:
+        return Result(case, Verdict.SKIPPED, ONE_CONNECTION, 0.0, wire.Trace())
     return judge(Test(settings, case))
 
 
@@ -515,4 +604,6 @@ def judge(test: Test) -> Result:
     if test.lax and verdict in (Verdict.OK, Verdict.INFORMATIONAL):
         verdict, came = Verdict.NON_STRICT, "; ".join(filter(None, (test.lax, came)))
     seconds = time.monotonic() - test.trace.began
-    return Result(case, verdict, came or test.trace.last(), seconds, test.trace)
+    close, close_came = test.closing
+    told = came or test.trace.last()
+    return Result(case, verdict, told, seconds, test.trace, close, close_came)

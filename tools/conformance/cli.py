@@ -14,11 +14,12 @@ import textwrap
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Sequence, TextIO
 
-from . import html_report, listen, progress, report, runner, testee
-from .case import CASES, Case, Settings, natural
+from . import html_report, listen, probe, progress, report, runner, testee
+from .case import CASES, Case, Manners, Settings, natural
 from .wire import Target
 
 FINE, FAILURES, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -101,6 +102,28 @@ def command(text: str) -> str:
     return text
 
 
+def field_value(text: str) -> str:
+    """What can be the value of a header field. ArgumentTypeError."""
+    if not text or not text.isascii() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"must be printable ASCII characters, not {text!r}")
+    return text.strip()
+
+
+def header(text: str) -> tuple[str, str]:
+    """The value of --header. ArgumentTypeError."""
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise argparse.ArgumentTypeError(f"must be like 'Name: value', not {text!r}")
+    return name, field_value(value)
+
+
+def query(text: str) -> str:
+    """The value of --query. ArgumentTypeError."""
+    if re.search(r"[\s#]", field_value(text)):
+        raise argparse.ArgumentTypeError(f"must not have blanks or '#' in it: {text!r}")
+    return text
+
+
 def add_reports(parser: argparse.ArgumentParser) -> None:
     """The options that ask for reports."""
     group = parser.add_argument_group("reports", "FILE may be - for standard output")
@@ -144,6 +167,34 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--path", default="/", help="the resource that --serve CMD echoes on (%(default)s)"
+    )
+    group.add_argument(
+        "--header",
+        metavar="'NAME: VALUE'",
+        type=header,
+        action="append",
+        default=[],
+        help="a header field of every request, as for a login; may be given several times",
+    )
+    group.add_argument(
+        "--cookie",
+        metavar="NAME=VALUE",
+        type=field_value,
+        action="append",
+        default=[],
+        help="a cookie of every request; may be given several times",
+    )
+    group.add_argument(
+        "--query",
+        metavar="NAME=VALUE",
+        type=query,
+        action="append",
+        default=[],
+        help="added to the URL, as it is; may be given several times",
+    )
+    group.add_argument("--origin", type=field_value, help="the Origin of every request")
+    group.add_argument(
+        "--protocol", type=field_value, help="the subprotocols that every handshake offers"
     )
     group.add_argument(
         "--listen",
@@ -203,6 +254,30 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
         help="seconds for the run (600; with --listen as long as it takes)",
     )
     group.add_argument("--seed", type=int, default=1, help="of random data (%(default)s)")
+
+
+# ---- what the peer is asked with ----------------------------------------------------------------
+
+
+def secrets(args: argparse.Namespace) -> tuple[str, ...]:
+    """What would open the peer to whoever reads it in a report."""
+    values = [value for name, value in args.header if name.lower() != "host"]
+    values += [pair.partition("=")[2] for pair in (*args.cookie, *args.query)]
+    # Shorter ones would be found in what has nothing to do with them.
+    return tuple(sorted({value for value in values if len(value) > 3}, key=len, reverse=True))
+
+
+def told_of(manners: Manners) -> list[str]:
+    """What the user should know of the peer's manners."""
+    told = []
+    if manners.one_connection:
+        told.append("the server serves one connection at a time: cases that need more are SKIPPED")
+    if manners.greetings:
+        count = "1 message" if manners.greetings == 1 else f"{manners.greetings} messages"
+        told.append(f"each connection begins with {count} of the server")
+    if manners.round_trip:
+        told.append(f"an echo takes {manners.round_trip * 1000:.0f} ms: waits are longer by that")
+    return told
 
 
 # ---- the cases in words -------------------------------------------------------------------------
@@ -285,9 +360,9 @@ class Session:
         if self.args.listen:
             return self.run_listener(cases, started)
         began = time.monotonic()
-        self.where = str(self.args.url or "")
+        self.where = str(self.asked(self.args.url)) if self.args.url else ""
         settings = Settings(
-            self.args.url or Target("", 0, self.args.path, False),
+            self.asked(self.args.url or Target("", 0, self.args.path, False)),
             self.args.timeout,
             self.args.timeout_scale,
             self.args.seed,
@@ -305,7 +380,7 @@ class Session:
         return self.finish([name or self.where], self.where, settings, [outcome], started)
 
     def attempt(self, cases: Sequence[Case], settings: Settings) -> runner.Outcome:
-        """Start the peer if asked to, see whether it is there, and run. Unreachable."""
+        """Start the peer if asked to, learn its manners, and run. Unreachable."""
         patience = settings.timeout * settings.scale
         with ExitStack() as stack:
             program = None
@@ -313,19 +388,15 @@ class Session:
                 program = stack.enter_context(
                     testee.Testee(self.args.serve, self.args.port_pattern, self.args.path)
                 )
-                settings.target = program.target(5 * patience)
-            self.where = str(settings.target)
-            found = testee.probe(settings.target, patience)
-            if found.problem:
-                raise testee.Unreachable((program.ended(0.5) if program else "") or found.problem)
-            if found.warning:
-                self.say(f"warning: {found.warning}")
+            self.learn(program, settings)
+            one = settings.manners.one_connection
             work = runner.Runner(
                 settings,
-                self.args.jobs,
+                1 if one else self.args.jobs,
                 (self.args.max_time or 600.0) * settings.scale,
-                program.ended if program else str,
-                lambda: testee.is_gone(settings.target, patience),
+                program.ended if program else lambda seconds: "",
+                lambda: probe.is_gone(settings.target, patience),
+                (lambda: self.restart(program, settings)) if program else None,
             )
             observer = progress.observer(len(cases), self.console)
             try:
@@ -335,6 +406,59 @@ class Session:
             if program and not outcome.ended:
                 outcome.ended = program.ended(0.1) or program.stop()
             return outcome
+
+    def learn(self, program: testee.Testee | None, settings: Settings) -> None:
+        """Where the peer is, and its manners. Unreachable."""
+        patience = settings.timeout * settings.scale
+        if program:
+            place = program.target(5 * patience)
+            settings.target = self.asked(place)
+        self.where = str(settings.target)
+        try:
+            settings.manners = probe.learn(settings.target, patience)
+        except probe.Unfit as error:
+            death = program.ended(0.5) if program else ""
+            raise testee.Unreachable(death or str(error)) from None
+        settings.manners = replace(
+            settings.manners, failure_code=self.failure_code(program, settings)
+        )
+        for told in told_of(settings.manners):
+            self.say(told)
+
+    def failure_code(self, program: testee.Testee | None, settings: Settings) -> int | None:
+        """How the peer fails a connection. That it ends itself is for a case to find out."""
+        patience = settings.timeout * settings.scale + 3 * settings.manners.round_trip
+        try:
+            return probe.failure_code(settings.target, patience)
+        except probe.Unfit:
+            if program and program.ended(runner.AFTER):
+                problem = self.restart(program, settings)
+                if problem:
+                    raise testee.Unreachable(problem) from None
+            return settings.manners.failure_code
+
+    def restart(self, program: testee.Testee, settings: Settings) -> str:
+        """Start the peer anew: why that failed, or empty."""
+        try:
+            program.stop()
+            program.start()
+            settings.target = self.asked(program.target(5 * settings.timeout * settings.scale))
+        except testee.Unreachable as error:
+            return str(error)
+        return ""
+
+    def asked(self, target: Target) -> Target:
+        """With what the user wants to be in every request."""
+        args = self.args
+        fields = list(args.header)
+        for name, value in (("Origin", args.origin), ("Sec-WebSocket-Protocol", args.protocol)):
+            fields += [(name, value)] if value else []
+        if args.cookie:
+            fields.append(("Cookie", "; ".join(args.cookie)))
+        resource = target.resource
+        if args.query:
+            resource += ("&" if "?" in resource else "?") + "&".join(args.query)
+        return target._replace(resource=resource, fields=tuple(fields), secrets=secrets(args))
 
     # ---- clients ----
 
@@ -369,7 +493,7 @@ class Session:
         if not agents:
             ended = "interrupted" if interrupted else f"no client came: {late}"
             everything = [case.id for case in cases]
-            outcomes = [runner.Outcome([], everything, ended, interrupted)]
+            outcomes = [runner.Outcome([], everything, ended, interrupted=interrupted)]
             names = [args.name or "no client"]
         status = self.finish(names, where, settings, outcomes, started)
         return INCOMPLETE if missing and status in (FINE, FAILURES) else status
@@ -404,7 +528,7 @@ class Session:
             return INTERRUPTED
         if ended:
             return INCOMPLETE
-        return FAILURES if new else FINE
+        return FAILURES if new or any(outcome.crashes for outcome in outcomes) else FINE
 
     def judge(self, run: dict[str, Any]) -> list[str]:
         """Summarize a run; the ids that fail though the baseline does not know them."""
@@ -425,6 +549,8 @@ class Session:
         counts = progress.counted(Counter(case["verdict"] for case in cases))
         if cases:
             self.say(f"{data['peer']}: {counts} in {data['seconds']:.1f} s")
+        for crash in data["crashes"]:
+            self.say(progress.plain(f"The server ended by itself: {crash}"))
         if data["ended"]:
             missing = len(data["not_run"])
             early = f"The run ended early, {missing} cases were not run:"

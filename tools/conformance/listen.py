@@ -69,6 +69,7 @@ class Accepted(Connection):
         self.trace = trace
         self.target = Target("", 0, "/", False)
         self.buffer = bytearray()
+        self.begin()
         self.socket = accepted
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -266,7 +267,7 @@ class Agent:
         ended = "the client did not ask for all cases" if missing else ""
         if missing and interrupted:
             ended = "interrupted"
-        return Outcome(results, missing, ended, interrupted, self.seconds)
+        return Outcome(results, missing, ended, interrupted=interrupted, seconds=self.seconds)
 
 
 def listening_at(host: str, port: int) -> list[socket.socket]:

@@ -59,6 +59,11 @@ class Lines:
         if self.done % step == 0 or self.done == self.total:
             self.show()
 
+    def drop(self, result: Result) -> None:
+        """It is run again."""
+        self.done -= 1
+        self.counts[result.verdict.value] -= 1
+
     def tick(self) -> None:
         pass
 

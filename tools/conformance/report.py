@@ -68,6 +68,7 @@ def of_run(
         "timeout_scale": settings.scale,
         "ended": outcome.ended,
         "not_run": outcome.not_run,
+        "crashes": outcome.crashes,
         "known": sorted(known, key=natural),
         "counts": {verdict.value: counts[verdict.value] for verdict in Verdict},
         "cases": [of_result(result) for result in outcome.results],

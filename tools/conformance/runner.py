@@ -20,6 +20,8 @@ from .case import Case, Result, Settings, Verdict, natural, run
 
 GRACE = 1.0  # seconds for the cases that run when a run ends early, besides one timeout
 LIMITS = 2  # cases with that tag at a time
+CRASHES = 10  # of the server after which a run ends
+AFTER = 1.0  # seconds for the server to end after it has dropped a connection
 STREAK = 8  # failures in a row after which the peer is asked whether it is still there
 
 
@@ -158,6 +160,9 @@ class Observer(Protocol):
     def add(self, result: Result) -> None:
         """A case is over."""
 
+    def drop(self, result: Result) -> None:
+        """This result does not count: the case is run again."""
+
     def tick(self) -> None:
         """Time has passed."""
 
@@ -174,98 +179,186 @@ class Outcome:
     not_run: list[str] = field(default_factory=list)
     ended: str = ""
     """Why the run ended before its last case."""
+    crashes: list[str] = field(default_factory=list)
+    """Ends of the server that no case alone brings about, and the cases they may be due to."""
     interrupted: bool = False
     seconds: float = 0.0
 
 
 class Runner:
-    """Runs cases to their end, or to that of the peer, of the time, or of the user's patience."""
+    """Runs cases to their end, or to that of the peer, of the time, or of the user's patience.
+
+    A peer that can be started again does not end the run when it dies: the cases that may be to
+    blame are run once more, one at a time, and the one that brings it down is FAILED.
+    """
 
     def __init__(
         self,
         settings: Settings,
         jobs: int,
         max_time: float,
-        ended: Callable[[], str],
+        ended: Callable[[float], str],
         gone: Callable[[], str],
+        restart: Callable[[], str] | None = None,
     ) -> None:
         """Two questions to the peer, answered by why the run cannot go on, or by "".
 
-        ended: asked all the time, and cheap; gone: asked when many cases fail.
+        ended: asked all the time, and cheap; waits so many seconds for it. gone: asked when many
+        cases fail. restart: starts it anew; why it could not, or "".
         """
         self.settings = settings
         self.jobs = jobs
         self.max_time = max_time
         self.ended = ended
         self.gone = gone
+        self.restart = restart
 
     def run(self, cases: Sequence[Case], observer: Observer) -> Outcome:
+        self.end = time.monotonic() + (self.max_time or float("inf"))
         began = time.monotonic()
         outcome = Outcome()
-        pool = Pool(cases, self.settings, self.jobs)
+        crashes = 0
+        left = list(cases)
         try:
-            outcome.ended = self._watch(pool, len(cases), outcome.results, observer, began)
+            while left and not outcome.ended:
+                part = Round(self, left, observer)
+                outcome.ended = part.run()
+                outcome.results += part.results
+                if self.restart and self.ended(0.0):
+                    crashes += 1
+                    self._recover(part.suspects(), outcome, observer, crashes)
+                done = {result.case.id for result in outcome.results}
+                left = [case for case in left if case.id not in done]
         except KeyboardInterrupt:
+            outcome.results += [r for r in part.results if r not in outcome.results]
             outcome.ended, outcome.interrupted = "interrupted", True
-        pool.stop()
-        if outcome.ended:
-            self._collect(pool, len(cases), outcome)
         outcome.results.sort(key=lambda result: natural(result.case.id))
         done = {result.case.id for result in outcome.results}
         outcome.not_run = [case.id for case in cases if case.id not in done]
         outcome.seconds = time.monotonic() - began
         return outcome
 
-    def _watch(
-        self, pool: Pool, total: int, results: list[Result], observer: Observer, began: float
-    ) -> str:
+    def _recover(
+        self, suspects: Sequence[Case], outcome: Outcome, observer: Observer, crashes: int
+    ) -> None:
+        """Start the peer anew, and run each suspect alone to see which of them brings it down."""
+        how = self.ended(0.0)
+        if crashes > CRASHES:
+            outcome.ended = f"{how}\nThat was the end number {crashes} of it."
+            return
+        outcome.ended = self._restarted()
+        found = False
+        for case in suspects:
+            if outcome.ended or time.monotonic() > self.end:
+                return
+            for result in [r for r in outcome.results if r.case is case]:
+                outcome.results.remove(result)
+                observer.drop(result)
+            result = run(case, self.settings)
+            death = self.ended(0.1 if result.verdict == Verdict.OK else AFTER)
+            if death:
+                found = True
+                result.verdict, result.came = Verdict.FAILED, f"the server ended: {death}"
+                outcome.ended = self._restarted()
+            outcome.results.append(result)
+            observer.add(result)
+        if not found:
+            ids = ", ".join(case.id for case in suspects)
+            outcome.crashes.append(f"{how}\nThat was during or after {ids}, by none of them alone.")
+
+    def _restarted(self) -> str:
+        """Why the peer cannot be started anew; empty when it was."""
+        assert self.restart
+        return self.restart()
+
+
+class Round:
+    """Cases that run side by side, until the last of them or until the run cannot go on."""
+
+    def __init__(self, work: Runner, cases: Sequence[Case], observer: Observer) -> None:
+        self.work = work
+        self.cases = {case.id: case for case in cases}
+        self.observer = observer
+        self.results: list[Result] = []
+        self.blamed: list[str] = []
+        self.pool = Pool(cases, work.settings, work.jobs)
+
+    def run(self) -> str:
+        """Why it ended early; empty when all cases were run."""
+        interrupted = False
+        try:
+            reason = self._watch()
+        except KeyboardInterrupt:
+            interrupted, reason = True, "interrupted"
+        self.pool.stop()
+        if reason:
+            self._collect(interrupted)
+        if interrupted:
+            raise KeyboardInterrupt
+        if reason and self.blamed:
+            reason = f"{reason}\nThat was during or after {', '.join(self.blamed)}."
+        return reason
+
+    def suspects(self) -> list[Case]:
+        """The cases that may be to blame for the end."""
+        return [self.cases[id] for id in self.blamed]
+
+    def _watch(self) -> str:
         """Take results until the last, or until the run cannot go on: why not."""
-        streak = 0
-        while len(results) < total:
-            reason = self.ended() or (streak >= max(STREAK, self.jobs) and self.gone()) or ""
+        work, streak, longest = self.work, 0, max(STREAK, self.work.jobs)
+        while len(self.results) < len(self.cases):
+            reason = work.ended(0.0) or (streak >= longest and work.gone()) or ""
             if reason:
-                return self._while(pool, results, observer, self.ended() or reason)
-            if streak >= max(STREAK, self.jobs):
+                self.blamed = self._suspects()
+                return work.ended(0.0) or reason
+            if streak >= longest:
                 streak = 0
-            if self.max_time and time.monotonic() - began > self.max_time:
-                return f"the run took more than {self.max_time:g} s"
-            observer.tick()
+            if time.monotonic() > work.end:
+                return f"the run took more than {work.max_time:g} s"
+            self.observer.tick()
             try:
-                result = pool.results.get(timeout=0.1)
+                result = self.pool.results.get(timeout=0.1)
             except queue.Empty:
                 continue
-            results.append(result)
-            observer.add(result)
+            self._add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
-        reason = self.ended() or (any(map(is_vain, results)) and self.gone()) or ""
-        return self._while(pool, results, observer, reason) if reason else ""
+        failed = any(result.verdict == Verdict.FAILED for result in self.results[-work.jobs :])
+        reason = work.ended(AFTER if failed else 0.0)
+        reason = reason or (any(map(is_vain, self.results)) and work.gone()) or ""
+        if reason:
+            self.blamed = self._suspects()
+        return reason
 
-    def _while(self, pool: Pool, results: list[Result], observer: Observer, reason: str) -> str:
-        """The reason, and the cases that may be to blame.
+    def _add(self, result: Result) -> None:
+        self.results.append(result)
+        self.observer.add(result)
 
-        Cases that found no server are not. There may be many of them before this thread runs.
-        """
-        running = pool.ids()
-        while not pool.results.empty():
-            results.append(pool.results.get())
-            observer.add(results[-1])
-        ran = [result for result in results if not is_vain(result)]
-        last = [r.case.id for r in ran[-2 * self.jobs :] if r.verdict == Verdict.FAILED]
-        done = {result.case.id for result in results}
-        suspects = sorted({*last, *running} - (done - set(last)), key=natural)[:16]
-        return f"{reason}\nThat was during or after {', '.join(suspects)}." if suspects else reason
+    def _suspects(self) -> list[str]:
+        """Ids of cases that run, or have just failed. Those that found no server are not to blame;
+        there may be many of them before this thread runs."""
+        running = self.pool.ids()
+        while not self.pool.results.empty():
+            self._add(self.pool.results.get())
+        ran = [result for result in self.results if not is_vain(result)]
+        last = [r.case.id for r in ran[-2 * self.work.jobs :] if r.verdict == Verdict.FAILED]
+        done = {result.case.id for result in self.results}
+        return sorted({*last, *running} - (done - set(last)), key=natural)[:16]
 
-    def _collect(self, pool: Pool, total: int, outcome: Outcome) -> None:
+    def _collect(self, interrupted: bool) -> None:
         """What ends in a moment still counts; but cases that found nobody there did not run."""
-        timeout = self.settings.timeout * self.settings.scale
-        end = time.monotonic() + GRACE + (0.0 if outcome.interrupted else timeout)
-        while len(outcome.results) < total and (pool.ids() or not pool.results.empty()):
+        timeout = self.work.settings.timeout * self.work.settings.scale
+        end = time.monotonic() + GRACE + (0.0 if interrupted else timeout)
+        while len(self.results) < len(self.cases) and (
+            self.pool.ids() or not self.pool.results.empty()
+        ):
             try:
-                outcome.results.append(pool.results.get(timeout=max(end - time.monotonic(), 0.0)))
+                self._add(self.pool.results.get(timeout=max(end - time.monotonic(), 0.0)))
             except queue.Empty:
                 break
-        if not outcome.interrupted:
-            outcome.results = [r for r in outcome.results if not is_vain(r)]
+        if not interrupted:
+            for result in [r for r in self.results if is_vain(r)]:
+                self.results.remove(result)
+                self.observer.drop(result)
 
 
 def is_vain(result: Result) -> bool:

@@ -1,4 +1,4 @@
-"""The peer under test: whether it is there at all, and a program started to be it (--serve).
+"""The program that is started to be the peer under test (--serve).
 
 Knows nothing of cases. What the program prints is read all the time, so that it never waits for a
 reader, and only the end of it is kept.
@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 import queue
-import random
 import re
 import shlex
 import signal
-import ssl
 import subprocess
 import threading
-import time
 from collections import deque
-from typing import IO, NamedTuple
+from typing import IO
 
-from . import wire
-from .wire import Connection, Ended, Garbled, Target, TimedOut
+from .wire import Target
 
 PORT = re.compile(
     r"listening on (?:[a-z]+://)?(?P<host>\S*):(?P<port>\d{1,5})\b|^\s*(?P<bare>\d{1,5})\s*$"
@@ -36,65 +32,6 @@ class Unreachable(Exception):
     """The run cannot begin, or cannot go on."""
 
 
-# ---- is it there? -------------------------------------------------------------------------------
-
-
-class Probe(NamedTuple):
-    """What an ordinary opening handshake came to."""
-
-    problem: str = ""
-    """Why the peer cannot be tested."""
-    warning: str = ""
-    """What is odd, though it can be."""
-
-
-def probe(target: Target, timeout: float) -> Probe:
-    """Open a connection; any HTTP response is good enough to go on."""
-    trace = wire.Trace()
-    trace.deadline = trace.began + 3 * timeout
-    try:
-        connection = Connection(target, timeout, trace)
-    except ssl.SSLError as error:
-        return Probe(f"no TLS at {target} ({error.reason}): is it ws://?")
-    except OSError as error:
-        return Probe(f"cannot connect to {target}: {error.strerror or error}")
-    try:
-        fields = wire.upgrade_fields(target, wire.random_key(random.Random(0)))
-        connection.send(wire.request(target.resource, fields))
-        status = connection.read_response().status
-    except (Ended, TimedOut, Garbled) as error:
-        if not target.tls and speaks_tls(target, timeout):
-            return Probe(f"{target} speaks TLS: is it wss://?")
-        return Probe(f"{target} does not answer the opening handshake: {error}")
-    finally:
-        connection.close()
-    if status != 101:
-        answer = f"{target} answers the opening handshake with {status}"
-        return Probe(warning=f"{answer}: is the path right?")
-    return Probe()
-
-
-def speaks_tls(target: Target, timeout: float) -> bool:
-    """Whether it does a TLS handshake where none was expected."""
-    try:
-        Connection(target._replace(tls=True), timeout, wire.Trace()).close()
-    except OSError:
-        return False
-    return True
-
-
-def is_gone(target: Target, timeout: float, attempts: int = 3) -> str:
-    """Why a peer that was there cannot be tested any more; empty when it answers."""
-    problem = ""
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(0.2)
-        problem = probe(target, timeout).problem
-        if not problem:
-            break
-    return problem
-
-
 # ---- a program ----------------------------------------------------------------------------------
 
 
@@ -106,19 +43,23 @@ class Testee:
         self.command = command
         self.pattern = pattern
         self.path = path
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or anew. Unreachable."""
         self.killed = False
         self.errors: deque[str] = deque(maxlen=KEPT)
         self.places: queue.Queue[tuple[str, int] | None] = queue.Queue()  # None: no more output
         try:
             self.process = subprocess.Popen(
-                shlex.split(command),
+                shlex.split(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
         except OSError as error:
-            raise Unreachable(f"cannot start {command!r}: {error}") from None
+            raise Unreachable(f"cannot start {self.command!r}: {error}") from None
         self.readers = [
             threading.Thread(target=self._read_output, args=[self.process.stdout], daemon=True),
             threading.Thread(target=self._read_errors, args=[self.process.stderr], daemon=True),

@@ -35,7 +35,7 @@ class Ended(Exception):
 
 
 class TimedOut(Exception):
-    """Nothing came in time."""
+    """A wait was over before what it was for had come; the text says which clock ran out."""
 
 
 class Garbled(Exception):
@@ -142,6 +142,10 @@ class Target(NamedTuple):
     port: int
     resource: str
     tls: bool
+    fields: tuple[tuple[str, str], ...] = ()
+    """Header fields of every request besides those that it needs: for a login, say."""
+    secrets: tuple[str, ...] = ()
+    """What stands in requests and must not stand in reports."""
 
     @classmethod
     def parse(cls, url: str) -> Target:
@@ -166,10 +170,19 @@ class Target(NamedTuple):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{'wss' if self.tls else 'ws'}://{self.authority}{self.resource}"
+        text = f"{'wss' if self.tls else 'ws'}://{self.authority}{self.resource}"
+        return hidden(text.encode("utf-8", "replace"), self.secrets).decode("utf-8", "replace")
 
 
 Fields = Sequence[Tuple[str, str]]
+
+
+def hidden(data: bytes, secrets: Sequence[str]) -> bytes:
+    """With an asterisk for each octet of a secret."""
+    for secret in secrets:
+        octets = secret.encode("latin-1", "replace")
+        data = data.replace(octets, b"*" * len(octets))
+    return data
 
 
 def accept_value(key: str) -> str:
@@ -233,13 +246,18 @@ class Trace:
         """When the case is over at the latest, whatever the peer keeps sending."""
         self.longest = LONGEST
         """Bytes of a frame or message that is read at all; twice as many may wait unread."""
+        self.secrets: Sequence[str] = ()
+        """What is recorded as asterisks."""
         self.events: list[Event] = []
         self.limit = 400
 
     def add(self, what: str, data: bytes) -> None:
         if len(self.events) < self.limit:
             at = time.monotonic() - self.began
-            self.events.append(Event(at, what, bytes(data[:RECORDED]), len(data)))
+            kept = bytes(data[:RECORDED])
+            if self.secrets:  # which must not be cut before they are looked for
+                kept = hidden(bytes(data[: 2 * RECORDED]), self.secrets)[:RECORDED]
+            self.events.append(Event(at, what, kept, len(data)))
         elif len(self.events) == self.limit:
             text = b"what follows is left out"
             self.events.append(Event(self.events[-1].at, "note", text, len(text)))
@@ -276,13 +294,26 @@ class Connection:
         self.trace = trace
         self.target = target
         self.buffer = bytearray()
+        self.begin()
         self.socket = socket.create_connection((target.host, target.port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if target.tls:
             self.socket = tls_context().wrap_socket(self.socket, server_hostname=target.host)
 
+    def begin(self) -> None:
+        """What is known of a connection before anything has gone over it."""
+        self.active = time.monotonic()
+        """When anything was sent or received last."""
+        self.over: Ended | None = None
+        """How the peer has ended it, once that was seen."""
+
     def close(self) -> None:
         self.socket.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Not closed by this side."""
+        return self.socket.fileno() >= 0
 
     def reset(self) -> None:
         """Drop the connection with RST."""
@@ -296,49 +327,61 @@ class Connection:
     # ---- sending ----
 
     def send(self, data: bytes, pieces: int | None = None, pause: float = 0.0) -> None:
-        """Send, in pieces of so many bytes if asked for. Ended, TimedOut."""
+        """Send, in pieces of so many bytes if asked for. Ended, TimedOut, Garbled.
+
+        A peer may take no more before its own answers are read: what it sends meanwhile is
+        received, so that neither side waits for the other.
+        """
         self.trace.add("sent", data)
+        view = memoryview(data)
         step = pieces or max(len(data), 1)
-        try:
-            for i in range(0, len(data), step):
-                self.socket.settimeout(self.left(self.deadline()))
-                self.socket.sendall(data[i : i + step])
-                if pause:
-                    time.sleep(pause)
-        except socket.timeout:
-            raise TimedOut("the peer reads nothing") from None
-        except OSError:
-            raise Ended(reset=True) from None
+        for i in range(0, len(data), step):
+            part, deadline = view[i : i + step], self.deadline()
+            while part:
+                sent = self.give(part)
+                part = part[sent:]
+                if sent:
+                    deadline = self.deadline()
+                else:
+                    self.await_room(deadline)
+            if pause:
+                time.sleep(pause)
 
     def pour(self, data: bytes, pieces: int = 65536, timeout: float | None = None) -> None:
-        """Send much, and receive meanwhile, so that neither side waits for the other for ever.
+        """Send much, and receive all the while, not only when the peer takes no more.
 
         Ends early when a Close frame is the next that came. `timeout`: without any progress.
         Ended, TimedOut, Garbled.
         """
         self.trace.add("sent", data)
         view, at, deadline = memoryview(data), 0, self.deadline(timeout)
+        while at < len(data) and self.buffer[:1] != b"\x88":
+            self.await_room(deadline)
+            sent = self.give(view[at : at + pieces])
+            if sent:
+                at, deadline = at + sent, self.deadline(timeout)
+
+    def await_room(self, deadline: float) -> None:
+        """Until the peer may take more; receives what comes meanwhile. Ended, TimedOut, Garbled."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            while at < len(data) and self.buffer[:1] != b"\x88":
-                events = selector.select(self.left(deadline))
-                if not events:
-                    raise TimedOut("the peer reads nothing")
-                if events[0][1] & selectors.EVENT_READ:
-                    self.take()
-                sent = self.give(view[at : at + pieces])
-                if sent:
-                    at, deadline = at + sent, self.deadline(timeout)
+            events = selector.select(self.left(deadline))
+        if not events:
+            raise TimedOut(f"the peer took nothing for {self.idle():.1f} s")
+        if events[0][1] & selectors.EVENT_READ:
+            self.take()
 
     def give(self, data: memoryview) -> int:
         """Send what can be sent without waiting. Ended."""
         self.socket.settimeout(0)
         try:
-            return self.socket.send(data)
+            sent = self.socket.send(data)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
         except OSError:
             raise Ended(reset=True) from None
+        self.active = time.monotonic()
+        return sent
 
     # ---- receiving ----
 
@@ -349,30 +392,47 @@ class Connection:
         except TimedOut:
             pass
 
+    def idle(self) -> float:
+        """Seconds since anything was sent or received."""
+        return time.monotonic() - self.active
+
+    def late(self) -> TimedOut:
+        """The wait is over."""
+        idle = self.idle()
+        if idle < 0.05:
+            return TimedOut("what came was not complete in time")
+        return TimedOut(f"nothing came for {idle:.1f} s")
+
     def left(self, deadline: float) -> float:
         """Seconds until then, or until the case is over. TimedOut."""
         now = time.monotonic()
         if now >= self.trace.deadline:
-            raise TimedOut("the case takes too long: the peer never comes to an end")
+            limit = self.trace.deadline - self.trace.began
+            raise TimedOut(f"the {limit:g} s that a case may take were over")
         if now >= deadline:
-            raise TimedOut("nothing came in time")
+            raise self.late()
         return min(deadline, self.trace.deadline) - now
 
     def fill(self, deadline: float) -> None:
         """Receive more. Ended, TimedOut, Garbled."""
+        if self.over:
+            raise Ended(self.over.reset)
         if len(self.buffer) > 2 * self.trace.longest:
             raise Garbled(f"the peer sends more than {2 * self.trace.longest} bytes unasked")
         self.socket.settimeout(self.left(deadline))
         try:
             data = self.socket.recv(65536)
         except socket.timeout:
-            raise TimedOut("nothing came in time") from None
+            raise self.late() from None
         except OSError:
             self.trace.note("reset")
-            raise Ended(reset=True) from None
+            self.over = Ended(reset=True)
+            raise self.over from None
         if not data:
             self.trace.note("end of file")
-            raise Ended(reset=False)
+            self.over = Ended(reset=False)
+            raise self.over
+        self.active = time.monotonic()
         self.trace.add("received", data)
         self.buffer += data
 
@@ -446,14 +506,23 @@ def random_key(generator: random.Random) -> str:
 
 
 def upgrade_fields(target: Target, key: str) -> list[tuple[str, str]]:
-    """The fields that every opening handshake has (RFC 6455 section 4.1)."""
-    return [
-        ("Host", target.authority),
-        ("Upgrade", "websocket"),
-        ("Connection", "Upgrade"),
-        ("Sec-WebSocket-Key", key),
-        ("Sec-WebSocket-Version", "13"),
-    ]
+    """The fields that every opening handshake has (RFC 6455 section 4.1), and the target's."""
+    return with_fields(
+        target,
+        [
+            ("Host", target.authority),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", key),
+            ("Sec-WebSocket-Version", "13"),
+        ],
+    )
+
+
+def with_fields(target: Target, fields: Fields) -> list[tuple[str, str]]:
+    """These, and those of the target, which take the place of others by the same name."""
+    given = {name.lower() for name, _ in target.fields}
+    return [field for field in fields if field[0].lower() not in given] + list(target.fields)
 
 
 def request(resource: str, fields: Fields, method: str = "GET", version: str = "HTTP/1.1") -> bytes:

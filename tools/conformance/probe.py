@@ -1,0 +1,218 @@
+"""What is learned of a server before the first case: whether it is there, whether it echoes, and
+how it does what each server may do in its own way.
+
+Nothing here says what is right: that is for the cases. Where no case could be run, `learn` tells
+why in one sentence.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from dataclasses import replace
+from typing import Sequence
+
+from . import wire
+from .case import Manners
+from .wire import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Connection,
+    Ended,
+    Frame,
+    Garbled,
+    Response,
+    Target,
+    TimedOut,
+)
+
+NEAR = 0.02  # seconds of a round trip that no wait has to take into account
+ECHOES = 3  # of which the quickest is the round trip
+OTHERS = 20  # messages that may come before an echo
+RESERVED = 3  # an opcode that means nothing (RFC 6455 section 5.2)
+NETWORK = (Ended, TimedOut, Garbled, OSError)
+
+
+class Unfit(Exception):
+    """The server cannot be tested; the text says why."""
+
+
+def learn(target: Target, timeout: float) -> Manners:
+    """Talk to the server as a well-behaved client does. Unfit.
+
+    timeout: seconds for an answer.
+    """
+    with Visit(target, timeout) as visit:
+        greetings = visit.echo(0)
+        times = []
+        for number in range(1, 1 + ECHOES):
+            began = time.monotonic()
+            if visit.echo(number):
+                raise Unfit(f"{target} sends messages of its own between the echoes")
+            times.append(time.monotonic() - began)
+        round_trip = min(times) if min(times) > NEAR else 0.0
+        manners = Manners(round_trip=round_trip, greetings=greetings)
+        problem = other_is_served(target, timeout)
+    if problem:
+        # Now that the first one is over, it must be served.
+        with Visit(target, timeout) as visit:
+            visit.echo(0)
+        manners = replace(manners, one_connection=True)
+    return manners
+
+
+def other_is_served(target: Target, timeout: float) -> str:
+    """Why a connection beside one that is open is not served; empty when it is."""
+    try:
+        with Visit(target, timeout) as visit:
+            visit.echo(0)
+    except Unfit as error:
+        return str(error)
+    return ""
+
+
+def failure_code(target: Target, timeout: float) -> int | None:
+    """The code with which the server fails a connection (RFC 6455 section 7.1.7), None without one.
+
+    Unfit when it does not say: no Close frame comes.
+    """
+    with Visit(target, timeout) as visit:
+        try:
+            visit.connection.send(wire.frame(b"", RESERVED))
+            for _ in range(OTHERS):
+                frame = visit.connection.read_frame()
+                if frame.opcode == CLOSE:
+                    return frame.close_code
+        except NETWORK:
+            pass
+    raise Unfit(f"{target} sends no Close frame when it fails a connection")
+
+
+def is_gone(target: Target, timeout: float, attempts: int = 3) -> str:
+    """Why a peer that was there cannot be tested any more; empty when it answers."""
+    problem = ""
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(0.2)
+        try:
+            Visit(target, timeout).close()
+            return ""
+        except Unfit as error:
+            problem = str(error)
+    return problem
+
+
+class Visit:
+    """A connection with an ordinary opening handshake; closed at the end of the with block."""
+
+    def __init__(self, target: Target, timeout: float) -> None:
+        """Unfit when the server does not agree to it."""
+        self.target = target
+        self.trace = wire.Trace()
+        self.trace.deadline = self.trace.began + 5 * timeout
+        try:
+            self.connection = Connection(target, timeout, self.trace)
+        except ssl.SSLError as error:
+            raise Unfit(f"no TLS at {target} ({error.reason}): is it ws://?") from None
+        except OSError as error:
+            raise Unfit(f"cannot connect to {target}: {error.strerror or error}") from None
+        try:
+            self.open(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """With a Close, so that a server with one connection at a time soon has its next."""
+        try:
+            self.connection.send(wire.frame(wire.close_payload(1000), CLOSE))
+            while self.connection.read_frame().opcode != CLOSE:
+                pass
+        except NETWORK:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def open(self, timeout: float) -> None:
+        target = self.target
+        try:
+            fields = wire.upgrade_fields(target, wire.random_key(random.Random(0)))
+            self.connection.send(wire.request(target.resource, fields))
+            response = self.connection.read_response()
+        except (Ended, TimedOut, Garbled) as error:
+            if not target.tls and speaks_tls(target, timeout):
+                raise Unfit(f"{target} speaks TLS: is it wss://?") from None
+            raise Unfit(f"{target} does not answer the opening handshake: {error}") from None
+        if response.status != 101:
+            raise Unfit(refusal(target, response))
+
+    def echo(self, number: int) -> int:
+        """Send a message and read its echo: how many others came before it. Unfit."""
+        payload = b"conformance %d" % number
+        came: list[Frame] = []
+        try:
+            self.connection.send(wire.frame(payload, TEXT))
+            while len(came) < OTHERS:
+                frame = self.message()
+                if frame.opcode == CLOSE:
+                    raise Unfit(self.no_echo(payload, [*came, frame]))
+                if frame.payload == payload:
+                    return len(came)
+                came.append(frame)
+        except TimedOut as error:
+            raise Unfit(self.no_echo(payload, came, str(error))) from None
+        except NETWORK as error:
+            raise Unfit(self.no_echo(payload, came, str(error))) from None
+        raise Unfit(self.no_echo(payload, came))
+
+    def message(self) -> Frame:
+        """The next message, or Close; Pings are answered. Ended, TimedOut, Garbled."""
+        parts: list[bytes] = []
+        first: Frame | None = None
+        while True:
+            frame = self.connection.read_frame()
+            if frame.opcode == PING:
+                self.connection.send(wire.frame(frame.payload, PONG))
+            elif frame.opcode == CLOSE:
+                return frame
+            elif frame.opcode in (TEXT, BINARY, CONTINUATION):
+                first = first or frame
+                parts.append(frame.payload)
+                if frame.fin:
+                    return first._replace(fin=True, payload=b"".join(parts))
+
+    def no_echo(self, payload: bytes, came: Sequence[Frame], how: str = "") -> str:
+        what = [f"{frame} came" for frame in came[:2]] + ([how] if how else [])
+        asked = f"was sent Text {wire.shown(payload)}"
+        return f"{self.target} is no echo server: it {asked}, and {', then '.join(what)}"
+
+
+def refusal(target: Target, response: Response) -> str:
+    """What a response that is no 101 means to the user."""
+    status = f"{response.status} {response.reason}".strip()
+    told = f"{target} answers the opening handshake with {status}"
+    if response.status in (401, 403, 407):
+        return f"{told}: a login can be given by --header, --cookie or --query"
+    place = response.get("Location")
+    if place and 300 <= response.status < 400:
+        return f"{told}, to {place[:200]!r}"
+    return f"{told}: is the path right?"
+
+
+def speaks_tls(target: Target, timeout: float) -> bool:
+    """Whether it does a TLS handshake where none was expected."""
+    try:
+        Connection(target._replace(tls=True), timeout, wire.Trace()).close()
+    except OSError:
+        return False
+    return True
