@@ -1,1 +1,3 @@
 """Scripted conformance runs against any WebSocket server, by `python tools/conformance URL`."""
+
+__version__ = "0.1.0"

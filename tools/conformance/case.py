@@ -571,6 +571,8 @@ class Result:
     close: Verdict = Verdict.OK
     """How the connections of the case were closed, where the case is about something else."""
     close_came: str = ""
+    flaky: tuple[Verdict, ...] = ()
+    """The verdicts of all runs of the case, when they differ (--retry)."""
 
 
 _BY_LEVEL = {MUST: Verdict.FAILED, SHOULD: Verdict.NON_STRICT, MAY: Verdict.INFORMATIONAL}

@@ -12,15 +12,28 @@ import signal
 import sys
 import textwrap
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Sequence, TextIO
 
-from . import html_report, listen, probe, progress, report, runner, testee
-from .case import CASES, Case, Manners, Settings, natural
-from .wire import Target
+from . import (
+    __version__,
+    findings,
+    github,
+    html_report,
+    listen,
+    markdown,
+    probe,
+    progress,
+    report,
+    runner,
+    summary,
+    testee,
+)
+from .case import CASES, Case, Manners, Settings, Verdict, natural
+from .profiles import PROFILES
+from .wire import Target, hidden
 
 FINE, FAILURES, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = """\
@@ -32,7 +45,8 @@ exit status:
   130  interrupted (SIGINT or SIGTERM)
 Except for wrong usage, the reports are always written, with what has been found so far.
 """
-FORMS = ("json", "junit", "tap", "html", "markdown")
+FAILED = runner.failing("failed")
+FORMS = ("json", "junit", "tap", "html", "markdown", "table")
 
 
 # ---- the options --------------------------------------------------------------------------------
@@ -127,9 +141,14 @@ def query(text: str) -> str:
 def add_reports(parser: argparse.ArgumentParser) -> None:
     """The options that ask for reports."""
     group = parser.add_argument_group("reports", "FILE may be - for standard output")
-    kinds = ("a JSON report", "JUnit XML", "TAP", "a page to read", "a table for a document")
+    kinds = ("a JSON report", "JUnit XML", "TAP", "a page to read", "Markdown", "a Markdown table")
     for form, kind in zip(FORMS, kinds):
         group.add_argument(f"--{form}", metavar="FILE", help=f"write {kind}")
+    group.add_argument(
+        "--github",
+        action="store_true",
+        help="annotations for GitHub Actions, and a summary of the job",
+    )
 
 
 def run_parser(name: str) -> argparse.ArgumentParser:
@@ -141,12 +160,17 @@ def run_parser(name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_version(parser)
     parser.add_argument("url", nargs="?", type=target, help="ws://HOST[:PORT][/PATH] or wss://...")
     add_peer(parser)
     add_choice(parser)
     add_pace(parser)
     add_reports(parser)
     return parser
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"{report.NAME} {__version__}")
 
 
 def add_peer(parser: argparse.ArgumentParser) -> None:
@@ -214,12 +238,20 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "the cases", "PATTERN is a glob of ids (5.*), a group (5), or a tag (@limits)"
+        "the cases",
+        "PATTERNS are globs of ids (5.*), groups (5, [1-7]), or tags (@limits), with commas "
+        "between them",
+    )
+    group.add_argument(
+        "--profile",
+        choices=list(PROFILES),
+        default="strict",
+        help="; ".join(f"{name}: {one.purpose}" for name, one in PROFILES.items()),
     )
     for name, what in (("--include", "only these"), ("--exclude", "not these")):
         group.add_argument(
             name,
-            metavar="PATTERN",
+            metavar="PATTERNS",
             action="append",
             default=[],
             help=f"{what}; may be given several times",
@@ -230,11 +262,13 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         "--fail-on",
         metavar="VERDICTS",
         type=fail_on,
-        default=runner.failing("failed"),
+        default=FAILED,
         help="what counts as a failure besides FAILED: non-strict,unimplemented,... or none",
     )
     group.add_argument(
-        "--baseline", metavar="FILE", help="a JSON report, or a list of ids: these may fail"
+        "--baseline",
+        metavar="FILE",
+        help="a JSON report, or a list of ids, among them `close`: these may fail",
     )
     group.add_argument("--write-baseline", metavar="FILE", help="write the ids that fail")
 
@@ -253,6 +287,14 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="seconds for the run (600; with --listen as long as it takes)",
     )
+    group.add_argument(
+        "--retry",
+        metavar="N",
+        type=jobs,
+        default=0,
+        help="run cases that are not OK again, alone, up to N times; the last verdict counts",
+    )
+    group.add_argument("--verbose", action="store_true", help="tell each case that is not OK")
     group.add_argument("--seed", type=int, default=1, help="of random data (%(default)s)")
 
 
@@ -319,12 +361,15 @@ def case_data(case: Case) -> dict[str, Any]:
 class Session:
     """One call of the command, from the checks of its options to its exit status."""
 
-    def __init__(self, parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    def __init__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, argv: Sequence[str]
+    ) -> None:
         self.parser = parser
         self.args = args
+        self.argv = argv
         wants_output = any(getattr(args, form) == "-" for form in FORMS)
         self.console: TextIO = sys.stderr if wants_output else sys.stdout
-        self.known: set[str] = set()
+        self.baseline = runner.Baseline()
 
     def say(self, text: str = "") -> None:
         print(text, file=self.console, flush=True)
@@ -337,8 +382,10 @@ class Session:
             self.parser.error("a URL, --serve CMD or --listen PORT is needed")
         if given > 1:
             self.parser.error("a URL, --serve CMD, --listen PORT: only one of them (see --path)")
+        if args.retry and args.listen:
+            self.parser.error("--retry is for servers: a client chooses its cases itself")
         try:
-            cases = runner.select(all_cases(), args.include, args.exclude)
+            cases = runner.select(all_cases(), args.include, args.exclude, args.profile)
             if args.listen:
                 cases = listen.for_clients(cases)
             if not cases:
@@ -348,7 +395,7 @@ class Session:
         if args.baseline:
             try:
                 text = Path(args.baseline).read_text(encoding="utf-8")
-                self.known = runner.read_baseline(text, args.fail_on)
+                self.baseline = runner.read_baseline(text, args.fail_on)
             except (OSError, ValueError) as error:
                 self.parser.error(f"--baseline {args.baseline}: {error}")
         check_folders(self.parser, args)
@@ -397,6 +444,7 @@ class Session:
                 program.ended if program else lambda seconds: "",
                 lambda: probe.is_gone(settings.target, patience),
                 (lambda: self.restart(program, settings)) if program else None,
+                self.args.retry,
             )
             observer = progress.observer(len(cases), self.console)
             try:
@@ -510,7 +558,9 @@ class Session:
     ) -> int:
         """Summaries, reports, exit status."""
         runs = [
-            report.of_run(name, where, settings, outcome, started, self.known)
+            report.of_run(
+                name, where, settings, outcome, started, self.baseline.known, self.options(settings)
+            )
             for name, outcome in zip(names, outcomes)
         ]
         new = [id for run in runs for id in self.judge(run)]
@@ -524,68 +574,40 @@ class Session:
         except OSError as error:
             print(f"{self.parser.prog}: {error}", file=sys.stderr)
             return USAGE
+        if self.args.github:
+            for line in github.annotated(runs, self.args.fail_on, self.baseline.known):
+                self.say(line)
         if any(outcome.interrupted for outcome in outcomes):
             return INTERRUPTED
         if ended:
             return INCOMPLETE
         return FAILURES if new or any(outcome.crashes for outcome in outcomes) else FINE
 
+    def options(self, settings: Settings) -> dict[str, Any]:
+        """What the reports tell of the options, besides `settings`."""
+        args = self.args
+        words = [hidden(word.encode("utf-8", "replace"), secrets(args)) for word in self.argv]
+        return {
+            "arguments": [word.decode("utf-8", "replace") for word in words],
+            "profile": args.profile,
+            "jobs": 1 if settings.manners.one_connection else args.jobs,
+            "retry": args.retry,
+            "max_time": args.max_time or (0.0 if args.listen else 600.0),
+            "fail_on": [verdict.value for verdict in Verdict if verdict in args.fail_on],
+        }
+
     def judge(self, run: dict[str, Any]) -> list[str]:
         """Summarize a run; the ids that fail though the baseline does not know them."""
-        failed = [case["id"] for case in run["cases"] if case["verdict"] in self.args.fail_on]
-        new = [id for id in failed if id not in self.known]
-        self.summarize(run)
-        self.compare(run, failed, new)
-        return new
-
-    def summarize(self, data: dict[str, Any]) -> None:
-        """What was not OK, and the counts."""
-        cases = data["cases"]
-        width = max((len(case["id"]) for case in cases), default=0)
-        for verdict, id, came in told(cases):
-            painted = progress.painted(verdict, self.console, 13)
-            said = textwrap.shorten(progress.plain(came), 300, placeholder=" ...")
-            self.say(f"{painted}  {id:{width}}  {said}")
-        counts = progress.counted(Counter(case["verdict"] for case in cases))
-        if cases:
-            self.say(f"{data['peer']}: {counts} in {data['seconds']:.1f} s")
-        for crash in data["crashes"]:
-            self.say(progress.plain(f"The server ended by itself: {crash}"))
-        if data["ended"]:
-            missing = len(data["not_run"])
-            early = f"The run ended early, {missing} cases were not run:"
-            self.say(early if missing else "All cases were run, but:")
-            self.say(progress.plain(data["ended"]))
-            if self.args.write_baseline:
-                self.say("No baseline was written.")
-
-    def compare(self, data: dict[str, Any], failed: Sequence[str], new: Sequence[str]) -> None:
-        """With the baseline."""
-        if not self.args.baseline:
-            return
-        ran = {case["id"] for case in data["cases"]}
-        mended = sorted((self.known & ran) - set(failed), key=natural)
-        self.say(f"baseline: {len(failed) - len(new)} failures are known, {len(new)} are new")
-        if new:
-            self.say(f"new: {' '.join(new)}")
-        if mended:
-            self.say(f"no longer failing: {' '.join(mended)}")
-
-
-def told(cases: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """Verdict, id and what came of all that was not as it should be.
-
-    What many cases have not judged for the same reason is told once.
-    """
-    reasons = Counter((case["verdict"], case["came"]) for case in cases)
-    lines: dict[tuple[str, str, str], None] = {}
-    for case in cases:
-        verdict, came, id = case["verdict"], case["came"], case["id"]
-        if verdict in ("UNIMPLEMENTED", "SKIPPED") and reasons[verdict, came] > 3:
-            id, came = "...", f"{came} ({reasons[verdict, came]} cases)"
-        if verdict not in ("OK", "INFORMATIONAL"):
-            lines[verdict, id, came] = None
-    return list(lines)
+        failed = findings.failing_ids(run, self.args.fail_on)
+        lines = summary.of_run(run, self.console, self.args.verbose)
+        if run["ended"] and self.args.write_baseline:
+            lines.append("No baseline was written.")
+        if self.args.baseline:
+            known, flaky = self.baseline
+            lines += summary.of_baseline(run, known, flaky, failed)
+        for line in lines:
+            self.say(line)
+        return [id for id in failed if id not in self.baseline.known]
 
 
 def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -600,18 +622,21 @@ def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 def write_reports(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> None:
     """All that were asked for. OSError."""
-    failing = getattr(args, "fail_on", runner.failing("failed"))
+    failing = getattr(args, "fail_on", FAILED)
     texts: dict[str, Callable[[], str]] = {
         "json": lambda: report.json_text(runs),
         "junit": lambda: report.junit_text(runs, failing),
         "tap": lambda: report.tap_text(runs, failing),
         "html": lambda: html_report.text(runs),
-        "markdown": lambda: report.markdown_text(runs),
+        "markdown": lambda: markdown.text(runs),
+        "table": lambda: report.markdown_text(runs),
     }
     for form, text in texts.items():
         path = getattr(args, form)
         if path:
             report.write(path, text())
+    if args.github:
+        github.summarize(runs, os.environ)
 
 
 # ---- reports of earlier runs --------------------------------------------------------------------
@@ -624,6 +649,7 @@ def report_parser(name: str) -> argparse.ArgumentParser:
         description="Make reports that show several runs side by side.",
         allow_abbrev=False,
     )
+    add_version(parser)
     parser.add_argument("files", nargs="+", metavar="FILE", help="a JSON report")
     add_reports(parser)
     return parser
@@ -632,8 +658,8 @@ def report_parser(name: str) -> argparse.ArgumentParser:
 def make_reports(name: str, argv: Sequence[str]) -> int:
     parser = report_parser(name)
     args = parser.parse_args(argv)
-    if not any(getattr(args, form) for form in FORMS):
-        parser.error(f"one of --{', --'.join(FORMS)} is needed")
+    if not args.github and not any(getattr(args, form) for form in FORMS):
+        parser.error(f"one of --{', --'.join(FORMS)}, --github is needed")
     runs: list[dict[str, Any]] = []
     for file in args.files:
         try:
@@ -645,6 +671,8 @@ def make_reports(name: str, argv: Sequence[str]) -> int:
         write_reports(args, runs)
     except OSError as error:
         parser.error(str(error))
+    for run in runs if args.github else []:
+        print("\n".join(github.annotated([run], FAILED, run["known"])), flush=True)
     return FINE
 
 
@@ -674,7 +702,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(argv: Sequence[str]) -> int:
     """Reports, words, or a run."""
-    name = "pyws-conformance"
+    name = report.NAME
     if argv[:1] == ["report"]:
         return make_reports(name, argv[1:])
     parser = run_parser(name)
@@ -684,10 +712,11 @@ def dispatch(argv: Sequence[str]) -> int:
         return show_case(parser, args.show)
     if args.list:
         try:
-            return list_cases(runner.select(all_cases(), args.include, args.exclude))
+            chosen = runner.select(all_cases(), args.include, args.exclude, args.profile)
+            return list_cases(chosen)
         except ValueError as error:
             parser.error(str(error))
-    return guarded(Session(parser, args).run)
+    return guarded(Session(parser, args, argv).run)
 
 
 def guarded(run: Callable[[], int]) -> int:

@@ -225,7 +225,7 @@ def table(place: Place, page: str | None) -> str:
         raise Failed("there is no report")
     runs = [run for path in paths for run in json.loads(path.read_text("utf-8"))["runs"]]
     html = ["--html", page] if page else []
-    command = [sys.executable, str(HERE), "report", *map(str, paths), "--markdown", "-", *html]
+    command = [sys.executable, str(HERE), "report", *map(str, paths), "--table", "-", *html]
     return "\n".join([output(command, INSTALL), "", *notes(runs)])
 
 

@@ -1,29 +1,37 @@
 """The report as one HTML page, of one run or of several side by side.
 
 The page is report.html with the runs put in as JSON, which its script shows as text. Nothing else
-is loaded, and a policy in the page forbids it: a peer's bytes stay bytes.
+is loaded, and a policy in the page forbids it: a peer's bytes stay bytes. A page of one run has at
+most 2 MB: of the traces it holds what fits, those of failed cases first.
 """
 
 from __future__ import annotations
 
 import json
+import pkgutil
 from base64 import b64encode
 from collections import Counter
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
-from . import report
+from . import decode, findings, report
 from .case import Verdict, natural
 
-PAGE = Path(__file__).with_name("report.html")
+LARGEST = 2_000_000  # bytes of a page of one run
+EACH = 1_000_000  # more for each run beside it
+SHOWN = 1000  # characters of a text of a case
+KEPT = (256, 96, 32)  # bytes of a read or write, the fewer the less room there is
+MOST, LEAST = 16384, 512  # bytes of the trace of a case
 
 
 def text(runs: Sequence[dict[str, Any]]) -> str:
     """The page. OSError: report.html is missing."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = (pkgutil.get_data(__package__, "report.html") or b"").decode("utf-8")  # also of a zip
     page = page.replace("@POLICY@", policy(page), 1)
-    return page.replace("@DATA@", embedded(data_of(runs)), 1)
+    data = data_of(runs)
+    room = LARGEST + EACH * (len(runs) - 1) - len(page.encode()) - len(embedded(data))
+    add_traces(data, runs, room)
+    return page.replace("@DATA@", embedded(data), 1)
 
 
 def policy(page: str) -> str:
@@ -41,7 +49,7 @@ def source(page: str, tag: str) -> str:
     return f"'sha256-{b64encode(sha256(inner.encode()).digest()).decode()}'"
 
 
-def embedded(data: dict[str, Any]) -> str:
+def embedded(data: Any) -> str:
     """JSON that cannot end the element around it."""
     dumped = json.dumps(data, separators=(",", ":"))  # pure ASCII
     for character in "<>&":
@@ -52,42 +60,181 @@ def embedded(data: dict[str, Any]) -> str:
 # ---- the data of the page -----------------------------------------------------------------------
 
 
+class Texts:
+    """Texts that many cases share, by their numbers."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        return self.numbers.setdefault(text, len(self.numbers))
+
+
 def data_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A row for each case of any run, with one result of each run, or None."""
+    """A row for each case of any run, with one result of each run, or None; without traces."""
     rows: dict[str, dict[str, Any]] = {}
+    texts = Texts()
     for index, run in enumerate(runs):
+        numbers = numbered(run["findings"])
         for case in run["cases"]:
-            row = rows.setdefault(case["id"], row_of(case, len(runs)))
-            row["results"][index] = result_of(case)
+            row = rows.setdefault(case["id"], row_of(case, len(runs), texts))
+            row["results"][index] = result_of(case, numbers)
     return {
-        "runs": [summary_of(run) for run in runs],
-        "groups": [[group, report.title(group)] for group in report.groups_of(runs)],
+        "runs": [summary_of(run, texts) for run in runs],
+        "groups": [group_of(group, runs) for group in report.groups_of(runs)],
         "cases": [rows[id] for id in sorted(rows, key=natural)],
+        "texts": list(texts.numbers),
     }
 
 
-def summary_of(run: dict[str, Any]) -> dict[str, Any]:
+def numbered(found: Iterable[dict[str, Any]]) -> dict[tuple[str, str], int]:
+    """The number of the finding that a verdict of a case belongs to."""
+    return {(one["about"], id): n for n, one in enumerate(found) for id in one["ids"]}
+
+
+def summary_of(run: dict[str, Any], texts: Texts) -> dict[str, Any]:
     """What stands above the table."""
-    counts = Counter(case["verdict"] for case in run["cases"])
-    keys = ("peer", "target", "started", "seconds", "ended")
+    keys = ("peer", "target", "started", "seconds", "ended", "crashes")
     return {
         **{key: run[key] for key in keys},
         "not_run": len(run["not_run"]),
-        "counts": {verdict.value: counts[verdict.value] for verdict in Verdict},
+        "counts": counts_of(case["verdict"] for case in run["cases"]),
+        "closes": counts_of(case["close"] for case in run["cases"]),
+        "flaky": findings.ranges(case["id"] for case in run["cases"] if case["flaky"]),
+        "settings": report.described(run),
+        "findings": [finding_of(finding, texts) for finding in run["findings"]],
     }
 
 
-def row_of(case: dict[str, Any], runs: int) -> dict[str, Any]:
+def counts_of(verdicts: Iterable[str]) -> dict[str, int]:
+    counts = Counter(verdicts)
+    return {verdict.value: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+
+def group_of(group: str, runs: Sequence[dict[str, Any]]) -> list[Any]:
+    """Its id, its title, and how often each run came to each verdict."""
+    counts = [counts_of(c["verdict"] for c in run["cases"] if c["group"] == group) for run in runs]
+    return [group, report.title(group), counts]
+
+
+def finding_of(finding: dict[str, Any], texts: Texts) -> dict[str, Any]:
+    example = {key: cut(value) for key, value in finding["example"].items()}
+    keys = ("about", "verdict", "section", "level", "count", "range")
+    quote = texts.number(cut(finding["quote"]))
+    return {**{key: finding[key] for key in keys}, "quote": quote, "example": example}
+
+
+def row_of(case: dict[str, Any], runs: int, texts: Texts) -> dict[str, Any]:
     """What all runs have in common."""
-    keys = ("id", "group", "section", "level", "quote", "sends", "expects", "tags")
-    return {**{key: case[key] for key in keys}, "results": [None] * runs}
+    row = {key: case[key] for key in ("id", "group", "section", "level", "tags")}
+    row["quote"] = texts.number(cut(case["quote"]))
+    row["sends"], row["expects"] = cut(case["sends"]), texts.number(cut(case["expects"]))
+    return {**row, "results": [None] * runs}
 
 
-def result_of(case: dict[str, Any]) -> dict[str, Any]:
-    """What differs. An event becomes a list: time, what, hexadecimal digits or text, length."""
-    trace = [
-        [e["at"], e["what"], e["text"] if e["what"] == "note" else e["hex"], e.get("length", 0)]
-        for e in case["trace"]
-    ]
-    keys = ("verdict", "came", "seconds")
-    return {**{key: case[key] for key in keys}, "trace": trace}
+def result_of(case: dict[str, Any], numbers: dict[tuple[str, str], int]) -> dict[str, Any]:
+    """What differs."""
+    result = {"verdict": case["verdict"], "seconds": case["seconds"], "trace": []}
+    result["came"] = cut(case["came"], 160 if case["verdict"] == "OK" else SHOWN)
+    if case["close"] != "OK":
+        result["close"], result["close_came"] = case["close"], cut(case["close_came"])
+    if case["flaky"]:
+        result["flaky"] = case["flaky"]
+    found = [numbers.get((about, case["id"]), -1) for about in ("case", findings.CLOSE)]
+    return {**result, "findings": [number for number in found if number >= 0]}
+
+
+def cut(text: str, most: int = SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+# ---- traces -------------------------------------------------------------------------------------
+
+
+def add_traces(data: dict[str, Any], runs: Sequence[dict[str, Any]], room: int) -> None:
+    """As much of them as fits, those that matter most first."""
+    classes: list[list[tuple[dict[str, Any], dict[str, Any]]]] = [[], [], [], []]
+    rows = {row["id"]: row for row in data["cases"]}
+    for index, run in enumerate(runs):
+        examples = {finding["example"]["id"] for finding in run["findings"]}
+        for case in run["cases"]:
+            weight = weight_of(case, case["id"] in examples)
+            classes[weight].append((case, rows[case["id"]]["results"][index]))
+    for weight, members in enumerate(classes):
+        share = room if weight == len(classes) - 1 else room * 7 // 10
+        room -= fill(members, share)
+
+
+def weight_of(case: dict[str, Any], is_example: bool) -> int:
+    """From 0, of what has to be looked into, to 3."""
+    if case["verdict"] == "FAILED" or is_example:
+        return 0
+    if case["verdict"] == "NON-STRICT":
+        return 1
+    return 2 if case["verdict"] == "INFORMATIONAL" or case["close"] != "OK" else 3
+
+
+def fill(members: Sequence[tuple[dict[str, Any], dict[str, Any]]], room: int) -> int:
+    """Give each of these cases the same room at most; the bytes that were used."""
+    traces = [trace_of(case["trace"], MOST) for case, _ in members]
+    sizes = [size_of(trace) for trace in traces]
+    most, used = max(fair_share(sizes, room), LEAST), 0
+    for (case, result), trace, size in zip(members, traces, sizes):
+        if size > most:
+            trace = trace_of(case["trace"], most)
+            size = size_of(trace)
+        if used + size <= room:
+            result["trace"] = trace
+            used += size
+        elif case["trace"]:
+            result["trace"] = 0  # left out
+    return used
+
+
+def fair_share(sizes: Sequence[int], room: int) -> int:
+    """The most that each may have: what small ones do not need is for the others."""
+    for number, size in enumerate(sorted(sizes)):
+        share = room // (len(sizes) - number)
+        if size > share:
+            return share
+        room -= size
+    return MOST
+
+
+def size_of(trace: list[list[Any]]) -> int:
+    return len(embedded(trace)) - 2
+
+
+def trace_of(trace: Sequence[dict[str, Any]], most: int) -> list[list[Any]]:
+    """At most so many bytes of JSON: fewer bytes of each event, then the first and last events."""
+    parts = decode.parts_of(trace)
+    events: list[list[Any]] = []
+    for kept in KEPT:
+        least = sum(min(len(event.get("hex", "")) * 2 // 3, kept * 4 // 3) for event in trace)
+        if least > most and kept != KEPT[-1]:
+            continue  # it cannot fit
+        events = [event_of(event, its, kept) for event, its in zip(trace, parts)]
+        if size_of(events) <= most:
+            return events
+    first: list[list[Any]] = []
+    last: list[list[Any]] = []
+    room = most - 100
+    while events and room > 0:
+        side, event = (first, events.pop(0)) if len(first) <= len(last) else (last, events.pop())
+        room -= size_of([event]) + 1
+        if room >= 0:
+            side.append(event)
+        else:
+            events.append(event)
+    text = f"{len(events)} reads, writes and notes are left out here"
+    return [*first, [0, 2, 0, 0, text, []], *reversed(last)]
+
+
+def event_of(event: dict[str, Any], parts: list[list[Any]], kept: int) -> list[Any]:
+    """Milliseconds, 0 sent, 1 received or 2 a note, connection, length, bytes or text, parts."""
+    at, number = round(event["at"] * 1000, 1), event["connection"]
+    if event["what"] == "note":
+        return [at, 2, number, 0, cut(event["text"]), []]
+    data = bytes.fromhex(event["hex"])[:kept]
+    sent = 0 if event["what"] == "sent" else 1
+    return [at, sent, number, event["length"], b64encode(data).decode(), parts[: kept // 4]]

@@ -50,19 +50,29 @@ class Lines:
         self.stream = stream
         self.done = 0
         self.counts: Counter[str] = Counter()
+        self.closes: Counter[str] = Counter()
         self.began = time.monotonic()
 
+    def count(self, result: Result, by: int) -> None:
+        self.done += by
+        self.counts[result.verdict.value] += by
+        self.closes[result.close.value] += by
+
+    def counted(self) -> str:
+        """The verdicts so far, and those of closing where they are not all OK."""
+        closes = counted(self.closes)
+        also = f"; close: {closes}" if set(+self.closes) - {"OK"} else ""
+        return counted(self.counts) + also
+
     def add(self, result: Result) -> None:
-        self.done += 1
-        self.counts[result.verdict.value] += 1
+        self.count(result, 1)
         step = max(self.total // 10, 1)
         if self.done % step == 0 or self.done == self.total:
             self.show()
 
     def drop(self, result: Result) -> None:
         """It is run again."""
-        self.done -= 1
-        self.counts[result.verdict.value] -= 1
+        self.count(result, -1)
 
     def tick(self) -> None:
         pass
@@ -73,7 +83,7 @@ class Lines:
     def show(self) -> None:
         seconds = time.monotonic() - self.began
         width = len(str(self.total))
-        text = f"{self.done:{width}}/{self.total}  {seconds:5.1f} s  {counted(self.counts)}"
+        text = f"{self.done:{width}}/{self.total}  {seconds:5.1f} s  {self.counted()}"
         print(text, file=self.stream, flush=True)
 
 
@@ -83,8 +93,7 @@ class Bar(Lines):
     drawn = 0.0
 
     def add(self, result: Result) -> None:
-        self.done += 1
-        self.counts[result.verdict.value] += 1
+        self.count(result, 1)
         self.tick()
 
     def tick(self) -> None:
@@ -98,7 +107,7 @@ class Bar(Lines):
         full = 24 * self.done // max(self.total, 1)
         seconds = time.monotonic() - self.began
         bar = "#" * full + "." * (24 - full)
-        text = f"[{bar}] {self.done}/{self.total}  {seconds:.0f} s  {counted(self.counts)}"
+        text = f"[{bar}] {self.done}/{self.total}  {seconds:.0f} s  {self.counted()}"
         width = shutil.get_terminal_size().columns - 1
         self.stream.write(f"\r{text[:width]}\033[K")
         self.stream.flush()

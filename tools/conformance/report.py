@@ -2,23 +2,27 @@
 a Markdown table.
 
 A run is a plain dict, the same right after the run as when it is read from a JSON report: see
-`of_run` for its keys. What a peer sent is in there as hexadecimal digits or as `repr` shows it.
+`of_run` for its keys, and report.schema.json. What a peer sent is in there as hexadecimal digits or
+as `repr` shows it.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
-from . import wire
+from . import __version__, findings, wire
 from .case import Result, Settings, Verdict, natural
 from .runner import Outcome
 
-FORMAT = 1  # of the JSON report; another number when a key changes its meaning
+FORMAT = 2  # of the JSON report; another number when a key changes its meaning
+NAME = "pyws-conformance"
 GROUPS = {
     "1": "Framing",
     "2": "Pings and pongs",
@@ -56,22 +60,51 @@ def of_run(
     outcome: Outcome,
     started: str,
     known: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A run as a dict that JSON can hold."""
-    counts = Counter(result.verdict.value for result in outcome.results)
-    return {
+    """A run as a dict that JSON can hold. options: what else was set, besides `settings`."""
+    run: dict[str, Any] = {
         "peer": peer,
         "target": target,
         "started": started,
         "seconds": round(outcome.seconds, 3),
-        "seed": settings.seed,
-        "timeout_scale": settings.scale,
+        "tool": tool(),
+        "settings": {**of_settings(settings), **(options or {})},
         "ended": outcome.ended,
         "not_run": outcome.not_run,
         "crashes": outcome.crashes,
         "known": sorted(known, key=natural),
-        "counts": {verdict.value: counts[verdict.value] for verdict in Verdict},
+        "counts": counted(result.verdict for result in outcome.results),
+        "close_counts": counted(result.close for result in outcome.results),
         "cases": [of_result(result) for result in outcome.results],
+    }
+    return {**run, "findings": findings.of(run)}
+
+
+def counted(verdicts: Iterable[str]) -> dict[str, int]:
+    counts = Counter(verdicts)
+    return {verdict.value: counts[verdict] for verdict in Verdict}
+
+
+def tool() -> dict[str, str]:
+    """What made a report, and where that ran."""
+    return {
+        "name": NAME,
+        "version": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+    }
+
+
+def of_settings(settings: Settings) -> dict[str, Any]:
+    manners = asdict(settings.manners)
+    manners["round_trip"] = round(manners["round_trip"], 4)
+    return {
+        "seed": settings.seed,
+        "timeout": settings.timeout,
+        "timeout_scale": settings.scale,
+        "limit": settings.limit,
+        "manners": manners,
     }
 
 
@@ -88,6 +121,9 @@ def of_result(result: Result) -> dict[str, Any]:
         "tags": sorted(case.tags),
         "verdict": result.verdict.value,
         "came": result.came,
+        "close": result.close.value,
+        "close_came": result.close_came,
+        "flaky": [verdict.value for verdict in result.flaky],
         "seconds": round(result.seconds, 4),
         "trace": [of_event(event) for event in result.trace.events],
     }
@@ -95,7 +131,7 @@ def of_result(result: Result) -> dict[str, Any]:
 
 def of_event(event: wire.Event) -> dict[str, Any]:
     """Bytes in hexadecimal; "length" tells how many there were before they were cut."""
-    common = {"at": round(event.at, 4), "what": event.what}
+    common = {"at": round(event.at, 4), "what": event.what, "connection": event.connection}
     if event.what == "note":
         return {**common, "text": event.data.decode("utf-8", "replace")}
     return {**common, "hex": event.data.hex(), "length": event.length}
@@ -111,17 +147,33 @@ def json_text(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def read_json(text: str) -> list[dict[str, Any]]:
-    """The runs of a report. ValueError: it is none."""
+    """The runs of a report, of this format or an older one. ValueError: it is none."""
     try:
         data = json.loads(text)
-        if data["format"] != FORMAT:
-            raise ValueError(f"its format is {data['format']!r}, not {FORMAT}")
+        if data["format"] not in (1, FORMAT):
+            raise ValueError(f"its format is {data['format']!r}, not 1 to {FORMAT}")
         runs: list[dict[str, Any]] = data["runs"]
         for run in runs:
+            if data["format"] == 1:
+                upgrade(run)
             check(run)
+            run["findings"] = findings.of(run)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no report of this program: {error!r}") from None
     return runs
+
+
+def upgrade(run: dict[str, Any]) -> None:
+    """Of format 1, where a connection that was not closed failed the case itself."""
+    run["tool"] = {"name": NAME, "version": "", "python": "", "platform": ""}
+    run["settings"] = {key: run.pop(key) for key in ("seed", "timeout_scale") if key in run}
+    run["crashes"] = []
+    run["counts"] = counted(case["verdict"] for case in run["cases"])
+    run["close_counts"] = counted("OK" for _ in run["cases"])
+    for case in run["cases"]:
+        case.update(close="OK", close_came="", flaky=[])
+        for event in case["trace"]:
+            event["connection"] = 0
 
 
 def check(run: dict[str, Any]) -> None:
@@ -129,11 +181,13 @@ def check(run: dict[str, Any]) -> None:
     if not all(isinstance(run[key], str) for key in ("peer", "target", "started", "ended")):
         raise TypeError("no text")
     float(run["seconds"])
-    list(run["known"]), len(run["not_run"])
+    dict.keys(run["settings"]), str.strip(run["tool"]["version"])
+    list(run["known"]), len(run["not_run"]), list(map(str.strip, run["crashes"]))
     for case in run["cases"]:
-        if not all(isinstance(case[key], str) for key in TEXTS):
+        if not all(isinstance(case[key], str) for key in (*TEXTS, "close_came")):
             raise TypeError("no text in a case")
-        Verdict(case["verdict"])
+        for verdict in (case["verdict"], case["close"], *case["flaky"]):
+            Verdict(verdict)
         natural(case["id"])
         float(case["seconds"])
         list(case["tags"])
@@ -144,6 +198,7 @@ def check(run: dict[str, Any]) -> None:
 def check_event(event: dict[str, Any]) -> None:
     """The same of a line of a trace."""
     float(event["at"])
+    int(event["connection"])
     if event["what"] == "note":
         str.strip(event["text"])
     else:
@@ -152,11 +207,64 @@ def check_event(event: dict[str, Any]) -> None:
         int(event["length"])
 
 
+# ---- in words -----------------------------------------------------------------------------------
+
+
+def described(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """What made the report, and how it was set: names and values."""
+    made = run["tool"]
+    pairs = [("tool", f"{made['name']} {made['version']}".strip())]
+    pairs += [(key, made[key]) for key in ("python", "platform") if made[key]]
+    for key, value in run["settings"].items():
+        within = value.items() if isinstance(value, dict) else [("", value)]
+        pairs += [(f"{key} {name}".strip().replace("_", " "), told(one)) for name, one in within]
+    return pairs
+
+
+def told(value: Any) -> str:
+    """A setting."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def explained(case: dict[str, Any]) -> str:
+    """A case in words, for those who look into a failure."""
+    lines = [
+        f"{case['section']}, {case['level']}: {case['quote']}",
+        f"sent:     {case['sends']}",
+        f"expected: {case['expects']}",
+    ]
+    return "\n".join(lines + ([f"came:     {case['came']}"] if case.get("came") else []))
+
+
+def explained_finding(finding: dict[str, Any]) -> str:
+    """A finding in words: which cases, by which rule, and one of them."""
+    example = finding["example"]
+    lines = [f"{finding['verdict']}: {findings.title(finding)}", findings.rule(finding)]
+    lines += [f"example:  {example['id']}", f"sent:     {example['sends']}"]
+    lines += [f"expected: {example['expects']}", f"came:     {example['came']}"]
+    return "\n".join(filter(None, lines))
+
+
+def remarks(case: dict[str, Any]) -> str:
+    """What there is to say about a case besides its verdict; mostly nothing."""
+    said = []
+    if case["close"] != "OK":
+        said.append(f"close: {case['close']}: {case['close_came']}")
+    if case["flaky"]:
+        said.append(f"flaky: {', '.join(case['flaky'])}")
+    return "; ".join(said)
+
+
 # ---- JUnit --------------------------------------------------------------------------------------
 
 
 def junit_text(runs: Sequence[dict[str, Any]], fail_on: frozenset[str]) -> str:
-    """A suite for each group. What fails but is known to, and what was not judged, is skipped."""
+    """A suite for each group, and one for the run as a whole.
+
+    What fails but is known to, and what was not judged, is skipped.
+    """
     root = ElementTree.Element("testsuites", name="conformance")
     for run in runs:
         for group in groups_of([run]):
@@ -165,9 +273,8 @@ def junit_text(runs: Sequence[dict[str, Any]], fail_on: frozenset[str]) -> str:
             suite = ElementTree.SubElement(root, "testsuite", name=name)
             for case in cases:
                 suite.append(junit_case(case, fail_on, run["known"]))
-            count(suite, cases)
-        if run["ended"]:
-            junit_end(root, run)
+            count(suite, sum(case["seconds"] for case in cases))
+        root.append(junit_run(run, fail_on))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
 
 
@@ -181,6 +288,7 @@ def junit_case(
         time=f"{case['seconds']:.3f}",
     )
     said = xml_text(f"{case['verdict']}: {case['came']}" if case["came"] else case["verdict"])
+    out = [xml_text(remarks(case))]
     if case["verdict"] in fail_on and case["id"] not in known:
         failure = ElementTree.SubElement(element, "failure", message=said, type=case["verdict"])
         failure.text = xml_text(explained(case))
@@ -189,27 +297,65 @@ def junit_case(
     elif case["verdict"] in ("SKIPPED", "UNIMPLEMENTED"):
         ElementTree.SubElement(element, "skipped", message=said)
     elif case["verdict"] != "OK":
+        out.insert(0, said)
+    if any(out):
+        ElementTree.SubElement(element, "system-out").text = "\n".join(filter(None, out))
+    return element
+
+
+def junit_run(run: dict[str, Any], fail_on: frozenset[str]) -> ElementTree.Element:
+    """How it was made, how connections were closed, and what was found.
+
+    A run that did not come to its end is an error itself.
+    """
+    suite = ElementTree.Element("testsuite", name=xml_text(f"{run['peer']}: the run"))
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in described(run):
+        ElementTree.SubElement(properties, "property", name=xml_text(name), value=xml_text(value))
+    if run["cases"]:
+        suite.append(junit_close(run, fail_on))
+    if run["ended"]:
+        case = ElementTree.SubElement(suite, "testcase", classname="conformance", name="the run")
+        message = xml_text(f"{run['ended']} ({len(run['not_run'])} cases were not run)")
+        ElementTree.SubElement(case, "error", message=message)
+    for crash in run["crashes"]:
+        case = ElementTree.SubElement(suite, "testcase", classname="conformance", name="a crash")
+        ElementTree.SubElement(case, "error", message=xml_text(crash))
+    found = "\n\n".join(map(explained_finding, run["findings"]))
+    if found:
+        ElementTree.SubElement(suite, "system-out").text = xml_text(found)
+    count(suite, 0.0)
+    return suite
+
+
+def junit_close(run: dict[str, Any], fail_on: frozenset[str]) -> ElementTree.Element:
+    """All close verdicts as one test."""
+    found = [one for one in run["findings"] if one["about"] == findings.CLOSE]
+    bad = [one for one in found if one["verdict"] in fail_on]
+    element = ElementTree.Element(
+        "testcase", classname="conformance", name=findings.CLOSE, time="0.000"
+    )
+    said = xml_text("; ".join(map(finding_line, bad or found)))
+    if bad and findings.CLOSE in run["known"]:
+        ElementTree.SubElement(element, "skipped", message=f"known: {said}")
+    elif bad:
+        failure = ElementTree.SubElement(element, "failure", message=said, type=bad[0]["verdict"])
+        failure.text = xml_text("\n\n".join(map(explained_finding, bad)))
+    elif found:
         ElementTree.SubElement(element, "system-out").text = said
     return element
 
 
-def count(suite: ElementTree.Element, cases: Sequence[dict[str, Any]]) -> None:
-    suite.set("tests", str(len(cases)))
+def finding_line(finding: dict[str, Any]) -> str:
+    return f"{finding['verdict']}, {findings.title(finding)}: {finding['example']['came']}"
+
+
+def count(suite: ElementTree.Element, seconds: float) -> None:
+    suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
-    suite.set("errors", "0")
-    suite.set("time", f"{sum(case['seconds'] for case in cases):.3f}")
-
-
-def junit_end(root: ElementTree.Element, run: dict[str, Any]) -> None:
-    """A run that did not come to its end is an error itself."""
-    name = xml_text(f"{run['peer']}: the run")
-    counts = {"tests": "1", "failures": "0", "skipped": "0", "errors": "1"}
-    suite = ElementTree.SubElement(root, "testsuite", {"name": name, **counts})
-    case = ElementTree.SubElement(suite, "testcase", classname="conformance", name="the run")
-    missing = len(run["not_run"])
-    message = xml_text(f"{run['ended']} ({missing} cases were not run)")
-    ElementTree.SubElement(case, "error", message=message)
+    suite.set("errors", str(len(suite.findall("testcase/error"))))
+    suite.set("time", f"{seconds:.3f}")
 
 
 def xml_text(text: str) -> str:
@@ -217,32 +363,32 @@ def xml_text(text: str) -> str:
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def explained(case: dict[str, Any]) -> str:
-    """A case in words, for those who look into a failure."""
-    lines = [
-        f"{case['section']}, {case['level']}: {case['quote']}",
-        f"sent:     {case['sends']}",
-        f"expected: {case['expects']}",
-    ]
-    return "\n".join(lines + ([f"came:     {case['came']}"] if case.get("came") else []))
-
-
 # ---- TAP ----------------------------------------------------------------------------------------
+
+TODO = " # TODO known to fail"
 
 
 def tap_text(runs: Sequence[dict[str, Any]], fail_on: frozenset[str]) -> str:
-    """TAP 13; what is known to fail is "todo"."""
-    total = sum(len(run["cases"]) + len(run["not_run"]) for run in runs)
+    """TAP 13; what is known to fail is "todo". The last test of a run is about its closes."""
+    total = sum(len(run["cases"]) + len(run["not_run"]) + bool(run["cases"]) for run in runs)
     lines = ["TAP version 13", f"1..{total}"]
     number = 0
     for run in runs:
         if len(runs) > 1:
             lines.append(f"# {one_line(run['peer'])}")
+        lines += [f"# {name}: {one_line(value)}" for name, value in described(run)]
         for case in run["cases"]:
             number += 1
             lines.append(tap_line(case, number, fail_on, run["known"]))
             if lines[-1].startswith("not ok"):
                 lines += ["  ---", *(f"  {line}" for line in tap_details(case)), "  ..."]
+        lines += [f"# crash: {one_line(crash)}" for crash in run["crashes"]]
+        if run["cases"]:
+            number += 1
+            lines.append(tap_close(run, number, fail_on))
+        for finding in run["findings"]:
+            text = explained_finding(finding).splitlines()
+            lines += ["#", *(f"# {one_line(line)}" for line in text)]
         if run["ended"]:
             return "\n".join([*lines, f"Bail out! {one_line(run['ended'])}"]) + "\n"
     return "\n".join(lines) + "\n"
@@ -252,17 +398,28 @@ def tap_line(
     case: dict[str, Any], number: int, fail_on: frozenset[str], known: Sequence[str]
 ) -> str:
     verdict = case["verdict"]
+    also = f" ({one_line(remarks(case))})" if remarks(case) else ""
     text = f"{number} - {case['id']} {one_line(case['sends'])}"
     if verdict in fail_on:
-        return f"not ok {text}" + (" # TODO known to fail" if case["id"] in known else "")
+        return f"not ok {text}{also}" + (TODO if case["id"] in known else "")
     if verdict in ("SKIPPED", "UNIMPLEMENTED"):
-        return f"ok {text} # SKIP {verdict}: {one_line(case['came'])}"
-    return f"ok {text}" + ("" if verdict == "OK" else f" ({verdict}: {one_line(case['came'])})")
+        return f"ok {text}{also} # SKIP {verdict}: {one_line(case['came'])}"
+    said = "" if verdict == "OK" else f" ({verdict}: {one_line(case['came'])})"
+    return f"ok {text}{said}{also}"
+
+
+def tap_close(run: dict[str, Any], number: int, fail_on: frozenset[str]) -> str:
+    found = [one for one in run["findings"] if one["about"] == findings.CLOSE]
+    said = f" ({one_line('; '.join(map(finding_line, found)))})" if found else ""
+    if not any(one["verdict"] in fail_on for one in found):
+        return f"ok {number} - {findings.CLOSE}{said}"
+    todo = TODO if findings.CLOSE in run["known"] else ""
+    return f"not ok {number} - {findings.CLOSE}{said}{todo}"
 
 
 def tap_details(case: dict[str, Any]) -> list[str]:
     """Lines of YAML: JSON strings are such as well."""
-    keys = ("verdict", "section", "level", "quote", "expects", "came")
+    keys = ("verdict", "section", "level", "quote", "expects", "came", "close")
     return [f"{key}: {json.dumps(case[key])}" for key in keys]
 
 
@@ -287,13 +444,20 @@ def markdown_text(runs: Sequence[dict[str, Any]]) -> str:
         name = group if title(group) == group else f"{group} {title(group)}"
         counts = [summed(run, group) for run in runs]
         lines.append(f"| {cell(name)} | {' | '.join(counts)} |")
+    if any(findings.worst_close(run) != "OK" for run in runs):
+        closes = [in_words(Counter(c["close"] for c in run["cases"])) for run in runs]
+        lines.append(f"| Close of each case | {' | '.join(closes)} |")
     lines.append(f"| **All** | {' | '.join(f'**{summed(run)}**' for run in runs)} |")
     return "\n".join(lines) + "\n"
 
 
 def summed(run: dict[str, Any], group: str | None = None) -> str:
+    """The verdicts of a group, or of all."""
+    return in_words(Counter(c["verdict"] for c in run["cases"] if group in (None, c["group"])))
+
+
+def in_words(counts: Counter[str]) -> str:
     """Like: 12 OK, 1 FAILED; only a number where all are OK."""
-    counts = Counter(c["verdict"] for c in run["cases"] if group in (None, c["group"]))
     if not counts:
         return "-"
     if set(counts) == {"OK"}:

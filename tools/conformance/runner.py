@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Callable, Iterable, Protocol, Sequence
+from typing import Callable, Iterable, NamedTuple, Protocol, Sequence
 
 from .case import Case, Result, Settings, Verdict, natural, run
+from .findings import CLOSE
+from .profiles import PROFILES
 
 GRACE = 1.0  # seconds for the cases that run when a run ends early, besides one timeout
 LIMITS = 2  # cases with that tag at a time
 CRASHES = 10  # of the server after which a run ends
 AFTER = 1.0  # seconds for the server to end after it has dropped a connection
+STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
 STREAK = 8  # failures in a row after which the peer is asked whether it is still there
 
 
@@ -29,18 +33,31 @@ STREAK = 8  # failures in a row after which the peer is asked whether it is stil
 
 
 def matches(case: Case, pattern: str) -> bool:
-    """A pattern is a glob of ids, the id of a group, or @TAG."""
+    """A pattern is a glob of ids or of groups, or @TAG."""
     if pattern.startswith("@"):
         return pattern[1:] in case.tags
-    return case.group == pattern or fnmatchcase(case.id, pattern)
+    return fnmatchcase(case.group, pattern) or fnmatchcase(case.id, pattern)
 
 
-def select(cases: Iterable[Case], include: Sequence[str], exclude: Sequence[str]) -> list[Case]:
-    """In the natural order of their ids; without `include` all. ValueError: one fits none."""
-    cases = sorted(cases, key=lambda case: natural(case.id))
+def patterns(values: Iterable[str]) -> list[str]:
+    """Those of comma lists; a comma between brackets is one of a glob."""
+    found = [part.strip() for value in values for part in re.split(r",(?![^\[]*\])", value)]
+    return [pattern for pattern in found if pattern]
+
+
+def select(
+    cases: Iterable[Case], include: Sequence[str], exclude: Sequence[str], profile: str = "strict"
+) -> list[Case]:
+    """Those of the profile, in the natural order of their ids; without `include` all of them.
+
+    ValueError: a pattern fits none.
+    """
+    cases = sorted(filter(PROFILES[profile].holds, cases), key=lambda case: natural(case.id))
+    include, exclude = patterns(include), patterns(exclude)
     for pattern in (*include, *exclude):
         if not any(matches(case, pattern) for case in cases):
-            raise ValueError(f"no case fits {pattern!r}")
+            within = "" if profile == "strict" else f" of the profile {profile}"
+            raise ValueError(f"no case{within} fits {pattern!r}")
     return [
         case
         for case in cases
@@ -64,22 +81,56 @@ def failing(text: str) -> frozenset[str]:
     return frozenset([Verdict.FAILED.value, *names])
 
 
-def read_baseline(text: str, fail_on: frozenset[str]) -> set[str]:
-    """The ids that fail in a JSON report, or the first word of each line of a list. ValueError."""
+class Baseline(NamedTuple):
+    """What may fail."""
+
+    known: frozenset[str] = frozenset()
+    """Ids of cases, and CLOSE for the closing of any."""
+    flaky: frozenset[str] = frozenset()
+    """Those of them whose verdict wavers: any is accepted."""
+
+
+def read_baseline(text: str, fail_on: frozenset[str]) -> Baseline:
+    """Of a JSON report, or of a list: an id in each line, and "flaky" after it. ValueError."""
     if not text.lstrip().startswith("{"):
-        lines = (line.split("#")[0].split() for line in text.splitlines())
-        return {words[0] for words in lines if words}
+        return listed(text)
     try:
-        runs = json.loads(text)["runs"]
-        return {case["id"] for run in runs for case in run["cases"] if case["verdict"] in fail_on}
-    except (ValueError, KeyError, TypeError) as error:
+        cases = [case for run in json.loads(text)["runs"] for case in run["cases"]]
+        flaky = {case["id"] for case in cases if case.get("flaky")}
+        known = flaky | {case["id"] for case in cases if case["verdict"] in fail_on}
+        if any(case.get("close") in fail_on for case in cases):
+            known.add(CLOSE)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"neither a JSON report nor a list of ids: {error!r}") from None
+    return Baseline(frozenset(known), frozenset(flaky))
+
+
+def listed(text: str) -> Baseline:
+    """A baseline that is a list. ValueError."""
+    known, flaky = set(), set()
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#")[0].split()
+        if words[1:] not in ([], ["flaky"]):
+            raise ValueError(f"line {number}: an id, or an id and `flaky`, not {line!r}")
+        known.update(words[:1])
+        if words[1:]:
+            flaky.add(words[0])
+    return Baseline(frozenset(known), frozenset(flaky))
 
 
 def baseline_of(results: Iterable[Result], fail_on: frozenset[str]) -> str:
-    """A list of the ids that fail."""
-    lines = [f"{r.case.id}  # {r.verdict.value}\n" for r in results if r.verdict.value in fail_on]
-    return "".join(["# Cases that are known to fail, by the first word of a line.\n", *lines])
+    """A list of the ids that fail, or do so at times."""
+    lines = ["# What is known to fail, by the first word of a line; of a flaky one any verdict."]
+    results = list(results)
+    for result in results:
+        seen = [verdict.value for verdict in result.flaky or [result.verdict]]
+        if fail_on.intersection(seen):
+            mark = " flaky" if result.flaky else ""
+            lines.append(f"{result.case.id}{mark}  # {', '.join(seen)}")
+    closes = [result.close.value for result in results if result.close.value in fail_on]
+    if closes:
+        lines.append(f"{CLOSE}  # {', '.join(sorted(set(closes)))} in {len(closes)} cases")
+    return "\n".join(lines) + "\n"
 
 
 # ---- the threads --------------------------------------------------------------------------------
@@ -200,11 +251,13 @@ class Runner:
         ended: Callable[[float], str],
         gone: Callable[[], str],
         restart: Callable[[], str] | None = None,
+        retry: int = 0,
     ) -> None:
         """Two questions to the peer, answered by why the run cannot go on, or by "".
 
         ended: asked all the time, and cheap; waits so many seconds for it. gone: asked when many
-        cases fail. restart: starts it anew; why it could not, or "".
+        cases fail. restart: starts it anew; why it could not, or "". retry: how often a case that
+        is not OK is run again.
         """
         self.settings = settings
         self.jobs = jobs
@@ -212,6 +265,7 @@ class Runner:
         self.ended = ended
         self.gone = gone
         self.restart = restart
+        self.retry = retry
 
     def run(self, cases: Sequence[Case], observer: Observer) -> Outcome:
         self.end = time.monotonic() + (self.max_time or float("inf"))
@@ -229,6 +283,8 @@ class Runner:
                     self._recover(part.suspects(), outcome, observer, crashes)
                 done = {result.case.id for result in outcome.results}
                 left = [case for case in left if case.id not in done]
+            for number in range(self.retry):
+                self._again(outcome, observer, number + 1)
         except KeyboardInterrupt:
             outcome.results += [r for r in part.results if r not in outcome.results]
             outcome.ended, outcome.interrupted = "interrupted", True
@@ -254,17 +310,44 @@ class Runner:
             for result in [r for r in outcome.results if r.case is case]:
                 outcome.results.remove(result)
                 observer.drop(result)
-            result = run(case, self.settings)
-            death = self.ended(0.1 if result.verdict == Verdict.OK else AFTER)
-            if death:
-                found = True
-                result.verdict, result.came = Verdict.FAILED, f"the server ended: {death}"
-                outcome.ended = self._restarted()
+            result, died = self._alone(case, outcome)
+            found = found or died
             outcome.results.append(result)
             observer.add(result)
         if not found:
             ids = ", ".join(case.id for case in suspects)
             outcome.crashes.append(f"{how}\nThat was during or after {ids}, by none of them alone.")
+
+    def _again(self, outcome: Outcome, observer: Observer, number: int) -> None:
+        """Run each case that is not OK once more, alone; the last verdict counts.
+
+        number: how often all of them have been run before.
+        """
+        for i, old in enumerate(outcome.results):
+            if outcome.ended or old.flaky or old.verdict in STEADY:
+                continue
+            if time.monotonic() > self.end:
+                outcome.ended = f"the run took more than {self.max_time:g} s"
+                return
+            result, _ = self._alone(old.case, outcome)
+            if is_vain(result):
+                outcome.ended = outcome.ended or self.gone()
+                continue
+            if result.verdict != old.verdict:
+                result.flaky = (*[old.verdict] * number, result.verdict)
+            observer.drop(old)
+            observer.add(result)
+            outcome.results[i] = result
+
+    def _alone(self, case: Case, outcome: Outcome) -> tuple[Result, bool]:
+        """Run a case with nothing beside it; and whether it has brought the peer down."""
+        result = run(case, self.settings)
+        wait = 0.1 if result.verdict == Verdict.OK else AFTER
+        death = self.ended(wait) if self.restart else ""
+        if death:
+            result.verdict, result.came = Verdict.FAILED, f"the server ended: {death}"
+            outcome.ended = self._restarted()
+        return result, bool(death)
 
     def _restarted(self) -> str:
         """Why the peer cannot be started anew; empty when it was."""

@@ -235,6 +235,8 @@ class Event(NamedTuple):
     data: bytes
     """Cut to RECORDED bytes; of a note the text."""
     length: int
+    connection: int = 0
+    """Its number in the case, from 1 on; of a note that is about none 0."""
 
 
 class Trace:
@@ -248,16 +250,17 @@ class Trace:
         """Bytes of a frame or message that is read at all; twice as many may wait unread."""
         self.secrets: Sequence[str] = ()
         """What is recorded as asterisks."""
+        self.connections = 0
         self.events: list[Event] = []
         self.limit = 400
 
-    def add(self, what: str, data: bytes) -> None:
+    def add(self, what: str, data: bytes, connection: int = 0) -> None:
         if len(self.events) < self.limit:
             at = time.monotonic() - self.began
             kept = bytes(data[:RECORDED])
             if self.secrets:  # which must not be cut before they are looked for
                 kept = hidden(bytes(data[: 2 * RECORDED]), self.secrets)[:RECORDED]
-            self.events.append(Event(at, what, kept, len(data)))
+            self.events.append(Event(at, what, kept, len(data), connection))
         elif len(self.events) == self.limit:
             text = b"what follows is left out"
             self.events.append(Event(self.events[-1].at, "note", text, len(text)))
@@ -272,8 +275,8 @@ class Trace:
         data, length = received[-1].data, received[-1].length
         return f"received last: {shown(data)}" + (f" of {length}" if length > len(data) else "")
 
-    def note(self, text: str) -> None:
-        self.add("note", text.encode())
+    def note(self, text: str, connection: int = 0) -> None:
+        self.add("note", text.encode(), connection)
 
 
 @functools.lru_cache(maxsize=None)
@@ -302,6 +305,8 @@ class Connection:
 
     def begin(self) -> None:
         """What is known of a connection before anything has gone over it."""
+        self.trace.connections += 1
+        self.number = self.trace.connections
         self.active = time.monotonic()
         """When anything was sent or received last."""
         self.over: Ended | None = None
@@ -332,7 +337,7 @@ class Connection:
         A peer may take no more before its own answers are read: what it sends meanwhile is
         received, so that neither side waits for the other.
         """
-        self.trace.add("sent", data)
+        self.trace.add("sent", data, self.number)
         view = memoryview(data)
         step = pieces or max(len(data), 1)
         for i in range(0, len(data), step):
@@ -353,7 +358,7 @@ class Connection:
         Ends early when a Close frame is the next that came. `timeout`: without any progress.
         Ended, TimedOut, Garbled.
         """
-        self.trace.add("sent", data)
+        self.trace.add("sent", data, self.number)
         view, at, deadline = memoryview(data), 0, self.deadline(timeout)
         while at < len(data) and self.buffer[:1] != b"\x88":
             self.await_room(deadline)
@@ -425,15 +430,15 @@ class Connection:
         except socket.timeout:
             raise self.late() from None
         except OSError:
-            self.trace.note("reset")
+            self.trace.note("reset", self.number)
             self.over = Ended(reset=True)
             raise self.over from None
         if not data:
-            self.trace.note("end of file")
+            self.trace.note("end of file", self.number)
             self.over = Ended(reset=False)
             raise self.over
         self.active = time.monotonic()
-        self.trace.add("received", data)
+        self.trace.add("received", data, self.number)
         self.buffer += data
 
     def deadline(self, timeout: float | None = None) -> float:

@@ -89,7 +89,7 @@ def narrow(connection: Connection) -> None:
 def stuff(session: Session, data: bytes) -> bytes:
     """Send without reading, until the server takes no more: what is left."""
     connection = session.connection
-    session.test.trace.add("sent", data)
+    session.test.trace.add("sent", data, session.connection.number)
     view, at = memoryview(data), 0
     with selectors.DefaultSelector() as selector:
         selector.register(connection.socket, selectors.EVENT_WRITE)
@@ -109,7 +109,7 @@ def sip(connection: Connection, size: int, deadline: float) -> None:
         raise Ended(reset=True) from None
     if not data:
         raise Ended(reset=False)
-    connection.trace.add("received", data)
+    connection.trace.add("received", data, connection.number)
     connection.buffer += data
 
 
