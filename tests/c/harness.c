@@ -136,6 +136,10 @@ static void on_open(ws_conn *conn, void *user)
 {
     struct harness *h = user;
     int index = h->opened++ % MAX_CONNS;
+    if (h->opened > MAX_CONNS && !h->overs[index]) {
+        diag("more than %d connections while the first of them is open", MAX_CONNS);
+        abort(); /* what is counted for one would be taken for the other's */
+    }
     h->ids[index] = ws_conn_get_id(conn);
     h->closes[index] = h->overs[index] = 0;
     ws_conn_set_user(conn, (void *)(uintptr_t)index);
