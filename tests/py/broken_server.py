@@ -1888,9 +1888,7 @@ CODES = [
 class Server:
     """Listens on 127.0.0.1 from the beginning; `close` ends it, as does its `with` block."""
 
-    def __init__(
-        self, switches: Iterable[str] = (), port: int = 0, patience: float = 1.0
-    ) -> None:
+    def __init__(self, switches: Iterable[str] = (), port: int = 0, patience: float = 1.0) -> None:
         """A request may take `patience` times as long. ValueError: there is no such switch."""
         self.patience = patience
         self.switches: FrozenSet[str] = frozenset(switches)
