@@ -20,7 +20,7 @@ from .case import Verdict, natural
 LARGEST = 2_000_000  # bytes of a page of one run
 EACH = 1_000_000  # more for each run beside it
 SHOWN = 1000  # characters of a text of a case
-KEPT = (256, 96, 32)  # bytes of a read or write, the fewer the less room there is
+KEPT = (1024, 256, 96, 32)  # bytes of a read or write, the fewer the less room there is
 MOST, LEAST = 16384, 512  # bytes of the trace of a case
 
 

@@ -78,6 +78,10 @@ def of_run(
         "close_counts": counted(result.close for result in outcome.results),
         "cases": [of_result(result) for result in outcome.results],
     }
+    for case in run["cases"]:  # a peer may have sent back what it was sent
+        for key in ("came", "close_came"):
+            octets = case[key].encode("utf-8", "surrogatepass")
+            case[key] = wire.hidden(octets, settings.target.secrets).decode("utf-8", "replace")
     return {**run, "findings": findings.of(run)}
 
 

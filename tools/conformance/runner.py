@@ -50,20 +50,23 @@ def select(
 ) -> list[Case]:
     """Those of the profile, in the natural order of their ids; without `include` all of them.
 
-    ValueError: a pattern fits none.
+    ValueError: a pattern fits no case at all, or no case is left.
     """
-    cases = sorted(filter(PROFILES[profile].holds, cases), key=lambda case: natural(case.id))
+    cases = sorted(cases, key=lambda case: natural(case.id))
     include, exclude = patterns(include), patterns(exclude)
     for pattern in (*include, *exclude):
         if not any(matches(case, pattern) for case in cases):
-            within = "" if profile == "strict" else f" of the profile {profile}"
-            raise ValueError(f"no case{within} fits {pattern!r}")
-    return [
+            raise ValueError(f"no case fits {pattern!r}")
+    chosen = [
         case
         for case in cases
-        if (not include or any(matches(case, pattern) for pattern in include))
+        if PROFILES[profile].holds(case)
+        and (not include or any(matches(case, pattern) for pattern in include))
         and not any(matches(case, pattern) for pattern in exclude)
     ]
+    if not chosen:
+        raise ValueError("no case is left")
+    return chosen
 
 
 # ---- which failures count -----------------------------------------------------------------------

@@ -55,6 +55,7 @@ def of_finding(finding: dict[str, Any], stream: TextIO) -> list[str]:
     painted = progress.painted(verdict, stream, 13)
     head = f"{painted}  {short(findings.title(finding), 200)}"
     if verdict != "FAILED":
+        head += f"  ({finding['section']})" if finding["section"] else ""
         return [head, f"    {short(example['came'])}"]
     lines = [head, f"    {short(findings.rule(finding))}"]
     lines.append(f"    {example['id']}: sent {short(example['sends'], 160)}")

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 RECORDED = 256  # bytes of one read or write that a trace keeps
+HEAD = 1024  # of one that begins with an HTTP head
 BLOCK = 65536  # bytes masked at a time
 LONGEST = 32 << 20  # bytes of a frame that is read at all: a hostile peer must not fill the memory
 
@@ -233,7 +234,7 @@ class Event(NamedTuple):
     what: str
     """"sent", "received", or "note"."""
     data: bytes
-    """Cut to RECORDED bytes; of a note the text."""
+    """Cut to RECORDED or HEAD bytes; of a note the text."""
     length: int
     connection: int = 0
     """Its number in the case, from 1 on; of a note that is about none 0."""
@@ -257,9 +258,11 @@ class Trace:
     def add(self, what: str, data: bytes, connection: int = 0) -> None:
         if len(self.events) < self.limit:
             at = time.monotonic() - self.began
-            kept = bytes(data[:RECORDED])
+            most = HEAD if data[:5] in (b"HTTP/", b"GET /") else RECORDED
+            kept = bytes(data[:most])
             if self.secrets:  # which must not be cut before they are looked for
-                kept = hidden(bytes(data[: 2 * RECORDED]), self.secrets)[:RECORDED]
+                longest = max(map(len, self.secrets))
+                kept = hidden(bytes(data[: most + longest]), self.secrets)[:most]
             self.events.append(Event(at, what, kept, len(data), connection))
         elif len(self.events) == self.limit:
             text = b"what follows is left out"
