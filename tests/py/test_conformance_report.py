@@ -440,6 +440,7 @@ def test_comma_lists_and_groups() -> None:
     assert groups == {"1", "2"}
     assert ids_of("1, 2") == ids_of("1", "2") == ids_of("[12]")
     assert {id.split(".")[0] for id in ids_of("[1-7]")} == set("1234567")
+    assert ids_of("1.1") == ids_of("1.1.*")
     assert ids_of("1.1.[1,2]") == ["1.1.1", "1.1.2"]
     assert "10.1.1" in ids_of("10") and "1.1.1" not in ids_of("10")
     assert ids_of("1.1.*", exclude="1.1.[3-9],1.1.1?") == ["1.1.1", "1.1.2"]
@@ -588,6 +589,25 @@ def test_retries_end_with_the_time_of_the_run() -> None:
     outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
     assert outcome.ended == "the run took more than 1 s"
     assert len(outcome.results) == 4
+
+
+def test_retries_can_be_interrupted() -> None:
+    runs: List[str] = []
+
+    def body(test: Test) -> None:
+        runs.append(test.case.id)
+        if len(runs) > 4:
+            raise KeyboardInterrupt
+        if len(runs) < 4:
+            raise Failed("x")
+
+    cases = [Case(f"1.{i}", "s", "MUST", "q", "t", "e", body) for i in range(3)]
+    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
+    work = runner.Runner(settings, 1, 60.0, lambda wait: "", str, retry=2)
+    outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
+    assert outcome.interrupted
+    got = [(r.case.id, r.verdict.value) for r in outcome.results]
+    assert got == [("1.0", "OK"), ("1.1", "FAILED"), ("1.2", "FAILED")]
 
 
 def test_clients_are_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:

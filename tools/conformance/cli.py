@@ -239,8 +239,8 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
 def add_choice(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "the cases",
-        "PATTERNS are globs of ids (5.*), groups (5, [1-7]), or tags (@limits), with commas "
-        "between them",
+        "PATTERNS are globs of ids or their beginnings (5, 1.1, [1-7], D.*.2) or tags (@limits), "
+        "with commas between them",
     )
     group.add_argument(
         "--profile",

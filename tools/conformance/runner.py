@@ -33,10 +33,10 @@ STREAK = 8  # failures in a row after which the peer is asked whether it is stil
 
 
 def matches(case: Case, pattern: str) -> bool:
-    """A pattern is a glob of ids or of groups, or @TAG."""
+    """A pattern is a glob of ids or of their beginnings (5, 1.1, [1-7]), or @TAG."""
     if pattern.startswith("@"):
         return pattern[1:] in case.tags
-    return fnmatchcase(case.group, pattern) or fnmatchcase(case.id, pattern)
+    return fnmatchcase(case.id, pattern) or fnmatchcase(case.id, f"{pattern}.*")
 
 
 def patterns(values: Iterable[str]) -> list[str]:
@@ -289,7 +289,8 @@ class Runner:
             for number in range(self.retry):
                 self._again(outcome, observer, number + 1)
         except KeyboardInterrupt:
-            outcome.results += [r for r in part.results if r not in outcome.results]
+            done = {result.case.id for result in outcome.results}
+            outcome.results += [r for r in part.results if r.case.id not in done]
             outcome.ended, outcome.interrupted = "interrupted", True
         outcome.results.sort(key=lambda result: natural(result.case.id))
         done = {result.case.id for result in outcome.results}
