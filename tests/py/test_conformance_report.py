@@ -163,13 +163,14 @@ def test_findings_are_in_every_report() -> None:
     assert page["cases"][0]["results"][0]["findings"] == [1, 0]
     lines = "\n".join(summary.of_run(BAD, sys.stdout, verbose=False))
     assert "7 cases: 4.1-7" in lines and "close of 8 cases: 4.1-7, 5.1" in lines
-    assert "a quote" in lines and "sent things" in lines and "Text 'a1' came" in lines
+    assert "a quote" in lines and "4.1 sent: things" in lines and "Text 'a1' came" in lines
     assert lines.count("FAILED") == 5  # two findings, the flaky case, two counts
     assert "4.3" not in lines
     many = run_of([case(f"4.{i}", "FAILED", "x", quote=f"q{i}") for i in range(1, 100)])
     lines = "\n".join(summary.of_run(many, sys.stdout, verbose=False))
     assert "59 more findings, in 59 cases: see --verbose" in lines
-    assert "4.3" in "\n".join(summary.of_run(BAD, sys.stdout, verbose=True))
+    lines = "\n".join(summary.of_run(BAD, sys.stdout, verbose=True))
+    assert "4.3" in lines and "5.2 sent: things" in lines
 
 
 def test_junit_and_tap_have_the_close_as_a_test() -> None:
@@ -361,6 +362,8 @@ def test_format_1_is_still_read() -> None:
         html_report.text([run]),
     ):
         assert "1.1" in text
+    with pytest.raises(ValueError, match="no report of this program"):
+        report.read_json(json.dumps({"format": 2, "runs": [old]}))
     with pytest.raises(ValueError, match="its format is 3, not 1 to 2"):
         report.read_json('{"format": 3, "runs": []}')
 

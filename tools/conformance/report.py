@@ -161,6 +161,8 @@ def read_json(text: str) -> list[dict[str, Any]]:
             if data["format"] == 1:
                 upgrade(run)
             check(run)
+            run["counts"] = counted(case["verdict"] for case in run["cases"])
+            run["close_counts"] = counted(case["close"] for case in run["cases"])
             run["findings"] = findings.of(run)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no report of this program: {error!r}") from None
@@ -172,8 +174,6 @@ def upgrade(run: dict[str, Any]) -> None:
     run["tool"] = {"name": NAME, "version": "", "python": "", "platform": ""}
     run["settings"] = {key: run.pop(key) for key in ("seed", "timeout_scale") if key in run}
     run["crashes"] = []
-    run["counts"] = counted(case["verdict"] for case in run["cases"])
-    run["close_counts"] = counted("OK" for _ in run["cases"])
     for case in run["cases"]:
         case.update(close="OK", close_came="", flaky=[])
         for event in case["trace"]:
@@ -185,7 +185,8 @@ def check(run: dict[str, Any]) -> None:
     if not all(isinstance(run[key], str) for key in ("peer", "target", "started", "ended")):
         raise TypeError("no text")
     float(run["seconds"])
-    dict.keys(run["settings"]), str.strip(run["tool"]["version"])
+    dict.keys(run["settings"])
+    list(map(str.strip, (run["tool"][key] for key in ("name", "version", "python", "platform"))))
     list(run["known"]), len(run["not_run"]), list(map(str.strip, run["crashes"]))
     for case in run["cases"]:
         if not all(isinstance(case[key], str) for key in (*TEXTS, "close_came")):

@@ -27,7 +27,7 @@ def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
     for verdict in findings.ORDER:
         found = [one for one in run["findings"] if one["verdict"] == verdict]
         most = len(found) if verbose else SHOWN.get(verdict, len(found))
-        lines += [line for one in found[:most] for line in of_finding(one, stream)]
+        lines += [line for one in found[:most] for line in of_finding(one, stream, verbose)]
         if found[most:]:
             count = sum(one["count"] for one in found[most:])
             more = f"{len(found) - most} more findings, in {count} cases: see --verbose, --html"
@@ -47,20 +47,21 @@ def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
     return lines
 
 
-def of_finding(finding: dict[str, Any], stream: TextIO) -> list[str]:
+def of_finding(finding: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
     """The cases, and what came; of what FAILED the rule too, and what was sent and expected."""
+    whole = finding["verdict"] == "FAILED" or (verbose and finding["quote"])
     verdict, example = finding["verdict"], finding["example"]
     if verdict == "INFORMATIONAL":
         return []
     painted = progress.painted(verdict, stream, 13)
     head = f"{painted}  {short(findings.title(finding), 200)}"
-    if verdict != "FAILED":
+    if not whole:
         head += f"  ({finding['section']})" if finding["section"] else ""
         return [head, f"    {short(example['came'])}"]
     lines = [head, f"    {short(findings.rule(finding))}"]
-    lines.append(f"    {example['id']}: sent {short(example['sends'], 160)}")
-    lines.append(f"      expected {short(example['expects'], 160)}")
-    lines.append(f"      came {short(example['came'])}")
+    lines.append(f"    {example['id']} sent: {short(example['sends'], 160)}")
+    lines.append(f"      expected: {short(example['expects'], 160)}")
+    lines.append(f"      came: {short(example['came'])}")
     return lines
 
 
