@@ -73,18 +73,20 @@ SWITCHES: Dict[str, str] = {
     "bad-fields-skipped": "a line that is no field is skipped",
     "length-unchecked": "an invalid Content-Length counts as 0",
     "length-first-wins": "of different Content-Length the first counts",
+    "body-length-32-bits": "of Content-Length the lower 32 bits count",
     "body-left": "a body is not refused, and its bytes are taken for frames or requests",
     "coding-unchecked": "Transfer-Encoding is ignored",
     "coding-by-substring": "a Transfer-Encoding with chunked in it is read as chunked",
     "error-then-more": "behind an error response the next request is answered",
     "error-left-open": "behind an error response the connection stays open",
+    "error-then-frames": "behind a refused handshake frames are echoed",
     "error-without-date": "error responses have no Date",
     "error-as-http-1.0": "error responses are of HTTP/1.0",
     "error-of-two-lengths": "error responses have two different Content-Length",
     "error-body-too-short": "error responses have less content than they say",
     "head-with-content": "the answer to a HEAD has content",
     "target-in-response": "the decoded target stands in a field of the response",
-    "expect-refused": "a request with Expect is refused, with 400",
+    "continue-late": "a request with Expect gets its 100 behind the 101",
     "body-awaited": "a handshake with a body is accepted, and what comes then is its body",
     "plain-answered-twice": "behind the response to a plain request comes another one",
     "kept-and-deaf": "a response to a plain request keeps the connection, and no other follows",
@@ -133,6 +135,7 @@ SWITCHES: Dict[str, str] = {
     "extensions-unchecked": "a malformed Sec-WebSocket-Extensions is ignored",
     "extensions-token-only": "a parameter of an extension must be a token, never quoted",
     "ignores-early-data": "bytes that come together with the handshake are lost",
+    "answers-early-request": "a request that comes together with the handshake is answered",
     # ---- the opening handshake: what is answered (RFC 6455 section 4.2.2)
     "accept-wrong": "Sec-WebSocket-Accept is made without the GUID",
     "accept-of-decoded-key": "Sec-WebSocket-Accept is made of the decoded and encoded key",
@@ -521,8 +524,6 @@ class Handshake(Part):
         self.check_beginning()
         self.read_request_line()
         self.read_fields()
-        if self.all("Expect") and self.broken("expect-refused"):
-            raise Refused(400)
         self.check_host()
         self.check_framing()
         if not self.is_upgrade():
@@ -674,6 +675,8 @@ class Handshake(Part):
         if self.broken("body-left") and len(lengths) == 1 and re.fullmatch("[0-9]+", lengths[0]):
             lengths = []
         numbers = [length for length in lengths if re.fullmatch("[0-9]+", length)]
+        if numbers and self.broken("body-length-32-bits"):
+            lengths = [str(int(number) & 0xFFFFFFFF) for number in numbers]
         awaited = self.broken("body-awaited") and self.is_upgrade() and not codings
         if awaited and len(lengths) == len(numbers) == 1:
             self.body = int(lengths.pop())
@@ -935,6 +938,8 @@ class Handshake(Part):
         self.stream.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         if self.broken("101-with-content"):
             self.stream.write(b"\r\nSwitching\n")
+        if self.all("Expect") and self.broken("continue-late"):
+            self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self.broken("ignores-early-data"):
             self.stream.buffer.clear()
 
@@ -1999,11 +2004,16 @@ class Server:
                 handshake.refuse(refused)
                 if handshake.plain and self.broken("plain-answered-twice"):
                     handshake.refuse(refused)
+                if self.broken("error-then-frames") and not handshake.plain:
+                    return WebSocket(self, stream, None).run()
             except Gone:
                 if self.broken("half-head-kept"):
                     self.ended.wait()
                 raise
             else:
+                early = bytes(stream.buffer[:4])
+                if self.broken("answers-early-request") and early in (b"GET ", b"POST"):
+                    continue
                 stream.skip(handshake.body)
                 return WebSocket(self, stream, terms).run()
             if self.broken("error-left-open") or (handshake.kept and self.broken("kept-and-deaf")):

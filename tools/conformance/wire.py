@@ -197,6 +197,8 @@ class Response(NamedTuple):
     status: int
     reason: str
     fields: list[tuple[str, str]]
+    head: bytes = b""
+    """As it came, without its last empty line."""
 
     def all(self, name: str) -> list[str]:
         """Values of the fields with that name, in any case."""
@@ -220,7 +222,7 @@ def parse_response(head: bytes) -> Response:
         if not colon:
             raise Garbled(f"no header field: {line!r}")
         fields.append((name, value.strip(" \t")))
-    return Response(int(parts[1]), parts[2] if len(parts) > 2 else "", fields)
+    return Response(int(parts[1]), parts[2] if len(parts) > 2 else "", fields, head)
 
 
 # ---- a connection -------------------------------------------------------------------------------
@@ -314,6 +316,8 @@ class Connection:
         """When anything was sent or received last."""
         self.over: Ended | None = None
         """How the peer has ended it, once that was seen."""
+        self.was_reset = False
+        """Sending has found that out, and receiving will take it for an ordinary end."""
 
     def close(self) -> None:
         self.socket.close()
@@ -387,6 +391,7 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
         except OSError:
+            self.was_reset = True
             raise Ended(reset=True) from None
         self.active = time.monotonic()
         return sent
@@ -437,8 +442,8 @@ class Connection:
             self.over = Ended(reset=True)
             raise self.over from None
         if not data:
-            self.trace.note("end of file", self.number)
-            self.over = Ended(reset=False)
+            self.trace.note("reset" if self.was_reset else "end of file", self.number)
+            self.over = Ended(self.was_reset)
             raise self.over
         self.active = time.monotonic()
         self.trace.add("received", data, self.number)
@@ -461,8 +466,17 @@ class Connection:
         return data
 
     def read_response(self, timeout: float | None = None) -> Response:
-        """A response head. Ended, TimedOut, Garbled."""
+        """A response head: a final one, or a 101. Others of 1xx may come ahead of it, whatever was
+        asked for (RFC 9110 section 15.2), and are skipped. Ended, TimedOut, Garbled."""
         deadline = self.deadline(timeout)
+        while True:
+            response = self.read_head(deadline)
+            if response.status == 101 or not 100 <= response.status < 200:
+                return response
+            self.trace.note(f"an interim response, {response.status}, is skipped", self.number)
+
+    def read_head(self, deadline: float) -> Response:
+        """The next response head, whatever its status. Ended, TimedOut, Garbled."""
         while b"\r\n\r\n" not in self.buffer:
             if len(self.buffer) > 65536:
                 raise Garbled("a response head of more than 64 KiB")

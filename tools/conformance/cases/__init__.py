@@ -3,11 +3,13 @@
 from . import compression as compression
 from . import control as control
 from . import deflate_edges as deflate_edges
+from . import exchanges as exchanges
 from . import flow as flow
 from . import fragments as fragments
 from . import framing as framing
 from . import handshake as handshake
 from . import http as http
+from . import lists as lists
 from . import splits as splits
 from . import text as text
 from . import timing as timing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Callable, Mapping, Sequence, Union
 
 from .. import wire
-from ..case import Failed, Informational, NonStrict, Run, Session, Test
+from ..case import Failed, Informational, NonStrict, Refused, Run, Session, Skipped, Test, Verdict
 from ..wire import Connection, Ended, Garbled, Response, TimedOut
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -26,25 +26,38 @@ Make = Callable[[Test], bytes]
 
 
 def edited(fields: wire.Fields, change: Change) -> list[tuple[str, str]]:
-    names = [name for name, _ in fields]
-    names += [name for name in change if name not in names]
+    values = {
+        name.lower(): [] if value is None else [value] if isinstance(value, str) else list(value)
+        for name, value in change.items()
+    }
     result: list[tuple[str, str]] = []
-    for name in names:
-        value = change[name] if name in change else dict(fields)[name]
-        values = [] if value is None else [value] if isinstance(value, str) else value
-        result += [(name, each) for each in values]
+    for name, value in [*fields, *((name, "") for name in change)]:
+        if name.lower() in values:  # all of them where the first was
+            result += [(name, each) for each in values[name.lower()]]
+            values[name.lower()] = []
+        else:
+            result.append((name, value))
     return result
+
+
+def offered(test: Test) -> list[tuple[str, str]]:
+    """The fields of a good handshake with KEY, with those that the user has asked for."""
+    return wire.upgrade_fields(test.settings.target, KEY)
 
 
 def handshake(test: Test, change: Change = {}, **more: str) -> bytes:  # noqa: B006, read only
     """An opening handshake with KEY. more: `resource`, `method`, `version`."""
-    fields = wire.upgrade_fields(test.settings.target, KEY)
-    return test.request(edited(fields, change), **more)
+    return test.request(edited(offered(test), change), **more)
 
 
-def plain(test: Test, **more: str) -> bytes:
+def plain(test: Test, change: Change = {}, **more: str) -> bytes:  # noqa: B006, read only
     """A request for no upgrade."""
-    return test.request([("Host", test.settings.target.authority)], **more)
+    fields = [
+        (name, value)
+        for name, value in offered(test)
+        if name.lower() not in ("upgrade", "connection") and name[:14].lower() != "sec-websocket-"
+    ]
+    return test.request(edited(fields, change), **more)
 
 
 def changed(change: Change, **more: str) -> Make:
@@ -63,12 +76,14 @@ def with_line(line: bytes, change: Change = {}) -> Make:  # noqa: B006, read onl
 
 
 def with_request_line(line: str) -> Make:
-    """One with another first line; {0} in it is the resource, {1} the authority."""
+    """One with another first line; {0} in it is the resource, {1} the authority, {2} the scheme,
+    and {3} that in capitals."""
 
     def make(test: Test) -> bytes:
         target = test.settings.target
-        first = line.format(target.resource, target.authority).encode("latin-1")
-        return first + handshake(test)[len(f"GET {target.resource} HTTP/1.1") :]
+        scheme = "https" if target.tls else "http"
+        first = line.format(target.resource, target.authority, scheme, scheme.upper())
+        return first.encode("latin-1") + handshake(test)[len(f"GET {target.resource} HTTP/1.1") :]
 
     return make
 
@@ -105,7 +120,15 @@ def has_content(response: Response, method: str = "GET") -> bool:
 
 
 def read_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
-    """By its framing (RFC 9112 section 6.3). Failed."""
+    """By its framing (RFC 9112 section 6.3). Skipped when it is not whole."""
+    try:
+        return whole_body(connection, response, method)
+    except Failed as error:
+        raise Skipped(f"{error}; case P.8.1 is about that") from None
+
+
+def whole_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
+    """The same where that is what the case is about. Failed."""
     try:
         if not has_content(response, method):
             return b""
@@ -169,18 +192,36 @@ def expect_error(response: Response, *statuses: int) -> None:
         raise NonStrict(f"expected {wanted}, but {response.status} came")
 
 
+def expect_turned_down(response: Response, lax: str = "") -> None:
+    """Failed when it is a 101. lax: why to accept is NonStrict and no more.
+
+    NonStrict unless it is a 4xx: any server may ignore Upgrade (RFC 9110 section 7.8) and answer as
+    if it were not there, but that tells the client nothing.
+    """
+    if response.status == 101:
+        text = "the handshake was accepted"
+        raise NonStrict(f"{text}; {lax}") if lax else Failed(text)
+    if not 400 <= response.status < 500:
+        raise NonStrict(f"expected an error status, 4xx, but {response.status} came")
+
+
 def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
     """The opening handshake succeeds. Failed."""
     connection, response = ask(test, data)
     if response.status != 101:
-        raise Failed(f"the handshake was refused with {response.status}")
+        raise Refused(response.status)
     if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
         raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")
-    return Session(test, connection, response)
+    return test.session(connection, response)
 
 
-def expect_one_answer(connection: Connection, response: Response) -> None:
-    """Behind a response that closes the connection nothing comes but the end. Failed."""
+def expect_one_answer(
+    test: Test, connection: Connection, response: Response, ends: bool = False
+) -> None:
+    """Behind a response that closes the connection nothing comes but the end. Failed.
+
+    ends: the case is about that end. In others, a connection that stays open is told apart.
+    """
     read_body(connection, response)
     try:
         if not connection.buffer:
@@ -188,7 +229,10 @@ def expect_one_answer(connection: Connection, response: Response) -> None:
     except Ended:
         return
     except TimedOut:
-        raise Failed("the connection stays open after the error") from None
+        if ends:
+            raise Failed("the connection stays open behind the response") from None
+        test.close_fault(Verdict.FAILED, "the connection stays open behind the response")
+        return
     raise Failed(f"more came behind the response: {wire.shown(bytes(connection.buffer))}")
 
 
@@ -216,23 +260,36 @@ def accepted(make: Make, key: str = KEY) -> Run:
 
 
 def refused(make: Make, *statuses: int, closes: bool = False) -> Run:
-    """An error status comes; best one of these. closes: then the connection is ended."""
+    """What is no good HTTP: an error status comes, best one of these. closes: then TCP ends."""
 
     def run(test: Test) -> None:
         connection, response = ask(test, make(test))
         if closes and response.status >= 400:
-            expect_one_answer(connection, response)
+            expect_one_answer(test, connection, response)
         expect_error(response, *statuses)
 
     return run
 
 
-def not_upgraded(make: Make) -> Run:
-    """Any response but 101: the request may have been taken for a plain one."""
+def turned_down(make: Make, lax: str = "") -> Run:
+    """What is good HTTP but no good handshake, see `expect_turned_down`."""
 
     def run(test: Test) -> None:
-        if ask(test, make(test))[1].status == 101:
+        expect_turned_down(ask(test, make(test))[1], lax)
+
+    return run
+
+
+def not_upgraded(make: Make, ends: bool = False) -> Run:
+    """Any response but 101: the request may have been taken for a plain one. ends: then TCP ends,
+    and the case is about that."""
+
+    def run(test: Test) -> None:
+        connection, response = ask(test, make(test))
+        if response.status == 101:
             raise Failed("the handshake was accepted")
+        if ends:
+            expect_one_answer(test, connection, response, ends=True)
 
     return run
 
@@ -243,8 +300,8 @@ def left_open(make: Make, accepts: str, key: str = KEY) -> Run:
     def run(test: Test) -> None:
         connection, response = ask(test, make(test))
         if response.status != 101:
-            return expect_error(response)
-        session = Session(test, connection, response)
+            return
+        session = test.session(connection, response)
         if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
             raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")
         session.send(session.message(b"accepted"))
@@ -260,7 +317,6 @@ def may_be_refused(make: Make, key: str = KEY) -> Run:
     def run(test: Test) -> None:
         response = ask(test, make(test))[1]
         if response.status != 101:
-            expect_error(response)
             raise Informational(f"the server refuses it with {response.status}")
         if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
             raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")

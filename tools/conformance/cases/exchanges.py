@@ -1,0 +1,562 @@
+"""HTTP hygiene (RFC 9110, RFC 9112), the other half of group P: P.7 what stands behind a request,
+P.8 responses, P.9 chunked bodies. See http.py.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import wire
+from ..case import (
+    MAY,
+    MUST,
+    SHOULD,
+    Failed,
+    Informational,
+    NonStrict,
+    Run,
+    Skipped,
+    Test,
+    add,
+    case,
+)
+from ..wire import Connection, Ended, Response, TimedOut
+from .heads import (
+    ACCEPT,
+    Change,
+    Make,
+    answer,
+    ask,
+    changed,
+    expect_error,
+    expect_one_answer,
+    handshake,
+    is_silent,
+    plain,
+    read_body,
+    swapped,
+    tokens,
+    whole_body,
+)
+from .http import BODY, GRAMMAR, LENGTH, NO_UPGRADE
+
+# ---- P.7: what stands behind a request ----------------------------------------------------------
+
+AFTER_CLOSE = (
+    'A server that sends a "close" connection option MUST initiate closure of the connection (see '
+    'below) after it sends the response containing the "close" connection option. The server '
+    "MUST NOT process any further requests received on that connection."
+)
+
+
+@case(
+    "P.7.1",
+    "RFC 9112 6.3",
+    MUST,
+    LENGTH,
+    sends="a handshake with two different Content-Length, and a good one in the same segment",
+    expects="one error response, then the end of the connection",
+)
+def behind_bad_framing(test: Test) -> None:
+    bad = handshake(test, {"Content-Length": ["0", "7"]})
+    connection, response = ask(test, bad + handshake(test))
+    expect_one_answer(test, connection, response, ends=True)
+    expect_error(response, 400)
+
+
+def only_if_open(test: Test, first: bytes, second: bytes) -> None:
+    """What comes behind the first request is answered only if its response keeps the connection."""
+    connection, response = ask(test, first + second)
+    if response.status == 101:
+        raise Skipped("the first handshake, which was to be refused, was accepted")
+    if "close" in tokens(response, "Connection"):
+        return expect_one_answer(test, connection, response)
+    read_body(connection, response)
+    try:
+        later = answer(connection)
+    except NonStrict:
+        return
+    except Failed as error:
+        raise Informational(f"the connection was kept; for the second request {error}") from None
+    raise Informational(f"the connection was kept, and the second request got {later.status}")
+
+
+for number, what, change in (
+    (2, "without a key", {"Sec-WebSocket-Key": None}),
+    (3, "whose version is 99", {"Sec-WebSocket-Version": "99"}),
+    (4, "with a space before a colon", {"X-Name ": "x"}),
+):
+
+    def refused_first(test: Test, change: Change = change) -> None:
+        only_if_open(test, handshake(test, change), handshake(test))
+
+    add(
+        f"P.7.{number}",
+        "RFC 9112 9.6",
+        MUST,
+        AFTER_CLOSE,
+        f"a handshake {what}, and a good one in the same segment",
+        "an error with Connection: close, and nothing behind it; if the connection is kept, the "
+        "second answer is told; SKIPPED: the first is accepted",
+        refused_first,
+    )
+
+
+@case(
+    "P.7.5",
+    "RFC 6455 4.2.2",
+    MUST,
+    "the server MUST abort the WebSocket handshake described in this section",
+    sends="a handshake whose version is 99, and a frame in the same segment",
+    expects="an error status, and no frame behind it; SKIPPED: 101",
+)
+def frame_behind_refusal(test: Test) -> None:
+    data = handshake(test, {"Sec-WebSocket-Version": "99"}) + wire.frame(b"smuggled")
+    connection, response = ask(test, data)
+    if response.status == 101:
+        raise Skipped("the handshake, which was to be refused, was accepted")
+    read_body(connection, response)
+    is_silent(connection, test.seconds(0.2))
+    if connection.buffer and not connection.buffer.startswith(b"HTTP/1."):
+        raise Failed(f"behind the response came {wire.shown(bytes(connection.buffer))}")
+
+
+FRAMES = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
+
+
+def as_one_frame(request: bytes) -> bytes:
+    """With so much content behind it that a frame is complete which begins with its first octets:
+    reserved bits are set in the first, and the second is a length of less than 126, unmasked."""
+    return request.ljust(2 + request[1], b"x")
+
+
+for number, method in ((6, "GET"), (7, "POST")):
+
+    def request_behind_101(test: Test, method: str = method) -> None:
+        early = as_one_frame(plain(test, method=method))
+        connection, response = ask(test, handshake(test) + early)
+        if response.status != 101:
+            raise NonStrict(f"the handshake was refused with {response.status}")
+        session = test.session(connection, response)
+        if is_silent(connection, test.timeout):
+            raise NonStrict("what came together with the handshake is dropped")
+        if connection.buffer.startswith(b"HTTP/"):
+            raise Failed("what stands behind the handshake was answered as a request")
+        session.expect_failure(1002)
+
+    add(
+        f"P.7.{number}",
+        "RFC 6455 6.2",
+        MUST,
+        FRAMES,
+        f"a handshake and a {method} in the same segment, for which a client should have waited",
+        "101, then the connection is failed with 1002: it is no frame, and no request any more; "
+        "NON-STRICT: it is dropped, or all of it refused",
+        request_behind_101,
+    )
+
+
+@case(
+    "P.7.8",
+    "RFC 9112 9.3.2",
+    MUST,
+    "it MUST send the corresponding responses in the same order that the requests were received.",
+    sends="a plain GET and a handshake in the same segment",
+    expects="the answer to the GET, then 101, or the end of the connection; another answer is told",
+)
+def handshake_behind_get(test: Test) -> None:
+    connection, response = ask(test, plain(test) + handshake(test))
+    if response.status == 101:
+        raise Failed("the second request was answered first")
+    if "close" in tokens(response, "Connection"):
+        return expect_one_answer(test, connection, response)
+    read_body(connection, response)
+    try:
+        second = answer(connection)
+    except NonStrict:
+        return
+    if second.status != 101:
+        raise Informational(f"the handshake behind it is answered with {second.status}")
+
+
+def body_is_no_request(make: Make) -> Run:
+    """A request whose body is a whole handshake: never is that answered."""
+
+    def run(test: Test) -> None:
+        connection, response = ask(test, make(test))
+        if response.get("Sec-WebSocket-Accept") == ACCEPT:
+            raise Failed("the handshake in the body was accepted")
+        if response.status == 101:
+            raise Skipped("a handshake with a body was accepted, see P.2 and H.1")
+        read_body(connection, response)
+        is_silent(connection, test.seconds(0.2))
+        if connection.buffer.startswith(b"HTTP/"):
+            raise Failed("what stands in the body was answered as a request")
+
+    return run
+
+
+def with_body(test: Test, method: str, upgrade: bool, chunked: bool) -> bytes:
+    """A request whose body is a whole handshake."""
+    body = handshake(test)
+    framing: Change = {"Content-Length": str(len(body))}
+    if chunked:
+        framing = {"Transfer-Encoding": "chunked"}
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    if upgrade:
+        key = wire.random_key(test.random)
+        return handshake(test, {**framing, "Sec-WebSocket-Key": key}, method=method) + body
+    return plain(test, framing, method=method) + body
+
+
+for number, what, method, upgrade, chunked in (
+    (9, "a POST with Content-Length", "POST", False, False),
+    (10, "a chunked POST", "POST", False, True),
+    (11, "a GET with Content-Length", "GET", False, False),
+    (12, "a chunked GET", "GET", False, True),
+    (13, "a handshake by POST with Content-Length", "POST", True, False),
+):
+
+    def hidden(
+        test: Test, method: str = method, upgrade: bool = upgrade, chunked: bool = chunked
+    ) -> bytes:
+        return with_body(test, method, upgrade, chunked)
+
+    add(
+        f"P.7.{number}",
+        "RFC 9112 9.3",
+        MUST,
+        BODY,
+        f"{what}, its body a whole handshake",
+        "one response, and none to what stands in the body",
+        body_is_no_request(hidden),
+    )
+
+# ---- P.8: responses -----------------------------------------------------------------------------
+
+
+def without_key(test: Test) -> tuple[Connection, Response]:
+    """The response to a handshake that every server refuses. Skipped by one that does not."""
+    connection, response = ask(test, handshake(test, {"Sec-WebSocket-Key": None}))
+    if response.status == 101:
+        raise Skipped("a handshake without a key was accepted, see H.6.1")
+    return connection, response
+
+
+@case(
+    "P.8.1",
+    "RFC 9112 9.3",
+    MUST,
+    "In order to remain persistent, all messages on a connection need to have a self-defined "
+    "message length (i.e., one not defined by closure of the connection), as described in Section "
+    "6.",
+    sends="a handshake without a key",
+    expects="a response that is whole: by Content-Length, chunked, or by the end of the connection",
+)
+def framed(test: Test) -> None:
+    connection, response = without_key(test)
+    if len(set(response.all("Content-Length"))) > 1:
+        raise Failed("the response has several Content-Length")
+    if response.get("Content-Length") is not None and response.get("Transfer-Encoding"):
+        raise Failed("the response has both Content-Length and Transfer-Encoding")
+    whole_body(connection, response)
+
+
+@case(
+    "P.8.2",
+    "RFC 9110 9.3.2",
+    MUST,
+    "The HEAD method is identical to GET except that the server MUST NOT send content in the "
+    "response.",
+    sends="a plain HEAD",
+    expects="a response head, and nothing behind it",
+)
+def head(test: Test) -> None:
+    connection, _ = ask(test, plain(test, method="HEAD"))
+    is_silent(connection, test.seconds(0.1))
+    if connection.buffer:
+        raise Failed(f"behind the head came {wire.shown(bytes(connection.buffer))}")
+
+
+@case(
+    "P.8.3",
+    "RFC 9110 6.6.1",
+    SHOULD,
+    "An origin server with a clock (as defined in Section 5.6.7) MUST generate a Date header field "
+    "in all 2xx (Successful), 3xx (Redirection), and 4xx (Client Error) responses",
+    sends="a handshake without a key",
+    expects="one Date like Sun, 06 Nov 1994 08:49:37 GMT; a server without a clock has none",
+)
+def date(test: Test) -> None:
+    response = without_key(test)[1]
+    if response.status >= 500:
+        raise Informational(f"a response with {response.status} need not have a Date")
+    dates = response.all("Date")
+    if len(dates) != 1 or len(dates[0]) != 29 or not dates[0].endswith(" GMT"):
+        raise Failed(f"Date: {', '.join(dates)}")
+
+
+@case(
+    "P.8.4",
+    "RFC 9112 9.6",
+    MUST,
+    'A server that receives a "close" connection option MUST initiate closure of the connection '
+    '(see below) after it sends the final response to the request that contained the "close" '
+    "connection option.",
+    sends="a plain GET with Connection: close, and a handshake in the same segment",
+    expects="one response, then the end of the connection",
+)
+def close_asked(test: Test) -> None:
+    connection, response = ask(test, plain(test, {"Connection": "close"}) + handshake(test))
+    expect_one_answer(test, connection, response, ends=True)
+
+
+@case(
+    "P.8.5",
+    "RFC 9112 9.3",
+    SHOULD,
+    "The connection will close after the current response.",
+    sends="a plain GET of HTTP/1.0",
+    expects="one response, then the end of the connection",
+)
+def old_client(test: Test) -> None:
+    connection, response = ask(test, plain(test, version="HTTP/1.0"))
+    expect_one_answer(test, connection, response, ends=True)
+
+
+@case(
+    "P.8.6",
+    "RFC 9112 9.6",
+    MAY,
+    "To avoid the TCP reset problem, servers typically close a connection in stages.",
+    sends="a request of no good grammar, and 256 KiB behind it, before anything is read",
+    expects="the error response; NON-STRICT: the end of TCP without one; a reset is OK, too, which "
+    "may swallow a response by chance",
+)
+def error_is_readable(test: Test) -> None:
+    connection = test.connect()
+    try:
+        connection.send(swapped(b"Host:", b"Host :")(test))
+        connection.send(b"x" * (1 << 18), pieces=4096)
+    except (Ended, TimedOut):
+        pass
+    try:
+        response = connection.read_response()
+    except Ended as error:
+        if not error.reset:
+            raise NonStrict("the connection was closed without a response") from None
+        return
+    expect_error(response)
+
+
+@case(
+    "P.8.7",
+    "RFC 9110 7.8",
+    MUST,
+    'If a server receives both an Upgrade and an Expect header field with the "100-continue" '
+    "expectation (Section 10.1.1), the server MUST send a 100 (Continue) response before sending a "
+    "101 (Switching Protocols) response.",
+    sends="a handshake with Expect: 100-continue, which has no content, then a message",
+    expects="101 and the echo; a 100 only ahead of the 101, and it may be omitted: there is no "
+    "content (RFC 9110 10.1.1). An error status is told, clients must not expect that",
+)
+def expect_continue(test: Test) -> None:
+    connection, response = ask(test, handshake(test, {"Expect": "100-continue"}))
+    if response.status != 101:
+        raise Informational(f"the server meets no expectations: {response.status}")
+    session = test.session(connection, response)
+    session.send(session.message(b"continued"))
+    session.expect_message(b"continued")
+    session.close()
+
+
+INJECTED = "%0d%0aX-Injected:%20yes%0d%0a%0d%0a"
+for number, what, without, resource in (
+    (8, "in the path", False, f"/{INJECTED}"),
+    (9, "in the query", False, f"/?{INJECTED}"),
+    (10, "in the path of a plain request", True, f"/{INJECTED}"),
+):
+
+    def injected(test: Test, without: bool = without, resource: str = resource) -> None:
+        make = changed(NO_UPGRADE if without else {}, resource=resource)
+        if ask(test, make(test))[1].get("X-Injected") is not None:
+            raise Failed("what the client wrote has become a header field of the response")
+
+    add(
+        f"P.8.{number}",
+        "RFC 9110 2.2",
+        MUST,
+        "A sender MUST NOT generate protocol elements that do not match the grammar defined by the "
+        "corresponding ABNF rules.",
+        f"a request with percent-encoded CR and LF {what}",
+        "a response without a field that the client has made up",
+        injected,
+    )
+
+
+@case(
+    "P.8.11",
+    "RFC 9110 6.2",
+    SHOULD,
+    "A server SHOULD send a response version equal to the highest version to which the server is "
+    "conformant that has a major version less than or equal to the one received in the request.",
+    sends="a handshake without a key",
+    expects="a status line with HTTP/1.1, and Connection: close",
+)
+def error_line(test: Test) -> None:
+    response = without_key(test)[1]
+    first = response.head.split(b"\r\n")[0]
+    if not first.startswith(b"HTTP/1.1 ") or first[12:13] != b" ":
+        raise Failed(f"the status line is {wire.shown(first)}")
+    if "close" not in tokens(response, "Connection"):
+        raise Informational("the connection is kept after a refused handshake")
+
+
+@case(
+    "P.8.12",
+    "RFC 9112 3.2.4",
+    MAY,
+    'the client MUST send only "*" (%x2A) as the request-target',
+    sends="OPTIONS * HTTP/1.1",
+    expects="a whole response",
+)
+def options(test: Test) -> None:
+    connection, response = ask(test, plain(test, method="OPTIONS", resource="*"))
+    read_body(connection, response)
+
+
+# ---- P.9: chunked bodies ------------------------------------------------------------------------
+
+DECODE = "A recipient MUST be able to parse and decode the chunked transfer coding."
+EXTENSIONS = "A recipient MUST ignore unrecognized chunk extensions."
+LARGE_SIZES = (
+    "recipients MUST anticipate potentially large hexadecimal numerals and prevent parsing errors "
+    "due to integer conversion overflows or precision loss due to integer representation."
+)
+PLAIN_BODY = b"5\r\nhello\r\n0\r\n\r\n"
+SERVED = (
+    "the response to the handshake behind it is 101; INFORMATIONAL: the server ends the connection "
+    "behind every chunked body; SKIPPED: the handshake is refused even behind the simplest one"
+)
+NOT_SERVED = "an error, or the end of the connection: the handshake is not found behind it"
+
+
+def post_chunks(test: Test, body: bytes, pause: float = 0.0) -> Connection:
+    """A POST with this body, and a handshake behind it. pause: before each octet of the body."""
+    connection = test.connect()
+    head = plain(test, {"Transfer-Encoding": "chunked"}, method="POST")
+    try:
+        if pause:
+            connection.send(head)
+            time.sleep(pause)
+            connection.send(body, 1, pause)
+            connection.send(handshake(test))
+        else:
+            connection.send(head + body + handshake(test))
+    except Ended:
+        pass  # a response may have come before
+    return connection
+
+
+def behind_chunks(test: Test, connection: Connection, seconds: float) -> Response | None:
+    """The second response; None: the connection is ended, as any server may do behind a body
+    (RFC 9112 section 9.3), or nothing comes in that time."""
+    try:
+        response = answer(connection)
+        if response.status == 101:
+            raise Failed("the POST itself was answered with 101")
+        if "close" in tokens(response, "Connection"):
+            expect_one_answer(test, connection, response)
+            return None
+        read_body(connection, response)
+        return connection.read_response(seconds)
+    except (Ended, TimedOut):
+        return None
+    finally:
+        connection.close()  # some servers have one at a time
+
+
+def chunks_are_read(body: bytes, pause: float = 0.0) -> Run:
+    """What a server does with the simplest of chunked bodies, it does with this one."""
+
+    def run(test: Test) -> None:
+        simplest = behind_chunks(test, post_chunks(test, PLAIN_BODY), test.timeout)
+        if simplest is None:
+            raise Informational("the connection is ended behind a chunked body, whatever is in it")
+        if simplest.status != 101:
+            raise Skipped(f"behind the simplest chunked body a handshake got {simplest.status}")
+        connection = post_chunks(test, body, test.seconds(pause))
+        response = behind_chunks(test, connection, test.timeout)
+        if response is None or response.status != 101:
+            came = "no answer" if response is None else str(response.status)
+            raise Failed(f"a handshake behind this body got {came}")
+
+    return run
+
+
+def chunks_are_refused(body: bytes, large: bool = False) -> Run:
+    """The end of the body is not found where somebody else might look for it.
+
+    large: what is behind the head may be the beginning of a body that the server waits for.
+    """
+
+    def run(test: Test) -> None:
+        connection = post_chunks(test, body)
+        if large and is_silent(connection, test.seconds(0.5)):
+            return
+        response = behind_chunks(test, connection, test.seconds(0.3))
+        if response is not None and response.status == 101:
+            raise Failed("the body was read all the same, and the handshake behind it accepted")
+
+    return run
+
+
+for number, quote, section, what, body, pause in (
+    (1, DECODE, "7.1", "of two chunks", b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", 0.0),
+    (2, DECODE, "7.1", "whose size has zeros ahead, and capitals",
+     b"00A\r\n0123456789\r\n000\r\n\r\n", 0.0),
+    (3, EXTENSIONS, "7.1.1", "with chunk extensions",
+     b'5;name=value;flag;quoted="a \\" ; b"\r\nhello\r\n0;last\r\n\r\n', 0.0),
+    (4, DECODE, "7.1", "with trailers",
+     b"5\r\nhello\r\n0\r\nX-One: 1\r\nX-Two: 2\r\n\r\n", 0.0),
+    (5, DECODE, "7.1", "that comes octet by octet, slowly", PLAIN_BODY, 0.01),
+):  # fmt: skip
+    add(
+        f"P.9.{number}",
+        f"RFC 9112 {section}",
+        MUST,
+        quote,
+        f"a chunked POST with a body {what}, and a handshake behind it",
+        SERVED,
+        chunks_are_read(body, pause),
+    )
+for number, power in ((11, 32), (12, 64)):
+    add(
+        f"P.9.{number}",
+        "RFC 9112 7.1",
+        MUST,
+        LARGE_SIZES,
+        f"a chunked POST whose chunk has 2**{power} + 5 octets by its size, and 5 in truth, and a "
+        "handshake behind it",
+        NOT_SERVED,
+        chunks_are_refused(b"%x\r\nhello\r\n0\r\n\r\n" % (2**power + 5), large=True),
+    )
+for number, what, body in (
+    (13, "whose size is 5x", b"5x\r\nhello\r\n0\r\n\r\n"),
+    (14, "whose size is 0x5", b"0x5\r\nhello\r\n0\r\n\r\n"),
+    (15, "whose size is +5", b"+5\r\nhello\r\n0\r\n\r\n"),
+    (16, "whose size is -5", b"-5\r\nhello\r\n0\r\n\r\n"),
+    (17, "whose size is xyz", b"xyz\r\n\r\n"),
+    (18, "whose size is empty", b"\r\n\r\n"),
+    (19, "without CRLF at its end", b"5\r\nhelloXX0\r\n\r\n"),
+    (20, "whose size ends with LF alone", b"5\nhello\r\n0\r\n\r\n"),
+):
+    add(
+        f"P.9.{number}",
+        "RFC 9112 2.2",
+        SHOULD,
+        GRAMMAR,
+        f"a chunked POST with a chunk {what}, and a handshake behind it",
+        NOT_SERVED,
+        chunks_are_refused(body),
+    )
