@@ -197,6 +197,8 @@ class Settings:
     seed: int = 1
     limit: float = 30.0
     """Seconds for a whole case: no flood of the peer's makes it any longer."""
+    full: bool = False
+    """As many messages in groups 12 and 13 as the Autobahn suite sends (--full)."""
     manners: Manners = field(default_factory=Manners)
 
 
@@ -285,11 +287,12 @@ class Test:
         return self.session(connection, response)
 
     def expect_response(self, connection: Connection) -> wire.Response:
-        """A response head. Failed."""
+        """A response head. Failed; Cut when TCP ends instead."""
         try:
             return connection.read_response()
         except (Ended, TimedOut, wire.Garbled) as error:
-            raise Failed(f"expected an HTTP response, but {error}") from None
+            kind = Cut if isinstance(error, Ended) else Failed
+            raise kind(f"expected an HTTP response, but {error}") from None
 
     def finish(self) -> None:
         for connection in self.connections:

@@ -256,6 +256,11 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
             default=[],
             help=f"{what}; may be given several times",
         )
+    group.add_argument(
+        "--full",
+        action="store_true",
+        help="1000 messages in every case of 12 and 13, as the Autobahn suite has; takes long",
+    )
     group.add_argument("--list", action="store_true", help="print the cases instead")
     group.add_argument("--show", metavar="ID", help="explain a case instead")
     group.add_argument(
@@ -285,7 +290,7 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-time",
         type=positive,
-        help="seconds for the run (600; with --listen as long as it takes)",
+        help="seconds for the run (600, with --full 7200; with --listen as long as it takes)",
     )
     group.add_argument(
         "--retry",
@@ -413,6 +418,7 @@ class Session:
             self.args.timeout,
             self.args.timeout_scale,
             self.args.seed,
+            full=self.args.full,
         )
         try:
             outcome = self.attempt(cases, settings)
@@ -440,7 +446,7 @@ class Session:
             work = runner.Runner(
                 settings,
                 1 if one else self.args.jobs,
-                (self.args.max_time or 600.0) * settings.scale,
+                (self.args.max_time or (7200.0 if settings.full else 600.0)) * settings.scale,
                 program.ended if program else lambda seconds: "",
                 lambda: probe.is_gone(settings.target, patience),
                 (lambda: self.restart(program, settings)) if program else None,
@@ -513,7 +519,9 @@ class Session:
     def run_listener(self, cases: Sequence[Case], started: str) -> int:
         """Test clients, one run for each."""
         args = self.args
-        settings = Settings(Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed)
+        settings = Settings(
+            Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed, full=args.full
+        )
 
         def observe(name: str) -> progress.Lines:
             self.say(f"{progress.plain(name)} begins")
