@@ -276,7 +276,6 @@ SWITCHES: Dict[str, str] = {
     "deflate-drops-server-bits": "server_max_window_bits is not answered",
     "deflate-drops-server-bits-15": "server_max_window_bits=15 is not answered",
     "deflate-larger-server-bits": "server_max_window_bits is answered with 15",
-    "deflate-larger-client-bits": "client_max_window_bits is answered with 15 for less",
     "deflate-bits-without-value": "client_max_window_bits is answered without a value",
     "deflate-answers-twice": "two offers are answered with two extensions",
     "deflate-unknown-accepted": "parameters that do not exist are ignored",
@@ -309,18 +308,20 @@ SWITCHES: Dict[str, str] = {
     "deflate-errors-ignored": "where data is broken, what came out before is the message",
     "deflate-incomplete-accepted": "compressed data may end anywhere",
     "deflate-broken-as-1000": "broken data is told as 1000",
-    "deflate-broken-unanswered": "broken data is not answered",
+    "deflate-broken-unanswered": "broken data ends TCP, without a Close",
+    "deflate-broken-dropped": "a message whose data is broken is dropped, and nothing else happens",
     "deflate-limit-as-1008": "a message that is too large after decompression is told as 1008",
     "deflate-ratio-limit": "a message that grows more than a hundredfold is refused",
     "deflate-plain-refused": "where compression was agreed on, plain messages are refused",
     "deflate-blocks-limited": "a message of more than 1000 bytes of empty blocks is refused",
 }
 
-# Not broken either: a limit that a server may have, and that is told, as INFORMATIONAL.
+# Not broken either: what a server may do, a limit for instance, and that is told, as INFORMATIONAL.
 LIMITS: Dict[str, str] = {
     "pings-end-tcp": "more than 64 Pings at once end TCP, without a Close",
     "fragments-16384": "a message of more than 16384 fragments is refused, with 1008",
     "deflate-blocks-as-1009": "a message of more than 1000 bytes of empty blocks is too large",
+    "deflate-larger-client-bits": "client_max_window_bits is answered with 15 for less",
 }
 
 
@@ -1144,6 +1145,7 @@ class Inflater(Part):
         self.came = self.empty = 0
         self.given = 0
         self.over = False
+        self.dropped = False  # with its switch: the message
 
     def begin(self) -> None:
         """A message begins."""
@@ -1154,7 +1156,7 @@ class Inflater(Part):
         elif self.broken("deflate-short-window"):
             self.restart(self.window[-256:])
         self.came = self.given = 0
-        self.over = False
+        self.over = self.dropped = False
 
     def restart(self, window: bytes) -> None:
         """At a block that can refer back to this."""
@@ -1231,6 +1233,9 @@ class Inflater(Part):
     def fail(self, told: str) -> Iterator[bytes]:
         if self.broken("deflate-errors-ignored"):
             self.restart(self.window)
+        elif self.broken("deflate-broken-dropped"):
+            self.restart(self.window)
+            self.dropped = True
         elif self.broken("deflate-broken-unanswered"):
             raise Gone
         else:
@@ -1675,6 +1680,8 @@ class WebSocket(Part):
         message.utf8.feed(last, final or each)
 
     def end_message(self, message: Message) -> None:
+        if message.compressed and self.inflater and self.inflater.dropped:
+            return
         payload = self.joined(message)
         if message.compressed or not self.inflater:
             self.note_empty(payload)

@@ -3,6 +3,9 @@
 from . import compression as compression
 from . import control as control
 from . import deflate_edges as deflate_edges
+from . import deflate_hostile as deflate_hostile
+from . import deflate_offers as deflate_offers
+from . import deflate_windows as deflate_windows
 from . import exchanges as exchanges
 from . import flow as flow
 from . import fragments as fragments
