@@ -24,6 +24,7 @@ from . import (
     html_report,
     listen,
     markdown,
+    pack,
     probe,
     progress,
     report,
@@ -156,7 +157,8 @@ def run_parser(name: str) -> argparse.ArgumentParser:
         prog=name,
         usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT | --list | --show ID) [options]",
         description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
-        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help",
+        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help\n"
+        f"All of it as one file: {name} pack --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -713,6 +715,8 @@ def dispatch(argv: Sequence[str]) -> int:
     name = report.NAME
     if argv[:1] == ["report"]:
         return make_reports(name, argv[1:])
+    if argv[:1] == ["pack"]:
+        return pack.main(name, argv[1:])
     parser = run_parser(name)
     args = parser.parse_args(argv)
     if args.show:
