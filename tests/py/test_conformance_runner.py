@@ -848,6 +848,7 @@ def test_clients_that_are_none(reports: Reports) -> None:
             pass
         assert program.wait() == cli.INCOMPLETE
         assert program.rest() == (
+            "a client speaks TLS, but this is ws://, not wss:// (see --cert)\n"
             "The run ended early, 12 cases were not run:\n"
             "no client came: the run took more than 3 s\n"
         )

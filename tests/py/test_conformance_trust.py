@@ -34,6 +34,8 @@ from conformance.wire import Target
 
 assert cases  # its import registers them
 
+SERVERS = [id for id, case in CASES.items() if "client" not in case.tags]
+"""The cases for servers; those for clients are in test_conformance_clients.py."""
 TABLE = Path(__file__).with_name("broken_switches.txt")
 TABLE_ZLIB = "1.2.13"
 """With which the table was made, see `is_by_chance`."""
@@ -67,12 +69,11 @@ NEVER_FAILED = {
     "T.2.11": "a server may take what comes behind the closing handshake as long as it likes",
 }
 
-# What limits and liberties make of which cases. With them, too, no case is FAILED or NON-STRICT.
+# What limits make of which cases. With them, too, no case is FAILED or NON-STRICT.
 LIMITED = {
     "pings-end-tcp": ["2.16", "B.1.8", "F.1.4-5", "F.1.9"],
     "fragments-16384": ["9.3.1", "9.4.1", "9.9.1"],
     "deflate-blocks-as-1009": ["D.11.11"],
-    "deflate-larger-client-bits": ["D.1.48-54", "D.1.62", "D.1.72"],
 }
 
 # ---- the table ----------------------------------------------------------------------------------
@@ -248,6 +249,12 @@ def owners(table: Mapping[str, Verdicts]) -> Set[Job]:
     return set(jobs.values())
 
 
+def is_race(job: Job) -> bool:
+    """Whether the verdict depends on which of two threads of the server runs first: a connection
+    is opened after another one was reset, perhaps before the server notices."""
+    return job in {("reset-ends-all", id) for id in ("B.1.6", "F.2.6", "F.2.8")}
+
+
 def is_by_chance(job: Job, table: Mapping[str, Verdicts]) -> bool:
     """Whether the verdict depends on where this very zlib makes references: with a window that is
     too short, or by the frame, only some messages of a series in groups 12 and 13 fail."""
@@ -259,7 +266,8 @@ def is_by_chance(job: Job, table: Mapping[str, Verdicts]) -> bool:
 
 def chosen(table: Mapping[str, Verdicts]) -> Set[Job]:
     """What is run; always the same."""
-    jobs = {(switch, id) for switch in table for id in CASES} if COMPLETE else sampled(table)
+    jobs = {(switch, id) for switch in table for id in SERVERS} if COMPLETE else sampled(table)
+    jobs = {job for job in jobs if not is_race(job)}
     if zlib.ZLIB_RUNTIME_VERSION == TABLE_ZLIB:
         return jobs
     return {job for job in jobs if not is_by_chance(job, table)}
@@ -274,7 +282,7 @@ def sampled(table: Mapping[str, Verdicts]) -> Set[Job]:
         near = {
             f"{prefix}.{n}" for prefix in {parts(id)[0] for id in row} for n in siblings(prefix)
         }
-        kinds = ((OF_ROW, set(row)), (OF_NEAR, near - set(row)), (OF_FAR, set(CASES) - near))
+        kinds = ((OF_ROW, set(row)), (OF_NEAR, near - set(row)), (OF_FAR, set(SERVERS) - near))
         for count, kind in kinds:
             some = without(without(sorted(kind), "limits"), "slow")
             jobs |= {(switch, id) for id in generator.sample(some, min(count, len(some)))}
@@ -301,7 +309,7 @@ def test_the_table_is_written_as_it_is_read(table: Dict[str, Verdicts]) -> None:
 
 @pytest.mark.timeout(3600 if COMPLETE else 180)
 def test_without_a_switch_nothing_fails() -> None:
-    ids = CASES if COMPLETE else without(CASES, "limits")
+    ids = SERVERS if COMPLETE else without(SERVERS, "limits")
     assert differing([("", id) for id in ids], {}) == []
 
 
@@ -313,7 +321,7 @@ def test_each_switch_fails_the_cases_of_its_row(table: Dict[str, Verdicts]) -> N
 def test_every_case_is_failed_by_a_switch(table: Dict[str, Verdicts]) -> None:
     failed = {id for row in table.values() for id in row}
     never = {id for pattern in NEVER_FAILED for id in expand(pattern)}
-    assert compact(set(CASES) - failed) == compact(never)
+    assert compact(set(SERVERS) - failed) == compact(never)
     assert [id for id in never if CASES[id].level != MAY] == []
 
 
@@ -321,7 +329,7 @@ def test_every_case_is_failed_by_a_switch(table: Dict[str, Verdicts]) -> None:
 @pytest.mark.parametrize("limit", LIMITS)
 def test_limits_are_told(limit: str) -> None:
     ids = {id for pattern in LIMITED[limit] for id in expand(pattern)}
-    others = set(CASES) - ids if COMPLETE else set()
+    others = set(SERVERS) - ids if COMPLETE else set()
     told = {id: judged((limit, id), patience=3.0).verdict.value for id in sorted(ids)}
     assert told == dict.fromkeys(sorted(ids), "INFORMATIONAL")
     assert differing([(limit, id) for id in others], {}) == []
@@ -333,13 +341,13 @@ def test_limits_are_told(limit: str) -> None:
 def main(switches: Sequence[str], patterns: Sequence[str]) -> None:
     """Run these switches with these cases, or with all, and write what has become of their rows."""
     table = read_table(TABLE.read_text()) if TABLE.exists() else {}
-    ids = [id for pattern in patterns for id in expand(pattern)] or list(CASES)
+    ids = [id for pattern in patterns for id in expand(pattern)] or SERVERS
     for switch in switches or SWITCHES:
         with ThreadPoolExecutor(THREADS) as pool:
             results = list(pool.map(judged_twice, [(switch, id) for id in ids]))
         row = {id: verdict for id, verdict in table.get(switch, {}).items() if id not in ids}
         for result in results:
-            if result.verdict.value in BAD:
+            if result.verdict.value in BAD and not is_race((switch, result.case.id)):
                 row[result.case.id] = result.verdict.value
         table[switch] = row
         print(wrapped(f"{switch}: {row_of(table[switch])}"), end="", flush=True)

@@ -24,13 +24,13 @@ from . import (
     html_report,
     listen,
     markdown,
-    pack,
     probe,
     progress,
     report,
     runner,
     summary,
     testee,
+    tls,
 )
 from .case import CASES, Case, Manners, Settings, Verdict, natural
 from .profiles import PROFILES
@@ -71,12 +71,12 @@ def jobs(text: str) -> int:
     return int(text)
 
 
-def address(text: str) -> tuple[str, int]:
+def place(text: str) -> tls.Place:
     """The value of --listen. ArgumentTypeError."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"must be [HOST:]PORT, not {text!r}")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    try:
+        return tls.Place.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def target(text: str) -> Target:
@@ -157,8 +157,7 @@ def run_parser(name: str) -> argparse.ArgumentParser:
         prog=name,
         usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT | --list | --show ID) [options]",
         description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
-        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help\n"
-        f"All of it as one file: {name} pack --help",
+        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -225,9 +224,13 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--listen",
         metavar="[HOST:]PORT",
-        type=address,
+        type=place,
         help="test clients instead: they connect here, once for each case, and echo",
     )
+    group.add_argument(
+        "--cert", metavar="FILE", help="with --listen: TLS with this certificate, in PEM form"
+    )
+    group.add_argument("--key", metavar="FILE", help="of --cert, when it is not in the same file")
     group.add_argument(
         "--agents",
         metavar="N",
@@ -258,11 +261,6 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
             default=[],
             help=f"{what}; may be given several times",
         )
-    group.add_argument(
-        "--full",
-        action="store_true",
-        help="1000 messages in every case of 12 and 13, as the Autobahn suite has; takes long",
-    )
     group.add_argument("--list", action="store_true", help="print the cases instead")
     group.add_argument("--show", metavar="ID", help="explain a case instead")
     group.add_argument(
@@ -292,7 +290,7 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-time",
         type=positive,
-        help="seconds for the run (600, with --full 7200; with --listen as long as it takes)",
+        help="seconds for the run (600; with --listen as long as it takes)",
     )
     group.add_argument(
         "--retry",
@@ -392,9 +390,11 @@ class Session:
         if args.retry and args.listen:
             self.parser.error("--retry is for servers: a client chooses its cases itself")
         try:
-            cases = runner.select(all_cases(), args.include, args.exclude, args.profile)
-            if args.listen:
-                cases = listen.for_clients(cases)
+            self.context = tls.context_for(args.listen, args.cert, args.key)
+            chosen = runner.select(all_cases(), args.include, args.exclude, args.profile)
+            cases = listen.for_clients(chosen) if args.listen else listen.for_servers(chosen)
+            if chosen and not cases and not args.listen:
+                self.parser.error("these cases are for clients: see --listen")
             if not cases:
                 self.parser.error("no case is left")
         except ValueError as error:
@@ -420,7 +420,6 @@ class Session:
             self.args.timeout,
             self.args.timeout_scale,
             self.args.seed,
-            full=self.args.full,
         )
         try:
             outcome = self.attempt(cases, settings)
@@ -448,7 +447,7 @@ class Session:
             work = runner.Runner(
                 settings,
                 1 if one else self.args.jobs,
-                (self.args.max_time or (7200.0 if settings.full else 600.0)) * settings.scale,
+                (self.args.max_time or 600.0) * settings.scale,
                 program.ended if program else lambda seconds: "",
                 lambda: probe.is_gone(settings.target, patience),
                 (lambda: self.restart(program, settings)) if program else None,
@@ -521,19 +520,22 @@ class Session:
     def run_listener(self, cases: Sequence[Case], started: str) -> int:
         """Test clients, one run for each."""
         args = self.args
-        settings = Settings(
-            Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed, full=args.full
-        )
+        settings = Settings(Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed)
+        host, port, _ = args.listen
 
         def observe(name: str) -> progress.Lines:
             self.say(f"{progress.plain(name)} begins")
             return progress.observer(len(cases), self.console)
 
         try:
-            listener = listen.Listener(args.listen, cases, settings, observe)
+            listener = listen.Listener(
+                (host, port), cases, settings, observe, self.say, self.context
+            )
         except OSError as error:
-            self.parser.error(f"cannot listen on {args.listen[0]}:{args.listen[1]}: {error}")
-        where = str(Target(*listener.place, "/", False))
+            self.parser.error(f"cannot listen on {host}:{port}: {error}")
+        # A certificate is for a name; what is no name is told as an address.
+        shown = host if self.context and host not in testee.ANY else listener.place[0]
+        where = str(Target(shown, listener.place[1], "/", self.context is not None))
         self.say(f"listening on {where} with {len(cases)} cases")
         interrupted, late = False, ""
         try:
@@ -715,8 +717,6 @@ def dispatch(argv: Sequence[str]) -> int:
     name = report.NAME
     if argv[:1] == ["report"]:
         return make_reports(name, argv[1:])
-    if argv[:1] == ["pack"]:
-        return pack.main(name, argv[1:])
     parser = run_parser(name)
     args = parser.parse_args(argv)
     if args.show:

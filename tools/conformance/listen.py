@@ -8,7 +8,8 @@ it wanted to.
 What differs from a test of a server is in two places: `ClientTest.open` answers an opening
 handshake where `Test.open` begins one, and `ClientSession` sends what a server may send, and
 expects what a client must. A case that makes requests of its own, is about masking, or about who
-ends TCP is one of servers only.
+ends TCP is one of servers only. Group C is for clients only: what they send in an opening
+handshake, and which answers they take.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ import errno
 import json
 import select
 import socket
+import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Callable, Iterable, NamedTuple, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from . import deflate, wire
+from . import deflate, tls, wire
 from .case import (
     Case,
     Failed,
+    Manners,
+    NonStrict,
     Result,
     Session,
     Settings,
@@ -38,24 +42,39 @@ from .case import (
     judge,
     natural,
 )
+from .probe import NEAR
 from .runner import Observer, Outcome
 from .wire import CLOSE, TEXT, Connection, Ended, Frame, Garbled, Target, TimedOut
 
 GROUPS = ("1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13")
-SERVER_ONLY = ("1.3.*", "4.3.*", "4.6.2")
-"""Of these groups: masking, and that a server does not wait to end TCP (RFC 6455 7.1.1)."""
+PARTS = (
+    *("B.2.[1-4]", "D.4.*", "D.5.*", "D.6.*", "D.10.*", "D.11.1?", "D.12.*"),
+    *("S.2.?", "S.2.1[0-8]", "S.4.?", "S.4.1[0-6]", "T.3.*", "T.5.*"),
+)
+"""Of other groups: what is on one connection, and about frames and messages."""
+SERVER_ONLY = ("1.3.*", "4.3.*", "4.6.2", "D.4.29", "D.4.41")
+"""Of those: masking, that a server does not wait to end TCP (RFC 6455 7.1.1), and what needs a
+second connection."""
+REFUSING = "In group C right clients refuse many, see --exclude C."
 PATIENCE = 10.0  # seconds for a client's request
 
 
-def for_clients(cases: Iterable[Case]) -> list[Case]:
-    """Those that fit a client as well."""
-    return [
-        case
-        for case in cases
-        if case.group in GROUPS
+def fits_client(case: Case) -> bool:
+    """It is for clients, or for them as well."""
+    chosen = case.group in GROUPS or any(fnmatchcase(case.id, pattern) for pattern in PARTS)
+    return "client" in case.tags or (
+        chosen
         and "server" not in case.tags
         and not any(fnmatchcase(case.id, pattern) for pattern in SERVER_ONLY)
-    ]
+    )
+
+
+def for_clients(cases: Iterable[Case]) -> list[Case]:
+    return [case for case in cases if fits_client(case)]
+
+
+def for_servers(cases: Iterable[Case]) -> list[Case]:
+    return [case for case in cases if "client" not in case.tags]
 
 
 # ---- the other side of a connection -------------------------------------------------------------
@@ -64,7 +83,10 @@ def for_clients(cases: Iterable[Case]) -> list[Case]:
 class Accepted(Connection):
     """A connection that a client has made."""
 
-    def __init__(self, accepted: socket.socket, timeout: float, trace: wire.Trace) -> None:
+    def __init__(
+        self, accepted: socket.socket, timeout: float, trace: wire.Trace, first: bytes = b""
+    ) -> None:
+        """first: what has been received already."""
         self.timeout = timeout
         self.trace = trace
         self.target = Target("", 0, "/", False)
@@ -72,14 +94,41 @@ class Accepted(Connection):
         self.begin()
         self.socket = accepted
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if first:
+            trace.add("received", first)
+            self.buffer += first
+
+    def finish(self) -> None:
+        """Send FIN; over TLS a close_notify ahead of it, without waiting for the client's."""
+        if isinstance(self.socket, ssl.SSLSocket):
+            self.socket.settimeout(0)
+            try:
+                self.socket.unwrap()
+            except (OSError, ValueError):  # it has not come yet, or this is over already
+                pass
+        super().finish()
 
 
 class Request(NamedTuple):
-    """An opening handshake, as far as it matters here."""
+    """What a client has asked for, as far as it matters here."""
 
     path: str
     query: dict[str, str]
     fields: dict[str, str]
+    """By names in small letters; of several with the same name the last."""
+    head: bytes = b""
+    """As it came, without its last empty line."""
+    name: str | None = None
+    """In the TLS handshake (Server Name Indication)."""
+
+    @property
+    def key(self) -> str:
+        return self.fields.get("sec-websocket-key", "")
+
+    @property
+    def is_handshake(self) -> bool:
+        """It can be answered with a 101. What else is wrong with it, group C tells."""
+        return self.head.startswith(b"GET ") and bool(self.key)
 
 
 def read_request(connection: Connection) -> Request:
@@ -94,20 +143,25 @@ def read_request(connection: Connection) -> Request:
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ")
     fields = {name.lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
-    if len(words) != 3 or words[0] != "GET" or "sec-websocket-key" not in fields:
-        raise Garbled(f"no opening handshake: {wire.shown(head)}")
+    if len(words) < 2:
+        raise Garbled(f"no request: {wire.shown(head)}")
     try:
         parts = urlsplit(words[1])
     except ValueError:
         raise Garbled(f"no resource: {words[1]!r}") from None
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    return Request(unquote(parts.path), query, fields)
+    name = getattr(connection.socket, "asked_name", None)
+    path = "/" + unquote(parts.path).lstrip("/")  # what is wrong with it, group C tells
+    return Request(path, query, fields, head, name)
 
 
 def answer(request: Request, extensions: str = "") -> wire.Response:
     """To an opening handshake (RFC 6455 section 4.2.2)."""
-    accept = wire.accept_value(request.fields["sec-websocket-key"])
+    accept = wire.accept_value(request.key)
     fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+    protocol = request.fields.get("sec-websocket-protocol", "").split(",")[0].strip()
+    if protocol:  # there are clients that insist on one, as browsers do
+        fields.append(("Sec-WebSocket-Protocol", protocol))
     if extensions:
         fields.append(("Sec-WebSocket-Extensions", extensions))
     return wire.Response(101, "Switching Protocols", fields)
@@ -154,8 +208,7 @@ def terms(wanted: str, offered: str) -> deflate.Parameters | None:
             if bits and deflate.CLIENT_BITS in theirs:
                 most = theirs[deflate.CLIENT_BITS] or "15"
                 agreed[deflate.SERVER_BITS] = min(bits, most, key=int)
-            differs = (deflate.misfit, deflate.laxness, deflate.liberty)
-            if not any(differ(mine, agreed) for differ in differs):
+            if not (deflate.misfit(mine, agreed) or deflate.laxness(mine, agreed)):
                 return agreed
     return None
 
@@ -169,8 +222,13 @@ def extension(parameters: deflate.Parameters) -> str:
 # ---- a case -------------------------------------------------------------------------------------
 
 
+WITHOUT = 0  # no code: the client ends TCP without a Close frame
+
+
 class ClientSession(Session):
     """An open connection to a client that echoes."""
+
+    closed_with: int | None = WITHOUT
 
     def frame(self, payload: bytes = b"", opcode: int = TEXT, **more: Any) -> bytes:
         """Unmasked (RFC 6455 section 5.1)."""
@@ -181,16 +239,36 @@ class ClientSession(Session):
     def check(self, frame: Frame) -> None:
         if not frame.masked:
             raise Failed(f"the client did not mask a frame: {frame}")
+        if frame.opcode == CLOSE:
+            self.closed_with = frame.close_code
         super().check(frame._replace(masked=False))
 
-    def expect_end(self) -> None:
+    def require_end(self) -> None:
         """The server ends TCP first, which is done here; the client follows."""
         try:
             self.connection.finish()
         except OSError:
             return
-        if not self.connection.at_end():
-            raise Failed("the client does not end TCP after the closing handshake")
+        super().require_end()
+
+    def expect_failure(self, *codes: int, refused: bool = False) -> None:
+        """The same; how the client does it is remembered for `is_ordinary`."""
+        self.closed_with = WITHOUT
+        try:
+            super().expect_failure(*codes, refused=refused)
+        except NonStrict:
+            self.remember(refused)
+            raise
+        self.remember(refused)
+
+    def remember(self, refused: bool) -> None:
+        if not refused and isinstance(self.test, ClientTest):
+            self.test.failures.add(self.closed_with)
+
+    def is_ordinary(self, code: int | None) -> bool:
+        """Nothing is certain before the client has been seen to fail a connection otherwise."""
+        failures = self.test.failures if isinstance(self.test, ClientTest) else set()
+        return code in (None, 1000) and bool(failures) and code not in failures
 
 
 @dataclass
@@ -198,6 +276,13 @@ class ClientTest(Test):
     """A run of a case over the one connection that a client has made for it."""
 
     asked: Request = field(default_factory=lambda: Request("", {}, {}))
+    keys: collections.Counter[str] = field(default_factory=collections.Counter)
+    """How many connections, this among them, had which Sec-WebSocket-Key."""
+    is_secure: bool = False
+    port: int = 0
+    """Where clients connect to, as far as is known here."""
+    failures: set[int | None] = field(default_factory=set)
+    """Codes with which the client has failed connections; None: a Close without one."""
     is_open: bool = False
 
     def connect(self) -> Connection:
@@ -221,6 +306,7 @@ class ClientTest(Test):
         """Answer the opening handshake."""
         if fields or ahead or self.is_open:
             self.connect()
+        self.require_handshake()
         mine = theirs = ""
         if extensions is not None:
             agreed = terms(extensions, self.asked.fields.get("sec-websocket-extensions", ""))
@@ -229,23 +315,49 @@ class ClientTest(Test):
                 raise Unimplemented("the client offers nothing that fits this case")
             mine = extension(agreed)
             theirs = extension({SWAPPED[name]: value for name, value in agreed.items()})
-        self.is_open = True
-        self.connections[0].send(written(answer(self.asked, theirs)), pieces)
+        self.respond(written(answer(self.asked, theirs)), pieces)
         return ClientSession(self, self.connections[0], answer(self.asked, mine))
 
+    def require_handshake(self) -> None:
+        """Skipped when nothing can be answered to; group C tells what is wrong with it."""
+        if not self.asked.is_handshake:
+            self.dismiss()
+            raise Skipped("the client's request is no GET with a Sec-WebSocket-Key, see group C")
 
-def tell(connection: Connection, request: Request, text: str | None = None) -> None:
-    """A message, if there is one, and a Close; what the client says to it does not matter."""
+    def accept(self, data: bytes | None = None, ahead: bytes = b"") -> ClientSession:
+        """Answer with these bytes (None: a good answer), and frames in the same write."""
+        self.require_handshake()
+        good = answer(self.asked)
+        self.respond((written(good) if data is None else data) + ahead)
+        return ClientSession(self, self.connections[0], good)
+
+    def respond(self, data: bytes, pieces: int | None = None) -> None:
+        """Answer with these bytes. A client that has ended is found out when it is listened to."""
+        self.is_open = True
+        try:
+            self.connections[0].send(data, pieces)
+        except Ended:
+            self.trace.note("the client takes no more")
+
+
+def tell(connection: Connection, request: Request, text: str | None = None) -> float | None:
+    """A message, if there is one, and a Close: the seconds until it is answered.
+
+    What the client says to it does not matter.
+    """
+    began = time.monotonic()
     data = b"" if text is None else wire.frame(text.encode(), TEXT, key=None)
     data += wire.frame(wire.close_payload(1000), CLOSE, key=None)
     try:
         connection.send(written(answer(request)) + data)
         while connection.read_frame().opcode != CLOSE:
             pass
+        seconds = time.monotonic() - began
         connection.finish()
         connection.at_end()
     except (Ended, TimedOut, Garbled, OSError):
-        pass
+        return None
+    return seconds
 
 
 # ---- the server ---------------------------------------------------------------------------------
@@ -257,6 +369,8 @@ class Agent:
 
     name: str
     observer: Observer
+    failures: set[int | None] = field(default_factory=set)
+    """See `ClientTest`."""
     results: dict[str, Result] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -266,6 +380,8 @@ class Agent:
         results = sorted(self.results.values(), key=lambda result: natural(result.case.id))
         missing = [case.id for case in cases if case.id not in self.results]
         ended = "the client did not ask for all cases" if missing else ""
+        if missing and missing[0].startswith("C."):
+            ended += f"; does it go on with the next when a handshake is refused? {REFUSING}"
         if missing and interrupted:
             ended = "interrupted"
         return Outcome(results, missing, ended, interrupted=interrupted, seconds=self.seconds)
@@ -305,12 +421,20 @@ class Listener:
         cases: Sequence[Case],
         settings: Settings,
         observe: Callable[[str], Observer],
+        say: Callable[[str], None] = lambda text: None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        """observe: makes an observer for a new client of that name. OSError."""
+        """observe: makes an observer for a new client of that name; say: tells the user, once, why
+        clients do not get as far as to a case; context: for TLS. OSError."""
         self.cases = cases
         self.by_id = {case.id: case for case in cases}
         self.settings = settings
         self.observe = observe
+        self.say = say
+        self.context = context
+        self.said: set[str] = set()
+        self.round_trips: dict[str, float] = {}  # by the address of the client
+        self.keys: collections.Counter[str] = collections.Counter()  # of all handshakes
         self.agents: dict[str, Agent] = {}
         self.lock = threading.Lock()
         self.under_way: collections.Counter[str] = collections.Counter()  # cases, by client
@@ -343,14 +467,47 @@ class Listener:
         trace = wire.Trace()
         trace.deadline = trace.began + PATIENCE + self.settings.limit * self.settings.scale
         timeout = self.settings.timeout * self.settings.scale
-        connection = Accepted(accepted, timeout, trace)
+        connected = accepted
         try:
+            connected, first = tls.opened(accepted, self.context, PATIENCE * self.settings.scale)
+            connection = Accepted(connected, timeout, trace, first)
             request = read_request(connection)
+            with self.lock:
+                self.keys[request.key] += 1
             self._serve(connection, request)
+        except tls.Mismatch as error:
+            self._say_once(str(error))
         except (Ended, TimedOut, Garbled, OSError):
             pass  # no client that can be told anything
         finally:
-            connection.close()
+            connected.close()
+
+    def _say_once(self, text: str) -> None:
+        with self.lock:
+            new = text not in self.said
+            self.said.add(text)
+        if new:
+            self.say(text)
+
+    def _tell(self, connection: Accepted, request: Request, text: str | None = None) -> None:
+        """This takes a round trip, by which the waits of cases are longer."""
+        try:
+            address = connection.socket.getpeername()[0]
+        except OSError:
+            address = ""
+        seconds = tell(connection, request, text)
+        if seconds is not None:
+            with self.lock:
+                self.round_trips[address] = min(seconds, self.round_trips.get(address, seconds))
+
+    def _settings(self, accepted: socket.socket) -> Settings:
+        """For a case with that client."""
+        try:
+            seconds = self.round_trips.get(accepted.getpeername()[0], 0.0)
+        except OSError:
+            seconds = 0.0
+        manners = Manners(round_trip=seconds if seconds > NEAR else 0.0)
+        return replace(self.settings, manners=manners)
 
     def _serve(self, connection: Accepted, request: Request) -> None:
         name = request.query.get("agent") or request.fields.get("user-agent") or "client"
@@ -359,17 +516,17 @@ class Listener:
             number = request.path[len("/case/") :]
         case = self._case(number)
         if request.path == "/getCaseCount":
-            tell(connection, request, str(len(self.cases)))
+            self._tell(connection, request, str(len(self.cases)))
         elif request.path == "/updateReports":
             self._finish(name)
-            tell(connection, request)
+            self._tell(connection, request)
         elif request.path == "/getCaseInfo" and case:
             info = {"id": case.id, "description": f"Send {case.sends}. Expect {case.expects}."}
-            tell(connection, request, json.dumps(info))
+            self._tell(connection, request, json.dumps(info))
         elif request.path == "/getCaseStatus" and case:
             agent = self.agents.get(name)
             result = agent.results.get(case.id) if agent else None
-            tell(connection, request, json.dumps({"behavior": status(result)}))
+            self._tell(connection, request, json.dumps({"behavior": status(result)}))
         elif case and (request.path == "/runCase" or request.path.startswith("/case/")):
             self._run(connection, request, name, case)
         else:
@@ -398,13 +555,26 @@ class Listener:
                 self.judged.notify_all()
 
     def _judge(self, connection: Accepted, request: Request, name: str, case: Case) -> None:
-        test = ClientTest(self.settings, case, connections=[connection], asked=request)
+        agent = self._agent(name)
+        with self.lock:
+            keys = self.keys.copy()
+        test = ClientTest(
+            self._settings(connection.socket),
+            case,
+            connections=[connection],
+            asked=request,
+            keys=keys,
+            is_secure=self.context is not None,
+            port=self.place[1],
+            failures=agent.failures,
+        )
+        connection.timeout = test.timeout
         for event in connection.trace.events:  # the request
             test.trace.events.append(event._replace(at=0.0))
         connection.trace = test.trace
         result = judge(test)
         result.came = result.came.replace("the server", "the client")
-        agent = self._agent(name)
+        result.close_came = result.close_came.replace("the server", "the client")
         with self.lock:
             if case.id not in agent.results:
                 agent.observer.add(result)

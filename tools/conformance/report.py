@@ -36,6 +36,7 @@ GROUPS = {
     "12": "Compression",
     "13": "Compression parameters",
     "B": "Backpressure and slow readers",
+    "C": "Opening handshake of a client",
     "D": "Edges of compression",
     "F": "Floods",
     "H": "Opening handshake",

@@ -1,0 +1,242 @@
+"""Answers to the opening handshake of a client as data, and what a client may make of them: what
+the cases of group C are made of, but for C.1.
+
+Behind an answer that must be refused comes a message. A client that echoes it has taken the answer:
+FAILED. One that ends TCP, or fails the connection with a Close frame, has refused it. One that does
+neither is NON-STRICT: it does not use the connection, but RFC 6455 section 7.1.7 has it closed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Mapping, Sequence, Union
+
+from .. import listen, wire
+from ..case import (
+    MAY,
+    MUST,
+    Closed,
+    Cut,
+    Failed,
+    Informational,
+    Judged,
+    NonStrict,
+    Run,
+    Session,
+    Test,
+    add,
+)
+from ..listen import ClientTest
+from ..wire import CLOSE, TEXT, Connection, Ended, Garbled, TimedOut
+from .client import OPENING, client
+
+ACCEPT = "Sec-WebSocket-Accept"
+CONFORM = (
+    "If the server's response does not conform to the requirements for the server's handshake as "
+    "defined in this section and in Section 4.2.2, the client MUST _Fail the WebSocket Connection_."
+)
+ESTABLISHED = (
+    "If the server's response is validated as provided for above, it is said that _The WebSocket "
+    "Connection is Established_ and that the WebSocket Connection is in the OPEN state."
+)
+EMPTY = "A recipient MUST parse and ignore a reasonable number of empty list elements"
+FRAMES = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
+HELLO = b"Is anybody there?"
+SWITCHING = "HTTP/1.1 101 Switching Protocols"
+TAKEN = "the client takes it, and echoes a message"
+REFUSED = "the client ends TCP, or fails the connection, and echoes nothing"
+
+Value = Union[None, str, Sequence[str], Callable[[str], Union[str, Sequence[str]]]]
+Change = Mapping[str, Value]
+"""Of the fields of a good answer: None drops one, a string sets it, a list repeats it, a function
+makes it of Sec-WebSocket-Accept; new ones come last."""
+Make = Callable[[ClientTest], bytes]
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def head(change: Change = {}, line: str = SWITCHING) -> Make:  # noqa: B006, read only
+    """An answer with other fields, or another status line."""
+
+    def make(test: ClientTest) -> bytes:
+        good = dict(listen.answer(test.asked).fields)
+        lines = [line]
+        for name in [*good, *(name for name in change if name not in good)]:
+            value = change[name] if name in change else good[name]
+            if callable(value):
+                value = value(good[ACCEPT])
+            values = [] if value is None else [value] if isinstance(value, str) else value
+            lines += [f"{name}: {each}" for each in values]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    return make
+
+
+def swapped(old: bytes, new: bytes) -> Make:
+    """A good answer with `new` wherever `old` stands in it."""
+    return lambda test: head()(test).replace(old, new)
+
+
+def behind(before: bytes) -> Make:
+    """A good answer with these bytes ahead of it."""
+    return lambda test: before + head()(test)
+
+
+def with_line(line: bytes) -> Make:
+    """A good answer with these bytes as one more line of it."""
+    return lambda test: head()(test)[:-2] + line + b"\r\n\r\n"
+
+
+def ready(test: Test) -> ClientTest:
+    """A client whose handshake can be answered. Skipped."""
+    mine = client(test)
+    mine.require_handshake()
+    return mine
+
+
+def plain(payload: bytes, opcode: int = TEXT, **more: Any) -> bytes:
+    """A frame of a server."""
+    return wire.frame(payload, opcode, key=None, **more)
+
+
+# ---- what a client does with them ---------------------------------------------------------------
+
+
+def hello(test: ClientTest, session: Session) -> None:
+    """It echoes, and closes. Failed."""
+    session.send(session.message(HELLO))
+    session.expect_message(HELLO)
+    session.close()
+
+
+def taken(make: Make) -> Run:
+    def run(test: Test) -> None:
+        mine = ready(test)
+        hello(mine, mine.accept(make(mine)))
+
+    return run
+
+
+def taken_or(other: type[Judged], make: Make, ended: type[Judged] | None = None) -> Run:
+    """A client that does not take it gets that verdict; one that ends TCP perhaps another."""
+
+    def run(test: Test) -> None:
+        try:
+            taken(make)(test)
+        except Failed as error:
+            kind = ended if ended and isinstance(error, (Closed, Cut)) else other
+            raise kind(f"the client does not take this answer: {error}") from None
+
+    return run
+
+
+def in_parts(parts: Callable[[bytes], Sequence[bytes]], pause: float) -> Run:
+    """A good answer in these writes."""
+
+    def run(test: Test) -> None:
+        mine = ready(test)
+        first, *others = parts(head()(mine))
+        session = mine.accept(first)
+        for part in others:
+            time.sleep(test.seconds(pause))
+            session.send(part)
+        hello(mine, session)
+
+    return run
+
+
+ENDED, OPEN, CLOSED, SILENT, AGAIN = "ended", "open", "closed", "silent", "again"
+
+
+def reaction(test: ClientTest, answer: bytes) -> tuple[str, str]:
+    """What a client makes of an answer, and what came in words.
+
+    What it echoes is sent twice: that a message behind the answer gets lost is another fault.
+    """
+    connection = test.connections[0]
+    message = plain(HELLO)
+    try:
+        test.respond(answer)
+        connection.send(message)
+        try:
+            connection.fill(connection.deadline(test.seconds(0.4)))
+        except TimedOut:
+            connection.send(message)
+            connection.fill(connection.deadline())
+        return what_came(connection)
+    except Ended as error:
+        return ENDED, str(error)
+    except TimedOut as error:
+        return SILENT, str(error)
+    except Garbled as error:
+        return AGAIN, str(error)
+
+
+def what_came(connection: Connection) -> tuple[str, str]:
+    """Ended, TimedOut."""
+    if connection.buffer[:1].isalpha():  # no frame that a client could send begins like this
+        return AGAIN, f"{wire.shown(bytes(connection.buffer))} came"
+    frame = connection.read_frame()
+    if frame.opcode == CLOSE:
+        ordinary = frame.close_code in (None, 1000)
+        return (CLOSED if ordinary else ENDED), f"{frame} came"
+    return OPEN, f"{frame} came"
+
+
+def refused(make: Make, taken: type[Judged] = Failed) -> Run:
+    """The client fails the connection; `taken`: the verdict when it does not."""
+
+    def run(test: Test) -> None:
+        mine = ready(test)
+        kind, came = reaction(mine, make(mine))
+        if kind == OPEN:
+            raise taken(f"the client takes this answer: {came}")
+        if kind == CLOSED:
+            raise Informational(f"the client echoes nothing, but closes ordinarily: {came}")
+        if kind == AGAIN:
+            raise NonStrict(f"the client does not end TCP: {came}")
+        if kind == SILENT:
+            raise NonStrict(f"the client neither ends TCP nor echoes: {came}")
+
+    return run
+
+
+def not_opened(make: Make) -> Run:
+    """HTTP goes on, or ends, as the client likes; but there is no WebSocket connection."""
+
+    def run(test: Test) -> None:
+        mine = ready(test)
+        kind, came = reaction(mine, make(mine))
+        if kind == OPEN:
+            raise Failed(f"the client takes this answer: {came}")
+        if kind == CLOSED:
+            raise Informational(f"the client echoes nothing, but closes ordinarily: {came}")
+
+    return run
+
+
+def left_open(make: Make) -> Run:
+    """Both is fine; which of them it was is told."""
+
+    def run(test: Test) -> None:
+        mine = ready(test)
+        kind, came = reaction(mine, make(mine))
+        if kind == OPEN:
+            raise Informational("the client takes this answer")
+        raise Informational(f"the client refuses this answer: {came}")
+
+    return run
+
+
+def put(
+    id: str, quote: str, sends: str, run: Run, expects: str = REFUSED, level: str = MUST,
+    section: str = OPENING,
+) -> None:  # fmt: skip
+    """Register a case."""
+    add(id, section, level, quote, f"{sends}; behind it a message", expects, run, ["client"])
+
+
+def open_question(id: str, section: str, quote: str, sends: str, make: Make) -> None:
+    """Register a case that only tells what came."""
+    put(id, quote, sends, left_open(make), f"{TAKEN}, or refuses it", MAY, section)

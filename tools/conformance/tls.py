@@ -1,0 +1,151 @@
+"""TLS of --listen: the certificate, and the handshake with a client, which may not speak TLS.
+
+Each listening port speaks either TLS or plain HTTP. The first octet of a client tells which of them
+the client speaks, so that a wrong scheme in its URL is named instead of a failed handshake.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from typing import Any, NamedTuple
+
+HANDSHAKE = 0x16  # the first octet of a TLS record with a ClientHello (RFC 8446 section 5.1)
+DISTRUST = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "CERTIFICATE_EXPIRED")
+PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 26\r\n"
+    b"Connection: close\r\n\r\nThis port speaks only TLS\n"
+)
+
+
+class Place(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+    secure: bool | None
+    """With TLS; None: if there is a certificate."""
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Of [HOST:]PORT, or of a URL with both. ValueError."""
+        match = re.fullmatch(r"(?:(wss?)://)?(?:([^/]*):)?(\d{1,5})/?", text)
+        if not match or int(match[3]) > 65535 or (match[1] and not match[2]):
+            raise ValueError(f"must be [HOST:]PORT or wss://HOST:PORT, not {text!r}")
+        secure = None if match[1] is None else match[1] == "wss"
+        return cls((match[2] or "").strip("[]") or "127.0.0.1", int(match[3]), secure)
+
+
+class Mismatch(Exception):
+    """The client speaks TLS where plain HTTP is due, or the opposite, or its TLS fails."""
+
+
+class Secured(ssl.SSLSocket):
+    """A connection of a client over TLS."""
+
+    asked_name: str | None = None
+    """What the client's Server Name Indication says (RFC 6066 section 3)."""
+
+
+def context_for(
+    place: Place | None, certificate: str | None, key: str | None
+) -> ssl.SSLContext | None:
+    """What --listen, --cert and --key come to; None: no TLS. ValueError."""
+    if place is None and (certificate or key):
+        raise ValueError("--cert and --key are for --listen")
+    if key and not certificate:
+        raise ValueError("--key needs a certificate as well: --cert FILE")
+    if place is None or not certificate:
+        if place and place.secure:
+            raise ValueError("--listen wss://... needs a certificate: --cert FILE --key FILE")
+        return None
+    if place.secure is False:
+        raise ValueError("--cert is for wss://, but --listen says ws://")
+    return server_context(certificate, key)
+
+
+def server_context(certificate: str, key: str | None) -> ssl.SSLContext:
+    """Of files in PEM; without `key` the private key is in the certificate's file. ValueError."""
+
+    def no_password() -> str:
+        raise ValueError(f"--key {key or certificate}: the private key is encrypted")
+
+    for option, file in (("--cert", certificate), ("--key", key)):
+        if file is not None:
+            check_readable(option, file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = Secured
+    context.sni_callback = note_name
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError(f"--key {key}: it is not the key of {certificate}") from None
+        if key is None:
+            told = f"--cert {certificate}: no certificate and private key in PEM form (see --key)"
+        else:
+            told = f"--cert {certificate} --key {key}: no certificate and key in PEM form"
+        raise ValueError(told) from None
+    return context
+
+
+def check_readable(option: str, file: str) -> None:
+    """`load_cert_chain` does not name the file that it cannot read. ValueError."""
+    try:
+        with open(file, "rb"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option} {file}: {error.strerror or error}") from None
+
+
+def note_name(connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+    """Called in the handshake with the name that the client asks for."""
+    connection.asked_name = name
+
+
+def opened(
+    accepted: socket.socket, context: ssl.SSLContext | None, timeout: float
+) -> tuple[socket.socket, bytes]:
+    """A client's connection and the first bytes on it, decrypted; none: it has ended.
+
+    timeout: for the whole TLS handshake, and once more for what comes first. Mismatch, OSError.
+    """
+    accepted.settimeout(timeout)
+    first = accepted.recv(1, socket.MSG_PEEK)
+    speaks_tls = first[:1] == bytes([HANDSHAKE])
+    if not first:
+        return accepted, b""
+    if context is None:
+        if speaks_tls:
+            raise Mismatch("a client speaks TLS, but this is ws://, not wss:// (see --cert)")
+        return accepted, accepted.recv(65536)
+    if not speaks_tls:
+        refuse(accepted)
+        raise Mismatch("a client speaks without TLS, but this is wss://, not ws://")
+    secured = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+    try:
+        secured.do_handshake()
+        # With TLS 1.3 a client that dislikes the certificate says so behind the handshake.
+        return secured, secured.recv(65536)
+    except OSError as error:
+        secured.close()
+        raise Mismatch(f"the TLS handshake with a client failed: {explained(error)}") from None
+
+
+def refuse(accepted: socket.socket) -> None:
+    """Answer a client that speaks plain HTTP, and let it read that before TCP ends."""
+    accepted.sendall(PLAIN_ANSWER)
+    accepted.shutdown(socket.SHUT_WR)
+    accepted.settimeout(1.0)
+    for _ in range(4):
+        if not accepted.recv(65536):
+            break
+
+
+def explained(error: OSError) -> str:
+    """What OpenSSL or the system says, and what that means."""
+    reason = getattr(error, "reason", None) or ""
+    told = reason.replace("_", " ").lower() or error.strerror or str(error)
+    distrusts = any(word in reason for word in DISTRUST)
+    return f"{told} (it does not trust the certificate)" if distrusts else told
