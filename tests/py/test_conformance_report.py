@@ -578,6 +578,7 @@ def test_retry() -> None:
     }
     assert runs == {"1.1": 2, "1.2": 4, "1.3": 3, "1.4": 1, "1.5": 1, "1.6": 2}
     assert stream.getvalue().endswith("3 OK, 2 FAILED, 1 UNIMPLEMENTED\n")
+    assert len(stream.getvalue().splitlines()) == 6 + 3  # the cases, and what has changed
     assert not outcome.ended
 
 
@@ -611,6 +612,36 @@ def test_retries_can_be_interrupted() -> None:
     assert outcome.interrupted
     got = [(r.case.id, r.verdict.value) for r in outcome.results]
     assert got == [("1.0", "OK"), ("1.1", "FAILED"), ("1.2", "FAILED")]
+
+
+def test_a_server_that_dies_late_when_cases_are_run_again() -> None:
+    """The case that finds it gone is not to blame, and the run goes on with a new one."""
+    alive = [True]
+    runs: List[str] = []
+
+    def body(test: Test) -> None:
+        runs.append(test.case.id)
+        if not alive[0]:
+            raise OSError("refused")
+        alive[0] = len(runs) != 5
+        raise Failed("x")
+
+    def ended(wait: float) -> str:
+        # The case that brings it down has not dropped a connection: that is not waited for.
+        return "" if alive[0] or (runs[-1:] == ["1.1"] and wait == 0.0) else "killed"
+
+    def restart() -> str:
+        alive[0] = True
+        return ""
+
+    cases = [Case(f"1.{i}", "s", "MUST", "q", "t", "e", body) for i in range(3)]
+    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
+    work = runner.Runner(settings, 1, 60.0, ended, str, restart, retry=1)
+    outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
+    assert runs == ["1.0", "1.1", "1.2"] * 2
+    assert [r.came for r in outcome.results] == ["x"] * 3
+    assert outcome.crashes == ["killed\nThat was before 1.2, run again."]
+    assert not outcome.ended
 
 
 def test_clients_are_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:

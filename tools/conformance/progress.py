@@ -51,6 +51,7 @@ class Lines:
         self.done = 0
         self.counts: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
+        self.shown = ""
         self.began = time.monotonic()
 
     def count(self, result: Result, by: int) -> None:
@@ -67,7 +68,9 @@ class Lines:
     def add(self, result: Result) -> None:
         self.count(result, 1)
         step = max(self.total // 10, 1)
-        if self.done % step == 0 or self.done == self.total:
+        counted = self.counted()
+        if (self.done % step == 0 or self.done == self.total) and counted != self.shown:
+            self.shown = counted  # a case that is run again mostly changes nothing
             self.show()
 
     def drop(self, result: Result) -> None:

@@ -25,6 +25,7 @@ GRACE = 1.0  # seconds for the cases that run when a run ends early, besides one
 LIMITS = 2  # cases with that tag at a time
 CRASHES = 10  # of the server after which a run ends
 AFTER = 1.0  # seconds for the server to end after it has dropped a connection
+CRASHED = "the server ended: "
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
 STREAK = 8  # failures in a row after which the peer is asked whether it is still there
 
@@ -314,8 +315,8 @@ class Runner:
             for result in [r for r in outcome.results if r.case is case]:
                 outcome.results.remove(result)
                 observer.drop(result)
-            result, died = self._alone(case, outcome)
-            found = found or died
+            result, death = self._alone(case, outcome)
+            found = found or bool(death)
             outcome.results.append(result)
             observer.add(result)
         if not found:
@@ -333,9 +334,12 @@ class Runner:
             if time.monotonic() > self.end:
                 outcome.ended = f"the run took more than {self.max_time:g} s"
                 return
-            result, _ = self._alone(old.case, outcome)
+            crashed = old.came.startswith(CRASHED)
+            result, death = self._alone(old.case, outcome, None if crashed else old.verdict)
             if is_vain(result):
-                outcome.ended = outcome.ended or self.gone()
+                if death:  # by a case before this one, too late to be seen there
+                    outcome.crashes.append(f"{death}\nThat was before {old.case.id}, run again.")
+                outcome.ended = outcome.ended or ("" if death else self.gone())
                 continue
             if result.verdict != old.verdict:
                 result.flaky = (*[old.verdict] * number, result.verdict)
@@ -343,15 +347,23 @@ class Runner:
             observer.add(result)
             outcome.results[i] = result
 
-    def _alone(self, case: Case, outcome: Outcome) -> tuple[Result, bool]:
-        """Run a case with nothing beside it; and whether it has brought the peer down."""
+    def _alone(
+        self, case: Case, outcome: Outcome, before: Verdict | None = None
+    ) -> tuple[Result, str]:
+        """Run a case with nothing beside it; and how that has ended the peer, or "".
+
+        before: what it came to when it was run before and the peer survived that. When it comes
+        to the same again, the end of the peer is not waited for.
+        """
         result = run(case, self.settings)
         wait = 0.1 if result.verdict == Verdict.OK else AFTER
+        wait = 0.0 if result.verdict == before else wait
         death = self.ended(wait) if self.restart else ""
+        if death and not is_vain(result):
+            result.verdict, result.came = Verdict.FAILED, f"{CRASHED}{death}"
         if death:
-            result.verdict, result.came = Verdict.FAILED, f"the server ended: {death}"
             outcome.ended = self._restarted()
-        return result, bool(death)
+        return result, death
 
     def _restarted(self) -> str:
         """Why the peer cannot be started anew; empty when it was."""
