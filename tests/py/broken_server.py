@@ -17,6 +17,7 @@ import codecs
 import fcntl
 import hashlib
 import re
+import select
 import socket
 import struct
 import sys
@@ -164,6 +165,7 @@ SWITCHES: Dict[str, str] = {
     "mask-of-first-frame": "the first masking key is used for all frames",
     "mask-restarts": "the masking key starts anew after 61 bytes of a payload",
     "mask-zero-refused": "a masking key of zeros is refused",
+    "end-in-one-read": "a Close, or a bad frame, that does not come in one read is skipped",
     "rsv-ignored": "reserved bits are ignored",
     "rsv1-ignored": "RSV1 is ignored where no extension was agreed on",
     "rsv2-ignored": "RSV2 is ignored",
@@ -236,6 +238,7 @@ SWITCHES: Dict[str, str] = {
     "failure-as-1000": "failures are told as 1000",
     "failure-without-close": "failures end TCP without a Close",
     "failure-then-more": "what comes behind a failure is answered, too",
+    "failure-lost": "a failure is told by no Close when there is more to be read",
     "failure-waits": "after a failure TCP is ended only when a Close has come",
     "failure-of-all": "a failure ends all other connections, too",
     # ---- connections (RFC 6455 sections 7.1.1, 7.2.3 and 10.4)
@@ -276,7 +279,6 @@ SWITCHES: Dict[str, str] = {
     "deflate-drops-server-bits": "server_max_window_bits is not answered",
     "deflate-drops-server-bits-15": "server_max_window_bits=15 is not answered",
     "deflate-larger-server-bits": "server_max_window_bits is answered with 15",
-    "deflate-larger-client-bits": "client_max_window_bits is answered with 15 for less",
     "deflate-bits-without-value": "client_max_window_bits is answered without a value",
     "deflate-answers-twice": "two offers are answered with two extensions",
     "deflate-unknown-accepted": "parameters that do not exist are ignored",
@@ -309,18 +311,20 @@ SWITCHES: Dict[str, str] = {
     "deflate-errors-ignored": "where data is broken, what came out before is the message",
     "deflate-incomplete-accepted": "compressed data may end anywhere",
     "deflate-broken-as-1000": "broken data is told as 1000",
-    "deflate-broken-unanswered": "broken data is not answered",
+    "deflate-broken-unanswered": "broken data ends TCP, without a Close",
+    "deflate-broken-dropped": "a message whose data is broken is dropped, and nothing else happens",
     "deflate-limit-as-1008": "a message that is too large after decompression is told as 1008",
     "deflate-ratio-limit": "a message that grows more than a hundredfold is refused",
     "deflate-plain-refused": "where compression was agreed on, plain messages are refused",
     "deflate-blocks-limited": "a message of more than 1000 bytes of empty blocks is refused",
 }
 
-# Not broken either: a limit that a server may have, and that is told, as INFORMATIONAL.
+# Not broken either: what a server may do, a limit for instance, and that is told, as INFORMATIONAL.
 LIMITS: Dict[str, str] = {
     "pings-end-tcp": "more than 64 Pings at once end TCP, without a Close",
     "fragments-16384": "a message of more than 16384 fragments is refused, with 1008",
     "deflate-blocks-as-1009": "a message of more than 1000 bytes of empty blocks is too large",
+    "deflate-larger-client-bits": "client_max_window_bits is answered with 15 for less",
 }
 
 
@@ -357,6 +361,7 @@ class Stream:
         self.deadline = float("inf")
         self.is_open = False  # the opening handshake is over
         self.pings = 0  # since there was nothing left in the buffer
+        self.reads = 0  # for the frame that is read now
         self.was_reset = False
         self.has_taken = False  # others with it
         self.on_data: Callable[[], object] = lambda: None
@@ -364,6 +369,7 @@ class Stream:
     def fill(self) -> None:
         """Wait for more. Gone."""
         self.pings = 0
+        self.reads += 1
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise Gone
@@ -1144,6 +1150,7 @@ class Inflater(Part):
         self.came = self.empty = 0
         self.given = 0
         self.over = False
+        self.dropped = False  # with its switch: the message
 
     def begin(self) -> None:
         """A message begins."""
@@ -1154,7 +1161,7 @@ class Inflater(Part):
         elif self.broken("deflate-short-window"):
             self.restart(self.window[-256:])
         self.came = self.given = 0
-        self.over = False
+        self.over = self.dropped = False
 
     def restart(self, window: bytes) -> None:
         """At a block that can refer back to this."""
@@ -1231,6 +1238,9 @@ class Inflater(Part):
     def fail(self, told: str) -> Iterator[bytes]:
         if self.broken("deflate-errors-ignored"):
             self.restart(self.window)
+        elif self.broken("deflate-broken-dropped"):
+            self.restart(self.window)
+            self.dropped = True
         elif self.broken("deflate-broken-unanswered"):
             raise Gone
         else:
@@ -1387,10 +1397,14 @@ class WebSocket(Part):
         """Until the connection is to be ended. Gone."""
         try:
             while self.open:
+                self.stream.reads = int(bool(self.stream.buffer))
                 try:
                     self.read_frame()
                 except Failure as failure:
-                    self.fail(failure)
+                    if self.is_skipped():
+                        self.skip()
+                    else:
+                        self.fail(failure)
         except Gone:
             if self.broken("half-close-kept"):
                 self.server.ended.wait()
@@ -1401,13 +1415,25 @@ class WebSocket(Part):
         if self.broken("failure-of-all"):
             self.server.drop_others(self.stream)
         code = 1000 if self.broken("failure-as-1000") else failure.code
-        if not self.broken("failure-without-close"):
+        lost = self.broken("failure-lost") and self.has_more()
+        if not lost and not self.broken("failure-without-close"):
             self.send_frame(struct.pack("!H", code) + str(failure).encode(), CLOSE)
         self.open = False
         if self.broken("failure-then-more"):
             self.answer_more()
         if self.broken("failure-waits"):
             self.wait_for_close()
+
+    def has_more(self) -> bool:
+        """Whether anything comes behind the frame that is read now."""
+        self.read_plain_length()
+        if select.select([self.stream.socket], [], [], 0.1)[0]:
+            self.stream.fill()
+        return len(self.stream.buffer) > self.left + 4 * self.key_due
+
+    def is_skipped(self) -> bool:
+        """Whether the frame that is read now does not end the connection, as it must."""
+        return self.stream.reads > 1 and self.broken("end-in-one-read")
 
     def skip(self) -> None:
         """What is due of the frame that is being read."""
@@ -1675,6 +1701,8 @@ class WebSocket(Part):
         message.utf8.feed(last, final or each)
 
     def end_message(self, message: Message) -> None:
+        if message.compressed and self.inflater and self.inflater.dropped:
+            return
         payload = self.joined(message)
         if message.compressed or not self.inflater:
             self.note_empty(payload)
@@ -1762,6 +1790,8 @@ class WebSocket(Part):
         if self.broken("failure-then-more") and not self.open:
             raise Gone
         self.check_close(payload)
+        if self.is_skipped():
+            return
         if not payload and self.broken("close-ignored"):
             return
         if self.message and self.broken("close-waits-for-message"):

@@ -197,6 +197,8 @@ class Settings:
     seed: int = 1
     limit: float = 30.0
     """Seconds for a whole case: no flood of the peer's makes it any longer."""
+    full: bool = False
+    """As many messages in groups 12 and 13 as the Autobahn suite sends (--full)."""
     manners: Manners = field(default_factory=Manners)
 
 
@@ -236,10 +238,18 @@ class Test:
         """A time of so many seconds with a peer that is near, and quick."""
         return value * self.settings.scale + 2 * self.settings.manners.round_trip
 
+    def pause(self, seconds: float) -> None:
+        """Do nothing, so that what is sent comes apart; that needs no more time far away."""
+        time.sleep(seconds * self.settings.scale)
+
     def connect(self) -> Connection:
         """TCP, nothing sent yet. OSError; Skipped when the peer would not serve it yet."""
-        if self.settings.manners.one_connection and any(c.is_open for c in self.connections):
-            raise Skipped(ONE_CONNECTION)
+        if self.settings.manners.one_connection:
+            for connection in self.connections:
+                if connection.over:  # the peer may wait for this side's end, too
+                    connection.close()
+            if any(connection.is_open for connection in self.connections):
+                raise Skipped(ONE_CONNECTION)
         connection = Connection(self.settings.target, self.timeout, self.trace)
         self.connections.append(connection)
         return connection
@@ -285,11 +295,12 @@ class Test:
         return self.session(connection, response)
 
     def expect_response(self, connection: Connection) -> wire.Response:
-        """A response head. Failed."""
+        """A response head. Failed; Cut when TCP ends instead."""
         try:
             return connection.read_response()
         except (Ended, TimedOut, wire.Garbled) as error:
-            raise Failed(f"expected an HTTP response, but {error}") from None
+            kind = Cut if isinstance(error, Ended) else Failed
+            raise kind(f"expected an HTTP response, but {error}") from None
 
     def finish(self) -> None:
         for connection in self.connections:
@@ -371,11 +382,12 @@ class Session:
         if frame.opcode == CLOSE and not wire.is_close_payload(frame.payload):
             raise Closed(f"no endpoint may send such a Close frame: {frame}", frame.close_code)
 
-    def comes(self, seconds: float) -> bool:
-        """Whether anything comes, or TCP ends, within that time."""
+    def comes(self, seconds: float | None = None) -> bool:
+        """Whether anything comes, or TCP ends, within that time, or that of an answer."""
+        limit = None if seconds is None else self.test.seconds(seconds)
         try:
             if not self.connection.buffer:
-                self.connection.fill(self.connection.deadline(self.test.seconds(seconds)))
+                self.connection.fill(self.connection.deadline(limit))
         except TimedOut:
             return False
         except Ended:
@@ -504,7 +516,7 @@ class Session:
 
         NonStrict when the peer fails the connection before it has echoed.
         """
-        if not self.comes(self.test.settings.timeout):
+        if not self.comes():
             raise Failed(f"expected the echo of {wire.shown(payload)}, but nothing came in time")
         early = not self.connection.buffer or self.connection.buffer[0] & 15 == CLOSE
         if not early:

@@ -24,6 +24,7 @@ from . import (
     html_report,
     listen,
     markdown,
+    pack,
     probe,
     progress,
     report,
@@ -157,7 +158,8 @@ def run_parser(name: str) -> argparse.ArgumentParser:
         prog=name,
         usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT | --list | --show ID) [options]",
         description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
-        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help",
+        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help\n"
+        f"All of it as one file: {name} pack --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -261,6 +263,11 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
             default=[],
             help=f"{what}; may be given several times",
         )
+    group.add_argument(
+        "--full",
+        action="store_true",
+        help="1000 messages in every case of 12 and 13, as the Autobahn suite has; takes long",
+    )
     group.add_argument("--list", action="store_true", help="print the cases instead")
     group.add_argument("--show", metavar="ID", help="explain a case instead")
     group.add_argument(
@@ -290,7 +297,7 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-time",
         type=positive,
-        help="seconds for the run (600; with --listen as long as it takes)",
+        help="seconds for the run (600, with --full 7200; with --listen as long as it takes)",
     )
     group.add_argument(
         "--retry",
@@ -420,6 +427,7 @@ class Session:
             self.args.timeout,
             self.args.timeout_scale,
             self.args.seed,
+            full=self.args.full,
         )
         try:
             outcome = self.attempt(cases, settings)
@@ -447,7 +455,7 @@ class Session:
             work = runner.Runner(
                 settings,
                 1 if one else self.args.jobs,
-                (self.args.max_time or 600.0) * settings.scale,
+                (self.args.max_time or (7200.0 if settings.full else 600.0)) * settings.scale,
                 program.ended if program else lambda seconds: "",
                 lambda: probe.is_gone(settings.target, patience),
                 (lambda: self.restart(program, settings)) if program else None,
@@ -520,7 +528,9 @@ class Session:
     def run_listener(self, cases: Sequence[Case], started: str) -> int:
         """Test clients, one run for each."""
         args = self.args
-        settings = Settings(Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed)
+        settings = Settings(
+            Target("", 0, "/", False), args.timeout, args.timeout_scale, args.seed, full=args.full
+        )
         host, port, _ = args.listen
 
         def observe(name: str) -> progress.Lines:
@@ -717,6 +727,8 @@ def dispatch(argv: Sequence[str]) -> int:
     name = report.NAME
     if argv[:1] == ["report"]:
         return make_reports(name, argv[1:])
+    if argv[:1] == ["pack"]:
+        return pack.main(name, argv[1:])
     parser = run_parser(name)
     args = parser.parse_args(argv)
     if args.show:

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Runs all cases against pyws and against servers by others, and shows them side by side.
 
-    python tools/conformance/compare.py --build build
+    python tools/conformance/compare.py --build build --autobahn
     python tools/conformance/compare.py --build build --only ws --folder /tmp/compare
 
-The servers by others are installed by their names with pip and npm, into a folder of their own, and
-are the programs in `peers/`. One JSON report for each server is kept in the folder, so that
---only renews some columns and leaves the others. The table goes between two marks in
-docs/conformance.md. What cannot be installed, or dies, has that said below the table.
+The servers by others are the programs in `peers/`. What they need is installed by its name with
+pip and npm, into a folder of their own, and with apt-get, which takes root. One JSON report for
+each server is kept in the folder, so that --only renews some rows and leaves the others. The tables
+go between marks in docs/conformance.md; what cannot be installed, or dies, has that said there.
+With --autobahn the Autobahn suite examines every server, too (`peers/autobahn.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Dict, NamedTuple, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conformance import report
+from conformance.case import natural
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DOCUMENT = ROOT / "docs/conformance.md"
-BEGIN, END = "<!-- begin: compare.py -->", "<!-- end: compare.py -->"
+MARKS = ("<!-- begin: compare.py -->", "<!-- end: compare.py -->")
+MARKS_AUTOBAHN = ("<!-- begin: compare.py --autobahn -->", "<!-- end: compare.py --autobahn -->")
 INSTALL = 600.0  # seconds for pip, and for npm
 LARGEST = 16 * 1024 * 1024  # bytes of a message, as in the programs in peers/
 
@@ -37,15 +44,34 @@ class Failed(Exception):
 
 
 class Server(NamedTuple):
-    """A column. `kind` tells how it is installed and started."""
+    """A row. `kind` tells how it is installed and started."""
 
     kind: str
+    """c, pyws: of this checkout. pip, npm, apt: a program in peers/."""
     package: str
+    """What it is called; with pip and npm, the package."""
     options: tuple[str, ...] = ()
     note: str = ""
+    needs: tuple[str, ...] = ()
+    """Packages beside it; with apt all packages, and the first one's version is the server's."""
+    program: str = ""
+    """In peers/; without, echo_PACKAGE.py or .js."""
+    build: tuple[str, ...] = ()
+    """Makes {program} from {source}."""
+    start: tuple[str, ...] = ("{program}",)
 
 
 DEDICATED = ("--compression", "dedicated")
+CXX = ("g++", "-std=c++14", "-O2", "-o", "{program}", "{source}", "-pthread")
+GO = ("env", "GO111MODULE=off", "GOPATH=/usr/share/gocode", "go", "build")
+TOMCAT = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in (
+        "tomcat10-embed-core",
+        "tomcat10-embed-websocket",
+        "tomcat10-annotations-api",
+    )
+)
 SERVERS = {
     "pyws-c": Server("c", "pyws", (), "C"),
     "pyws-c-deflate": Server("c", "pyws", DEDICATED, "C, deflate"),
@@ -53,9 +79,64 @@ SERVERS = {
     "pyws-python-deflate": Server("pyws", "pyws", DEDICATED, "Python, deflate"),
     "websockets": Server("pip", "websockets"),
     "aiohttp": Server("pip", "aiohttp"),
-    "ws": Server("npm", "ws"),
+    "tornado": Server("pip", "tornado"),
+    "uvicorn": Server(
+        "pip",
+        "uvicorn",
+        ("uvicorn",),
+        "websockets",
+        needs=("httptools", "uvloop", "websockets"),
+        program="echo_asgi.py",
+    ),
+    "uvicorn-wsproto": Server(
+        "pip",
+        "uvicorn",
+        ("uvicorn-wsproto",),
+        "wsproto",
+        needs=("httptools", "uvloop", "wsproto"),
+        program="echo_asgi.py",
+    ),
+    "granian": Server("pip", "granian", ("granian",), program="echo_asgi.py"),
     "socketify": Server("pip", "socketify"),
     "picows": Server("pip", "picows"),
+    "ws": Server("npm", "ws"),
+    "websocket": Server("npm", "websocket"),
+    "faye": Server("npm", "faye-websocket", needs=("permessage-deflate",)),
+    "beast": Server(
+        "apt",
+        "Boost.Beast",
+        needs=("libboost-dev", "g++"),
+        program="echo_beast.cpp",
+        build=CXX,
+    ),
+    "websocketpp": Server(
+        "apt",
+        "websocketpp",
+        needs=("libwebsocketpp-dev", "libboost-dev", "zlib1g-dev", "g++"),
+        program="echo_websocketpp.cpp",
+        build=(*CXX, "-lz"),
+    ),
+    "gorilla": Server(
+        "apt",
+        "gorilla",
+        needs=("golang-github-gorilla-websocket-dev", "golang-go"),
+        program="echo_gorilla.go",
+        build=(*GO, "-o", "{program}", "{source}"),
+    ),
+    "tomcat": Server(
+        "apt",
+        "Tomcat",
+        needs=("libtomcat10-embed-java", "libtomcat10-java", "default-jdk-headless"),
+        program="EchoTomcat.java",
+        start=("java", "-cp", TOMCAT, "{source}"),
+    ),
+    "mojolicious": Server(
+        "apt",
+        "Mojolicious",
+        needs=("libmojolicious-perl",),
+        program="echo_mojolicious.pl",
+        start=("perl", "{source}"),
+    ),
 }
 
 
@@ -94,26 +175,54 @@ class Place:
     def report(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
+    def autobahn(self, name: str) -> Path:
+        return self.folder / f"{name}.autobahn"
+
     def install(self, server: Server) -> str:
         """The version that is there now. Failed."""
         if server.kind == "pip":
             if not Path(self.python).exists():
                 output([sys.executable, "-m", "venv", str(self.folder / "venv")], INSTALL)
-            output([self.python, "-m", "pip", "install", "-q", "-U", server.package], INSTALL)
+            packages = [server.package, *server.needs]
+            output([self.python, "-m", "pip", "install", "-q", "-U", *packages], INSTALL)
             code = f"import importlib.metadata as m; print(m.version({server.package!r}))"
             return output([self.python, "-c", code], INSTALL)
         if server.kind == "npm":
-            return self.install_node(server.package)
+            return self.install_node(server.package, *server.needs)
+        if server.kind == "apt":
+            return self.install_debian(server)
         code = "import pyws; print(pyws.__version__)"
         return output([sys.executable, "-c", code], INSTALL, **self.environment)
 
-    def install_node(self, package: str) -> str:
+    def install_node(self, package: str, *others: str) -> str:
         folder = self.folder / "npm"
         folder.mkdir(exist_ok=True)
         options = ["--no-audit", "--no-fund", "--no-save", "--prefix", str(folder)]
-        output(["npm", "install", *options, package], INSTALL)
+        # What is not named goes away.
+        named = [p for s in SERVERS.values() if s.kind == "npm" for p in (s.package, *s.needs)]
+        output(["npm", "install", *options, *named], INSTALL)
         text = (folder / "node_modules" / package / "package.json").read_text(encoding="utf-8")
         return str(json.loads(text)["version"])
+
+    def install_debian(self, server: Server) -> str:
+        missing = [name for name in server.needs if not debian_version(name)]
+        if missing:
+            root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+            options = ["-q", "-y", "--no-install-recommends"]
+            output([*root, "apt-get", "update", "-q"], INSTALL)
+            output([*root, "apt-get", "install", *options, *missing], INSTALL)
+        if server.build:
+            self.program(server).parent.mkdir(exist_ok=True)
+            output(self.filled(server, server.build), INSTALL)
+        return debian_version(server.needs[0])
+
+    def program(self, server: Server) -> Path:
+        """What is built from the source of a server."""
+        return self.folder / "bin" / Path(server.program).stem
+
+    def filled(self, server: Server, words: Sequence[str]) -> list[str]:
+        names = {"source": HERE / "peers" / server.program, "program": self.program(server)}
+        return [word.format(**names) for word in words]
 
     def command(self, server: Server) -> list[str]:
         if server.kind == "c":
@@ -124,7 +233,20 @@ class Place:
             return [sys.executable, "-m", "pyws", "echo", "--port", "0", *server.options]
         if server.kind == "npm":
             return ["node", str(HERE / f"peers/echo_{server.package}.js")]
-        return [self.python, str(HERE / f"peers/echo_{server.package}.py")]
+        if server.kind == "pip":
+            program = str(HERE / "peers" / (server.program or f"echo_{server.package}.py"))
+            return [self.python, program, *server.options]
+        return self.filled(server, server.start)
+
+
+def debian_version(package: str) -> str:
+    """Of an installed package; empty when it is not installed."""
+    form = "${db:Status-Status} ${source:Upstream-Version}"
+    try:
+        status, _, version = output(["dpkg-query", "-W", "-f", form, package], 30.0).partition(" ")
+    except Failed:
+        return ""
+    return version if status == "installed" else ""
 
 
 # ---- a run --------------------------------------------------------------------------------------
@@ -182,15 +304,63 @@ def no_run(title: str, why: str) -> dict[str, Any]:
     }
 
 
+def autobahn(place: Place, name: str) -> str:
+    """The Autobahn suite against a server; why there is no result, else empty."""
+    path = place.autobahn(name)
+    path.unlink(missing_ok=True)
+    serve = ["--serve", shlex.join(place.command(SERVERS[name]))]
+    words = [sys.executable, str(HERE / "peers/autobahn.py"), "--folder", str(place.folder)]
+    try:
+        output([*words, *serve, "--json", str(path)], 1900.0, **place.environment)
+    except Failed as error:
+        return str(error)
+    return ""
+
+
 # ---- the table ----------------------------------------------------------------------------------
 
+Run = Dict[str, Any]  # evaluated, and Python 3.8 has no dict[...]
 
-def notes(runs: Sequence[dict[str, Any]]) -> list[str]:
+
+def table(place: Place, page: str | None) -> str:
+    """Of all reports in the folder, in the order of SERVERS. Failed."""
+    runs = read(place)
+    if page:
+        paths = [str(place.report(name)) for name in runs]
+        output([sys.executable, str(HERE), "report", *paths, "--html", page], INSTALL)
+    groups = report.groups_of(list(runs.values()))
+    lines = [f"| Server | {' | '.join(groups)} | All |", f"|---|{'--:|' * (len(groups) + 1)}"]
+    for run in runs.values():
+        cells = [numbers(run, group) for group in (*groups, "")]
+        lines.append(f"| {report.cell(run['peer'])} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *notes(list(runs.values()))])
+
+
+def read(place: Place) -> dict[str, Run]:
+    """The reports that are there, by server. Failed: none."""
+    paths = {name: place.report(name) for name in SERVERS if place.report(name).exists()}
+    if not paths:
+        raise Failed("there is no report")
+    return {name: json.loads(path.read_text("utf-8"))["runs"][0] for name, path in paths.items()}
+
+
+def numbers(run: Run, group: str) -> str:
+    """How many cases of a group, or of all, are FAILED / NON-STRICT."""
+    verdicts = [case["verdict"] for case in run["cases"] if group in ("", case["group"])]
+    told = {verdict: verdicts.count(verdict) for verdict in ("FAILED", "NON-STRICT")}
+    if not verdicts:
+        return "?"
+    if set(verdicts) <= {"UNIMPLEMENTED", "SKIPPED"}:
+        return "-"
+    return " / ".join(map(str, told.values())) if any(told.values()) else "0"
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
     """What stands below the table: when, with what, and which runs did not come to their end."""
     days = sorted({run["started"][:10] for run in runs})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     python = ".".join(map(str, sys.version_info[:3]))
-    node = next((tool_version("node") for run in runs if run["peer"].startswith("ws ")), "")
+    node = tool_version("node")
     programs = f"Python {python}" + (f", Node {node}" if node else "")
     number = max(len(run["cases"]) for run in runs)
     lines = [f"{when}, {programs}; {number} cases."]
@@ -218,24 +388,53 @@ def tool_version(name: str) -> str:
         return ""
 
 
-def table(place: Place, page: str | None) -> str:
-    """Of all reports in the folder, in the order of SERVERS. Failed."""
-    paths = [place.report(name) for name in SERVERS if place.report(name).exists()]
-    if not paths:
-        raise Failed("there is no report")
-    runs = [run for path in paths for run in json.loads(path.read_text("utf-8"))["runs"]]
-    html = ["--html", page] if page else []
-    command = [sys.executable, str(HERE), "report", *map(str, paths), "--table", "-", *html]
-    return "\n".join([output(command, INSTALL), "", *notes(runs)])
+# ---- the other table ----------------------------------------------------------------------------
 
 
-def put(document: Path, text: str) -> None:
+def table_autobahn(place: Place) -> str:
+    """What both suites say of the cases that both have. Failed: it has examined none."""
+    lines = ["| Server | Both have | Same | Differ (Autobahn, here: cases) |", "|---|--:|--:|---|"]
+    for name, run in read(place).items():
+        if not place.autobahn(name).exists():
+            continue
+        theirs = json.loads(place.autobahn(name).read_text("utf-8"))
+        ours = {case["id"]: case["verdict"] for case in run["cases"] if case["id"] in theirs}
+        differing: dict[tuple[str, str], list[str]] = {}
+        for id, verdict in ours.items():
+            if theirs[id][0] != verdict:
+                differing.setdefault((theirs[id][0], verdict), []).append(id)
+        same = len(ours) - sum(map(len, differing.values()))
+        said = [f"{a}, {b}: {', '.join(ranges(ids))}" for (a, b), ids in sorted(differing.items())]
+        row = [report.cell(run["peer"]), str(len(ours)), str(same), "; ".join(said)]
+        lines.append(f"| {' | '.join(row)} |")
+    if len(lines) == 2:
+        raise Failed("there is no result of the Autobahn suite")
+    return "\n".join(lines)
+
+
+def ranges(ids: Sequence[str]) -> list[str]:
+    """5.1, 5.2 and 5.3 as 5.1-3."""
+    found: list[list[str]] = []
+    for id in sorted(ids, key=natural):
+        prefix, _, last = id.rpartition(".")
+        if found and found[-1][-1] == f"{prefix}.{int(last) - 1}":
+            found[-1].append(id)
+        else:
+            found.append([id])
+    ends = [(run[0], run[-1].rpartition(".")[2]) for run in found]
+    return [
+        first if len(run) == 1 else f"{first}-{last}" for run, (first, last) in zip(found, ends)
+    ]
+
+
+def put(document: Path, marks: tuple[str, str], text: str) -> None:
     """Between the marks. Failed: there are none."""
     before = document.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    after, count = pattern.subn(lambda _: f"{BEGIN}\n{text}\n{END}", before)
+    begin, end = marks
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    after, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", before)
     if count != 1:
-        raise Failed(f"{document} must have {BEGIN} and {END} once")
+        raise Failed(f"{document} must have {begin} and {end} once")
     document.write_text(after, encoding="utf-8")
 
 
@@ -254,6 +453,7 @@ def parse() -> argparse.Namespace:
         "--folder", type=Path, help="for what is installed, and the reports (a temporary one)"
     )
     parser.add_argument("--html", metavar="FILE", help="write a page as well")
+    parser.add_argument("--autobahn", action="store_true", help="run the Autobahn suite as well")
     parser.add_argument(
         "--document", type=Path, default=DOCUMENT, help="what the table is put into (%(default)s)"
     )
@@ -273,7 +473,7 @@ def main() -> int:
         missing = [n for n in SERVERS if n not in args.only and not place.report(n).exists()]
         if missing and args.document == DOCUMENT:
             print(
-                f"compare.py: {folder} has no report of {', '.join(missing)}, whose columns would "
+                f"compare.py: {folder} has no report of {', '.join(missing)}, whose rows would "
                 "be lost: run it without --only first, or put the table elsewhere by --document",
                 file=sys.stderr,
             )
@@ -283,9 +483,13 @@ def main() -> int:
         print(f"{name} ...", end=" ", flush=True)
         examine(place, name, args.jobs, args.max_time)
         print(f"{time.monotonic() - began:.0f} s", flush=True)
+        if args.autobahn:
+            print("    Autobahn:", autobahn(place, name) or "done", flush=True)
     print(f"reports: {folder}")
     try:
-        put(args.document, table(place, args.html))
+        put(args.document, MARKS, table(place, args.html))
+        if args.autobahn:
+            put(args.document, MARKS_AUTOBAHN, table_autobahn(place))
     except (Failed, OSError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 1

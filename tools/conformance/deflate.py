@@ -9,8 +9,8 @@ import re
 import zlib
 from typing import Dict, NamedTuple, Optional, Tuple, Union
 
-from .case import Closed, Failed, Session, Skipped, Test, Unimplemented
-from .wire import BINARY, TEXT, shown
+from .case import Closed, Failed, Refused, Session, Skipped, Test, Unimplemented
+from .wire import BINARY, TEXT, Frame, shown
 
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"  # what a sender takes off and a receiver appends (RFC 7692 7.2.1)
@@ -96,14 +96,13 @@ def misfit(offer: Parameters, answer: Parameters) -> str | None:
         return f"{SERVER_NO_CONTEXT} was offered and is missing"
     if CLIENT_BITS in answer and CLIENT_BITS not in offer:
         return f"{CLIENT_BITS} was not offered"
-    for name in BITS:
-        most, got = offer.get(name), answer.get(name)
-        if most is None:
-            continue
-        if got is None and name == SERVER_BITS and most != "15":
-            return f"{name}={most} was offered and is missing"
-        if got is not None and int(got) > int(most):
-            return f"{name}={got} is more than the {most} that were offered"
+    most, got = offer.get(SERVER_BITS), answer.get(SERVER_BITS)
+    if most is None:
+        return None
+    if got is None and most != "15":
+        return f"{SERVER_BITS}={most} was offered and is missing"
+    if got is not None and int(got) > int(most):
+        return f"{SERVER_BITS}={got} is more than the {most} that were offered"
     return None
 
 
@@ -111,6 +110,16 @@ def laxness(offer: Parameters, answer: Parameters) -> str | None:
     """What should be in this answer, though nothing depends on it: no window is beyond 15 bits."""
     if offer.get(SERVER_BITS) == "15" and SERVER_BITS not in answer:
         return f"{SERVER_BITS}=15 was offered and is missing"
+    return None
+
+
+def liberty(offer: Parameters, answer: Parameters) -> str | None:
+    """What a client may not have expected in this answer, and the RFC allows: a value of
+    client_max_window_bits in an offer is a hint, and section 7.2.1 says which window the client
+    uses when the answer has a larger one."""
+    hint, got = offer.get(CLIENT_BITS), answer.get(CLIENT_BITS)
+    if hint is not None and got is not None and int(got) > int(hint):
+        return f"{CLIENT_BITS}={got} is more than the hint of {hint}"
     return None
 
 
@@ -123,6 +132,8 @@ class Terms(NamedTuple):
     client_bits: int
     lax: str | None = None
     """See `laxness`."""
+    free: str | None = None
+    """See `liberty`."""
 
 
 def agree(offers: str, answer: str | None) -> Terms | None:
@@ -141,22 +152,27 @@ def agree(offers: str, answer: str | None) -> Terms | None:
         raise Failed(f"{told}: {problem}")
     parameters = dict(answered[0].parameters)
     problem = "the offer has to be declined"
-    for offer in parse(offers):
-        if offer.name == NAME and not fault(offer, in_offer=True):
-            reason = misfit(dict(offer.parameters), parameters)
+    found: list[Terms] = []
+    for element in parse(offers):
+        if element.name == NAME and not fault(element, in_offer=True):
+            offer = dict(element.parameters)
+            reason = misfit(offer, parameters)
             if reason is None:
-                return _terms(parameters, laxness(dict(offer.parameters), parameters))
-            problem = reason
-    raise Failed(f"{told} does not answer {offers}: {problem}")
+                found.append(_terms(offer, parameters))
+            problem = reason or problem
+    if not found:
+        raise Failed(f"{told} does not answer {offers}: {problem}")
+    return min(found, key=lambda terms: (terms.lax is not None, terms.free is not None))
 
 
-def _terms(answer: Parameters, lax: str | None) -> Terms:
+def _terms(offer: Parameters, answer: Parameters) -> Terms:
     return Terms(
         SERVER_NO_CONTEXT in answer,
         CLIENT_NO_CONTEXT in answer,
         int(answer.get(SERVER_BITS) or 15),
         int(answer.get(CLIENT_BITS) or 15),
-        lax,
+        laxness(offer, answer),
+        liberty(offer, answer),
     )
 
 
@@ -267,12 +283,21 @@ class Channel:
         """Send what is compressed already. `deflater` does not know of it."""
         self.session.send(self.frames(data, opcode, size))
 
-    def expect(self, payload: bytes, opcode: int = TEXT, timeout: float | None = None) -> None:
-        """The echo of a message, compressed or not. Failed; Skipped where the message is large and
-        the server says that it is too large."""
+    def expect(
+        self,
+        payload: bytes,
+        opcode: int = TEXT,
+        timeout: float | None = None,
+        first: Frame | None = None,
+    ) -> None:
+        """The echo of a message, compressed or not; first: its first frame, if that was read.
+
+        Failed; Skipped where the message is large and the server says that it is too large.
+        """
         wanted = f"the echo of {shown(payload)}"
         try:
-            got, rsv, data = self.session.read_message(wanted, timeout)
+            first = first or self.session.read(wanted, timeout)
+            got, rsv, data = self.session.read_rest(first, wanted, timeout)
         except Closed as error:
             if error.code == 1009 and len(payload) >= 4096:
                 raise Skipped(f"the server takes no message of {len(payload)} bytes") from None
@@ -293,8 +318,14 @@ class Channel:
 
 
 def open_channel(test: Test, offers: str = NAME) -> Channel:
-    """An opening handshake with these offers. Failed; Unimplemented when they are declined."""
-    session = test.open(offers)
+    """An opening handshake with these offers. Failed; Unimplemented when they are declined, or the
+    handshake is refused because of them: that is what D.1 is about."""
+    try:
+        session = test.open(offers)
+    except Refused as error:
+        if not 400 <= error.status < 500:
+            raise
+        raise Unimplemented(f"the server refuses {offers} with {error.status}") from None
     terms = agree(offers, session.response.get("Sec-WebSocket-Extensions"))
     if terms is None:
         raise Unimplemented(f"the server declines {offers}")

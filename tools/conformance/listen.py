@@ -208,7 +208,8 @@ def terms(wanted: str, offered: str) -> deflate.Parameters | None:
             if bits and deflate.CLIENT_BITS in theirs:
                 most = theirs[deflate.CLIENT_BITS] or "15"
                 agreed[deflate.SERVER_BITS] = min(bits, most, key=int)
-            if not (deflate.misfit(mine, agreed) or deflate.laxness(mine, agreed)):
+            differs = (deflate.misfit, deflate.laxness, deflate.liberty)
+            if not any(differ(mine, agreed) for differ in differs):
                 return agreed
     return None
 

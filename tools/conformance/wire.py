@@ -333,8 +333,14 @@ class Connection:
         self.socket.close()
 
     def finish(self) -> None:
-        """Send FIN. Of TLS the layer below: it goes on receiving, which SSLSocket.shutdown ends."""
-        socket.socket.shutdown(self.socket, socket.SHUT_WR)
+        """Send FIN. Of TLS the layer below: it goes on receiving, which SSLSocket.shutdown ends.
+
+        What has been reset has no end to be sent: that is found out by listening.
+        """
+        try:
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)
+        except OSError:
+            self.trace.note("the peer takes no more", self.number)
 
     # ---- sending ----
 
@@ -348,36 +354,35 @@ class Connection:
         view = memoryview(data)
         step = pieces or max(len(data), 1)
         for i in range(0, len(data), step):
-            part, deadline = view[i : i + step], self.deadline()
+            part = view[i : i + step]
+            self.active = time.monotonic()
             while part:
                 sent = self.give(part)
                 part = part[sent:]
-                if sent:
-                    deadline = self.deadline()
-                else:
-                    self.await_room(deadline)
+                if not sent:
+                    self.await_room(self.timeout)
             if pause:
                 time.sleep(pause)
 
     def pour(self, data: bytes, pieces: int = 65536, timeout: float | None = None) -> None:
         """Send much, and receive all the while, not only when the peer takes no more.
 
-        Ends early when a Close frame is the next that came. `timeout`: without any progress.
-        Ended, TimedOut, Garbled.
+        Ends early when a Close frame is the next that came. `timeout`: without anything that is
+        sent or received. Ended, TimedOut, Garbled.
         """
         self.trace.add("sent", data, self.number)
-        view, at, deadline = memoryview(data), 0, self.deadline(timeout)
+        view, at = memoryview(data), 0
+        self.active = time.monotonic()
         while at < len(data) and self.buffer[:1] != b"\x88":
-            self.await_room(deadline)
-            sent = self.give(view[at : at + pieces])
-            if sent:
-                at, deadline = at + sent, self.deadline(timeout)
+            self.await_room(self.timeout if timeout is None else timeout)
+            at += self.give(view[at : at + pieces])
 
-    def await_room(self, deadline: float) -> None:
-        """Until the peer may take more; receives what comes meanwhile. Ended, TimedOut, Garbled."""
+    def await_room(self, timeout: float) -> None:
+        """Until the peer may take more, or something comes, which is received: a peer may have much
+        to say before it listens again. Ended, TimedOut, Garbled."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            events = selector.select(self.left(deadline))
+            events = selector.select(self.left(self.active + timeout))
         if not events:
             raise TimedOut(f"the peer took nothing for {self.idle():.1f} s")
         if events[0][1] & selectors.EVENT_READ:
@@ -426,7 +431,7 @@ class Connection:
             raise self.late()
         return min(deadline, self.trace.deadline) - now
 
-    def fill(self, deadline: float) -> None:
+    def fill(self, deadline: float, most: int = 65536) -> None:
         """Receive more. Ended, TimedOut, Garbled."""
         if self.over:
             raise Ended(self.over.reset)
@@ -434,7 +439,7 @@ class Connection:
             raise Garbled(f"the peer sends more than {2 * self.trace.longest} bytes unasked")
         self.socket.settimeout(self.left(deadline))
         try:
-            data = self.socket.recv(65536)
+            data = self.socket.recv(most)
         except socket.timeout:
             raise self.late() from None
         except OSError:

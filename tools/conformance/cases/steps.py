@@ -60,6 +60,19 @@ def octets(length: int) -> bytes:
     return (row * (length // len(row) + 1))[:length]
 
 
+def exchange(session: Session, messages: Sequence[tuple[bytes, int]]) -> None:
+    """Send each message after the echo of the last; Failed when an echo is not as expected.
+
+    To a peer that is far away some more are under way, so that a case ends in its time.
+    """
+    ahead = 1 + int(session.test.settings.manners.round_trip / 0.01)
+    for number in range(len(messages) + ahead - 1):
+        if number < len(messages):
+            session.send(session.message(*messages[number]))
+        if number + 1 >= ahead:
+            session.expect_message(*messages[number + 1 - ahead])
+
+
 def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
     """A Pong, then the echo of a message that ended after the Ping. Failed.
 

@@ -1,0 +1,54 @@
+"""Echo server as an ASGI application, for the server that is named: its defaults.
+
+python echo_asgi.py uvicorn|uvicorn-wsproto|granian
+"""
+
+import os
+import socket
+import sys
+from typing import Any, Awaitable, Callable, Dict
+
+Event = Dict[str, Any]
+
+
+async def app(
+    scope: Event, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]
+) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            await send({**event, "type": "websocket.send"})
+
+
+def uvicorn(implementation: str) -> None:
+    from uvicorn import Config, Server  # type: ignore[import-not-found, unused-ignore]
+
+    place = socket.create_server(("127.0.0.1", 0))
+    print(f"listening on 127.0.0.1:{place.getsockname()[1]}", flush=True)
+    config = Config(app, ws=implementation, lifespan="off", log_level="critical")
+    Server(config).run(sockets=[place])
+
+
+def granian() -> None:
+    from granian import Granian  # type: ignore[import-not-found, unused-ignore]
+
+    with socket.create_server(("127.0.0.1", 0)) as place:  # it does not tell which port it has
+        port = place.getsockname()[1]
+    server = Granian("echo_asgi:app", "127.0.0.1", port, interface="asginl", log_enabled=False)
+    server.on_startup(lambda: print(f"listening on 127.0.0.1:{port}", flush=True))
+    server.serve()
+
+
+if __name__ == "__main__":
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
+    if sys.argv[1] == "granian":
+        granian()
+    else:
+        uvicorn("wsproto" if sys.argv[1].endswith("wsproto") else "auto")
