@@ -304,14 +304,16 @@ def no_run(title: str, why: str) -> dict[str, Any]:
     }
 
 
-def autobahn(place: Place, name: str) -> str:
+def autobahn(place: Place, name: str, cases: Sequence[str]) -> str:
     """The Autobahn suite against a server; why there is no result, else empty."""
     path = place.autobahn(name)
     path.unlink(missing_ok=True)
     serve = ["--serve", shlex.join(place.command(SERVERS[name]))]
     words = [sys.executable, str(HERE / "peers/autobahn.py"), "--folder", str(place.folder)]
     try:
-        output([*words, *serve, "--json", str(path)], 1900.0, **place.environment)
+        output(
+            [*words, *serve, "--json", str(path), "--cases", *cases], 1900.0, **place.environment
+        )
     except Failed as error:
         return str(error)
     return ""
@@ -453,7 +455,12 @@ def parse() -> argparse.Namespace:
         "--folder", type=Path, help="for what is installed, and the reports (a temporary one)"
     )
     parser.add_argument("--html", metavar="FILE", help="write a page as well")
-    parser.add_argument("--autobahn", action="store_true", help="run the Autobahn suite as well")
+    parser.add_argument(
+        "--autobahn",
+        metavar="GLOB",
+        nargs="*",
+        help="run the Autobahn suite as well, its cases by these globs (all)",
+    )
     parser.add_argument(
         "--document", type=Path, default=DOCUMENT, help="what the table is put into (%(default)s)"
     )
@@ -483,12 +490,13 @@ def main() -> int:
         print(f"{name} ...", end=" ", flush=True)
         examine(place, name, args.jobs, args.max_time)
         print(f"{time.monotonic() - began:.0f} s", flush=True)
-        if args.autobahn:
-            print("    Autobahn:", autobahn(place, name) or "done", flush=True)
+        if args.autobahn is not None:
+            said = autobahn(place, name, args.autobahn or ["*"])
+            print("    Autobahn:", said or f"{time.monotonic() - began:.0f} s", flush=True)
     print(f"reports: {folder}")
     try:
         put(args.document, MARKS, table(place, args.html))
-        if args.autobahn:
+        if args.autobahn is not None:
             put(args.document, MARKS_AUTOBAHN, table_autobahn(place))
     except (Failed, OSError) as error:
         print(f"compare.py: {error}", file=sys.stderr)

@@ -6,14 +6,12 @@ python echo_asgi.py uvicorn|uvicorn-wsproto|granian
 import os
 import socket
 import sys
-from typing import Any, Awaitable, Callable, Dict
+import threading
+import time
+from typing import Any
 
-Event = Dict[str, Any]
 
-
-async def app(
-    scope: Event, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]
-) -> None:
+async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 400, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -41,9 +39,15 @@ def granian() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as place:  # it does not tell which port it has
         port = place.getsockname()[1]
-    server = Granian("echo_asgi:app", "127.0.0.1", port, interface="asginl", log_enabled=False)
-    server.on_startup(lambda: print(f"listening on 127.0.0.1:{port}", flush=True))
-    server.serve()
+    threading.Thread(target=announce, args=[port], daemon=True).start()
+    Granian("echo_asgi:app", "127.0.0.1", port, interface="asginl", log_enabled=False).serve()
+
+
+def announce(port: int) -> None:
+    """As soon as it is there; it calls on_startup earlier."""
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        time.sleep(0.1)
+    print(f"listening on 127.0.0.1:{port}", flush=True)
 
 
 if __name__ == "__main__":
