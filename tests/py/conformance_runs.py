@@ -17,6 +17,7 @@ SETTINGS = {
     "timeout": 2.0,
     "timeout_scale": 1.0,
     "limit": 30.0,
+    "full": False,
     "manners": {
         "round_trip": 0.0,
         "greetings": 0,

@@ -455,7 +455,7 @@ class Session:
             work = runner.Runner(
                 settings,
                 1 if one else self.args.jobs,
-                (self.args.max_time or (7200.0 if settings.full else 600.0)) * settings.scale,
+                self.max_time() * settings.scale,
                 program.ended if program else lambda seconds: "",
                 lambda: probe.is_gone(settings.target, patience),
                 (lambda: self.restart(program, settings)) if program else None,
@@ -614,9 +614,14 @@ class Session:
             "profile": args.profile,
             "jobs": 1 if settings.manners.one_connection else args.jobs,
             "retry": args.retry,
-            "max_time": args.max_time or (0.0 if args.listen else 600.0),
+            "max_time": self.max_time(),
             "fail_on": [verdict.value for verdict in Verdict if verdict in args.fail_on],
         }
+
+    def max_time(self) -> float:
+        """Seconds for the run; 0: as long as it takes."""
+        usual = 7200.0 if self.args.full else 600.0
+        return float(self.args.max_time or (0.0 if self.args.listen else usual))
 
     def judge(self, run: dict[str, Any]) -> list[str]:
         """Summarize a run; the ids that fail though the baseline does not know them."""

@@ -109,6 +109,7 @@ def of_settings(settings: Settings) -> dict[str, Any]:
         "timeout": settings.timeout,
         "timeout_scale": settings.scale,
         "limit": settings.limit,
+        "full": settings.full,
         "manners": manners,
     }
 
