@@ -38,6 +38,8 @@ from typing import (
     Optional,
     Set,
     Tuple,
+    Type,
+    TypeVar,
 )
 from urllib.parse import unquote
 
@@ -52,6 +54,7 @@ NEXT_SECONDS = 0.5  # for one behind an error
 TCP_CLOSE = 7  # of a socket that was reset: linux/tcp_states.h
 LINGER_SECONDS = 1.0  # for the peer to take what was sent last
 NAME = "permessage-deflate"
+T = TypeVar("T")
 
 SWITCHES: Dict[str, str] = {
     # ---- requests (RFC 9110 and 9112)
@@ -219,6 +222,8 @@ SWITCHES: Dict[str, str] = {
     "close-unanswered": "a Close is answered by the end of TCP alone",
     "close-ignored": "a Close without a code is not answered at all",
     "tcp-left-open": "a Close with a reason is answered, and TCP stays open",
+    "tcp-never-ended": "behind a Close TCP stays open, and behind a failure",
+    "close-unchecked": "a Close that is not as it must be is answered as a good one",
     "close-answer-1005": "a Close without a code is answered with 1005",
     "close-answer-1001": "a Close with a code above 1000 is answered with 1001",
     "close-then-more": "what comes behind a Close is answered, too",
@@ -248,6 +253,8 @@ SWITCHES: Dict[str, str] = {
     "half-close-kept": "a connection whose other side has ended is kept",
     "half-head-kept": "a connection that ends within a request is kept",
     "end-as-reset": "TCP is ended by a reset",
+    "crash-by-opcode-11": "a frame of opcode 11 ends the whole server",
+    "unwritten-cut": "when the peer does not read, the last byte of an answer is lost",
     "echo-64-waits": "the 64th echo waits for the next message",
     "echo-300-cut": "from the 300th message on the last byte of echoes is missing",
     # ---- UTF-8 (RFC 6455 sections 5.6 and 8.1)
@@ -364,6 +371,7 @@ class Stream:
         self.reads = 0  # for the frame that is read now
         self.was_reset = False
         self.has_taken = False  # others with it
+        self.loses = 0.0  # after so many seconds without room for what is to be sent
         self.on_data: Callable[[], object] = lambda: None
 
     def fill(self) -> None:
@@ -419,6 +427,8 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         try:
+            if self.loses and not select.select([], [self.socket], [], self.loses)[1]:
+                data = data[:-1]
             self.socket.settimeout(30)
             self.socket.sendall(data)
         except OSError as error:
@@ -481,9 +491,12 @@ _PART = re.compile(
 REASONS = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     414: "URI Too Long",
+    421: "Misdirected Request",
     426: "Upgrade Required",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
@@ -540,7 +553,7 @@ class Handshake(Part):
         self.check_key()
         self.check_resource()
         protocol = self.protocol()
-        extension, terms = Negotiation(self.server).run(self.extensions())
+        extension, terms = self.server.part(Negotiation)(self.server).run(self.extensions())
         self.accept(protocol, extension)
         self.stream.deadline = float("inf")
         return terms
@@ -928,13 +941,7 @@ class Handshake(Part):
     def accept(self, protocol: Optional[str], extension: Optional[str]) -> None:
         """RFC 6455 section 4.2.2."""
         self.stream.is_open = True
-        version = "1.0" if self.broken("101-as-http-1.0") else "1.1"
-        lines = [f"HTTP/{version} 101 Switching Protocols"]
-        if not self.broken("101-without-upgrade"):
-            capitals = self.broken("101-upgrade-capitals")
-            lines.append("Upgrade: WebSocket" if capitals else "Upgrade: websocket")
-        if not self.broken("101-without-connection"):
-            lines.append("Connection: Upgrade")
+        lines = self.upgrade_lines()
         lines.append(f"Sec-WebSocket-Accept: {self.accept_value()}")
         if protocol:
             lines.append(f"Sec-WebSocket-Protocol: {protocol}")
@@ -948,6 +955,17 @@ class Handshake(Part):
             self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self.broken("ignores-early-data"):
             self.stream.buffer.clear()
+
+    def upgrade_lines(self) -> List[str]:
+        """The first ones of a 101."""
+        version = "1.0" if self.broken("101-as-http-1.0") else "1.1"
+        lines = [f"HTTP/{version} 101 Switching Protocols"]
+        if not self.broken("101-without-upgrade"):
+            capitals = self.broken("101-upgrade-capitals")
+            lines.append("Upgrade: WebSocket" if capitals else "Upgrade: websocket")
+        if not self.broken("101-without-connection"):
+            lines.append("Connection: Upgrade")
+        return lines
 
     def accept_value(self) -> str:
         key = (self.all("Sec-WebSocket-Key") or [""])[0]
@@ -1379,7 +1397,7 @@ class WebSocket(Part):
     def __init__(self, server: "Server", stream: Stream, terms: Optional[Terms]) -> None:
         super().__init__(server)
         self.stream = stream
-        self.deflater = Deflater(server, terms) if terms else None
+        self.deflater = server.part(Deflater)(server, terms) if terms else None
         self.inflater = Inflater(server, terms.client_fresh) if terms else None
         self.message: Optional[Message] = None
         self.utf8 = Utf8(server)
@@ -1405,6 +1423,8 @@ class WebSocket(Part):
                         self.skip()
                     else:
                         self.fail(failure)
+            if self.broken("tcp-never-ended"):
+                self.server.ended.wait()
         except Gone:
             if self.broken("half-close-kept"):
                 self.server.ended.wait()
@@ -1417,12 +1437,15 @@ class WebSocket(Part):
         code = 1000 if self.broken("failure-as-1000") else failure.code
         lost = self.broken("failure-lost") and self.has_more()
         if not lost and not self.broken("failure-without-close"):
-            self.send_frame(struct.pack("!H", code) + str(failure).encode(), CLOSE)
+            self.tell(code, str(failure))
         self.open = False
         if self.broken("failure-then-more"):
             self.answer_more()
         if self.broken("failure-waits"):
             self.wait_for_close()
+
+    def tell(self, code: int, reason: str) -> None:
+        self.send_frame(struct.pack("!H", code) + reason.encode(), CLOSE)
 
     def has_more(self) -> bool:
         """Whether anything comes behind the frame that is read now."""
@@ -1489,6 +1512,9 @@ class WebSocket(Part):
 
     def check_bits(self, fin: bool, rsv: int, opcode: int) -> None:
         """RFC 6455 section 5.2; RSV1 is RFC 7692 section 6."""
+        if opcode == 11 and self.broken("crash-by-opcode-11"):
+            self.server.crash()
+            raise Gone
         if self.is_reserved(rsv, opcode):
             raise Failure(1002, "a reserved bit is set")
         if 2 < opcode < 8 and not self.broken_opcodes():
@@ -1789,7 +1815,12 @@ class WebSocket(Part):
         """RFC 6455 section 5.5.1."""
         if self.broken("failure-then-more") and not self.open:
             raise Gone
-        self.check_close(payload)
+        try:
+            self.check_close(payload)
+        except Failure:
+            if not self.broken("close-unchecked"):
+                raise
+            payload = b"\x03\xe8"
         if self.is_skipped():
             return
         if not payload and self.broken("close-ignored"):
@@ -1947,14 +1978,26 @@ class Server:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def part(self, kind: Type[T]) -> Type[T]:
+        """The class that does the work of this one: of an unusual server another one."""
+        return kind
+
     def broken(self, switch: str) -> bool:
         """Whether a switch is on."""
         assert switch in SWITCHES or switch in LIMITS, switch
         return switch in self.switches
 
-    def close(self) -> None:
+    def crash(self) -> None:
+        """What is left is a port on which nothing listens."""
         self.ended.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has crashed before
+        self.drop_others(None)  # of an unusual server the thread itself may serve one
+
+    def close(self) -> None:
+        self.crash()
         self.thread.join()
         self.listener.close()
         self.drop_others(None)
@@ -1989,12 +2032,18 @@ class Server:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            self._start(connection)
+
+    def _start(self, connection: socket.socket) -> None:
+        threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = Stream(connection)
+        stream = self.part(Stream)(connection)
         stream.on_data = self._notice_resets
+        if self.broken("unwritten-cut"):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+            stream.loses = 0.1 * self.patience
         with self.lock:
             self.streams.add(stream)
             self.served += 1
@@ -2026,7 +2075,7 @@ class Server:
         """Requests, and if one of them is a handshake, frames. Gone."""
         seconds = HEAD_SECONDS * self.patience
         while True:
-            handshake = Handshake(self, stream, seconds)
+            handshake = self.part(Handshake)(self, stream, seconds)
             seconds = NEXT_SECONDS * self.patience
             try:
                 terms = handshake.run()
@@ -2045,7 +2094,7 @@ class Server:
                 if self.broken("answers-early-request") and early in (b"GET ", b"POST"):
                     continue
                 stream.skip(handshake.body)
-                return WebSocket(self, stream, terms).run()
+                return self.part(WebSocket)(self, stream, terms).run()
             if self.broken("error-left-open") or (handshake.kept and self.broken("kept-and-deaf")):
                 self.ended.wait()
             if not self.broken("error-then-more") and not handshake.kept:

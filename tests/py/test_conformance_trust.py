@@ -250,6 +250,14 @@ def owners(table: Mapping[str, Verdicts]) -> Set[Job]:
     return set(jobs.values())
 
 
+def is_race(job: Job) -> bool:
+    """Whether the verdict depends on time: what one side does not read for a while may be just as
+    much as the kernel keeps."""
+    switch, id = job
+    certain = ("B.1.10", "B.2.1", "B.2.2")
+    return switch == "unwritten-cut" and id.startswith("B.") and id not in certain
+
+
 def is_by_chance(job: Job, table: Mapping[str, Verdicts]) -> bool:
     """Whether the verdict depends on where this very zlib makes references: with a window that is
     too short, or by the frame, only some messages of a series in groups 12 and 13 fail."""
@@ -262,6 +270,7 @@ def is_by_chance(job: Job, table: Mapping[str, Verdicts]) -> bool:
 def chosen(table: Mapping[str, Verdicts]) -> Set[Job]:
     """What is run; always the same."""
     jobs = {(switch, id) for switch in table for id in SERVERS} if COMPLETE else sampled(table)
+    jobs = {job for job in jobs if not is_race(job)}
     if zlib.ZLIB_RUNTIME_VERSION == TABLE_ZLIB:
         return jobs
     return {job for job in jobs if not is_by_chance(job, table)}
@@ -341,7 +350,7 @@ def main(switches: Sequence[str], patterns: Sequence[str]) -> None:
             results = list(pool.map(judged_twice, [(switch, id) for id in ids]))
         row = {id: verdict for id, verdict in table.get(switch, {}).items() if id not in ids}
         for result in results:
-            if result.verdict.value in BAD:
+            if result.verdict.value in BAD and not is_race((switch, result.case.id)):
                 row[result.case.id] = result.verdict.value
         table[switch] = row
         print(wrapped(f"{switch}: {row_of(table[switch])}"), end="", flush=True)
