@@ -22,7 +22,7 @@ from typing import Dict, Iterable, Iterator, List, Set
 
 import pytest
 from delay_proxy import DelayProxy
-from test_conformance_trust import COMPLETE, expand, without
+from test_conformance_trust import COMPLETE, SERVERS, expand, without
 from unusual_server import UNUSUAL, UnusualServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -184,11 +184,11 @@ def wrong(name: str, ids: Iterable[str]) -> List[str]:
 def chosen(name: str) -> Set[str]:
     """Cases to be run; always the same."""
     if COMPLETE:
-        return set(CASES)
+        return set(SERVERS)
     about = {id for pattern in ABOUT[name].split() for id in expand(pattern)}
     generator = random.Random(name)
     ids: Set[str] = set()
-    for count, kind in ((OF_ABOUT, about), (OF_OTHERS, set(CASES) - about)):
+    for count, kind in ((OF_ABOUT, about), (OF_OTHERS, set(SERVERS) - about)):
         some = without(without(sorted(kind), "limits"), "slow")
         ids |= set(generator.sample(some, min(count, len(some))))
     return ids
@@ -211,7 +211,7 @@ def test_manners_are_about_cases() -> None:
 
 
 def main(names: List[str], patterns: List[str]) -> None:
-    ids = [id for pattern in patterns for id in expand(pattern)] or list(CASES)
+    ids = [id for pattern in patterns for id in expand(pattern)] or list(SERVERS)
     for name in names or UNUSUAL:
         print(f"== {name}: {UNUSUAL[name].told}")
         for result in results(name, ids):
