@@ -1,7 +1,12 @@
-// Echo server with Tomcat: its defaults, buffers for messages of 16 MiB.
+// Echo server with Tomcat: its defaults. It hands over messages in parts that fit its buffers of
+// 8 KiB: with buffers for the largest message, every connection would take them at once.
 
 import jakarta.websocket.OnMessage;
+import jakarta.websocket.Session;
 import jakarta.websocket.server.ServerEndpoint;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.util.Set;
 import java.util.logging.Level;
@@ -12,18 +17,27 @@ import org.apache.catalina.startup.Tomcat;
 import org.apache.tomcat.websocket.server.WsSci;
 
 public class EchoTomcat {
-    static final String LARGEST = Integer.toString(16 * 1024 * 1024);
-
     @ServerEndpoint("/")
     public static class Echo {
+        private StringBuilder text = new StringBuilder();
+        private ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+
         @OnMessage
-        public String text(String message) {
-            return message;
+        public void text(Session session, String part, boolean last) throws IOException {
+            text.append(part);
+            if (last) {
+                session.getBasicRemote().sendText(text.toString());
+                text = new StringBuilder();
+            }
         }
 
         @OnMessage
-        public byte[] binary(byte[] message) {
-            return message;
+        public void binary(Session session, byte[] part, boolean last) throws IOException {
+            bytes.write(part);
+            if (last) {
+                session.getBasicRemote().sendBinary(ByteBuffer.wrap(bytes.toByteArray()));
+                bytes = new ByteArrayOutputStream();
+            }
         }
     }
 
@@ -36,8 +50,6 @@ public class EchoTomcat {
         Context context = tomcat.addContext("", null);
         Tomcat.addServlet(context, "default", new DefaultServlet());
         context.addServletMappingDecoded("/", "default");
-        context.addParameter("org.apache.tomcat.websocket.textBufferSize", LARGEST);
-        context.addParameter("org.apache.tomcat.websocket.binaryBufferSize", LARGEST);
         context.addServletContainerInitializer(new WsSci(), Set.of(Echo.class));
         tomcat.start();
         System.out.println("listening on 127.0.0.1:" + tomcat.getConnector().getLocalPort());
