@@ -130,6 +130,7 @@ SWITCHES: Dict[str, str] = {
     "mask-constant": "all masking keys are the same",
     "mask-counts": "each masking key is one more than that before it",
     "deaf": "nothing is echoed, and nothing ends",
+    "close-unchecked": "any Close is answered with its own code",
 }
 MANNERS: Dict[str, str] = {
     "offers-nothing": "no extension, and no subprotocol",
@@ -724,6 +725,9 @@ class Connection:
             self.close(None)
             return
         code = int.from_bytes(payload[:2], "big")
+        if self.broken("close-unchecked"):
+            self.close(code)
+            return
         known = 1000 <= code <= 1014 and code not in (1004, 1005, 1006)
         if len(payload) < 2 or not (known or 3000 <= code <= 4999):
             raise Failure(1002)

@@ -122,7 +122,10 @@ class End(asyncio.Protocol):
         if not self.transport or self.transport.is_closing():
             return
         self.has_sent_fin = True
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # it has been reset meanwhile
+            pass
         if self.other and self.other.has_sent_fin:
             self.transport.close()
             if self.other.transport:

@@ -27,6 +27,7 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import pytest
 from broken_client import MANNERS, SWITCHES, Client
+from delay_proxy import DelayProxy
 from program import ROOT, TIMEOUT, Program
 from test_conformance_trust import Verdicts, compact, expand, read_table, row_of, wrapped
 
@@ -55,8 +56,8 @@ COMBINED = (
     "parameters-not-of-offer+offers-plainly",
     "parameters-not-of-offer+offers-limits",
 )
-ALONE = ("no-server-name", "extensions-unasked", "parameters-not-of-offer")
-"""Without them, or without TLS, these fail nothing."""
+ALONE = ("no-server-name", "extensions-unasked", "parameters-not-of-offer", "close-unchecked")
+"""Without them, without TLS, or in group C, these fail nothing."""
 NAMES = [*(switch for switch in SWITCHES if switch not in ALONE), *COMBINED]
 RACES = {"frame-ahead": ["C.1.19"], "leftover-lost": expand("C.3.*")}
 """What comes of other cases depends on which bytes are there first."""
@@ -229,6 +230,47 @@ def test_every_case_is_failed_by_a_switch(table: Dict[str, Verdicts]) -> None:
     failed = {id for row in table.values() for id in row}
     never = {id for id in ONLY_CLIENTS if CASES[id].level == MAY} | set(NEVER_FAILED)
     assert compact(set(ONLY_CLIENTS) - failed) == compact(never)
+
+
+# ---- manners ------------------------------------------------------------------------------------
+
+
+def verdicts(listening: Listening, client: Client, name: str, *ids: str) -> List[str]:
+    """Of these cases, one after the other."""
+    found = []
+    for id in ids:
+        client.echo(f"/case/{id}?agent={name}")
+        found.append(listening.result(name, id).verdict.value)
+    return found
+
+
+def test_a_client_far_away() -> None:
+    """The waits of cases are longer by the round trip that is measured before the first of them."""
+    ids = ("1.1.1", "2.2", "7.1.1", "C.1.19", "C.2.1", "C.2.24", "C.5.1", "C.8.33")
+    with Listening(timeout=0.3) as listening, DelayProxy(listening.port, 0.2) as proxy:
+        client = Client(proxy.port)
+        client.ask("/getCaseCount")
+        assert verdicts(listening, client, "far", *ids) == ["OK"] * len(ids)
+
+
+@pytest.mark.parametrize(
+    ("switches", "ids", "expected"),
+    [
+        # An answer with 1000 to a bad Close means something only once others are known.
+        (["close-unchecked"], ["7.5.1"], ["NON-STRICT"]),
+        (["close-unchecked"], ["3.1", "7.5.1"], ["OK", "FAILED"]),
+        (["close-unchecked", "ends-without-close"], ["3.1", "7.5.1"], ["NON-STRICT", "FAILED"]),
+        (["ends-without-close"], ["3.1", "7.5.1"], ["NON-STRICT", "NON-STRICT"]),
+        (["close-without-code"], ["3.1", "7.5.1"], ["NON-STRICT", "NON-STRICT"]),
+        (["resets"], ["3.1", "7.5.1"], ["NON-STRICT", "NON-STRICT"]),
+    ],
+)
+def test_how_a_client_fails_connections_is_remembered(
+    switches: List[str], ids: List[str], expected: List[str]
+) -> None:
+    with Listening(scale=3.0) as listening:
+        client = Client(listening.port, switches)
+        assert verdicts(listening, client, "c", *ids) == expected
 
 
 # ---- TLS ----------------------------------------------------------------------------------------

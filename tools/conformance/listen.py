@@ -56,6 +56,7 @@ SERVER_ONLY = ("1.3.*", "4.3.*", "4.6.2", "D.4.29", "D.4.41")
 """Of those: masking, that a server does not wait to end TCP (RFC 6455 7.1.1), and what needs a
 second connection."""
 REFUSING = "In group C right clients refuse many, see --exclude C."
+LINGER = 1.0  # seconds for a client that was told something to end TCP
 PATIENCE = 10.0  # seconds for a client's request
 
 
@@ -355,7 +356,7 @@ def tell(connection: Connection, request: Request, text: str | None = None) -> f
             pass
         seconds = time.monotonic() - began
         connection.finish()
-        connection.at_end()
+        connection.at_end(LINGER)
     except (Ended, TimedOut, Garbled, OSError):
         return None
     return seconds
@@ -496,6 +497,7 @@ class Listener:
             address = connection.socket.getpeername()[0]
         except OSError:
             address = ""
+        connection.timeout = PATIENCE * self.settings.scale  # it may be far away
         seconds = tell(connection, request, text)
         if seconds is not None:
             with self.lock:
