@@ -34,15 +34,14 @@ from conformance.wire import Target
 OF_ABOUT, OF_OTHERS = 40, 15  # cases that are run with each manner
 THREADS = 12
 TIMEOUT = 2.0  # seconds
-SKIPS = {"one-at-a-time", "few-connections", "small-messages"}
+SKIPS = {
+    "one-at-a-time", "few-connections", "small-messages", "failure-ends-tcp", "failure-resets",
+    "refusal-ends-tcp",
+}  # fmt: skip
 """Manners with which cases may be SKIPPED: they need what such a server does not have."""
 
 # With which cases are called wrong today.
-LATER = {
-    "any-key", "drops-early", "failure-ends-tcp", "failure-resets", "far-away", "few-connections",
-    "greets", "greets-twice", "ignores-upgrade", "interim", "page-for-others", "pings", "pongs",
-    "refusal-ends-tcp", "refuses-early",
-}  # fmt: skip
+LATER = {"any-key", "pings", "pongs"}
 
 # Cases that are most concerned.
 FAILURES = "3.* 4.3.* 4.5.* 5.9-18 7.3.* 7.5.* 7.9.* D.4.11-20 D.5.61-64 D.7.15-17 D.8.*"
