@@ -242,6 +242,8 @@ class Client:
 
     def visit(self, path: str, texts: Optional[List[str]]) -> None:
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as plain:
+            # Without it a Close may wait for an ACK, and be dropped when the socket is closed.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock = plain
             if self.context:
                 name = None if self.broken("no-server-name") else self.host
