@@ -242,9 +242,9 @@ MANNERS: Dict[Callable[[socket.socket], Peer], Dict[str, str]] = {
     Peer: {
         "OK": "H.0.1 H.1.1 H.1.7 H.8.1 H.10.1 H.10.3 H.10.9 H.11.1 H.12.2 H.27.1 P.8.2 P.8.4",
         # Nothing is looked at but the method and Upgrade.
-        "NON-STRICT": "H.6.3 H.6.6 H.6.8 H.6.10 H.6.13 H.6.14 H.6.15 H.7.13 H.7.14 H.7.15 "
+        "NON-STRICT": "H.6.2 H.6.3 H.6.6 H.6.8 H.6.10 H.6.13 H.6.14 H.6.15 H.7.13 H.7.14 H.7.15 "
         "H.13.1 H.13.14 H.13.15 H.13.21",
-        "FAILED": "H.2.2 H.5.8 H.6.1 H.6.2 H.7.1 H.7.3 H.7.12 H.3.1 P.2.1",
+        "FAILED": "H.2.2 H.5.8 H.6.1 H.7.1 H.7.3 H.7.12 H.3.1 P.2.1",
         "SKIPPED": "P.1.14 P.1.16 P.7.2 P.7.3 P.7.5 P.8.1 P.8.3 P.8.11",
     },
     IgnoresUpgrade: {

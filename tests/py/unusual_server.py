@@ -201,6 +201,8 @@ class Courteous(Handshake):
     def respond(self, status: int, content: bytes, *fields: str) -> None:
         reason = REASONS[status]
         lines = [f"HTTP/1.1 {status} {reason}", "Content-Type: text/plain", *fields]
+        if "Upgrade: websocket" in fields:  # RFC 9110 section 7.8
+            lines.append("Connection: Upgrade")
         if not self.kept:
             lines.append("Connection: close")
         if self.method == "HEAD":

@@ -20,6 +20,7 @@ from ..case import (
     SHOULD,
     Failed,
     Informational,
+    Late,
     NonStrict,
     Refused,
     Run,
@@ -384,6 +385,7 @@ NOT_DECODED = (
 )
 NOT_TWICE = "that it comes once binds the client (RFC 6455 11.3)"
 for number, what, value in (
+    (2, "that is empty", ""),
     (3, "of 15 bytes", "AAAAAAAAAAAAAAAAAAAA"),
     (4, "of 17 bytes", "AAAAAAAAAAAAAAAAAAAAAAA="),
     (5, "of 16 bytes without padding", "dGhlIHNhbXBsZSBub25jZQ"),
@@ -400,7 +402,6 @@ for number, what, value in (
         {"Sec-WebSocket-Key": value}, NOT_DECODED,
     )  # fmt: skip
 refuse("H.6.1", KEY_RULE, "a handshake without Sec-WebSocket-Key", {"Sec-WebSocket-Key": None})
-refuse("H.6.2", KEY_RULE, "a handshake with an empty key", {"Sec-WebSocket-Key": ""})
 for number, what, keys in (
     (13, "that differ", [KEY, OTHER_KEY]),
     (14, "that are the same", [KEY, KEY]),
@@ -778,7 +779,10 @@ def status_line(test: Test) -> None:
 def nothing_behind(test: Test) -> None:
     session = expect_accepted(test, handshake(test))
     while session.comes(0.1):
-        frame = session.read("nothing, or a Pong")
+        try:
+            frame = session.read("nothing, or a Pong", test.seconds(0.1))
+        except Late:  # it was a Ping
+            continue
         if frame.opcode in (TEXT, BINARY):
             raise Skipped("the server sends messages that were not asked for")
         if frame.opcode != PONG:  # that may always come (RFC 6455 section 5.5.3)

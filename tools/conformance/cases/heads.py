@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import Callable, Mapping, Sequence, Union
 
 from .. import wire
-from ..case import Failed, Informational, NonStrict, Refused, Run, Session, Skipped, Test, Verdict
+from ..case import (
+    Failed,
+    Informational,
+    Late,
+    NonStrict,
+    Refused,
+    Run,
+    Session,
+    Skipped,
+    Test,
+    Verdict,
+)
 from ..wire import Connection, Ended, Garbled, Response, TimedOut
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -110,7 +121,9 @@ def answer(connection: Connection) -> Response:
         return connection.read_response()
     except Ended as error:
         raise NonStrict(f"expected an HTTP response, but {error} without one") from None
-    except (TimedOut, Garbled) as error:
+    except TimedOut as error:
+        raise Late(f"expected an HTTP response, but {error}") from None
+    except Garbled as error:
         raise Failed(f"expected an HTTP response, but {error}") from None
 
 
@@ -282,10 +295,13 @@ def turned_down(make: Make, lax: str = "") -> Run:
 
 def not_upgraded(make: Make, ends: bool = False) -> Run:
     """Any response but 101: the request may have been taken for a plain one. ends: then TCP ends,
-    and the case is about that."""
+    and the case is about that. NonStrict: no response comes, so nobody gets in."""
 
     def run(test: Test) -> None:
-        connection, response = ask(test, make(test))
+        try:
+            connection, response = ask(test, make(test))
+        except Late as error:
+            raise NonStrict(str(error)) from None
         if response.status == 101:
             raise Failed("the handshake was accepted")
         if ends:
