@@ -41,7 +41,7 @@ SKIPS = {
 """Manners with which cases may be SKIPPED: they need what such a server does not have."""
 
 # With which cases are called wrong today.
-LATER = {"any-key", "pings", "pongs"}
+LATER = {"pings", "pongs"}
 
 # Cases that are most concerned.
 FAILURES = "3.* 4.3.* 4.5.* 5.9-18 7.3.* 7.5.* 7.9.* D.4.11-20 D.5.61-64 D.7.15-17 D.8.*"
