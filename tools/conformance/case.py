@@ -82,6 +82,14 @@ class Informational(Judged):
     verdict = Verdict.INFORMATIONAL
 
 
+class Limited(NonStrict):
+    """A message may be beyond a limit of the peer: a Close with another code than 1009, or none."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class Unimplemented(Judged):
     verdict = Verdict.UNIMPLEMENTED
 
@@ -104,7 +112,8 @@ class Case:
     level: str
     """MUST, SHOULD or MAY: what a `Failed` means."""
     quote: str
-    """The requirement in the RFC's words."""
+    """The requirement in the RFC's words. What is of another section begins with its number, as in
+    "[10.7:] Incoming data ..."."""
     sends: str
     expects: str
     run: Run
@@ -315,6 +324,14 @@ class Session:
         self.connection = connection
         self.response = response
         self.key = bytes(test.random.randrange(256) for _ in range(4))
+        self.pings: set[bytes] = set()
+        """Payloads of those that were made here."""
+        self.parts: list[Frame] = []
+        """Of a message that has not come to its end."""
+        self.received = 0
+        """Bytes of that."""
+        self.ahead: Frame | None = None
+        """What `read` returns next."""
 
     # ---- sending ----
 
@@ -335,6 +352,11 @@ class Session:
     def frame(self, payload: bytes = b"", opcode: int = TEXT, **more: Any) -> bytes:
         """A masked frame, see `wire.frame`."""
         more.setdefault("key", self.key)
+        return self.built(payload, opcode, **more)
+
+    def built(self, payload: bytes, opcode: int, **more: Any) -> bytes:
+        if opcode == PING:
+            self.pings.add(payload)
         return wire.frame(payload, opcode, **more)
 
     def message(
@@ -352,22 +374,54 @@ class Session:
 
     # ---- receiving ----
 
-    def read(self, wanted: str, timeout: float | None = None) -> Frame:
-        """The next frame that is no Ping of the peer's; such are answered. Failed."""
-        deadline = self.connection.deadline(timeout)
-        while True:
-            try:
-                frame = self.connection.read_frame(max(deadline - time.monotonic(), 0.0))
-            except Ended as error:
-                raise Cut(f"expected {wanted}, but {error}") from None
-            except TimedOut as error:
-                raise Late(f"expected {wanted}, but {error}") from None
+    def read(self, wanted: str, timeout: float | None = None, every: bool = False) -> Frame:
+        """The next message, in one frame, or Close, or Pong for a Ping; see `next`. Failed."""
+        try:
+            return self.next(self.connection.deadline(timeout), every)
+        except Ended as error:
+            raise Cut(f"expected {wanted}, but {error}") from None
+        except TimedOut as error:
+            raise Late(f"expected {wanted}, but {error}") from None
+
+    def next(self, deadline: float, every: bool = False) -> Frame:
+        """The same. Ended, TimedOut; Failed when a frame is not as it must be.
+
+        A peer may send messages in fragments, as it receives them perhaps, with Pings and Pongs
+        between them. Pings are answered. Pongs for nothing are left out but with `every`: they
+        "MAY be sent unsolicited" (RFC 6455 section 5.5.3).
+        """
+        frame, self.ahead = self.ahead, None
+        while frame is None:
+            left = deadline - time.monotonic()
+            frame = self.connection.read_frame(max(left, 0.0))
             self.check(frame)
-            if frame.opcode != PING:
+            if frame.opcode == PONG and (every or frame.payload in self.pings):
                 return frame
-            if time.monotonic() > deadline:
-                raise Late(f"expected {wanted}, but only Pings came in time")
-            self.send(self.frame(frame.payload, PONG))
+            if frame.opcode in (PING, PONG):
+                if left < 0:
+                    raise TimedOut("only Pings and Pongs came in time")
+                if frame.opcode == PING:
+                    self.send(self.frame(frame.payload, PONG))
+                frame = None
+            elif frame.opcode < CLOSE:
+                frame = self.joined(frame)
+                if frame is None and (left < 0 or self.received > self.test.trace.longest):
+                    raise TimedOut("a message came that never ends")
+        return frame
+
+    def joined(self, frame: Frame) -> Frame | None:
+        """A data frame, put together with those before it; None: the message goes on. Failed."""
+        if (frame.opcode == CONTINUATION) != bool(self.parts):
+            wanted = "the rest of a message" if self.parts else "a message"
+            raise Failed(f"expected {wanted}, but {frame} came")
+        self.parts.append(frame)
+        self.received += len(frame.payload)
+        if not frame.fin:
+            return None
+        parts, self.parts, self.received = self.parts, [], 0
+        if len(parts) == 1:
+            return frame
+        return parts[0]._replace(fin=True, payload=b"".join(part.payload for part in parts))
 
     def check(self, frame: Frame) -> None:
         """What holds for every frame of a server (RFC 6455 sections 5.1, 5.2, 5.5)."""
@@ -394,9 +448,28 @@ class Session:
             pass
         return True
 
+    def answers(self, seconds: float | None = None) -> bool:
+        """The same of what `read` returns. Failed."""
+        limit = None if seconds is None else self.test.seconds(seconds)
+        try:
+            self.ahead = self.next(self.connection.deadline(limit))
+        except TimedOut:
+            return False
+        except Ended:
+            pass
+        return True
+
+    def read_but_pongs(self, wanted: str, timeout: float | None = None) -> Frame:
+        """The next message or Close. Failed."""
+        deadline = self.connection.deadline(timeout)
+        while True:
+            frame = self.read(wanted, max(deadline - time.monotonic(), 0.0))
+            if frame.opcode != PONG:
+                return frame
+
     def read_message(self, wanted: str, timeout: float | None = None) -> tuple[int, int, bytes]:
         """Opcode, RSV bits and payload of the next message, put together. Failed."""
-        return self.read_rest(self.read(wanted, timeout), wanted, timeout)
+        return self.read_rest(self.read_but_pongs(wanted, timeout), wanted, timeout)
 
     def read_rest(
         self, frame: Frame, wanted: str, timeout: float | None = None
@@ -406,61 +479,80 @@ class Session:
             raise Closed(f"expected {wanted}, but {frame} came", frame.close_code)
         if frame.opcode not in (TEXT, BINARY):
             raise Failed(f"expected {wanted}, but {frame} came")
-        opcode, rsv, parts = frame.opcode, frame.rsv, [frame.payload]
-        length, deadline = 0, self.connection.deadline(timeout)
-        while not frame.fin:
-            left = max(deadline - time.monotonic(), 0.0)
-            frame = self.read(f"the rest of {wanted}", left)
-            if frame.opcode != CONTINUATION:
-                raise Failed(f"expected the rest of {wanted}, but {frame} came")
-            parts.append(frame.payload)
-            length += len(frame.payload)
-            if not (left or frame.fin) or length > self.test.trace.longest:
-                raise Failed(f"expected {wanted}, but a message came that never ends")
-        return opcode, rsv, b"".join(parts)
+        if not frame.fin:
+            self.joined(frame)
+            frame = self.read_but_pongs(f"the rest of {wanted}", timeout)
+            return self.read_rest(frame, wanted, timeout)
+        return frame.opcode, frame.rsv, frame.payload
 
     def expect_message(
         self, payload: bytes, opcode: int = TEXT, timeout: float | None = None
     ) -> None:
         """The echo of a message, uncompressed. Failed.
 
-        Of one above TAKEN bytes: Informational when the server closes with 1009 instead.
+        Of one above TAKEN bytes: Informational when the server closes with 1009 instead, Limited
+        when it ends the connection in another way.
         """
         wanted = f"the echo of {wire.shown(payload)}"
-        frame = self.read(wanted, timeout)
-        self.allow_limit(frame, len(payload))
+        frame = self.read_large(wanted, len(payload), timeout)
         got, rsv, data = self.read_rest(frame, wanted, timeout)
         if (got, rsv, data) != (opcode, 0, payload):
             came = Frame(True, rsv, got, data)
             raise Failed(f"expected {wanted} with opcode {opcode}, but {came} came")
 
+    def read_large(self, wanted: str, size: int, timeout: float | None = None) -> Frame:
+        """The answer to a message of that size, perhaps a Close of another kind than of a limit.
+
+        Failed, Informational, Limited.
+        """
+        try:
+            frame = self.read_but_pongs(wanted, timeout)
+        except Cut as error:
+            if size > TAKEN:
+                raise Limited(f"for a message of {size} bytes, {error}") from None
+            raise
+        self.allow_limit(frame, size)
+        return frame
+
     def allow_limit(self, frame: Frame, size: int) -> None:
-        """Informational when a message of that size, above TAKEN, is answered with Close 1009."""
-        if size > TAKEN and (frame.opcode, frame.close_code) == (CLOSE, 1009):
-            raise Informational(f"the server's limit is lower: {size} bytes brought a Close 1009")
+        """Whether a message of that size, above TAKEN, is answered with a Close.
+
+        Informational with 1009, else Limited: the code is a SHOULD (RFC 6455 section 7.1.7). But
+        not with a code that says that the message is wrong.
+        """
+        wrong = frame.close_code in (1002, 1003, 1007)
+        if size > TAKEN and frame.opcode == CLOSE and not wrong:
+            came = f"the server's limit is lower: {size} bytes brought {frame}"
+            if frame.close_code == 1009:
+                raise Informational(came)
+            raise Limited(came, frame.close_code)
 
     def expect_large(self, payload: bytes, opcode: int = TEXT) -> None:
         """The same with as much time as many bytes need."""
         self.expect_message(payload, opcode, self.test.timeout * (2 + len(payload) / 2**20))
 
     def expect_pong(self, payload: bytes = b"") -> None:
-        """Failed unless the next frame is this Pong."""
-        frame = self.read(f"a Pong with {wire.shown(payload)}")
-        if (frame.opcode, frame.payload) != (PONG, payload):
-            raise Failed(f"expected a Pong with {wire.shown(payload)}, but {frame} came")
+        """Failed unless this Pong comes next, but for others that "MAY be sent unsolicited"."""
+        wanted, other = f"a Pong with {wire.shown(payload)}", ""
+        deadline = self.connection.deadline()
+        while True:
+            left = deadline - time.monotonic()
+            frame = self.read(wanted + other, max(left, 0.0), every=True)
+            if frame.opcode != PONG or left < 0:
+                raise Failed(f"expected {wanted}, but {frame} came")
+            if frame.payload == payload:
+                return
+            other = f" after {frame}"
 
     def expect_silence(self, seconds: float = 0.2) -> None:
-        """Failed when anything but a Ping comes."""
-        end = time.monotonic() + self.test.seconds(seconds)
-        while True:
-            try:
-                frame = self.connection.read_frame(end - time.monotonic())
-            except TimedOut:
-                return
-            except Ended as error:
-                raise Failed(f"expected nothing, but {error}") from None
-            if frame.opcode != PING:
-                raise Failed(f"expected nothing, but {frame} came")
+        """Failed when a whole message comes, or a Pong for a Ping, or the connection ends."""
+        try:
+            frame = self.next(self.connection.deadline(self.test.seconds(seconds)))
+        except TimedOut:
+            return
+        except Ended as error:
+            raise Failed(f"expected nothing, but {error}") from None
+        raise Failed(f"expected nothing, but {frame} came")
 
     # ---- closing ----
 
@@ -473,12 +565,11 @@ class Session:
         """
         wanted = "the connection to be failed with " + " or ".join(map(str, codes))
         try:
-            frame = self.connection.read_frame()
+            frame = self.next(self.connection.deadline())
         except TimedOut:
             raise Failed(f"expected {wanted}, but the connection stays open") from None
         except Ended as error:
             raise NonStrict(f"expected {wanted}, but {error} without a Close frame") from None
-        self.check(frame)
         if frame.opcode != CLOSE:
             raise Failed(f"expected {wanted}, but {frame} came")
         self.send(self.frame(frame.payload[:2], CLOSE))
@@ -502,7 +593,7 @@ class Session:
         endpoint "typically echos the status code" (RFC 6455 section 5.5.1), and no more.
         """
         wanted = "a Close without a code" if code is None else f"a Close with {code}"
-        frame = self.read(wanted)
+        frame = self.read_but_pongs(wanted)
         if frame.opcode != CLOSE:
             raise Failed(f"expected {wanted}, but {frame} came")
         self.expect_end()
@@ -511,18 +602,24 @@ class Session:
         if reason is not None and frame.payload[2:] != reason:
             raise NonStrict(f"expected the reason {wire.shown(reason)}, but {frame} came")
 
-    def expect_failure_after(self, payload: bytes, *codes: int) -> None:
+    def expect_failure_after(self, payload: bytes, *codes: int, early_counts: bool = True) -> None:
         """The echo of a text message, then the same as `expect_failure`.
 
-        NonStrict when the peer fails the connection before it has echoed.
+        NonStrict when the peer fails the connection before it has echoed, unless that does not
+        count.
         """
-        if not self.comes():
-            raise Failed(f"expected the echo of {wire.shown(payload)}, but nothing came in time")
-        early = not self.connection.buffer or self.connection.buffer[0] & 15 == CLOSE
-        if not early:
-            self.expect_message(payload)
-        self.expect_failure(*codes)
+        wanted = f"the echo of {wire.shown(payload)}"
+        try:
+            frame = self.read_but_pongs(wanted)
+        except Cut:
+            return self.expect_failure(*codes)
+        early = frame.opcode == CLOSE
         if early:
+            self.ahead = frame
+        elif (frame.opcode, frame.rsv, frame.payload) != (TEXT, 0, payload):
+            raise Failed(f"expected {wanted}, but {frame} came")
+        self.expect_failure(*codes)
+        if early and early_counts:
             raise NonStrict("the connection was failed before the message ahead was echoed")
 
     def expect_end(self) -> None:
@@ -550,7 +647,7 @@ class Session:
         """
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         try:
-            frame = self.read("a Close")
+            frame = self.read_but_pongs("a Close")
         except (Closed, Cut, Late) as error:
             return self.test.close_fault(Verdict.FAILED, str(error))
         if frame.opcode != CLOSE:

@@ -236,7 +236,7 @@ class ClientSession(Session):
         """Unmasked (RFC 6455 section 5.1)."""
         if "key" in more:
             raise Skipped("only clients mask")
-        return wire.frame(payload, opcode, key=None, **more)
+        return self.built(payload, opcode, key=None, **more)
 
     def check(self, frame: Frame) -> None:
         if not frame.masked:
@@ -255,7 +255,7 @@ class ClientSession(Session):
 
     def expect_failure(self, *codes: int, refused: bool = False) -> None:
         """The same; how the client does it is remembered for `is_ordinary`."""
-        self.closed_with = WITHOUT
+        self.closed_with = self.ahead.close_code if self.ahead else WITHOUT
         try:
             super().expect_failure(*codes, refused=refused)
         except NonStrict:

@@ -27,6 +27,7 @@ CRASHES = 10  # of the server after which a run ends
 AFTER = 1.0  # seconds for the server to end after it has dropped a connection
 CRASHED = "the server ended: "
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
+AT_FAULT = (Verdict.FAILED, Verdict.NON_STRICT)  # of cases that may have brought a server down
 STREAK = 8  # failures in a row after which the peer is asked whether it is still there
 
 
@@ -439,7 +440,7 @@ class Round:
         while not self.pool.results.empty():
             self._add(self.pool.results.get())
         ran = [result for result in self.results if not is_vain(result)]
-        last = [r.case.id for r in ran[-2 * self.work.jobs :] if r.verdict == Verdict.FAILED]
+        last = [r.case.id for r in ran[-2 * self.work.jobs :] if r.verdict in AT_FAULT]
         done = {result.case.id for result in self.results}
         return sorted({*last, *running} - (done - set(last)), key=natural)[:16]
 

@@ -491,11 +491,19 @@ class Connection:
         return parse_response(head)
 
     def read_frame(self, timeout: float | None = None) -> Frame:
-        """One frame; a masked one is unmasked. Ended, TimedOut, Garbled."""
+        """One frame; a masked one is unmasked. Ended, Garbled; TimedOut, and it can go on later."""
         deadline = self.deadline(timeout)
+        taken = b""
 
         def take(n: int) -> bytes:
-            return self.read(n, max(deadline - time.monotonic(), 0.0))
+            nonlocal taken
+            try:
+                data = self.read(n, max(deadline - time.monotonic(), 0.0))
+            except TimedOut:
+                self.buffer[:0] = taken
+                raise
+            taken += data[:8]  # all of a header: what comes last needs no second reading
+            return data
 
         first, second = take(2)
         length, minimal = second & 127, True

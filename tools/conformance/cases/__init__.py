@@ -3,6 +3,7 @@
 from . import client as client
 from . import client_heads as client_heads
 from . import client_lists as client_lists
+from . import closing as closing
 from . import compression as compression
 from . import control as control
 from . import deflate_edges as deflate_edges

@@ -123,10 +123,10 @@ def unfinished(session: Session) -> None:
 
 def echo_behind_pongs(session: Session) -> None:
     """The echo of a message. Failed; NonStrict when the Pongs are answered."""
-    frame = read_or_limit(session, "the echo behind the Pongs")
+    frame = read_or_limit(session, "the echo behind the Pongs", every=True)
     while frame.opcode == PONG:
         session.test.lax = f"nobody expects an answer to a Pong, but {frame} came"
-        frame = read_or_limit(session, "the echo behind the Pongs")
+        frame = read_or_limit(session, "the echo behind the Pongs", every=True)
     if session.read_rest(frame, "the echo behind the Pongs") != (TEXT, 0, b"behind"):
         raise Failed(f"expected the echo of 'behind', but {frame} came")
     session.close()

@@ -73,11 +73,13 @@ def may_close() -> Iterator[None]:
         raise Informational(str(error)) from None
 
 
-def read_or_limit(session: Session, wanted: str, timeout: float | None = None) -> Frame:
-    """The next frame but Pings. Failed; Informational when the server closes, or just ends TCP:
+def read_or_limit(
+    session: Session, wanted: str, timeout: float | None = None, every: bool = False
+) -> Frame:
+    """What `Session.read` returns. Failed; Informational when the server closes, or just ends TCP:
     that is its limit for floods."""
     with may_close():
-        frame = session.read(wanted, timeout)
+        frame = session.read(wanted, timeout, every)
     if frame.opcode == CLOSE:
         session.expect_end()
         raise Informational(f"closed: {frame}")

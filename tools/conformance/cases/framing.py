@@ -10,9 +10,8 @@ from typing import Sequence
 from ..case import (
     MUST,
     SHOULD,
-    Closed,
-    Failed,
     Informational,
+    Limited,
     NonStrict,
     Run,
     Session,
@@ -24,9 +23,12 @@ from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from .steps import (
     BY_FRAME,
     HOW,
+    VALIDATED,
     F,
     deliver,
     echoed,
+    exchange,
+    expect_ended,
     failed,
     failed_after,
     failed_early,
@@ -35,8 +37,9 @@ from .steps import (
 )
 
 FRAMING = "RFC 6455 5.2"
-MASKING = "RFC 6455 5.3"
 RECEIVING = "RFC 6455 6.2"
+PARSED = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
+LENGTHS = "RFC 6455 5.2 and 6.2"
 ECHO = "its echo, whole and of the same type"
 IS_FAILED = "the connection is failed with 1002"
 NAMES = {TEXT: "text", BINARY: "binary"}
@@ -55,7 +58,8 @@ LONG = (
 
 
 def length_rule(length: int) -> str:
-    return SHORT if length < 126 else MEDIUM if length < 65536 else LONG
+    rule = SHORT if length < 126 else MEDIUM if length < 65536 else LONG
+    return f"{rule} [6.2:] {PARSED}"
 
 
 def content(length: int, opcode: int) -> bytes:
@@ -66,7 +70,7 @@ def add_size(id: str, length: int, opcode: int, how: int | None = None) -> None:
     chops = f", in {HOW.get(how, f'chops of {how} octets')}" if how else ""
     add(
         id,
-        FRAMING,
+        LENGTHS,
         MUST,
         length_rule(length),
         f"a {NAMES[opcode]} message of {length} bytes{chops}",
@@ -87,17 +91,15 @@ for group, opcode in ((1, TEXT), (2, BINARY)):
 def add_every_length(id: str, opcode: int) -> None:
     @case(
         id,
-        FRAMING,
+        RECEIVING,
         MUST,
-        MEDIUM,
+        PARSED,
         sends=f"{NAMES[opcode]} messages of 0 to 300 bytes, one after another",
         expects="an echo of each",
     )
     def every_length(test: Test) -> None:
         session = test.open()
-        for length in range(301):
-            session.send(session.message(content(length, opcode), opcode))
-            session.expect_message(content(length, opcode), opcode)
+        exchange(session, [(content(length, opcode), opcode) for length in range(301)])
         session.close()
 
 
@@ -107,9 +109,9 @@ add_every_length("1.2.11", BINARY)
 
 @case(
     "1.1.12",
-    FRAMING,
+    LENGTHS,
     MUST,
-    LONG,
+    length_rule(65536),
     sends="the header of a text message of 65536 bytes octet by octet, then its payload at once",
     expects="its echo",
 )
@@ -144,7 +146,7 @@ def types_in_turn(test: Test) -> None:
     "1.2.13",
     RECEIVING,
     MUST,
-    "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.",
+    PARSED,
     sends="100 short text messages in one write",
     expects="100 echoes in the same order",
 )
@@ -176,6 +178,7 @@ def masked_with(keys: Sequence[bytes]) -> Run:
         session = test.open()
         for key in keys:
             session.send(frame(text(40), TEXT, key=key))
+        for _ in keys:
             session.expect_message(text(40))
         session.close()
 
@@ -188,9 +191,9 @@ for number, (what, keys) in enumerate(KEYS, 1):
 
 @case(
     "1.3.4",
-    MASKING,
+    RECEIVING,
     MUST,
-    "The masking key is a 32-bit value chosen at random by the client.",
+    UNMASK,
     sends="binary messages of 0 to 40 bytes, each under another key, in chops of 3 octets",
     expects="an echo of each: the key starts anew with every frame",
 )
@@ -207,10 +210,9 @@ def keys_and_lengths(test: Test) -> None:
 
 @case(
     "1.3.5",
-    MASKING,
+    RECEIVING,
     MUST,
-    "When preparing a masked frame, the client MUST pick a fresh masking key from the set of "
-    "allowed 32-bit values.",
+    UNMASK,
     sends="a text message in frames of 5 bytes, each under another key",
     expects="its echo",
 )
@@ -230,10 +232,10 @@ def key_for_each_fragment(test: Test) -> None:
     MUST,
     "A server MUST NOT mask any frames that it sends to the client.",
     sends="messages with each form of the length, a Ping, and a Close",
-    expects="frames without masking, each length in its shortest form",
+    expects="frames without masking",
 )
 def server_masks_nothing(test: Test) -> None:
-    session = test.open()  # the Session checks MASK and the length of every frame
+    session = test.open()  # the Session looks at MASK of every frame
     for length in (0, 125, 126, 4096):
         session.send(session.message(octets(length), BINARY))
         session.expect_message(octets(length), BINARY)
@@ -340,6 +342,7 @@ for group, first, kind in ((1, 3, "data"), (2, 11, "control")):
 # ---- 4.3: frames without a mask -----------------------------------------------------------------
 
 UNMASKED = "The server MUST close the connection upon receiving a frame that is not masked."
+IS_CLOSED = "the connection is closed; INFORMATIONAL: with another code than 1002, or none"
 UNMASKED_FRAMES = [
     ("a text message", [F(HELLO)]),
     ("an empty text message", [F(b"")]),
@@ -355,14 +358,30 @@ def failed_unmasked(masked: Sequence[F], bad: F) -> Run:
         session = test.open()
         deliver(session, masked)
         session.send(frame(bad.payload, bad.opcode, fin=bad.fin, key=None))
-        session.expect_failure(1002, refused=bad.opcode == CLOSE)
+        if bad.opcode == CLOSE and is_taken(session):
+            test.lax = "the Close was answered as if it were a proper one"
+        expect_closed(session)
 
     return run
 
 
+def is_taken(session: Session) -> bool:
+    """Whether what comes is the answer to a proper Close."""
+    came = session.ahead if session.answers() else None
+    return came is not None and came.opcode == CLOSE and session.is_ordinary(came.close_code)
+
+
+def expect_closed(session: Session) -> None:
+    """The connection ends. A Close with 1002 ahead of that is a MAY here, and no more."""
+    try:
+        session.expect_failure(1002)
+    except NonStrict as error:
+        raise Informational(str(error)) from None
+
+
 def add_unmasked(id: str, sends: str, masked: Sequence[F], bad: F) -> None:
     run = failed_unmasked(masked, bad)
-    add(id, "RFC 6455 5.1", MUST, UNMASKED, sends, IS_FAILED, run)
+    add(id, "RFC 6455 5.1", MUST, UNMASKED, sends, IS_CLOSED, run)
 
 
 for number, (what, frames) in enumerate(UNMASKED_FRAMES, 1):
@@ -380,18 +399,24 @@ add_unmasked(
     "RFC 6455 5.1",
     MUST,
     UNMASKED,
-    sends="a masked text message, the same again not masked, and again masked",
-    expects=AFTER_ECHO,
+    sends="a masked text message and, after its echo, the same again not masked, and again masked",
+    expects=f"the echo of the first message, then {IS_CLOSED}",
 )
 def unmasked_after_masked(test: Test) -> None:
     session = test.open()
-    session.send(session.frame(HELLO) + frame(HELLO, key=None) + session.frame(HELLO))
-    session.expect_failure_after(HELLO, 1002)
+    session.send(session.frame(HELLO))
+    session.expect_message(HELLO)
+    session.send(frame(HELLO, key=None) + session.frame(HELLO))
+    expect_closed(session)
 
 
 # ---- 4.4: lengths that are longer than they need to be ------------------------------------------
 
-MINIMAL = "in all cases, the minimal number of bytes MUST be used to encode the length"
+MINIMAL = (
+    "in all cases, the minimal number of bytes MUST be used to encode the length [10.7:] If the "
+    "invalid data was received after a successful WebSocket handshake, the endpoint SHOULD send a "
+    "Close frame with an appropriate status code"
+)
 TOO_LONG: list[tuple[int, int, int, str]] = [
     (TEXT, 0, 16, "a text message"),
     (TEXT, 1, 16, "a text message"),
@@ -404,7 +429,7 @@ TOO_LONG: list[tuple[int, int, int, str]] = [
     (PING, 125, 16, "a Ping"),
     (PONG, 5, 64, "a Pong"),
 ]
-# The rule binds the sender; that a receiver fails the connection is not said: a SHOULD.
+# The first sentence binds who sends, and it is clear what such a frame means: a SHOULD.
 for number, (opcode, size, form, what) in enumerate(TOO_LONG, 1):
     wrong(
         f"4.4.{number}",
@@ -413,6 +438,7 @@ for number, (opcode, size, form, what) in enumerate(TOO_LONG, 1):
         F(content(size, opcode), opcode, form=form),
         F(b"", PING),  # a Pong would be answered by nothing, and so seem to be refused
         level=SHOULD,
+        section=f"{FRAMING} and 10.7",
     )
 wrong(
     "4.4.11",
@@ -420,6 +446,7 @@ wrong(
     "a Close with 1000 whose length, 2, is told in 16 bits",
     F(b"\x03\xe8", CLOSE, form=16),
     level=SHOULD,
+    section=f"{FRAMING} and 10.7",
 )
 wrong(
     "4.4.12",
@@ -428,11 +455,12 @@ wrong(
     F(HELLO, fin=False),
     F(b"again", CONTINUATION, form=16),
     level=SHOULD,
+    section=f"{FRAMING} and 10.7",
 )
 
 # ---- 4.5: lengths beyond everything -------------------------------------------------------------
 
-TOP_BIT = "the most significant bit MUST be 0"
+TOP_BIT = f"the most significant bit MUST be 0 {VALIDATED}"
 for number, (what, bad) in enumerate(
     [
         ("the header of a text message of 2**63 bytes", F(length=1 << 63)),
@@ -443,9 +471,9 @@ for number, (what, bad) in enumerate(
     ],
     1,
 ):
-    expects = f"{IS_FAILED}; NON-STRICT: with 1009, or the server waits for what cannot come"
-    run = failed_early(bad, NonStrict, 1002)
-    add(f"4.5.{number}", FRAMING, MUST, TOP_BIT, what, expects, run)
+    expects = f"{IS_FAILED} or 1009; NON-STRICT: the server waits for what cannot come"
+    run = failed_early(bad, NonStrict, 1002, 1009)
+    add(f"4.5.{number}", f"{FRAMING} and 10.7", MUST, TOP_BIT, what, expects, run)
 
 PROTECT = (
     "Implementations that have implementation- and/or platform-specific limitations regarding the "
@@ -467,7 +495,7 @@ for number, (what, bad) in enumerate(
     6,
 ):
     run = failed_early(bad, Informational, 1009)
-    add(f"4.5.{number}", "RFC 6455 10.4", MUST, PROTECT, what, IS_TOO_BIG, run)
+    add(f"4.5.{number}", LENGTHS, MUST, length_rule(65536), what, IS_TOO_BIG, run)
 add(
     "4.5.10",
     "RFC 6455 10.4",
@@ -497,7 +525,7 @@ NO_MORE = (
     MUST,
     NO_MORE,
     sends="a frame of opcode 3, then text, a Ping, and a Close with 1000, in one write",
-    expects="the connection is failed with 1002; nothing behind that frame is answered",
+    expects=f"{IS_FAILED}; nothing behind that frame is answered",
 )
 def nothing_after_failure(test: Test) -> None:
     session = test.open()
@@ -508,19 +536,17 @@ def nothing_after_failure(test: Test) -> None:
 
 @case(
     "4.6.2",
-    "RFC 6455 7.1.7",
-    MUST,
-    "to do so, the server MUST _Close the WebSocket Connection_",
+    "RFC 6455 7.1.1",
+    SHOULD,
+    "when a server is instructed to _Close the WebSocket Connection_ it SHOULD initiate a TCP "
+    "Close immediately",
     sends="a frame of opcode 3; the Close that comes is not answered",
-    expects="the server ends TCP all the same",
+    expects="the server ends TCP nevertheless",
 )
 def ends_without_answer(test: Test) -> None:
     session = test.open()
     deliver(session, [F(b"", 3)])
-    while not session.connection.at_end():
-        if not session.connection.buffer:
-            raise Failed("the server waits for an answer to the Close of a failed connection")
-        session.check(session.connection.read_frame())
+    expect_ended(session)
 
 
 # ---- 9: limits ----------------------------------------------------------------------------------
@@ -551,7 +577,7 @@ def poured(opcode: int, total: int, size: int = 0, pieces: int = 65536) -> Run:
         session.pour(fragmented(session, payload, opcode, size or total), pieces)
         try:
             session.expect_large(payload, opcode)
-        except Closed as error:
+        except Limited as error:
             if error.code != 1008 or not size or total // size < MANY:
                 raise
             raise Informational(f"{total // size} fragments brought a Close 1008") from None
@@ -584,8 +610,8 @@ for group, opcode in ((1, TEXT), (2, BINARY)):
     for number, total in enumerate((64 * KIB, 256 * KIB, MIB, 4 * MIB, 8 * MIB, 16 * MIB), 1):
         add_limit(
             f"9.{group}.{number}",
-            FRAMING,
-            LONG,
+            LENGTHS,
+            length_rule(total),
             f"a {NAMES[opcode]} message of {sized(total)}",
             poured(opcode, total),
         )
@@ -601,8 +627,8 @@ for group, opcode in ((1, TEXT), (2, BINARY)):
     for number in range(6):
         add_limit(
             f"9.{group + 4}.{number + 1}",
-            FRAMING,
-            LONG,
+            LENGTHS,
+            length_rule(MIB),
             f"a {NAMES[opcode]} message of 1 MiB in chops of {64 << number} octets",
             poured(opcode, MIB, pieces=64 << number),
         )
@@ -611,10 +637,7 @@ for group, opcode in ((1, TEXT), (2, BINARY)):
 def round_trips(opcode: int, length: int) -> Run:
     def run(test: Test) -> None:
         session = test.open()
-        payload = content(length, opcode)
-        for _ in range(1000):
-            session.send(session.frame(payload, opcode))
-            session.expect_message(payload, opcode)
+        exchange(session, [(content(length, opcode), opcode)] * 1000)
         session.close()
 
     return run
@@ -626,8 +649,9 @@ for group, opcode in ((7, TEXT), (8, BINARY)):
             f"9.{group}.{number}",
             RECEIVING,
             MUST,
-            "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.",
-            f"1000 {NAMES[opcode]} messages of {length} bytes, each after the echo of the last",
+            PARSED,
+            f"1000 {NAMES[opcode]} messages of {length} bytes, each after the echo of the last (to "
+            "a server that is far away, some at a time)",
             "1000 echoes",
             round_trips(opcode, length),
             ["limits"],
@@ -642,8 +666,8 @@ add_limit(
 )
 add_limit(
     "9.9.2",
-    FRAMING,
-    LONG,
+    LENGTHS,
+    length_rule(4 * MIB),
     "a binary message of 4 MiB in chops of 1021 octets",
     poured(BINARY, 4 * MIB, pieces=1021),
 )
@@ -651,9 +675,9 @@ add_limit(
 
 @case(
     "9.9.3",
-    FRAMING,
+    LENGTHS,
     MUST,
-    LONG,
+    length_rule(MIB),
     sends="eight messages of 1 MiB, text and binary in turn, each after the echo of the last",
     expects=IN_FULL,
     tags=["limits"],
@@ -669,7 +693,6 @@ def large_in_turn(test: Test) -> None:
 
 # ---- 10: every cut ------------------------------------------------------------------------------
 
-ANY_SIZE = "A sender MAY create fragments of any size for non-control messages."
 FRAGMENTS = "RFC 6455 5.4"
 
 for number, opcode in enumerate((TEXT, BINARY), 1):
@@ -688,7 +711,7 @@ for number, size in enumerate((1, 2, 3, 4, 5, 7, 8, 13, 125, 126, 127, 499, 500,
         f"10.2.{number}",
         FRAGMENTS,
         MUST,
-        ANY_SIZE,
+        ASSEMBLED,
         f"a text message of 1000 bytes in frames of {size}",
         ECHO,
         echoed(text(1000), size=size),
@@ -698,9 +721,8 @@ for number, size in enumerate((1, 2, 3, 4, 5, 7, 8, 13, 125, 126, 127, 499, 500,
 def around(power: int) -> Run:
     def run(test: Test) -> None:
         session = test.open()
-        for length in (2**power - 1, 2**power, 2**power + 1):
-            session.send(session.frame(octets(length), BINARY))
-            session.expect_message(octets(length), BINARY)
+        lengths = (2**power - 1, 2**power, 2**power + 1)
+        exchange(session, [(octets(length), BINARY) for length in lengths])
         session.close()
 
     return run
@@ -709,7 +731,7 @@ def around(power: int) -> Run:
 for power in range(1, 14):
     add(
         f"10.3.{power}",
-        FRAMING,
+        LENGTHS,
         MUST,
         length_rule(2**power),
         f"binary messages of {2**power - 1}, {2**power} and {2**power + 1} bytes",
@@ -733,7 +755,7 @@ for number, pieces in enumerate((1, 2, 3, 5, 7, 11, 13, 64, 101), 1):
     "10.5.1",
     FRAGMENTS,
     MUST,
-    ANY_SIZE,
+    ASSEMBLED,
     sends="a text message of 50 bytes in frames of one byte, an empty frame behind each",
     expects=ECHO,
 )

@@ -279,6 +279,7 @@ def early(frames: Sequence[F], answers: Sequence[tuple[int, bytes]], how: int | 
             wire.frame(f.payload, f.opcode, f.fin, f.rsv, length=f.length) for f in frames
         )
         session = ahead(test, data, how)
+        session.pings.update(f.payload for f in frames if f.opcode == PING)
         expect_all(session, answers)
         session.close()
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..case import Failed, Judged, NonStrict, Run, Session, Test
+from ..case import Cut, Failed, Judged, NonStrict, Run, Session, Test
 from ..wire import CLOSE, PONG, TEXT
+
+VALIDATED = "[10.7:] Incoming data MUST always be validated by both clients and servers."
+"""Behind a rule for senders, in a quote: what makes it one for receivers."""
 
 BY_FRAME = 0
 """A way to deliver: one write for each frame. None: one write for all; n: chops of n bytes."""
@@ -78,6 +81,7 @@ def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
 
     NonStrict in the other order: RFC 6455 5.5.2 has the answer "as soon as is practical".
     """
+    session.pings.add(ping)  # it may have been made in another way
     frame = session.read("a Pong and an echo")
     late = frame.opcode != PONG
     if late:
@@ -89,6 +93,17 @@ def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
     if late:
         raise NonStrict("the Ping was answered after the message that ended later")
     session.expect_message(payload)
+
+
+def expect_ended(session: Session) -> None:
+    """TCP ends, perhaps after a Close, which is not answered here. Failed."""
+    try:
+        frame = session.read("the end of TCP")
+        if frame.opcode != CLOSE:
+            raise Failed(f"expected a Close or the end of TCP, but {frame} came")
+        session.require_end()
+    except Cut:
+        pass
 
 
 # ---- bodies of cases ----------------------------------------------------------------------------
@@ -142,7 +157,7 @@ def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = 
     def run(test: Test) -> None:
         session = test.open()
         deliver(session, [*ahead, bad])
-        if not session.comes(0.4):
+        if not session.answers(0.4):
             raise waits("the server waits for the payload, though the header tells enough")
         session.expect_failure(*codes, refused=has_close([bad]))
 
@@ -150,11 +165,15 @@ def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = 
 
 
 def failed_after(payload: bytes, frames: Sequence[F], *codes: int, how: int | None = None) -> Run:
-    """The same, where the frames begin with a whole text message, which is echoed."""
+    """The same, where the frames begin with a whole text message, which is echoed.
+
+    That a peer fails the connection before it has echoed counts in one write only: else it depends
+    on which of its threads is faster.
+    """
 
     def run(test: Test) -> None:
         session = test.open()
         deliver(session, frames, how)
-        session.expect_failure_after(payload, *codes)
+        session.expect_failure_after(payload, *codes, early_counts=how is None)
 
     return run

@@ -10,10 +10,12 @@ from ..case import MUST, NonStrict, Run, Session, Test, add, case
 from ..wire import BINARY, CONTINUATION, PING, TEXT
 from .steps import F, deliver, echoed, expect_pong_and_echo, failed, joined, octets
 
-TEXT_DATA = "RFC 6455 5.6"
-IS_TEXT = 'The "Payload data" is text data encoded as UTF-8.'
-WHOLE = "the whole message MUST contain valid UTF-8"
-PARTIAL = "a particular text frame might include a partial UTF-8 sequence"
+TEXT_DATA = "RFC 6455 5.6 and 5.4"
+SUPPORT = (
+    "[5.4:] Clients and servers MUST support receiving both fragmented and unfragmented messages."
+)
+IS_TEXT = f'The "Payload data" is text data encoded as UTF-8. {SUPPORT}'
+PARTIAL = f"a particular text frame might include a partial UTF-8 sequence {SUPPORT}"
 INVALID = "RFC 6455 8.1"
 FAIL = (
     "When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is "
@@ -29,7 +31,7 @@ TOO_HIGH = GREEK + b"\xf4\x90\x80\x80" + b"edited"
 
 
 def valid(id: str, sends: str, run: Run) -> None:
-    add(id, TEXT_DATA, MUST, WHOLE, sends, ECHO, run)
+    add(id, TEXT_DATA, MUST, IS_TEXT, sends, ECHO, run)
 
 
 def invalid(id: str, sends: str, run: Run) -> None:
@@ -77,7 +79,7 @@ def expect_fast_failure(session: Session, bad: bytes, rest: bytes) -> None:
     """Send `bad`, which makes the text invalid; only a peer that stays silent gets the rest."""
     session.expect_silence(0.1)
     session.send(bad)
-    late = not session.comes(0.4)
+    late = not session.answers(0.4)
     if late:
         session.send(rest)
     session.expect_failure(1007)
@@ -275,6 +277,7 @@ def add_parted(number: int, character: bytes) -> None:
         session = test.open()
         for i in range(len(character) + 1):
             deliver(session, fragments(character[:i], character[i:]))
+        for _ in range(len(character) + 1):
             session.expect_message(character)
         session.close()
 
@@ -305,7 +308,7 @@ for id, how, size in (("6.26.1", "one frame", 0), ("6.26.2", "fragments of 5 oct
         TEXT_DATA,
         MUST,
         'The "Payload data" is arbitrary binary data whose interpretation is solely up to the '
-        "application layer.",
+        f"application layer. {SUPPORT}",
         f"a binary message that is no UTF-8, in {how}",
         ECHO,
         echoed(octets(256), BINARY, size=size),
