@@ -289,7 +289,8 @@ for number, count, size, wait in (
         f"{NOTHING_MORE} [...] {ANSWER}",
         f"{count} messages of {size} bytes and a Close in one go"
         + (", and nothing is read for a while" if wait else ""),
-        "echoes in order, a Close with the same code, and nothing behind it; fewer are told",
+        "echoes in order, as many as the server is quick to send, a Close with the same code, and "
+        "nothing behind it",
         closed_behind(count, size, wait),
     )
 

@@ -185,8 +185,11 @@ def expect_echoes(session: Session, payloads: Sequence[bytes]) -> None:
 
 
 def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None:
-    """Echoes in order, then the answer to a Close, and no data behind it. Failed, NonStrict;
-    Informational when some echoes are left out, or much is unread and the server gives up."""
+    """Echoes in order, then the answer to a Close, and no data behind it. Failed, NonStrict.
+
+    How many echoes come before it depends on the server's speed; where much is unread it may also
+    give up before it has read the Close.
+    """
     at = came = 0
     while True:
         try:
@@ -197,7 +200,7 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
         except Cut as error:
             # Whether the server had got as far as the Close is not certain.
             if came < len(payloads) and sum(map(len, payloads)) > TAKEN:
-                raise Informational(f"{came} of {len(payloads)} echoes came; {error}") from None
+                return session.test.trace.note(f"{came} of {len(payloads)} echoes came; {error}")
             raise
         while at < len(payloads) and payloads[at] != payload:
             at += 1
@@ -206,9 +209,8 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
         at, came = at + 1, came + 1
     session.expect_end()
     expect_nothing_behind(session)
-    if came < len(payloads):
-        raise Informational(f"{came} of {len(payloads)} echoes came before {frame}")
-    if frame.close_code != 1000:
+    session.test.trace.note(f"{came} of {len(payloads)} echoes came before {frame}")
+    if came == len(payloads) and frame.close_code != 1000:
         raise NonStrict(f"expected a Close with 1000, but {frame} came")
 
 
@@ -336,7 +338,8 @@ add(
     ANSWER,
     "128 messages of 16000 bytes, and none of the echoes is read; meanwhile another connection is "
     "used; then a Close is sent, and all is read",
-    "the other connection is served; echoes in order, and a Close; fewer echoes are told",
+    "the other connection is served; echoes in order, and a Close; how many of them, "
+    "depends on its speed",
     unread(128, 16000, close_and_read),
     SEVERAL,
 )

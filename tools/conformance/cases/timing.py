@@ -320,7 +320,7 @@ for number, what, make in (
 
 
 def echoes_before_end(count: int, size: int) -> Run:
-    """Messages, then FIN: echoes in order, then the end. Informational unless all come."""
+    """Messages, then FIN: as many echoes as the server is quick to send, in order, then the end."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -328,8 +328,7 @@ def echoes_before_end(count: int, size: int) -> Run:
         session.pour(b"".join(session.message(payload, BINARY) for payload in payloads))
         session.connection.finish()
         came = echoes(session, [*payloads, b"never sent"])
-        if came < count:
-            raise Informational(f"{came} of {count} echoes came")
+        test.trace.note(f"{came} of {count} echoes came")
 
     return run
 
@@ -341,7 +340,7 @@ for number, count, size in ((7, 1, 5), (8, 64, 16000)):
         SHOULD,
         MONITOR,
         f"{count} messages of {size} bytes, then FIN, before an echo is read",
-        "echoes in order, then the end of the connection; fewer are told",
+        "echoes in order, as many as the server is quick to send, then the end of the connection",
         echoes_before_end(count, size),
     )
 
