@@ -342,7 +342,7 @@ class Session:
         except Ended:
             self.test.trace.note("the peer takes no more")
 
-    def pour(self, data: bytes, pieces: int = 65536) -> None:
+    def pour(self, data: bytes | memoryview, pieces: int = 65536) -> None:
         """Send much, and receive meanwhile; ends early when the peer closes. TimedOut, Garbled."""
         try:
             self.connection.pour(data, pieces)

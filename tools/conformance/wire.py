@@ -76,11 +76,17 @@ def shown(data: bytes, limit: int = 40) -> str:
     return text if len(data) <= limit else f"{text}... ({len(data)} bytes)"
 
 
-def masked(payload: bytes, key: bytes) -> bytes:
-    """XORed with the masking key (RFC 6455 section 5.3)."""
-    if len(payload) > BLOCK:
-        parts = (payload[i : i + BLOCK] for i in range(0, len(payload), BLOCK))
-        return b"".join(masked(part, key) for part in parts)
+def masked(payload: bytes, key: bytes, head: bytes = b"") -> bytes:
+    """XORed with the masking key (RFC 6455 section 5.3), and something before it."""
+    if len(payload) <= BLOCK:
+        return head + masked_block(payload, key)
+    data = bytearray(head)
+    for i in range(0, len(payload), BLOCK):
+        data += masked_block(payload[i : i + BLOCK], key)
+    return bytes(data)
+
+
+def masked_block(payload: bytes, key: bytes) -> bytes:
     pad = (key * (len(payload) // 4 + 1))[: len(payload)]
     value = int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")
     return value.to_bytes(len(payload), "big")
@@ -112,7 +118,7 @@ def frame(
     """A frame of a client; key None: unmasked. `length`: what the header says, if not the truth."""
     first = fin << 7 | rsv << 4 | opcode
     head = header(first, len(payload) if length is None else length, key, form)
-    return head + (payload if key is None else masked(payload, key))
+    return head + payload if key is None else masked(payload, key, head)
 
 
 def close_payload(code: int | None, reason: bytes = b"") -> bytes:
@@ -257,7 +263,7 @@ class Trace:
         self.events: list[Event] = []
         self.limit = 400
 
-    def add(self, what: str, data: bytes, connection: int = 0) -> None:
+    def add(self, what: str, data: bytes | bytearray | memoryview, connection: int = 0) -> None:
         if len(self.events) < self.limit:
             at = time.monotonic() - self.began
             most = HEAD if data[:5] in (b"HTTP/", b"GET /") else RECORDED
@@ -364,7 +370,9 @@ class Connection:
             if pause:
                 time.sleep(pause)
 
-    def pour(self, data: bytes, pieces: int = 65536, timeout: float | None = None) -> None:
+    def pour(
+        self, data: bytes | memoryview, pieces: int = 65536, timeout: float | None = None
+    ) -> None:
         """Send much, and receive all the while, not only when the peer takes no more.
 
         Ends early when a Close frame is the next that came. `timeout`: without anything that is

@@ -15,7 +15,7 @@ import selectors
 import socket
 import time
 from contextlib import contextmanager
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from .. import wire
 from ..case import (
@@ -86,9 +86,37 @@ def read_or_limit(
     return frame
 
 
+class Numbered(Sequence[bytes]):
+    """Messages that can be told from each other. They are made when they are asked for: so many of
+    this size would fill the memory."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.numbers = range(count)
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self.made(number) for number in self.numbers[at]]
+        return self.made(self.numbers[at])
+
+    def made(self, number: int) -> bytes:
+        return (b"%d " % number).ljust(self.size, b".")
+
+
 def numbered(count: int, size: int) -> list[bytes]:
-    """Messages that can be told from each other."""
-    return [(b"%d " % i).ljust(size, b".") for i in range(count)]
+    """The same all at once."""
+    return list(Numbered(count, size))
+
+
+def binary(session: Session, payloads: Sequence[bytes]) -> bytearray:
+    """These as Binary messages."""
+    data = bytearray()
+    for payload in payloads:
+        data += session.message(payload, BINARY)
+    return data
 
 
 def narrow(connection: Connection) -> None:
@@ -96,7 +124,7 @@ def narrow(connection: Connection) -> None:
     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
 
 
-def stuff(session: Session, data: bytes) -> bytes:
+def stuff(session: Session, data: bytes | bytearray) -> memoryview:
     """Send without reading, until the server takes no more for a while: what is left.
 
     Nothing is left when the server has ended TCP, which is found out by reading.
@@ -111,8 +139,8 @@ def stuff(session: Session, data: bytes) -> bytes:
                 at += connection.give(view[at : at + 65536])
             except Ended:
                 session.test.trace.note("the peer takes no more")
-                return b""
-    return data[at:]
+                return view[:0]
+    return view[at:]
 
 
 def read_slowly(session: Session, size: int, pause: float, seconds: float) -> None:
@@ -147,19 +175,24 @@ def next_message(session: Session, wanted: str) -> bytes | None:
     raise Late(f"expected {wanted}, but nothing came in time")
 
 
-def echoes(session: Session, payloads: Sequence[bytes]) -> int:
+def echoes(session: Session, payloads: Sequence[bytes], *more: bytes) -> int:
     """Read echoes up to the last, or to the end of the connection: how many came.
 
     Failed when one is broken or not in order; some may be left out.
     """
     at = count = 0
-    while at < len(payloads):
-        came = next_message(session, f"the echo of {wire.shown(payloads[at])} or of a later one")
+    total = len(payloads) + len(more)
+
+    def wanted() -> bytes:
+        return payloads[at] if at < len(payloads) else more[at - len(payloads)]
+
+    while at < total:
+        came = next_message(session, f"the echo of {wire.shown(wanted())} or of a later one")
         if came is None:
             break
-        while at < len(payloads) and payloads[at] != came:
+        while at < total and wanted() != came:
             at += 1
-        if at == len(payloads):
+        if at == total:
             raise Failed(f"broken, or not in order: {wire.shown(came)}")
         at, count = at + 1, count + 1
     return count
@@ -174,7 +207,7 @@ def expect_echoes(session: Session, payloads: Sequence[bytes]) -> None:
     session.comes(0.1)
     session.send(session.message(last, BINARY))
     try:
-        count = echoes(session, [*payloads, last])
+        count = echoes(session, payloads, last)
     except Late:
         session.send(session.message(last, BINARY))
         if echoes(session, [last]) == 1:
@@ -290,17 +323,17 @@ def refused_handshake(test: Test) -> Connection:
 # ---- B.1: nothing is read -----------------------------------------------------------------------
 
 
-def unread(count: int, size: int, after: Callable[[Session, list[bytes]], None]) -> Run:
+def unread(count: int, size: int, after: Callable[[Session, Sequence[bytes]], None]) -> Run:
     """So many messages, and nothing is read; another connection is served; then `after`."""
 
     def run(test: Test) -> None:
         session = test.open()
         narrow(session.connection)
-        payloads = numbered(count, size)
-        data = b"".join(session.message(payload, BINARY) for payload in payloads)
-        left = stuff(session, data)
+        payloads = Numbered(count, size)
+        left = stuff(session, binary(session, payloads))
         expect_served(test)
         session.pour(left)
+        del left  # what has been sent need not be kept while what comes is read
         after(session, payloads)
 
     return run
@@ -326,7 +359,7 @@ for number, count, size, tags in (
     )
 
 
-def close_and_read(session: Session, payloads: list[bytes]) -> None:
+def close_and_read(session: Session, payloads: Sequence[bytes]) -> None:
     session.pour(session.frame(wire.close_payload(1000), CLOSE))
     expect_echoes_and_close(session, payloads)
 
@@ -359,7 +392,7 @@ def unread_and_reset(test: Test) -> None:
     bystander, session = test.open(), test.open()
     narrow(session.connection)
     payloads = numbered(128, 16000)
-    stuff(session, b"".join(session.message(payload, BINARY) for payload in payloads))
+    stuff(session, binary(session, payloads))
     session.connection.reset()
     expect_beside(bystander)
 
@@ -380,8 +413,7 @@ def many_unread(test: Test) -> None:
     rests = []
     for session in sessions:
         narrow(session.connection)
-        data = b"".join(session.message(payload, BINARY) for payload in payloads)
-        rests.append(stuff(session, data))
+        rests.append(stuff(session, binary(session, payloads)))
     expect_served(test)
     told = ""
     for session, rest in zip(sessions, rests):
@@ -447,7 +479,7 @@ def slow(count: int, length: int, size: int, pause: float, seconds: float) -> Ru
         session = test.open()
         narrow(session.connection)
         payloads = numbered(count, length)
-        left = stuff(session, b"".join(session.message(p, BINARY) for p in payloads))
+        left = stuff(session, binary(session, payloads))
         read_slowly(session, size, pause, seconds)
         session.pour(left)
         expect_echoes(session, payloads)
@@ -506,7 +538,7 @@ def beside_a_slow_reader(test: Test) -> None:
     slow_one, quick = test.open(), test.open()
     narrow(slow_one.connection)
     payloads = numbered(64, 16000)
-    stuff(slow_one, b"".join(slow_one.message(payload, BINARY) for payload in payloads))
+    stuff(slow_one, binary(slow_one, payloads))
     for first in range(0, 200, 20):
         read_slowly(slow_one, 4096, 0.0, 0.002)
         exchange(quick, [(b"quick %d" % i, TEXT) for i in range(first, first + 20)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
+from .. import wire
 from ..case import (
     MUST,
     SHOULD,
@@ -573,10 +574,11 @@ def poured(opcode: int, total: int, size: int = 0, pieces: int = 65536) -> Run:
 
     def run(test: Test) -> None:
         session = test.open()
-        payload = row(opcode, size or 4096) * (total // (size or 4096))
-        session.pour(fragmented(session, payload, opcode, size or total), pieces)
+        part, count = row(opcode, size or 4096), total // (size or 4096)
+        make = fragmented if size else whole
+        session.pour(make(session, part, count, opcode), pieces)
         try:
-            session.expect_large(payload, opcode)
+            session.expect_large(part * count, opcode)
         except Limited as error:
             if error.code != 1008 or not size or total // size < MANY:
                 raise
@@ -591,15 +593,22 @@ def row(opcode: int, size: int) -> bytes:
     return text(size) if opcode == TEXT else octets(size)
 
 
-def fragmented(session: Session, payload: bytes, opcode: int, size: int) -> bytes:
-    """`payload`, a row repeated, in frames of one row: the middle ones are all the same."""
-    count = len(payload) // size
+# A message is never put together of copies of itself: several run at a time.
+
+
+def whole(session: Session, part: bytes, count: int, opcode: int) -> bytes:
+    """A frame with `count` such parts of a size that is a multiple of the masking key's."""
+    head = wire.header(0x80 | opcode, count * len(part), session.key)
+    return b"".join([head, *[wire.masked(part, session.key)] * count])
+
+
+def fragmented(session: Session, part: bytes, count: int, opcode: int) -> bytes:
+    """The same in a frame for each part: the middle ones are all the same."""
     if count == 1:
-        return session.frame(payload, opcode)
-    part = payload[:size]
+        return session.frame(part, opcode)
     first = session.frame(part, opcode, fin=False)
     middle = session.frame(part, CONTINUATION, fin=False)
-    return first + middle * (count - 2) + session.frame(part, CONTINUATION)
+    return b"".join([first, *[middle] * (count - 2), session.frame(part, CONTINUATION)])
 
 
 def add_limit(id: str, section: str, rule: str, sends: str, run: Run) -> None:
@@ -685,9 +694,9 @@ add_limit(
 def large_in_turn(test: Test) -> None:
     session = test.open()
     for opcode in (TEXT, BINARY) * 4:
-        payload = row(opcode, 4096) * 256
-        session.pour(session.frame(payload, opcode))
-        session.expect_large(payload, opcode)
+        part = row(opcode, 4096)
+        session.pour(whole(session, part, 256, opcode))
+        session.expect_large(part * 256, opcode)
     session.close()
 
 
