@@ -626,13 +626,20 @@ class Session:
         """The server ends TCP first (RFC 6455 section 7.1.1). Failed when more comes instead; that
         it leaves TCP open is no matter of this case: see `Test.closing`."""
         try:
-            self.require_end()
+            self.require_end(self.close_timeout)
         except Late as error:
             self.test.close_fault(Verdict.FAILED, str(error))
 
-    def require_end(self) -> None:
+    @property
+    def close_timeout(self) -> float | None:
+        """Seconds for an end that did not come before; else None. Cases may open connections by
+        the dozen."""
+        failed = self.test.closing[0] == Verdict.FAILED
+        return self.test.seconds(0.1) if failed else None
+
+    def require_end(self, timeout: float | None = None) -> None:
         """The same in a case that is about it: `Late` when TCP stays open. Failed."""
-        if self.connection.at_end():
+        if self.connection.at_end(timeout):
             return
         if self.connection.buffer:
             more = wire.shown(bytes(self.connection.buffer))
@@ -647,7 +654,7 @@ class Session:
         """
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         try:
-            frame = self.read_but_pongs("a Close")
+            frame = self.read_but_pongs("a Close", self.close_timeout)
         except (Closed, Cut, Late) as error:
             return self.test.close_fault(Verdict.FAILED, str(error))
         if frame.opcode != CLOSE:

@@ -245,13 +245,13 @@ class ClientSession(Session):
             self.closed_with = frame.close_code
         super().check(frame._replace(masked=False))
 
-    def require_end(self) -> None:
+    def require_end(self, timeout: float | None = None) -> None:
         """The server ends TCP first, which is done here; the client follows."""
         try:
             self.connection.finish()
         except OSError:
             return
-        super().require_end()
+        super().require_end(timeout)
 
     def expect_failure(self, *codes: int, refused: bool = False) -> None:
         """The same; how the client does it is remembered for `is_ordinary`."""
