@@ -96,7 +96,7 @@ ABOUT: Dict[str, str] = {
     "final-blocks": TERMS,
     "many-blocks": TERMS,
     "greets": f"{OPENINGS} {CLOSINGS} T.3.*",
-    "greets-twice": f"{OPENINGS} {TERMS}",
+    "greets-twice": f"{OPENINGS} {TERMS} D.6.25 D.11.14 D.12.*",
     "echoes-later": "2.* 5.* 7.1.* S.2.* B.1.9 F.1.*",
     "closes-at-once": "4.* 5.* 7.1.* S.2.* D.5.* T.3.* T.5.*",
     "pongs-late": "2.* 5.6-8 5.19-20 10.* B.1.8-9 F.1.*",

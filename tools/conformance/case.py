@@ -267,7 +267,7 @@ class Test:
         """For a connection that has been opened by hand. Failed."""
         session = Session(self, connection, response)
         for number in range(self.settings.manners.greetings):
-            session.read_message(f"greeting {number + 1} of the server")
+            session.greetings.append(session.read_message(f"greeting {number + 1} of the server"))
         return session
 
     def close_fault(self, verdict: Verdict, came: str) -> None:
@@ -330,6 +330,8 @@ class Session:
         """Of a message that has not come to its end."""
         self.received = 0
         """Bytes of that."""
+        self.greetings: list[tuple[int, int, bytes]] = []
+        """What came unasked at the beginning: opcode, RSV bits and payload."""
         self.ahead: Frame | None = None
         """What `read` returns next."""
 

@@ -265,11 +265,15 @@ class Channel:
     """A session whose messages are compressed."""
 
     def __init__(self, session: Session, terms: Terms) -> None:
+        """Failed when the server's greetings cannot be decompressed."""
         self.session = session
         self.terms = terms
         session.test.lax = terms.lax or session.test.lax
         self.deflater = Deflater(terms)
         self.inflater = Inflater(terms)
+        for _, rsv, data in session.greetings:  # to which what follows may refer
+            if rsv:
+                self.inflater.message(data, session.test.trace.longest)
 
     def frames(self, data: bytes, opcode: int = TEXT, size: int | None = None) -> bytes:
         """Compressed data as a message, in frames of `size` bytes."""

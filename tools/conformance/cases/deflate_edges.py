@@ -55,11 +55,12 @@ MASKED = (
 )
 Frames = Callable[[Session], bytes]
 
+# No Ping is empty: a Pong that comes unasked would look like its answer.
 WITHOUT: list[tuple[str, Frames]] = [
     ("a Text frame with RSV1", lambda s: s.frame(HELLO, TEXT, rsv=RSV1)),
     ("a Binary frame with RSV1", lambda s: s.frame(HELLO, BINARY, rsv=RSV1)),
     ("an empty Text frame with RSV1", lambda s: s.frame(b"", TEXT, rsv=RSV1)),
-    ("a Ping with RSV1", lambda s: s.frame(b"", PING, rsv=RSV1)),
+    ("a Ping with RSV1", lambda s: s.frame(b"not plain", PING, rsv=RSV1)),
 ]
 
 
@@ -90,13 +91,13 @@ MISUSES: list[tuple[Quote, str, Frames]] = [
         lambda s: s.frame(HELLO, CONTINUATION, rsv=RSV1),
     ),
     (NOT_FIRST, "a Ping with RSV1", lambda s: s.frame(HELLO, PING, rsv=RSV1)),
-    (NOT_FIRST, "an empty Ping with RSV1", lambda s: s.frame(b"", PING, rsv=RSV1)),
+    (NOT_FIRST, "a Ping of one byte with RSV1", lambda s: s.frame(b"?", PING, rsv=RSV1)),
     (NOT_FIRST, "a Pong with RSV1", lambda s: s.frame(HELLO, PONG, rsv=RSV1)),
     (NOT_FIRST, "a Close with RSV1", lambda s: s.frame(close_payload(1000), CLOSE, rsv=RSV1)),
     (
         NOT_FIRST,
         "a Ping with RSV1 within a compressed message",
-        lambda s: beginning(s) + s.frame(b"", PING, rsv=RSV1),
+        lambda s: beginning(s) + s.frame(b"within", PING, rsv=RSV1),
     ),
     (NOT_NEGOTIATED, "a Text frame with RSV2", lambda s: s.frame(b"Hello", rsv=2)),
     (NOT_NEGOTIATED, "a Text frame with RSV3", lambda s: s.frame(b"Hello", rsv=1)),

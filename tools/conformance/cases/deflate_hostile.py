@@ -255,17 +255,19 @@ def zeros() -> bytes:
 
 
 def first_opcode(channel: Channel, seconds: float) -> int | None:
-    """Of the frame that comes next, but for Pings; None: TCP ended. A large message is not waited
-    for. TimedOut."""
+    """Of the frame that comes next, but for Pings and Pongs; None: TCP ended. A large message is
+    not waited for. TimedOut."""
     session, connection = channel.session, channel.session.connection
     deadline = connection.deadline(seconds)
     try:
         while True:
             while not connection.buffer:
                 connection.fill(deadline)
-            if connection.buffer[0] & 15 != PING:
+            if connection.buffer[0] & 15 not in (PING, PONG):
                 return connection.buffer[0] & 15
-            session.send(session.frame(connection.read_frame().payload, PONG))
+            frame = connection.read_frame()
+            if frame.opcode == PING:
+                session.send(session.frame(frame.payload, PONG))
     except Ended:
         return None
 
