@@ -25,7 +25,7 @@ from ..case import (
     case,
 )
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, Ended
-from .flow import ANSWER, SEVERAL, expect_echoes_and_close, expect_nothing_behind, numbered
+from .flow import ANSWER, SEVERAL, expect_echoes_and_close, expect_last_close, numbered
 from .heads import ended
 from .timing import PATIENCE, SLOW
 
@@ -83,8 +83,7 @@ def closes_readably(behind: bytes) -> Run:
         session = test.open()
         session.send(session.frame(wire.close_payload(1000), CLOSE))
         session.pour(behind, pieces=4096)
-        session.expect_close(1000)
-        expect_nothing_behind(session)
+        expect_last_close(session, 1000)
 
     return run
 
@@ -325,8 +324,7 @@ def goes_on_talking(test: Test) -> None:
     for behind in (session.frame(b"x"), session.frame(b"x", PING), session.frame(b"", CLOSE)):
         test.pause(0.01)
         session.send(behind)
-    session.expect_close(1000)
-    expect_nothing_behind(session)
+    expect_last_close(session, 1000)
 
 
 @case(

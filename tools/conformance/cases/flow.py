@@ -240,20 +240,30 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
         if at == len(payloads):
             raise Failed(f"broken, or not in order: {wire.shown(payload)}")
         at, came = at + 1, came + 1
-    session.expect_end()
     expect_nothing_behind(session)
     session.test.trace.note(f"{came} of {len(payloads)} echoes came before {frame}")
     if came == len(payloads) and frame.close_code != 1000:
         raise NonStrict(f"expected a Close with 1000, but {frame} came")
 
 
+def expect_last_close(session: Session, code: int) -> None:
+    """A Close with that code, and nothing behind it. Failed, NonStrict."""
+    frame = session.read(f"a Close with {code}")
+    if frame.opcode != CLOSE:
+        raise Failed(f"expected a Close with {code}, but {frame} came")
+    expect_nothing_behind(session)
+    if frame.close_code != code:
+        raise NonStrict(f"expected a Close with {code}, but {frame} came")
+
+
 def expect_nothing_behind(session: Session) -> None:
-    """When the end of TCP has been waited for: no data came instead, behind the Close of the server
-    (RFC 6455 section 5.5.1). Failed; NonStrict for control frames, which that does not name."""
-    if session.connection.buffer:
+    """Behind the Close of the server no data comes (RFC 6455 section 5.5.1). Failed; NonStrict for
+    control frames, which that does not name."""
+    if session.comes() and session.connection.buffer:
         frame = session.connection.read_frame()
         told = f"behind the Close of the server {frame} came"
         raise Failed(told) if frame.opcode < CLOSE else NonStrict(told)
+    session.expect_end()
 
 
 def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:

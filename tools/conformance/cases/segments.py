@@ -23,7 +23,7 @@ from ..case import (
     case,
 )
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
-from .flow import FRAMES, RECEIVING, expect_nothing_behind
+from .flow import FRAMES, RECEIVING, expect_last_close
 from .heads import expect_served
 from .splits import HUNDRED, MIXED, MIXED_ANSWERS, PATIENCE, PIECES, each_cut, expect_all
 from .steps import F, expect_pong_and_echo, octets, text
@@ -194,8 +194,6 @@ def end_of(session: Session) -> str:
         return "the end of TCP"
     if frame.opcode != CLOSE:
         raise Failed(f"expected {wanted}, but {frame} came")
-    session.send(session.frame(frame.payload[:2], CLOSE))
-    session.expect_end()
     return "a Close without a code" if frame.close_code is None else f"a Close {frame.close_code}"
 
 
@@ -358,8 +356,7 @@ for number, what, behind in (
         session = test.open()
         close = session.frame(wire.close_payload(1000), CLOSE)
         session.send(close + behind.bytes(session))
-        session.expect_close(1000)
-        expect_nothing_behind(session)
+        expect_last_close(session, 1000)
 
     add(
         f"S.4.{number}",
