@@ -168,6 +168,17 @@ class Login(Peer):
         return super().accepting(head)[:-2] + "Sec-WebSocket-Protocol: soap\r\n\r\n"
 
 
+class AwaitsBody(Peer):
+    """Of a handshake, too."""
+
+    def head(self) -> str:
+        head = super().head()
+        length = re.search("\r\nContent-Length: *([0-9]+)", head)
+        while length and len(self.unread) < int(length.group(1)):
+            self.receive()
+        return head
+
+
 class Resets(Peer):
     """An error is not sent, or is lost in a reset: from outside it looks the same."""
 
@@ -257,6 +268,7 @@ MANNERS: Dict[Callable[[socket.socket], Peer], Dict[str, str]] = {
     DropsEarly: {"NON-STRICT": "P.7.6 P.7.7"},
     RefusesEarly: {"NON-STRICT": "P.7.6 P.7.7"},
     AnswersEarly: {"FAILED": "P.7.6 P.7.7"},
+    AwaitsBody: {"INFORMATIONAL": "P.1.14 P.1.15 P.1.16"},
     Resets: {"OK": "P.8.6"},
     Busy: {"INFORMATIONAL": "H.10.11"},
 }

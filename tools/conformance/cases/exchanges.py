@@ -29,6 +29,7 @@ from .heads import (
     Make,
     answer,
     ask,
+    ask_any,
     changed,
     expect_error,
     expect_one_answer,
@@ -190,7 +191,7 @@ def body_is_no_request(make: Make) -> Run:
     """A request whose body is a whole handshake: never is that answered."""
 
     def run(test: Test) -> None:
-        connection, response = ask(test, make(test))
+        connection, response = ask_any(test, make(test))
         if response.get("Sec-WebSocket-Accept") == ACCEPT:
             raise Failed("the handshake in the body was accepted")
         if response.status == 101:
@@ -279,7 +280,7 @@ def framed(test: Test) -> None:
     expects="a response head, and nothing behind it",
 )
 def head(test: Test) -> None:
-    connection, _ = ask(test, plain(test, method="HEAD"))
+    connection, _ = ask_any(test, plain(test, method="HEAD"))
     is_silent(connection, test.seconds(0.1))
     if connection.buffer:
         raise Failed(f"behind the head came {wire.shown(bytes(connection.buffer))}")
@@ -386,7 +387,7 @@ for number, what, without, resource in (
 
     def injected(test: Test, without: bool = without, resource: str = resource) -> None:
         make = changed(NO_UPGRADE if without else {}, resource=resource)
-        if ask(test, make(test))[1].get("X-Injected") is not None:
+        if ask_any(test, make(test))[1].get("X-Injected") is not None:
             raise Failed("what the client wrote has become a header field of the response")
 
     add(
