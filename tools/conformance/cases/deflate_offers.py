@@ -106,8 +106,9 @@ def check_offer(
             raise declined(f"the server declines this offer, but accepts {alike}")
         raise Informational(f"the server declines {alike} in any form, but accepts {NAME}")
     channel = Channel(session, terms)
-    # Further back than the window, if the server looks beyond it; and twice, if it should forget.
-    block = noise(test.random, min(1 << terms.server_bits, 16384) + 300)
+    # Further back than the window, if the server looks beyond it, which it cannot beyond the
+    # largest one; and twice, if it should forget.
+    block = noise(test.random, 300 + (1 << terms.server_bits if terms.server_bits < 15 else 1700))
     channel.echo(block + block[:200], BINARY)
     channel.echo(block[-300:], BINARY)
     channel.close()
