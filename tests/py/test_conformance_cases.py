@@ -213,3 +213,29 @@ def test_far_away_messages_are_under_way_side_by_side() -> None:
         result = run(CASES["1.1.11"], replace(settings(proxy.port), manners=manners))
     assert result.verdict.value == "OK", result.came
     assert result.seconds < 301 * 0.1
+
+
+# ---- parts of frames ----------------------------------------------------------------------------
+
+
+def test_a_ping_is_not_answered_within_a_frame() -> None:
+    """What is sent then would be a part of it."""
+
+    def body(session: Session) -> None:
+        data = session.frame(b"Hello")
+        with session.in_parts():
+            session.send(data[:3])
+            session.expect_silence(0.05)
+            session.send(data[3:])
+        session.expect_message(b"Hello")
+
+    def handler(connection: socket.socket) -> None:
+        upgrade(connection)
+        connection.sendall(b"\x89\x01?")
+        data = b""
+        while len(data) < 11 + 7:  # the message, and the Pong behind it
+            data += connection.recv(65536)
+        if data[0] == 0x81 and data[11] == 0x8A:
+            connection.sendall(b"\x81\x05Hello\x88\x00")
+
+    assert with_session(handler, body).verdict.value == "OK"

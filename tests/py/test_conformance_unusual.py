@@ -35,13 +35,14 @@ OF_ABOUT, OF_OTHERS = 40, 15  # cases that are run with each manner
 THREADS = 12
 TIMEOUT = 2.0  # seconds
 SKIPS = {
-    "one-at-a-time", "few-connections", "small-messages", "failure-ends-tcp", "failure-resets",
+    "one-at-a-time", "few-connections", "small-messages", "codeless-limits", "limits-end-tcp",
+    "failure-ends-tcp", "failure-resets",
     "refusal-ends-tcp",
 }  # fmt: skip
 """Manners with which cases may be SKIPPED: they need what such a server does not have."""
 
 # With which cases are called wrong today.
-LATER = {"pings", "pongs"}
+LATER: Set[str] = set()
 
 # Cases that are most concerned.
 FAILURES = "3.* 4.3.* 4.5.* 5.9-18 7.3.* 7.5.* 7.9.* D.4.11-20 D.5.61-64 D.7.15-17 D.8.*"
@@ -100,17 +101,21 @@ ABOUT: Dict[str, str] = {
     "echoes-later": "2.* 5.* 7.1.* S.2.* B.1.9 F.1.*",
     "closes-at-once": "4.* 5.* 7.1.* S.2.* D.5.* T.3.* T.5.*",
     "pongs-late": "2.* 5.6-8 5.19-20 10.* B.1.8-9 F.1.*",
+    "closes-behind-message": f"{CLOSINGS} D.6.24 F.1.2 T.5.4",
     "closes-before-pongs": "2.* 5.* 7.1.* S.2.*",
     "newest-pong": "2.* 5.* S.2.* F.1.*",
     "pings": "2.* 5.1-20 7.1.* B.2.* T.3.* D.6.*",
     "pongs": "2.* 5.1-20 7.1.* B.2.* T.3.* D.6.*",
     "fragments": "1.* 6.2.* 9.1.1 D.6.* D.8.* 12.1.1-9",
+    "streams": "3.* 4.1.* 4.2.* 5.* 6.3.* 6.4.* 6.25.* 7.1.* 10.2.* D.4.* F.1.2 S.2.*",
     "whole-frames": "2.15 3.* 4.* 5.* 6.4.* 7.* D.4.*",
     "text-at-the-end": "6.3.* 6.4.*",
     "bytewise": f"{OPENINGS} {CLOSINGS}",
     "batches": f"{OPENINGS} {CLOSINGS}",
     "small-buffers": "9.1.1-4 9.2.1-4 B.* F.* S.4.* T.5.*",
     "small-messages": "9.1.* 9.3.1 B.* S.4.* D.8.*",
+    "codeless-limits": "1.1.* 9.1.* 9.3.1 10.1.* B.* S.4.* D.8.*",
+    "limits-end-tcp": "1.1.* 9.1.* 9.3.1 10.1.* B.* S.4.* D.8.*",
     "few-fragments": "5.* 9.3.1-2 F.1.*",
     "few-pings": "2.* B.1.8-9 F.1.4-9",
     "one-at-a-time": "B.1.* F.2.* T.2.12 T.4.* S.1.10",

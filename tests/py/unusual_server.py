@@ -97,6 +97,9 @@ UNUSUAL: Dict[str, Manner] = {
     "small-buffers": Manner(
         "nothing is read while echoes are unsent, and buffers are small", buffers=32768
     ),
+    "closes-behind-message": Manner(
+        "a Close within a message is answered behind it", switches=("close-waits-for-message",)
+    ),
     "one-at-a-time": Manner("one connection is served, others wait", one_connection=True),
     "few-connections": Manner("503 for 16 connections", most=16),
     "far-away": Manner("bytes take 0.3 s each way", distance=0.3),
@@ -559,6 +562,20 @@ class Fragments(WebSocket):
         self.send_frame(b"", CONTINUATION)
 
 
+@manner("streams", "fragments are echoed as they come")
+class Streams(WebSocket):
+    """RFC 6455 section 5.4: "a receiver doesn't have to buffer the whole frame"."""
+
+    def end_frame(self, header: Header, message: Message) -> None:
+        if self.deflater:
+            return super().end_frame(header, message)
+        self.check_text(header.fin, message)
+        opcode = message.opcode if len(message.frames) == 1 else CONTINUATION
+        self.send_frame(bytes(message.frames[-1]), opcode, header.fin)
+        if header.fin:
+            self.message = None
+
+
 @manner("greets", "a message comes unasked")
 class Greets(WebSocket):
     def run(self) -> None:
@@ -641,6 +658,16 @@ class SmallMessages(WebSocket):
     def check_length(self, opcode: int) -> None:
         self.limit = SMALL
         super().check_length(opcode)
+
+
+@manner("codeless-limits", "a Close without a code above 16 KiB")
+class CodelessLimits(SmallMessages, Codeless):
+    pass
+
+
+@manner("limits-end-tcp", "the end of TCP above 16 KiB", switches=("failure-without-close",))
+class LimitsEndTcp(SmallMessages):
+    pass
 
 
 @manner("few-fragments", "1008 for 1000 fragments")

@@ -11,8 +11,9 @@ from __future__ import annotations
 import enum
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from . import wire
 from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Connection, Ended, Frame, TimedOut
@@ -332,6 +333,8 @@ class Session:
         """Bytes of that."""
         self.greetings: list[tuple[int, int, bytes]] = []
         """What came unasked at the beginning: opcode, RSV bits and payload."""
+        self.kept: list[bytes] | None = None
+        """Pongs, while what is sent are parts of frames."""
         self.ahead: Frame | None = None
         """What `read` returns next."""
 
@@ -403,13 +406,32 @@ class Session:
                 if left < 0:
                     raise TimedOut("only Pings and Pongs came in time")
                 if frame.opcode == PING:
-                    self.send(self.frame(frame.payload, PONG))
+                    self.answer(self.frame(frame.payload, PONG))
                 frame = None
             elif frame.opcode < CLOSE:
                 frame = self.joined(frame)
                 if frame is None and (left < 0 or self.received > self.test.trace.longest):
                     raise TimedOut("a message came that never ends")
         return frame
+
+    def answer(self, pong: bytes) -> None:
+        """Send a Pong, or keep it while a frame is sent in parts."""
+        if self.kept is None:
+            self.send(pong)
+        else:
+            self.kept.append(pong)
+
+    @contextmanager
+    def in_parts(self) -> Iterator[None]:
+        """What is sent meanwhile are parts of frames: Pings are answered when that is over."""
+        kept: list[bytes] = []
+        self.kept = kept
+        try:
+            yield
+        finally:
+            self.kept = None
+        for pong in kept:
+            self.send(pong)
 
     def joined(self, frame: Frame) -> Frame | None:
         """A data frame, put together with those before it; None: the message goes on. Failed."""
@@ -522,8 +544,7 @@ class Session:
         Informational with 1009, else Limited: the code is a SHOULD (RFC 6455 section 7.1.7). But
         not with a code that says that the message is wrong.
         """
-        wrong = frame.close_code in (1002, 1003, 1007)
-        if size > TAKEN and frame.opcode == CLOSE and not wrong:
+        if frame.opcode == CLOSE and is_refusable(size, frame.close_code):
             came = f"the server's limit is lower: {size} bytes brought {frame}"
             if frame.close_code == 1009:
                 raise Informational(came)
@@ -671,6 +692,11 @@ class Session:
         """The same in a case that is about it. Failed; NonStrict for another code."""
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         self.expect_close(code)
+
+
+def is_refusable(size: int, code: int | None) -> bool:
+    """Whether a Close with this code may be meant for a message of that size as too large."""
+    return size > TAKEN and code not in (1002, 1003, 1007)
 
 
 # ---- judging ------------------------------------------------------------------------------------

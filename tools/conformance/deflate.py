@@ -9,7 +9,19 @@ import re
 import zlib
 from typing import Dict, NamedTuple, Optional, Tuple, Union
 
-from .case import Closed, Failed, Refused, Session, Skipped, Test, Unimplemented
+from .case import (
+    TAKEN,
+    Closed,
+    Cut,
+    Failed,
+    Limited,
+    Refused,
+    Session,
+    Skipped,
+    Test,
+    Unimplemented,
+    is_refusable,
+)
 from .wire import BINARY, TEXT, Frame, shown
 
 NAME = "permessage-deflate"
@@ -296,16 +308,22 @@ class Channel:
     ) -> None:
         """The echo of a message, compressed or not; first: its first frame, if that was read.
 
-        Failed; Skipped where the message is large and the server says that it is too large.
+        Failed; Skipped where the message is large and the server says that it is too large, Limited
+        where that may be meant.
         """
         wanted = f"the echo of {shown(payload)}"
+        size = len(payload) + 16  # compressed, it may be longer
         try:
             first = first or self.session.read(wanted, timeout)
             got, rsv, data = self.session.read_rest(first, wanted, timeout)
         except Closed as error:
             if error.code == 1009 and len(payload) >= 4096:
                 raise Skipped(f"the server takes no message of {len(payload)} bytes") from None
+            if is_refusable(size, error.code):
+                raise Limited(str(error), error.code) from None
             raise
+        except Cut as error:
+            raise (Limited(str(error)) if size > TAKEN else error) from None
         if rsv:
             data = self.inflater.message(data, len(payload) + 4096)
         if (got, data) != (opcode, payload):

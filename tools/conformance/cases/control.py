@@ -258,11 +258,12 @@ def pings_around_message(test: Test) -> None:
 def ping_in_parts(test: Test) -> None:
     session = test.open()
     data = session.frame(text(100), PING)
-    session.send(data[:6])
-    session.expect_silence(0.1)
-    session.send(data[6:50])
-    session.expect_silence(0.1)
-    session.send(data[50:])
+    with session.in_parts():
+        session.send(data[:6])
+        session.expect_silence(0.1)
+        session.send(data[6:50])
+        session.expect_silence(0.1)
+        session.send(data[50:])
     session.expect_pong(text(100))
     session.close()
 

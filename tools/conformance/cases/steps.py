@@ -156,10 +156,11 @@ def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = 
 
     def run(test: Test) -> None:
         session = test.open()
-        deliver(session, [*ahead, bad])
-        if not session.answers(0.4):
-            raise waits("the server waits for the payload, though the header tells enough")
-        session.expect_failure(*codes, refused=has_close([bad]))
+        with session.in_parts():
+            deliver(session, [*ahead, bad])
+            if not session.answers(0.4):
+                raise waits("the server waits for the payload, though the header tells enough")
+            session.expect_failure(*codes, refused=has_close([bad]))
 
     return run
 

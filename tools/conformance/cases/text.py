@@ -106,8 +106,9 @@ def fast_by_chops(data: bytes, cut: int, end: int) -> Run:
         session = test.open()
         frame = session.frame(data)
         head = len(frame) - len(data)
-        session.send(frame[: head + cut])
-        expect_fast_failure(session, frame[head + cut : head + end], frame[head + end :])
+        with session.in_parts():
+            session.send(frame[: head + cut])
+            expect_fast_failure(session, frame[head + cut : head + end], frame[head + end :])
 
     return run
 
