@@ -253,6 +253,22 @@ def test_a_client_far_away() -> None:
         assert verdicts(listening, client, "far", *ids) == ["OK"] * len(ids)
 
 
+def test_pieces_are_no_matter_of_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that waits ten seconds for a handshake has it by then, octet by octet or not."""
+    monkeypatch.setattr(wire, "HURRY", -1.0)
+    with Listening(scale=3.0) as listening:
+        client = Client(listening.port)
+        assert verdicts(listening, client, "c", "1.1.10", "C.2.21") == ["OK", "OK"]
+        notes = [event.data for event in listening.result("c", "1.1.10").trace.events]
+        assert b"the machine is slow: the last 130 bytes in one write" in notes
+        sent = [
+            event.length
+            for event in listening.result("c", "C.2.21").trace.events
+            if event.what == "sent"
+        ]
+        assert sent[0] == 1 and sent[1] > 100
+
+
 @pytest.mark.parametrize(
     ("switches", "ids", "expected"),
     [

@@ -227,7 +227,8 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="[HOST:]PORT",
         type=place,
-        help="test clients instead: they connect here, once for each case, and echo",
+        help="test clients instead: they connect here, once for each case, and echo; "
+        "wss://HOST:PORT: over TLS, see --cert",
     )
     group.add_argument(
         "--cert", metavar="FILE", help="with --listen: TLS with this certificate, in PEM form"

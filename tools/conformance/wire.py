@@ -24,6 +24,7 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 RECORDED = 256  # bytes of one read or write that a trace keeps
 HEAD = 1024  # of one that begins with an HTTP head
 BLOCK = 65536  # bytes masked at a time
+HURRY = 3.0  # seconds that the pieces of one write may take, without the pauses between them
 LONGEST = 32 << 20  # bytes of a frame that is read at all: a hostile peer must not fill the memory
 
 
@@ -354,14 +355,19 @@ class Connection:
         """Send, in pieces of so many bytes if asked for. Ended, TimedOut, Garbled.
 
         A peer may take no more before its own answers are read: what it sends meanwhile is
-        received, so that neither side waits for the other.
+        received, so that neither side waits for the other. Pieces that take HURRY seconds are too
+        many for a machine that is busy: the rest goes in one write.
         """
         self.trace.add("sent", data, self.number)
-        view = memoryview(data)
+        rest = memoryview(data)
         step = pieces or max(len(data), 1)
-        for i in range(0, len(data), step):
-            part = view[i : i + step]
+        began = time.monotonic()
+        while rest:
             self.active = time.monotonic()
+            if self.active - began > HURRY and len(rest) > step:
+                self.trace.note(f"the machine is slow: the last {len(rest)} bytes in one write")
+                step = len(rest)
+            part, rest = rest[:step], rest[step:]
             while part:
                 sent = self.give(part)
                 part = part[sent:]
@@ -369,6 +375,7 @@ class Connection:
                     self.await_room(self.timeout)
             if pause:
                 time.sleep(pause)
+                began += pause
 
     def pour(
         self, data: bytes | memoryview, pieces: int = 65536, timeout: float | None = None
