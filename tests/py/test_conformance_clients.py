@@ -214,6 +214,17 @@ def test_a_right_client_passes_its_own_cases() -> None:
     assert differing([("", id) for id in ONLY_CLIENTS], {}) == []
 
 
+@pytest.mark.timeout(300)
+def test_cases_for_servers_fit_a_right_client() -> None:
+    """Where they are run with clients as well."""
+    ids = [case.id for case in listen.for_clients(cli.all_cases()) if "client" not in case.tags]
+    assert len(ids) > 800
+    results = all_judged([("", id) for id in ids], 3.0)
+    failed = [f"{r.case.id}: {r.came}" for r in results if r.verdict.value == "FAILED"]
+    assert failed == []
+    assert sum(r.verdict.value == "SKIPPED" for r in results) < 10
+
+
 @pytest.mark.parametrize("manner", MANNERS)
 def test_other_manners_fail_nothing(manner: str) -> None:
     results = all_judged([(manner, id) for id in ONLY_CLIENTS], 3.0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from .. import wire
 from ..case import (
     MUST,
     SHOULD,
@@ -598,8 +597,8 @@ def row(opcode: int, size: int) -> bytes:
 
 def whole(session: Session, part: bytes, count: int, opcode: int) -> bytes:
     """A frame with `count` such parts of a size that is a multiple of the masking key's."""
-    head = wire.header(0x80 | opcode, count * len(part), session.key)
-    return b"".join([head, *[wire.masked(part, session.key)] * count])
+    first = session.frame(part, opcode, length=count * len(part))
+    return b"".join([first, *[first[-len(part) :]] * (count - 1)])
 
 
 def fragmented(session: Session, part: bytes, count: int, opcode: int) -> bytes:
