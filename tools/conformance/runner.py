@@ -22,10 +22,10 @@ from .case import Case, Result, Settings, Verdict, natural, run
 from .findings import CLOSE
 from .profiles import PROFILES
 
-GRACE = 1.0  # seconds for the cases that run when a run ends early, besides one timeout
+GRACE = 1.0  # seconds for what runs when a run ends early, besides a timeout; or for the peer to end
 LIMITS = 2  # cases with that tag at a time
 CRASHES = 10  # of the server after which a run ends
-AFTER = 1.0  # seconds for the server to end after it has dropped a connection
+AFTER = 3.0  # seconds for the server to end after a case that may have brought it down
 CRASHED = "the server ended: "
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
 AT_FAULT = (Verdict.FAILED, Verdict.NON_STRICT)  # of cases that may have brought a server down
@@ -439,7 +439,7 @@ class Round:
             self._add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
         failed = any(result.verdict == Verdict.FAILED for result in self.results[-work.jobs :])
-        reason = work.ended(AFTER if failed else 0.0)
+        reason = work.ended(GRACE if failed else 0.0)
         reason = reason or (any(map(is_vain, self.results)) and work.gone()) or ""
         if reason:
             self.blamed = self._suspects()
