@@ -360,7 +360,7 @@ class Session:
         return self.built(payload, opcode, **more)
 
     def built(self, payload: bytes, opcode: int, **more: Any) -> bytes:
-        if opcode == PING:
+        if opcode == PING and (payload or more.get("length") is None):
             self.pings.add(payload)
         return wire.frame(payload, opcode, **more)
 

@@ -183,7 +183,7 @@ add_pings("5.20", BY_FRAME)
 
 # ---- 5.21 and on: our own -----------------------------------------------------------------------
 
-wrong("5.21", CONTROL, "a Ping with FIN 0, and nothing more", start(b"", PING))
+wrong("5.21", CONTROL, "a Ping with FIN 0, and nothing more", start(b"ping", PING))
 wrong(
     "5.22",
     CONTROL,

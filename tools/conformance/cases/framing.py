@@ -276,7 +276,7 @@ def wrong_after(id: str, rule: str, sends: str, bad: F, how: int | None = None) 
         rule,
         f"a text message, {sends}, and a Ping, {HOW[how]}",
         AFTER_ECHO,
-        failed_after(HELLO, [F(HELLO), bad, F(b"", PING)], 1002, how=how),
+        failed_after(HELLO, [F(HELLO), bad, F(b"ping", PING)], 1002, how=how),
     )
 
 
@@ -436,7 +436,7 @@ for number, (opcode, size, form, what) in enumerate(TOO_LONG, 1):
         MINIMAL,
         f"{what} whose length, {size}, is told in {form} bits, and a Ping",
         F(content(size, opcode), opcode, form=form),
-        F(b"", PING),  # a Pong would be answered by nothing, and so seem to be refused
+        F(b"ping", PING),  # a Pong would be answered by nothing, and so seem to be refused
         level=SHOULD,
         section=f"{FRAMING} and 10.7",
     )
@@ -466,7 +466,7 @@ for number, (what, bad) in enumerate(
         ("the header of a text message of 2**63 bytes", F(length=1 << 63)),
         ("the header of a binary message of 2**64-1 bytes", F(b"", BINARY, length=(1 << 64) - 1)),
         ("a text message of 2**63+5 bytes, of which 5 come", F(b"Hello", length=(1 << 63) + 5)),
-        ("the header of a Ping of 2**63 bytes", F(b"", PING, length=1 << 63)),
+        ("a Ping of 2**63+4 bytes, of which 4 come", F(b"ping", PING, length=(1 << 63) + 4)),
         ("a Close of 2**63+2 bytes, of which 2 come", F(b"\x03\xe8", CLOSE, length=(1 << 63) + 2)),
     ],
     1,
