@@ -35,14 +35,10 @@ OF_ABOUT, OF_OTHERS = 40, 15  # cases that are run with each manner
 THREADS = 12
 TIMEOUT = 2.0  # seconds
 SKIPS = {
-    "one-at-a-time", "few-connections", "small-messages", "codeless-limits", "limits-end-tcp",
-    "failure-ends-tcp", "failure-resets",
-    "refusal-ends-tcp",
+    "codeless-limits", "failure-ends-tcp", "failure-resets", "few-connections", "limits-end-tcp",
+    "one-at-a-time", "refusal-ends-tcp", "small-messages",
 }  # fmt: skip
 """Manners with which cases may be SKIPPED: they need what such a server does not have."""
-
-# With which cases are called wrong today.
-LATER: Set[str] = set()
 
 # Cases that are most concerned.
 FAILURES = "3.* 4.3.* 4.5.* 5.9-18 7.3.* 7.5.* 7.9.* D.4.11-20 D.5.61-64 D.7.15-17 D.8.*"
@@ -201,8 +197,6 @@ def chosen(name: str) -> Set[str]:
 @pytest.mark.timeout(1800 if COMPLETE else 180)
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_no_case_is_failed(name: str) -> None:
-    if name in LATER:
-        pytest.skip("not yet")
     assert wrong(name, chosen(name)) == []
 
 

@@ -80,7 +80,6 @@ UNUSUAL: Dict[str, Manner] = {
     "refusal-ends-tcp": Manner(
         "what is refused is refused by the end of TCP", switches=("no-error-response",)
     ),
-    "any-key": Manner("any one key will do", switches=("key-unchecked",)),
     "no-query": Manner("a query is not found", switches=("query-refused",)),
     "drops-early": Manner("what comes ahead of the 101 is lost", switches=("ignores-early-data",)),
     "text-at-the-end": Manner("text is checked in the end", switches=("utf8-late",)),
@@ -206,8 +205,8 @@ class Courteous(Handshake):
         lines = [f"HTTP/1.1 {status} {reason}", "Content-Type: text/plain", *fields]
         if "Upgrade: websocket" in fields:  # RFC 9110 section 7.8
             lines.append("Connection: Upgrade")
-        if not self.kept:
-            lines.append("Connection: close")
+        upgrade = ["Upgrade"] if "Upgrade: websocket" in fields else []
+        lines.append(f"Connection: {', '.join([*upgrade, 'close'])}")
         if self.method == "HEAD":
             content = b""
         self.stream.write(("\r\n".join(lines) + "\r\n\r\n").encode() + content)
@@ -299,6 +298,14 @@ class Lenient(Handshake):
             raise Refused(431)
         for field in fields:
             self.read_field(field)
+
+
+@manner("any-key", "any one key will do")
+class AnyKey(Handshake):
+    """RFC 6455 section 4.2.2: "It is not necessary for the server to base64-decode" it."""
+
+    def is_key(self, key: str) -> bool:
+        return bool(key)
 
 
 @manner("login", "401 for who does not log in", fields=(("Authorization", LOGIN),))

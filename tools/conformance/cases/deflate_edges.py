@@ -452,7 +452,7 @@ def pong_at_once(test: Test) -> None:
     channel = open_channel(test)
     session = channel.session
     session.send(beginning(session) + session.frame(b"now", PING))
-    at_once = session.comes(1.0)
+    at_once = session.answers(1.0)
     if at_once:
         session.expect_pong(b"now")
         session.expect_silence(0.1)

@@ -407,7 +407,7 @@ def check_malformed(test: Test, offer: str) -> None:
     if answer is None and offer in NO_TOKENS:
         raise NonStrict(f"{told}; the offer is declined")
     session = test.session(connection, response)
-    if session.comes(0.4):
+    if session.answers(0.4):
         session.expect_failure(1002)
         raise NonStrict(f"{told}; the connection is failed after it")
     raise Failed(told)

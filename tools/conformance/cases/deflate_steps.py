@@ -171,6 +171,6 @@ def take_or_refuse(channel: Channel, data: bytes, payload: bytes) -> None:
 def expect_refusal(session: Session) -> None:
     """The connection is failed because of data that cannot be inflated. Failed when something is
     delivered; NonStrict when nothing comes: it MUST be validated, and the rest is a SHOULD."""
-    if not session.comes(2.0):
+    if not session.answers(2.0):
         raise NonStrict("the server does not deliver it, but leaves the connection open")
     session.expect_failure(*CORRUPT)

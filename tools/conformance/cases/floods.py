@@ -88,7 +88,7 @@ def same_echoes(payload: bytes, count: int) -> Callable[[Session], None]:
 
     def after(session: Session) -> None:
         for i in range(count):
-            if not session.comes():
+            if not session.answers():
                 raise Informational(f"{i} of {count} echoes came")
             session.expect_message(payload)
         session.close()
