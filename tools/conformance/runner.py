@@ -22,7 +22,7 @@ from .case import Case, Result, Settings, Verdict, natural, run
 from .findings import CLOSE
 from .profiles import PROFILES
 
-GRACE = 1.0  # seconds for what runs when a run ends early, besides a timeout; or for the peer to end
+GRACE = 1.0  # seconds for what runs when a run ends early, besides a timeout; or for the peer
 LIMITS = 2  # cases with that tag at a time
 CRASHES = 10  # of the server after which a run ends
 AFTER = 3.0  # seconds for the server to end after a case that may have brought it down
