@@ -485,7 +485,8 @@ def test_goes_away(reports: Reports) -> None:
         run = check_incomplete(reports, f"ws://127.0.0.1:{port}/", "cannot connect to")
     assert run["cases"]
     assert len(run["not_run"]) > 20
-    assert {case["verdict"] for case in run["cases"]} == {"FAILED"}
+    verdicts = {case["verdict"] for case in run["cases"]}
+    assert "FAILED" in verdicts <= {"FAILED", "NON-STRICT"}
     assert "That was during or after" in run["ended"]
 
 
