@@ -15,6 +15,7 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -31,6 +32,7 @@ from conformance.case import (
     SHOULD,
     Case,
     Failed,
+    Late,
     Result,
     Settings,
     Skipped,
@@ -1070,6 +1072,34 @@ def test_verdicts() -> None:
         ("H.3", "NON-STRICT"),
         ("H.4", "FAILED"),
     ]
+
+
+def test_what_was_late_beside_other_cases_is_run_again_alone() -> None:
+    """Its peer may have been busy; where it comes to the same a few times, it is not asked more."""
+    runs: Dict[str, int] = {}
+    beside = threading.Barrier(2)
+
+    def busy(test: Test) -> None:
+        runs[test.case.id] = runs.get(test.case.id, 0) + 1
+        if runs[test.case.id] == 1:
+            beside.wait(10)
+            raise Late("expected an echo, but nothing came for 2.0 s")
+
+    def dead(test: Test) -> None:
+        runs[test.case.id] = runs.get(test.case.id, 0) + 1
+        raise Late("expected an echo, but nothing came for 2.0 s")
+
+    def wrong(test: Test) -> None:
+        runs[test.case.id] = runs.get(test.case.id, 0) + 1
+        raise Failed("expected an echo, but another message came")
+
+    cases = [make_case("1.1", busy), make_case("1.2", busy), make_case("4.1", wrong)]
+    cases += [replace(make_case(f"3.{i}", dead), quote="another quote") for i in range(1, 21)]
+    results = {r.case.id: r.verdict.value for r in run_all(cases, jobs=2).results}
+    assert (results["1.1"], results["1.2"], results["4.1"]) == ("OK", "OK", "FAILED")
+    assert {results[f"3.{i}"] for i in range(1, 21)} == {"FAILED"}
+    assert sum(runs[f"3.{i}"] for i in range(1, 21)) == 20 + runner.CONFIRMED
+    assert runs["4.1"] == 1
 
 
 def test_the_case_after_which_the_server_was_gone() -> None:

@@ -719,6 +719,8 @@ class Result:
     close_came: str = ""
     flaky: tuple[Verdict, ...] = ()
     """The verdicts of all runs of the case, when they differ (--retry)."""
+    late: bool = False
+    """What was waited for did not come in time; other cases may have kept the peer busy."""
 
 
 _BY_LEVEL = {MUST: Verdict.FAILED, SHOULD: Verdict.NON_STRICT, MAY: Verdict.INFORMATIONAL}
@@ -734,15 +736,17 @@ def run(case: Case, settings: Settings) -> Result:
 def judge(test: Test) -> Result:
     """The same with a Test that is there already."""
     case, settings = test.case, test.settings
-    verdict, came = Verdict.OK, ""
+    verdict, came, late = Verdict.OK, "", False
     try:
         case.run(test)
     except Failed as error:
         verdict, came = _BY_LEVEL[case.level], str(error)
+        late = isinstance(error, Late) or isinstance(error.__context__, TimedOut)
     except Judged as error:
         verdict, came = error.verdict, str(error)
     except (Ended, TimedOut, wire.Garbled) as error:
         verdict, came = _BY_LEVEL[case.level], str(error)
+        late = isinstance(error, TimedOut)
     except OSError as error:
         verdict, came = Verdict.SKIPPED, f"cannot connect to {settings.target}: {error}"
     except Exception as error:  # a fault of the case itself must not end the run
@@ -754,4 +758,5 @@ def judge(test: Test) -> Result:
     seconds = time.monotonic() - test.trace.began
     close, close_came = test.closing
     told = came or test.trace.last()
-    return Result(case, verdict, told, seconds, test.trace, close, close_came)
+    late = late or close == Verdict.FAILED
+    return Result(case, verdict, told, seconds, test.trace, close, close_came, late=late)

@@ -13,7 +13,7 @@ import queue
 import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Callable, Iterable, NamedTuple, Protocol, Sequence
@@ -27,6 +27,8 @@ LIMITS = 2  # cases with that tag at a time
 CRASHES = 10  # of the server after which a run ends
 AFTER = 3.0  # seconds for the server to end after a case that may have brought it down
 CRASHED = "the server ended: "
+CONFIRMING = 30.0  # seconds in which cases that were late are run again
+CONFIRMED = 3  # of them about the same rule that come to the same again
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
 AT_FAULT = (Verdict.FAILED, Verdict.NON_STRICT)  # of cases that may have brought a server down
 STREAK = 8  # failures in a row after which the peer is asked whether it is still there
@@ -304,6 +306,8 @@ class Runner:
                     self._recover(part.suspects(), outcome, observer, crashes)
                 done = {result.case.id for result in outcome.results}
                 left = [case for case in left if case.id not in done]
+            if self.jobs > 1:
+                self._confirm(outcome, observer)
             for number in range(self.retry):
                 self._again(outcome, observer, number + 1)
         except KeyboardInterrupt:
@@ -339,6 +343,29 @@ class Runner:
         if not found:
             ids = ", ".join(case.id for case in suspects)
             outcome.crashes.append(f"{how}\nThat was during or after {ids}, by none of them alone.")
+
+    def _confirm(self, outcome: Outcome, observer: Observer) -> None:
+        """Run what was late once more, alone: a peer may have been busy with the cases beside it.
+
+        Where that comes to the same in a few cases about a rule, the others are believed; and all
+        of it takes CONFIRMING seconds at most.
+        """
+        confirmed: Counter[tuple[str, str]] = Counter()
+        end = min(self.end, time.monotonic() + CONFIRMING * self.settings.scale)
+        for i, old in enumerate(outcome.results):
+            is_at_fault = old.verdict in AT_FAULT or old.close in AT_FAULT
+            rule = (old.case.section, old.case.quote)
+            if not (old.late and is_at_fault) or confirmed[rule] >= CONFIRMED:
+                continue
+            if outcome.ended or time.monotonic() > end:
+                return
+            result, _ = self._alone(old.case, outcome, old.verdict)
+            if is_vain(result):
+                continue
+            confirmed[rule] += (result.verdict, result.close) == (old.verdict, old.close)
+            observer.drop(old)
+            observer.add(result)
+            outcome.results[i] = result
 
     def _again(self, outcome: Outcome, observer: Observer, number: int) -> None:
         """Run each case that is not OK once more, alone; the last verdict counts.
