@@ -176,7 +176,10 @@ def leave_cases(connection: socket.socket) -> None:
     """Echoes what is sent before the first case, and leaves in all cases."""
     upgrade(connection)
     while True:
-        opcode, payload = read_frame(connection)
+        try:
+            opcode, payload = read_frame(connection)
+        except LongFrame:
+            return connection.close()
         if opcode == wire.TEXT and payload.startswith(b"conformance "):
             connection.sendall(wire.frame(payload, opcode, key=None))
         else:
@@ -444,7 +447,7 @@ def closing(connection: socket.socket) -> None:
         pytest.param(refuse, "answered with 404", id="404"),
         pytest.param(leave, "the connection was", id="leaves"),
         pytest.param(closing, "Close 1000", id="closes"),
-        pytest.param(flood(b"\x89\x00" * 4096), "but", id="pings"),
+        pytest.param(flood(b"\x89\x00" * 4096), "but|unasked", id="pings"),
         pytest.param(flood(b"\0\0" * 4096, first=b"\1\0"), "never ends", id="empty fragments"),
         pytest.param(flood(b"\0\x7d" + b"x" * 125, first=b"\1\0"), "never ends", id="fragments"),
         pytest.param(flood(b"\x82\x7f\x7f" + b"\0" * 7), f"of {0x7F << 56} bytes", id="huge frame"),
@@ -462,7 +465,7 @@ def test_a_bad_peer(
         assert cli.main([url, *few, *reports.options]) == cli.FAILURES
     run = reports.run()
     assert run["counts"]["FAILED"] == len(run["cases"]) == 4
-    assert any(came in case["came"] for case in run["cases"]), [c["came"] for c in run["cases"]]
+    assert re.search(came, "\n".join(case["came"] for case in run["cases"]))
     assert max(case["seconds"] for case in run["cases"]) < 30
     assert "FAILED" in capsys.readouterr().out
 

@@ -353,9 +353,8 @@ class Runner:
         confirmed: Counter[tuple[str, str]] = Counter()
         end = min(self.end, time.monotonic() + CONFIRMING * self.settings.scale)
         for i, old in enumerate(outcome.results):
-            is_at_fault = old.verdict in AT_FAULT or old.close in AT_FAULT
             rule = (old.case.section, old.case.quote)
-            if not (old.late and is_at_fault) or confirmed[rule] >= CONFIRMED:
+            if not (old.late and is_at_fault(old)) or confirmed[rule] >= CONFIRMED:
                 continue
             if outcome.ended or time.monotonic() > end:
                 return
@@ -399,6 +398,10 @@ class Runner:
         before: what it came to when it was run before and the peer survived that. When it comes
         to the same again, the end of the peer is not waited for.
         """
+        how = self.ended(0.0) if self.restart else ""
+        if how:  # by a case before this one, too late to be seen there
+            outcome.crashes.append(f"{how}\nThat was before {case.id}, run again.")
+            outcome.ended = self._restarted()
         result = run(case, self.settings)
         wait = 0.1 if result.verdict == Verdict.OK else AFTER
         wait = 0.0 if result.verdict == before else wait
@@ -465,8 +468,7 @@ class Round:
                 continue
             self._add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
-        failed = any(result.verdict == Verdict.FAILED for result in self.results[-work.jobs :])
-        reason = work.ended(GRACE if failed else 0.0)
+        reason = work.ended(AFTER if any(map(is_at_fault, self.results[-work.jobs :])) else 0.0)
         reason = reason or (any(map(is_vain, self.results)) and work.gone()) or ""
         if reason:
             self.blamed = self._suspects()
@@ -483,7 +485,7 @@ class Round:
         while not self.pool.results.empty():
             self._add(self.pool.results.get())
         ran = [result for result in self.results if not is_vain(result)]
-        last = [r.case.id for r in ran[-2 * self.work.jobs :] if r.verdict in AT_FAULT]
+        last = [r.case.id for r in ran[-2 * self.work.jobs :] if is_at_fault(r)]
         done = {result.case.id for result in self.results}
         return sorted({*last, *running} - (done - set(last)), key=natural)[:16]
 
@@ -502,6 +504,11 @@ class Round:
             for result in [r for r in self.results if is_vain(r)]:
                 self.results.remove(result)
                 self.observer.drop(result)
+
+
+def is_at_fault(result: Result) -> bool:
+    """The peer, or what has become of it."""
+    return result.verdict in AT_FAULT or result.close in AT_FAULT
 
 
 def is_vain(result: Result) -> bool:
