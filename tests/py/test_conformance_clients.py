@@ -346,7 +346,7 @@ def files_of(certificate: Certificate) -> List[str]:
     return ["--cert", certificate.cert, "--key", certificate.key]
 
 
-@pytest.mark.parametrize("place", ["0", "localhost:0", "wss://localhost:0", "wss://127.0.0.1:0/"])
+@pytest.mark.parametrize("place", ["0", "127.0.0.1:0", "wss://127.0.0.1:0", "wss://127.0.0.1:0/"])
 def test_tls(place: str, certificate: Certificate) -> None:
     """All that is said and tested in the clear, encrypted."""
     few = ["--include", "1.1.*", "--include", "C.3.*", "--include", "13.3.*"]
