@@ -858,7 +858,7 @@ static void test_no_memory(unsigned options)
         failures = failing(&s, n++, &bad);
         leaks += !side_deinit(&s);
     } while (failures);
-    ok(n > 15 && !bad && !leaks, "C12 X15 %u: each of %d allocations fails once", options, n - 2);
+    ok(n > 15 && !bad && !leaks, "T84 X15 %u: each of %d allocations fails once", options, n - 2);
 }
 
 int main(void)

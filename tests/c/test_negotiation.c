@@ -190,7 +190,7 @@ static const struct {
     {"X1: between empty elements", FIELD ",, " PMD " ,,\r\n", PMD},
     {"X1: the first of two that fit",
      FIELD PMD SMWB "=10, " PMD SMWB "=12\r\n", PMD SMWB "=10"},
-    {"X1 X4: the second, the first asks for 8 bits",
+    {"X1 X4 X14: the second, the first asks for 8 bits",
      FIELD PMD SMWB "=8, " PMD SMWB "=9\r\n", PMD SMWB "=9"},
     {"X1: the third, behind an unknown and a repeated parameter",
      FIELD PMD "; a, " PMD SNCT SNCT ", " PMD SNCT "\r\n", PMD SNCT},
