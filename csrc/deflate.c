@@ -4,6 +4,7 @@
  * Knows nothing of frames, RSV1 or connections; the only file that includes zlib.h.
  */
 #include "deflate.h"
+#include "text.h"
 #include "utf8.h"
 
 #include <limits.h>
@@ -52,73 +53,24 @@ bool ws__deflate_options_valid(unsigned options)
 enum parameter { SERVER_NO_CONTEXT, CLIENT_NO_CONTEXT, SERVER_BITS, CLIENT_BITS, PARAMETERS };
 enum { ABSENT = -1, BARE = 0, BROKEN = -2 }; /* or 8 to 15 */
 
-struct text {
-    const char *at, *end;
-};
-
-static bool is_blank(char c)
+/* RFC 7692 7.1.2.1: "a decimal integer value without leading zeroes between 8 to 15, inclusive". */
+static int bits_of(struct ws__text value)
 {
-    return c == ' ' || c == '\t';
-}
-
-static void skip_blanks(struct text *in)
-{
-    while (in->at < in->end && is_blank(*in->at))
-        in->at++;
-}
-
-static bool skip(struct text *in, char c)
-{
-    skip_blanks(in);
-    if (in->at == in->end || *in->at != c)
-        return false;
-    in->at++;
-    return true;
-}
-
-static struct text take_name(struct text *in)
-{
-    skip_blanks(in);
-    struct text name = {in->at, in->at};
-    while (in->at < in->end && !is_blank(*in->at) && *in->at != ';' && *in->at != '=')
-        in->at++;
-    name.end = in->at;
-    return name;
-}
-
-/* Names of extensions and of parameters are tokens: their case does not matter (RFC 9110 5.6.6). */
-static bool is_name(struct text name, const char *want)
-{
-    for (; name.at < name.end && *want; name.at++, want++)
-        if ((*name.at >= 'A' && *name.at <= 'Z' ? *name.at + 'a' - 'A' : *name.at) != *want)
-            return false;
-    return name.at == name.end && !*want;
-}
-
-/* "a decimal integer value without leading zeroes between 8 to 15" (RFC 7692 7.1.2), as a token or
- * a quoted-string, which may hide any character behind a backslash (RFC 6455 9.1). */
-static int take_bits(struct text *in)
-{
-    bool quoted = skip(in, '"');
-    int value = 0;
-    for (; in->at < in->end; in->at++) {
-        if (quoted ? *in->at == '"' : is_blank(*in->at) || *in->at == ';')
-            break;
-        if (quoted && *in->at == '\\' && in->end - in->at > 1)
-            in->at++;
-        if (*in->at < (value ? '0' : '1') || *in->at > '9')
+    int bits = 0;
+    while (value.length) {
+        const char c = ws__text_take_unescaped(&value);
+        if (c < (bits ? '0' : '1') || c > '9')
             return BROKEN;
-        value = 10 * value + (*in->at - '0');
-        if (value > MAX_BITS)
+        bits = 10 * bits + (c - '0');
+        if (bits > MAX_BITS)
             return BROKEN;
     }
-    if (quoted && !skip(in, '"'))
-        return BROKEN;
-    return value < MIN_BITS ? BROKEN : value;
+    return bits < MIN_BITS ? BROKEN : bits;
 }
 
-/* A parameter that is unknown, invalid or there twice declines the offer (RFC 7692 7.1). */
-static bool take_parameter(struct text *in, int values[PARAMETERS])
+/* Sets the parameter's value. RFC 7692 7.1: an offer with a parameter that is unknown, invalid or
+ * repeated is declined. */
+static bool set_parameter(const struct ws__text_parameter *parameter, int values[PARAMETERS])
 {
     static const char *const names[PARAMETERS] = {
         [SERVER_NO_CONTEXT] = "server_no_context_takeover",
@@ -126,28 +78,30 @@ static bool take_parameter(struct text *in, int values[PARAMETERS])
         [SERVER_BITS] = "server_max_window_bits",
         [CLIENT_BITS] = "client_max_window_bits",
     };
-    struct text name = take_name(in);
     int i = 0;
-    while (i < PARAMETERS && !is_name(name, names[i]))
+    while (i < PARAMETERS && !ws__text_same(parameter->name.at, parameter->name.length, names[i]))
         i++;
     if (i == PARAMETERS || values[i] != ABSENT)
         return false;
-    values[i] = skip(in, '=') ? take_bits(in) : BARE;
+    values[i] = parameter->value.at ? bits_of(parameter->value) : BARE;
     if (i == SERVER_BITS)
         return values[i] >= MIN_BITS;
     return values[i] == BARE || (i == CLIENT_BITS && values[i] >= MIN_BITS);
 }
 
-static bool take_offer(struct text in, int values[PARAMETERS])
+static bool parse_offer(struct ws__text offer, int values[PARAMETERS])
 {
+    struct ws__text_parameter parameter;
+    const struct ws__text name = ws__text_take_token(&offer);
+    int more;
     for (int i = 0; i < PARAMETERS; i++)
         values[i] = ABSENT;
-    if (!is_name(take_name(&in), "permessage-deflate"))
+    if (!ws__text_same(name.at, name.length, "permessage-deflate"))
         return false;
-    while (skip(&in, ';'))
-        if (!take_parameter(&in, values))
+    while ((more = ws__text_next_parameter(&offer, &parameter)) > 0)
+        if (!set_parameter(&parameter, values))
             return false;
-    return in.at == in.end;
+    return !more;
 }
 
 /* What we send. A client that wants isolated messages gets them from a shared stream, whatever
@@ -185,7 +139,7 @@ bool ws__deflate_accept(const char *offer, size_t length, unsigned options,
 {
     int values[PARAMETERS];
     struct ws__deflate_terms agreed = {0};
-    if (!options || !take_offer((struct text){offer, offer + length}, values))
+    if (!options || !parse_offer((struct ws__text){offer, length}, values))
         return false;
     if (!agree_on_compressor(values, options & WS__COMPRESS_MASK, &agreed))
         return false;

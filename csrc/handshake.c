@@ -14,11 +14,6 @@ bool ws__handshake_is_upgrade(const struct ws__http_head *head, const char *byte
     return ws__http_list_has(head, bytes, "upgrade", "websocket");
 }
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
-
 /* The value of the only field called `name`; NULL: there is none, or more than one. */
 static const char *only(const struct ws__http_head *head, const char *bytes, const char *name,
                         uint32_t *length)
@@ -32,7 +27,8 @@ static const char *only(const struct ws__http_head *head, const char *bytes, con
 
 static bool is_base64(char c)
 {
-    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') || c == '+' || c == '/';
+    const char letter = ws__text_lower(c);
+    return (letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
 }
 
 /* Base64 of 16 bytes (RFC 6455 4.2.1 item 5). Pad bits may be set: it is the 24 characters that
@@ -49,82 +45,32 @@ static bool is_key(const char *text, uint32_t length)
 
 static bool protocols_are_tokens(const struct ws__http_head *head, const char *bytes)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span name;
+    struct ws__http_list list = {0};
+    struct ws__text name;
     while (ws__http_next_element(head, bytes, "sec-websocket-protocol", &list, &name))
-        if (!ws__http_is_token(bytes + name.offset, name.length))
+        if (!ws__text_is_token(name.at, name.length))
             return false;
     return true;
 }
 
-static const char *skip_blanks(const char *p, const char *end)
+/* RFC 6455 9.1: a token, and parameters. */
+static bool is_extension(struct ws__text offer)
 {
-    while (p < end && (*p == ' ' || *p == '\t'))
-        p++;
-    return p;
-}
-
-/* The end of the token at p; NULL: there is none. */
-static const char *skip_token(const char *p, const char *end)
-{
-    const char *start = p;
-    while (p < end && ws__http_is_token(p, 1))
-        p++;
-    return p > start ? p : NULL;
-}
-
-/* The end of the quoted string at p, of which the unescaped content must be a token (RFC 6455
- * 9.1); NULL: it is not. */
-static const char *skip_quoted_token(const char *p, const char *end)
-{
-    const char *start = ++p;
-    while (p < end && *p != '"') {
-        if (*p == '\\')
-            p++;
-        if (p == end || !ws__http_is_token(p, 1))
-            return NULL;
-        p++;
-    }
-    return p < end && p > start ? p + 1 : NULL;
-}
-
-/* token *( ";" token [ "=" ( token | quoted-string ) ] ), blanks between them. */
-static bool is_extension(const char *p, const char *end)
-{
-    p = skip_token(p, end);
-    while (p && (p = skip_blanks(p, end)) < end) {
-        if (*p != ';')
-            return false;
-        p = skip_token(skip_blanks(p + 1, end), end);
-        if (!p)
-            return false;
-        p = skip_blanks(p, end);
-        if (p == end || *p != '=')
-            continue;
-        p = skip_blanks(p + 1, end);
-        p = p < end && *p == '"' ? skip_quoted_token(p, end) : skip_token(p, end);
-    }
-    return p != NULL;
+    struct ws__text_parameter parameter;
+    int more = ws__text_take_token(&offer).length ? 1 : -1;
+    while (more > 0)
+        more = ws__text_next_parameter(&offer, &parameter);
+    return !more;
 }
 
 static bool extensions_are_fine(const struct ws__http_head *head, const char *bytes)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span offer;
-    while (ws__http_next_element(head, bytes, "sec-websocket-extensions", &list, &offer)) {
-        const char *start = bytes + offer.offset;
-        if (!is_extension(start, start + offer.length))
+    struct ws__http_list list = {0};
+    struct ws__text offer;
+    while (ws__http_next_element(head, bytes, "sec-websocket-extensions", &list, &offer))
+        if (!is_extension(offer))
             return false;
-    }
     return true;
-}
-
-static bool equals_nocase(const char *text, uint32_t length, const char *other)
-{
-    uint32_t i = 0;
-    while (i < length && other[i] && lower(text[i]) == lower(other[i]))
-        i++;
-    return i == length && !other[i];
 }
 
 /* RFC 6455 4.2.2 item 4 and 10.2. A request without Origin is refused, too, where a list is given,
@@ -137,7 +83,7 @@ static bool origin_allowed(const struct ws__http_head *head, const char *bytes,
     if (optional && ws__http_find(head, bytes, "origin", 0) < 0)
         return true;
     for (; origin && *origins; origins++)
-        if (equals_nocase(origin, length, *origins))
+        if (ws__text_same(origin, length, *origins))
             return true;
     return false;
 }
@@ -181,10 +127,10 @@ int ws__handshake_check(const struct ws__http_head *head, const char *bytes, boo
 bool ws__handshake_offered(const struct ws__http_head *head, const char *bytes, const char *name,
                            size_t length)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span offer;
+    struct ws__http_list list = {0};
+    struct ws__text offer;
     while (ws__http_next_element(head, bytes, "sec-websocket-protocol", &list, &offer))
-        if (offer.length == length && !memcmp(bytes + offer.offset, name, length))
+        if (offer.length == length && !memcmp(offer.at, name, length))
             return true;
     return false;
 }
@@ -192,14 +138,13 @@ bool ws__handshake_offered(const struct ws__http_head *head, const char *bytes, 
 const char *ws__handshake_select(const struct ws__http_head *head, const char *bytes,
                                  const char *const *names)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span offer;
+    struct ws__http_list list = {0};
+    struct ws__text offer;
     if (!names)
         return NULL;
     while (ws__http_next_element(head, bytes, "sec-websocket-protocol", &list, &offer))
         for (const char *const *name = names; *name; name++)
-            if (strlen(*name) == offer.length &&
-                !memcmp(bytes + offer.offset, *name, offer.length))
+            if (strlen(*name) == offer.length && !memcmp(offer.at, *name, offer.length))
                 return *name;
     return NULL;
 }
@@ -223,11 +168,11 @@ static void encode(const uint8_t digest[20], char out[29])
 bool ws__handshake_deflate(const struct ws__http_head *head, const char *bytes, unsigned options,
                            struct ws__deflate_terms *terms)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span offer;
+    struct ws__http_list list = {0};
+    struct ws__text offer;
     while (options &&
            ws__http_next_element(head, bytes, "sec-websocket-extensions", &list, &offer))
-        if (ws__deflate_accept(bytes + offer.offset, offer.length, options, terms))
+        if (ws__deflate_accept(offer.at, offer.length, options, terms))
             return true;
     return false;
 }

@@ -35,70 +35,27 @@ enum state {
     DONE
 };
 
-enum character_class {
-    IN_TOKEN = 0x01,     /* RFC 9110 5.6.2 */
-    IN_VALUE = 0x02,     /* RFC 9110 5.5: tab, SP, VCHAR, obs-text */
-    IN_PATH = 0x04,      /* VCHAR but "?" and "#" */
-    IN_QUERY = 0x08,     /* VCHAR but "#" */
-    IN_AUTHORITY = 0x10, /* RFC 3986 3.2 without userinfo (RFC 9110 4.2.4) */
-    IN_SCHEME = 0x20,    /* RFC 3986 3.1 */
-    IN_BLANKS = 0x40     /* RFC 9110 5.6.3 OWS */
-};
-
-static const uint8_t class_of[256] = {
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x42, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x42, 0x1f, 0x0e, 0x03, 0x1f, 0x1f, 0x1f, 0x1f, 0x1e, 0x1e, 0x1f, 0x3f, 0x1e, 0x3f, 0x3f, 0x0e,
-    0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x1e, 0x1e, 0x0e, 0x1e, 0x0e, 0x0a,
-    0x0e, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
-    0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x1e, 0x0e, 0x1e, 0x0f, 0x1f,
-    0x0f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
-    0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x0e, 0x0f, 0x0e, 0x1f, 0x00,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-    0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02, 0x02,
-};
-
 /* The bytes that change nothing in a state. */
 static const uint8_t plain[] = {
-    [METHOD] = IN_TOKEN,
-    [SCHEME] = IN_SCHEME,
-    [AUTHORITY] = IN_AUTHORITY,
-    [PATH] = IN_PATH,
-    [QUERY] = IN_QUERY,
-    [NAME] = IN_TOKEN,
-    [BLANKS] = IN_BLANKS,
-    [VALUE] = IN_VALUE,
+    [METHOD] = WS__TEXT_TOKEN,
+    [SCHEME] = WS__TEXT_SCHEME,
+    [AUTHORITY] = WS__TEXT_AUTHORITY,
+    [PATH] = WS__TEXT_PATH,
+    [QUERY] = WS__TEXT_QUERY,
+    [NAME] = WS__TEXT_TOKEN,
+    [BLANKS] = WS__TEXT_BLANK,
+    [VALUE] = WS__TEXT_VALUE,
     [DONE] = 0,
 };
-
-static bool is(enum character_class class, char c)
-{
-    return class_of[(uint8_t)c] & class;
-}
-
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
 
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-/* `name` is lower case. */
-static bool equals(const char *bytes, struct ws__span span, const char *name)
+static struct ws__text text_at(const char *bytes, struct ws__span span)
 {
-    uint32_t i = 0;
-    while (i < span.length && name[i] && lower(bytes[span.offset + i]) == name[i])
-        i++;
-    return i == span.length && !name[i];
+    return (struct ws__text){bytes + span.offset, span.length};
 }
 
 /* The bytes of a word are all printable ASCII or obs-text: none below 0x20, none 0x7f. A byte of x
@@ -113,7 +70,7 @@ static bool word_printable(const char *bytes)
 static size_t skip_words(const char *bytes, size_t at, size_t limit)
 {
     const size_t first = at + ws__word_distance(bytes + at);
-    while (at < first && at < limit && (class_of[(uint8_t)bytes[at]] & IN_VALUE))
+    while (at < first && at < limit && (ws__text_classes[(uint8_t)bytes[at]] & WS__TEXT_VALUE))
         at++;
     if (at < first)
         return at;
@@ -126,9 +83,9 @@ static size_t skip_words(const char *bytes, size_t at, size_t limit)
 static size_t skip(enum state state, const char *bytes, size_t at, size_t limit)
 {
     const uint8_t class = plain[state];
-    if (class == IN_VALUE)
+    if (class == WS__TEXT_VALUE)
         at = skip_words(bytes, at, limit);
-    while (at < limit && (class_of[(uint8_t)bytes[at]] & class))
+    while (at < limit && (ws__text_classes[(uint8_t)bytes[at]] & class))
         at++;
     return at;
 }
@@ -153,7 +110,7 @@ static int begin_target(struct ws__http_head *head, char c, uint32_t at)
         head->state = PATH;
     else if (c == '*')
         head->state = ASTERISK;
-    else if (lower(c) >= 'a' && lower(c) <= 'z')
+    else if (ws__text_lower(c) >= 'a' && ws__text_lower(c) <= 'z')
         head->state = SCHEME;
     else
         return -400; /* also authority-form, which is for CONNECT only (RFC 9112 3.2.3) */
@@ -234,7 +191,7 @@ static int begin_field(struct ws__http_head *head, char c, uint32_t at)
         head->state = END_LF;
         return 0;
     }
-    if (!is(IN_TOKEN, c))
+    if (!ws__text_is(WS__TEXT_TOKEN, c))
         return -400; /* also obs-fold (RFC 9112 5.2) and an empty name */
     if (head->field_count == head->max_fields)
         return -431;
@@ -248,7 +205,7 @@ static int end_value(struct ws__http_head *head, const char *bytes, uint32_t at)
     const uint32_t start = head->fields[head->field_count].value.offset;
     if (bytes[at] != '\r')
         return -400;
-    while (at > start && is(IN_BLANKS, bytes[at - 1]))
+    while (at > start && ws__text_is(WS__TEXT_BLANK, bytes[at - 1]))
         at--;
     head->fields[head->field_count++].value.length = at - start;
     head->state = VALUE_LF;
@@ -271,7 +228,7 @@ static int step(struct ws__http_head *head, const char *bytes, uint32_t at)
     switch ((enum state)head->state) {
     case START:
         head->state = c == '\r' ? START_LF : METHOD;
-        return c == '\r' || is(IN_TOKEN, c) ? 0 : -400;
+        return c == '\r' || ws__text_is(WS__TEXT_TOKEN, c) ? 0 : -400;
     case START_LF: /* RFC 9112 2.2: one empty line before the request is ignored */
         head->method.offset = at + 1;
         return expect_lf(head, c, METHOD);
@@ -307,7 +264,7 @@ static int step(struct ws__http_head *head, const char *bytes, uint32_t at)
     case BLANKS:
         field->value.offset = at;
         head->state = VALUE;
-        return is(IN_VALUE, c) ? 0 : end_value(head, bytes, at);
+        return ws__text_is(WS__TEXT_VALUE, c) ? 0 : end_value(head, bytes, at);
     case VALUE:
         return end_value(head, bytes, at);
     case VALUE_LF:
@@ -351,7 +308,7 @@ static bool host_is_fine(const struct ws__http_head *head, const char *bytes)
     if (ws__http_find(head, bytes, "host", i + 1) >= 0)
         return false;
     for (uint32_t k = 0; k < head->fields[i].value.length; k++)
-        if (!is(IN_AUTHORITY, bytes[head->fields[i].value.offset + k]))
+        if (!ws__text_is(WS__TEXT_AUTHORITY, bytes[head->fields[i].value.offset + k]))
             return false;
     return true;
 }
@@ -379,19 +336,17 @@ static int check_length(const struct ws__http_head *head, const char *bytes, int
  * 7.1); no other coding is known. */
 static int check_coding(const struct ws__http_head *head, const char *bytes)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span coding;
+    struct ws__http_list list = {0};
+    struct ws__text coding;
     bool chunked = false, unknown = false, any = false;
     while (ws__http_next_element(head, bytes, "transfer-encoding", &list, &coding)) {
-        uint32_t token = 0;
-        while (token < coding.length && is(IN_TOKEN, bytes[coding.offset + token]))
-            token++;
+        const struct ws__text name = ws__text_take_token(&coding);
         if (chunked)
             return -400;
         any = true;
-        chunked = equals(bytes, (struct ws__span){coding.offset, token}, "chunked");
+        chunked = ws__text_same(name.at, name.length, "chunked");
         unknown |= !chunked;
-        if (token == 0 || (chunked && token < coding.length))
+        if (!name.length || (chunked && coding.length))
             return -400;
     }
     return !any ? -400 : unknown ? -501 : 0;
@@ -414,66 +369,34 @@ int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *ha
 
 int ws__http_find(const struct ws__http_head *head, const char *bytes, const char *name, int from)
 {
-    for (int i = from; i < head->field_count; i++)
-        if (equals(bytes, head->fields[i].name, name))
+    for (int i = from; i < head->field_count; i++) {
+        const struct ws__span field = head->fields[i].name;
+        if (ws__text_same(bytes + field.offset, field.length, name))
             return i;
+    }
     return -1;
 }
 
-/* The comma that ends the element at text[at], or length. */
-static uint32_t element_end(const char *text, uint32_t at, uint32_t length)
-{
-    bool quoted = false;
-    for (; at < length; at++) {
-        if (text[at] == '"')
-            quoted = !quoted;
-        else if (quoted && text[at] == '\\' && at + 1 < length)
-            at++;
-        else if (!quoted && text[at] == ',')
-            break;
-    }
-    return at;
-}
-
-static struct ws__span trim(const char *bytes, uint32_t start, uint32_t end)
-{
-    while (start < end && is(IN_BLANKS, bytes[start]))
-        start++;
-    while (end > start && is(IN_BLANKS, bytes[end - 1]))
-        end--;
-    return (struct ws__span){start, end - start};
-}
-
 bool ws__http_next_element(const struct ws__http_head *head, const char *bytes, const char *name,
-                           struct ws__http_list *list, struct ws__span *element)
+                           struct ws__http_list *list, struct ws__text *element)
 {
-    for (;;) {
-        struct ws__span value = {0, 0};
-        uint32_t end;
-        if (list->field)
-            value = head->fields[list->field - 1].value;
-        if (!list->field || list->offset > value.length) {
-            int next = ws__http_find(head, bytes, name, list->field);
-            if (next < 0)
-                return false;
-            *list = (struct ws__http_list){next + 1, 0};
-            value = head->fields[next].value;
-        }
-        end = element_end(bytes + value.offset, list->offset, value.length);
-        *element = trim(bytes, value.offset + list->offset, value.offset + end);
-        list->offset = end + 1;
-        if (element->length)
-            return true;
+    while (!ws__text_next_element(&list->rest, element)) {
+        const int i = ws__http_find(head, bytes, name, list->next);
+        if (i < 0)
+            return false;
+        list->next = i + 1;
+        list->rest = text_at(bytes, head->fields[i].value);
     }
+    return true;
 }
 
 bool ws__http_list_has(const struct ws__http_head *head, const char *bytes, const char *name,
                        const char *token)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span element;
+    struct ws__http_list list = {0};
+    struct ws__text element;
     while (ws__http_next_element(head, bytes, name, &list, &element))
-        if (equals(bytes, element, token))
+        if (ws__text_same(element.at, element.length, token))
             return true;
     return false;
 }
@@ -483,22 +406,6 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     if (ws__http_list_has(head, bytes, "connection", "close"))
         return false;
     return head->minor > 0 || ws__http_list_has(head, bytes, "connection", "keep-alive");
-}
-
-bool ws__http_is_token(const char *text, size_t length)
-{
-    size_t i = 0;
-    while (i < length && is(IN_TOKEN, text[i]))
-        i++;
-    return length > 0 && i == length;
-}
-
-bool ws__http_is_value(const char *text, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (text[i] == '\0' || text[i] == '\r' || text[i] == '\n')
-            return false;
-    return true;
 }
 
 static const struct {

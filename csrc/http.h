@@ -6,7 +6,7 @@
 #ifndef WS__HTTP_H
 #define WS__HTTP_H
 
-#include "buffer.h"
+#include "text.h"
 
 struct ws__span {
     uint32_t offset, length; /* relative to the first byte of the head */
@@ -40,29 +40,26 @@ int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
  * 0, or -400 or -501. *has_body: Content-Length above 0 or chunked. */
 int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *has_body);
 
-/* Index of the first field called `name` (lower case here, any case there) from index `from` on;
- * -1: none. */
+/* Returns the index of the first field called `name` (in any case) from index `from` on, or -1. */
 int ws__http_find(const struct ws__http_head *head, const char *bytes, const char *name, int from);
 
-/* Walks the comma-separated elements of all fields called `name` as one list (RFC 9110 5.6.1);
- * empty elements are skipped, commas inside quoted strings do not separate. Zero *list first.
- * False: no more. *element is trimmed. */
+/* A position in the list that all fields of one name form together. Zero it to begin. */
 struct ws__http_list {
-    int field;       /* private; 0 = not begun, index + 1 */
-    uint32_t offset; /* private */
+    int next;             /* private: index of the first field that was not begun */
+    struct ws__text rest; /* private: of the field before */
 };
+
+/* Takes the next element of the comma-separated list that all fields called `name` form together
+ * (RFC 9110 5.3); see ws__text_next_element. Returns false at the end. */
 bool ws__http_next_element(const struct ws__http_head *head, const char *bytes, const char *name,
-                           struct ws__http_list *list, struct ws__span *element);
-/* True when the list contains `token` (lower case here, compared without case). */
+                           struct ws__http_list *list, struct ws__text *element);
+
+/* Returns true if that list contains `token`, in any case. */
 bool ws__http_list_has(const struct ws__http_head *head, const char *bytes, const char *name,
                        const char *token);
 
 /* True when the connection persists after this request (RFC 9112 section 9.3). */
 bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes);
-
-/* RFC 9110 5.6.2 token; field values may not hold NUL, CR, LF. */
-bool ws__http_is_token(const char *text, size_t length);
-bool ws__http_is_value(const char *text, size_t length);
 
 /* The standard reason phrase; "Unknown" for others. */
 const char *ws__http_reason(int status);

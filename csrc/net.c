@@ -4,6 +4,8 @@
  */
 #include "net.h"
 
+#include "text.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +14,6 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -181,7 +182,7 @@ static int resolve(const char *host, struct addresses *addresses)
     hints.ai_flags = AI_PASSIVE;
     hints.ai_socktype = SOCK_STREAM;
     int result = getaddrinfo(host, NULL, &hints, &found);
-    if (result && !strcasecmp(host, "localhost"))
+    if (result && ws__text_same(host, strlen(host), "localhost"))
         return add_loopback(addresses);
     if (result) {
         errno = result == EAI_MEMORY ? ENOMEM : result == EAI_SYSTEM ? errno : ENOENT;

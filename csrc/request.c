@@ -455,25 +455,10 @@ const char *ws_request_query(const ws_request *request, size_t *length)
     return text_of(request, request->head.query, length);
 }
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
-
-/* RFC 9110 5.1: field names are case-insensitive. */
-static bool same_name(const char *a, const char *b, size_t length)
-{
-    size_t i = 0;
-    while (i < length && lower(a[i]) == lower(b[i]))
-        i++;
-    return i == length;
-}
-
 const char *ws_request_header(const ws_request *request, const char *name, size_t *length)
 {
     const struct ws__http_field *f = request->head.fields, *end = f + request->head.field_count;
-    size_t n = strlen(name);
-    while (f < end && !(f->name.length == n && same_name(request->bytes + f->name.offset, name, n)))
+    while (f < end && !ws__text_same(request->bytes + f->name.offset, f->name.length, name))
         f++;
     *length = f < end ? f->value.length : 0;
     return f < end ? request->bytes + f->value.offset : NULL;
@@ -541,7 +526,7 @@ static bool is_reserved(const char *name, size_t length)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(names[i]);
         bool prefix = names[i][n - 1] == '-';
-        if ((prefix ? length >= n : length == n) && same_name(name, names[i], n))
+        if (ws__text_same(name, prefix && length > n ? n : length, names[i]))
             return true;
     }
     return false;
@@ -551,7 +536,7 @@ int ws_request_add_header(ws_request *request, const char *name, size_t name_len
                           const char *value, size_t value_length)
 {
     struct ws__memory *memory = &request->conn->hub->memory;
-    if (!ws__http_is_token(name, name_length) || !ws__http_is_value(value, value_length) ||
+    if (!ws__text_is_token(name, name_length) || !ws__text_is_value(value, value_length) ||
         is_reserved(name, name_length) || name_length > SIZE_MAX / 4 ||
         value_length > SIZE_MAX / 4)
         return WS_EINVAL;
@@ -573,7 +558,7 @@ int ws_request_add_header(ws_request *request, const char *name, size_t name_len
 int ws_request_respond(ws_request *request, int status, const char *reason, const char *body,
                        size_t length)
 {
-    if (status < 200 || status > 599 || (reason && !ws__http_is_value(reason, strlen(reason))))
+    if (status < 200 || status > 599 || (reason && !ws__text_is_value(reason, strlen(reason))))
         return WS_EINVAL;
     if (request->answered)
         return WS_ECLOSED;

@@ -75,7 +75,7 @@ static int copy_strings(struct ws__memory *memory, struct ws__target *t)
     if (!t->strings_size)
         return WS_OK;
     for (size_t i = 0; i < subprotocols; i++)
-        if (!ws__http_is_token(b->subprotocols[i], strlen(b->subprotocols[i])))
+        if (!ws__text_is_token(b->subprotocols[i], strlen(b->subprotocols[i])))
             return WS_EINVAL;
     t->strings = ws__memory_resize(memory, NULL, 0, t->strings_size);
     if (!t->strings)
@@ -159,7 +159,7 @@ int ws_server_http(ws_server *server, const char *method, const char *pattern,
                    void (*handler)(ws_request *request, void *user), void *user)
 {
     struct ws__hub *hub = ws__hub_of(server);
-    if (!handler || (strcmp(method, "*") && !ws__http_is_token(method, strlen(method))))
+    if (!handler || (strcmp(method, "*") && !ws__text_is_token(method, strlen(method))))
         return WS_EINVAL;
     struct ws__target *t = new_http_target(&hub->memory, method, pattern);
     if (!t)

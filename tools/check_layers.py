@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List, Tuple
 import csource
 
 LAYERS: Dict[str, int] = {
-    "buffer": 0, "utf8": 0, "sha1": 0, "words": 0,
+    "buffer": 0, "utf8": 0, "sha1": 0, "text": 0, "words": 0,
     "http": 1, "frame": 1, "router": 1, "topics": 1, "deflate": 1, "loop": 1, "net": 1,
     "handshake": 2, "protocol": 2,
     "conn": 3, "heartbeat": 3, "hub": 3, "inflate": 3, "listen": 3, "pong": 3,
@@ -27,7 +27,7 @@ LAYERS: Dict[str, int] = {
 # zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form.
 STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate"}
 # Headers that everything may include.
-COMMON = {"ws", "buffer", "words"}
+COMMON = {"ws", "buffer", "text", "words"}
 # Ten files, one layer: a routed request becomes a connection, which sends; all need conn.h.
 ONE_MODULE = {
     "conn", "heartbeat", "hub", "inflate", "listen", "pong", "publish", "request", "route", "send",
@@ -61,8 +61,8 @@ def judge_project_include(module: str, target: str) -> str:
         return ""
     if module == "bridge":
         return "bridge must go through ws.h alone"
-    if module in SYSTEM and target != "buffer":
-        return f"{module} must know nothing of WebSocket, it may include ws.h and buffer.h only"
+    if module in SYSTEM and target not in ("buffer", "text"):
+        return f"{module} must know nothing of WebSocket, only ws.h, buffer.h and text.h"
     if target in COMMON or {module, target} <= ONE_MODULE:
         return ""
     if LAYERS[target] == LAYERS[module]:

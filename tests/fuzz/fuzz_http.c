@@ -95,8 +95,8 @@ static void check_fields(const struct ws__http_head *head, const char *bytes, in
         check_span(name, length, "a name");
         check_span(value, length, "a value");
         check_trimmed(bytes, value, "a value");
-        must(ws__http_is_token(bytes + name.offset, name.length), "a name is no token");
-        must(ws__http_is_value(bytes + value.offset, value.length), "a value has CR, LF or NUL");
+        must(ws__text_is_token(bytes + name.offset, name.length), "a name is no token");
+        must(ws__text_is_value(bytes + value.offset, value.length), "a value has CR, LF or NUL");
         must(name.offset + name.length < value.offset, "a value in front of its name");
         must(bytes[name.offset + name.length] == ':', "no colon behind a name");
     }
@@ -108,7 +108,7 @@ static void check_line(const struct ws__http_head *head, const char *bytes, int 
     check_span(head->target, length, "the target");
     check_span(head->path, length, "the path");
     check_span(head->query, length, "the query");
-    must(ws__http_is_token(bytes + head->method.offset, head->method.length), "the method");
+    must(ws__text_is_token(bytes + head->method.offset, head->method.length), "the method");
     must(head->path.length && strchr("/*", bytes[head->path.offset]), "the path");
     must(head->has_query || !head->query.length, "a query without one");
     must(head->major == 1 && head->minor <= 9, "version %d.%d", head->major, head->minor);
@@ -120,10 +120,11 @@ static void check_line(const struct ws__http_head *head, const char *bytes, int 
 static void check_list(const struct ws__http_head *head, const char *bytes, int length,
                        const char *name)
 {
-    struct ws__http_list list = {0, 0};
-    struct ws__span element;
+    struct ws__http_list list = {0};
+    struct ws__text text;
     uint32_t before = 0;
-    while (ws__http_next_element(head, bytes, name, &list, &element)) {
+    while (ws__http_next_element(head, bytes, name, &list, &text)) {
+        const struct ws__span element = {(uint32_t)(text.at - bytes), (uint32_t)text.length};
         check_span(element, length, "an element");
         check_trimmed(bytes, element, "an element");
         must(element.length && element.offset >= before, "an element is empty, or out of order");

@@ -39,7 +39,7 @@ LAYERS_GOOD = {
     "csrc/http.c": '#include "http.h"\n/* errno, #include "conn.h" */\nconst char *s = "errno";\n',
     "csrc/buffer.h": '#include "ws.h"\n',
     "csrc/utf8.c": '#include "utf8.h"\n#include "buffer.h"\n',
-    "csrc/net.c": '#include "net.h"\n#include "ws.h"\n#include "buffer.h"\n#include <time.h>\n',
+    "csrc/net.c": '#include "net.h"\n#include "buffer.h"\n#include "text.h"\n#include <time.h>\n',
     "csrc/sha1.h": "#include <stdint.h>\nvoid ws__sha1(int a);\n",
     "csrc/sha1.c": '#include "sha1.h"\n#include <string.h>\n/* int ws__sha1(int); */\n'
     "int ws__sha1(int a)\n{\n    ws__a();\n    return ws__b(a) + a * ws__c(a);\n}\n"
