@@ -1,16 +1,13 @@
-"""Finds and loads libpyws.so and declares what is in it; the only module that imports ctypes.
+"""ws.h and bridge.h in ctypes: callbacks, structures, prototypes, and the library as `lib`.
 
-`SIGNATURES` and the structures follow ws.h line by line, in its order. tools/check_native.py
-compares the two. Pointers to payloads are POINTER(c_char), to be sliced ``p[:n]``: a c_char_p would
-end at the first zero byte.
+Everything follows the headers line by line, in their order; tools/check_native.py compares them.
+Pointers to payloads are POINTER(c_char), to be sliced ``p[:n]``: a c_char_p would end at the first
+zero byte.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
-from _thread import get_ident
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -20,8 +17,6 @@ from ctypes import (
     c_char_p,
     c_int,
     c_size_t,
-    c_ssize_t,
-    c_uint,
     c_uint8,
     c_uint16,
     c_uint32,
@@ -30,9 +25,9 @@ from ctypes import (
     c_void_p,
     py_object,
 )
-from typing import Any, Callable, NoReturn, Sequence
+from typing import Any, Callable, NoReturn
 
-from . import places
+from ._core.library import load
 from .errors import exception_for
 
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
@@ -42,7 +37,7 @@ ABI = 4
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
-chars = POINTER(c_char)  # borrowed bytes with a length beside them
+chars = POINTER(c_char)  # borrowed bytes; their length is the next argument
 
 resize_function = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_size_t, c_size_t)
 clock_function = CFUNCTYPE(c_uint64, c_void_p)
@@ -151,7 +146,7 @@ class ws_behavior(Structure):
 STRUCTURES: tuple[type[Structure], ...] = (ws_config, ws_listen_options, ws_stats, ws_behavior)
 
 
-# Of bridge.h.
+# The structures of bridge.h.
 class ws_python(Structure):
     _fields_ = [
         ("Py_IncRef", c_void_p),
@@ -217,13 +212,13 @@ class ws_bridge_socket(Structure):
 
 
 def fail(code: int) -> NoReturn:
-    """Raise the exception of a negative result."""
+    """Raise the exception for a negative result (ws_error)."""
     errno = ctypes.get_errno()
     raise exception_for(code, lib.ws_strerror(code).decode(), errno)
 
 
 def check(result: int, function: object, arguments: object) -> int:
-    """errcheck of the functions that return a negative ws_error."""
+    """The errcheck of functions whose negative results become exceptions."""
     if result < 0:
         fail(result)
     return result
@@ -313,420 +308,8 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     ),
 }
 
-# These may block; all others are called with the GIL held, which is faster and leaves no gap
-# between a check in Python and the call in C. With the bridge the last two keep it, too: it is let
-# go around the wait alone.
+# These may block, so they are called without the GIL. With the bridge, the last two are called with
+# the GIL held, and bridge.c releases it around each wait.
 BLOCKING = frozenset(("ws_server_listen", "ws_server_run", "ws_server_step"))
 
-# ---- finding and loading ------------------------------------------------------------------------
-
-
-def open_library(path: str) -> Any:
-    """The library at `path` by the loader of the system. OSError."""
-    if os.sep in path and not os.path.exists(path):
-        raise OSError("no such file")
-    return ctypes.CDLL(path, use_errno=True)
-
-
-def find_library(paths: Sequence[str]) -> Any:
-    """The first of `paths` that can be loaded. ImportError names them all."""
-    tried = []
-    for path in paths:
-        try:
-            return open_library(path)
-        except OSError as error:
-            tried.append(f"  {path}: {error}")
-    raise ImportError(
-        f"pyws cannot load its C library {places.NAME} (machine: {os.uname().machine}), tried:\n"
-        + "\n".join(tried)
-    )
-
-
-def mismatch(library: Any, what: str) -> ImportError:
-    """The ImportError for a library that is not the one of this package."""
-    theirs = "unknown"
-    try:
-        function = library.ws_version
-        function.restype = c_char_p
-        theirs = function().decode("ascii", "replace")
-    except AttributeError:
-        pass
-    return ImportError(
-        f"{library._name}: {what} (library version {theirs}, pyws version {VERSION})"
-    )
-
-
-def check_abi(library: Any) -> None:
-    """Refuse a library whose structures or prototypes differ from those above."""
-    abi = prototype(library, "ws_abi")()
-    if abi != ABI:
-        raise mismatch(library, f"has ABI {abi}, pyws needs ABI {ABI}")
-    struct_size = prototype(library, "ws_struct_size")
-    for structure in STRUCTURES:
-        name, ours = structure.__name__, ctypes.sizeof(structure)
-        theirs = struct_size(name.encode())
-        if theirs != ours:
-            raise mismatch(library, f"struct {name} has {theirs} bytes, not {ours}")
-
-
-def prototype(library: Any, name: str) -> Any:
-    """The function `name` with its types set. ImportError when it is missing."""
-    try:
-        function = getattr(library, name)
-    except AttributeError:
-        raise mismatch(library, f"has no function {name}") from None
-    function.restype, function.argtypes, errcheck = SIGNATURES[name]
-    if errcheck:
-        function.errcheck = errcheck
-    return function
-
-
-# ---- the bridge: csrc/bridge.c, which calls message handlers without ctypes ----------------------
-
-
-def find_bridge(library: Any) -> bool:
-    """Set it up, where the library has it and the interpreter what it needs.
-
-    PYWS_BRIDGE=ctypes: do without it. PYWS_BRIDGE=c: ImportError where that would be necessary.
-    """
-    wish = os.environ.get("PYWS_BRIDGE", "")
-    if wish not in ("", "c", "ctypes"):
-        raise ImportError(f'PYWS_BRIDGE must be "c" or "ctypes", not {wish!r}')
-    obstacle = "" if wish == "ctypes" else set_up_bridge(library)
-    if wish == "c" and obstacle:
-        raise ImportError(f"PYWS_BRIDGE=c is not possible: {obstacle}")
-    return wish != "ctypes" and not obstacle
-
-
-def set_up_bridge(library: Any) -> str:
-    """Hand it the functions of the interpreter; "" or why that cannot be done."""
-    if sys.implementation.name != "cpython":
-        return "this is not CPython"
-    if "t" in sys.abiflags:
-        return "this Python has no global interpreter lock"
-    functions = ws_python()
-    for name in (field[0] for field in ws_python._fields_):
-        address = interpreter_function(name)
-        if address is None and name != "PyErr_GetRaisedException":
-            return f"this Python has no {name}"
-        setattr(functions, name, address)
-    try:
-        set_up = library.ws_bridge_setup
-    except AttributeError:
-        return f"{library._name} was built without it"
-    set_up.restype, set_up.argtypes = c_int, (POINTER(ws_python), c_size_t, c_size_t)
-    if set_up(functions, ctypes.sizeof(functions), object.__basicsize__):
-        raise mismatch(library, f"struct ws_python has not {ctypes.sizeof(functions)} bytes")
-    return ""
-
-
-def interpreter_function(name: str) -> int | None:
-    """Its address; None where this version has none."""
-    for symbol in (name, name + "Dict"):  # PyObject_VectorcallDict, before Python 3.11
-        function = getattr(ctypes.pythonapi, symbol, None)
-        if function is not None:
-            return ctypes.cast(function, c_void_p).value
-    return None
-
-
-class Library:
-    """All functions of `SIGNATURES`, ready to be called, as attributes."""
-
-    def __init__(self, library: Any) -> None:
-        check_abi(library)
-        self.path: str = library._name
-        self.loaded = library
-        quick = library
-        if sys.implementation.name == "cpython":
-            quick = ctypes.PyDLL(self.path, handle=library._handle, use_errno=True)
-        self.bridge = find_bridge(quick)
-        blocking = {"ws_server_listen"} if self.bridge else BLOCKING
-        for name in SIGNATURES:
-            setattr(self, name, prototype(library if name in blocking else quick, name))
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
-
-def refuse_subinterpreters() -> None:
-    """ImportError: callbacks of C would run in the main interpreter (PyGILState_Ensure)."""
-    functions = getattr(ctypes, "pythonapi", None)
-    current = getattr(functions, "PyInterpreterState_Get", None) or getattr(
-        functions, "_PyInterpreterState_Get", None
-    )
-    if current is None:  # not CPython
-        return
-    current.restype = c_void_p
-    main = functions.PyInterpreterState_Main  # type: ignore[union-attr]
-    main.restype = c_void_p
-    if current() != main():
-        raise ImportError("pyws works in the main interpreter only, not in subinterpreters")
-
-
-def load() -> Library:
-    """The library that PYWS_LIBRARY names, or the first one that is found. ImportError."""
-    refuse_subinterpreters()
-    chosen = os.environ.get("PYWS_LIBRARY")
-    return Library(find_library([chosen] if chosen else list(places.candidates())))
-
-
-lib = load()
-
-
-class PyMemberDef(Structure):
-    _fields_ = [
-        ("name", c_char_p),
-        ("type", c_int),
-        ("offset", c_ssize_t),
-        ("flags", c_int),
-        ("doc", c_char_p),
-    ]
-
-
-class PyType_Slot(Structure):
-    _fields_ = [("slot", c_int), ("pfunc", c_void_p)]
-
-
-class PyType_Spec(Structure):
-    _fields_ = [
-        ("name", c_char_p),
-        ("basicsize", c_int),
-        ("itemsize", c_int),
-        ("flags", c_uint),
-        ("slots", POINTER(PyType_Slot)),
-    ]
-
-
-class PyMethodDef(Structure):
-    _fields_ = [
-        ("name", c_char_p),
-        ("method", c_void_p),
-        ("flags", c_int),
-        ("doc", c_char_p),
-    ]
-
-
-_ULONG, _MEMBERS = 12, 72  # Py_T_ULONG, Py_tp_members
-_BASE_TYPE = 1 << 18 | 1 << 10  # Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-_FAST_METHOD = 0x80 | 0x02  # METH_FASTCALL | METH_KEYWORDS
-
-
-def keep(*structures: Structure | ctypes.Array[Any]) -> None:
-    """The interpreter goes on to point to them, also when this module is gone."""
-    for structure in structures:
-        ctypes.pythonapi.Py_IncRef(py_object(structure))
-
-
-def new_handle_type() -> type:
-    """A type with three attributes more than `object`: the members of a ws_bridge_socket."""
-    start = object.__basicsize__
-    members = (PyMemberDef * 4)(
-        PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
-        PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
-        PyMemberDef(b"_context_address", _ULONG, start + ws_bridge_socket.context.offset),
-    )
-    slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
-    size = start + ctypes.sizeof(ws_bridge_socket)
-    spec = PyType_Spec(b"pyws._native.Handle", size, 0, _BASE_TYPE, slots)
-    keep(members, slots, spec)
-    make = ctypes.PYFUNCTYPE(py_object, POINTER(PyType_Spec))(("PyType_FromSpec", ctypes.pythonapi))
-    return make(spec)  # type: ignore[no-any-return]
-
-
-class Handle:
-    """What C and Python know of one connection in common."""
-
-    __slots__ = ("_bridge", "_conn", "_context_address")
-    _conn: int  # address of the ws_conn, 0 once it has closed
-    _bridge: int  # address of the server's ws_bridge
-    _context_address: int  # of the Context that its handlers run in
-
-
-if lib.bridge:
-    Handle = new_handle_type()  # type: ignore[misc,assignment]
-
-
-def shorten(kind: type, name: str, rest: str) -> None:
-    """Put ws_bridge_`name` before a method, which is called `rest` from now on."""
-    method = getattr(kind, name)
-    code, defaults = method.__code__, method.__defaults__
-    names = code.co_varnames[1 : code.co_argcount]
-    required = names[: len(names) - len(defaults)]
-    optional = [f"{key}={value!r}" for key, value in zip(names[len(required) :], defaults)]
-    signature = ", ".join(("$self", *required, *optional))
-    function = ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), c_void_p)
-    document = f"{name}({signature})\n--\n\n{method.__doc__}"
-    definition = PyMethodDef(name.encode(), function, _FAST_METHOD, document.encode())
-    keep(definition)
-    make = ctypes.PYFUNCTYPE(py_object, py_object, POINTER(PyMethodDef))
-    setattr(kind, rest, method)
-    setattr(kind, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(kind, definition))
-
-
-def new_bridge(status: Sequence[Any], flag: Sequence[Any], **objects: Any) -> ws_bridge:
-    """The ws_bridge of one server."""
-    return ws_bridge(
-        none=None,
-        str_type=str,
-        bytes_type=bytes,
-        status=(py_object * 3)(*status),
-        flag=(py_object * 2)(*flag),
-        **objects,
-    )
-
-
-def new_bridge_route(bridge: ws_bridge, message: Any, closed: Any) -> ws_bridge_route:
-    """The ws_bridge_route of a route with this message handler."""
-    return ws_bridge_route(ctypes.pointer(bridge), message, closed)
-
-
-def bridge_function(kind: Any, name: str) -> Any:
-    """ws_bridge_`name`, for a field of that kind."""
-    return ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), kind)
-
-
-address_of = ctypes.addressof
-
-# ---- threads ------------------------------------------------------------------------------------
-
-
-def find_thread_ident() -> Callable[[], int]:
-    """What returns the pthread_self() of the calling thread, as bridge.c compares it.
-
-    _thread.get_ident does, and takes less time than ctypes, but gevent and eventlet may have
-    replaced it: then it returns something else for each greenlet.
-    """
-    library = ctypes.PyDLL if sys.implementation.name == "cpython" else ctypes.CDLL
-    ident = library(None).pthread_self
-    ident.restype, ident.argtypes = c_ulong, ()
-    return get_ident if get_ident() == ident() else ident
-
-
-thread_ident = find_thread_ident()
-
-# ---- what needs a ctypes object -----------------------------------------------------------------
-
-
-def new_server(log: Any, bridge: ws_bridge | None, settings: dict[str, int]) -> int:
-    """ws_server_new with a log sink and fields of ws_config. Errors of ws_server_new."""
-    config = ws_config()
-    lib.ws_config_init(config, ctypes.sizeof(config))
-    config.log = log
-    if bridge is not None:
-        config.user = ctypes.addressof(bridge)
-        config.before_wait = bridge_function(plain_function, "before_wait")
-        config.after_wait = bridge_function(plain_function, "after_wait")
-    for name, value in settings.items():
-        setattr(config, name, value)
-    server = c_void_p()
-    lib.ws_server_new(ctypes.byref(server), config)
-    assert server.value
-    return server.value
-
-
-def listen(server: int, settings: dict[str, Any]) -> int:
-    """ws_server_listen with fields of ws_listen_options; the port. Errors of ws_server_listen."""
-    options = ws_listen_options()
-    lib.ws_listen_options_init(options, ctypes.sizeof(options))
-    for name, value in settings.items():
-        setattr(options, name, value)
-    return int(lib.ws_server_listen(server, options))
-
-
-def string_list(names: Sequence[str] | None) -> Any:
-    """A NULL-terminated array of C strings; NULL for None."""
-    if names is None:
-        return None
-    values = [name.encode() for name in names]
-    return ctypes.cast((c_char_p * (len(values) + 1))(*values, None), POINTER(c_char_p))
-
-
-def add_route(server: int, pattern: bytes, settings: dict[str, Any]) -> None:
-    """ws_server_ws with fields of ws_behavior. Errors of ws_server_ws."""
-    behavior = ws_behavior()
-    lib.ws_behavior_init(behavior, ctypes.sizeof(behavior))
-    for name, value in settings.items():
-        if name in ("subprotocols", "origins"):
-            value = string_list(value)
-        setattr(behavior, name, value)
-    lib.ws_server_ws(server, pattern, behavior)
-
-
-FUNCTION: Any = plain_function.__mro__[1]  # what all C functions of ctypes are
-
-
-def native_address(value: Any) -> int | None:
-    """Where the C function is that `value` stands for; None: `value` is none.
-
-    One is a function of ctypes, and whatever has an `address` and is either no function of Python
-    or, as those of numba, a function of ctypes as well.
-    """
-    if isinstance(value, FUNCTION):
-        return ctypes.cast(value, c_void_p).value or 0
-    address = None if isinstance(value, type) else getattr(value, "address", None)
-    if callable(value) and not isinstance(getattr(value, "ctypes", None), FUNCTION):
-        return None
-    return address if type(address) is int else None
-
-
-def native_function(field: str, address: int) -> Any:
-    """The function there, for that field of ws_behavior."""
-    kinds: Any = dict(ws_behavior._fields_)  # type: ignore[arg-type]
-    return kinds[field](address)
-
-
-def stats(server: int) -> dict[str, int]:
-    """The fields of ws_stats, without its size."""
-    result = ws_stats()
-    lib.ws_server_stats(server, result, ctypes.sizeof(result))
-    return {field[0]: getattr(result, field[0]) for field in ws_stats._fields_[1:]}
-
-
-def text(function: Any, *arguments: Any) -> bytes | None:
-    """A copy of what a getter returns by pointer and length; None for NULL."""
-    length = c_size_t()
-    pointer = function(*arguments, ctypes.byref(length))
-    return pointer[: length.value] if pointer else None
-
-
-def header_fields(request: int) -> list[tuple[bytes, bytes]]:
-    """Copies of all header fields in the order received."""
-    name, value, name_length, value_length = chars(), chars(), c_size_t(), c_size_t()
-    pointers = [ctypes.byref(item) for item in (name, name_length, value, value_length)]
-    fields: list[tuple[bytes, bytes]] = []
-    while lib.ws_request_header_at(request, len(fields), *pointers):
-        pair: Any = (name[: name_length.value], value[: value_length.value])
-        fields.append(pair)
-    return fields
-
-
-def short_text(function: Any, handle: int) -> str:
-    """The text that a function writes into a buffer: an address, or ws_conn_compression."""
-    buffer = ctypes.create_string_buffer(128)
-    function(handle, buffer, len(buffer))
-    return buffer.value.decode("ascii")
-
-
-def topic_names(conn: int) -> list[bytes]:
-    """Copies of the names of all topics that a connection has subscribed to."""
-    names: list[bytes] = []
-    while (name := text(lib.ws_conn_topic_at, conn, len(names))) is not None:
-        names.append(name)
-    return names
-
-
-def set_on_response(server: int, function: Any, argument: int) -> None:
-    """ws_server_set_on_response; `function` a response_function or None."""
-    lib.ws_server_set_on_response(server, function or response_function(), argument)
-
-
-def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
-    """ws_server_set_alarm; `delay` in nanoseconds, `function` a plain_function or None."""
-    lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
-
-
-def address_bytes(conn: int) -> bytes:
-    """The peer's address: 4, 16 or 0 bytes in network order."""
-    buffer = (c_uint8 * 16)()
-    length = lib.ws_conn_remote_address_bytes(conn, buffer)
-    return bytes(buffer)[:length]
+lib = load(SIGNATURES, BLOCKING, STRUCTURES, ABI, VERSION)

@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Generator
 
 from . import options
-from ._native import lib, thread_ident
+from ._core.calls import thread_ident
+from ._native import lib
 from .contexts import is_entered, run_in
 from .events import returned
 from .logs import logger

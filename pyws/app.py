@@ -15,8 +15,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
-from . import _native, events, fork, mistakes, options
-from ._native import lib, thread_ident
+from . import events, fork, mistakes, options
+from ._core import bridge, calls
+from ._core.calls import thread_ident
+from ._native import fail, lib
 from .contexts import run_in
 from .errors import ErrorCode
 from .events import Route
@@ -64,7 +66,7 @@ class App:
         self.app_options = AppOptions.of(options)
         self._server = 0
         self._bridge = events.new_bridge()
-        self._bridge_address = 0 if self._bridge is None else _native.address_of(self._bridge)
+        self._bridge_address = 0 if self._bridge is None else bridge.address_of(self._bridge)
         self._creator = thread_ident()
         self._own(self._creator)
         self._running = False
@@ -89,7 +91,7 @@ class App:
         self._number = next(events.numbers)
         events.apps[self._number] = self
         self._timers = Timers(self, events.ON_ALARM)
-        self._server = _native.new_server(events.LOG, self._bridge, self.app_options.native())
+        self._server = calls.new_server(events.LOG, self._bridge, self.app_options.native())
 
     __reduce_ex__ = options.no_copy
 
@@ -201,7 +203,7 @@ class App:
             enqueue(checked)
         route = Route(self, pattern, checked, self._request_handler(checked.upgrade, pattern))
         settings = route.native()
-        self._add(route, lambda: _native.add_route(self._server, path, settings))
+        self._add(route, lambda: calls.add_route(self._server, path, settings))
         return self
 
     def get(self, pattern: str, handler: Handler) -> App:
@@ -336,10 +338,10 @@ class App:
         """Take a place; the port. A descriptor stays the caller's, C gets a duplicate."""
         settings = place.native()
         if place.fd is None:
-            return _native.listen(self._server, settings)
+            return calls.listen(self._server, settings)
         settings["fd"] = os.dup(place.fd)
         try:
-            return _native.listen(self._server, settings)
+            return calls.listen(self._server, settings)
         except BaseException:
             os.close(settings["fd"])
             raise
@@ -392,7 +394,7 @@ class App:
         self._raise_stashed()
         if result < 0:
             self._check_process()  # a forked child has come back from a handler
-            _native.fail(result)
+            fail(result)
 
     async def serve(
         self,
@@ -485,7 +487,7 @@ class App:
         traffic = Traffic(self.app_options.access_log)
         self._traffic = traffic if traffic else None
         function = events.ON_RESPONSE if traffic else None
-        _native.set_on_response(self._server, function, self._number)
+        calls.set_on_response(self._server, function, self._number)
 
     def _raise_stashed(self) -> None:
         stashed, self._stashed = self._stashed, None
@@ -648,7 +650,7 @@ class App:
             self._wakes = result == 0
             if result < 0 and result != ErrorCode.ESTOPPED:
                 self._deferred.pop()
-                _native.fail(result)
+                fail(result)
 
     def _run_deferred(self, number: int) -> None:
         """Run the next `number` deferred calls; those that they defer come later."""
@@ -674,7 +676,7 @@ class App:
         """Counters: accepted, opened, closed, refused, turns, blocked; now: memory and
         compression_memory, a part of it (bytes), connections, open. All are of this process."""
         self._check_server()
-        return _native.stats(self._server)
+        return calls.stats(self._server)
 
     # ---- failures -------------------------------------------------------------------------------
 
@@ -757,11 +759,11 @@ class App:
         self._creator = thread_ident()
         self._own(self._creator)
         self._wakes, self._nested, self._stashed = False, 0, None
-        self._server = _native.new_server(events.LOG, self._bridge, self.app_options.native())
+        self._server = calls.new_server(events.LOG, self._bridge, self.app_options.native())
         for add in self._added:
             add()
         for fd in listeners:
-            _native.listen(self._server, {"fd": fd})
+            calls.listen(self._server, {"fd": fd})
         self._timers, timers._set_to = timers, 0
         timers._set()
         for context, fn, args in deferred:

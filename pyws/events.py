@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import _native, mistakes
+from ._core import bridge, calls
 from ._native import lib
 from .contexts import run_in
 from .enums import OpCode, SendStatus
@@ -63,17 +64,17 @@ class Route:
         self.warned = False  # of a value that a handler has returned
         self.number = next(numbers)
         if app._bridge is not None:
-            self.bridge = _native.new_bridge_route(app._bridge, behavior.message, ON_CLOSED)
-            self.number = _native.address_of(self.bridge)
+            self.bridge = bridge.new_bridge_route(app._bridge, behavior.message, ON_CLOSED)
+            self.number = bridge.address_of(self.bridge)
         routes[self.number] = self
 
     def native(self) -> dict[str, Any]:
         """The fields of the library's ws_behavior, for a route of WebSockets."""
         handlers = {"on_" + name: fn for name, fn in OPTIONAL.items() if self.has(name)}
         for event, function in self.behavior.natives.items():
-            address = _native.native_address(function)
+            address = calls.function_address(function)
             assert address
-            handlers["on_" + event] = _native.native_function("on_" + event, address)
+            handlers["on_" + event] = calls.c_function("on_" + event, address)
         return {**ALWAYS, **handlers, **self.behavior.native(), "user": self.number}
 
     def has(self, event: str) -> bool:
@@ -209,13 +210,13 @@ def _on_open(conn: int, number: int) -> None:
 def _greet(ws: WebSocket, request: int) -> None:
     """Keep what the socket needs of its opening handshake."""
     behavior, res = ws._route.behavior, responses.get(request)
-    ws._path = header_text(_native.text(lib.ws_request_path, request) or b"")
+    ws._path = header_text(calls.text(lib.ws_request_path, request) or b"")
     ws._subprotocol = ws._compression = ws._headers = None
     if behavior.subprotocols or res is not None:
-        subprotocol = _native.text(lib.ws_request_subprotocol, request)
+        subprotocol = calls.text(lib.ws_request_subprotocol, request)
         ws._subprotocol = None if subprotocol is None else header_text(subprotocol)
     if behavior.compression:
-        ws._compression = _native.short_text(lib.ws_conn_compression, ws._conn) or None
+        ws._compression = calls.short_text(lib.ws_conn_compression, ws._conn) or None
     if ws._app.app_options.keep_headers:
         ws._headers = Request(ws._app, request).get_headers()
     if res is not None:
@@ -377,7 +378,7 @@ def new_bridge() -> Any:
     """For one App; None without the bridge."""
     if not lib.bridge:
         return None
-    return _native.new_bridge(
+    return bridge.new_bridge(
         [SendStatus(value) for value in range(3)],
         (False, True),
         text=OpCode.TEXT,
@@ -390,5 +391,5 @@ def new_bridge() -> Any:
 
 
 if lib.bridge:
-    OPTIONAL["message"] = _native.bridge_function(_native.message_function, "on_message")
-    ALWAYS["on_closed"] = _native.bridge_function(_native.closed_function, "on_closed")
+    OPTIONAL["message"] = bridge.bridge_function(_native.message_function, "on_message")
+    ALWAYS["on_closed"] = bridge.bridge_function(_native.closed_function, "on_closed")

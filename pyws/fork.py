@@ -6,7 +6,7 @@ import os
 import signal
 
 from . import events
-from ._native import thread_ident
+from ._core.calls import thread_ident
 from .signals import watching
 
 __all__ = ["FORKED", "let_go", "watched"]

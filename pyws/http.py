@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from . import mistakes, options
-from ._native import fail, header_fields, lib, short_text, text
+from ._core.calls import header_fields, short_text, text
+from ._native import fail, lib
 from .enums import OpCode
 from .errors import ErrorCode
 from .logs import peer_name

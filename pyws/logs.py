@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import mistakes
-from ._native import lib, short_text, text
+from ._core.calls import short_text, text
+from ._native import lib
 
 if TYPE_CHECKING:
     from types import TracebackType

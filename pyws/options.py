@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
 
 from . import mistakes
-from ._native import native_address
+from ._core.calls import function_address
 from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
 
 __all__ = ["AppListenOptions", "AppOptions", "Behavior"]
@@ -142,7 +142,7 @@ def handler(name: str, value: Any) -> Handler:
 
 def native_handler(name: str, value: Any) -> bool:
     """`value` is a C function, fit for the event `name`. TypeError, ValueError."""
-    address = native_address(value)
+    address = function_address(value)
     if address is None:
         return False
     if name not in NATIVE:

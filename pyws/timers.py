@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import mistakes
-from ._native import set_alarm
+from ._core.calls import set_alarm
 
 if TYPE_CHECKING:
     from .app import App

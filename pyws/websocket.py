@@ -7,7 +7,9 @@ import socket
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
 from . import mistakes, options
-from ._native import Handle, address_bytes, fail, lib, shorten, thread_ident, topic_names
+from ._core.bridge import Handle, shorten
+from ._core.calls import address_bytes, thread_ident, topic_names
+from ._native import fail, lib
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
 from .logs import peer_name

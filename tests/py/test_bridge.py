@@ -655,7 +655,7 @@ def test_sigint_while_messages_pour_in() -> None:
 PROGRAM = """
     import functools, gc, importlib, operator, os, signal, sys, threading, time
     import peer, pyws
-    import pyws._native, pyws.events
+    import pyws._core.bridge, pyws._core.calls, pyws.events
 
     app = pyws.App()
     ports = []
@@ -694,7 +694,7 @@ def test_send_outlives_its_module() -> None:
     """The interpreter points to the definition of the method for ever."""
     code = """
     def reload(ws):
-        importlib.reload(pyws._native)
+        importlib.reload(pyws._core.bridge)
         gc.collect()
         kept.append([bytearray(32 + i % 32) for i in range(100000)])  # where something was
 
@@ -750,13 +750,13 @@ def test_an_interrupted_end_leaves_no_address_behind() -> None:
 def test_what_c_has_seen_of_a_route_stays() -> None:
     """Ctrl-C in the midst of app.ws(), when the library has the route already."""
     code = """
-    add_route = pyws._native.add_route
+    add_route = pyws._core.calls.add_route
 
     def interrupted(*arguments):
         add_route(*arguments)
         raise KeyboardInterrupt
 
-    pyws._native.add_route = interrupted
+    pyws._core.calls.add_route = interrupted
     try:
         app.ws("/a", message=echo)
     except KeyboardInterrupt:

@@ -306,7 +306,7 @@ def test_wheel_fits_every_python(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".c", ".h", ".pc", ".in", ".a"))]
     modules = {Path(name).name for name in names if "/pyws/" in name and name.endswith(".py")}
-    assert modules == {"_build.py"} | {p.name for p in (ROOT / "pyws").glob("*.py")}
+    assert modules == {"_build.py"} | {p.name for p in (ROOT / "pyws").rglob("*.py")}
     runner = {name.split("/pyws_conformance/")[1] for name in names if "/pyws_conformance/" in name}
     folder = ROOT / "tools" / "conformance"
     sources = {

@@ -434,15 +434,15 @@ def test_exit_statuses_are_logged() -> None:
 def test_a_worker_that_cannot_listen() -> None:
     """An exception in the making of a worker: logged, tried again, and it can be stopped."""
     text = """
-        from pyws import _native
-        parent, new_server = os.getpid(), _native.new_server
+        from pyws._core import calls
+        parent, new_server = os.getpid(), calls.new_server
 
         def broken(*arguments):
             if os.getpid() != parent:
                 raise OSError("no server today")
             return new_server(*arguments)
 
-        _native.new_server = broken
+        calls.new_server = broken
     """
     with start(textwrap.dedent(text) + RUN) as program:
         program.line()

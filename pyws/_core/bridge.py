@@ -1,0 +1,229 @@
+"""bridge.c, which passes messages to Python handlers and back without ctypes.
+
+Everything that touches the C API of the interpreter (`ctypes.pythonapi`) is here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_ssize_t,
+    c_uint,
+    c_void_p,
+    py_object,
+)
+from typing import Any, Sequence
+
+from .._native import lib, ws_bridge, ws_bridge_route, ws_bridge_socket, ws_python
+
+__all__ = [
+    "Handle",
+    "address_of",
+    "bridge_function",
+    "new_bridge",
+    "new_bridge_route",
+    "shorten",
+]
+
+# ---- which interpreters -------------------------------------------------------------------------
+
+
+def refuse_subinterpreters() -> None:
+    """Raise ImportError in a subinterpreter.
+
+    Callbacks from C would run in the main interpreter (PyGILState_Ensure).
+    """
+    functions = getattr(ctypes, "pythonapi", None)
+    current = getattr(functions, "PyInterpreterState_Get", None) or getattr(
+        functions, "_PyInterpreterState_Get", None
+    )
+    if current is None:  # not CPython
+        return
+    current.restype = c_void_p
+    main = functions.PyInterpreterState_Main  # type: ignore[union-attr]
+    main.restype = c_void_p
+    if current() != main():
+        raise ImportError("pyws works in the main interpreter only, not in subinterpreters")
+
+
+def find_bridge() -> bool:
+    """Set up bridge.c if the library has it and the interpreter has all that it needs.
+
+    PYWS_BRIDGE=ctypes does without it; PYWS_BRIDGE=c raises ImportError if it is not possible.
+    """
+    wish = os.environ.get("PYWS_BRIDGE", "")
+    if wish not in ("", "c", "ctypes"):
+        raise ImportError(f'PYWS_BRIDGE must be "c" or "ctypes", not {wish!r}')
+    if wish == "ctypes":
+        return False
+    obstacle = set_up_bridge()
+    if wish == "c" and obstacle:
+        raise ImportError(f"PYWS_BRIDGE=c is not possible: {obstacle}")
+    return not obstacle
+
+
+def set_up_bridge() -> str:
+    """Give bridge.c the functions of the interpreter; returns "", or why that is not possible."""
+    if sys.implementation.name != "cpython":
+        return "this is not CPython"
+    if "t" in sys.abiflags:
+        return "this Python has no global interpreter lock"
+    functions = ws_python()
+    for name in (field[0] for field in ws_python._fields_):
+        address = interpreter_function(name)
+        if address is None and name != "PyErr_GetRaisedException":
+            return f"this Python has no {name}"
+        setattr(functions, name, address)
+    try:
+        set_up = lib.quick.ws_bridge_setup
+    except AttributeError:
+        return f"{lib.path} was built without it"
+    set_up.restype, set_up.argtypes = c_int, (POINTER(ws_python), c_size_t, c_size_t)
+    if set_up(functions, ctypes.sizeof(functions), object.__basicsize__):
+        raise lib.mismatch(f"struct ws_python has not {ctypes.sizeof(functions)} bytes")
+    return ""
+
+
+def interpreter_function(name: str) -> int | None:
+    """The address of a function of the interpreter; None if this version does not have it."""
+    for symbol in (name, name + "Dict"):  # PyObject_VectorcallDict, before Python 3.11
+        function = getattr(ctypes.pythonapi, symbol, None)
+        if function is not None:
+            return ctypes.cast(function, c_void_p).value
+    return None
+
+
+refuse_subinterpreters()
+lib.bridge = find_bridge()
+if lib.bridge:  # it releases the GIL itself, around each wait
+    lib.declare(lib.quick, ("ws_server_run", "ws_server_step"))
+
+# ---- types and methods made without a compiler --------------------------------------------------
+
+
+class PyMemberDef(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("type", c_int),
+        ("offset", c_ssize_t),
+        ("flags", c_int),
+        ("doc", c_char_p),
+    ]
+
+
+class PyType_Slot(Structure):
+    _fields_ = [("slot", c_int), ("pfunc", c_void_p)]
+
+
+class PyType_Spec(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("basicsize", c_int),
+        ("itemsize", c_int),
+        ("flags", c_uint),
+        ("slots", POINTER(PyType_Slot)),
+    ]
+
+
+class PyMethodDef(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("method", c_void_p),
+        ("flags", c_int),
+        ("doc", c_char_p),
+    ]
+
+
+_ULONG, _MEMBERS = 12, 72  # Py_T_ULONG, Py_tp_members
+_BASE_TYPE = 1 << 18 | 1 << 10  # Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+_FAST_METHOD = 0x80 | 0x02  # METH_FASTCALL | METH_KEYWORDS
+
+
+def keep(*structures: Structure | ctypes.Array[Any]) -> None:
+    """Never free these: the interpreter points to them, even after this module is gone."""
+    for structure in structures:
+        ctypes.pythonapi.Py_IncRef(py_object(structure))
+
+
+def new_handle_type() -> type:
+    """Make a type like `object` with the members of ws_bridge_socket as attributes."""
+    start = object.__basicsize__
+    members = (PyMemberDef * 4)(
+        PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
+        PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
+        PyMemberDef(b"_context_address", _ULONG, start + ws_bridge_socket.context.offset),
+    )
+    slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
+    size = start + ctypes.sizeof(ws_bridge_socket)
+    spec = PyType_Spec(b"pyws._core.bridge.Handle", size, 0, _BASE_TYPE, slots)
+    keep(members, slots, spec)
+    make = ctypes.PYFUNCTYPE(py_object, POINTER(PyType_Spec))(("PyType_FromSpec", ctypes.pythonapi))
+    return make(spec)  # type: ignore[no-any-return]
+
+
+class Handle:
+    """What C and Python both know of one connection."""
+
+    __slots__ = ("_bridge", "_conn", "_context_address")
+    _conn: int  # address of the ws_conn; 0 once the connection has closed
+    _bridge: int  # address of the server's ws_bridge
+    _context_address: int  # of the Context that the handlers run in
+
+
+if lib.bridge:
+    Handle = new_handle_type()  # type: ignore[misc,assignment]
+
+
+def shorten(kind: type, name: str, rest: str) -> None:
+    """Put ws_bridge_`name` in front of a method of `kind`, which is named `rest` from now on.
+
+    The function of bridge.c handles the common arguments and calls the method for all others.
+    """
+    method = getattr(kind, name)
+    code, defaults = method.__code__, method.__defaults__
+    names = code.co_varnames[1 : code.co_argcount]
+    required = names[: len(names) - len(defaults)]
+    optional = [f"{key}={value!r}" for key, value in zip(names[len(required) :], defaults)]
+    signature = ", ".join(("$self", *required, *optional))
+    function = ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), c_void_p)
+    document = f"{name}({signature})\n--\n\n{method.__doc__}"
+    definition = PyMethodDef(name.encode(), function, _FAST_METHOD, document.encode())
+    keep(definition)
+    make = ctypes.PYFUNCTYPE(py_object, py_object, POINTER(PyMethodDef))
+    setattr(kind, rest, method)
+    setattr(kind, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(kind, definition))
+
+
+# ---- servers and routes -------------------------------------------------------------------------
+
+
+def new_bridge(status: Sequence[Any], flag: Sequence[Any], **objects: Any) -> ws_bridge:
+    """The ws_bridge of one server."""
+    return ws_bridge(
+        none=None,
+        str_type=str,
+        bytes_type=bytes,
+        status=(py_object * 3)(*status),
+        flag=(py_object * 2)(*flag),
+        **objects,
+    )
+
+
+def new_bridge_route(bridge: ws_bridge, message: Any, closed: Any) -> ws_bridge_route:
+    """The ws_bridge_route of a route with this message handler."""
+    return ws_bridge_route(ctypes.pointer(bridge), message, closed)
+
+
+def bridge_function(kind: Any, name: str) -> Any:
+    """The function ws_bridge_`name` as a callback of that kind."""
+    return ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), kind)
+
+
+address_of = ctypes.addressof

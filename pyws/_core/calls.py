@@ -1,0 +1,188 @@
+"""Calls of the C library that need objects of ctypes: structures, buffers, functions."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from _thread import get_ident
+from ctypes import POINTER, c_char_p, c_size_t, c_uint8, c_ulong, c_void_p
+from typing import Any, Callable, Sequence
+
+from .._native import (
+    chars,
+    lib,
+    plain_function,
+    response_function,
+    ws_behavior,
+    ws_bridge,
+    ws_config,
+    ws_listen_options,
+    ws_stats,
+)
+from .bridge import bridge_function
+
+__all__ = [
+    "add_route",
+    "address_bytes",
+    "c_function",
+    "function_address",
+    "header_fields",
+    "listen",
+    "new_server",
+    "set_alarm",
+    "set_on_response",
+    "short_text",
+    "stats",
+    "text",
+    "thread_ident",
+    "topic_names",
+]
+
+# ---- threads ------------------------------------------------------------------------------------
+
+
+def find_thread_ident() -> Callable[[], int]:
+    """Find a function that returns pthread_self() of the calling thread, as bridge.c compares it.
+
+    _thread.get_ident does, and is faster than ctypes. But gevent and eventlet may have replaced it
+    by a function that returns another number for each greenlet.
+    """
+    library = ctypes.PyDLL if sys.implementation.name == "cpython" else ctypes.CDLL
+    ident = library(None).pthread_self
+    ident.restype, ident.argtypes = c_ulong, ()
+    return get_ident if get_ident() == ident() else ident
+
+
+thread_ident = find_thread_ident()
+
+# ---- servers ------------------------------------------------------------------------------------
+
+
+def new_server(log: Any, bridge: ws_bridge | None, settings: dict[str, int]) -> int:
+    """ws_server_new with a log callback and fields of ws_config. Raises what that does."""
+    config = ws_config()
+    lib.ws_config_init(config, ctypes.sizeof(config))
+    config.log = log
+    if bridge is not None:
+        config.user = ctypes.addressof(bridge)
+        config.before_wait = bridge_function(plain_function, "before_wait")
+        config.after_wait = bridge_function(plain_function, "after_wait")
+    for name, value in settings.items():
+        setattr(config, name, value)
+    server = c_void_p()
+    lib.ws_server_new(ctypes.byref(server), config)
+    assert server.value
+    return server.value
+
+
+def listen(server: int, settings: dict[str, Any]) -> int:
+    """ws_server_listen with fields of ws_listen_options; returns the port. Raises what it does."""
+    options = ws_listen_options()
+    lib.ws_listen_options_init(options, ctypes.sizeof(options))
+    for name, value in settings.items():
+        setattr(options, name, value)
+    return int(lib.ws_server_listen(server, options))
+
+
+def add_route(server: int, pattern: bytes, settings: dict[str, Any]) -> None:
+    """ws_server_ws with fields of ws_behavior. Raises what that does."""
+    behavior = ws_behavior()
+    lib.ws_behavior_init(behavior, ctypes.sizeof(behavior))
+    for name, value in settings.items():
+        if name in ("subprotocols", "origins"):
+            value = string_list(value)
+        setattr(behavior, name, value)
+    lib.ws_server_ws(server, pattern, behavior)
+
+
+def string_list(names: Sequence[str] | None) -> Any:
+    """A NULL-terminated array of C strings; NULL for None."""
+    if names is None:
+        return None
+    values = [name.encode() for name in names]
+    return ctypes.cast((c_char_p * (len(values) + 1))(*values, None), POINTER(c_char_p))
+
+
+def stats(server: int) -> dict[str, int]:
+    """The fields of ws_stats, without its size."""
+    result = ws_stats()
+    lib.ws_server_stats(server, result, ctypes.sizeof(result))
+    return {field[0]: getattr(result, field[0]) for field in ws_stats._fields_[1:]}
+
+
+def set_on_response(server: int, function: Any, argument: int) -> None:
+    """ws_server_set_on_response; `function` is a response_function or None."""
+    lib.ws_server_set_on_response(server, function or response_function(), argument)
+
+
+def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
+    """ws_server_set_alarm; `delay` in nanoseconds, `function` is a plain_function or None."""
+    lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
+
+
+# ---- C functions as handlers --------------------------------------------------------------------
+
+_FUNCTION: Any = plain_function.__mro__[1]  # the base of all C functions of ctypes
+
+
+def function_address(value: Any) -> int | None:
+    """The address of the C function that `value` stands for; None if it stands for none.
+
+    It does if it is a function of ctypes, or if it has an `address` and is either no Python
+    function or, like those of numba, has a function of ctypes as well.
+    """
+    if isinstance(value, _FUNCTION):
+        return ctypes.cast(value, c_void_p).value or 0
+    address = None if isinstance(value, type) else getattr(value, "address", None)
+    if callable(value) and not isinstance(getattr(value, "ctypes", None), _FUNCTION):
+        return None
+    return address if type(address) is int else None
+
+
+def c_function(field: str, address: int) -> Any:
+    """The function at `address` as a value for that field of ws_behavior."""
+    kinds: Any = dict(ws_behavior._fields_)  # type: ignore[arg-type]
+    return kinds[field](address)
+
+
+# ---- requests and connections -------------------------------------------------------------------
+
+
+def text(function: Any, *arguments: Any) -> bytes | None:
+    """A copy of the bytes that a function returns as pointer and length; None for NULL."""
+    length = c_size_t()
+    pointer = function(*arguments, ctypes.byref(length))
+    return pointer[: length.value] if pointer else None
+
+
+def header_fields(request: int) -> list[tuple[bytes, bytes]]:
+    """Copies of all header fields in the order received."""
+    name, value, name_length, value_length = chars(), chars(), c_size_t(), c_size_t()
+    pointers = [ctypes.byref(item) for item in (name, name_length, value, value_length)]
+    fields: list[tuple[bytes, bytes]] = []
+    while lib.ws_request_header_at(request, len(fields), *pointers):
+        pair: Any = (name[: name_length.value], value[: value_length.value])
+        fields.append(pair)
+    return fields
+
+
+def short_text(function: Any, handle: int) -> str:
+    """The text that a function writes to a buffer: an address, or ws_conn_compression."""
+    buffer = ctypes.create_string_buffer(128)
+    function(handle, buffer, len(buffer))
+    return buffer.value.decode("ascii")
+
+
+def topic_names(conn: int) -> list[bytes]:
+    """Copies of the names of all topics that a connection has subscribed to."""
+    names: list[bytes] = []
+    while (name := text(lib.ws_conn_topic_at, conn, len(names))) is not None:
+        names.append(name)
+    return names
+
+
+def address_bytes(conn: int) -> bytes:
+    """The address of the peer: 4, 16 or 0 bytes in network order."""
+    buffer = (c_uint8 * 16)()
+    length = lib.ws_conn_remote_address_bytes(conn, buffer)
+    return bytes(buffer)[:length]
