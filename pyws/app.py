@@ -15,23 +15,23 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
 
-from . import events, fork, mistakes, options
-from ._core import bridge, calls
+from . import options
+from ._core import bridge, callbacks, calls, fork, mistakes
+from ._core.callbacks import Route
 from ._core.calls import thread_ident
+from ._core.contexts import run_in
+from ._core.logs import Traffic, log_failure, logger, server_logger
+from ._core.signals import GOING_AWAY, Signals
+from ._core.timers import Timer, Timers
 from ._native import fail, lib
-from .contexts import run_in
 from .errors import ErrorCode
-from .events import Route
 from .http import Response
-from .logs import Traffic, log_failure, logger, server_logger
 from .options import AppListenOptions, AppOptions, Behavior, Handler
-from .signals import GOING_AWAY, Signals
-from .timers import Timer, Timers
 from .websocket import WebSocket, pack_publication
 
 if TYPE_CHECKING:
-    from .aio import Host
-    from .workers import Crew
+    from ._core.aio import Host
+    from ._core.workers import Crew
 
     Deferred = tuple[Context, Handler, tuple[Any, ...]]  # the context, what to call, its arguments
 
@@ -65,7 +65,7 @@ class App:
             raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
         self.app_options = AppOptions.of(options)
         self._server = 0
-        self._bridge = events.new_bridge()
+        self._bridge = callbacks.new_bridge()
         self._bridge_address = 0 if self._bridge is None else bridge.address_of(self._bridge)
         self._creator = thread_ident()
         self._own(self._creator)
@@ -88,10 +88,10 @@ class App:
         self._added: list[Callable[[], Any]] = []  # what registers them, for another server
         self._error_handler: Handler | None = None
         self._stashed: BaseException | None = None
-        self._number = next(events.numbers)
-        events.apps[self._number] = self
-        self._timers = Timers(self, events.ON_ALARM)
-        self._server = calls.new_server(events.LOG, self._bridge, self.app_options.native())
+        self._number = next(callbacks.numbers)
+        callbacks.apps[self._number] = self
+        self._timers = Timers(self, callbacks.ON_ALARM)
+        self._server = calls.new_server(callbacks.LOG, self._bridge, self.app_options.native())
 
     __reduce_ex__ = options.no_copy
 
@@ -198,7 +198,7 @@ class App:
         if coroutines:
             self._check_coroutines()
         if coroutines and coroutines != ["upgrade"]:
-            from .aio import enqueue
+            from ._core.aio import enqueue
 
             enqueue(checked)
         route = Route(self, pattern, checked, self._request_handler(checked.upgrade, pattern))
@@ -248,7 +248,9 @@ class App:
         verb = method.encode()
         self._add(
             route,
-            lambda: lib.ws_server_http(self._server, verb, path, events.ON_REQUEST, route.number),
+            lambda: lib.ws_server_http(
+                self._server, verb, path, callbacks.ON_REQUEST, route.number
+            ),
         )
         return self
 
@@ -257,7 +259,7 @@ class App:
         if not _is_coroutine(handler):
             return handler
         self._check_coroutines()
-        from .aio import Later
+        from ._core.aio import Later
 
         assert handler is not None
         return Later(handler, pattern)
@@ -373,14 +375,14 @@ class App:
         threads are alive, or an asyncio loop runs here. TypeError, ValueError: not 1 to 1024.
         """
         if options.integer("workers", workers, 1, 1024) > 1:
-            from .workers import supervise
+            from ._core.workers import supervise
 
             supervise(self, workers)
             return
         self._check_idle()
         mistakes.refuse_running_loop()
         if self._coroutines:
-            from . import aio
+            from ._core import aio
 
             aio.run(self)
             return
@@ -421,7 +423,7 @@ class App:
             OSError, TypeError, ValueError: As `listen`.
             KeyboardInterrupt: With `signals`, after a second SIGINT.
         """
-        from . import aio
+        from ._core import aio
 
         await aio.serve(self, where, signals)
 
@@ -434,7 +436,7 @@ class App:
         own: no signal ends the block. Errors as for `serve`.
         """
         self._check_idle()
-        from . import aio
+        from ._core import aio
 
         return aio.serving(self, where)
 
@@ -486,7 +488,7 @@ class App:
         """Find out whether anybody wants log lines of connections; otherwise they cost nothing."""
         traffic = Traffic(self.app_options.access_log)
         self._traffic = traffic if traffic else None
-        function = events.ON_RESPONSE if traffic else None
+        function = callbacks.ON_RESPONSE if traffic else None
         calls.set_on_response(self._server, function, self._number)
 
     def _raise_stashed(self) -> None:
@@ -645,7 +647,7 @@ class App:
             self._deferred.append((copy_context(), fn, args))
             if self._wakes or not self._server:
                 return
-            result = lib.ws_server_defer(self._server, events.ON_DEFERRED, self._number)
+            result = lib.ws_server_defer(self._server, callbacks.ON_DEFERRED, self._number)
             # WS_ESTOPPED: the shutdown is over, run() will do it before it returns.
             self._wakes = result == 0
             if result < 0 and result != ErrorCode.ESTOPPED:
@@ -707,7 +709,7 @@ class App:
             try:
                 logger.error("exception in %s", what, exc_info=error)
             except Exception:
-                events.complain(error)
+                callbacks.complain(error)
         except BaseException as error:
             self._stash(error)
 
@@ -726,7 +728,7 @@ class App:
 
     def _release(self, response: Response) -> None:
         """A request is over."""
-        events.responses.pop(response._ptr, None)
+        callbacks.responses.pop(response._ptr, None)
         response._over()
 
     # ---- other processes ------------------------------------------------------------------------
@@ -746,7 +748,7 @@ class App:
             self._crew.let_go()
         self._crew, self._lock = None, threading.RLock()  # another thread may have held it
         self._rest(fork.FORKED)
-        self._deferred, self._timers = deque(), Timers(self, events.ON_ALARM)
+        self._deferred, self._timers = deque(), Timers(self, callbacks.ON_ALARM)
         epoll_fd = lib.ws_server_fd(self._server)
         fork.let_go([*fork.watched(epoll_fd), epoll_fd], busy)
         if self._host is not None:
@@ -759,7 +761,7 @@ class App:
         self._creator = thread_ident()
         self._own(self._creator)
         self._wakes, self._nested, self._stashed = False, 0, None
-        self._server = calls.new_server(events.LOG, self._bridge, self.app_options.native())
+        self._server = calls.new_server(callbacks.LOG, self._bridge, self.app_options.native())
         for add in self._added:
             add()
         for fd in listeners:
@@ -801,7 +803,7 @@ def _is_coroutine(handler: Handler | None) -> bool:
 
 def _free_all() -> None:
     """At exit, while callbacks still work. A server in the midst of `run` is left alone."""
-    for app in list(events.apps.values()):
+    for app in list(callbacks.apps.values()):
         app._leave_closed_loop()
         if not app._running:
             app._free()

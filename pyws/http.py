@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
-from . import mistakes, options
+from . import options
+from ._core import mistakes
 from ._core.calls import header_fields, short_text, text
+from ._core.logs import peer_name
 from ._native import fail, lib
 from .enums import OpCode
 from .errors import ErrorCode
-from .logs import peer_name
 from .websocket import pack
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ._core.callbacks import Route
     from .app import App
-    from .events import Route
     from .websocket import WebSocket
 
 __all__ = ["Request", "Response"]

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, NoReturn, Sequence, TypeVar
 
-from . import mistakes
+from ._core import mistakes
 from ._core.calls import function_address
 from .enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
 

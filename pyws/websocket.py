@@ -6,21 +6,22 @@ import codecs
 import socket
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, NamedTuple
 
-from . import mistakes, options
+from . import options
+from ._core import mistakes
 from ._core.bridge import Handle, shorten
 from ._core.calls import address_bytes, thread_ident, topic_names
+from ._core.logs import peer_name
 from ._native import fail, lib
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
-from .logs import peer_name
 
 if TYPE_CHECKING:
     import asyncio
     from contextvars import Context
 
-    from .aio import Queue
+    from ._core.aio import Queue
+    from ._core.callbacks import Route
     from .app import App
-    from .events import Route
 
 __all__ = ["CloseFrame", "CloseInfo", "WebSocket"]
 

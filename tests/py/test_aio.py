@@ -22,7 +22,7 @@ from peer import Peer, close_frame, frame, upgraded
 from program import Program
 
 from pyws import App, AppOptions, OpCode, Request, Response, SendStatus, WebSocket
-from pyws import signals as signals_module
+from pyws._core import signals as signals_module
 from pyws._native import lib
 
 websockets = pytest.importorskip("websockets")
@@ -1200,7 +1200,7 @@ def test_the_shorter_of_two_times_to_shut_down_holds(
 PROGRAM = """
 import asyncio, signal, sys, time
 from pyws import App
-from pyws.signals import watching
+from pyws._core.signals import watching
 app = App()
 async def on_message(ws, message, opcode):
     print(message, flush=True)
@@ -1270,7 +1270,9 @@ def test_t72_second_sigint_drops_everything(program: Program, what: str) -> None
     assert program.error_text().endswith("KeyboardInterrupt\n")
 
 
-@pytest.mark.parametrize("module", ["asyncio.base_events", "selectors", "pyws.aio", "asyncio_x"])
+@pytest.mark.parametrize(
+    "module", ["asyncio.base_events", "selectors", "pyws._core.aio", "asyncio_x"]
+)
 def test_the_second_sigint_interrupts_only_the_program(module: str) -> None:
     """An exception in the midst of the loop would be lost, or end it."""
     frame: Any = SimpleNamespace(f_globals={"__name__": module})

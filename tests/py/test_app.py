@@ -33,8 +33,8 @@ from pyws import (
     Request,
     Response,
     WebSocket,
-    events,
 )
+from pyws._core import callbacks
 from pyws._native import lib
 from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
 
@@ -286,7 +286,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
     assert full.pop("size") == plain.pop("size") > 0
     assert full.pop("user") == app._routes[0].number
     assert plain.pop("user") == app._routes[1].number
-    always = {name: address(fn) for name, fn in events.ALWAYS.items()}
+    always = {name: address(fn) for name, fn in callbacks.ALWAYS.items()}
     assert set(always) == {"on_open", "on_close", "on_closed"}
     optional = ("upgrade", "message", "drain", "dropped", "ping", "pong", "subscription")
     assert [off[name] for name in ("idle_timeout", "ping_timeout", "ping_interval")] == [0, 0, 0]
@@ -303,7 +303,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
         "origins": [b"https://example.org", b"null"],
         "origin_optional": True,
         **always,
-        **{"on_" + name: address(events.OPTIONAL[name]) for name in optional},
+        **{"on_" + name: address(callbacks.OPTIONAL[name]) for name in optional},
     }
     assert plain == {
         "max_payload_length": 16 * 1024,
@@ -347,7 +347,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
     for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait"):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
-    assert seen[0].pop("log") == seen[1].pop("log") == address(events.LOG)
+    assert seen[0].pop("log") == seen[1].pop("log") == address(callbacks.LOG)
     in_milliseconds = {name: int(seconds * 1000) for name, seconds in times.items()}
     assert seen[0] == {**settings, **in_milliseconds}
     assert seen[1] == {
@@ -818,12 +818,12 @@ def test_t72_second_sigint_drops_everything(first: int) -> None:
 
 # Says when a signal was noted: signals that come together count as one.
 NOTED = """
-import os, pyws.signals
-note = pyws.signals.Signals.note
+import os, pyws._core.signals
+note = pyws._core.signals.Signals.note
 def noted(self, *args):
     note(self, *args)
     os.write(1, b"noted\\n")
-pyws.signals.Signals.note = noted
+pyws._core.signals.Signals.note = noted
 """
 
 

@@ -655,7 +655,7 @@ def test_sigint_while_messages_pour_in() -> None:
 PROGRAM = """
     import functools, gc, importlib, operator, os, signal, sys, threading, time
     import peer, pyws
-    import pyws._core.bridge, pyws._core.calls, pyws.events
+    import pyws._core.bridge, pyws._core.calls, pyws._core.callbacks
 
     app = pyws.App()
     ports = []
@@ -740,7 +740,7 @@ def test_an_interrupted_end_leaves_no_address_behind() -> None:
         pass
     app._free()
     ws = next(item for item in kept if isinstance(item, pyws.WebSocket))
-    print(ws._conn, ws.closed, pyws.events.sockets, int(ws.send("late")), ws.remote_port)
+    print(ws._conn, ws.closed, pyws._core.callbacks.sockets, int(ws.send("late")), ws.remote_port)
     """
     done = program(code)
     assert done.stdout.split() == ["0", "True", "{}", "2", "0"], done.stdout + done.stderr

@@ -14,7 +14,7 @@ from conftest import TIMEOUT, Server
 from peer import Peer, close_frame, eventually, frame, upgraded
 
 from pyws import App, AppOptions, OpCode, Request, Response, SendStatus, WebSocket
-from pyws.contexts import is_current, run_in
+from pyws._core.contexts import is_current, run_in
 
 Serve = Callable[..., Server]
 

@@ -240,9 +240,9 @@ def test_fragments_are_one_stream(serve: Any) -> None:
 
 
 def _sockets(server: Any) -> List[Any]:
-    from pyws import events
+    from pyws._core import callbacks
 
-    return [ws for ws in events.sockets.values() if ws._app is server.app]
+    return [ws for ws in callbacks.sockets.values() if ws._app is server.app]
 
 
 def is_idle(server: Any) -> bool:

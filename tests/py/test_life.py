@@ -14,7 +14,8 @@ import peer
 import pytest
 from test_websocket import open_socket
 
-from pyws import App, OpCode, Request, Response, SendStatus, WebSocket, events
+from pyws import App, OpCode, Request, Response, SendStatus, WebSocket
+from pyws._core import callbacks
 from pyws._native import lib
 
 TIMEOUT = peer.TIMEOUT
@@ -221,7 +222,7 @@ def test_t70_a_socket_lives_until_its_closing_is_over(serve: Callable[..., Any])
             return references[0]() is None
 
         peer.eventually(gone)
-    assert not [ws for ws in events.sockets.values() if ws._app is server.app]
+    assert not [ws for ws in callbacks.sockets.values() if ws._app is server.app]
 
 
 # ---- pause and resume ---------------------------------------------------------------------------

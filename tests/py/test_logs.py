@@ -11,7 +11,7 @@ from conftest import ROOT
 from peer import close_frame, frame, handshake, upgraded
 
 from pyws import App, AppOptions, WebSocket
-from pyws.logs import escaped
+from pyws._core.logs import escaped
 
 Serve = Callable[..., Any]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

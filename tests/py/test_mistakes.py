@@ -15,7 +15,8 @@ import pytest
 from conftest import ROOT
 from peer import close_frame, frame, upgraded
 
-from pyws import App, Response, WebSocket, mistakes
+from pyws import App, Response, WebSocket
+from pyws._core import mistakes
 from pyws.options import HANDLERS, Behavior
 
 Serve = Callable[..., Any]

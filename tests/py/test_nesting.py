@@ -8,7 +8,8 @@ from typing import Any, Callable, List
 import peer
 import pytest
 
-from pyws import App, WebSocket, events
+from pyws import App, WebSocket
+from pyws._core import callbacks
 
 MANY = 300
 
@@ -39,7 +40,7 @@ def test_s25_each_close_handler_closes_the_next_socket(serve: Callable[..., Any]
     assert all(ws.closed for ws in sockets)
     stats = server.call(server.app.stats)
     assert (stats["opened"], stats["closed"]) == (MANY, MANY)
-    assert not [ws for ws in events.sockets.values() if ws._app is server.app]
+    assert not [ws for ws in callbacks.sockets.values() if ws._app is server.app]
     for client in clients:
         client.socket.close()
 
@@ -158,7 +159,7 @@ def test_s25_a_close_event_that_is_interrupted(
     client.join(peer.TIMEOUT)
     assert seen == ["close"]
     assert sockets[0].closed
-    assert not [ws for ws in events.sockets.values() if ws._app is app]
+    assert not [ws for ws in callbacks.sockets.values() if ws._app is app]
     with app:
         pass
 

@@ -14,9 +14,9 @@ from pyws import (
     CompressOptions,
     OpCode,
     SendStatus,
-    mistakes,
     options,
 )
+from pyws._core import mistakes
 from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
 
 

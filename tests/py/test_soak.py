@@ -34,7 +34,8 @@ from hypothesis.stateful import (
 )
 from program import Program
 
-from pyws import App, CompressOptions, OpCode, SendStatus, WebSocket, events
+from pyws import App, CompressOptions, OpCode, SendStatus, WebSocket
+from pyws._core import callbacks
 from pyws._native import lib
 
 SECONDS = float(os.environ.get("PYWS_SOAK_SECONDS", "8"))
@@ -100,7 +101,7 @@ class Site:
         for client in left:
             client.close()
         peer.eventually(lambda: self.call(self.app.stats)["connections"] == 0)
-        peer.eventually(lambda: not events.sockets and not events.responses)
+        peer.eventually(lambda: not callbacks.sockets and not callbacks.responses)
         self.queues.clear()
         self.errors.clear()
 

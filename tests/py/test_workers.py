@@ -20,7 +20,7 @@ from peer import Peer, close_frame, eventually, frame, handshake, upgraded
 from program import ROOT, Program
 
 from pyws import App
-from pyws.workers import FIRST_DELAY, LONGEST_DELAY, _backlog, _next_delay, _reason, _twin
+from pyws._core.workers import FIRST_DELAY, LONGEST_DELAY, _backlog, _next_delay, _reason, _twin
 
 BEGIN = """
 import asyncio, logging, os, signal, socket, sys, threading, time
@@ -369,7 +369,7 @@ def test_workers_that_die_at_once_do_not_spin(how: str) -> None:
 
 def test_a_long_life_makes_the_delay_short_again() -> None:
     text = """
-        from pyws import workers
+        from pyws._core import workers
 
         workers.LONG_LIFE = 0.0  # every life is a long one
         app.ws("/die", open=lambda ws: os._exit(3))
@@ -472,7 +472,7 @@ def test_fork_that_fails() -> None:
 def test_one_socket_for_all_where_no_other_can_be_had() -> None:
     """A port that was bound with privileges that are gone, for one."""
     text = """
-        from pyws import workers
+        from pyws._core import workers
 
         class Refusing(workers.Socket):
             def bind(self, address):
@@ -752,7 +752,7 @@ def test_the_second_sigint_drops_all() -> None:
 
 def test_a_worker_that_is_stuck_is_killed() -> None:
     text = """
-        from pyws import workers
+        from pyws._core import workers
         workers.GRACE = 0.3
 
         def stuck(ws):
@@ -778,7 +778,7 @@ def test_a_worker_that_is_stuck_is_killed() -> None:
 @pytest.mark.parametrize("limits", [(3600, 0.1), (0.1, 3600)], ids=["second", "first"])
 def test_the_shorter_of_two_times_to_shut_down_holds(limits: Tuple[float, float]) -> None:
     text = f"""
-        from pyws import workers
+        from pyws._core import workers
         workers.GRACE = 0.3
 
         def stuck(ws):

@@ -9,12 +9,12 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ._native import lib
+from .._native import lib
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from .app import App
+    from ..app import App
 
 __all__ = ["GOING_AWAY", "Signals", "watching"]
 
@@ -162,4 +162,4 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 def _is_ours(frame: FrameType) -> bool:
     module = str(frame.f_globals.get("__name__", ""))
-    return module.split(".")[0] in (__package__, "asyncio", "selectors")
+    return module.split(".")[0] in ("pyws", "asyncio", "selectors")

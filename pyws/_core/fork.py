@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from . import events
-from ._core.calls import thread_ident
+from . import callbacks
+from .calls import thread_ident
 from .signals import watching
 
 __all__ = ["FORKED", "let_go", "watched"]
@@ -62,9 +62,9 @@ def _after_fork_in_child() -> None:
     """
     wakes = [fd for signals in watching[::-1] for fd in signals.forget()]
     _after_fork()
-    for app in list(events.apps.values()):
+    for app in list(callbacks.apps.values()):
         app._abandon()
-    for response in events.responses.values():
+    for response in callbacks.responses.values():
         response._aborted = True
     if wakes:
         let_go(wakes, True)

@@ -12,10 +12,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import mistakes
-from ._core.calls import set_alarm
+from .calls import set_alarm
 
 if TYPE_CHECKING:
-    from .app import App
+    from ..app import App
 
 __all__ = ["Timer", "Timers"]
 

@@ -9,14 +9,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from .._native import lib
 from . import mistakes
-from ._core.calls import short_text, text
-from ._native import lib
+from .calls import short_text, text
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .websocket import WebSocket
+    from ..websocket import WebSocket
 
 __all__ = ["Traffic", "log_failure", "logger", "server_logger"]
 
@@ -28,9 +28,8 @@ _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
 _CALLERS = frozenset(
-    f"{__package__}.{module}"
-    for module in ("aio", "app", "contexts", "events", "mistakes", "timers")
-) | {"_contextvars"}  # where PyPy has Context.run
+    f"{__package__}.{module}" for module in ("aio", "callbacks", "contexts", "mistakes", "timers")
+) | {"pyws.app", "_contextvars"}  # the latter is where PyPy has Context.run
 
 
 def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, Any]) -> None:

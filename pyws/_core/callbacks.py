@@ -14,18 +14,18 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable
 
-from . import _native, mistakes
-from ._core import bridge, calls
-from ._native import lib
+from .. import _native
+from .._native import lib
+from ..enums import OpCode, SendStatus
+from ..http import Request, Response, header_text
+from ..options import Behavior, Handler
+from ..websocket import WebSocket
+from . import bridge, calls, mistakes
 from .contexts import run_in
-from .enums import OpCode, SendStatus
-from .http import Request, Response, header_text
 from .logs import logger
-from .options import Behavior, Handler
-from .websocket import WebSocket
 
 if TYPE_CHECKING:
-    from .app import App
+    from ..app import App
 
 __all__ = ["Route"]
 

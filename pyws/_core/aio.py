@@ -14,22 +14,22 @@ from collections import deque
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Coroutine, Generator
 
-from . import options
-from ._core.calls import thread_ident
-from ._native import lib
+from .. import options
+from .._native import lib
+from ..websocket import BY_QUEUE, BY_USER
+from .callbacks import returned
+from .calls import thread_ident
 from .contexts import is_entered, run_in
-from .events import returned
 from .logs import logger
 from .signals import Signals
-from .websocket import BY_QUEUE, BY_USER
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from .app import App
-    from .http import Request, Response
-    from .options import Behavior, Handler
-    from .websocket import WebSocket
+    from ..app import App
+    from ..http import Request, Response
+    from ..options import Behavior, Handler
+    from ..websocket import WebSocket
 
 __all__ = ["Host", "Later", "Queue", "enqueue", "run", "serve", "serving"]
 

@@ -24,13 +24,13 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
-from ._native import lib
+from .._native import lib
 from .fork import FORKED, watched
 from .logs import logger
 from .signals import Signals, watching
 
 if TYPE_CHECKING:
-    from .app import App
+    from ..app import App
 
 __all__ = ["Crew", "supervise"]
 
