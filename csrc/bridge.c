@@ -183,7 +183,7 @@ static bool is_exactly(void *object, const void *type)
     return own == type;
 }
 
-static int text_of(void *message, const char **data, ptrdiff_t *length)
+static int as_text(void *message, const char **data, ptrdiff_t *length)
 {
     *data = python.PyUnicode_AsUTF8AndSize(message, length);
     if (*data)
@@ -192,7 +192,7 @@ static int text_of(void *message, const char **data, ptrdiff_t *length)
     return 0;
 }
 
-static int binary_of(void *message, const char **data, ptrdiff_t *length)
+static int as_binary(void *message, const char **data, ptrdiff_t *length)
 {
     char *bytes;
     python.PyBytes_AsStringAndSize(message, &bytes, length);
@@ -224,9 +224,9 @@ static int prepare(const ws_bridge *bridge, void *const *args, ptrdiff_t count, 
     void *opcode = count == 2 ? args[1] : bridge->none;
     bool fits_any = opcode == bridge->none;
     if ((fits_any || opcode == bridge->text) && is_exactly(args[0], bridge->str_type))
-        return text_of(args[0], data, length);
+        return as_text(args[0], data, length);
     if ((fits_any || opcode == bridge->binary) && is_exactly(args[0], bridge->bytes_type))
-        return binary_of(args[0], data, length);
+        return as_binary(args[0], data, length);
     return 0;
 }
 

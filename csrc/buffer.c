@@ -69,7 +69,8 @@ static size_t block_size(const struct ws__buffer *b)
 }
 
 /* The block with another capacity, which is at least old->end. NULL: the old one is unchanged. */
-static struct ws__buffer *resize(struct ws__memory *memory, struct ws__buffer *old, size_t capacity)
+static struct ws__buffer *resize_block(struct ws__memory *memory, struct ws__buffer *old,
+                                       size_t capacity)
 {
     struct ws__buffer *b;
     b = ws__memory_resize(memory, old, block_size(old), sizeof *b + capacity);
@@ -100,9 +101,9 @@ static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
         capacity = max_capacity;
     if (capacity < need)
         capacity = need;
-    struct ws__buffer *grown = resize(memory, *b, capacity);
+    struct ws__buffer *grown = resize_block(memory, *b, capacity);
     if (!grown && need < capacity && need > (*b ? (*b)->capacity : 0))
-        grown = resize(memory, *b, need);
+        grown = resize_block(memory, *b, need);
     if (grown)
         *b = grown;
     return grown;
@@ -162,7 +163,7 @@ void ws__buffer_fit(struct ws__memory *memory, struct ws__buffer **b)
         return;
     }
     move_to_front(*b);
-    struct ws__buffer *smaller = length < (*b)->capacity ? resize(memory, *b, length) : NULL;
+    struct ws__buffer *smaller = length < (*b)->capacity ? resize_block(memory, *b, length) : NULL;
     if (smaller)
         *b = smaller;
 }

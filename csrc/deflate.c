@@ -125,10 +125,10 @@ static bool agree_on_compressor(const int offer[PARAMETERS], unsigned own,
 static void agree_on_decompressor(const int offer[PARAMETERS], unsigned own,
                                   struct ws__deflate_terms *terms)
 {
-    bool dedicated = own > 1 && offer[CLIENT_NO_CONTEXT] == ABSENT;
+    bool dedicated = own > WS__DECOMPRESS_SHARED && offer[CLIENT_NO_CONTEXT] == ABSENT;
     int bits = offer[CLIENT_BITS] >= MIN_BITS ? offer[CLIENT_BITS] : MAX_BITS;
-    if (dedicated && offer[CLIENT_BITS] != ABSENT && (int)own < bits)
-        bits = (int)own;
+    if (dedicated && offer[CLIENT_BITS] != ABSENT && (int)(own >> 8) < bits)
+        bits = (int)(own >> 8);
     terms->client_no_context = !dedicated;
     terms->client_bits = (unsigned)bits & 15;
     terms->answer_client_bits = dedicated && offer[CLIENT_BITS] != ABSENT && bits < MAX_BITS;
@@ -143,7 +143,7 @@ bool ws__deflate_accept(const char *offer, size_t length, unsigned options,
         return false;
     if (!agree_on_compressor(values, options & WS__COMPRESS_MASK, &agreed))
         return false;
-    agree_on_decompressor(values, (options & WS__DECOMPRESS_MASK) >> 8, &agreed);
+    agree_on_decompressor(values, options & WS__DECOMPRESS_MASK, &agreed);
     *terms = agreed;
     return true;
 }
@@ -165,17 +165,17 @@ size_t ws__deflate_answer(const struct ws__deflate_terms *terms,
 /* ---- memory ---- */
 
 /* In front of every block that zlib holds: zlib does not say how large what it frees was. */
-struct block {
+struct zlib_block {
     _Alignas(max_align_t) size_t size;
 };
 
-static void *take(void *context, uInt items, uInt size)
+static void *zlib_alloc(void *context, uInt items, uInt size)
 {
     struct ws__deflate_pool *pool = context;
-    if (size && items > (SIZE_MAX - sizeof(struct block)) / size)
+    if (size && items > (SIZE_MAX - sizeof(struct zlib_block)) / size)
         return NULL;
-    size_t total = sizeof(struct block) + (size_t)items * size;
-    struct block *block = ws__memory_resize(pool->memory, NULL, 0, total);
+    size_t total = sizeof(struct zlib_block) + (size_t)items * size;
+    struct zlib_block *block = ws__memory_resize(pool->memory, NULL, 0, total);
     if (!block)
         return NULL;
     block->size = total;
@@ -183,16 +183,16 @@ static void *take(void *context, uInt items, uInt size)
     return block + 1;
 }
 
-static void give_back(void *context, void *ptr)
+static void zlib_free(void *context, void *ptr)
 {
     struct ws__deflate_pool *pool = context;
-    struct block *block = (struct block *)ptr - 1;
+    struct zlib_block *block = (struct zlib_block *)ptr - 1;
     pool->used -= block->size;
     ws__memory_free(pool->memory, block, block->size);
 }
 
 /* Twice the space, but not above `most` (never less than FIRST_SPACE). */
-static bool grow(struct ws__deflate_pool *pool, struct ws__deflate_space *space, size_t most)
+static bool grow_space(struct ws__deflate_pool *pool, struct ws__deflate_space *space, size_t most)
 {
     size_t capacity = space->capacity <= most / 2 ? 2 * space->capacity : most;
     if (capacity < FIRST_SPACE)
@@ -217,8 +217,8 @@ static void drop_space(struct ws__deflate_pool *pool, struct ws__deflate_space *
 
 static struct ws__deflate_stream *new_stream(struct ws__deflate_pool *pool, int (*end)(z_streamp z))
 {
-    struct ws__deflate_stream *s = take(pool, 1, sizeof *s);
-    const z_stream z = {.zalloc = take, .zfree = give_back, .opaque = pool};
+    struct ws__deflate_stream *s = zlib_alloc(pool, 1, sizeof *s);
+    const z_stream z = {.zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool};
     if (s)
         *s = (struct ws__deflate_stream){.z = z, .end = end};
     return s;
@@ -231,7 +231,7 @@ static struct ws__deflate_stream *new_deflater(struct ws__deflate_pool *pool,
     if (!s || deflateInit2(&s->z, LEVEL, Z_DEFLATED, -terms->server_bits, terms->memory_level,
                            Z_DEFAULT_STRATEGY) == Z_OK)
         return s;
-    give_back(pool, s);
+    zlib_free(pool, s);
     return NULL;
 }
 
@@ -240,7 +240,7 @@ static struct ws__deflate_stream *new_inflater(struct ws__deflate_pool *pool, in
     struct ws__deflate_stream *s = new_stream(pool, inflateEnd);
     if (!s || inflateInit2(&s->z, -bits) == Z_OK)
         return s;
-    give_back(pool, s);
+    zlib_free(pool, s);
     return NULL;
 }
 
@@ -249,7 +249,7 @@ static void free_stream(struct ws__deflate_pool *pool, struct ws__deflate_stream
     if (!*s)
         return;
     (*s)->end(&(*s)->z);
-    give_back(pool, *s);
+    zlib_free(pool, *s);
     *s = NULL;
 }
 
@@ -279,7 +279,7 @@ static int run_deflate(struct ws__deflate_pool *pool, z_stream *z, const char *d
     struct ws__deflate_space *space = &pool->deflated;
     *produced = 0;
     do {
-        if (space->capacity - *produced < MARKER && !grow(pool, space, SIZE_MAX / 2))
+        if (space->capacity - *produced < MARKER && !grow_space(pool, space, SIZE_MAX / 2))
             return WS_ENOMEM;
         size_t room = space->capacity - *produced;
         uInt in = (uInt)(length < CHUNK ? length : CHUNK);
@@ -391,7 +391,7 @@ static int feed(struct ws__deflate_pool *pool, struct ws__inflation *m, const vo
     do {
         if (m->budget < WS__INFLATE_PRICE)
             return WS__INFLATE_MORE;
-        if (m->produced == m->space.capacity && !grow(pool, &m->space, most))
+        if (m->produced == m->space.capacity && !grow_space(pool, &m->space, most))
             return WS_ENOMEM;
         size_t room = (m->space.capacity < most ? m->space.capacity : most) - m->produced;
         uInt taken = portion(length, m->budget / WS__INFLATE_PRICE);
@@ -443,8 +443,8 @@ static int inflate_message(struct ws__deflate_pool *pool, struct ws__inflation *
 
 /* The message takes the stream from where it is at home, and the pool's output space, until it is
  * done: the others make their own meanwhile. */
-static int begin(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
-                 struct ws__deflate_stream **home, struct ws__inflation *m)
+static int begin_message(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
+                         struct ws__deflate_stream **home, struct ws__inflation *m)
 {
     pool->inflate_calls++;
     m->stream = *home;
@@ -453,7 +453,7 @@ static int begin(struct ws__deflate_pool *pool, const struct ws__deflate_terms *
     pool->inflated = (struct ws__deflate_space){NULL, 0};
     if (m->limit > SIZE_MAX / 2)
         m->limit = SIZE_MAX / 2;
-    if (!m->space.bytes && !grow(pool, &m->space, FIRST_SPACE))
+    if (!m->space.bytes && !grow_space(pool, &m->space, FIRST_SPACE))
         return WS_ENOMEM;
     if (!m->stream)
         m->stream = new_inflater(pool, terms->client_no_context ? MAX_BITS : terms->client_bits);
@@ -466,8 +466,8 @@ static int begin(struct ws__deflate_pool *pool, const struct ws__deflate_terms *
 }
 
 /* Others may have made a stream and space meanwhile; of the spaces that with the result stays. */
-static void finish(struct ws__deflate_pool *pool, struct ws__deflate_stream **home,
-                   struct ws__inflation *m, bool stale)
+static void finish_message(struct ws__deflate_pool *pool, struct ws__deflate_stream **home,
+                           struct ws__inflation *m, bool stale)
 {
     if (m->stream)
         m->stream->stale = stale;
@@ -489,12 +489,12 @@ int ws__deflate_decompress(struct ws__deflate_pool *pool, const struct ws__defla
 {
     bool isolated = terms->client_no_context;
     struct ws__deflate_stream **home = isolated ? &pool->inflater : &streams->inflater;
-    int result = m->stream ? WS__INFLATE_OK : begin(pool, terms, home, m);
+    int result = m->stream ? WS__INFLATE_OK : begin_message(pool, terms, home, m);
     if (!result)
         result = inflate_message(pool, m, data, length);
     if (result == WS__INFLATE_MORE)
         return result;
-    finish(pool, home, m, isolated || result);
+    finish_message(pool, home, m, isolated || result);
     *out = pool->inflated.bytes;
     *out_length = result ? 0 : m->produced;
     return result;

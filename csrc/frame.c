@@ -17,7 +17,7 @@ static size_t extended_size(uint8_t length7)
 }
 
 /* Network byte order (RFC 6455 5.2). */
-static uint64_t load(const uint8_t *in, size_t size)
+static uint64_t load_integer(const uint8_t *in, size_t size)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < size; i++)
@@ -25,7 +25,7 @@ static uint64_t load(const uint8_t *in, size_t size)
     return value;
 }
 
-static void store(uint8_t *out, size_t size, uint64_t value)
+static void store_integer(uint8_t *out, size_t size, uint64_t value)
 {
     for (size_t i = size; i-- > 0; value >>= 8)
         out[i] = (uint8_t)value;
@@ -44,7 +44,7 @@ int ws__frame_decode(struct ws__frame *frame, const uint8_t *in, size_t n, int *
     size_t size = 2 + extended_size(frame->length7);
     if (n < size)
         return 0;
-    frame->length = size > 2 ? load(in + 2, size - 2) : frame->length7;
+    frame->length = size > 2 ? load_integer(in + 2, size - 2) : frame->length7;
     *known = 3;
     if (!frame->masked)
         return (int)size;
@@ -63,7 +63,7 @@ size_t ws__frame_encode(uint8_t out[WS__FRAME_SEND_MAX], uint8_t first, uint64_t
     size_t size = extended_size(length7);
     out[0] = first;
     out[1] = length7;
-    store(out + 2, size, length);
+    store_integer(out + 2, size, length);
     return 2 + size;
 }
 
@@ -103,8 +103,8 @@ static size_t mask_word(uint8_t *bytes, size_t key)
 }
 
 enum {
-    BLOCK = 64,
-    SHORT = 16 /* bytes: fewer are masked one by one where words must be aligned */
+    MASK_BLOCK = 64,
+    MASK_SHORT = 16 /* bytes: fewer are masked one by one where words must be aligned */
 };
 
 #if WS__VECTORS
@@ -119,13 +119,13 @@ static vector mask_vector(uint8_t *bytes, vector key)
     return v;
 }
 
-/* n: a multiple of BLOCK. */
+/* n: a multiple of MASK_BLOCK. */
 static size_t mask_blocks(uint8_t *bytes, size_t n, size_t key)
 {
     const vector turned = (vector){0} + key;
     vector seen = {0};
     size_t all = 0;
-    for (const uint8_t *end = bytes + n; bytes != end; bytes += BLOCK) {
+    for (const uint8_t *end = bytes + n; bytes != end; bytes += MASK_BLOCK) {
         seen |= mask_vector(bytes, turned);
         seen |= mask_vector(bytes + 16, turned);
         seen |= mask_vector(bytes + 32, turned);
@@ -154,7 +154,7 @@ bool ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset
     uint8_t *p = bytes, odd = 0;
     size_t turned, seen, blocks;
     const size_t first = ws__word_distance(p);
-    if (WS__WORD_ALIGNMENT > 1 && n < SHORT)
+    if (WS__WORD_ALIGNMENT > 1 && n < MASK_SHORT)
         return mask_singly(p, n, key, offset % KEY) < 0x80;
     if (first) {
         odd = mask_singly(p, first, key, offset % KEY);
@@ -162,7 +162,7 @@ bool ws__frame_mask(void *bytes, size_t n, const uint8_t key[4], uint64_t offset
         n -= first;
     }
     turned = turn_key(key, offset + first);
-    blocks = n & ~(size_t)(BLOCK - 1);
+    blocks = n & ~(size_t)(MASK_BLOCK - 1);
     seen = mask_blocks(p, blocks, turned);
     p += blocks;
     n -= blocks;

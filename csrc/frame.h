@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum { WS__FRAME_FIN = 0x80, WS__FRAME_RSV1 = 0x40, WS__FRAME_RSV = 0x70, WS__FRAME_OPCODE = 0x0f };
-enum { WS__FRAME_HEADER_MAX = 14, WS__FRAME_SEND_MAX = 10, WS__FRAME_CONTROL_MAX = 125 };
+enum { WS__FRAME_SEND_MAX = 10, WS__FRAME_CONTROL_MAX = 125 };
 
 struct ws__frame {
     uint8_t first;     /* FIN, RSV1-3, opcode as sent */

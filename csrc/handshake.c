@@ -88,7 +88,7 @@ static bool origin_allowed(const struct ws__http_head *head, const char *bytes,
     return false;
 }
 
-static int refuse(int status, const char **why, const char *text)
+static int deny(int status, const char **why, const char *text)
 {
     *why = text;
     return -status;
@@ -101,26 +101,26 @@ int ws__handshake_check(const struct ws__http_head *head, const char *bytes, boo
     uint32_t length = 0;
     *why = "";
     if (has_body)
-        return refuse(400, why, "an opening handshake has no body");
+        return deny(400, why, "an opening handshake has no body");
     /* RFC 6455 4.2.1, item by item. */
     if (head->method.length != 3 || memcmp(bytes + head->method.offset, "GET", 3))
-        return refuse(405, why, "the method of an opening handshake is GET");
+        return deny(405, why, "the method of an opening handshake is GET");
     if (head->minor == 0)
-        return refuse(400, why, "an opening handshake takes HTTP/1.1");
+        return deny(400, why, "an opening handshake takes HTTP/1.1");
     if (!ws__http_list_has(head, bytes, "connection", "upgrade"))
-        return refuse(400, why, "Connection does not list upgrade");
+        return deny(400, why, "Connection does not list upgrade");
     text = only(head, bytes, "sec-websocket-version", &length);
     if (!text || length != 2 || memcmp(text, "13", 2)) /* 4.2.2 item 4 and 4.4: 426 */
-        return refuse(426, why, "Sec-WebSocket-Version is not 13");
+        return deny(426, why, "Sec-WebSocket-Version is not 13");
     text = only(head, bytes, "sec-websocket-key", &length);
     if (!text || !is_key(text, length))
-        return refuse(400, why, "Sec-WebSocket-Key is not one base64 value of 16 bytes");
+        return deny(400, why, "Sec-WebSocket-Key is not one base64 value of 16 bytes");
     if (!protocols_are_tokens(head, bytes))
-        return refuse(400, why, "Sec-WebSocket-Protocol is not a list of tokens");
+        return deny(400, why, "Sec-WebSocket-Protocol is not a list of tokens");
     if (!extensions_are_fine(head, bytes))
-        return refuse(400, why, "Sec-WebSocket-Extensions is malformed");
+        return deny(400, why, "Sec-WebSocket-Extensions is malformed");
     if (origins && !origin_allowed(head, bytes, origins, origin_optional))
-        return refuse(403, why, "Origin is not allowed");
+        return deny(403, why, "Origin is not allowed");
     return 0;
 }
 

@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-enum state {
+enum head_state {
     START, /* 0: a zeroed head */
     START_LF,
     METHOD,
@@ -36,7 +36,7 @@ enum state {
 };
 
 /* The bytes that change nothing in a state. */
-static const uint8_t plain[] = {
+static const uint8_t plain_in[] = {
     [METHOD] = WS__TEXT_TOKEN,
     [SCHEME] = WS__TEXT_SCHEME,
     [AUTHORITY] = WS__TEXT_AUTHORITY,
@@ -80,9 +80,9 @@ static size_t skip_words(const char *bytes, size_t at, size_t limit)
 }
 
 /* The first byte from `at` on that is not plain in this state. */
-static size_t skip(enum state state, const char *bytes, size_t at, size_t limit)
+static size_t skip_plain(enum head_state state, const char *bytes, size_t at, size_t limit)
 {
-    const uint8_t class = plain[state];
+    const uint8_t class = plain_in[state];
     if (class == WS__TEXT_VALUE)
         at = skip_words(bytes, at, limit);
     while (at < limit && (ws__text_classes[(uint8_t)bytes[at]] & class))
@@ -212,7 +212,7 @@ static int end_value(struct ws__http_head *head, const char *bytes, uint32_t at)
     return 0;
 }
 
-static int expect_lf(struct ws__http_head *head, char c, enum state next)
+static int expect_lf(struct ws__http_head *head, char c, enum head_state next)
 {
     if (c != '\n')
         return -400; /* RFC 9112 2.2: a bare CR is invalid */
@@ -221,11 +221,11 @@ static int expect_lf(struct ws__http_head *head, char c, enum state next)
 }
 
 /* The byte at `at` is not plain in its state: 0, or minus the status. */
-static int step(struct ws__http_head *head, const char *bytes, uint32_t at)
+static int handle_byte(struct ws__http_head *head, const char *bytes, uint32_t at)
 {
     struct ws__http_field *field = &head->fields[head->field_count];
     const char c = bytes[at];
-    switch ((enum state)head->state) {
+    switch ((enum head_state)head->state) {
     case START:
         head->state = c == '\r' ? START_LF : METHOD;
         return c == '\r' || ws__text_is(WS__TEXT_TOKEN, c) ? 0 : -400;
@@ -283,12 +283,12 @@ int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
     while (head->state != DONE) {
         size_t limit = limit_of(head, bytes, length, max_header_size);
         const uint8_t state = head->state;
-        size_t at = skip((enum state)state, bytes, head->position, limit);
+        size_t at = skip_plain((enum head_state)state, bytes, head->position, limit);
         int status;
         head->position = (uint32_t)at;
         if (at == limit)
             return at == length ? 0 : state <= VERSION ? -414 : -431;
-        status = step(head, bytes, (uint32_t)at);
+        status = handle_byte(head, bytes, (uint32_t)at);
         if (status) {
             head->state = state; /* asked again, it says the same again */
             return status;

@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 enum { DATA_WAKE = 0, DATA_TIMER = 1 };
-#define NANOSECONDS 1000000000u
-#define MILLISECOND 1000000u
+#define NS_PER_S 1000000000u
+#define NS_PER_MS 1000000u
 /* How much too early the timerfd may be set. */
-#define GRACE NANOSECONDS
+#define GRACE NS_PER_S
 /* Seconds that fit any time_t. */
 #define LONGEST_WAIT ((uint64_t)1 << 30)
 
@@ -26,7 +26,7 @@ static uint64_t monotonic(void *user)
     struct timespec t;
     (void)user;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NANOSECONDS + (uint64_t)t.tv_nsec;
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *user)
@@ -181,9 +181,9 @@ void ws__loop_arm(struct ws__loop *loop)
     struct itimerspec when = {0}; /* disarms it */
     if (first != WS__LOOP_NEVER) {
         uint64_t wait = first > loop->now ? first - loop->now : 1;
-        uint64_t seconds = wait / NANOSECONDS;
+        uint64_t seconds = wait / NS_PER_S;
         when.it_value.tv_sec = (time_t)(seconds < LONGEST_WAIT ? seconds : LONGEST_WAIT);
-        when.it_value.tv_nsec = (long)(wait % NANOSECONDS);
+        when.it_value.tv_nsec = (long)(wait % NS_PER_S);
     }
     if (!timerfd_settime(loop->timer_fd, 0, &when, NULL)) /* otherwise again at the next wait */
         loop->armed = first;
@@ -201,7 +201,7 @@ void ws__loop_wakeup(const struct ws__loop *loop)
 struct ws__timer_queue *ws__loop_queue(struct ws__loop *loop, struct ws__memory *memory,
                                        uint32_t duration_ms, int kind)
 {
-    return ws__loop_queue_ns(loop, memory, (uint64_t)duration_ms * MILLISECOND, kind);
+    return ws__loop_queue_ns(loop, memory, (uint64_t)duration_ms * NS_PER_MS, kind);
 }
 
 struct ws__timer_queue *ws__loop_queue_ns(struct ws__loop *loop, struct ws__memory *memory,
@@ -283,7 +283,7 @@ bool ws__loop_take_alarm(struct ws__loop *loop)
 uint64_t ws__loop_end_turn(struct ws__loop *loop)
 {
     uint64_t began = loop->now, took = loop->clock(loop->user) - began;
-    if (took < MILLISECOND)
+    if (took < NS_PER_MS)
         return took;
     for (struct ws__timer_queue *q = loop->active; q; q = q->next_active)
         for (struct ws__timer *t = q->list.previous;

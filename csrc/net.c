@@ -270,12 +270,6 @@ static bool leads_to(const char *path, const struct ws__file *file)
     return now.device == file->device && now.inode == file->inode;
 }
 
-int ws__net_unlink(const char *path, const struct ws__file *file)
-{
-    bool gone = leads_to(path, file) ? !unlink(path) : !errno;
-    return gone || errno == ENOENT || errno == ENOTDIR ? WS_OK : WS_ESYSTEM;
-}
-
 static bool refuses(const union address *a)
 {
     int fd = new_socket(AF_UNIX);
@@ -421,6 +415,12 @@ int ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpo
                  : options->host  ? listen_host(options, endpoints)
                                   : listen_any(options, endpoints);
     return result < 0 ? WS_ESYSTEM : WS_OK;
+}
+
+int ws__net_unlink(const char *path, const struct ws__file *file)
+{
+    bool gone = leads_to(path, file) ? !unlink(path) : !errno;
+    return gone || errno == ENOENT || errno == ENOTDIR ? WS_OK : WS_ESYSTEM;
 }
 
 /* ---- connections ---- */

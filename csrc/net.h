@@ -47,6 +47,11 @@ struct ws__endpoints {
  * Returns WS_ESYSTEM with errno. */
 int ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpoints);
 
+/* Removes the file of a Unix socket, unless `path` leads to another file by now. To be called
+ * while the socket is open: as long as it is, no other file has the same inode number.
+ * Returns WS_ESYSTEM with errno where the file is still there. */
+int ws__net_unlink(const char *path, const struct ws__file *file);
+
 /* A new connection, non-blocking; WS__NET_AGAIN: none waits (or that one is gone already).
  * Otherwise the listening socket may stay readable, so that trying again at once would spin:
  * WS__NET_EXHAUSTED: out of descriptors or memory; WS__NET_ERROR with errno: anything else. */
@@ -63,19 +68,15 @@ ssize_t ws__net_writev(int fd, const struct iovec *parts, int count);
 bool ws__net_has_input(int fd);
 /* Sends FIN behind what was written. */
 void ws__net_finish(int fd);
+/* Has the peer's kernel not acknowledged all that was sent yet, FIN included? */
+bool ws__net_unacknowledged(int fd);
 /* Ends the connection for its peer, also where another process holds a copy of fd. */
 void ws__net_cut(int fd);
 void ws__net_close(int fd);
-/* Has the peer's kernel not acknowledged all that was sent yet, FIN included? */
-bool ws__net_unacknowledged(int fd);
 /* Reads away everything. */
 void ws__net_drain(int fd);
 /* The kernel takes no more while it holds that many bytes that were never sent. */
 void ws__net_limit_unsent(int fd, int bytes);
-/* Removes the file of a Unix socket, unless `path` leads to another file by now. To be called
- * while the socket is open: as long as it is, no other file has the same inode number.
- * Returns WS_ESYSTEM with errno where the file is still there. */
-int ws__net_unlink(const char *path, const struct ws__file *file);
 
 /* At most 256 random bytes, from the kernel if it gives any: a sandbox may deny them. */
 void ws__net_random(void *bytes, size_t n);

@@ -17,10 +17,12 @@
 /* RFC 6455 7.4.1 */
 enum { PROTOCOL_ERROR = 1002, NO_CODE = 1005, INVALID_DATA = 1007, TOO_BIG = 1009 };
 
-enum { CONTROL_BIT = 0x08 }; /* of the opcode: a control frame (5.5) */
-enum { SMALL_HEADER = 6 };   /* bytes of a header without extended length */
-enum { BLOCK = 16 * 1024 };  /* bytes unmasked, validated and copied while they are in the cache */
-enum { STEPS = 128 };        /* fragments, or blocks of one, after which the caller is asked */
+enum {
+    CONTROL_BIT = 0x08,        /* set in the opcode of control frames (RFC 6455 5.5) */
+    SMALL_HEADER = 6,          /* bytes of a header without extended length */
+    PAYLOAD_BLOCK = 16 * 1024, /* bytes unmasked, validated and copied while in the cache */
+    STEPS = 128                /* frames and blocks handled until WS__EVENT_NONE */
+};
 
 static int set_event(struct ws__event *event, enum ws__event_type type, int opcode, char *data,
                      size_t length)
@@ -35,7 +37,7 @@ static int set_event(struct ws__event *event, enum ws__event_type type, int opco
 }
 
 __attribute__((cold, format(printf, 4, 5))) static int
-fail(struct ws__protocol *p, struct ws__event *event, int code, const char *format, ...)
+fail_with(struct ws__protocol *p, struct ws__event *event, int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -50,7 +52,7 @@ fail(struct ws__protocol *p, struct ws__event *event, int code, const char *form
 static int fail_text(struct ws__protocol *p, struct ws__event *event)
 {
     /* RFC 6455 8.1 */
-    return fail(p, event, INVALID_DATA, "invalid UTF-8 in text message");
+    return fail_with(p, event, INVALID_DATA, "invalid UTF-8 in text message");
 }
 
 /* ---- the header, byte by byte -------------------------------------------------------------- */
@@ -60,21 +62,22 @@ static int judge_first(struct ws__protocol *p, uint8_t first, struct ws__event *
     int opcode = first & WS__FRAME_OPCODE;
     bool starts = opcode == WS_TEXT || opcode == WS_BINARY;
     if (p->deflate && (first & WS__FRAME_RSV) == WS__FRAME_RSV1 && !starts) /* RFC 7692 6.1 */
-        return fail(p, event, PROTOCOL_ERROR, "RSV1 on a frame that does not start a message");
+        return fail_with(p, event, PROTOCOL_ERROR, "RSV1 on a frame that does not start a message");
     if (first & WS__FRAME_RSV & ~(p->deflate ? WS__FRAME_RSV1 : 0)) /* RFC 6455 5.2 */
-        return fail(p, event, PROTOCOL_ERROR, "reserved bits set without an extension");
+        return fail_with(p, event, PROTOCOL_ERROR, "reserved bits set without an extension");
     if ((opcode & ~CONTROL_BIT) > 2) /* RFC 6455 5.2: 3 to 7, 11 to 15 */
-        return fail(p, event, PROTOCOL_ERROR, "reserved opcode %d", opcode);
+        return fail_with(p, event, PROTOCOL_ERROR, "reserved opcode %d", opcode);
     if (opcode & CONTROL_BIT) {
         if (!(first & WS__FRAME_FIN)) /* RFC 6455 5.5 */
-            return fail(p, event, PROTOCOL_ERROR, "fragmented control frame");
+            return fail_with(p, event, PROTOCOL_ERROR, "fragmented control frame");
         return 0;
     }
     /* RFC 6455 5.4: one message at a time, from its first fragment to its last */
     if (opcode == WS_CONTINUATION && !p->opcode)
-        return fail(p, event, PROTOCOL_ERROR, "continuation frame without a message to continue");
+        return fail_with(p, event, PROTOCOL_ERROR,
+                         "continuation frame without a message to continue");
     if (opcode != WS_CONTINUATION && p->opcode)
-        return fail(p, event, PROTOCOL_ERROR, "new message inside a fragmented message");
+        return fail_with(p, event, PROTOCOL_ERROR, "new message inside a fragmented message");
     return 0;
 }
 
@@ -82,10 +85,10 @@ static int judge_second(struct ws__protocol *p, const struct ws__frame *frame,
                         struct ws__event *event)
 {
     if (!frame->masked) /* RFC 6455 5.1 */
-        return fail(p, event, PROTOCOL_ERROR, "client frame is not masked");
+        return fail_with(p, event, PROTOCOL_ERROR, "client frame is not masked");
     if (frame->first & CONTROL_BIT && frame->length7 > WS__FRAME_CONTROL_MAX) /* RFC 6455 5.5 */
-        return fail(p, event, PROTOCOL_ERROR, "control frame payload exceeds %d bytes",
-                    WS__FRAME_CONTROL_MAX);
+        return fail_with(p, event, PROTOCOL_ERROR, "control frame payload exceeds %d bytes",
+                         WS__FRAME_CONTROL_MAX);
     return 0;
 }
 
@@ -103,15 +106,16 @@ static int judge_length(struct ws__protocol *p, const struct ws__frame *frame, s
     size_t held = ws__buffer_length(p->message);
     size_t limit = wire_limit(max_payload, p->compressed || frame->first & WS__FRAME_RSV1);
     if (frame->length >> 63) /* RFC 6455 5.2 */
-        return fail(p, event, PROTOCOL_ERROR, "most significant bit of the 64-bit length is set");
+        return fail_with(p, event, PROTOCOL_ERROR,
+                         "most significant bit of the 64-bit length is set");
     if ((frame->length7 == 126 && frame->length < 126) ||
         (frame->length7 == 127 && frame->length <= UINT16_MAX)) /* RFC 6455 5.2: minimal form */
-        return fail(p, event, PROTOCOL_ERROR, "length %" PRIu64 " is not in its shortest form",
-                    frame->length);
+        return fail_with(p, event, PROTOCOL_ERROR, "length %" PRIu64 " is not in its shortest form",
+                         frame->length);
     if (frame->length > limit || held > limit - frame->length) /* RFC 6455 10.4 */
-        return fail(p, event, TOO_BIG,
-                    "message of %" PRIu64 " bytes exceeds max_payload_length %zu",
-                    held + frame->length, max_payload);
+        return fail_with(p, event, TOO_BIG,
+                         "message of %" PRIu64 " bytes exceeds max_payload_length %zu",
+                         held + frame->length, max_payload);
     return 0;
 }
 
@@ -131,7 +135,7 @@ static int judge(struct ws__protocol *p, const struct ws__frame *frame, int know
 
 /* ---- the payload --------------------------------------------------------------------------- */
 
-static char *consume(struct ws__input *in, size_t n)
+static char *take_input(struct ws__input *in, size_t n)
 {
     char *bytes = in->data;
     in->data += n;
@@ -146,7 +150,7 @@ static uint32_t open_payload(char *bytes, size_t n, const uint8_t key[4], uint64
 {
     size_t part;
     for (size_t done = 0; done < n && utf8 != WS__UTF8_REJECT; done += part) {
-        part = n - done < BLOCK ? n - done : BLOCK;
+        part = n - done < PAYLOAD_BLOCK ? n - done : PAYLOAD_BLOCK;
         bool ascii = ws__frame_mask(bytes + done, part, key, offset + done);
         if (text && !(ascii && utf8 == WS__UTF8_ACCEPT))
             utf8 = ws__utf8_next(utf8, bytes + done, part);
@@ -159,7 +163,7 @@ static int read_message(struct ws__protocol *p, const struct ws__frame *frame, s
                         struct ws__event *event)
 {
     size_t length = (size_t)frame->length;
-    char *payload = consume(in, length);
+    char *payload = take_input(in, length);
     int opcode = frame->first & WS__FRAME_OPCODE;
     bool compressed = frame->first & WS__FRAME_RSV1;
     if (open_payload(payload, length, frame->key, 0, opcode == WS_TEXT && !compressed,
@@ -175,16 +179,17 @@ static int read_close(struct ws__protocol *p, char *body, size_t length, struct 
 {
     int code = NO_CODE;
     if (length == 1)
-        return fail(p, event, PROTOCOL_ERROR, "close frame with a body of 1 byte");
+        return fail_with(p, event, PROTOCOL_ERROR, "close frame with a body of 1 byte");
     if (length) {
         code = (uint8_t)body[0] << 8 | (uint8_t)body[1];
         if (!ws__protocol_code_valid(code))
-            return fail(p, event, PROTOCOL_ERROR, "close code %d is not allowed on the wire", code);
+            return fail_with(p, event, PROTOCOL_ERROR, "close code %d is not allowed on the wire",
+                             code);
         body += 2;
         length -= 2;
     }
     if (ws__utf8_next(WS__UTF8_ACCEPT, body, length) != WS__UTF8_ACCEPT)
-        return fail(p, event, INVALID_DATA, "invalid UTF-8 in close reason");
+        return fail_with(p, event, INVALID_DATA, "invalid UTF-8 in close reason");
     set_event(event, WS__EVENT_CLOSE, WS_CLOSE, body, length);
     event->code = code;
     p->ended = true; /* RFC 6455 5.5.1: nothing may follow a Close */
@@ -195,7 +200,7 @@ static int read_control(struct ws__protocol *p, const struct ws__frame *frame, s
                         struct ws__event *event)
 {
     size_t length = (size_t)frame->length;
-    char *payload = consume(in, length);
+    char *payload = take_input(in, length);
     int opcode = frame->first & WS__FRAME_OPCODE;
     ws__frame_mask(payload, length, frame->key, 0);
     if (opcode == WS_CLOSE)
@@ -246,8 +251,8 @@ static int read_payload(struct ws__protocol *p, struct ws__memory *memory, struc
         char *room = ws__buffer_reserve(memory, &p->message, n), *bytes;
         if (!room)
             return WS_ENOMEM;
-        n = n < BLOCK ? n : BLOCK;
-        bytes = consume(in, n);
+        n = n < PAYLOAD_BLOCK ? n : PAYLOAD_BLOCK;
+        bytes = take_input(in, n);
         p->utf8 = (uint8_t)open_payload(bytes, n, p->key, p->phase,
                                         p->opcode == WS_TEXT && !p->compressed, p->utf8);
         memcpy(room, bytes, n);
@@ -274,7 +279,7 @@ static int read_frame(struct ws__protocol *p, struct ws__memory *memory, size_t 
     bool control = frame.first & CONTROL_BIT;
     if (control && !whole)
         return 0;
-    consume(in, header);
+    take_input(in, header);
     if (control)
         return read_control(p, &frame, in, event);
     if (whole && frame.first & WS__FRAME_FIN && !p->opcode)
@@ -301,7 +306,7 @@ static int read_small_message(struct ws__protocol *p, struct ws__input *in, stru
     const uint8_t *head = (const uint8_t *)in->data;
     size_t length = head[1] & 0x7f;
     int opcode = head[0] & WS__FRAME_OPCODE;
-    char *payload = consume(in, SMALL_HEADER + length) + SMALL_HEADER;
+    char *payload = take_input(in, SMALL_HEADER + length) + SMALL_HEADER;
     bool ascii = ws__frame_mask(payload, length, head + 2, 0);
     if (opcode == WS_TEXT && !ascii &&
         ws__utf8_next(WS__UTF8_ACCEPT, payload, length) != WS__UTF8_ACCEPT)
@@ -312,15 +317,15 @@ static int read_small_message(struct ws__protocol *p, struct ws__input *in, stru
 /* ---- the machine --------------------------------------------------------------------------- */
 
 /* Kept out of line: the common case needs none of its registers. */
-__attribute__((noinline)) static int read_frames(struct ws__protocol *p, struct ws__memory *memory,
-                                                 size_t max_payload, struct ws__input *in,
-                                                 struct ws__event *event)
+__attribute__((noinline)) static int read_event(struct ws__protocol *p, struct ws__memory *memory,
+                                                size_t max_payload, struct ws__input *in,
+                                                struct ws__event *event)
 {
     size_t before;
     int rc, steps = 0;
     ws__protocol_release(p, memory);
     if (p->ended) { /* RFC 6455 5.5.1, 7.1.7: whatever follows is ignored */
-        consume(in, in->length);
+        take_input(in, in->length);
         return 0;
     }
     do {
@@ -342,7 +347,7 @@ int ws__protocol_next(struct ws__protocol *p, struct ws__memory *memory, size_t 
 {
     if (is_small_message(p, max_payload, in))
         return read_small_message(p, in, event);
-    return read_frames(p, memory, max_payload, in, event);
+    return read_event(p, memory, max_payload, in, event);
 }
 
 void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory)

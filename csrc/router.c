@@ -130,7 +130,8 @@ int ws__router_add(struct ws__router *router, const char *pattern, void *target)
     return WS_OK;
 }
 
-static void take(struct ws__match *match, const char *path, const char *from, const char *to)
+static void add_parameter(struct ws__match *match, const char *path, const char *from,
+                          const char *to)
 {
     match->parameters[match->count++] =
         (struct ws__parameter){(uint32_t)(from - path), (uint32_t)(to - from)};
@@ -145,13 +146,13 @@ static bool matches(const char *p, const char *path, size_t length, struct ws__m
         const char *segment = s + 1;
         const size_t size = (size_t)(next_segment(p) - p);
         if (kind_of(p) == WILDCARD) {
-            take(match, path, segment, end);
+            add_parameter(match, path, segment, end);
             return true;
         }
         s = memchr(segment, '/', (size_t)(end - segment));
         s = s ? s : end;
         if (kind_of(p) == PARAMETER && s > segment)
-            take(match, path, segment, s);
+            add_parameter(match, path, segment, s);
         else if (kind_of(p) == PARAMETER || (size_t)(s - segment) + 1 != size ||
                  memcmp(p, segment - 1, size))
             return false;

@@ -6,14 +6,14 @@
 
 #include <string.h>
 
-enum { BLOCK = 64, LENGTH_FIELD = 8 };
+enum { SHA1_BLOCK = 64, LENGTH_FIELD = 8 };
 
-static uint32_t rotate(uint32_t x, unsigned n)
+static uint32_t rotl32(uint32_t x, unsigned n)
 {
     return x << n | x >> (32 - n);
 }
 
-static uint32_t load(const uint8_t *p)
+static uint32_t load_word(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
@@ -35,14 +35,14 @@ static void add_block(uint32_t hash[5], const uint8_t *block)
 {
     uint32_t w[16], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
     for (int t = 0; t < 16; t++)
-        w[t] = load(block + 4 * t);
+        w[t] = load_word(block + 4 * t);
     for (int t = 0; t < 80; t++) {
         if (t >= 16)
-            w[t % 16] = rotate(w[(t - 3) % 16] ^ w[(t - 8) % 16] ^ w[(t - 14) % 16] ^ w[t % 16], 1);
-        uint32_t next = rotate(a, 5) + round_function(t, b, c, d) + e + w[t % 16];
+            w[t % 16] = rotl32(w[(t - 3) % 16] ^ w[(t - 8) % 16] ^ w[(t - 14) % 16] ^ w[t % 16], 1);
+        uint32_t next = rotl32(a, 5) + round_function(t, b, c, d) + e + w[t % 16];
         e = d;
         d = c;
-        c = rotate(b, 30);
+        c = rotl32(b, 30);
         b = a;
         a = next;
     }
@@ -57,19 +57,19 @@ void ws__sha1(const void *data, size_t length, uint8_t digest[20])
 {
     uint32_t hash[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
     const uint8_t *in = data;
-    size_t whole = length - length % BLOCK, rest = length % BLOCK;
-    for (size_t i = 0; i < whole; i += BLOCK)
+    size_t whole = length - length % SHA1_BLOCK, rest = length % SHA1_BLOCK;
+    for (size_t i = 0; i < whole; i += SHA1_BLOCK)
         add_block(hash, in + i);
 
     /* 5.1.1: a one bit, zeros, and the length in bits at the end of the last block. */
-    uint8_t tail[2 * BLOCK] = {0};
-    size_t padded = rest + 1 + LENGTH_FIELD <= BLOCK ? BLOCK : 2 * BLOCK;
+    uint8_t tail[2 * SHA1_BLOCK] = {0};
+    size_t padded = rest + 1 + LENGTH_FIELD <= SHA1_BLOCK ? SHA1_BLOCK : 2 * SHA1_BLOCK;
     if (rest)
         memcpy(tail, in + whole, rest);
     tail[rest] = 0x80;
     for (unsigned i = 0; i < LENGTH_FIELD; i++)
         tail[padded - 1 - i] = (uint8_t)((uint64_t)length * 8 >> 8 * i);
-    for (size_t i = 0; i < padded; i += BLOCK)
+    for (size_t i = 0; i < padded; i += SHA1_BLOCK)
         add_block(hash, tail + i);
 
     for (unsigned i = 0; i < 20; i++)

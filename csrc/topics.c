@@ -8,19 +8,19 @@
 
 #include <string.h>
 
-enum { MIN_CAPACITY = 4 };
+enum { MIN_ELEMENTS = 4 };
 
 _Static_assert(sizeof(struct ws__member) == sizeof(struct ws__subscription), "one size for both");
 
 static const size_t element_size = sizeof(struct ws__member);
-static const size_t max_capacity =
+static const size_t max_elements =
     SIZE_MAX / sizeof(struct ws__member) < UINT32_MAX ? SIZE_MAX / sizeof(struct ws__member)
                                                       : UINT32_MAX;
 
 /* ---- SipHash-1-3 -------------------------------------------------------------------------- */
 
 /* Eight bytes, the first one lowest. */
-static uint64_t load(const char *bytes)
+static uint64_t load64(const char *bytes)
 {
     unsigned char b[8];
     memcpy(b, bytes, sizeof(b));
@@ -29,7 +29,7 @@ static uint64_t load(const char *bytes)
            (uint64_t)b[7] << 56;
 }
 
-static uint64_t rotate(uint64_t word, int bits)
+static uint64_t rotl64(uint64_t word, int bits)
 {
     return word << bits | word >> (64 - bits);
 }
@@ -38,13 +38,13 @@ static void mix(uint64_t v[4])
 {
     v[0] += v[1];
     v[2] += v[3];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] = rotate(v[0], 32) + v[3];
+    v[1] = rotl64(v[1], 13) ^ v[0];
+    v[3] = rotl64(v[3], 16) ^ v[2];
+    v[0] = rotl64(v[0], 32) + v[3];
     v[2] += v[1];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[2] = rotate(v[2], 32);
+    v[3] = rotl64(v[3], 21) ^ v[0];
+    v[1] = rotl64(v[1], 17) ^ v[2];
+    v[2] = rotl64(v[2], 32);
 }
 
 static void absorb(uint64_t v[4], uint64_t word)
@@ -61,10 +61,10 @@ static uint64_t hash_of(const uint64_t seed[2], const char *name, size_t length)
     char tail[8] = {0};
     size_t i;
     for (i = 0; length - i >= 8; i += 8)
-        absorb(v, load(name + i));
+        absorb(v, load64(name + i));
     if (i < length)
         memcpy(tail, name + i, length - i);
-    absorb(v, load(tail) | (uint64_t)length << 56);
+    absorb(v, load64(tail) | (uint64_t)length << 56);
     v[2] ^= 0xff;
     mix(v);
     mix(v);
@@ -79,7 +79,7 @@ static size_t larger(size_t count, size_t capacity)
 {
     if (count < capacity)
         return capacity;
-    return capacity ? capacity * 2 : MIN_CAPACITY;
+    return capacity ? capacity * 2 : MIN_ELEMENTS;
 }
 
 /* What it becomes when one has gone: half, as soon as less than a quarter is used. */
@@ -137,8 +137,8 @@ void ws__topics_deinit(struct ws__topics *topics)
     topics->bucket_count = 0;
 }
 
-static struct ws__topic *find(const struct ws__topics *topics, uint64_t hash, const char *name,
-                              size_t length)
+static struct ws__topic *find_hashed(const struct ws__topics *topics, uint64_t hash,
+                                     const char *name, size_t length)
 {
     struct ws__topic *t = NULL;
     if (topics->bucket_count)
@@ -151,7 +151,7 @@ static struct ws__topic *find(const struct ws__topics *topics, uint64_t hash, co
 
 struct ws__topic *ws__topics_find(const struct ws__topics *topics, const char *name, size_t length)
 {
-    return find(topics, hash_of(topics->seed, name, length), name, length);
+    return find_hashed(topics, hash_of(topics->seed, name, length), name, length);
 }
 
 /* A topic without members. NULL: no memory. */
@@ -198,7 +198,7 @@ static void free_if_unused(struct ws__topics *topics, struct ws__topic *topic)
 static void *set_capacity(struct ws__memory *memory, void *array, uint32_t *capacity, size_t wanted)
 {
     void *block;
-    if (wanted == *capacity || wanted > max_capacity)
+    if (wanted == *capacity || wanted > max_elements)
         return array;
     block = ws__memory_resize(memory, array, *capacity * element_size, wanted * element_size);
     if (!block && wanted)
@@ -232,7 +232,7 @@ int ws__topics_subscribe(struct ws__topics *topics, struct ws__subscriber *subsc
                          const char *name, size_t length, struct ws__topic **topic)
 {
     const uint64_t hash = hash_of(topics->seed, name, length);
-    struct ws__topic *t = find(topics, hash, name, length);
+    struct ws__topic *t = find_hashed(topics, hash, name, length);
     if (t && ws__topics_position(subscriber, t) < subscriber->count) {
         *topic = t;
         return 0;

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 /* What has to follow: n continuation bytes (80-BF), or one from a narrower range first. */
-enum state {
+enum utf8_state {
     ACCEPT = WS__UTF8_ACCEPT,
     REJECT = WS__UTF8_REJECT,
     ONE,
@@ -60,9 +60,9 @@ static const uint8_t class_of[256] = {
 /* The next state for each state, in fields of six bits. A field holds the position of the next
  * state's field: `row >> position & 63` is a whole step, and only the shift waits for the step
  * before. */
-enum { FIELD = 6, FIELD_MASK = 63, BLOCK = 16 };
+enum { STATE_BITS = 6, STATE_MASK = 63, ASCII_BLOCK = 16 };
 
-#define ENTRY(from, to) ((uint64_t)(FIELD * (to)) << FIELD * (from))
+#define ENTRY(from, to) ((uint64_t)(STATE_BITS * (to)) << STATE_BITS * (from))
 #define ROW(accept, one, two, three, e0, ed, f0, f4)                                               \
     ENTRY(ACCEPT, accept) | ENTRY(REJECT, REJECT) | ENTRY(ONE, one) | ENTRY(TWO, two) |            \
         ENTRY(THREE, three) | ENTRY(AFTER_E0, e0) | ENTRY(AFTER_ED, ed) | ENTRY(AFTER_F0, f0) |    \
@@ -87,15 +87,15 @@ static const uint64_t rows[CLASSES] = {
 static size_t step(size_t position, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        position = (size_t)(rows[class_of[p[i]]] >> (position & FIELD_MASK));
-    return position & FIELD_MASK;
+        position = (size_t)(rows[class_of[p[i]]] >> (position & STATE_MASK));
+    return position & STATE_MASK;
 }
 
-static bool is_ascii(const uint8_t block[BLOCK])
+static bool is_ascii(const uint8_t block[ASCII_BLOCK])
 {
     const ws__word *words = (const ws__word *)(const void *)block;
     size_t seen = 0;
-    for (size_t i = 0; i < BLOCK / sizeof *words; i++)
+    for (size_t i = 0; i < ASCII_BLOCK / sizeof *words; i++)
         seen |= words[i];
     return !(seen & WS__EACH_BYTE(0x80));
 }
@@ -103,18 +103,18 @@ static bool is_ascii(const uint8_t block[BLOCK])
 uint32_t ws__utf8_next(uint32_t state, const void *bytes, size_t n)
 {
     const uint8_t *p = bytes;
-    size_t position = FIELD * state, i = ws__word_distance(p);
-    if (WS__WORD_ALIGNMENT > 1 && n < 2 * BLOCK) /* not worth an aligned block */
-        return (uint32_t)step(position, p, n) / FIELD;
+    size_t position = STATE_BITS * state, i = ws__word_distance(p);
+    if (WS__WORD_ALIGNMENT > 1 && n < 2 * ASCII_BLOCK) /* not worth an aligned block */
+        return (uint32_t)step(position, p, n) / STATE_BITS;
     if (i)
         position = step(position, p, i);
-    for (; n - i >= BLOCK && position != FIELD * REJECT; i += BLOCK) {
-        if (position != FIELD * ACCEPT || !is_ascii(p + i))
-            position = step(position, p + i, BLOCK);
+    for (; n - i >= ASCII_BLOCK && position != STATE_BITS * REJECT; i += ASCII_BLOCK) {
+        if (position != STATE_BITS * ACCEPT || !is_ascii(p + i))
+            position = step(position, p + i, ASCII_BLOCK);
     }
-    if (position != FIELD * REJECT && i < n)
+    if (position != STATE_BITS * REJECT && i < n)
         position = step(position, p + i, n - i);
-    return (uint32_t)position / FIELD;
+    return (uint32_t)position / STATE_BITS;
 }
 
 size_t ws__utf8_cut(const void *bytes, size_t n, size_t limit)
