@@ -341,7 +341,7 @@ static void test_random(void)
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         kernel.call_error = errors[i];
         kernel.opened = 0;
-        ok(differ(16) && differ(256), "getrandom fails, %d: /dev/urandom", errors[i]);
+        ok(differ(16) && differ(256), "T88: getrandom fails, %d: /dev/urandom", errors[i]);
         is_int(kernel.opened, 4, "which was opened each time");
     }
     static const char *const files[] = {"/dev/null", "/nowhere", "/"};

@@ -1125,12 +1125,12 @@ static void test_flood(void)
     ws_stats s = stats_of(&h);
     ok(!failed, "T55: %llu connections: each byte right, memory the same after each batch",
        (unsigned long long)s.accepted);
-    is_int(descriptors(), fds, "T55: and no descriptor more");
+    is_int(descriptors(), fds, "T55, T91: and no descriptor more");
     ok(s.opened == s.closed && !s.connections, "T68: opened %llu, closed %llu",
        (unsigned long long)s.opened, (unsigned long long)s.closed);
     diag("resident after a fifth: %ld KiB, at the end: %ld KiB", early, late);
     ok(SANITIZED || getenv("UNDER_VALGRIND") || late - early < RSS_GROWTH,
-       "T55: the resident set is flat");
+       "T55, T91: the resident set is flat");
     h.hook = NULL;
     harness_stop(&h, "flood");
 }

@@ -878,6 +878,6 @@ def test_s52_plugins_are_another_page() -> None:
 
 
 def test_every_promise_has_its_test() -> None:
-    """S47 is not used."""
+    """There is no promise with number 47."""
     names = [name for name in vars(sys.modules[__name__]) if re.match(r"test_s\d\d_", name)]
     assert {int(name[6:8]) for name in names} == set(range(1, 53)) - {47}

@@ -319,6 +319,7 @@ def test_an_exception_from_a_signal_handler_of_the_parent() -> None:
 
 
 def test_a_worker_that_is_killed_is_replaced() -> None:
+    """T85: and no connection is refused meanwhile."""
     with start(RUN) as program, ExitStack() as stack:
         port = int(program.line())
         peers = peers_of_all(port, 3, stack)
