@@ -174,35 +174,42 @@ def test_functions_refuses_an_empty_tree(tmp_path: Path) -> None:
     assert run("check_functions.py", tmp_path) == ["no C functions found"]
 
 
-# ---- the requirement table --------------------------------------------------------------------
+# ---- rules and promises -----------------------------------------------------------------------
 
 sys.path.insert(0, str(TOOLS))
-from check_protocol_docs import REQUIRED  # noqa: E402
+from check_protocol_docs import PROMISES, PROTOCOL, REQUIRED  # noqa: E402
+
+RULES, PROMISED = REQUIRED[PROTOCOL], REQUIRED[PROMISES]
 
 
-def test_docs_knows_the_requirements() -> None:
-    assert len(REQUIRED) == 28 + 18 + 10 + 15
-    assert "H" + "26" not in REQUIRED
+def test_docs_knows_what_is_required() -> None:
+    assert len(RULES) == 29 + 18 + 10 + 15
+    assert len(PROMISED) == 51 + 90
+    assert not {"S47", "T48"} & set(PROMISED)
 
 
-def table(rows: List[str]) -> str:
-    head = ["# Protocol", "| id | requirement | functions | tests |", "|---|---|---|---|"]
-    return "\n".join(head + rows) + "\n"
+def table(head: str, rows: List[str]) -> str:
+    return "\n".join(["# Page", head, "|---|---|---|", *rows]) + "\n"
 
 
 def row(ids: str, functions: str = "", tests: str = "") -> str:
     functions = functions or "`csrc/frame.c:decode`, `csrc/frame.c:ws__frame_encode`"
+    return promise(ids, tests).replace("says |", f"says | {functions} |", 1)
+
+
+def promise(ids: str, tests: str = "") -> str:
     tests = tests or f'`tests/c/test_frame.c` "{ids.split(",")[0]} is kept"'
-    return f"| {ids} | what it says | {functions} | {tests} |"
+    return f"| {ids} | what it says | {tests} |"
 
 
-# H0 is the first row. What proves it, and what does not:
+# H0 and S1 are the first rows. What proves them, and what does not:
 COMMENTS = '/* H0 said in a comment */ // "H0 quoted there"\nint H0_code;\n'
 PYTHON_TESTS = """
 class TestWire:
     def test_all(self):
-        '''H0: a docstring'''
+        '''H0: a docstring, S1-S3'''
     def test_h0_named(self): pass
+    def test_s01_named(self): pass
     def test_other(self):
         # H0 in a comment
         '''H1: of another row'''
@@ -210,12 +217,13 @@ class TestWire:
 """
 
 
-def docs_tree(root: Path, rows: List[str]) -> None:
-    literals = "".join(f'ok(1, "all: {i} " /* , */\n  "is kept");\n' for i in REQUIRED)
+def docs_tree(root: Path, rules: List[str], promises: List[str]) -> None:
+    literals = "".join(f'ok(1, "all: {i} " /* , */\n  "is kept");\n' for i in (*RULES, *PROMISED))
     plant(
         root,
         {
-            "docs/protocol.md": table(rows),
+            PROTOCOL: table("| id | rule | functions | tests |", rules),
+            PROMISES: table("| id | promise | tests |", promises),
             "csrc/frame.c": c_function("decode", 3) + c_function("ws__frame_encode", 3),
             "tests/c/test_frame.c": literals + COMMENTS,
             "tests/py/test_wire.py": PYTHON_TESTS,
@@ -224,15 +232,25 @@ def docs_tree(root: Path, rows: List[str]) -> None:
     )
 
 
-def test_docs_accepts_a_full_table(tmp_path: Path) -> None:
-    docs_tree(tmp_path, [row(", ".join(REQUIRED[:2])), *map(row, REQUIRED[2:])])
+def test_docs_accepts_full_tables(tmp_path: Path) -> None:
+    rules = [row(", ".join(RULES[:2])), *map(row, RULES[2:])]
+    docs_tree(tmp_path, rules, [promise(", ".join(PROMISED[:2])), *map(promise, PROMISED[2:])])
     assert run("check_protocol_docs.py", tmp_path) == []
 
 
-@pytest.mark.parametrize("missing", ["H0", "H28", "F1", "F18", "C1", "C10", "X1", "X15"])
+@pytest.mark.parametrize(
+    "missing", ["H0", "H28", "F1", "F18", "C1", "C10", "X1", "X15", "S1", "S52", "T1", "T94"]
+)
 def test_docs_finds_a_missing_row(tmp_path: Path, missing: str) -> None:
-    docs_tree(tmp_path, [row(i) for i in REQUIRED if i != missing])
-    assert run("check_protocol_docs.py", tmp_path) == [f"docs/protocol.md: {missing} is missing"]
+    docs_tree(
+        tmp_path,
+        [row(i) for i in RULES if i != missing],
+        [promise(i) for i in PROMISED if i != missing],
+    )
+    page = PROTOCOL if missing in RULES else PROMISES
+    found = run("check_protocol_docs.py", tmp_path)
+    assert found[0] == f"{page}: {missing} is missing"
+    assert all(f" {missing} has no row in " in line for line in found[1:])
 
 
 @pytest.mark.parametrize(
@@ -243,34 +261,68 @@ def test_docs_finds_a_missing_row(tmp_path: Path, missing: str) -> None:
         ("`csrc/frame.c:decode`, `csrc/frame.c:gone`", "", "no function gone in csrc/frame.c"),
         ("the frame decoder", "", "names no function"),
         ("`csrc/frame.c:decode`, `decode()`", "", "cannot read the functions"),
-        ("", "`tests/py/test_wire.py::test_gone`", "no test test_gone in tests/py/test_wire.py"),
-        ("", "`tests/py/test_lost.py::test_all`", "no file tests/py/test_lost.py"),
-        ("", '`tests/c/test_frame.c` "never said"', 'no test "never said" in tests/c/test_frame.c'),
-        ("", "`tests/c/test_frame.c`", "names no test"),
-        ("", "all of them", "names no test"),
-        ("", '`tests/c/test_frame.c` "is kept"', 'test "is kept" in tests/c/test_frame.c does not'),
-        ("", '`tests/c/test_frame.c` "H1 is kept"', "does not name it"),
-        ("", '`tests/c/test_frame.c` "H0 said in a comment"', 'no test "H0 said'),
-        ("", '`tests/c/test_frame.c` "H0 quoted there"', 'no test "H0 quoted'),
-        ("", '`tests/c/test_frame.c` "H0_code"', 'no test "H0_code'),
-        ("", '`tests/vectors/a.txt` "H0 no name"', 'no test "H0 no name"'),
-        ("", '`tests/py/test_wire.py` "H0 in a comment"', 'no test "H0 in a comment"'),
-        ("", "`tests/py/test_wire.py::TestWire::test_other`", "does not name it"),
+        ("not yet: decode", "not yet: a test", "is not there yet, but a test names it"),
+        ("not yet: ", "", "names no function"),
     ],
 )
-def test_docs_finds(tmp_path: Path, functions: str, tests: str, want: str) -> None:
-    first, *others = REQUIRED
-    docs_tree(tmp_path, [row(first, functions, tests), *map(row, others)])
+def test_docs_finds_in_a_rule(tmp_path: Path, functions: str, tests: str, want: str) -> None:
+    first, *others = RULES
+    rules = [row(first, functions, tests), *map(row, others)]
+    docs_tree(tmp_path, rules, list(map(promise, PROMISED)))
     found = run("check_protocol_docs.py", tmp_path)
     assert found
     assert all(line.startswith(f"docs/protocol.md:4: {first}: ") for line in found)
     assert want in found[0]
 
 
+BAD_TESTS = [
+    ("`tests/py/test_wire.py::test_gone`", "no test test_gone in tests/py/test_wire.py"),
+    ("`tests/py/test_lost.py::test_all`", "no file tests/py/test_lost.py"),
+    ('`tests/c/test_frame.c` "never said"', 'no test "never said" in tests/c/test_frame.c'),
+    ("`tests/c/test_frame.c`", "names no test in tests/c/test_frame.c"),
+    ("all of them", "names no test"),
+    ("not yet: ", "names no test"),
+    ('`tests/c/test_frame.c` "is kept"', 'test "is kept" in tests/c/test_frame.c does not'),
+    ('`tests/c/test_frame.c` "H1 is kept"', "does not name it"),
+    ('`tests/c/test_frame.c` "ID is kept" "never said"', 'no test "never said"'),
+    ('`tests/c/test_frame.c` `tests/c/test_frame.c` "ID is kept"', "names no test in tests/c"),
+    ('`tests/c/test_frame.c` "H0 said in a comment"', 'no test "H0 said'),
+    ('`tests/c/test_frame.c` "H0 quoted there"', 'no test "H0 quoted'),
+    ('`tests/c/test_frame.c` "H0_code"', 'no test "H0_code'),
+    ('`tests/vectors/a.txt` "H0 no name"', 'no test "H0 no name"'),
+    ('`tests/py/test_wire.py` "H0 in a comment"', 'no test "H0 in a comment"'),
+    ("`tests/py/test_wire.py::TestWire::test_other`", "does not name it"),
+]
+
+
+@pytest.mark.parametrize(("tests", "want"), BAD_TESTS)
+@pytest.mark.parametrize("page", [PROTOCOL, PROMISES])
+def test_docs_finds(tmp_path: Path, page: str, tests: str, want: str) -> None:
+    (first, *rules), (second, *promises) = RULES, PROMISED
+    wrong = first if page == PROTOCOL else second
+    tests = tests.replace("ID", wrong)
+    docs_tree(
+        tmp_path,
+        [row(first, "", tests if wrong == first else ""), *map(row, rules)],
+        [promise(second, tests if wrong == second else ""), *map(promise, promises)],
+    )
+    found = run("check_protocol_docs.py", tmp_path)
+    assert found
+    assert all(line.startswith(f"{page}:4: {wrong}: ") for line in found)
+    assert want in found[0]
+
+
+def test_docs_finds_a_second_row(tmp_path: Path) -> None:
+    docs_tree(tmp_path, list(map(row, RULES)), [*map(promise, PROMISED), promise("F1")])
+    found = run("check_protocol_docs.py", tmp_path)
+    assert found == [f"docs/promises.md:{4 + len(PROMISED)}: F1: has a row in docs/protocol.md"]
+
+
 @pytest.mark.parametrize(
     "test",
     [
         '`tests/c/test_frame.c` "H0 is kept"',
+        '`tests/c/test_frame.c` "H0 is kept" "all: H0"',
         '`tests/vectors/a.txt` "H0 a vector"',
         '`tests/py/test_wire.py` "H0 in a literal"',
         "`tests/py/test_wire.py::TestWire::test_all[one]`",
@@ -278,40 +330,114 @@ def test_docs_finds(tmp_path: Path, functions: str, tests: str, want: str) -> No
     ],
 )
 def test_docs_accepts(tmp_path: Path, test: str) -> None:
-    first, *others = REQUIRED
-    docs_tree(tmp_path, [row(first, "", test), *map(row, others)])
+    first, *others = RULES
+    docs_tree(tmp_path, [row(first, "", test), *map(row, others)], list(map(promise, PROMISED)))
     assert run("check_protocol_docs.py", tmp_path) == []
 
 
-# F5, taken out of the literals; the row that needs one of them goes with another requirement.
-F5_ROW = row("F4, F5")
+@pytest.mark.parametrize(
+    ("identifier", "test", "proves"),
+    [
+        ("S1", "`tests/py/test_wire.py::test_s01_named`", True),
+        ("S1", "`tests/py/test_wire.py::test_all`", True),
+        ("S2", "`tests/py/test_wire.py::test_all`", True),
+        ("S3", "`tests/py/test_wire.py::test_all`", True),
+        ("S4", "`tests/py/test_wire.py::test_all`", False),
+    ],
+)
+def test_docs_knows_names_and_ranges(
+    tmp_path: Path, identifier: str, test: str, proves: bool
+) -> None:
+    promises = [promise(i, test if i == identifier else "") for i in PROMISED]
+    docs_tree(tmp_path, list(map(row, RULES)), promises)
+    assert (run("check_protocol_docs.py", tmp_path) == []) == proves
 
 
+def test_docs_accepts_what_is_not_there_yet(tmp_path: Path) -> None:
+    rules = [row(i, "not yet: bodies", "not yet: bodies") if i == "H26" else row(i) for i in RULES]
+    promises = [promise(i, "not yet: TLS") if i == "T86" else promise(i) for i in PROMISED]
+    docs_tree(tmp_path, rules, promises)
+    frame = tmp_path / "tests/c/test_frame.c"
+    frame.write_text(frame.read_text().replace(": H26 ", ": ").replace(": T86 ", ": "))
+    assert run("check_protocol_docs.py", tmp_path) == []
+
+
+# F5 and S5, taken out of the literals; the rows that need them go with others.
+OTHERS = [row("F4, F5"), promise("S4, S5")]
+
+
+@pytest.mark.parametrize("identifier", ["F5", "S5"])
 @pytest.mark.parametrize(
     ("name", "text", "proves"),
     [
-        ("tests/py/test_more.py", "def test_f5_length(): pass\n", True),
-        ("tests/py/test_more.py", "def test_it():\n    '''F5: a docstring'''\n", True),
-        ("tests/py/test_more.py", "CASES = ['F5 length']\n", True),
-        ("tests/c/test_more.c", 'ok(1, "F5 length");\n', True),
-        ("tests/vectors/more.txt", "# F5 length\n> 82\n", True),
-        ("tests/py/test_more.py", "def f5_helper(): pass  # F5\n", False),
-        ("tests/py/test_more.py", "# def test_f5_length(): pass\n", False),
-        ("tests/c/test_more.c", '/* F5 "F5" */ // "F5"\nint F5;\n', False),
-        ("tests/c/test_more.c", 'ok(1, "xF5 F55");\n', False),
-        ("tests/vectors/more.txt", "# length\n> F5\n", False),
+        ("tests/py/test_more.py", "def test_id5_length(): pass\n", True),
+        ("tests/py/test_more.py", "def test_it():\n    '''ID5: a docstring'''\n", True),
+        ("tests/py/test_more.py", "CASES = ['ID5 length']\n", True),
+        ("tests/c/test_more.c", 'ok(1, "ID5 length");\n', True),
+        ("tests/vectors/more.txt", "# ID5 length\n> 82\n", True),
+        ("tests/py/test_more.py", "def id5_helper(): pass  # ID5\n", False),
+        ("tests/py/test_more.py", "# def test_id5_length(): pass\n", False),
+        ("tests/c/test_more.c", '/* ID5 "ID5" */ // "ID5"\nint ID5;\n', False),
+        ("tests/c/test_more.c", 'ok(1, "xID5 ID555");\n', False),
+        ("tests/vectors/more.txt", "# length\n> ID5\n", False),
     ],
 )
-def test_docs_counts_what_names_a_requirement(
-    tmp_path: Path, name: str, text: str, proves: bool
+def test_docs_counts_what_names_an_id(
+    tmp_path: Path, identifier: str, name: str, text: str, proves: bool
 ) -> None:
-    docs_tree(tmp_path, [F5_ROW, *(row(i) for i in REQUIRED if i not in ("F4", "F5"))])
+    docs_tree(
+        tmp_path,
+        [OTHERS[0], *(row(i) for i in RULES if i not in ("F4", "F5"))],
+        [OTHERS[1], *(promise(i) for i in PROMISED if i not in ("S4", "S5"))],
+    )
     frame = tmp_path / "tests/c/test_frame.c"
-    frame.write_text(frame.read_text().replace(": F5 ", ": "))
-    plant(tmp_path, {name: text})
-    want = [] if proves else ["tests: no test names F5"]
+    frame.write_text(frame.read_text().replace(f": {identifier} ", ": "))
+    letter = identifier[0]
+    plant(tmp_path, {name: text.replace("ID", letter).replace("id5", letter.lower() + "5")})
+    want = [] if proves else [f"tests: no test names {identifier}"]
     assert run("check_protocol_docs.py", tmp_path) == want
 
 
-def test_docs_refuses_a_tree_without_the_table(tmp_path: Path) -> None:
-    assert run("check_protocol_docs.py", tmp_path) == ["no file docs/protocol.md"]
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("csrc/loop.c", "int a; /* L2 */\n", 1),
+        ("csrc/loop.h", "/* one line,\n * T48 in another */\n", 2),
+        ("pyws/app.py", '"""Sessions (P2)."""\n', 1),
+        ("tests/py/test_more.py", "# W5\n", 1),
+        ("tests/py/test_more.py", "def test_b1_local(): pass\n", 1),
+        ("tests/c/test_more.c", 'ok(1, "X16: no such rule");\n', 1),
+        ("tests/vectors/more.txt", "# F19 a vector\n", 1),
+        ("tools/tool.py", "A4 = 'A4'\n", 1),
+        ("docs/page.md", "One\n\nand E5.\n", 3),
+        ("examples/c/echo.c", "/* C11 */\n", 1),
+        ("packaging/README.md", "H29\n", 1),
+        ("README.md", "S53\n", 1),
+    ],
+)
+def test_docs_finds_an_id_without_a_row(tmp_path: Path, name: str, text: str, line: int) -> None:
+    docs_tree(tmp_path, list(map(row, RULES)), list(map(promise, PROMISED)))
+    plant(tmp_path, {name: text})
+    (found,) = run("check_protocol_docs.py", tmp_path)
+    assert found.startswith(f"{name}:{line}: ")
+    assert found.endswith(" has no row in docs/protocol.md or docs/promises.md")
+
+
+def test_docs_leaves_what_is_no_id(tmp_path: Path) -> None:
+    docs_tree(tmp_path, list(map(row, RULES)), list(map(promise, PROMISED)))
+    plant(
+        tmp_path,
+        {
+            "csrc/a.c": "/* C99, U+E000, A0-BF, xS53, T95x, B006, E402, %E2 */\n",
+            "pyws/a.py": "SIZES = {'\\A5': 0}  # %C3%A9\n",
+            "tests/py/test_checkers.py": "S53\n",
+        },
+    )
+    assert run("check_protocol_docs.py", tmp_path) == []
+
+
+@pytest.mark.parametrize("page", [PROTOCOL, PROMISES])
+def test_docs_refuses_a_tree_without_a_page(tmp_path: Path, page: str) -> None:
+    docs_tree(tmp_path, list(map(row, RULES)), list(map(promise, PROMISED)))
+    (tmp_path / page).unlink()
+    assert run("check_protocol_docs.py", tmp_path) == [f"no file {page}"]
