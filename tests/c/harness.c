@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -688,4 +689,26 @@ const char *client_responses(struct client *c)
 bool head_has(const struct client *c, const char *want)
 {
     return strstr(c->head, want) != NULL;
+}
+
+/* ---- checks ---- */
+
+bool is_events(struct harness *h, const char *want, const char *name)
+{
+    return is_text(harness_events(h), want, name);
+}
+
+bool is_frames(struct client *c, const char *want, const char *name)
+{
+    return is_text(client_frames(c), want, name);
+}
+
+bool is_responses(struct client *c, const char *want, const char *name)
+{
+    return is_text(client_responses(c), want, name);
+}
+
+void harness_stop(struct harness *h, const char *name)
+{
+    ok(harness_free(h), "T68: %s: one on_close for each on_open, all memory returned", name);
 }

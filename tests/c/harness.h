@@ -127,36 +127,10 @@ bool head_has(const struct client *c, const char *text);
 
 extern const char handshake_request[]; /* for "/" */
 
-/* The verdicts, in the file that counts them. */
-__attribute__((unused)) static bool is_text(const char *got, const char *want, const char *name)
-{
-    bool same = !strcmp(got, want);
-    ok(same, "%s", name);
-    if (!same)
-        diag("got:  %s\n# want: %s", got, want);
-    return same;
-}
-
-__attribute__((unused)) static bool is_events(struct harness *h, const char *want,
-                                              const char *name)
-{
-    return is_text(harness_events(h), want, name);
-}
-
-__attribute__((unused)) static bool is_frames(struct client *c, const char *want, const char *name)
-{
-    return is_text(client_frames(c), want, name);
-}
-
-__attribute__((unused)) static bool is_responses(struct client *c, const char *want,
-                                                 const char *name)
-{
-    return is_text(client_responses(c), want, name);
-}
-
-__attribute__((unused)) static void harness_stop(struct harness *h, const char *name)
-{
-    ok(harness_free(h), "T68: %s: one on_close for each on_open, all memory returned", name);
-}
+/* Checks of what the server's handlers and its clients have seen. */
+bool is_events(struct harness *h, const char *want, const char *name);
+bool is_frames(struct client *c, const char *want, const char *name);
+bool is_responses(struct client *c, const char *want, const char *name);
+void harness_stop(struct harness *h, const char *name); /* harness_free, which must be true */
 
 #endif

@@ -351,6 +351,7 @@ static void give_random(ws_conn *conn)
 
 static void test_nothing_dropped(size_t max_backpressure)
 {
+    state = 1;
     harness_init(&h);
     h.hook = give_on_event;
     h.behavior.max_backpressure = max_backpressure;
@@ -415,23 +416,26 @@ static void test_amount(void)
     stop("the buffered amount");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_memory(1000, 500, false);
-    test_memory(36000, 1000, false);
-    test_memory(65536, 1000, false);
-    test_memory(20000, 20000, false);
-    test_memory(65536, 16000, false);
-    test_memory(300000, 100000, false);
-    test_memory(65536, 1000, true);
-    test_pongs_of_one_read();
-    test_one_pong_waits();
-    test_amount();
-    test_loop(give_while_below, "send");
-    test_loop(publish_while_below, "publish");
-    state = 1;
-    test_nothing_dropped(65536);
-    test_nothing_dropped(10000);
-    test_nothing_dropped(300);
-    return done_testing();
+    CASE(test_memory(1000, 500, false));
+    CASE(test_memory(36000, 1000, false));
+    CASE(test_memory(65536, 1000, false));
+    CASE(test_memory(20000, 20000, false));
+    CASE(test_memory(65536, 16000, false));
+    CASE(test_memory(300000, 100000, false));
+    CASE(test_memory(65536, 1000, true));
+    CASE(test_pongs_of_one_read());
+    CASE(test_one_pong_waits());
+    CASE(test_amount());
+    CASE(test_loop(give_while_below, "send"));
+    CASE(test_loop(publish_while_below, "publish"));
+    CASE(test_nothing_dropped(65536));
+    CASE(test_nothing_dropped(10000));
+    CASE(test_nothing_dropped(300));
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

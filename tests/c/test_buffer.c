@@ -404,21 +404,25 @@ static void test_random(size_t limit)
     finish(&memory, &heap, "random");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_memory();
-    test_memory_failure();
-    test_default_allocator();
-    test_null();
-    test_queue();
-    test_reuse();
-    test_growth();
-    test_steady_queue();
-    test_sizes_that_overflow();
-    test_huge_block();
-    test_limit();
-    test_fit();
-    test_random(0);
-    test_random(400);
-    return done_testing();
+    CASE(test_memory());
+    CASE(test_memory_failure());
+    CASE(test_default_allocator());
+    CASE(test_null());
+    CASE(test_queue());
+    CASE(test_reuse());
+    CASE(test_growth());
+    CASE(test_steady_queue());
+    CASE(test_sizes_that_overflow());
+    CASE(test_huge_block());
+    CASE(test_limit());
+    CASE(test_fit());
+    CASE(test_random(0));
+    CASE(test_random(400));
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

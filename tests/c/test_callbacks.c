@@ -252,10 +252,14 @@ static void test_requests_between_turns(void)
     end("requests between turns");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_in_turns();
-    test_between_turns();
-    test_requests_between_turns();
-    return done_testing();
+    CASE(test_in_turns());
+    CASE(test_between_turns());
+    CASE(test_requests_between_turns());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

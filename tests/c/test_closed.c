@@ -474,16 +474,20 @@ static void test_shutdown_in_on_closed(void)
     }
 }
 
-int main(void)
+static void cases(void)
 {
-    test_by_peer();
-    test_answered();
-    test_not_answered();
-    test_failed();
-    test_by_us();
-    test_in_handlers();
-    test_free();
-    test_others();
-    test_shutdown_in_on_closed();
-    return done_testing();
+    CASE(test_by_peer());
+    CASE(test_answered());
+    CASE(test_not_answered());
+    CASE(test_failed());
+    CASE(test_by_us());
+    CASE(test_in_handlers());
+    CASE(test_free());
+    CASE(test_others());
+    CASE(test_shutdown_in_on_closed());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -542,22 +542,26 @@ static void test_shutdown_acknowledged(void)
     stop("the kernel's own word");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_peer_closes();
-    test_after_peers_close();
-    test_server_closes();
-    test_codes();
-    test_end_in_handler();
-    test_hard_close();
-    test_failures();
-    test_broken();
-    test_queue_first();
-    test_races();
-    test_crossing();
-    test_stale_clock();
-    test_shutdown_of_lingering();
-    test_shutdown_after_a_late_answer();
-    test_shutdown_acknowledged();
-    return done_testing();
+    CASE(test_peer_closes());
+    CASE(test_after_peers_close());
+    CASE(test_server_closes());
+    CASE(test_codes());
+    CASE(test_end_in_handler());
+    CASE(test_hard_close());
+    CASE(test_failures());
+    CASE(test_broken());
+    CASE(test_queue_first());
+    CASE(test_races());
+    CASE(test_crossing());
+    CASE(test_stale_clock());
+    CASE(test_shutdown_of_lingering());
+    CASE(test_shutdown_after_a_late_answer());
+    CASE(test_shutdown_acknowledged());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -1179,34 +1179,38 @@ static void test_many(void)
     ok(harness_free(&h), "T68: many: nothing is left");
 }
 
-int main(void)
+static void cases(void)
+{
+    CASE(test_short());
+    CASE(test_windows_of_clients());
+    CASE(test_many());
+    CASE(test_turn_budget());
+    CASE(test_no_stream(true));
+    CASE(test_no_stream(false));
+    CASE(test_negotiation());
+    CASE(test_split_messages(SHARED, "shared"));
+    CASE(test_split_messages(DEDICATED, "dedicated"));
+    CASE(test_split_failures(SHARED));
+    CASE(test_split_failures(DEDICATED));
+    CASE(test_reserved_bits());
+    CASE(test_limits());
+    CASE(test_bombs());
+    CASE(test_streams_are_freed(SHARED, "shared"));
+    CASE(test_streams_are_freed(DEDICATED, "dedicated"));
+    CASE(test_send(SHARED));
+    CASE(test_send(DEDICATED));
+    CASE(test_echo(SHARED));
+    CASE(test_echo(DEDICATED));
+    CASE(test_window(SHARED, "shared"));
+    CASE(test_window(DEDICATED, "dedicated"));
+    CASE(test_fragments(SHARED, "shared"));
+    CASE(test_fragments(DEDICATED, "dedicated"));
+    CASE(test_no_memory(SHARED, "shared"));
+    CASE(test_no_memory(DEDICATED, "dedicated"));
+}
+
+int main(int argc, char **argv)
 {
     make_data();
-    test_short();
-    test_windows_of_clients();
-    test_many();
-    test_turn_budget();
-    test_no_stream(true);
-    test_no_stream(false);
-    test_negotiation();
-    test_split_messages(SHARED, "shared");
-    test_split_messages(DEDICATED, "dedicated");
-    test_split_failures(SHARED);
-    test_split_failures(DEDICATED);
-    test_reserved_bits();
-    test_limits();
-    test_bombs();
-    test_streams_are_freed(SHARED, "shared");
-    test_streams_are_freed(DEDICATED, "dedicated");
-    test_send(SHARED);
-    test_send(DEDICATED);
-    test_echo(SHARED);
-    test_echo(DEDICATED);
-    test_window(SHARED, "shared");
-    test_window(DEDICATED, "dedicated");
-    test_fragments(SHARED, "shared");
-    test_fragments(DEDICATED, "dedicated");
-    test_no_memory(SHARED, "shared");
-    test_no_memory(DEDICATED, "dedicated");
-    return done_testing();
+    return run_cases(argc, argv, cases);
 }

@@ -644,29 +644,33 @@ static void test_lost_while_postponed(void)
     }
 }
 
-int main(void)
+static void cases(void)
 {
-    test_slices();
-    test_output();
-    test_ordinary();
-    test_others();
-    test_no_starvation();
-    test_order();
-    test_takeover();
-    test_results(SHARED);
-    test_results(DEDICATED);
-    test_last_blocks();
-    test_ends(SHARED);
-    test_ends(DEDICATED);
-    test_end_without_more(SHARED);
-    test_end_without_more(DEDICATED);
-    test_empty_payload();
-    test_lost_while_postponed();
-    test_pause();
-    test_idle();
-    test_memory(SHARED);
-    test_memory(DEDICATED);
-    test_no_memory(SHARED);
-    test_no_memory(DEDICATED);
-    return done_testing();
+    CASE(test_slices());
+    CASE(test_output());
+    CASE(test_ordinary());
+    CASE(test_others());
+    CASE(test_no_starvation());
+    CASE(test_order());
+    CASE(test_takeover());
+    CASE(test_results(SHARED));
+    CASE(test_results(DEDICATED));
+    CASE(test_last_blocks());
+    CASE(test_ends(SHARED));
+    CASE(test_ends(DEDICATED));
+    CASE(test_end_without_more(SHARED));
+    CASE(test_end_without_more(DEDICATED));
+    CASE(test_empty_payload());
+    CASE(test_lost_while_postponed());
+    CASE(test_pause());
+    CASE(test_idle());
+    CASE(test_memory(SHARED));
+    CASE(test_memory(DEDICATED));
+    CASE(test_no_memory(SHARED));
+    CASE(test_no_memory(DEDICATED));
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

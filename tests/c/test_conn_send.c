@@ -652,22 +652,26 @@ static void test_half_dead_echo(void)
     stop("a peer that reads nothing");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_statuses();
-    test_limit();
-    test_large();
-    test_no_limit_and_close();
-    test_drain();
-    test_drain_between_fragments();
-    test_cork();
-    test_cork_and_limit();
-    test_fragments();
-    test_fragment_limits();
-    test_pongs();
-    test_cross();
-    test_dead_peer();
-    test_dropped_handler();
-    test_half_dead_echo();
-    return done_testing();
+    CASE(test_statuses());
+    CASE(test_limit());
+    CASE(test_large());
+    CASE(test_no_limit_and_close());
+    CASE(test_drain());
+    CASE(test_drain_between_fragments());
+    CASE(test_cork());
+    CASE(test_cork_and_limit());
+    CASE(test_fragments());
+    CASE(test_fragment_limits());
+    CASE(test_pongs());
+    CASE(test_cross());
+    CASE(test_dead_peer());
+    CASE(test_dropped_handler());
+    CASE(test_half_dead_echo());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

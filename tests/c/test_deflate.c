@@ -861,33 +861,37 @@ static void test_no_memory(unsigned options)
     ok(n > 15 && !bad && !leaks, "T84 X15 %u: each of %d allocations fails once", options, n - 2);
 }
 
-int main(void)
+static void cases(void)
 {
-    test_options();
-    test_offers();
-    test_negotiation();
-    test_round_trips();
-    test_takeover();
-    test_windows();
-    test_abandoned();
-    test_echo();
-    test_bomb(false);
-    test_bomb(true);
-    test_limits();
+    CASE(test_options());
+    CASE(test_offers());
+    CASE(test_negotiation());
+    CASE(test_round_trips());
+    CASE(test_takeover());
+    CASE(test_windows());
+    CASE(test_abandoned());
+    CASE(test_echo());
+    CASE(test_bomb(false));
+    CASE(test_bomb(true));
+    CASE(test_limits());
     for (unsigned i = 0; i < 2; i++) {
         unsigned options = i ? 0xf01 : 0x101;
-        test_cut(options, 300, 6, true);
-        test_cut(options, 300, 1, true);
-        test_cut(options, 300, 0, false);
-        test_cut(options, 5000, 9, false);
-        test_cut(options, 5000, 9, true);
-        test_corrupt(options);
-        test_no_memory(i ? 0xff8 : 0x101);
+        CASE(test_cut(options, 300, 6, true));
+        CASE(test_cut(options, 300, 1, true));
+        CASE(test_cut(options, 300, 0, false));
+        CASE(test_cut(options, 5000, 9, false));
+        CASE(test_cut(options, 5000, 9, true));
+        CASE(test_corrupt(options));
+        CASE(test_no_memory(i ? 0xff8 : 0x101));
     }
-    test_bodies();
-    test_many_last_blocks();
-    test_final_takeover();
-    test_utf8();
-    test_memory();
-    return done_testing();
+    CASE(test_bodies());
+    CASE(test_many_last_blocks());
+    CASE(test_final_takeover());
+    CASE(test_utf8());
+    CASE(test_memory());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

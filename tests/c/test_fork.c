@@ -417,20 +417,24 @@ static void test_child_of_a_handler(void)
     harness_stop(&h, "the child of a handler");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_dropped();
-    test_dropped_unread();
-    test_closed_by_handshake();
-    test_close_timeout();
-    test_http();
-    test_inherited_listener();
-    test_listener_in_child();
-    test_interrupt();
-    test_child_frees();
-    test_child_frees_an_answer_to_come();
-    test_child_calls();
-    test_child_leaves_the_alarm();
-    test_child_of_a_handler();
-    return done_testing();
+    CASE(test_dropped());
+    CASE(test_dropped_unread());
+    CASE(test_closed_by_handshake());
+    CASE(test_close_timeout());
+    CASE(test_http());
+    CASE(test_inherited_listener());
+    CASE(test_listener_in_child());
+    CASE(test_interrupt());
+    CASE(test_child_frees());
+    CASE(test_child_frees_an_answer_to_come());
+    CASE(test_child_calls());
+    CASE(test_child_leaves_the_alarm());
+    CASE(test_child_of_a_handler());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -214,19 +214,28 @@ static void test_mask_pieces(void)
     ok(true, "an empty payload may be NULL");
 }
 
-int main(void)
+static void test_no_bytes(void)
 {
     struct ws__frame frame;
     int known = -1;
     is_int(ws__frame_decode(&frame, NULL, 0, &known), 0, "no bytes");
     is_int(known, 0, "nothing known");
-    test_lengths(true);
-    test_lengths(false);
-    test_first_bytes();
-    test_facts();
-    test_control();
-    test_encode();
-    test_mask();
-    test_mask_pieces();
-    return done_testing();
+}
+
+static void cases(void)
+{
+    CASE(test_no_bytes());
+    CASE(test_lengths(true));
+    CASE(test_lengths(false));
+    CASE(test_first_bytes());
+    CASE(test_facts());
+    CASE(test_control());
+    CASE(test_encode());
+    CASE(test_mask());
+    CASE(test_mask_pieces());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

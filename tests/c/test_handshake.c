@@ -296,14 +296,18 @@ static void test_accepts(void)
     }
 }
 
-int main(void)
+static void cases(void)
 {
-    test_upgrades();
-    test_verdicts();
-    test_large();
-    test_origins();
-    test_optional_origin();
-    test_protocols();
-    test_accepts();
-    return done_testing();
+    CASE(test_upgrades());
+    CASE(test_verdicts());
+    CASE(test_large());
+    CASE(test_origins());
+    CASE(test_optional_origin());
+    CASE(test_protocols());
+    CASE(test_accepts());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

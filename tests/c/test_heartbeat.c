@@ -1098,41 +1098,45 @@ static void test_no_memory_for_lifetime(void)
     ok(harness_free(&h), "T68: no memory: nothing is left");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_before_wait();
-    test_no_memory_for_lifetime();
-    test_defaults();
-    test_silence(120000, 104 * SECOND);
-    test_silence(12000, 8 * SECOND);
-    test_silence(500, 333333334);
-    test_silence(1, 666667);
-    test_no_policy();
-    test_signs_of_life();
-    test_busy();
-    test_closing();
-    test_settings();
-    test_sends(false, false);
-    test_sends(true, false);
-    test_sends(true, true);
-    test_pause();
-    test_lifetime();
-    test_latency();
-    test_crowd();
-    test_blocked(0, WS_DERIVED);
-    test_blocked(0, 0);
-    test_blocked(500, 0);
-    test_left_over();
-    test_long_turn();
-    test_late_ping();
-    test_full_kernel();
-    test_clock((UINT64_C(1) << 63) - SECOND, 2000);
-    test_clock((UINT64_C(1) << 63) - 1000 * SECOND, 1);
-    test_clock((UINT64_C(1) << 63) - 1000 * SECOND, UINT32_MAX);
-    test_clock(1, 12000);
-    test_alarm();
-    test_alarm_again();
-    test_alarm_and_others();
-    test_alarm_descriptor();
-    return done_testing();
+    CASE(test_before_wait());
+    CASE(test_no_memory_for_lifetime());
+    CASE(test_defaults());
+    CASE(test_silence(120000, 104 * SECOND));
+    CASE(test_silence(12000, 8 * SECOND));
+    CASE(test_silence(500, 333333334));
+    CASE(test_silence(1, 666667));
+    CASE(test_no_policy());
+    CASE(test_signs_of_life());
+    CASE(test_busy());
+    CASE(test_closing());
+    CASE(test_settings());
+    CASE(test_sends(false, false));
+    CASE(test_sends(true, false));
+    CASE(test_sends(true, true));
+    CASE(test_pause());
+    CASE(test_lifetime());
+    CASE(test_latency());
+    CASE(test_crowd());
+    CASE(test_blocked(0, WS_DERIVED));
+    CASE(test_blocked(0, 0));
+    CASE(test_blocked(500, 0));
+    CASE(test_left_over());
+    CASE(test_long_turn());
+    CASE(test_late_ping());
+    CASE(test_full_kernel());
+    CASE(test_clock((UINT64_C(1) << 63) - SECOND, 2000));
+    CASE(test_clock((UINT64_C(1) << 63) - 1000 * SECOND, 1));
+    CASE(test_clock((UINT64_C(1) << 63) - 1000 * SECOND, UINT32_MAX));
+    CASE(test_clock(1, 12000));
+    CASE(test_alarm());
+    CASE(test_alarm_again());
+    CASE(test_alarm_and_others());
+    CASE(test_alarm_descriptor());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -633,19 +633,23 @@ static void test_dates(void)
     is_int(wrong, 0, "H24 dates of 24800 days agree with strftime");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_accepted();
-    test_refused();
-    test_places();
-    test_line_limit();
-    test_block_limit();
-    test_field_limit();
-    test_checks();
-    test_lists();
-    test_find();
-    test_persistence();
-    test_words();
-    test_dates();
-    return done_testing();
+    CASE(test_accepted());
+    CASE(test_refused());
+    CASE(test_places());
+    CASE(test_line_limit());
+    CASE(test_block_limit());
+    CASE(test_field_limit());
+    CASE(test_checks());
+    CASE(test_lists());
+    CASE(test_find());
+    CASE(test_persistence());
+    CASE(test_words());
+    CASE(test_dates());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -9,8 +9,10 @@
 
 static struct harness h;
 static struct client c;
-static uint32_t recv_buffer_size = 1024 * 1024;
 static int seen;
+
+/* recv_buffer_size: of a default size, and less than a head may have. */
+enum { LARGE = 1024 * 1024, SMALL = 4096 };
 
 static void count(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
                   const char *data, size_t length)
@@ -19,7 +21,7 @@ static void count(struct harness *harness, enum event event, ws_conn *conn, ws_r
     seen += event == ON_MESSAGE;
 }
 
-static void start(void)
+static void start(uint32_t recv_buffer_size)
 {
     harness_init(&h);
     h.hook = count;
@@ -49,7 +51,7 @@ static void test_leftovers(void)
     for (int i = 0; i < MESSAGES; i++)
         end += make_frame(end, 0x81, "", 0);
     size_t n = (size_t)(end - bytes);
-    start();
+    start(LARGE);
     client_open(&c, &h);
     size_t before = h.memory.asked, idle = h.memory.bytes;
     is_int((long long)client_write(&c, bytes, n), (long long)n, "the kernel takes all of it");
@@ -65,10 +67,10 @@ static void test_leftovers(void)
 }
 
 /* What a turn leaves is a few bytes of the next frame: they do not keep the large block. */
-static void test_small_rest(void)
+static void test_small_rest(uint32_t recv_buffer_size)
 {
     char bytes[3000 * 6], *end = bytes;
-    start();
+    start(recv_buffer_size);
     client_open(&c, &h);
     size_t idle = h.memory.bytes;
     for (int i = 0; i < 3000; i++)
@@ -96,9 +98,10 @@ static void drip(const char *request, size_t n, size_t piece)
 /* Blocks that every request takes: its table of fields, and the queue of the answer. */
 enum { ONCE = 68 * 1024 };
 
-static void test_head(const char *request, size_t n, size_t piece, const char *answer)
+static void test_head(uint32_t recv_buffer_size, const char *request, size_t n, size_t piece,
+                      const char *answer)
 {
-    start();
+    start(recv_buffer_size);
     client_connect(&c, &h);
     size_t before = h.memory.asked;
     drip(request, n, piece);
@@ -109,18 +112,18 @@ static void test_head(const char *request, size_t n, size_t piece, const char *a
 }
 
 /* The request, a long field, and then what follows the head: text in a frame or another request. */
-static void test_heads(void)
+static void test_heads(uint32_t recv_buffer_size)
 {
     enum { FILL = 12000 };
     static char request[FILL + 1000], fill[FILL];
     memset(fill, 'x', sizeof fill);
     int n = snprintf(request, sizeof request, "GET /page HTTP/1.1\r\nHost: t\r\nX-Fill: %.*s\r\n\r\n",
                      FILL, fill);
-    test_head(request, (size_t)n, 1, "200 /page");
-    test_head(request, (size_t)n, 700, "200 /page");
+    test_head(recv_buffer_size, request, (size_t)n, 1, "200 /page");
+    test_head(recv_buffer_size, request, (size_t)n, 700, "200 /page");
     n += snprintf(request + n, sizeof request - (size_t)n, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");
-    test_head(request, (size_t)n, 5, "200 /page, 200 /page");
-    test_head(request, (size_t)n, 11000, "200 /page, 200 /page");
+    test_head(recv_buffer_size, request, (size_t)n, 5, "200 /page, 200 /page");
+    test_head(recv_buffer_size, request, (size_t)n, 11000, "200 /page, 200 /page");
 
     n = snprintf(request, sizeof request, "GET / HTTP/1.1\r\nX-Fill: %.*s%s", FILL, fill,
                  strchr(handshake_request, '\r'));
@@ -128,18 +131,18 @@ static void test_heads(void)
     n += (int)make_frame(request + n, 0x81, "again", 5);
     static const size_t pieces[] = {1, 3, 1000, 12200, 12250};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
-        test_head(request, (size_t)n, pieces[i], "101");
+        test_head(recv_buffer_size, request, (size_t)n, pieces[i], "101");
         is_int(seen, 2, "with the messages that follow it");
     }
 }
 
 /* A frame header, and a message in pieces. */
-static void test_fragments(void)
+static void test_fragments(uint32_t recv_buffer_size)
 {
     enum { LENGTH = 16000 };
     static char payload[LENGTH], frame[LENGTH + 14];
     size_t n = make_frame(frame, 0x82, payload, LENGTH);
-    start();
+    start(recv_buffer_size);
     client_open(&c, &h);
     size_t before = h.memory.asked;
     drip(frame, n, 1);
@@ -160,15 +163,18 @@ static void test_fragments(void)
     stop("fragments");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_leftovers();
-    test_small_rest();
-    test_heads();
-    test_fragments();
-    recv_buffer_size = 4096; /* less than a head may have */
-    test_small_rest();
-    test_heads();
-    test_fragments();
-    return done_testing();
+    CASE(test_leftovers());
+    CASE(test_small_rest(LARGE));
+    CASE(test_small_rest(SMALL));
+    CASE(test_heads(LARGE));
+    CASE(test_heads(SMALL));
+    CASE(test_fragments(LARGE));
+    CASE(test_fragments(SMALL));
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -814,37 +814,42 @@ static void test_log_callback_closes(void)
     harness_stop(&h, "a log callback that closes the listeners");
 }
 
-int main(void)
+static void cases(void)
+{
+    CASE(test_unlisten());
+    CASE(test_all_addresses());
+    CASE(test_one_address_is_taken());
+    CASE(test_picked_port_is_taken());
+    CASE(test_missing_addresses());
+    CASE(test_localhost());
+    CASE(test_too_many_addresses());
+    CASE(test_listening_fails_half_way());
+    CASE(test_errno_is_kept());
+    CASE(test_successor_after_rm());
+    CASE(test_successor_by_rename());
+    CASE(test_two_begin_at_once());
+    CASE(test_sockets_that_cannot_accept());
+    CASE(test_sockets_that_can_accept());
+    CASE(test_accept_fails(EPERM, "EPERM of a security module"));
+    CASE(test_accept_fails(EINVAL, "EINVAL"));
+    CASE(test_accept_fails(EPROTO, "EPROTO"));
+    CASE(test_accept_fails(EMFILE, "EMFILE"));
+    CASE(test_accept_fails(ENOMEM, "ENOMEM"));
+    CASE(test_accept_fails(9999, "an errno that no one knows"));
+    CASE(test_two_listeners_fail());
+    CASE(test_listener_is_shut_down());
+    CASE(test_watching_again_fails());
+    CASE(test_connections_cannot_be_watched());
+    CASE(test_log_callback_closes());
+}
+
+int main(int argc, char **argv)
 {
     if (!mkdtemp(directory))
         return 2;
     snprintf(path, sizeof path, "%s/socket", directory);
     snprintf(other, sizeof other, "%s/other", directory);
-    test_unlisten();
-    test_all_addresses();
-    test_one_address_is_taken();
-    test_picked_port_is_taken();
-    test_missing_addresses();
-    test_localhost();
-    test_too_many_addresses();
-    test_listening_fails_half_way();
-    test_errno_is_kept();
-    test_successor_after_rm();
-    test_successor_by_rename();
-    test_two_begin_at_once();
-    test_sockets_that_cannot_accept();
-    test_sockets_that_can_accept();
-    test_accept_fails(EPERM, "EPERM of a security module");
-    test_accept_fails(EINVAL, "EINVAL");
-    test_accept_fails(EPROTO, "EPROTO");
-    test_accept_fails(EMFILE, "EMFILE");
-    test_accept_fails(ENOMEM, "ENOMEM");
-    test_accept_fails(9999, "an errno that no one knows");
-    test_two_listeners_fail();
-    test_listener_is_shut_down();
-    test_watching_again_fails();
-    test_connections_cannot_be_watched();
-    test_log_callback_closes();
+    int status = run_cases(argc, argv, cases);
     rmdir(directory);
-    return done_testing();
+    return status;
 }

@@ -408,17 +408,21 @@ static void test_descriptor_of_timers(void)
     stop();
 }
 
-int main(void)
+static void cases(void)
 {
-    test_descriptors();
-    test_wakeups();
-    test_timers();
-    test_kinds();
-    test_any_order();
-    test_alarm();
-    test_long_turn();
-    test_arming();
-    test_full();
-    test_descriptor_of_timers();
-    return done_testing();
+    CASE(test_descriptors());
+    CASE(test_wakeups());
+    CASE(test_timers());
+    CASE(test_kinds());
+    CASE(test_any_order());
+    CASE(test_alarm());
+    CASE(test_long_turn());
+    CASE(test_arming());
+    CASE(test_full());
+    CASE(test_descriptor_of_timers());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -268,10 +268,14 @@ static void test_many(void)
     harness_stop(&h, "many");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_combinations();
-    test_lists();
-    test_many();
-    return done_testing();
+    CASE(test_combinations());
+    CASE(test_lists());
+    CASE(test_many());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

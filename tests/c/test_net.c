@@ -368,17 +368,21 @@ static void test_parts(void)
     close(pair[1]);
 }
 
-int main(void)
+static void cases(void)
 {
-    test_random();
-    test_parts();
-    test_addresses();
-    test_dual_stack();
-    test_reuse_port();
-    test_given_descriptor();
-    test_path();
-    test_reading_and_writing();
-    test_accept_errors();
-    test_text();
-    return done_testing();
+    CASE(test_random());
+    CASE(test_parts());
+    CASE(test_addresses());
+    CASE(test_dual_stack());
+    CASE(test_reuse_port());
+    CASE(test_given_descriptor());
+    CASE(test_path());
+    CASE(test_reading_and_writing());
+    CASE(test_accept_errors());
+    CASE(test_text());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

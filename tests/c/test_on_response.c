@@ -109,9 +109,13 @@ static void test_shutdown_inside(void)
     harness_stop(&h, "a shutdown inside of it");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_reports();
-    test_shutdown_inside();
-    return done_testing();
+    CASE(test_reports());
+    CASE(test_shutdown_inside());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -666,19 +666,23 @@ static void test_random(void)
     stop("random");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_in_message();
-    test_in_others();
-    test_deferred_upgrade();
-    test_by_others();
-    test_many();
-    test_memory();
-    test_peer_ends();
-    test_we_end();
-    test_time();
-    test_backpressure();
-    test_starvation();
-    test_random();
-    return done_testing();
+    CASE(test_in_message());
+    CASE(test_in_others());
+    CASE(test_deferred_upgrade());
+    CASE(test_by_others());
+    CASE(test_many());
+    CASE(test_memory());
+    CASE(test_peer_ends());
+    CASE(test_we_end());
+    CASE(test_time());
+    CASE(test_backpressure());
+    CASE(test_starvation());
+    CASE(test_random());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -497,20 +497,24 @@ static void test_random_streams(void)
     diag("%zu events", events);
 }
 
-int main(void)
+static void cases(void)
 {
-    test_codes();
-    test_whole_message();
-    test_empty_data();
-    test_promises();
-    test_empty_fragments();
-    test_tiny_fragments();
-    test_life_time();
-    test_lengths();
-    test_allocation_failures(1);
-    test_allocation_failures(100);
-    test_allocation_failures(SIZE_MAX);
-    test_memory_limit();
-    test_random_streams();
-    return done_testing();
+    CASE(test_codes());
+    CASE(test_whole_message());
+    CASE(test_empty_data());
+    CASE(test_promises());
+    CASE(test_empty_fragments());
+    CASE(test_tiny_fragments());
+    CASE(test_life_time());
+    CASE(test_lengths());
+    CASE(test_allocation_failures(1));
+    CASE(test_allocation_failures(100));
+    CASE(test_allocation_failures(SIZE_MAX));
+    CASE(test_memory_limit());
+    CASE(test_random_streams());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -1466,40 +1466,44 @@ static void test_leave_at_once(void)
     stop("leave at once");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_leave_at_once();
-    test_end_of_other(BY_END, "CLOSE 1000 bye");
-    test_end_of_other(BY_SHUTDOWN, "CLOSE 1001 down");
-    test_end_of_other(BY_PEER, "CLOSE 1000, EOF");
-    test_end_of_other(BY_RULE, "CLOSE 1002 reserved opcode 3, EOF");
-    test_cascade(false);
-    test_cascade(true);
-    test_counts();
-    test_names();
-    test_max_topics();
-    test_memory_back();
-    test_order_outside();
-    test_order_in_handlers();
-    test_order_own_handler();
-    test_order_of_one();
-    test_one_write();
-    test_fragments();
-    test_large();
-    test_exclude_self();
-    test_routes();
-    test_slow();
-    test_stalled();
-    test_slow_in_turn();
-    test_strict();
-    test_reset();
-    test_broken();
-    test_pongs();
-    test_drain_while_published();
-    test_published_memory();
-    test_actions();
-    test_leaving();
-    test_leave_after_publish();
-    test_failing_memory();
-    return done_testing();
+    CASE(test_leave_at_once());
+    CASE(test_end_of_other(BY_END, "CLOSE 1000 bye"));
+    CASE(test_end_of_other(BY_SHUTDOWN, "CLOSE 1001 down"));
+    CASE(test_end_of_other(BY_PEER, "CLOSE 1000, EOF"));
+    CASE(test_end_of_other(BY_RULE, "CLOSE 1002 reserved opcode 3, EOF"));
+    CASE(test_cascade(false));
+    CASE(test_cascade(true));
+    CASE(test_counts());
+    CASE(test_names());
+    CASE(test_max_topics());
+    CASE(test_memory_back());
+    CASE(test_order_outside());
+    CASE(test_order_in_handlers());
+    CASE(test_order_own_handler());
+    CASE(test_order_of_one());
+    CASE(test_one_write());
+    CASE(test_fragments());
+    CASE(test_large());
+    CASE(test_exclude_self());
+    CASE(test_routes());
+    CASE(test_slow());
+    CASE(test_stalled());
+    CASE(test_slow_in_turn());
+    CASE(test_strict());
+    CASE(test_reset());
+    CASE(test_broken());
+    CASE(test_pongs());
+    CASE(test_drain_while_published());
+    CASE(test_published_memory());
+    CASE(test_actions());
+    CASE(test_leaving());
+    CASE(test_leave_after_publish());
+    CASE(test_failing_memory());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

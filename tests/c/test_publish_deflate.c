@@ -405,15 +405,19 @@ static void test_cascade(void)
     stop("cascade");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_cascade();
-    test_once();
-    test_windows();
-    test_mixed();
-    test_in_step();
-    test_dropped();
-    test_large();
-    test_failing_memory();
-    return done_testing();
+    CASE(test_cascade());
+    CASE(test_once());
+    CASE(test_windows());
+    CASE(test_mixed());
+    CASE(test_in_step());
+    CASE(test_dropped());
+    CASE(test_large());
+    CASE(test_failing_memory());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -568,7 +568,7 @@ static void step(void)
         settle();
 }
 
-int main(void)
+static void test_model(void)
 {
     const unsigned long wanted = getenv("UNDER_VALGRIND") ? 10000 : 200000;
     const char *seed = getenv("PUBLISH_SEED");
@@ -602,5 +602,14 @@ int main(void)
     }
     turns(&h, 3);
     harness_stop(&h, "T66");
-    return done_testing();
+}
+
+static void cases(void)
+{
+    CASE(test_model());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

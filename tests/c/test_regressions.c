@@ -824,29 +824,33 @@ static void test_callers_descriptor(void)
     harness_stop(&h, "a caller's descriptor");
 }
 
-int main(void)
+static void cases(void)
+{
+    CASE(test_large_queue());
+    CASE(test_slow_downloads());
+    CASE(test_half_closed());
+    CASE(test_between_turns());
+    CASE(test_open_between_turns());
+    CASE(test_abort_between_turns());
+    CASE(test_before_wait());
+    CASE(test_closed_between_turns());
+    CASE(test_inner_run());
+    CASE(test_failed_listen_stays_stopped());
+    CASE(test_exhausted());
+    CASE(test_dropped_fragment());
+    CASE(test_held_back());
+    CASE(test_headers_of_no_answer());
+    CASE(test_methods());
+    CASE(test_patterns());
+    CASE(test_unix_path());
+    CASE(test_callers_descriptor());
+}
+
+int main(int argc, char **argv)
 {
     struct sigaction action_of_alarm = {.sa_handler = on_alarm};
     sigaction(SIGALRM, &action_of_alarm, NULL);
     if (pipe2(interrupt_pipe, O_NONBLOCK | O_CLOEXEC))
         return 2;
-    test_large_queue();
-    test_slow_downloads();
-    test_half_closed();
-    test_between_turns();
-    test_open_between_turns();
-    test_abort_between_turns();
-    test_before_wait();
-    test_closed_between_turns();
-    test_inner_run();
-    test_failed_listen_stays_stopped();
-    test_exhausted();
-    test_dropped_fragment();
-    test_held_back();
-    test_headers_of_no_answer();
-    test_methods();
-    test_patterns();
-    test_unix_path();
-    test_callers_descriptor();
-    return done_testing();
+    return run_cases(argc, argv, cases);
 }

@@ -678,21 +678,25 @@ static void test_early_frames(void)
     harness_stop(&h, "early frames");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_statuses();
-    test_syntax();
-    test_shutdown_in_on_response();
-    test_limits();
-    test_101();
-    test_plain();
-    test_health_checks();
-    test_shared_paths();
-    test_pipelining();
-    test_slow_reader();
-    test_timeouts();
-    test_getters();
-    test_handlers();
-    test_early_frames();
-    return done_testing();
+    CASE(test_statuses());
+    CASE(test_syntax());
+    CASE(test_shutdown_in_on_response());
+    CASE(test_limits());
+    CASE(test_101());
+    CASE(test_plain());
+    CASE(test_health_checks());
+    CASE(test_shared_paths());
+    CASE(test_pipelining());
+    CASE(test_slow_reader());
+    CASE(test_timeouts());
+    CASE(test_getters());
+    CASE(test_handlers());
+    CASE(test_early_frames());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -302,17 +302,21 @@ static void test_close_in_open(void)
     }
 }
 
-int main(void)
+static void cases(void)
 {
-    test_later();
-    test_refused_later();
-    test_http();
-    test_peer_leaves();
-    test_time();
-    test_shutdown();
-    test_shutdown_in_handler();
-    test_early_limit();
-    test_early_count();
-    test_close_in_open();
-    return done_testing();
+    CASE(test_later());
+    CASE(test_refused_later());
+    CASE(test_http());
+    CASE(test_peer_leaves());
+    CASE(test_time());
+    CASE(test_shutdown());
+    CASE(test_shutdown_in_handler());
+    CASE(test_early_limit());
+    CASE(test_early_count());
+    CASE(test_close_in_open());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -341,20 +341,24 @@ static void test_http(void)
     stop("a handshake");
 }
 
-int main(void)
+static void cases(void)
 {
     for (int full = 0; full < 2; full++) {
-        test_reset(0, full);
-        test_reset(700, full);
-        test_reset(50, full);
+        CASE(test_reset(0, full));
+        CASE(test_reset(700, full));
+        CASE(test_reset(50, full));
     }
-    test_write_error(EPIPE, 0);
-    test_write_error(ECONNRESET, 300);
-    test_no_close_frame();
-    test_bounds();
-    test_sends();
-    test_drain();
-    test_closing();
-    test_http();
-    return done_testing();
+    CASE(test_write_error(EPIPE, 0));
+    CASE(test_write_error(ECONNRESET, 300));
+    CASE(test_no_close_frame());
+    CASE(test_bounds());
+    CASE(test_sends());
+    CASE(test_drain());
+    CASE(test_closing());
+    CASE(test_http());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -347,14 +347,18 @@ static void test_memory(void)
     end();
 }
 
-int main(void)
+static void cases(void)
 {
-    test_patterns();
-    test_pairs();
-    test_matches();
-    test_specificity();
-    test_against_naive();
-    test_accept();
-    test_memory();
-    return done_testing();
+    CASE(test_patterns());
+    CASE(test_pairs());
+    CASE(test_matches());
+    CASE(test_specificity());
+    CASE(test_against_naive());
+    CASE(test_accept());
+    CASE(test_memory());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

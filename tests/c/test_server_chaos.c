@@ -249,9 +249,18 @@ static void run(uint32_t seed, bool failures)
     harness_stop(&h, "chaos");
 }
 
-int main(void)
+static void test_seeds(void)
 {
     for (uint32_t seed = 1; seed <= SEEDS; seed++)
         run(seed, seed & 1);
-    return done_testing();
+}
+
+static void cases(void)
+{
+    CASE(test_seeds());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

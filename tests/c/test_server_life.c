@@ -762,26 +762,30 @@ static void test_arguments(void)
     is_int(ws_server_free(server), WS_OK, "freed");
 }
 
-int main(void)
+static void cases(void)
+{
+    CASE(test_reentrancy());
+    CASE(test_ids());
+    CASE(test_busy());
+    CASE(test_shutdown());
+    CASE(test_stale_shutdown());
+    CASE(test_defer());
+    CASE(test_wakeup());
+    CASE(test_clock());
+    CASE(test_max_connections());
+    CASE(test_no_descriptors());
+    CASE(test_fairness());
+    CASE(test_timers_under_load());
+    CASE(test_blocked());
+    CASE(test_foreign_loop());
+    CASE(test_two_servers());
+    CASE(test_free_with_connections());
+    CASE(test_shutdown_after_every_turn());
+    CASE(test_arguments());
+}
+
+int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_DFL); /* T65: the default is kept, and never raised */
-    test_reentrancy();
-    test_ids();
-    test_busy();
-    test_shutdown();
-    test_stale_shutdown();
-    test_defer();
-    test_wakeup();
-    test_clock();
-    test_max_connections();
-    test_no_descriptors();
-    test_fairness();
-    test_timers_under_load();
-    test_blocked();
-    test_foreign_loop();
-    test_two_servers();
-    test_free_with_connections();
-    test_shutdown_after_every_turn();
-    test_arguments();
-    return done_testing();
+    return run_cases(argc, argv, cases);
 }

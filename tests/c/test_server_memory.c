@@ -360,12 +360,16 @@ static void test_max_memory(void)
     harness_stop(&h, "max_memory");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_failing_allocations();
-    test_answers();
-    test_churn();
-    test_idle();
-    test_max_memory();
-    return done_testing();
+    CASE(test_failing_allocations());
+    CASE(test_answers());
+    CASE(test_churn());
+    CASE(test_idle());
+    CASE(test_max_memory());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -68,12 +68,21 @@ static void test_lengths(void)
     }
 }
 
-int main(void)
+static void test_null(void)
 {
     uint8_t digest[20];
-    test_examples();
-    test_lengths();
     ws__sha1(NULL, 0, digest);
     is_int(digest[0], 0xda, "NULL is fine for the empty message");
-    return done_testing();
+}
+
+static void cases(void)
+{
+    CASE(test_examples());
+    CASE(test_lengths());
+    CASE(test_null());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

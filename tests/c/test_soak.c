@@ -993,11 +993,33 @@ static bool is_enough(uint32_t rounds, double end)
     return rounds >= LEAST && now() >= end && (all_happened() || rounds >= MOST);
 }
 
+static void make_clients(void)
+{
+    for (size_t i = 0; i < sizeof letters; i++)
+        letters[i] = (char)('a' + i % 26);
+    ws__memory_init(&memory, &h.config.allocator, 0); /* the C library's */
+    pool.memory = &memory;
+    for (int i = 0; i < PEERS; i++)
+        peers[i] = (struct peer){.fd = -1};
+}
+
+static void free_clients(void)
+{
+    for (int i = 0; i < PEERS; i++) {
+        free(peers[i].in);
+        free(peers[i].out);
+        free(peers[i].message);
+    }
+    ws__deflate_pool_deinit(&pool);
+    is_int((long long)memory.used, 0, "the clients left nothing, either");
+}
+
 static void test_rounds(void)
 {
     double end = now() + setting("SOAK_SECONDS", 3);
     uint32_t first = (uint32_t)setting("SOAK_SEED", 1);
     diag("SOAK_SEED=%u", (unsigned)first);
+    make_clients();
     for (seed = first; !failed && !is_enough(seed - first, end); seed++)
         play_round();
     ok(!failed, "T55, T66, T68, T93: every byte checked on both sides, all balanced, nothing left");
@@ -1008,6 +1030,7 @@ static void test_rounds(void)
          "%lu shutdowns, %lu failed allocations", count.delivered, count.closes, count.compared,
          count.resets, count.timeouts, count.shutdowns, count.failures);
     ok(all_happened(), "T93: and all of that happened");
+    free_clients();
 }
 
 /* ---- 100,000 connections ---- */
@@ -1107,6 +1130,7 @@ static void test_flood(void)
     long early = 0;
     int fds = 0;
     state = seed = 55;
+    make_clients();
     start();
     h.hook = serve_flood;
     for (step = 0; !failed && stats_of(&h).accepted < most; step++) {
@@ -1133,25 +1157,16 @@ static void test_flood(void)
        "T55, T91: the resident set is flat");
     h.hook = NULL;
     harness_stop(&h, "flood");
+    free_clients();
 }
 
-int main(void)
+static void cases(void)
 {
-    for (size_t i = 0; i < sizeof letters; i++)
-        letters[i] = (char)('a' + i % 26);
-    ws__memory_init(&memory, &h.config.allocator, 0); /* the C library's */
-    pool.memory = &memory;
-    for (int i = 0; i < PEERS; i++)
-        peers[i].fd = -1;
-    test_flood(); /* first, while the heap has no holes that would hide a leak */
-    if (!failed)
-        test_rounds();
-    for (int i = 0; i < PEERS; i++) {
-        free(peers[i].in);
-        free(peers[i].out);
-        free(peers[i].message);
-    }
-    ws__deflate_pool_deinit(&pool);
-    is_int((long long)memory.used, 0, "the clients left nothing, either");
-    return done_testing();
+    CASE(test_flood()); /* first, while the heap has no holes that would hide a leak */
+    CASE(test_rounds());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -293,13 +293,17 @@ static void test_unescaped(void)
     is_int((long long)quoted.length, 0, "unescaped: the end");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_classes();
-    test_case();
-    test_words();
-    test_every_short_text();
-    test_extensions();
-    test_unescaped();
-    return done_testing();
+    CASE(test_classes());
+    CASE(test_case());
+    CASE(test_words());
+    CASE(test_every_short_text());
+    CASE(test_extensions());
+    CASE(test_unescaped());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

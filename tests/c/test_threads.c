@@ -434,10 +434,14 @@ static void test_pair(void)
     }
 }
 
-int main(void)
+static void cases(void)
 {
-    test_order();
-    test_lives();
-    test_pair();
-    return done_testing();
+    CASE(test_order());
+    CASE(test_lives());
+    CASE(test_pair());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

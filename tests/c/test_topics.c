@@ -670,18 +670,22 @@ static void test_collisions(void)
     end("a bit");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_subscribe();
-    test_names();
-    test_pins();
-    test_shorter_way();
-    test_capacity();
-    test_too_many();
-    test_failures();
-    test_model();
-    test_hash();
-    test_same_hash();
-    test_collisions();
-    return done_testing();
+    CASE(test_subscribe());
+    CASE(test_names());
+    CASE(test_pins());
+    CASE(test_shorter_way());
+    CASE(test_capacity());
+    CASE(test_too_many());
+    CASE(test_failures());
+    CASE(test_model());
+    CASE(test_hash());
+    CASE(test_same_hash());
+    CASE(test_collisions());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -174,11 +174,15 @@ static void test_alarm_among_many(void)
     stop(MANY, "an alarm among many");
 }
 
-int main(void)
+static void cases(void)
 {
-    test_messages();
-    test_fragments();
-    test_requests();
-    test_alarm_among_many();
-    return done_testing();
+    CASE(test_messages());
+    CASE(test_fragments());
+    CASE(test_requests());
+    CASE(test_alarm_among_many());
+}
+
+int main(int argc, char **argv)
+{
+    return run_cases(argc, argv, cases);
 }

@@ -3,7 +3,7 @@
  * whole, byte by byte, and at every two-way split (the large ones at 200 splits and around every
  * line). All must give the same events (T29). The input lies flush against a page that may not be
  * touched; data of an event is written over, as a handler may do.
- * Arguments: vector files; none: all of VECTORS_DIR.
+ * Each file of vectors is a case.
  */
 #include "vectors.h"
 
@@ -150,8 +150,12 @@ static void test_vector(const char *file, const struct vector *v)
     ok(!v->broken && run_vector(v), "%s: %s", file, v->name);
 }
 
+static void cases(void)
+{
+    run_vector_cases(test_vector);
+}
+
 int main(int argc, char **argv)
 {
-    ok(for_each_vector(argc, argv, test_vector), "all vector files were read");
-    return done_testing();
+    return run_cases(argc, argv, cases);
 }

@@ -3,7 +3,7 @@
  * each one whole, byte by byte, and at every two-way split (of the large ones: 40), a turn of the
  * loop between the parts. The handlers see the same events in each run, and a vector that ends the
  * connection is answered with the right Close, then FIN.
- * Arguments: vector files; none: all of VECTORS_DIR.
+ * Each file of vectors is a case.
  */
 #include "harness.h"
 #include "vectors.h"
@@ -149,8 +149,12 @@ static void test_vector(const char *file, const struct vector *v)
     ok(!v->broken && run_vector(v), "%s: %s", file, v->name);
 }
 
+static void cases(void)
+{
+    run_vector_cases(test_vector);
+}
+
 int main(int argc, char **argv)
 {
-    ok(for_each_vector(argc, argv, test_vector), "all vector files were read");
-    return done_testing();
+    return run_cases(argc, argv, cases);
 }

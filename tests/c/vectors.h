@@ -37,8 +37,13 @@ struct vector {
 bool read_vector(FILE *file, struct vector *v);
 void free_vector(struct vector *v);
 
-/* Calls run(file, vector) for each vector of the files argv[1..argc), or of the folder VECTORS_DIR.
- * False: a file cannot be opened, or there is none. */
-bool for_each_vector(int argc, char **argv, void (*run)(const char *file, const struct vector *v));
+/* Takes a vector of the file of this name. */
+typedef void vector_function(const char *file, const struct vector *v);
+
+/* Calls run for each vector of a file. Returns false if it cannot be opened. */
+bool run_vector_file(const char *path, vector_function *run);
+
+/* For cases() of tap.h: each file of VECTORS_DIR is a case of its name. */
+void run_vector_cases(vector_function *run);
 
 #endif

@@ -65,7 +65,7 @@ static bool add_file(char *path)
     static uint8_t bytes[MOST_BYTES + 1];
     const char *dot = strrchr(path, '.');
     if (dot && !strcmp(dot, ".txt"))
-        return for_each_vector(2, (char *[]){path, path, NULL}, add_vector);
+        return run_vector_file(path, add_vector);
     FILE *file = fopen(path, "rb");
     if (!file)
         return false;
