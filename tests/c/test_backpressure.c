@@ -416,6 +416,62 @@ static void test_amount(void)
     stop("the buffered amount");
 }
 
+/* ---- short writes ---- */
+
+/* Small ones in a cork, published ones, one that is offered uncopied, and fragments. */
+static void send_all_kinds(ws_conn *conn)
+{
+    ws_conn_cork(conn);
+    ws_conn_send(conn, payload, 20, WS_TEXT);
+    ws_conn_publish(conn, "topic", 5, payload + 20, 130, WS_BINARY, false);
+    ws_conn_send(conn, payload + 150, 125, WS_PING);
+    ws_conn_uncork(conn);
+    ws_conn_publish(conn, "topic", 5, payload + 300, 200, WS_BINARY, false);
+    ws_conn_send(conn, payload + 500, 20000, WS_BINARY);
+    ws_conn_send_fragment(conn, payload, 30, WS_BINARY, false);
+    ws_conn_send_fragment(conn, payload + 30, 10, WS_CONTINUATION, true);
+}
+
+/* What the client gets where the kernel takes `room` bytes at first, one more in each of three
+ * turns, and then all. */
+static size_t received_with(size_t room)
+{
+    give_room(0, room);
+    send_all_kinds(conn_at(&h, 0));
+    for (int i = 0; i < 3; i++) {
+        turns(&h, 1);
+        give_room(0, 1);
+    }
+    give_all_room(0);
+    turns(&h, 2);
+    client_read(&c);
+    return c.in_length;
+}
+
+static void test_short_writes(void)
+{
+    static char whole[32 * 1024];
+    size_t n, wrong = 0, count = 0;
+    for (size_t i = 0; i < sizeof whole; i++)
+        payload[i] = (char)('a' + i % 26);
+    harness_init(&h);
+    h.quiet = true;
+    harness_start(&h);
+    kernel_reset(h.port);
+    client_open(&c, &h);
+    ws_conn_subscribe(conn_at(&h, 0), "topic", 5);
+    n = received_with(SIZE_MAX);
+    ok(n > 20500 && n < sizeof whole, "%zu bytes", n);
+    memcpy(whole, c.in, n);
+    for (size_t room = 0; room <= n; room += room < 700 || room > n - 100 ? 1 : 61, count++) {
+        c.in_length = 0;
+        wrong += received_with(room) != n || memcmp(c.in, whole, n);
+    }
+    is_int((long long)wrong, 0, "T82: the kernel stops at any of %zu bytes: the stream is the same",
+           count);
+    stop("short writes");
+}
+
 static void cases(void)
 {
     CASE(test_memory(1000, 500, false));
@@ -428,6 +484,7 @@ static void cases(void)
     CASE(test_pongs_of_one_read());
     CASE(test_one_pong_waits());
     CASE(test_amount());
+    CASE(test_short_writes());
     CASE(test_loop(give_while_below, "send"));
     CASE(test_loop(publish_while_below, "publish"));
     CASE(test_nothing_dropped(65536));
