@@ -687,18 +687,18 @@ static void test_accept_fails(int error, const char *name)
         fake.accept_errors[0] = error;
         fake.accepts = 0;
         int client = connect_to("127.0.0.1", port);
-        ok(loop_sleeps(), "%s: the loop does not spin", name);
+        ok(loop_sleeps(), "T80: %s: the loop does not spin", name);
         is_int(fake.accepts, 1, "%s: accept is not called again at once", name);
-        ok(answers("127.0.0.2", healthy), "%s: the other listener goes on", name);
+        ok(answers("127.0.0.2", healthy), "T80: %s: the other listener goes on", name);
         for (int i = 0; i < 10; i++)
             advance(&h, 100);
         ok(fake.accepts >= 5 && fake.accepts <= 11, "%s: tried again every 100 ms: %d", name,
            fake.accepts);
-        is_int(lines_with(line), time, "%s: logged once, until it works again", name);
+        is_int(lines_with(line), time, "T80, T89: %s: logged once, until it works again", name);
         uint64_t before = stats_of(&h).accepted;
         fake.accept_errors[0] = 0;
         advance(&h, 100);
-        is_int((long long)(stats_of(&h).accepted - before), 1, "%s: then it is accepted", name);
+        is_int((long long)(stats_of(&h).accepted - before), 1, "T80: %s: then it is accepted", name);
         close(client);
         turns(&h, 3);
     }
