@@ -694,11 +694,13 @@ static void test_accept_fails(int error, const char *name)
             advance(&h, 100);
         ok(fake.accepts >= 5 && fake.accepts <= 11, "%s: tried again every 100 ms: %d", name,
            fake.accepts);
-        is_int(lines_with(line), time, "T80, T89: %s: logged once, until it works again", name);
+        is_int(lines_with(line), time, "T80, T89: %s: logged once, until it works again",
+               name);
         uint64_t before = stats_of(&h).accepted;
         fake.accept_errors[0] = 0;
         advance(&h, 100);
-        is_int((long long)(stats_of(&h).accepted - before), 1, "T80: %s: then it is accepted", name);
+        is_int((long long)(stats_of(&h).accepted - before), 1, "T80: %s: then it is accepted",
+               name);
         close(client);
         turns(&h, 3);
     }

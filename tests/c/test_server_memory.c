@@ -332,6 +332,45 @@ static void test_idle(void)
     harness_stop(&h, "idle connections");
 }
 
+/* A message of each connection every second, answered before the next second begins. */
+static void test_load(void)
+{
+    enum { COUNT = 1000, SECONDS = 60, WARM = 5 };
+    static struct client clients[COUNT];
+    int count = getenv("UNDER_VALGRIND") ? 50 : COUNT, lost = 0;
+    size_t held = 0;
+    harness_init(&h);
+    h.quiet = true;
+    h.echo = true;
+    harness_start(&h);
+    for (int i = 0; i < count; i++)
+        client_open(&clients[i], &h);
+    for (int second = 1; second <= SECONDS; second++) {
+        char text[16];
+        snprintf(text, sizeof text, "second %d", second);
+        size_t length = strlen(text);
+        for (int i = 0; i < count; i++)
+            client_text(&clients[i], text);
+        turns(&h, 1 + count / 200);
+        for (int i = 0; i < count; i++) {
+            client_read(&clients[i]);
+            lost += clients[i].in_length != length + 2 || memcmp(clients[i].in + 2, text, length);
+            clients[i].in_length = 0;
+        }
+        advance(&h, 1000);
+        if (second == WARM)
+            held = h.memory.bytes;
+    }
+    is_int(lost, 0, "T90: %d messages of %d connections: each is answered in its second",
+           count * SECONDS, count);
+    is_int((long long)h.memory.bytes, (long long)held, "T90: memory is what it was at first");
+    is_int(stats_of(&h).open, count, "T90: all are connected");
+    for (int i = 0; i < count; i++)
+        client_close(&clients[i]);
+    turns(&h, 20);
+    harness_stop(&h, "load");
+}
+
 static void test_max_memory(void)
 {
     struct client c[64];
@@ -366,6 +405,7 @@ static void cases(void)
     CASE(test_answers());
     CASE(test_churn());
     CASE(test_idle());
+    CASE(test_load());
     CASE(test_max_memory());
 }
 
