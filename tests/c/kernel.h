@@ -1,104 +1,37 @@
 /*
- * kernel.h: stands between the server of a test and the kernel: counts the server's writes and says
- * how many bytes each of its sockets still takes, and whether peers acknowledge what was sent. For
- * one file of a program.
+ * kernel.h: stands between the server of a test and the kernel: counts the server's writes, and says
+ * how many bytes each of its sockets still takes and whether peers acknowledge what was sent. A
+ * program that has it is linked with kernel.c, whose send, sendmsg and ioctl take the place of the
+ * C library's.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "ws.h"
 
 enum { KERNEL_FDS = 4096 };
 
-static struct {
+struct kernel_socket {
+    bool limited;
+    size_t room; /* bytes, where limited */
+    unsigned writes;
+    int error; /* of the next write; 0: none */
+};
+
+extern struct kernel {
     int port;        /* of the server; 0: all goes through */
     unsigned writes; /* by the server, also refused ones */
     enum { ACKS_REAL, ACKS_NONE, ACKS_ALL } acks; /* what peers acknowledge of what was sent */
-    struct {
-        bool limited;
-        size_t room;     /* bytes, where limited */
-        unsigned writes;
-        int error;       /* of the next write; 0: none */
-    } sockets[KERNEL_FDS];
+    struct kernel_socket sockets[KERNEL_FDS];     /* by descriptor */
 } kernel;
 
-__attribute__((unused)) static void kernel_reset(int port)
-{
-    memset(&kernel, 0, sizeof kernel);
-    kernel.port = port;
-}
+/* Forgets all, and knows the server by its port from now on. */
+void kernel_reset(int port);
 
-static bool is_served(int fd)
-{
-    struct sockaddr_in address;
-    socklen_t size = sizeof address;
-    return kernel.port && fd >= 0 && fd < KERNEL_FDS &&
-           !getsockname(fd, (struct sockaddr *)&address, &size) &&
-           ntohs(address.sin_port) == kernel.port;
-}
+/* The server's socket of a connection, which its peer has not closed. */
+struct kernel_socket *kernel_of(const ws_conn *conn);
 
-/* How many of n bytes may go on; -1 with errno: none. */
-static ssize_t admit(int fd, size_t n)
-{
-    if (!is_served(fd))
-        return (ssize_t)n;
-    kernel.writes++;
-    kernel.sockets[fd].writes++;
-    if (kernel.sockets[fd].error) {
-        errno = kernel.sockets[fd].error;
-        return -1;
-    }
-    if (!kernel.sockets[fd].limited)
-        return (ssize_t)n;
-    if (n > kernel.sockets[fd].room)
-        n = kernel.sockets[fd].room;
-    kernel.sockets[fd].room -= n;
-    if (!n)
-        errno = EAGAIN;
-    return n ? (ssize_t)n : -1;
-}
-
-/* These take the place of the C library's. */
-int ioctl(int fd, unsigned long request, ...)
-{
-    va_list arguments;
-    va_start(arguments, request);
-    int *result = va_arg(arguments, int *);
-    va_end(arguments);
-    if (request == TIOCOUTQ && kernel.acks != ACKS_REAL && is_served(fd)) {
-        *result = kernel.acks == ACKS_NONE;
-        return 0;
-    }
-    return (int)syscall(SYS_ioctl, fd, request, result);
-}
-
-ssize_t send(int fd, const void *bytes, size_t n, int flags)
-{
-    ssize_t part = n ? admit(fd, n) : 0;
-    return part < 0 ? -1 : (ssize_t)syscall(SYS_sendto, fd, bytes, (size_t)part, flags, NULL, 0);
-}
-
-ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
-{
-    static char bytes[8 << 20];
-    size_t n = 0;
-    for (size_t i = 0; i < (size_t)message->msg_iovlen; i++) {
-        const struct iovec *part = &message->msg_iov[i];
-        size_t m = part->iov_len < sizeof bytes - n ? part->iov_len : sizeof bytes - n;
-        if (m)
-            memcpy(bytes + n, part->iov_base, m);
-        n += m;
-    }
-    return send(fd, bytes, n, flags);
-}
+/* The kernel takes so many bytes more of what the server writes to a connection. */
+void kernel_give_room(const ws_conn *conn, size_t room);
 
 #endif

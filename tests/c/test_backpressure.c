@@ -24,14 +24,12 @@ static uint32_t draw(uint32_t below)
 /* How much the kernel takes of what the server writes to connection number `index` from now on. */
 static void give_room(int index, size_t room)
 {
-    int fd = conn_at(&h, index)->fd;
-    kernel.sockets[fd].limited = true;
-    kernel.sockets[fd].room = room;
+    kernel_give_room(conn_at(&h, index), room);
 }
 
 static void give_all_room(int index)
 {
-    kernel.sockets[conn_at(&h, index)->fd].limited = false;
+    kernel_of(conn_at(&h, index))->limited = false;
 }
 
 /* ---- memory ---- */
@@ -340,7 +338,7 @@ static void give_random(ws_conn *conn)
     size_t half = h.behavior.max_backpressure / 2;
     while (given && ws_conn_buffered_amount(conn) <= half) {
         size_t n = draw((uint32_t)(draw(3) && half > 304 ? 300 : half - 3));
-        give_room(0, draw(50) ? kernel.sockets[conn->fd].room : draw(60000));
+        give_room(0, draw(50) ? kernel_of(conn)->room : draw(60000));
         if (draw(2))
             bound_exceeded += ws_conn_send(conn, payload, n, WS_BINARY) == WS_DROPPED;
         else

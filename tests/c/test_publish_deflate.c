@@ -288,8 +288,7 @@ static void test_dropped(void)
     for (int i = 0; i < 3; i++) {
         ws_conn *conn = conn_at(&h, i);
         ((struct ws__target *)(uintptr_t)conn->target)->behavior.max_backpressure = 1500;
-        kernel.sockets[conn->fd].limited = true;
-        kernel.sockets[conn->fd].room = 0;
+        kernel_give_room(conn, 0);
     }
     make_data(2000, 11); /* about 1,100 compressed: one fits */
     publish(2000, ZTEXT);

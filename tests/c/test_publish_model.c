@@ -230,11 +230,10 @@ static struct peer *peer_of(const ws_conn *conn)
 static void widen_unused(void)
 {
     static bool used[KERNEL_FDS];
-    const struct ws__hub *hub = ws__hub_of(h.server);
     memset(used, 0, sizeof used);
-    for (uint32_t i = 0; i < hub->slot_count; i++)
-        if (hub->slots[i].conn && hub->slots[i].conn->state != WS__HTTP)
-            used[hub->slots[i].conn->fd] = true;
+    for (int i = 0; i < PEERS; i++)
+        if (conn_of(&peers[i]))
+            used[kernel_of(conn_of(&peers[i])) - kernel.sockets] = true;
     for (int fd = 0; fd < KERNEL_FDS; fd++)
         if (!used[fd])
             kernel.sockets[fd].limited = false;
@@ -375,9 +374,9 @@ static void begin_or_go_on(struct peer *p)
 
 static void narrow(struct peer *p)
 {
-    int fd = conn_of(p)->fd;
-    kernel.sockets[fd].limited = draw(3) != 0;
-    kernel.sockets[fd].room = draw(2) ? draw(50) : draw(20000);
+    struct kernel_socket *socket = kernel_of(conn_of(p));
+    socket->limited = draw(3) != 0;
+    socket->room = draw(2) ? draw(50) : draw(20000);
 }
 
 /* Any operation on any connection; at any depth. */

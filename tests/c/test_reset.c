@@ -7,6 +7,7 @@
 #include "harness.h"
 #include "kernel.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 
@@ -111,7 +112,7 @@ static void test_reset(int pause, bool full)
     prepare();
     pause_every = pause;
     begin();
-    kernel.sockets[conn_at(&h, 0)->fd].limited = full;
+    kernel_of(conn_at(&h, 0))->limited = full;
     say_all(MESSAGES, 1000);
     if (pause)
         turns(&h, 2);
@@ -130,7 +131,7 @@ static void test_write_error(int error, int pause)
     pause_every = pause;
     begin();
     say_all(MESSAGES, 1000);
-    kernel.sockets[conn_at(&h, 0)->fd].error = error;
+    kernel_of(conn_at(&h, 0))->error = error;
     is_text(run(pause ? MESSAGES / pause + 20 : 20), all_and_close, "T82: the Close's code");
     is_int(messages, MESSAGES, "T82: a write fails: what is here already is handled");
     client_read(&c);
@@ -271,7 +272,7 @@ static void test_drain(void)
     say_all(100, 1000);
     turns(&h, 2);
     ws_conn *conn = conn_at(&h, 0);
-    kernel.sockets[conn->fd].limited = true;
+    kernel_of(conn)->limited = true;
     is_int(ws_conn_send(conn, payload, 1000, WS_BINARY), WS_BACKPRESSURE, "the kernel is full");
     turns(&h, 2);
     client_reset(&c);
