@@ -54,7 +54,7 @@ def accept(res: Response, req: Request, context: Any) -> None:
 def test_what_open_sets_is_there_in_all_events_of_that_socket_alone(
     serve: Serve, form: Any, cut: bool
 ) -> None:
-    """Whatever the segments: a message may come with the handshake, or alone."""
+    """P4, whatever the segments: a message may come with the handshake, or alone."""
     seen: List[Any] = []
 
     def on_open(ws: WebSocket) -> None:
@@ -347,6 +347,8 @@ def test_run_in() -> None:
 
 
 def test_each_request_has_its_own(serve: Serve, form: Any) -> None:
+    """P4: what one request sets is not there in the next."""
+
     def answer(res: Response, req: Request) -> None:
         before = user.get()
         user.set("set by a request")
