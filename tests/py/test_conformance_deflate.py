@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Type
 
-import broken_server
 import pytest
+from broken_deflate import Negotiation
+from broken_parts import PONG, T
 from broken_server import Server
+from broken_websocket import WebSocket
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -30,9 +32,11 @@ def judged(id: str, server: Server, **settings: Any) -> Result:
     return run(CASES[id], Settings(target, **settings))
 
 
-def verdicts(ids: List[str], *switches: str, **settings: Any) -> Dict[str, str]:
-    """Of cases, with a server that is broken in several places."""
-    with Server(switches) as server:
+def verdicts(
+    ids: List[str], *switches: str, kind: Type[Server] = Server, **settings: Any
+) -> Dict[str, str]:
+    """The results of cases, with a server that is broken in several places."""
+    with kind(switches) as server:
         return {id: judged(id, server, **settings).verdict.value for id in ids}
 
 
@@ -130,14 +134,14 @@ def test_broken_data_that_is_delivered() -> None:
 # ---- peers that are right -----------------------------------------------------------------------
 
 
-class Declines(broken_server.Negotiation):
+class Declines(Negotiation):
     """Knows no extension."""
 
     def run(self, offers: Any) -> Any:
         return None, None
 
 
-class Forgets(broken_server.Negotiation):
+class Forgets(Negotiation):
     """Neither side takes a window over, whatever was offered."""
 
     def answer(self, wanted: Any, offers: int) -> Any:
@@ -145,21 +149,21 @@ class Forgets(broken_server.Negotiation):
         return super().answer({**wanted, **flags}, offers)
 
 
-class Plain(broken_server.WebSocket):
+class Plain(WebSocket):
     """Agrees to compression, and sends all messages as they are."""
 
     def compressed(self, payload: bytes) -> Tuple[bytes, int]:
         return payload, 0
 
 
-class Coalesces(broken_server.WebSocket):
+class Coalesces(WebSocket):
     """Of Pings that came together the last one is answered (RFC 6455 5.5.2)."""
 
     ping: Optional[bytes] = None
 
     def answer_last(self) -> None:
         if self.ping is not None:
-            self.send_frame(self.ping, broken_server.PONG)
+            self.send_frame(self.ping, PONG)
             self.ping = None
 
     def on_ping(self, payload: bytes) -> None:
@@ -185,9 +189,12 @@ def under(prefixes: List[str]) -> List[str]:
 
 
 @pytest.mark.parametrize("part", [Declines, Forgets, Plain, Coalesces])
-def test_peers_that_are_right(part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broken_server, part.__mro__[1].__name__, part)
-    found = verdicts(under(SOME))
+def test_peers_that_are_right(part: Type[Any]) -> None:
+    class Right(Server):
+        def part(self, kind: Type[T]) -> Type[T]:
+            return part if issubclass(part, kind) else kind
+
+    found = verdicts(under(SOME), kind=Right)
     assert {id: verdict for id, verdict in found.items() if verdict not in FINE} == {}
     if part is Coalesces:
         assert [found["D.6.21"], found["D.6.22"]] == ["INFORMATIONAL"] * 2

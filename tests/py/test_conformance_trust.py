@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 import pytest
-from broken_server import LIMITS, SWITCHES, Server
+from broken_server import Server
+from broken_switches import LIMITS, SWITCHES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 

@@ -5,7 +5,7 @@ messages are compressed.
 import zlib
 from typing import Any, Dict, List, Optional, Tuple
 
-from broken_server import (
+from broken_deflate import (
     CLIENT_BITS,
     CLIENT_FLAG,
     SERVER_BITS,
@@ -15,8 +15,8 @@ from broken_server import (
     Negotiation,
     Parameters,
     Terms,
-    WebSocket,
 )
+from broken_websocket import WebSocket
 
 Offers = List[Tuple[str, Parameters]]
 Wanted = Dict[str, Optional[str]]

@@ -13,25 +13,22 @@ import socket
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
-from broken_server import (
+from broken_handshake import REASONS, Handshake
+from broken_parts import (
     BINARY,
     CLOSE,
     CONTINUATION,
     PING,
     PONG,
-    REASONS,
     TEXT,
     Failure,
     Gone,
-    Handshake,
-    Header,
-    Message,
     Refused,
-    Server,
     Stream,
     T,
-    WebSocket,
 )
+from broken_server import Server
+from broken_websocket import Header, Message, WebSocket
 from unusual_deflate import (
     FinalBlocks,
     Forgetful,
