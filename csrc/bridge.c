@@ -1,17 +1,21 @@
-/* bridge.c: messages to Python and back, as fast as a compiled extension; see bridge.h.
- *
- * A handler set like any other, written against ws.h alone. It neither keeps nor makes a reference
- * beyond one call. What is rare, or may go wrong, is left to Python: here is the short way only.
+/*
+ * bridge.c: passes messages to Python handlers, and back, as fast as a compiled extension does.
+ * Handlers like any others, which know ws.h alone. No call leaves a reference behind. Only the
+ * common cases are handled here; what is rare, or can go wrong, is left to Python.
  */
 #include "bridge.h"
 
 #include <pthread.h>
 
-/* Of all arguments of a call but the first: the slot before them may be written to (PEP 590). */
+/* PY_VECTORCALL_ARGUMENTS_OFFSET (PEP 590): the called function may change the slot in front of the
+ * arguments. */
 #define ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))
 
-/* The interpreter's own functions, and a size: no object, which would belong to somebody. */
+/* The functions of the interpreter. They are the same for all servers of the process; objects would
+ * belong to one interpreter. */
 static ws_python python;
+
+/* Size of the header of a WebSocket object. */
 static size_t header_size;
 
 int ws_bridge_setup(const ws_python *functions, size_t size, size_t header)
@@ -44,13 +48,13 @@ static bool is_owner(const ws_bridge *bridge)
     return bridge->owner == (unsigned long)pthread_self();
 }
 
-/* function(*args), where args[-1] may be written to; NULL with an exception set. */
+/* Returns function(*args), or NULL with an exception set. args[-1] must be writable. */
 static void *call(void *function, void *const *args, size_t count)
 {
     return python.PyObject_Vectorcall(function, args, count | ARGUMENTS_OFFSET, NULL);
 }
 
-/* The exception that is set; then none is. */
+/* Clears the exception that is set, and returns it. */
 static void *take_exception(void)
 {
     if (python.PyErr_GetRaisedException)
@@ -66,7 +70,8 @@ static void *take_exception(void)
     return value;
 }
 
-static bool tell(void *function, void *socket, void *what)
+/* Calls function(socket, what). Returns false if it raised an exception. */
+static bool notify(void *function, void *socket, void *what)
 {
     void *args[] = {NULL, socket, what};
     void *result = call(function, args + 1, 2);
@@ -75,34 +80,36 @@ static bool tell(void *function, void *socket, void *what)
     return result;
 }
 
-/* The handler has raised, or there was no memory for its arguments. A signal handler that raises
- * may keep `failed` from beginning: then there are two exceptions to tell of. */
+/* Reports the exception that is set: the handler raised it, or there was no memory for its
+ * arguments. A signal handler that raises can keep `failed` from running: then two exceptions must
+ * be reported. */
 static void report(const ws_bridge *bridge, void *socket)
 {
     void *exception = take_exception();
-    if (!tell(bridge->failed, socket, exception)) {
+    if (!notify(bridge->failed, socket, exception)) {
         void *second = take_exception();
-        if (!tell(bridge->failed, socket, second))
+        if (!notify(bridge->failed, socket, second))
             python.PyErr_WriteUnraisable(bridge->failed);
-        if (!tell(bridge->failed, socket, exception))
+        if (!notify(bridge->failed, socket, exception))
             python.PyErr_WriteUnraisable(bridge->failed);
         python.Py_DecRef(second);
     }
     python.Py_DecRef(exception);
 }
 
-/* Handlers in one expression (lambdas) return what their last call did; that is no mistake. */
+/* Returns true for a result of send() or the like. A handler that is a lambda returns it, which is
+ * not a mistake. */
 static bool is_of_send(const ws_bridge *bridge, const void *result)
 {
     return result == bridge->status[0] || result == bridge->status[1] ||
            result == bridge->status[2] || result == bridge->flag[0] || result == bridge->flag[1];
 }
 
-/* A result other than None is a mistake, for which Python has the words. */
+/* Releases the result of a handler. A result other than None is a mistake, which Python reports. */
 static void take_result(const ws_bridge *bridge, void *socket, void *result)
 {
     if (result != bridge->none && !is_of_send(bridge, result) &&
-        !tell(bridge->returned, socket, result))
+        !notify(bridge->returned, socket, result))
         report(bridge, socket);
     python.Py_DecRef(result);
 }
@@ -118,9 +125,9 @@ static ws_bridge_socket *handle_of(void *socket)
     return (void *)((char *)socket + header_size);
 }
 
-/* Call the message handler. */
-static void hand_over(const ws_bridge_route *route, void *socket, const char *data, size_t length,
-                      int opcode)
+/* Calls the message handler, in the current context. */
+static void call_handler(const ws_bridge_route *route, void *socket, const char *data,
+                         size_t length, int opcode)
 {
     const ws_bridge *bridge = route->bridge;
     void *message = new_message(data, length, opcode);
@@ -140,26 +147,26 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     const ws_bridge_route *route = user;
     const ws_bridge *bridge = route->bridge;
     void *socket = ws_conn_user(conn);
-    if (!bridge->owner) /* the child of a fork has come back from a handler */
+    if (!bridge->owner) /* a handler returned in a forked child */
         return;
-    if (!socket) { /* there was no memory for one */
+    if (!socket) { /* there was no memory for the object */
         ws_conn_end(conn, 1011, "", 0);
         return;
     }
-    python.Py_IncRef(socket); /* the handler may close it: then nothing else may hold it */
-    /* In the context of the socket. No other handler of it is under way, so that this can enter. */
+    python.Py_IncRef(socket); /* the handler may close it, which drops the other references */
+    /* No other handler of this socket is running, so its context can be entered. */
     void *context = handle_of(socket)->context;
     if (python.PyContext_Enter(context)) {
         report(bridge, socket);
     } else {
-        hand_over(route, socket, data, length, opcode);
+        call_handler(route, socket, data, length, opcode);
         if (python.PyContext_Exit(context))
             report(bridge, socket);
     }
     python.Py_DecRef(socket);
 }
 
-/* Whatever kept Python from taking note of the end: its object leads nowhere from now on. */
+/* Whatever happens in Python: the object must not lead to the connection from now on. */
 void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
                          void *user)
 {
@@ -179,7 +186,7 @@ void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason
 static bool is_exactly(void *object, const void *type)
 {
     void *own = python.PyObject_Type(object);
-    python.Py_DecRef(own); /* the object holds it */
+    python.Py_DecRef(own); /* the object itself holds a reference to its type */
     return own == type;
 }
 
@@ -188,7 +195,7 @@ static int as_text(void *message, const char **data, ptrdiff_t *length)
     *data = python.PyUnicode_AsUTF8AndSize(message, length);
     if (*data)
         return WS_TEXT;
-    python.PyErr_Clear(); /* lone surrogates: Python has better words for them */
+    python.PyErr_Clear(); /* lone surrogates: the method in Python reports them better */
     return 0;
 }
 
@@ -200,8 +207,9 @@ static int as_binary(void *message, const char **data, ptrdiff_t *length)
     return WS_BINARY;
 }
 
-/* WS_COMPRESS or 0, as the third argument has it, which *count then leaves out, or the only one
- * with a name, which is the one at args[*count]; -1: not that easy. */
+/* Returns WS_COMPRESS or 0 for the argument `compress`, which is the third one, or the only one
+ * with a name, at args[*count]. Removes a third argument from *count. Returns -1 if Python must
+ * handle the call. */
 static int take_compress(const ws_bridge *bridge, void *const *args, ptrdiff_t *count, void *names)
 {
     const void *flag = bridge->flag[0];
@@ -215,7 +223,8 @@ static int take_compress(const ws_bridge *bridge, void *const *args, ptrdiff_t *
     return flag == bridge->flag[0] ? 0 : flag == bridge->flag[1] ? WS_COMPRESS : -1;
 }
 
-/* Bytes and opcode of a str or bytes that is to be sent as what it is; 0: not that easy. */
+/* Sets *data and *length to the bytes of a str or bytes object. Returns its opcode, or 0 if Python
+ * must handle the call. */
 static int prepare(const ws_bridge *bridge, void *const *args, ptrdiff_t count, const char **data,
                    ptrdiff_t *length)
 {
@@ -230,14 +239,14 @@ static int prepare(const ws_bridge *bridge, void *const *args, ptrdiff_t count, 
     return 0;
 }
 
-/* self.<ws_bridge.send>(*args, **names). */
+/* Returns self.<ws_bridge.send>(*args, **names). */
 static void *send_in_python(const ws_bridge *bridge, void *self, void *const *args,
                             ptrdiff_t count, void *names)
 {
-    enum { MOST = 8 }; /* more than the method takes */
+    enum { MOST = 8 }; /* more arguments than the method takes */
     void *all[1 + MOST] = {self, self, self, self, self, self, self, self, self};
     ptrdiff_t total = count + (names ? python.PyTuple_Size(names) : 0);
-    if (total > MOST) { /* Python is to say that it is too many */
+    if (total > MOST) { /* Python reports that these are too many */
         count = MOST;
         names = NULL;
     } else {
@@ -262,7 +271,7 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
     if (!opcode || !socket->conn || !is_owner(bridge))
         return send_in_python(bridge, self, args, count, names);
     int status = ws_conn_send(socket->conn, data, (size_t)length, opcode | compress);
-    if (status < 0) /* nothing was sent: Python tries again, and raises */
+    if (status < 0) /* nothing was sent; the method in Python tries again, and raises */
         return send_in_python(bridge, self, args, count, names);
     python.Py_IncRef(bridge->status[status]);
     return bridge->status[status];

@@ -1,9 +1,10 @@
-/* bridge.h: a ws_behavior.on_message and a loop for handlers written in Python, without Python.h.
+/*
+ * bridge.h: calls Python handlers from C, and sends from Python, without ctypes or Python.h.
  *
- * For the Python package alone, which calls it through ctypes and makes all objects and structs
- * below (they are borrowed for as long as the server lives). PyObject * and PyThreadState * are
- * void * here: of both this code knows the address only. Everything but ws_bridge_after_wait, which
- * takes the GIL back, is called with the GIL held.
+ * Only the Python package uses this. It calls ws_bridge_setup through ctypes, and owns all objects
+ * and structs below, which must stay valid for as long as the server lives. PyObject * and
+ * PyThreadState * are void * here, since nothing but their address is known. All functions are
+ * called with the GIL held, except ws_bridge_after_wait, which takes it back.
  * C programs leave bridge.c out.
  */
 #ifndef WS_BRIDGE_H
@@ -11,7 +12,7 @@
 
 #include "ws.h"
 
-/* Functions of the interpreter in this process; see its C API for what they do. */
+/* Functions of the interpreter in this process; see Python's C API for what they do. */
 typedef struct ws_python {
     void (*Py_IncRef)(void *object);
     void (*Py_DecRef)(void *object);
@@ -20,12 +21,12 @@ typedef struct ws_python {
     int (*PyBytes_AsStringAndSize)(void *object, char **data, ptrdiff_t *length);
     void *(*PyUnicode_DecodeUTF8)(const char *data, ptrdiff_t length, const char *errors);
     const char *(*PyUnicode_AsUTF8AndSize)(void *object, ptrdiff_t *length);
-    /* Or PyObject_VectorcallDict: `names` is always NULL. */
+    /* May be PyObject_VectorcallDict instead: `names` is always NULL. */
     void *(*PyObject_Vectorcall)(void *callable, void *const *args, size_t count, void *names);
     void *(*PyObject_VectorcallMethod)(void *name, void *const *args, size_t count, void *names);
     ptrdiff_t (*PyTuple_Size)(void *tuple);
     void *(*PyTuple_GetItem)(void *tuple, ptrdiff_t index); /* borrowed */
-    void *(*PyErr_GetRaisedException)(void); /* NULL before Python 3.12: then the next three */
+    void *(*PyErr_GetRaisedException)(void); /* NULL before Python 3.12, which has the next three */
     void (*PyErr_Fetch)(void **type, void **value, void **traceback);
     void (*PyErr_NormalizeException)(void **type, void **value, void **traceback);
     int (*PyException_SetTraceback)(void *exception, void *traceback);
@@ -38,10 +39,10 @@ typedef struct ws_python {
     void (*PyEval_RestoreThread)(void *thread);
 } ws_python;
 
-/* One server: ws_config.user. */
+/* What the bridge knows of one server: its ws_config.user. */
 typedef struct ws_bridge {
-    unsigned long owner; /* pthread_self() of the thread that may touch the server; 0: none may */
-    void *thread;        /* its state, while it waits without the GIL */
+    unsigned long owner; /* pthread_self() of the thread that may use the server; 0 if none may */
+    void *thread;        /* state of that thread while it waits without the GIL */
     void *none;          /* None */
     void *str_type;      /* str */
     void *bytes_type;    /* bytes */
@@ -49,13 +50,13 @@ typedef struct ws_bridge {
     void *binary;        /* OpCode.BINARY */
     void *status[3];     /* SendStatus.BACKPRESSURE, SUCCESS, DROPPED */
     void *flag[2];       /* False, True */
-    void *compress;      /* "compress", as calls with that name have it: interned */
-    void *send;          /* name of the method that ws_bridge_send leaves the rest to */
-    void *failed;        /* failed(socket, exception): the message handler has raised it */
-    void *returned;      /* returned(socket, result): it has returned something but None */
+    void *compress;      /* "compress", the interned name of that argument */
+    void *send;          /* name of the method that does what ws_bridge_send does not */
+    void *failed;        /* failed(socket, exception): the message handler raised the exception */
+    void *returned;      /* returned(socket, result): the message handler did not return None */
 } ws_bridge;
 
-/* One route: ws_behavior.user. */
+/* What the bridge knows of one route: its ws_behavior.user. */
 typedef struct ws_bridge_route {
     ws_bridge *bridge;
     void *message; /* handler(socket, message, opcode) */
@@ -63,27 +64,34 @@ typedef struct ws_bridge_route {
                    void *user); /* on_closed in Python */
 } ws_bridge_route;
 
-/* What a WebSocket object holds behind its header; the object is ws_conn_user. */
+/* The part of a WebSocket object that follows its header. The object is ws_conn_user. */
 typedef struct ws_bridge_socket {
-    ws_conn *conn;     /* NULL once it has closed */
-    ws_bridge *bridge; /* NULL until it is made */
-    void *context;     /* contextvars.Context in which its handlers run; borrowed from the object */
+    ws_conn *conn;     /* NULL once the connection is closed */
+    ws_bridge *bridge; /* NULL until the object is initialized */
+    void *context;     /* contextvars.Context of its handlers; a reference that the object holds */
 } ws_bridge_socket;
 
-/* Once per process, before all else. `functions` is copied, `size` is sizeof(ws_python) of the
- * caller; `header` is the size of an object's header, behind which ws_bridge_socket lies.
- * WS_EABI. */
+/* Must be called once per process, before all other functions. `functions` is copied; `size` is
+ * sizeof(ws_python) of the caller. `header` is the size of the object header that ws_bridge_socket
+ * follows. Returns WS_OK or WS_EABI. */
 WS_API int ws_bridge_setup(const ws_python *functions, size_t size, size_t header);
 
-/* ws_config.before_wait, after_wait, ws_behavior.on_message and on_closed. */
+/* A ws_config.before_wait that releases the GIL. */
 WS_API void ws_bridge_before_wait(void *user);
+
+/* A ws_config.after_wait that takes the GIL back. */
 WS_API void ws_bridge_after_wait(void *user);
+
+/* A ws_behavior.on_message that calls ws_bridge_route.message. */
 WS_API void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user);
+
+/* A ws_behavior.on_closed that calls ws_bridge_route.closed. */
 WS_API void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason,
                                 size_t length, void *user);
 
-/* WebSocket.send of Python, as METH_FASTCALL | METH_KEYWORDS: whole messages of str and bytes go
- * to ws_conn_send, everything else to the method called ws_bridge.send. */
+/* The method WebSocket.send (METH_FASTCALL | METH_KEYWORDS). Passes whole messages of type str and
+ * bytes to ws_conn_send, and every other call to the method called ws_bridge.send. Returns a new
+ * reference, or NULL with an exception set. */
 WS_API void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names);
 
 #endif

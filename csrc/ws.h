@@ -1,20 +1,18 @@
 /*
  * ws.h: the public interface of pyws, a WebSocket server for Linux (RFC 6455, RFC 9112).
  *
- * One server owns one event loop (epoll) and belongs to one thread: the one that calls
- * ws_server_run or ws_server_step. Every function is to be called from that thread only, except
- * ws_server_wakeup and ws_server_defer, which any thread may call. Two servers in two threads
- * share nothing.
+ * A server owns one event loop (epoll) and belongs to one thread: the one that calls ws_server_run
+ * or ws_server_step. All functions must be called from that thread, unless their comment says "Any
+ * thread". Two servers in two threads share nothing.
  *
- * The library never exits, never prints, never raises or handles a signal (no SIGPIPE: every
- * send is MSG_NOSIGNAL), and keeps no global state.
+ * The library never exits the process, never prints, never raises or handles a signal (it sends
+ * with MSG_NOSIGNAL, so there is no SIGPIPE), and keeps no global state.
  *
- * Ownership, in three words used throughout: a *borrowed* pointer is valid until the callback
- * that received it returns; a *copied* argument may be freed as soon as the call returns; a *kept*
- * pointer must stay valid for as long as the text says. The library never frees a pointer of the
- * caller's.
+ * Three words describe ownership: a *borrowed* pointer is valid until the callback that received it
+ * returns; a *copied* argument may be freed as soon as the call returns; a *kept* pointer must stay
+ * valid for as long as its comment says. The library never frees a pointer of the caller.
  *
- * Errors are negative ws_error values; each function lists those that it returns.
+ * Errors are negative ws_error values. The comment of each function lists those that it returns.
  */
 #ifndef WS_H
 #define WS_H
@@ -34,24 +32,26 @@ extern "C" {
 #endif
 
 #define WS_VERSION "0.1.0"
-/* Raised whenever a struct or a prototype of this file changes in an incompatible way. */
+
+/* This number is raised whenever a struct or a prototype of this file changes incompatibly. */
 #define WS_ABI 4
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
-/* X(name, value, text): the one list from which the enum, ws_strerror and the bindings are made. */
+/* X(name, value, text) is called for each error. The enum, ws_strerror and the bindings are made
+ * from this list. */
 #define WS_ERROR_MAP(X)                                                                            \
     X(ENOMEM, -1, "out of memory, or above max_memory")                                            \
     X(EINVAL, -2, "invalid argument")                                                              \
     X(EBUSY, -3, "the server is running a turn or a callback")                                     \
-    X(ECLOSED, -4, "the connection or the request is closed or already answered")                  \
+    X(ECLOSED, -4, "the connection is closed, or the request is already answered")                 \
     X(EORDER, -5, "fragments sent in the wrong order")                                             \
-    X(EEXIST, -6, "a route with this pattern is registered already")                               \
-    X(EABI, -7, "struct size does not match this library")                                         \
-    X(ESTOPPED, -8, "the server no longer accepts this call, it is shutting down")                 \
+    X(EEXIST, -6, "a route with this pattern is already registered")                               \
+    X(EABI, -7, "the struct size does not match this library")                                     \
+    X(ESTOPPED, -8, "the server is shutting down and no longer accepts this call")                 \
     X(ESYSTEM, -9, "a system call failed, see errno")                                              \
     X(ENOTSUP, -10, "this library was built without compression")                                  \
-    X(ELIMIT, -11, "the connection has max_topics subscriptions already")                          \
+    X(ELIMIT, -11, "the connection already has max_topics subscriptions")                          \
     X(EFORKED, -12, "the server belongs to the process that made it, not to a forked child")
 
 typedef enum ws_error {
@@ -61,31 +61,35 @@ typedef enum ws_error {
 #undef WS_ERROR_ENUM
 } ws_error;
 
-/* What `error` means, in English; never NULL; static. "unknown error" for any other value. */
+/* Returns a static English text for `error`: "unknown error" if it is not a ws_error. Any
+ * thread. */
 WS_API const char *ws_strerror(int error);
 
 /* ---- library ------------------------------------------------------------------------------ */
 
-/* WS_ABI and WS_VERSION of the library that was loaded (any thread). */
+/* Returns the WS_ABI of the loaded library. Any thread. */
 WS_API int ws_abi(void);
+
+/* Returns the WS_VERSION of the loaded library, a static string. Any thread. */
 WS_API const char *ws_version(void);
 
-/* Size in bytes that the library was built with of the struct called `name` ("ws_config",
- * "ws_behavior", "ws_listen_options", "ws_stats"); 0 for any other name (any thread). */
+/* Returns the size in bytes of the struct called `name` in the loaded library ("ws_config",
+ * "ws_behavior", "ws_listen_options" or "ws_stats"), or 0 for any other name. Any thread. */
 WS_API size_t ws_struct_size(const char *name);
 
-/* True when the `length` bytes at `data` are valid UTF-8 (RFC 3629; any thread). */
+/* Returns true if the `length` bytes at `data` are valid UTF-8 (RFC 3629). Any thread. */
 WS_API bool ws_utf8_valid(const void *data, size_t length);
 
-/* True when permessage-deflate (RFC 7692) was built in (any thread). */
+/* Returns true if the library was built with permessage-deflate (RFC 7692). Any thread. */
 WS_API bool ws_compression_available(void);
 
 typedef struct ws_server ws_server;
 typedef struct ws_conn ws_conn;
 typedef struct ws_request ws_request;
 
-/* Names one connection for ever: 24 bits of slot, 40 bits of generation; 0 names none. For
- * anything that outlives a callback, keep the id and ask ws_server_find. */
+/* Identifies one connection and is never reused: 24 bits of slot, 40 bits of generation. No
+ * connection has the id 0. For anything that outlives a callback, keep the id and look the
+ * connection up with ws_server_find. */
 typedef uint64_t ws_conn_id;
 
 /* Opcodes (RFC 6455 section 5.2). */
@@ -98,16 +102,17 @@ enum {
     WS_PONG = 10
 };
 
-/* Or-ed to WS_TEXT or WS_BINARY: send this message compressed, where that was negotiated and makes
- * it smaller. */
+/* A flag to be or-ed with WS_TEXT or WS_BINARY: the message is sent compressed if compression was
+ * negotiated and makes the message smaller. */
 enum { WS_COMPRESS = 0x100 };
 
-/* ws_behavior.compression: 0, or one compressor or-ed with one decompressor; where one of the two
- * is missing it is shared. Shared: every message is an isolated stream, no memory per connection.
- * Dedicated: the window is kept between messages; the name tells its size in memory (window and
- * hash tables). Beside each: the bytes that a connection really costs from its first compressed
- * message on, measured with zlib 1.2.13 on a 64-bit machine, zlib's own state included. (A shared
- * compressor costs 268,320 while a message is sent compressed in fragments.) */
+/* Values of ws_behavior.compression: 0, or one compressor or-ed with one decompressor. If only one
+ * of the two is given, the other is shared.
+ * Shared: each message is compressed on its own, and a connection needs no memory for it.
+ * Dedicated: the connection keeps its window between messages. The name gives the size of the
+ * window and the hash tables. The comment gives the bytes that a connection really uses from its
+ * first compressed message on, including zlib's own state, measured with zlib 1.2.13 on a 64-bit
+ * machine. (A shared compressor uses 268,320 while a message is sent compressed in fragments.) */
 enum {
     WS_COMPRESSION_DISABLED = 0,
     WS_SHARED_COMPRESSOR = 1,
@@ -129,453 +134,517 @@ enum {
     WS_DEDICATED_DECOMPRESSOR_32KB = 3840     /* 40,104 */
 };
 
-/* Results of ws_conn_send and its relatives, when not a negative ws_error. */
+/* Results of ws_conn_send and ws_conn_send_fragment that are not errors. */
 enum {
-    WS_BACKPRESSURE = 0, /* queued, the kernel's buffer is full; on_drain follows */
-    WS_SUCCESS = 1,      /* handed to the kernel, or corked and flushed at the end of the handler */
-    WS_DROPPED = 2       /* nothing queued, nothing on the wire: the limit, or no peer any more */
+    WS_BACKPRESSURE = 0, /* queued, because the kernel's buffer is full; on_drain follows */
+    WS_SUCCESS = 1,      /* passed to the kernel, or corked and flushed when the handler returns */
+    WS_DROPPED = 2       /* discarded: the queue is at its limit, or the peer is gone */
 };
 
+/* Levels of ws_config.log; the same numbers as in Python's logging module. */
 enum { WS_LOG_DEBUG = 10, WS_LOG_INFO = 20, WS_LOG_WARNING = 30, WS_LOG_ERROR = 40 };
 
 /* ---- server ------------------------------------------------------------------------------- */
 
-/* One function is the whole allocator. size 0 frees ptr and returns NULL; ptr NULL allocates;
- * otherwise the block is resized, old_size being what it was allocated with. Returns NULL when
- * there is no memory, the old block then stays valid. ws_server_defer calls it from the calling
- * thread. */
+/* An allocator is one function. It frees `ptr` and returns NULL if `size` is 0, allocates if `ptr`
+ * is NULL, and otherwise resizes the block, whose size is `old_size`. It returns NULL if out of
+ * memory; the old block then stays valid. ws_server_defer calls it in the calling thread. */
 typedef struct ws_allocator {
     void *(*resize)(void *context, void *ptr, size_t old_size, size_t size);
     void *context;
 } ws_allocator;
 
-/* Settings of a server. Begin with ws_config_init, then change what you need. All functions here,
- * the allocator included, are callbacks: from inside of them ws_server_run, _step and _free return
- * WS_EBUSY. The allocator and the clock run in the middle of other calls: of this header they may
- * call ws_server_wakeup alone. (In ws_server_defer, where any thread may be, _free alone is refused
- * to the allocator.) */
+/* The settings of a server. Begin with ws_config_init, then change what you need. All functions
+ * here, including the allocator, are callbacks: inside them ws_server_run, ws_server_step and
+ * ws_server_free return WS_EBUSY. The allocator and the clock run in the middle of other calls, so
+ * the only function of this header that they may call is ws_server_wakeup. (During ws_server_defer,
+ * which may run in any thread, only ws_server_free returns WS_EBUSY to the allocator.) */
 typedef struct ws_config {
     size_t size;            /* sizeof(ws_config), set by ws_config_init */
-    ws_allocator allocator; /* resize == NULL: realloc and free of the C library */
-    void *user;             /* kept; handed to the four functions below */
-    /* Nanoseconds of a clock that never steps back; NULL: CLOCK_MONOTONIC. It is read a few times
-     * per turn, around each compressed message and for every 4 KiB of it, after every 16 messages
-     * that a connection handles in one turn and every long one that came compressed, and by calls
-     * that start a timer, set the alarm or shorten a shutdown. One that stands still during a turn
-     * leaves only the counts of messages and bytes as limits of what a turn does. */
+    ws_allocator allocator; /* if its `resize` is NULL: realloc and free of the C library */
+    void *user;             /* kept; passed to the four functions below */
+    /* Returns the nanoseconds of a clock that never steps back. NULL: CLOCK_MONOTONIC. The clock is
+     * read a few times per turn, around each compressed message and for every 4 KiB of it, after
+     * every 16 messages that a connection handles in one turn and every long one that arrived
+     * compressed, and by calls that start a timer, set the alarm or shorten a shutdown. With a
+     * clock that stands still during a turn, only the numbers of messages and bytes limit what is
+     * done in that turn. */
     uint64_t (*clock)(void *user);
-    /* Receives one line (borrowed, no newline, printable ASCII, at most 200 bytes); NULL: no log.
-     * level is one of WS_LOG_*. */
+    /* Receives one line (borrowed, printable ASCII, at most 200 bytes, no newline) and its level
+     * WS_LOG_*. NULL: nothing is logged. */
     void (*log)(void *user, int level, const char *line, size_t length);
-    /* Called around every wait of the loop, also when it does not block; NULL: nothing. */
+    /* Runs before each wait of the loop, even if the wait does not block. May be NULL. */
     void (*before_wait)(void *user);
+    /* Runs after each wait of the loop. May be NULL. */
     void (*after_wait)(void *user);
-    /* Bytes that the server may hold: its connections, and also its routes and its receive buffer;
-     * 0 = no limit (default). What exceeds it fails as if memory had run out. */
+    /* The bytes that the server may hold for its connections, its routes and its receive buffer;
+     * default 0 = no limit. An allocation beyond it fails as if memory had run out. */
     size_t max_memory;
     uint32_t max_connections;    /* sockets at a time, default 1,000,000; 1 to 16,000,000 */
-    /* Bytes of a request head, default 16384; 1024 to 1048576. Half of it for the request line. */
-    uint32_t max_header_size;
+    uint32_t max_header_size;    /* bytes of a request head, default 16384; 1024 to 1048576; the
+                                    request line may take half of it */
     uint32_t max_headers;        /* fields of a request head, default 100; 1 to 10000 */
     uint32_t recv_buffer_size;   /* bytes, one per server, default 262144; 4096 to 16777216 */
     uint32_t handshake_timeout;  /* ms from accept to a complete request head, default 10000 */
-    uint32_t keep_alive_timeout; /* ms that an idle HTTP connection is kept, default 10000 */
+    uint32_t keep_alive_timeout; /* ms until an idle HTTP connection is closed, default 10000 */
     uint32_t upgrade_timeout;    /* ms for a deferred answer (ws_request_defer), default 30000 */
 } ws_config;
 
-/* Fills *config with the defaults. `size` is sizeof(ws_config) of the caller.
- * WS_EABI when the library was built with another size. */
+/* Fills *config with the defaults. `size` is sizeof(ws_config) of the caller. Returns WS_OK, or
+ * WS_EABI if the library was built with another size. Any thread. */
 WS_API int ws_config_init(ws_config *config, size_t size);
 
-/* A new server (free it with ws_server_free). `config` is copied; NULL: all defaults.
- * On failure *server is NULL. WS_ENOMEM, WS_EINVAL (a value out of range), WS_EABI, WS_ESYSTEM. */
+/* Creates a server, which the caller frees with ws_server_free. `config` is copied; NULL means all
+ * defaults. Returns WS_OK, or sets *server to NULL and returns WS_ENOMEM, WS_EINVAL (a value is out
+ * of range), WS_EABI or WS_ESYSTEM (with errno). Any thread. */
 WS_API int ws_server_new(ws_server **server, const ws_config *config);
 
-/* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted for a deferred
- * request), runs what was deferred, and frees the server. NULL is fine.
- * WS_EBUSY from inside a callback of this server, or where another thread is inside
- * ws_server_defer; then nothing is freed.
+/* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted runs for a
+ * deferred request), runs what was deferred, and frees the server. `server` may be NULL. Returns
+ * WS_OK, or frees nothing and returns WS_EBUSY inside a callback of this server, or while another
+ * thread is inside ws_server_defer.
  *
- * A server belongs to the process that made it. A forked child shares its descriptors, and may call
- * nothing but this function, which then gives back the child's memory and descriptors and does no
- * more: no handler runs, and neither the parent nor a peer notices. ws_server_run,
- * ws_server_listen, ws_server_shutdown and ws_server_set_interrupt_fd return WS_EFORKED there;
- * other calls are not checked. A child that was forked during a turn gets WS_EBUSY: it must not
- * return from the callback, but end by exec or _exit. */
+ * A server belongs to the process that created it. A forked child shares its descriptors and may
+ * call no other function than this one, which then only releases the child's memory and
+ * descriptors: no handler runs, and neither the parent nor a peer is affected. In the child,
+ * ws_server_run, ws_server_listen, ws_server_shutdown and ws_server_set_interrupt_fd return
+ * WS_EFORKED; other calls are not checked. A child that was forked during a turn gets WS_EBUSY: it
+ * must not return from the callback, but end with exec or _exit. */
 WS_API int ws_server_free(ws_server *server);
 
 /* Where to listen. Begin with ws_listen_options_init. */
 typedef struct ws_listen_options {
     size_t size;
-    const char *host; /* copied; an IPv4 or IPv6 address, or a name, whose addresses are all
+    const char *host; /* copied; an IPv4 or IPv6 address, or a name, of which all addresses are
                          listened on; NULL: all interfaces */
-    const char *path; /* copied; a Unix socket instead of TCP; NULL: TCP */
+    const char *path; /* copied; the path of a Unix socket; NULL: TCP */
     uint32_t mode;    /* permission bits of `path`, default 0660 */
     uint16_t port;    /* 0: the kernel picks one, see ws_server_listen */
-    bool reuse_port;  /* share the port with other processes (SO_REUSEPORT) */
+    bool reuse_port;  /* the port is shared with other processes (SO_REUSEPORT) */
     int backlog;      /* default 1024 */
-    int fd;           /* a stream socket that listens, or is bound; the server's from success on
-                         (and non-blocking, for all who have a copy of it); -1: none */
+    int fd;           /* a stream socket that is bound or already listens, instead of an address; it
+                         belongs to the server once the call succeeds, and becomes non-blocking for
+                         all processes that share it; -1 (default): not used */
 } ws_listen_options;
 
+/* Fills *options with the defaults. `size` is sizeof(ws_listen_options) of the caller. Returns
+ * WS_OK or WS_EABI. Any thread. */
 WS_API int ws_listen_options_init(ws_listen_options *options, size_t size);
 
 /* Starts to listen; connections are accepted during the turns of the loop. Returns the port (0 for
- * a Unix socket). The port is taken exclusively unless reuse_port. A server may listen at any
- * number of places.
- * A name is resolved by the C library, which may block. It may have 32 addresses (else E2BIG), and
- * all of them get the same port. An address that this machine does not have (::1 without IPv6) is
- * left out, with a warning in the log, as long as there is another one; any other failure at one of
- * them is that of the call, and nothing stays open.
+ * a Unix socket) or an error. The port is not shared unless reuse_port is set. A server may listen
+ * on any number of addresses.
+ * The C library resolves a name, which may block. A name may have at most 32 addresses (else
+ * E2BIG), which all get the same port. An address that this machine does not have (::1 without
+ * IPv6) is skipped with a warning in the log, as long as another one remains. Any other failure on
+ * one address is a failure of the call, after which nothing stays open.
  * The file of a Unix socket is removed when the server stops listening, unless `path` leads to
- * another file by then. One that a dead process left behind is replaced.
- * WS_ESYSTEM with errno (EADDRINUSE, EACCES, ENOENT for a name that does not resolve; of `fd`:
- * ESOCKTNOSUPPORT for what is not a stream socket, EISCONN for a connection, EDESTADDRREQ for a
- * socket that is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED, WS_EFORKED. */
+ * another file by then. A file that a dead process left is replaced.
+ * Errors: WS_ESYSTEM with errno (EADDRINUSE, EACCES, ENOENT for a name that does not resolve; for
+ * `fd` ESOCKTNOSUPPORT if it is not a stream socket, EISCONN if it is connected, EDESTADDRREQ if it
+ * is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED, WS_EFORKED. */
 WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options);
 
-/* Stops listening at the place of the last ws_server_listen that succeeded and was not undone yet;
- * what was accepted there stays open. Returns false if the server listens nowhere. */
+/* Undoes the last successful ws_server_listen that was not undone yet. Connections that were
+ * accepted stay open. Returns false if the server is not listening. */
 WS_API bool ws_server_unlisten(ws_server *server);
 
-/* Runs turns until the server has shut down (returns WS_OK) or the interrupt descriptor became
- * readable (returns 1). WS_EBUSY from inside a callback, WS_ESYSTEM, WS_EFORKED. */
+/* Runs turns until the server has shut down, which returns WS_OK, or until the interrupt descriptor
+ * becomes readable, which returns 1. Errors: WS_EBUSY inside a callback, WS_ESYSTEM with errno,
+ * WS_EFORKED. */
 WS_API int ws_server_run(ws_server *server);
 
-/* One turn: waits at most timeout_ms (-1: until something happens, 0: not at all), then handles
- * what is ready. Returns 1 while there is more to do, WS_OK when the server has shut down.
- * WS_EBUSY from inside a callback, WS_ESYSTEM. */
+/* Runs one turn: waits at most timeout_ms (-1: until something happens, 0: not at all), then
+ * handles what is ready. Returns 1 while the server runs and WS_OK once it has shut down. Errors:
+ * WS_EBUSY inside a callback, WS_ESYSTEM with errno. */
 WS_API int ws_server_step(ws_server *server, int timeout_ms);
 
-/* A descriptor that is readable whenever ws_server_step has something to do: for any other
- * event loop. Borrowed from the server: remove it from that loop before the server is freed. */
+/* Returns a descriptor that is readable whenever ws_server_step has something to do, for use with
+ * another event loop. It belongs to the server: remove it from that loop before you free the
+ * server. */
 WS_API int ws_server_fd(const ws_server *server);
 
-/* `fd` (kept, non-blocking) is watched in place of the one before; when it is readable it is
- * drained and ws_server_run returns 1 at the end of that turn. For signal wake-ups. -1 ends the
- * watch. End the watch before you close the descriptor. WS_ESYSTEM with errno: nothing is watched.
- * WS_EFORKED. */
+/* Watches `fd` (kept, non-blocking) in place of the previous one. When it is readable, it is
+ * drained, and ws_server_run returns 1 at the end of that turn. This is meant for the wake-up
+ * descriptor of signals. -1 ends the watch; end it before you close the descriptor. Returns WS_OK,
+ * or WS_ESYSTEM with errno or WS_EFORKED; then nothing is watched. */
 WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
 
-/* Graceful shutdown: stops listening, sends a Close frame with `code` and `reason` (copied, cut to
- * 123 bytes on a character boundary) to every open connection (on_close runs with that code), 503
- * to half-open handshakes; what is not gone after timeout_ms is dropped. code: 1000-1003, 1007-1014
- * or 3000-4999; there is no form without a code. A second call may only shorten the time; its code
- * and reason have no effect, and one that is not shorter does nothing at all, so that it may follow
- * every turn. The alarm is called off when the shutdown is over. The server may listen and run
- * again once ws_server_run or ws_server_step returned WS_OK.
- * WS_EINVAL (code, or a reason that is not UTF-8), WS_EFORKED. Safe from inside any callback but
- * the allocator and the clock. */
+/* Begins a graceful shutdown: stops listening, sends a Close frame with `code` and `reason`
+ * (copied, cut to 123 bytes at a character boundary) to every open connection, whose on_close runs
+ * with that code, and answers unfinished requests with 503. Connections that are left after
+ * timeout_ms are dropped. `code` is 1000-1003, 1007-1014 or 3000-4999; it cannot be left out.
+ * A second call can only shorten the time; its code and reason have no effect. If it does not
+ * shorten the time, it does nothing, so it may be repeated in every turn. The end of the shutdown
+ * cancels the alarm. The server may listen and run again once ws_server_run or ws_server_step has
+ * returned WS_OK.
+ * Returns WS_OK, WS_EINVAL (invalid code, or a reason that is not UTF-8) or WS_EFORKED. May be
+ * called inside any callback except the allocator and the clock. */
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);
 
-/* Ends the wait of the loop (any thread, also a signal handler). */
+/* Ends the current or the next wait of the loop. Any thread, and any signal handler. */
 WS_API void ws_server_wakeup(ws_server *server);
 
-/* fn(argument) runs once in the server's thread, in the next turn, in the order of the calls of one
- * thread (any thread). Everything accepted runs before ws_server_run returns WS_OK. The server may
- * be freed only when no other thread is inside this call or ws_server_wakeup.
- * WS_ENOMEM, WS_ESTOPPED after the shutdown is over. */
+/* Makes fn(argument) run once in the server's thread, in the next turn. The calls of one thread run
+ * in order. Every accepted call runs before ws_server_run returns WS_OK. The server must not be
+ * freed while another thread is inside this function or ws_server_wakeup. Returns WS_OK, WS_ENOMEM,
+ * or WS_ESTOPPED once the shutdown is over. Any thread. */
 WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argument);
 
-/* The open connection of that id, or NULL once it is closing. */
+/* Returns the open connection with this id, or NULL if it is closing or closed. */
 WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 
-/* fn(argument) runs once in the server's thread, in the first turn after delay_ns nanoseconds, or
- * not at all where a shutdown is over first. There is one alarm: setting it again replaces it; fn
- * NULL: none. */
+/* Sets the alarm: fn(argument) runs once, in the first turn after delay_ns nanoseconds. The end of
+ * a shutdown cancels it. A server has one alarm; setting it again replaces it, and `fn` NULL
+ * cancels it. */
 WS_API void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
                                 void *argument);
 
-/* fn runs after each HTTP answer except 101, of the application or of the library itself; for logs.
- * length: bytes of the body. why (borrowed): NULL if the application has answered, else what was
- * wrong, "" if the status says it all. The getters of a request that could not be read return NULL.
- * fn NULL: nothing runs. */
+/* Sets a function that runs after each HTTP response except 101, whether it was the application's
+ * or the library's own; for logs. `length` is the size of the body. `why` (borrowed) is NULL if the
+ * application responded, and otherwise the reason for the response, which is "" if the status says
+ * enough. The getters of a request that could not be parsed return NULL. `user` is kept. `fn` NULL
+ * ends this. */
 WS_API void ws_server_set_on_response(ws_server *server,
                                       void (*fn)(ws_request *request, int status, size_t length,
                                                  const char *why, size_t why_length, void *user),
                                       void *user);
 
+/* What a server has done since it was created, and what it holds now. */
 typedef struct ws_stats {
     size_t size;
-    uint64_t accepted;    /* sockets since the start */
-    uint64_t opened;      /* on_open since the start; equals closed + open at any time */
-    uint64_t closed;      /* on_close since the start */
-    uint64_t refused;     /* sockets refused: max_connections, no memory, or none for epoll */
-    uint64_t turns;       /* turns of the loop */
-    uint64_t blocked;     /* turns whose callbacks took longer than 1 s */
-    size_t memory;        /* bytes that count towards max_memory now */
-    size_t compression_memory; /* bytes of these held by zlib */
-    uint32_t connections; /* sockets now, HTTP ones included */
-    uint32_t open;        /* open WebSocket connections now */
+    uint64_t accepted;         /* sockets accepted */
+    uint64_t opened;           /* calls of on_open; always equal to closed + open */
+    uint64_t closed;           /* calls of on_close */
+    uint64_t refused;          /* sockets refused: max_connections, or no memory for them */
+    uint64_t turns;            /* turns of the loop */
+    uint64_t blocked;          /* turns whose callbacks took longer than 1 s */
+    size_t memory;             /* bytes held that count towards max_memory */
+    size_t compression_memory; /* those of them that zlib holds */
+    uint32_t connections;      /* sockets now, including HTTP */
+    uint32_t open;             /* open WebSocket connections now */
 } ws_stats;
 
-/* Fills *stats; `size` is sizeof(ws_stats) of the caller. WS_EABI. */
+/* Fills *stats. `size` is sizeof(ws_stats) of the caller. Returns WS_OK or WS_EABI. */
 WS_API int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size);
 
 /* ---- routes ------------------------------------------------------------------------------- */
 
-/* ws_behavior.ping_interval and ping_timeout: to be derived from idle_timeout. */
+/* A value of ws_behavior.ping_interval and ping_timeout: derived from idle_timeout. */
 #define WS_DERIVED UINT32_MAX
 
-/* What one route does with its connections. Begin with ws_behavior_init. Every handler may be
- * NULL, and may call anything of this header on any connection, but for ws_server_run, _step and
- * _free. `user` is kept and handed to each. Data pointers are borrowed. */
+/* What one route does with its connections. Begin with ws_behavior_init. Any handler may be NULL.
+ * A handler may call every function of this header on any connection, except ws_server_run,
+ * ws_server_step and ws_server_free. `user` is kept and passed to each handler. Pointers to data
+ * are borrowed. */
 typedef struct ws_behavior {
     size_t size;
     void *user;
-    /* A valid opening handshake arrived (RFC 6455 section 4.2). Answer with ws_request_upgrade,
-     * ws_request_respond or ws_request_defer; a handler that does none of them gives the client
-     * 500. NULL: every handshake is accepted. */
+    /* A valid opening handshake has arrived (RFC 6455 section 4.2). Answer it with
+     * ws_request_upgrade or ws_request_respond, or call ws_request_defer; otherwise the client gets
+     * a 500. NULL: every handshake is accepted. */
     void (*on_upgrade)(ws_request *request, void *user);
-    /* Once per connection, the 101 is queued, no message has been seen yet. */
+    /* The connection is open: the 101 is queued, no message has been handled. Runs once. */
     void (*on_open)(ws_conn *conn, void *user);
-    /* A whole message, also of a peer that has reset the connection since: WS_TEXT (valid UTF-8) or
-     * WS_BINARY; data is never NULL, and may be written to (the bytes lie in a buffer of the
-     * library's). */
+    /* A whole message has arrived, perhaps from a peer that has reset the connection since. The
+     * opcode is WS_TEXT (valid UTF-8) or WS_BINARY. `data` is never NULL, and the handler may
+     * modify the bytes, which lie in a buffer of the library. */
     void (*on_message)(ws_conn *conn, char *data, size_t length, int opcode, void *user);
-    /* The queue is empty again after a WS_BACKPRESSURE, a WS_DROPPED or a flush that left bytes. */
+    /* The queue is empty again after WS_BACKPRESSURE, WS_DROPPED, or a flush that left bytes. */
     void (*on_drain)(ws_conn *conn, void *user);
-    /* A message was WS_DROPPED because of max_backpressure. Not for what is sent or published
-     * inside on_dropped: the result tells. */
+    /* max_backpressure made a message WS_DROPPED. Does not run for messages that are sent or
+     * published inside on_dropped; their result says so. */
     void (*on_dropped)(ws_conn *conn, const char *data, size_t length, int opcode, void *user);
-    /* A Ping (already answered) or Pong arrived; at most 125 bytes. */
+    /* A Ping has arrived, and is already answered. It holds at most 125 bytes. */
     void (*on_ping)(ws_conn *conn, const char *data, size_t length, void *user);
+    /* A Pong has arrived. It holds at most 125 bytes. */
     void (*on_pong)(ws_conn *conn, const char *data, size_t length, void *user);
-    /* The number of subscribers of a topic changed from `before` to `now`: conn subscribed,
-     * unsubscribed, or is closing (then once for each of its topics, before on_close). */
+    /* The number of subscribers of a topic has changed from `before` to `now`, because conn
+     * subscribed or unsubscribed, or because it is closing: then this runs once for each of its
+     * topics, before on_close. */
     void (*on_subscription)(ws_conn *conn, const char *topic, size_t length, uint32_t now,
                             uint32_t before, void *user);
-    /* Once per on_open, the last event but on_closed. code: RFC 6455 section 7.4, 1005 = the peer's
-     * Close had none, 1006 = no Close frame came. reason: UTF-8, never NULL. conn is invalid
-     * afterwards. */
+    /* The connection is closed. Runs exactly once for each on_open, and only on_closed follows. See
+     * RFC 6455 section 7.4 for the code: 1005 if the peer's Close had none, 1006 if no Close frame
+     * arrived. `reason` is UTF-8 and never NULL. conn is invalid afterwards. */
     void (*on_close)(ws_conn *conn, int code, const char *reason, size_t length, void *user);
-    /* Once, after on_close: the closing handshake is over. clean: the peer's Close frame came, with
-     * this code (1005: none) and reason; else code is 0: TCP ended without one, or close_timeout
-     * did. conn serves to be compared, for ws_conn_get_id, ws_conn_user and ws_conn_closed_by_peer,
-     * no more. */
+    /* The closing handshake is over. Runs once, after on_close. `clean`: the peer's Close frame
+     * arrived, with this code (1005 if it had none) and reason. Otherwise the code is 0: TCP ended
+     * without a Close, or close_timeout expired. conn may only be compared and passed to
+     * ws_conn_get_id, ws_conn_user and ws_conn_closed_by_peer. */
     void (*on_closed)(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
                       void *user);
-    size_t max_payload_length; /* bytes of the largest message, default 16384; larger: 1009 */
+    size_t max_payload_length; /* bytes of the largest message, default 16384; a larger one closes
+                                  the connection with 1009 */
     size_t max_backpressure;   /* bytes, default 65536; 0 = no limit; see ws_conn_send */
-    uint32_t close_timeout;    /* ms, longest wait for the peer's Close and EOF, default 5000 */
+    uint32_t close_timeout;    /* ms to wait for the peer's Close and EOF, default 5000 */
     uint32_t compression;      /* WS_..._COMPRESSOR | WS_..._DECOMPRESSOR, default 0 */
     uint32_t idle_timeout;     /* ms without a received byte until the connection is dropped (1006,
                                   "idle timeout"), default 120000; 0 = never */
-    uint32_t ping_interval;    /* ms without a received byte until a Ping goes out, again after each
-                                  further interval of silence; 0 = no Pings; WS_DERIVED (default):
-                                  idle_timeout less a third of it, at most 16 s less */
+    uint32_t ping_interval;    /* ms without a received byte until a Ping is sent, and then again
+                                  after each further interval of silence; 0 = no Pings; WS_DERIVED
+                                  (default): idle_timeout minus a third of it, or minus 16 s if that
+                                  is less */
     uint32_t ping_timeout;     /* ms of silence after a Ping until the connection is dropped (1006,
-                                  "ping timeout"); 0, WS_DERIVED (default): idle_timeout decides */
+                                  "ping timeout"); 0 or WS_DERIVED (default): idle_timeout alone
+                                  drops it */
     uint32_t max_lifetime;     /* ms from on_open until ws_conn_end(1000, "please reconnect");
-                                  default 0 = no end */
+                                  default 0 = no limit */
     uint32_t max_topics;       /* subscriptions of one connection, default 1000 */
     uint32_t max_topic_length; /* bytes of a topic's name, default 1024 */
-    bool close_on_backpressure_limit; /* close with 1008 instead of WS_DROPPED */
-    bool reset_idle_timeout_on_send;  /* what the kernel took counts as a received byte */
+    bool close_on_backpressure_limit; /* closes with 1008 instead of returning WS_DROPPED */
+    bool reset_idle_timeout_on_send;  /* bytes that the kernel took count as received bytes */
     bool origin_optional;             /* with `origins`: a handshake without Origin is accepted */
-    const char *const *subprotocols;  /* copied; NULL-terminated list of tokens, NULL = none */
-    const char *const *origins;       /* copied; NULL-terminated list, NULL = any Origin */
+    const char *const *subprotocols;  /* copied; NULL-terminated list of tokens; NULL: none */
+    const char *const *origins;       /* copied; NULL-terminated list; NULL: any Origin */
 } ws_behavior;
 
+/* Fills *behavior with the defaults. `size` is sizeof(ws_behavior) of the caller. Returns WS_OK or
+ * WS_EABI. Any thread. */
 WS_API int ws_behavior_init(ws_behavior *behavior, size_t size);
 
-/* Upgrade requests for `pattern` (copied) go to `behavior` (copied). A pattern is a path whose
- * segments are literal, ":name" (one non-empty segment; each name once) or, as the last one, "*"
- * (the rest, also empty); "*" alone is the same as "/" and "*". It has at most 16 such parameters,
- * and holds printable ASCII without space, "?" and "#". The most specific route wins (literal
- * before :name before *), whatever the order of registration. WS_EINVAL (pattern, token of
- * subprotocols, compression), WS_EEXIST, WS_ENOMEM, WS_EABI, WS_ENOTSUP (compression). */
+/* Registers `behavior` (copied) for the upgrade requests that match `pattern` (copied). A pattern
+ * is a path. Each segment is literal, ":name", which matches one non-empty segment, or, as the last
+ * one, "*", which matches the rest of the path, even an empty one; "*" alone is the same as "/" and
+ * "*". A pattern has at most 16 such parameters, uses each name once, and holds printable ASCII
+ * without space, "?" and "#". The most specific route wins (literal before :name before *),
+ * whatever the order of registration.
+ * Returns WS_OK, WS_EINVAL (invalid pattern, subprotocol or compression), WS_EEXIST, WS_ENOMEM,
+ * WS_EABI, or WS_ENOTSUP (compression, which the library was built without). */
 WS_API int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior);
 
-/* Other requests with this method (copied, case-sensitive; "*": any that has no handler of its own)
- * go to handler(request, user). A GET route answers HEAD, too. WS_EINVAL (pattern, a method that is
- * no token, no handler), WS_EEXIST, WS_ENOMEM. */
+/* Registers handler(request, user) for the other requests with this method and a path that matches
+ * `pattern` (see ws_server_ws). `method` (copied) is case-sensitive; "*" is any method without a
+ * handler of its own. A handler of GET also gets HEAD. `user` is kept. Returns WS_OK, WS_EINVAL
+ * (invalid pattern, a method that is not a token, `handler` is NULL), WS_EEXIST or WS_ENOMEM. */
 WS_API int ws_server_http(ws_server *server, const char *method, const char *pattern,
                           void (*handler)(ws_request *request, void *user), void *user);
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
-/* A ws_request is valid until the handler that received it returns, or, after ws_request_defer,
- * until it is answered or on_aborted ran. What the getters return is borrowed for as long, is not
- * NUL-terminated, and is NULL with *length 0 where there is nothing. */
+/* A ws_request is valid until the handler that received it returns or, after ws_request_defer,
+ * until it is answered or on_aborted has run. What the getters return is borrowed for as long and
+ * is not NUL-terminated. If there is no such thing, they return NULL and set *length to 0. */
 
+/* Returns the method, which is case-sensitive ("GET"). */
 WS_API const char *ws_request_method(const ws_request *request, size_t *length);
-/* The target as sent, its path, and the query behind "?" (RFC 9112 section 3.2). */
+
+/* Returns the request target as it was sent (RFC 9112 section 3.2). */
 WS_API const char *ws_request_target(const ws_request *request, size_t *length);
+
+/* Returns the path of the target, percent-encoded as it was sent. */
 WS_API const char *ws_request_path(const ws_request *request, size_t *length);
+
+/* Returns the query of the target: what follows "?". */
 WS_API const char *ws_request_query(const ws_request *request, size_t *length);
-/* The first header field called `name` (any case). */
+
+/* Returns the value of the first header field called `name`, in any case. */
 WS_API const char *ws_request_header(const ws_request *request, const char *name, size_t *length);
-/* Header field number i from 0, in the order received; false past the last. */
+
+/* Sets *name and *value to those of the i-th header field, from 0, in the order received. Returns
+ * false if there are not so many. */
 WS_API bool ws_request_header_at(const ws_request *request, size_t i, const char **name,
                                  size_t *name_length, const char **value, size_t *value_length);
-/* Segment that matched the i-th ":name" or "*" of the pattern, as sent (percent-encoded). */
+
+/* Returns what the i-th ":name" or "*" of the pattern matched, percent-encoded as it was sent. */
 WS_API const char *ws_request_parameter(const ws_request *request, size_t i, size_t *length);
-/* The pattern of the route ("/chat/:room"); NUL-terminated. */
+
+/* Returns the pattern of the route ("/chat/:room"), NUL-terminated. */
 WS_API const char *ws_request_pattern(const ws_request *request);
-/* True for an opening handshake, false for plain HTTP. */
+
+/* Returns true for an opening handshake and false for any other request. */
 WS_API bool ws_request_is_upgrade(const ws_request *request);
-/* The subprotocol that ws_request_upgrade(request, NULL, 0, ...) would select; inside on_open the
- * one that the call of ws_request_upgrade under way has selected. */
+
+/* Returns the subprotocol that ws_request_upgrade(request, NULL, 0, ...) would select. Inside
+ * on_open it is the one that was selected. */
 WS_API const char *ws_request_subprotocol(const ws_request *request, size_t *length);
-/* As ws_conn_remote_address and ws_conn_remote_port. */
+
+/* See ws_conn_remote_address. */
 WS_API size_t ws_request_remote_address(const ws_request *request, char *text, size_t size);
+
+/* See ws_conn_remote_port. */
 WS_API uint16_t ws_request_remote_port(const ws_request *request);
 
-/* Adds a header field (copied) to the answer, also to a 101. WS_EINVAL: the name is not a token,
- * the value holds CR, LF or NUL, or the field is one that the library writes (Date, Content-Length,
- * Connection, Upgrade, Transfer-Encoding, Sec-WebSocket-*). WS_ECLOSED, WS_ENOMEM. */
+/* Adds a header field (copied) to the response, which may be a 101. Returns WS_OK, WS_EINVAL (the
+ * name is not a token, the value holds CR, LF or NUL, or the library itself writes the field: Date,
+ * Content-Length, Connection, Upgrade, Transfer-Encoding, Sec-WebSocket-*), WS_ECLOSED or
+ * WS_ENOMEM. */
 WS_API int ws_request_add_header(ws_request *request, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
-/* Answers with a complete response; `reason` NULL: the standard phrase, else cut to 200 bytes;
- * `body` is copied, and left out where the status has none (204, 304) or the method was HEAD.
- * A refused opening handshake closes the connection afterwards. status: 200 to 599.
- * WS_EINVAL (status; CR, LF or NUL in the reason), WS_ECLOSED (already answered, or the peer is
- * gone), WS_ENOMEM (the connection was dropped). */
+/* Sends a complete response. `status` is 200 to 599. `reason` is cut to 200 bytes; NULL means the
+ * standard phrase. `body` is copied. It is left out if the status does not allow one (204, 304) or
+ * the method was HEAD. The response to an opening handshake closes the connection. Returns WS_OK,
+ * WS_EINVAL (invalid status; CR, LF or NUL in the reason), WS_ECLOSED (already answered, or the
+ * peer is gone) or WS_ENOMEM (the connection was dropped). */
 WS_API int ws_request_respond(ws_request *request, int status, const char *reason,
                               const char *body, size_t length);
 
-/* The 101 to come will accept no extension, whatever the client offers. */
+/* Makes the 101 accept no extension, whatever the client offers. */
 WS_API void ws_request_decline_extensions(ws_request *request);
 
-/* Accepts the opening handshake with 101: on_open runs before this returns. `protocol` (borrowed)
- * NULL: the first of the client's list that the route speaks; length 0: none; else it must be one
- * that the client offered. conn_user: see ws_conn_user. WS_EINVAL (not offered; not an upgrade),
- * WS_ECLOSED (already answered; or the server is shutting down, and the client got 503), WS_ENOMEM
- * (the connection was dropped). */
+/* Accepts the opening handshake with a 101; on_open runs before this returns. `protocol` (borrowed)
+ * must be one that the client offered. NULL selects the first of the client's list that the route
+ * supports, and length 0 selects none. `conn_user` is returned by ws_conn_user. Returns WS_OK,
+ * WS_EINVAL (not offered, or not an opening handshake), WS_ECLOSED (already answered, or the server
+ * is shutting down and the client got a 503) or WS_ENOMEM (the connection was dropped). */
 WS_API int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
                               void *conn_user);
 
-/* The answer comes after the handler has returned: within upgrade_timeout, else the client gets
- * 503. Until then the request stays valid. on_aborted(request, user) runs if the peer leaves, the
- * time is over or the server shuts down first; NULL: nothing runs. WS_ECLOSED, WS_ENOMEM. */
+/* Lets the handler return before it has answered. The request stays valid until it is answered,
+ * which must happen within upgrade_timeout, or the client gets a 503. on_aborted(request, user)
+ * runs if the peer leaves, the time expires or the server shuts down first; it may be NULL. `user`
+ * is kept. Returns WS_OK, WS_ECLOSED or WS_ENOMEM. */
 WS_API int ws_request_defer(ws_request *request,
                             void (*on_aborted)(ws_request *request, void *user), void *user);
 
-/* Drops the connection without an answer. WS_ECLOSED. */
+/* Drops the connection without a response. Returns WS_OK or WS_ECLOSED. */
 WS_API int ws_request_abort(ws_request *request);
 
 /* ---- connections -------------------------------------------------------------------------- */
 
 /* A ws_conn is valid from on_open until its on_close has returned. */
 
+/* Returns the id of the connection. */
 WS_API ws_conn_id ws_conn_get_id(const ws_conn *conn);
+
+/* Returns the server of the connection. */
 WS_API ws_server *ws_conn_server(const ws_conn *conn);
 
-/* The pointer given to ws_request_upgrade, or set later (kept, never followed). */
+/* Returns the pointer that was passed to ws_request_upgrade or ws_conn_set_user. */
 WS_API void *ws_conn_user(const ws_conn *conn);
+
+/* Sets that pointer, which is kept and never dereferenced. */
 WS_API void ws_conn_set_user(ws_conn *conn, void *user);
 
-/* The request of the opening handshake while on_open runs, else NULL. */
+/* Returns the request of the opening handshake while on_open runs, and NULL afterwards. */
 WS_API ws_request *ws_conn_request(const ws_conn *conn);
 
-/* Sends one message (copied unless the kernel takes it at once). opcode: WS_TEXT (the caller
- * answers for valid UTF-8, see ws_utf8_valid) or WS_BINARY, also with WS_COMPRESS; or WS_PING and
- * WS_PONG with at most 125 bytes. Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED: a data message
- * that would take what the kernel left above max_backpressure is dropped whole and on_dropped runs.
- * Control frames have a reserve of 4 KiB above the limit. Between fragments (below) a message is
- * held back until the last one. Where memory fails while a message is compressed, the connection is
- * ended with 1011 and the result is WS_DROPPED.
- * After on_close has begun, and once the peer is gone: WS_DROPPED. WS_EINVAL (opcode, control frame
- * too long), WS_ENOMEM (nothing was queued). */
+/* Sends one message (copied, unless the kernel takes it at once). `opcode` is WS_TEXT or WS_BINARY,
+ * perhaps or-ed with WS_COMPRESS, or WS_PING or WS_PONG with at most 125 bytes. The caller must
+ * make sure that a text is valid UTF-8; see ws_utf8_valid.
+ * Returns WS_SUCCESS, WS_BACKPRESSURE or WS_DROPPED. If the bytes that the kernel did not take
+ * would exceed max_backpressure with a data message, the whole message is dropped and on_dropped
+ * runs. Control frames may exceed the limit by 4 KiB. Between the fragments of another message
+ * (ws_conn_send_fragment) a message is held back until the last one. If memory runs out while a
+ * message is compressed, it is WS_DROPPED and the connection is ended with 1011. Once on_close has
+ * begun or the peer is gone, every message is WS_DROPPED.
+ * Errors: WS_EINVAL (invalid opcode, or a control frame that is too long), WS_ENOMEM (nothing was
+ * queued). */
 WS_API int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode);
 
-/* Sends one message in pieces (RFC 6455 section 5.4): opcode WS_TEXT or WS_BINARY (with
- * WS_COMPRESS: one compressed stream over all pieces) for the first one, WS_CONTINUATION for the
- * others; `fin` with the last. The limit is judged at the first piece; where a later one exceeds it
- * the connection is closed with 1008.
- * Results as ws_conn_send; WS_EORDER. */
+/* Sends one message in fragments (RFC 6455 section 5.4). The `opcode` of the first one is WS_TEXT
+ * or WS_BINARY, perhaps or-ed with WS_COMPRESS, which compresses the whole message; that of the
+ * others is WS_CONTINUATION. `fin` marks the last one. Only the first fragment can be dropped
+ * because of max_backpressure; if a later one exceeds it, the connection is closed with 1008.
+ * Returns what ws_conn_send returns, or WS_EORDER. */
 WS_API int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode,
                                  bool fin);
 
-/* Until ws_conn_uncork (calls nest), sends are gathered and leave in one write, or one for each
- * 64 KiB (half of max_backpressure where that is less). Handlers run corked already. Every cork is
- * to be uncorked, also when the connection was closed in between: for that one call, in the same
- * callback, conn stays valid. */
+/* Gathers what is sent until ws_conn_uncork, so that it leaves in one write, or in one for each
+ * 64 KiB (or half of max_backpressure if that is less). Calls nest. Handlers run corked. */
 WS_API void ws_conn_cork(ws_conn *conn);
+
+/* Ends the effect of one ws_conn_cork. Every cork needs this call, even if the connection was
+ * closed in between: conn stays valid for this one call in the same callback. */
 WS_API void ws_conn_uncork(ws_conn *conn);
 
-/* Graceful: a Close frame behind all queued data; on_close runs before this returns; waits for
- * the peer's Close up to close_timeout (RFC 6455 section 7.1.2). code: 1000-1003, 1007-1014,
- * 3000-4999, or 0 or 1005 for a Close without a code (on_close then sees 1005). `reason`: UTF-8,
- * copied, cut to 123 bytes on a character boundary. Nothing happens on a closed connection.
- * WS_EINVAL (code, reason without code, invalid UTF-8). */
+/* Starts the closing handshake (RFC 6455 section 7.1.2): sends a Close frame after all queued data,
+ * and waits for the peer's Close for at most close_timeout. on_close runs before this returns.
+ * `code` is 1000-1003, 1007-1014 or 3000-4999; 0 or 1005 sends a Close without a code, and on_close
+ * gets 1005. `reason` is UTF-8 (copied, cut to 123 bytes at a character boundary). Has no effect on
+ * a connection that is closed. Returns WS_OK, or WS_EINVAL (invalid code, a reason without a code,
+ * or invalid UTF-8). */
 WS_API int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length);
 
-/* Hard: TCP is dropped, on_close runs with 1006 before this returns: an on_close that closes the
- * next connection nests, as deeply as there are connections. */
+/* Drops the TCP connection at once. on_close runs with 1006 before this returns, so an on_close
+ * that closes the next connection nests as deeply as there are connections. */
 WS_API void ws_conn_close(ws_conn *conn);
 
-/* In on_close and on_closed: the peer's Close, or the loss of the connection, came first; false:
- * the end was begun here (ws_conn_end, ws_conn_close, a timeout, a rule that the peer broke). */
+/* Inside on_close and on_closed: returns true if the peer sent the first Close or the connection
+ * was lost, and false if this side began to close it (ws_conn_end, ws_conn_close, a timeout, or a
+ * protocol error of the peer). */
 WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
 
-/* Reading stops until ws_conn_resume: no further message, Ping, Pong or Close is handled, what the
- * peer sends waits in the kernel and slows it down, and idle_timeout stands still. A connection
- * that is ended reads on. Where the peer resets the connection meanwhile, what it had sent before
- * still waits for ws_conn_resume, and on_close comes after it; from then on idle_timeout counts,
- * anew with each ws_conn_resume. */
+/* Stops reading until ws_conn_resume. No further message, Ping, Pong or Close is handled; what the
+ * peer sends waits in the kernel and slows the peer down; idle_timeout is suspended. A connection
+ * that is ended with ws_conn_end reads on. If the peer resets a paused connection, what it had sent
+ * before still waits for ws_conn_resume, and on_close runs after that. From the reset on,
+ * idle_timeout counts, and starts again with each ws_conn_resume. */
 WS_API void ws_conn_pause(ws_conn *conn);
+
+/* Reads again after ws_conn_pause. */
 WS_API void ws_conn_resume(ws_conn *conn);
 
-/* Round trip in microseconds of the last Ping that was answered by a Pong with its payload; 0: none
- * yet. As exact as turns of the loop are short. */
+/* Returns the round-trip time in microseconds of the last Ping that a Pong with the same payload
+ * answered, or 0 if there was none. It includes the time that the Pong waited for its turn. */
 WS_API uint32_t ws_conn_latency(const ws_conn *conn);
 
-/* Bytes that wait here because the kernel has refused some; 0 while it takes all. A message held
- * back between fragments counts, too. What is corked, or published in this turn, does not: it has
- * not been offered yet. So a handler may send while this is below a bound, and go on in on_drain,
- * which follows. Nothing is dropped by that where neither the bound nor any message with its header
- * is above half of max_backpressure. Once the peer is gone all that is sent counts as refused,
- * though nothing of it is kept. */
+/* Returns the bytes that are queued because the kernel did not take them, or 0 while it takes
+ * everything. A message that is held back between fragments counts. What is corked, or was
+ * published in this turn, does not: the kernel was not asked yet. So a handler can send while this
+ * is below some bound, and continue in on_drain, which follows. Nothing is dropped that way if
+ * neither the bound nor any message with its header exceeds half of max_backpressure. Once the peer
+ * is gone, everything that is sent counts, though it is not kept. */
 WS_API size_t ws_conn_buffered_amount(const ws_conn *conn);
 
-/* What was negotiated, as it stands in Sec-WebSocket-Extensions ("permessage-deflate; ..."), into
- * text[size], NUL-terminated; 128 bytes always suffice; "" without compression. Returns its
+/* Writes the negotiated extension, as in Sec-WebSocket-Extensions ("permessage-deflate; ..."), to
+ * text[size], NUL-terminated; it is "" without compression. 128 bytes always suffice. Returns its
  * length. */
 WS_API size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size);
 
-/* The peer's address as text ("127.0.0.1", "2001:db8::1", "" for a Unix socket) into
- * text[size], NUL-terminated; 46 bytes always suffice. Returns its length. IPv4 on a dual-stack
- * listener is shown as IPv4. */
+/* Writes the peer's address ("127.0.0.1", "2001:db8::1", "" for a Unix socket) to text[size],
+ * NUL-terminated. 46 bytes always suffice. An IPv4 peer of a dual-stack listener has an IPv4
+ * address. Returns the length. */
 WS_API size_t ws_conn_remote_address(const ws_conn *conn, char *text, size_t size);
-/* The same as 4 or 16 bytes in network order; returns 4, 16 or 0. */
+
+/* Writes the same address as 4 or 16 bytes in network order. Returns 4, 16, or 0 for a Unix
+ * socket. */
 WS_API size_t ws_conn_remote_address_bytes(const ws_conn *conn, uint8_t bytes[16]);
+
+/* Returns the peer's port, or 0 for a Unix socket. */
 WS_API uint16_t ws_conn_remote_port(const ws_conn *conn);
 
 /* ---- topics ------------------------------------------------------------------------------- */
 
-/* A topic is any string of bytes (no NUL needed, "" is one too); it exists while it has
- * subscribers. Topics belong to a server: publishing reaches the subscribers of all its routes. Any
- * handler may subscribe, unsubscribe, publish, send to, end and close any connection, also while a
- * publish is under way: whoever was subscribed when it began gets the message. */
+/* A topic is any string of bytes, even an empty one, and needs no NUL. It exists while it has
+ * subscribers. Topics belong to a server: a message reaches the subscribers of all its routes. Any
+ * handler may subscribe, unsubscribe, publish, send to, end and close any connection, even during a
+ * publish: the message goes to those that were subscribed when the publish began. */
 
-/* on_subscription runs before these two return. 1: the subscription was made, or ended; 0: it was
- * there, or missing, already. WS_ECLOSED, WS_ELIMIT (max_topics; the first time is logged),
- * WS_EINVAL (longer than max_topic_length), WS_ENOMEM. */
+/* Subscribes the connection to a topic (copied). Returns 1, after on_subscription has run, or 0 if
+ * it was already subscribed. Errors: WS_ECLOSED, WS_ELIMIT (max_topics; the first time is logged),
+ * WS_EINVAL (the topic is longer than max_topic_length), WS_ENOMEM. */
 WS_API int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length);
+
+/* Ends a subscription. Returns 1, after on_subscription has run, or 0 if it did not exist. Error:
+ * WS_ECLOSED. */
 WS_API int ws_conn_unsubscribe(ws_conn *conn, const char *topic, size_t length);
 
+/* Returns true if the connection is subscribed to the topic. */
 WS_API bool ws_conn_is_subscribed(const ws_conn *conn, const char *topic, size_t length);
 
-/* Topic number i from 0, in no particular order; borrowed until the next change of a subscription;
- * NULL past the last. */
+/* Returns the i-th topic of the connection, from 0, in no particular order, or NULL if there are
+ * not so many. It is borrowed until a subscription changes. */
 WS_API const char *ws_conn_topic_at(const ws_conn *conn, size_t i, size_t *length);
 
+/* Returns the number of subscribers of the topic. */
 WS_API uint32_t ws_server_subscribers(const ws_server *server, const char *topic, size_t length);
 
-/* Sends one message (copied) to every subscriber of the topic, each bounded by its own
- * max_backpressure as ws_conn_send says: a slow one drops it (on_dropped runs before this returns),
- * the others get it. What is published in a turn leaves at its end, in one write for each
- * subscriber, in order with what is sent to it. opcode: WS_TEXT or WS_BINARY, also with
- * WS_COMPRESS: compressed once for all whose compressor is shared and has the same window.
- * Where memory fails for a subscriber, that one is ended with 1011.
- * 1: at least one subscriber got or queued it; 0: none. WS_EINVAL (opcode). */
+/* Sends one message (copied) to every subscriber of the topic. `opcode` is WS_TEXT or WS_BINARY,
+ * perhaps or-ed with WS_COMPRESS: the message is compressed once for all subscribers whose
+ * compressor is shared and has the same window. The message leaves at the end of the turn, in one
+ * write per subscriber for all publishes of the turn, in order with what else is sent to it. The
+ * max_backpressure of each subscriber limits it as in ws_conn_send: a slow one loses the message
+ * (on_dropped runs before this returns), the others get it. If memory runs out for a subscriber,
+ * that one is ended with 1011. Returns 1 if at least one subscriber gets the message, 0 if no one
+ * does, or WS_EINVAL (invalid opcode). */
 WS_API int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
                              const void *data, size_t length, int opcode);
-/* The same, `conn` itself left out with exclude_self. 0 once conn is closing. */
+
+/* Does the same for a connection, which does not get the message itself if exclude_self is set.
+ * Returns 0 if conn is closing. */
 WS_API int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const void *data,
                            size_t length, int opcode, bool exclude_self);
 
