@@ -167,7 +167,7 @@ def differing(jobs: Iterable[Job], table: Mapping[str, Verdicts]) -> List[str]:
         f"{job[0] or 'no switch'}, case {job[1]}: {result.verdict.value} ({result.came}), not "
         f"{table.get(job[0], {}).get(job[1], 'fine')}"
         for job, result in results.items()
-        if wrong(job) or result.came.startswith("the case broke")
+        if wrong(job) or result.came.startswith("the case raised")
     )
 
 
@@ -380,7 +380,7 @@ def test_clients_of_the_wrong_scheme_are_told_of(certificate: Certificate) -> No
                 answer = b"".join(iter(lambda: plain.recv(65536), b""))
                 assert answer.startswith(b"HTTP/1.1 400 ")
                 assert answer.endswith(b"\r\n\r\nThis port speaks only TLS\n")
-        assert program.line() == "a client speaks without TLS, but this is wss://, not ws://"
+        assert program.line() == "a client does not use TLS, but this is wss://, not ws://"
         stranger = Client(port, context=ssl.create_default_context(), host="localhost")
         with pytest.raises(ssl.SSLCertVerificationError):
             stranger.ask("/getCaseCount")
@@ -400,7 +400,7 @@ def test_a_client_with_tls_where_none_is(certificate: Certificate) -> None:
         port = port_of(program, "ws")
         with pytest.raises(OSError):
             Client(port, context=trusting(certificate)).ask("/getCaseCount")
-        expected = "a client speaks TLS, but this is ws://, not wss:// (see --cert)"
+        expected = "a client uses TLS, but this is ws://, not wss:// (see --cert)"
         assert program.line() == expected
         Client(port).run("c")
         assert program.wait() == cli.FINE
@@ -419,14 +419,14 @@ def test_a_tls_handshake_has_a_deadline(certificate: Certificate) -> None:
     ("arguments", "text"),
     [
         (["--listen", "wss://localhost:0"], "needs a certificate: --cert FILE --key FILE"),
-        (["--listen", "ws://localhost:0", "--cert", "{cert}"], "--cert is for wss://"),
-        (["--listen", "0", "--key", "{key}"], "--key needs a certificate as well"),
-        (["ws://localhost", "--cert", "{cert}"], "--cert and --key are for --listen"),
+        (["--listen", "ws://localhost:0", "--cert", "{cert}"], "--cert needs wss://"),
+        (["--listen", "0", "--key", "{key}"], "--key needs a certificate"),
+        (["ws://localhost", "--cert", "{cert}"], "--cert and --key need --listen"),
         (["--listen", "0", "--cert", "missing"], "--cert missing: No such file or directory"),
         (["--listen", "0", "--cert", "{cert}", "--key", "/"], "--key /: Is a directory"),
-        (["--listen", "0", "--cert", "{cert}"], "no certificate and private key in PEM form"),
-        (["--listen", "0", "--cert", "{cert}", "--key", "{cert}"], "no certificate and key in PEM"),
-        (["--listen", "0", "--cert", "{cert}", "--key", "{other}"], "it is not the key of"),
+        (["--listen", "0", "--cert", "{cert}"], "no PEM certificate and private key found"),
+        (["--listen", "0", "--cert", "{cert}", "--key", "{cert}"], "no PEM certificate and key"),
+        (["--listen", "0", "--cert", "{cert}", "--key", "{other}"], "this is not the key of"),
         (["--listen", "0", "--cert", "{cert}", "--key", "{encrypted}"], "private key is encrypted"),
         (["--listen", "wss://localhost"], "must be [HOST:]PORT or wss://HOST:PORT, not 'wss://"),
         (["--listen", "http://localhost:0"], "must be [HOST:]PORT or wss://HOST:PORT"),

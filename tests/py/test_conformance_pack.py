@@ -161,7 +161,7 @@ def test_a_packed_file_cannot_pack(packed: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "this is a packed file already: copy it" in done.stderr
+    assert "this is already a packed file: copy it" in done.stderr
     with pytest.raises(SystemExit):
         pack.main("x", [str(tmp_path / "no such folder" / "x")])
 

@@ -76,7 +76,7 @@ def test_cuts_are_tried_one_by_one_where_only_one_is_served(id: str) -> None:
         ("key-not-needed", "T.4.4", "a handshake without a key is accepted"),
         ("101-for-everything", "T.1.11", "a plain GET: a request without Upgrade was answered"),
         ("error-body-too-short", "T.1.13", "the body of the response is not whole"),
-        ("rsv-ignored", "T.2.7", "expected the connection to be failed, but Text 'x' came"),
+        ("rsv-ignored", "T.2.7", "expected the connection to be failed, but received Text 'x'"),
         ("failure-without-close", "T.2.9", "the server fails connections without a Close"),
         ("long-control-accepted", "S.2.24", "as a whole: a control frame is fragmented"),
         ("unmasked-accepted", "S.2.31", "as a whole: expected a Close or the end of TCP"),

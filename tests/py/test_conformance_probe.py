@@ -134,11 +134,11 @@ def answer(head: bytes) -> Handler:
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
-        (say(b"\x81\x05hello"), "is no echo server: it was sent Text 'conformance 0', and Text"),
-        (say(b""), "and nothing came for 1."),
-        (say(b"\x88\x02\x03\xf0"), "and Close 1008 '' came"),
-        (answer(b"401 Unauthorized"), "with 401 Unauthorized: a login can be given by --header"),
-        (answer(b"404 Not Found"), "with 404 Not Found: is the path right?"),
+        (say(b"\x81\x05hello"), "does not echo: after Text 'conformance 0', it sent Text"),
+        (say(b""), ", received nothing for 1."),
+        (say(b"\x88\x02\x03\xf0"), ", it sent Close 1008 ''"),
+        (answer(b"401 Unauthorized"), "with 401 Unauthorized: log in with --header"),
+        (answer(b"404 Not Found"), "with 404 Not Found: is the path correct?"),
         (answer(b"301 Moved\r\nLocation: /ws"), "with 301 Moved, to '/ws'"),
     ],
     ids=["other messages", "nothing", "a Close", "login", "no such path", "redirect"],
@@ -207,11 +207,11 @@ def test_origin_and_subprotocols() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--header", "Authorization"], "must be like 'Name: value', not 'Authorization'"),
-        (["--header", "A b: c"], "must be like 'Name: value'"),
+        (["--header", "Authorization"], "must have the form 'Name: value', not 'Authorization'"),
+        (["--header", "A b: c"], "must have the form 'Name: value'"),
         (["--header", "A: b\r\nC: d"], "must be printable ASCII characters"),
         (["--cookie", ""], "must be printable ASCII characters, not ''"),
-        (["--query", "a=b c"], "must not have blanks or '#' in it"),
+        (["--query", "a=b c"], "must not contain whitespace or '#'"),
     ],
 )
 def test_what_cannot_be_sent(

@@ -261,13 +261,13 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["ws://localhost:x/"], "the port must be 1 to 65535"),
         (["ws://localhost:0/"], "the port must be 1 to 65535"),
         (["ws://localhost:65536/"], "the port must be 1 to 65535"),
-        (["ws://localhost", "--serve", "x"], "only one of them"),
+        (["ws://localhost", "--serve", "x"], "give only one of"),
         (["--serve", "'"], "No closing quotation"),
         (["--serve", " "], "the command is empty"),
-        (["ws://localhost", "--include", "nothing.*"], "no case fits 'nothing.*'"),
-        (["ws://localhost", "--exclude", "@limit"], "no case fits '@limit'"),
+        (["ws://localhost", "--include", "nothing.*"], "no case matches 'nothing.*'"),
+        (["ws://localhost", "--exclude", "@limit"], "no case matches '@limit'"),
         (["ws://localhost", "--include", "1.1.1", "--exclude", "1"], "no case is left"),
-        (["ws://localhost", "--fail-on", "awful"], "no verdict to fail on: 'AWFUL'"),
+        (["ws://localhost", "--fail-on", "awful"], "unknown result 'AWFUL'"),
         (["ws://localhost", "--jobs", "0"], "must be a number from 1 to 256"),
         (["ws://localhost", "--timeout-scale", "0"], "must be a number above 0"),
         (["ws://localhost", "--max-time", "nan"], "must be a number above 0"),
@@ -279,7 +279,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["ws://localhost", "--baseline", str(ROOT / ".ci")], "Is a directory"),
         (["ws://localhost", "--baseline", "BAD"], "BAD: neither a JSON report nor a list of ids"),
         (["--show", "0.0"], "there is no case '0.0'"),
-        (["--list", "--include", "x"], "no case fits 'x'"),
+        (["--list", "--include", "x"], "no case matches 'x'"),
         (["report", "/no/such/file", "--html", "-"], "No such file"),
         (["report", __file__, "--html", "-"], "Extra data"),
         (["report", __file__], "is needed"),
@@ -381,9 +381,9 @@ def test_no_such_host(host: str, reports: Reports) -> None:
 
 
 BAD_FROM_THE_START: List[Tuple[str, Handler, str, str]] = [
-    ("ws", hang, "does not answer the opening handshake: nothing came", "hangs"),
+    ("ws", hang, "does not answer the opening handshake: received nothing", "hangs"),
     ("ws", socket.socket.close, "does not answer .* the connection was", "closes"),
-    ("ws", garbage, "no HTTP/1 status line", "garbage"),
+    ("ws", garbage, "not an HTTP/1 status line", "garbage"),
     ("ws", flood(b"HTTP/1.1 200 OK", greet=False), "more than 64 KiB", "flood of one line"),
     ("wss", garbage, "no TLS at wss://", "no TLS"),
     ("wss", hang, "cannot connect to wss://.* timed out", "no answer to TLS"),
@@ -426,7 +426,7 @@ def test_tls(certificate: ssl.SSLContext, reports: Reports) -> None:
 
     turned = turning(leave, good=4)  # one of them only does the TLS handshake
     with fake(handler) as port:
-        check_incomplete(reports, f"ws://127.0.0.1:{port}/", "speaks TLS: is it wss://")
+        check_incomplete(reports, f"ws://127.0.0.1:{port}/", "uses TLS: is it wss://")
         options = ["--include", "1.1.[1-4]", *reports.options]
         assert cli.main([f"wss://127.0.0.1:{port}/", *options]) == cli.FAILURES
         assert "the connection was closed" in reports.run()["cases"][0]["came"]
@@ -854,7 +854,7 @@ def test_clients_that_are_none(reports: Reports) -> None:
             pass
         assert program.wait() == cli.INCOMPLETE
         assert program.rest() == (
-            "a client speaks TLS, but this is ws://, not wss:// (see --cert)\n"
+            "a client uses TLS, but this is ws://, not wss:// (see --cert)\n"
             "The run ended early, 12 cases were not run:\n"
             "no client came: the run took more than 3 s\n"
         )
@@ -1086,15 +1086,15 @@ def test_what_was_late_beside_other_cases_is_run_again_alone() -> None:
         runs[test.case.id] = runs.get(test.case.id, 0) + 1
         if runs[test.case.id] == 1:
             beside.wait(10)
-            raise Late("expected an echo, but nothing came for 2.0 s")
+            raise Late("expected an echo, but received nothing for 2.0 s")
 
     def dead(test: Test) -> None:
         runs[test.case.id] = runs.get(test.case.id, 0) + 1
-        raise Late("expected an echo, but nothing came for 2.0 s")
+        raise Late("expected an echo, but received nothing for 2.0 s")
 
     def wrong(test: Test) -> None:
         runs[test.case.id] = runs.get(test.case.id, 0) + 1
-        raise Failed("expected an echo, but another message came")
+        raise Failed("expected an echo, but received another message")
 
     cases = [make_case("1.1", busy), make_case("1.2", busy), make_case("4.1", wrong)]
     cases += [replace(make_case(f"3.{i}", dead), quote="another quote") for i in range(1, 21)]
@@ -1134,7 +1134,7 @@ def test_a_case_has_a_limit() -> None:
         work = runner.Runner(settings, 1, 60.0, never, str)
         case = make_case("1.1", endless)
         outcome = work.run([case], progress.observer(1, io.StringIO()))
-    assert "the 0.5 s that a case may take were over" in outcome.results[0].came
+    assert "the time limit of 0.5 s for the case expired" in outcome.results[0].came
     assert outcome.seconds < 20
 
 

@@ -230,7 +230,7 @@ def differing(jobs: Iterable[Job], table: Mapping[str, Verdicts]) -> List[str]:
         for patience in (3.0, 6.0):
             if verdict_of(result) != wanted:
                 result = judged(job, patience)
-        if verdict_of(result) != wanted or result.came.startswith("the case broke"):
+        if verdict_of(result) != wanted or result.came.startswith("the case raised"):
             told = f"{result.verdict.value} ({result.came})"
             differences.append(
                 f"{job[0] or 'no switch'}, case {job[1]}: {told}, not {wanted or 'fine'}"

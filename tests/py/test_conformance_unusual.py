@@ -152,7 +152,7 @@ def judged(name: str, id: str, patience: float = 1.0) -> Result:
 
 def is_wrong(name: str, result: Result) -> bool:
     """The case, or its close, is called wrong; or it has no verdict where it should have one."""
-    broke = result.came.startswith(("the case broke", "cannot connect"))
+    broke = result.came.startswith(("the case raised", "cannot connect"))
     skipped = result.verdict == Verdict.SKIPPED and name not in SKIPS
     return broke or skipped or Verdict.FAILED in (result.verdict, result.close)
 

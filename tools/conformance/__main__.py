@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def package() -> str:
-    """The name of this package; a folder that is run as a program is made one first."""
+    """Return the name of this package; a folder run as a program becomes a package first."""
     if __package__:
         return __package__
     folder = Path(__file__).resolve().parent
-    # Not the folder itself: its modules are found through the package alone.
+    # Replace the folder itself: its modules must be imported only through the package.
     sys.path[0] = str(folder.parent)
     return folder.name
 

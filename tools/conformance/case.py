@@ -1,9 +1,9 @@
-"""What a case is, and what it can do: the registry, the verdicts, and the two objects that a case
-works with, `Test` (one run of it) and `Session` (an open WebSocket connection to the peer).
+"""Cases: their registry, their verdicts, and the two objects that they use, `Test` (one run of a
+case) and `Session` (an open WebSocket connection to the peer).
 
-A case is a function below a `@case(...)` line. It sends, and calls `expect_...`; what is not as
-expected raises `Failed`, and the level of the requirement decides what that means. To add a case,
-write one more such function in the file of its group; for a row of like cases call `add` in a loop.
+A case is a function with a `@case(...)` decorator. It sends data and calls `expect_...`. Unexpected
+behavior raises `Failed`, and the level of the requirement decides the verdict. To add a case, write
+such a function in the file of its group. For a series of similar cases, call `add` in a loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Connection, End
 
 MUST, SHOULD, MAY = "MUST", "SHOULD", "MAY"
 TAKEN = 16384
-"""Bytes of a message that every server is expected to take; for more it may answer 1009."""
+"""The message size in bytes that every server must accept; it may answer a larger one with 1009."""
 
 
 class Verdict(str, enum.Enum):
@@ -28,31 +28,31 @@ class Verdict(str, enum.Enum):
 
     OK = "OK"
     NON_STRICT = "NON-STRICT"
-    """A SHOULD was not followed, or a rule was kept in a way that the RFC discourages."""
+    """A SHOULD was not followed, or a rule was followed in a way that the RFC discourages."""
     INFORMATIONAL = "INFORMATIONAL"
-    """The RFC leaves it open; what came is told."""
+    """The RFC leaves it open; the report shows what happened."""
     FAILED = "FAILED"
     """A MUST was broken."""
     UNIMPLEMENTED = "UNIMPLEMENTED"
-    """The peer does not offer what the case is about (an extension)."""
+    """The peer does not support the feature that the case is about (an extension)."""
     SKIPPED = "SKIPPED"
-    """It could not be judged, or was not asked for."""
+    """The case could not be evaluated."""
 
 
 class Judged(Exception):
-    """Ends a case with this verdict; its text tells what came."""
+    """Ends a case with a verdict; the text says what happened."""
 
     verdict = Verdict.OK
 
 
 class Failed(Judged):
-    """What the case is about was not as it must be: FAILED, or by its level less."""
+    """The requirement of the case was not met: FAILED, or less according to its level."""
 
     verdict = Verdict.FAILED
 
 
 class Closed(Failed):
-    """A Close frame came instead."""
+    """The peer sent a Close frame instead."""
 
     def __init__(self, text: str, code: int | None) -> None:
         super().__init__(text)
@@ -64,11 +64,11 @@ class Cut(Failed):
 
 
 class Late(Failed):
-    """Nothing came instead, for too long."""
+    """The peer sent nothing until the timeout."""
 
 
 class Refused(Failed):
-    """The opening handshake was answered with another status than 101."""
+    """The opening handshake was answered with a status other than 101."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the opening handshake was answered with {status}")
@@ -84,7 +84,7 @@ class Informational(Judged):
 
 
 class Limited(NonStrict):
-    """A message may be beyond a limit of the peer: a Close with another code than 1009, or none."""
+    """A message may exceed a limit of the peer, which sent no Close with 1009."""
 
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
@@ -104,23 +104,23 @@ Run = Callable[["Test"], None]
 
 @dataclass(frozen=True)
 class Case:
-    """One requirement, put to the test in one way."""
+    """One test of one requirement."""
 
     id: str
-    """Where the established suite has the same case, by the same number."""
+    """The id; it is the same as in the Autobahn suite if that has the same case."""
     section: str
     """"RFC 6455 5.5.2"."""
     level: str
-    """MUST, SHOULD or MAY: what a `Failed` means."""
+    """MUST, SHOULD or MAY; it decides the verdict of a `Failed`."""
     quote: str
-    """The requirement in the RFC's words. What is of another section begins with its number, as in
-    "[10.7:] Incoming data ..."."""
+    """The requirement in the words of the RFC. A quote from another section begins with its number,
+    as in "[10.7:] Incoming data ..."."""
     sends: str
     expects: str
     run: Run
     tags: frozenset[str] = frozenset()
-    """"limits": large amounts of data; "slow": waits for a timeout of the peer's; "several": needs
-    more than one connection at a time; "alone": measures; "deflate": needs permessage-deflate."""
+    """"limits": large amounts of data; "slow": waits for a timeout of the peer; "several": needs
+    several connections at a time; "alone": measures; "deflate": needs permessage-deflate."""
 
     @property
     def group(self) -> str:
@@ -140,9 +140,9 @@ def add(
     run: Run,
     tags: Sequence[str] = (),
 ) -> None:
-    """Register a case. ValueError: the id is taken."""
+    """Register a case; ValueError if the id exists."""
     if id in CASES:
-        raise ValueError(f"case {id} exists already")
+        raise ValueError(f"case {id} already exists")
     CASES[id] = Case(id, section, level, quote, sends, expects, run, frozenset(tags))
 
 
@@ -155,7 +155,7 @@ def case(
     expects: str,
     tags: Sequence[str] = (),
 ) -> Callable[[Run], Run]:
-    """The same as a decorator."""
+    """Register a case; this is `add` as a decorator."""
 
     def register(run: Run) -> Run:
         add(id, section, level, quote, sends, expects, run, tags)
@@ -165,7 +165,7 @@ def case(
 
 
 def natural(id: str) -> tuple[Any, ...]:
-    """Key that sorts ids as people do: numbers by value, letters after them."""
+    """Return a key that sorts ids in natural order: numbers by value, letters after them."""
     parts = []
     for part in id.split("."):
         digits = "".join(c for c in part if c.isdigit())
@@ -177,86 +177,85 @@ def natural(id: str) -> tuple[Any, ...]:
 # ---- one run of a case --------------------------------------------------------------------------
 
 ONE_CONNECTION = "the server serves one connection at a time"
-ROUND_TRIPS = 200  # that a case may need besides its limit of seconds
+ROUND_TRIPS = 200  # added to the time limit of a case
 WORSE = (Verdict.OK, Verdict.NON_STRICT, Verdict.FAILED)
 
 
 @dataclass(frozen=True)
 class Manners:
-    """What a peer does that is its own affair, and that cases have to know: see `probe.learn`."""
+    """Behavior of the peer that the RFCs allow and cases must know: see `probe.learn`."""
 
     round_trip: float = 0.0
-    """Seconds from a message to its echo, where that takes long enough to matter."""
+    """Seconds from a message to its echo, or 0 if they are negligible."""
     greetings: int = 0
-    """Messages that come without being asked for once a connection is open."""
+    """The number of messages that the peer sends when a connection opens."""
     failure_code: int | None = 1002
-    """Of the Close frame by which it fails a connection; None: such Closes have no code."""
+    """The code with which the peer fails a connection; None if it sends no code."""
     one_connection: bool = False
-    """Another connection is served only when the one before is over."""
+    """Whether the peer serves a connection only after the previous one has ended."""
 
 
 @dataclass
 class Settings:
-    """What holds for all cases of a run."""
+    """The settings of all cases of a run."""
 
     target: wire.Target
     timeout: float = 2.0
-    """Seconds for an answer that is due at once."""
+    """Seconds for an immediate answer."""
     scale: float = 1.0
-    """Of all times, for slow devices (--timeout-scale)."""
+    """The factor for all times on slow devices (--timeout-scale)."""
     seed: int = 1
     limit: float = 30.0
-    """Seconds for a whole case: no flood of the peer's makes it any longer."""
+    """Seconds for a whole case, even if the peer floods it with data."""
     full: bool = False
-    """As many messages in groups 12 and 13 as the Autobahn suite sends (--full)."""
+    """Whether groups 12 and 13 send as many messages as the Autobahn suite (--full)."""
     manners: Manners = field(default_factory=Manners)
 
 
 @dataclass
 class Test:
-    """One run of one case: makes connections, and closes them at the end."""
+    """One run of one case, which opens connections and closes them at the end."""
 
     settings: Settings
     case: Case
     trace: wire.Trace = field(default_factory=wire.Trace)
     connections: list[Connection] = field(default_factory=list)
     lax: str = ""
-    """What makes the case NON-STRICT even if it goes on to its end."""
+    """A reason why the case is NON-STRICT even if it completes."""
     closing: tuple[Verdict, str] = (Verdict.OK, "")
-    """How its connections were closed, which is a verdict of its own."""
+    """The separate verdict on the closing of its connections, and its reason."""
     patience: float = 1.0
-    """Of `timeout`: more for a case that opens so many connections that a busy server is late."""
+    """A factor for `timeout`, for a case whose many connections delay a busy server."""
 
     def __post_init__(self) -> None:
-        # The same numbers in every run of the same case, whatever the others do.
+        # Every run of the same case gets the same numbers, whatever other cases do.
         self.random = random.Random(f"{self.settings.seed}/{self.case.id}")
         limit = self.settings.limit * self.settings.scale
         limit += ROUND_TRIPS * self.settings.manners.round_trip
         self.trace.deadline = self.trace.began + limit
         self.trace.secrets = self.settings.target.secrets
-        if "limits" not in self.case.tags:  # of those only few run at a time
+        if "limits" not in self.case.tags:  # only a few of those run at a time
             self.trace.longest = 4 << 20
 
     @property
     def timeout(self) -> float:
-        """Seconds for an answer: what is asked for and its answer may need a round trip each, and
-        so may TCP itself."""
+        """The seconds for an answer, including round trips for the data, the answer and TCP."""
         value = self.settings.timeout * self.settings.scale * self.patience
         return value + 3 * self.settings.manners.round_trip
 
     def seconds(self, value: float) -> float:
-        """A time of so many seconds with a peer that is near, and quick."""
+        """Return a timeout that is so many seconds for a near and fast peer."""
         return value * self.settings.scale + 2 * self.settings.manners.round_trip
 
     def pause(self, seconds: float) -> None:
-        """Do nothing, so that what is sent comes apart; that needs no more time far away."""
+        """Wait so that two writes arrive separately; the distance of the peer does not matter."""
         time.sleep(seconds * self.settings.scale)
 
     def connect(self) -> Connection:
-        """TCP, nothing sent yet. OSError; Skipped when the peer would not serve it yet."""
+        """Open a TCP connection; OSError, or Skipped if the peer would not serve it yet."""
         if self.settings.manners.one_connection:
             for connection in self.connections:
-                if connection.over:  # the peer may wait for this side's end, too
+                if connection.over:  # the peer may be waiting for this side to end TCP
                     connection.close()
             if any(connection.is_open for connection in self.connections):
                 raise Skipped(ONE_CONNECTION)
@@ -265,19 +264,19 @@ class Test:
         return connection
 
     def session(self, connection: Connection, response: wire.Response) -> Session:
-        """For a connection that has been opened by hand. Failed."""
+        """Return the session of a connection that was opened manually; Failed."""
         session = Session(self, connection, response)
         for number in range(self.settings.manners.greetings):
-            session.greetings.append(session.read_message(f"greeting {number + 1} of the server"))
+            session.greetings.append(session.read_message(f"greeting {number + 1} from the server"))
         return session
 
     def close_fault(self, verdict: Verdict, came: str) -> None:
-        """What is wrong with how a connection is closed, in a case about something else."""
+        """Record a fault in the closing of a connection, in a case about something else."""
         if WORSE.index(verdict) > WORSE.index(self.closing[0]):
             self.closing = verdict, came
 
     def request(self, fields: wire.Fields, **more: Any) -> bytes:
-        """A request head to the target's resource."""
+        """Return a request head for the target's resource."""
         return wire.request(more.pop("resource", self.settings.target.resource), fields, **more)
 
     def open(
@@ -287,9 +286,9 @@ class Test:
         pieces: int | None = None,
         ahead: bytes = b"",
     ) -> Session:
-        """Do the opening handshake (RFC 6455 section 4). Failed.
+        """Perform the opening handshake (RFC 6455 section 4); Failed.
 
-        ahead: frames that travel together with the request.
+        The frames in `ahead` are sent together with the request.
         """
         connection = self.connect()
         key = wire.random_key(self.random)
@@ -301,11 +300,11 @@ class Test:
         if response.status != 101:
             raise Refused(response.status)
         if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
-            raise Failed("Sec-WebSocket-Accept does not fit the key")
+            raise Failed("Sec-WebSocket-Accept does not match the key")
         return self.session(connection, response)
 
     def expect_response(self, connection: Connection) -> wire.Response:
-        """A response head. Failed; Cut when TCP ends instead."""
+        """Read a response head; Failed, or Cut if TCP ends instead."""
         try:
             return connection.read_response()
         except (Ended, TimedOut, wire.Garbled) as error:
@@ -318,7 +317,7 @@ class Test:
 
 
 class Session:
-    """An open WebSocket connection. The peer is expected to echo messages."""
+    """An open WebSocket connection to a peer that is expected to echo messages."""
 
     def __init__(self, test: Test, connection: Connection, response: wire.Response) -> None:
         self.test = test
@@ -326,36 +325,36 @@ class Session:
         self.response = response
         self.key = bytes(test.random.randrange(256) for _ in range(4))
         self.pings: set[bytes] = set()
-        """Payloads of those that were made here."""
+        """Payloads of the Pings that were built here."""
         self.parts: list[Frame] = []
-        """Of a message that has not come to its end."""
+        """The frames of an incomplete message."""
         self.received = 0
-        """Bytes of that."""
+        """Their size in bytes."""
         self.greetings: list[tuple[int, int, bytes]] = []
-        """What came unasked at the beginning: opcode, RSV bits and payload."""
+        """The messages that the peer sent first: opcode, RSV bits and payload."""
         self.kept: list[bytes] | None = None
-        """Pongs, while what is sent are parts of frames."""
+        """Pongs to send after the parts of a frame, or None."""
         self.ahead: Frame | None = None
-        """What `read` returns next."""
+        """The frame that `read` returns next."""
 
     # ---- sending ----
 
     def send(self, data: bytes, pieces: int | None = None, pause: float = 0.0) -> None:
-        """Bytes as they are. A peer that has ended already is found out when it is listened to."""
+        """Send raw bytes; if the peer has ended TCP, the next read finds out."""
         try:
             self.connection.send(data, pieces, pause)
         except Ended:
-            self.test.trace.note("the peer takes no more")
+            self.test.trace.note("the peer accepts no more data")
 
     def pour(self, data: bytes | memoryview, pieces: int = 65536) -> None:
-        """Send much, and receive meanwhile; ends early when the peer closes. TimedOut, Garbled."""
+        """Send much data while receiving, until the peer closes; TimedOut, Garbled."""
         try:
             self.connection.pour(data, pieces)
         except Ended:
-            self.test.trace.note("the peer takes no more")
+            self.test.trace.note("the peer accepts no more data")
 
     def frame(self, payload: bytes = b"", opcode: int = TEXT, **more: Any) -> bytes:
-        """A masked frame, see `wire.frame`."""
+        """Build a masked frame, see `wire.frame`."""
         more.setdefault("key", self.key)
         return self.built(payload, opcode, **more)
 
@@ -367,7 +366,10 @@ class Session:
     def message(
         self, payload: bytes, opcode: int = TEXT, size: int | None = None, rsv: int = 0
     ) -> bytes:
-        """A message in frames of `size` bytes of payload; None: one frame. rsv: of the first."""
+        """Build a message of frames with `size` bytes of payload (None: one frame).
+
+        `rsv` sets the reserved bits of the first frame.
+        """
         size = size or max(len(payload), 1)
         parts = [payload[i : i + size] for i in range(0, len(payload), size)] or [b""]
         return b"".join(
@@ -380,7 +382,7 @@ class Session:
     # ---- receiving ----
 
     def read(self, wanted: str, timeout: float | None = None, every: bool = False) -> Frame:
-        """The next message, in one frame, or Close, or Pong for a Ping; see `next`. Failed."""
+        """Read the next message as one frame, Close, or Pong for a Ping (see `next`); Failed."""
         try:
             return self.next(self.connection.deadline(timeout), every)
         except Ended as error:
@@ -389,11 +391,11 @@ class Session:
             raise Late(f"expected {wanted}, but {error}") from None
 
     def next(self, deadline: float, every: bool = False) -> Frame:
-        """The same. Ended, TimedOut; Failed when a frame is not as it must be.
+        """Read the next message, Close or Pong; Ended, TimedOut, or Failed for an invalid frame.
 
-        A peer may send messages in fragments, as it receives them perhaps, with Pings and Pongs
-        between them. Pings are answered. Pongs for nothing are left out but with `every`: they
-        "MAY be sent unsolicited" (RFC 6455 section 5.5.3).
+        A peer may send messages in fragments, with Pings and Pongs between them. Pings are
+        answered. Unless `every` is set, unsolicited Pongs are skipped, because they "MAY be sent
+        unsolicited" (RFC 6455 section 5.5.3).
         """
         frame, self.ahead = self.ahead, None
         while frame is None:
@@ -404,18 +406,18 @@ class Session:
                 return frame
             if frame.opcode in (PING, PONG):
                 if left < 0:
-                    raise TimedOut("only Pings and Pongs came in time")
+                    raise TimedOut("received only Pings and Pongs in time")
                 if frame.opcode == PING:
                     self.answer(self.frame(frame.payload, PONG))
                 frame = None
             elif frame.opcode < CLOSE:
                 frame = self.joined(frame)
                 if frame is None and (left < 0 or self.received > self.test.trace.longest):
-                    raise TimedOut("a message came that never ends")
+                    raise TimedOut("received a message that never ends")
         return frame
 
     def answer(self, pong: bytes) -> None:
-        """Send a Pong, or keep it while a frame is sent in parts."""
+        """Send a Pong, or keep it while the parts of a frame are sent."""
         if self.kept is None:
             self.send(pong)
         else:
@@ -423,7 +425,7 @@ class Session:
 
     @contextmanager
     def in_parts(self) -> Iterator[None]:
-        """What is sent meanwhile are parts of frames: Pings are answered when that is over."""
+        """Postpone Pongs while parts of frames are sent in the with block."""
         kept: list[bytes] = []
         self.kept = kept
         try:
@@ -434,10 +436,10 @@ class Session:
             self.send(pong)
 
     def joined(self, frame: Frame) -> Frame | None:
-        """A data frame, put together with those before it; None: the message goes on. Failed."""
+        """Add a data frame; returns the message if it is complete, else None; Failed."""
         if (frame.opcode == CONTINUATION) != bool(self.parts):
             wanted = "the rest of a message" if self.parts else "a message"
-            raise Failed(f"expected {wanted}, but {frame} came")
+            raise Failed(f"expected {wanted}, but received {frame}")
         self.parts.append(frame)
         self.received += len(frame.payload)
         if not frame.fin:
@@ -448,20 +450,20 @@ class Session:
         return parts[0]._replace(fin=True, payload=b"".join(part.payload for part in parts))
 
     def check(self, frame: Frame) -> None:
-        """What holds for every frame of a server (RFC 6455 sections 5.1, 5.2, 5.5)."""
+        """Check the rules for every frame of a server (RFC 6455 sections 5.1, 5.2, 5.5)."""
         if frame.masked:
             raise Failed(f"the server masked a frame: {frame}")
         if not frame.minimal:
-            raise Failed(f"the length of a frame is not in its shortest form: {frame}")
+            raise Failed(f"the length of a frame is not minimally encoded: {frame}")
         if frame.rsv & 3 or (frame.rsv and frame.opcode not in (TEXT, BINARY)):
             raise Failed(f"reserved bits are set: {frame}")
         if frame.opcode >= CLOSE and (not frame.fin or len(frame.payload) > 125):
             raise Failed(f"a control frame is fragmented or too long: {frame}")
         if frame.opcode == CLOSE and not wire.is_close_payload(frame.payload):
-            raise Closed(f"no endpoint may send such a Close frame: {frame}", frame.close_code)
+            raise Closed(f"the Close frame is invalid: {frame}", frame.close_code)
 
     def comes(self, seconds: float | None = None) -> bool:
-        """Whether anything comes, or TCP ends, within that time, or that of an answer."""
+        """Return whether anything arrives or TCP ends within that time (default: an answer's)."""
         limit = None if seconds is None else self.test.seconds(seconds)
         try:
             if not self.connection.buffer:
@@ -473,7 +475,7 @@ class Session:
         return True
 
     def answers(self, seconds: float | None = None) -> bool:
-        """The same of what `read` returns. Failed."""
+        """Return whether `read` returns anything within that time; Failed."""
         limit = None if seconds is None else self.test.seconds(seconds)
         try:
             self.ahead = self.next(self.connection.deadline(limit))
@@ -484,7 +486,7 @@ class Session:
         return True
 
     def read_but_pongs(self, wanted: str, timeout: float | None = None) -> Frame:
-        """The next message or Close. Failed."""
+        """Read the next message or Close; Failed."""
         deadline = self.connection.deadline(timeout)
         while True:
             frame = self.read(wanted, max(deadline - time.monotonic(), 0.0))
@@ -492,17 +494,17 @@ class Session:
                 return frame
 
     def read_message(self, wanted: str, timeout: float | None = None) -> tuple[int, int, bytes]:
-        """Opcode, RSV bits and payload of the next message, put together. Failed."""
+        """Read opcode, RSV bits and payload of the next message; Failed."""
         return self.read_rest(self.read_but_pongs(wanted, timeout), wanted, timeout)
 
     def read_rest(
         self, frame: Frame, wanted: str, timeout: float | None = None
     ) -> tuple[int, int, bytes]:
-        """The same of a message whose first frame has come."""
+        """Read the rest of a message whose first frame has arrived; Failed."""
         if frame.opcode == CLOSE:
-            raise Closed(f"expected {wanted}, but {frame} came", frame.close_code)
+            raise Closed(f"expected {wanted}, but received {frame}", frame.close_code)
         if frame.opcode not in (TEXT, BINARY):
-            raise Failed(f"expected {wanted}, but {frame} came")
+            raise Failed(f"expected {wanted}, but received {frame}")
         if not frame.fin:
             self.joined(frame)
             frame = self.read_but_pongs(f"the rest of {wanted}", timeout)
@@ -512,22 +514,22 @@ class Session:
     def expect_message(
         self, payload: bytes, opcode: int = TEXT, timeout: float | None = None
     ) -> None:
-        """The echo of a message, uncompressed. Failed.
+        """Expect the uncompressed echo of a message; Failed.
 
-        Of one above TAKEN bytes: Informational when the server closes with 1009 instead, Limited
-        when it ends the connection in another way.
+        For a message above TAKEN bytes: Informational if the server closes with 1009 instead, and
+        Limited if it ends the connection in another way.
         """
         wanted = f"the echo of {wire.shown(payload)}"
         frame = self.read_large(wanted, len(payload), timeout)
         got, rsv, data = self.read_rest(frame, wanted, timeout)
         if (got, rsv, data) != (opcode, 0, payload):
             came = Frame(True, rsv, got, data)
-            raise Failed(f"expected {wanted} with opcode {opcode}, but {came} came")
+            raise Failed(f"expected {wanted} with opcode {opcode}, but received {came}")
 
     def read_large(self, wanted: str, size: int, timeout: float | None = None) -> Frame:
-        """The answer to a message of that size, perhaps a Close of another kind than of a limit.
+        """Read the answer to a message of that size; Failed, Informational, Limited.
 
-        Failed, Informational, Limited.
+        The answer may be a Close for a reason other than a limit.
         """
         try:
             frame = self.read_but_pongs(wanted, timeout)
@@ -539,64 +541,64 @@ class Session:
         return frame
 
     def allow_limit(self, frame: Frame, size: int) -> None:
-        """Whether a message of that size, above TAKEN, is answered with a Close.
+        """Check whether a Close answers a message of that size above TAKEN because of a limit.
 
-        Informational with 1009, else Limited: the code is a SHOULD (RFC 6455 section 7.1.7). But
-        not with a code that says that the message is wrong.
+        Raises Informational for 1009, and otherwise Limited, because the code is a SHOULD (RFC 6455
+        section 7.1.7). Raises nothing for a code that means that the message is wrong.
         """
         if frame.opcode == CLOSE and is_refusable(size, frame.close_code):
-            came = f"the server's limit is lower: {size} bytes brought {frame}"
+            came = f"the server's limit is lower: it answered {size} bytes with {frame}"
             if frame.close_code == 1009:
                 raise Informational(came)
             raise Limited(came, frame.close_code)
 
     def expect_large(self, payload: bytes, opcode: int = TEXT) -> None:
-        """The same with as much time as many bytes need."""
+        """Expect an echo with a timeout for that many bytes."""
         self.expect_message(payload, opcode, self.test.timeout * (2 + len(payload) / 2**20))
 
     def expect_pong(self, payload: bytes = b"") -> None:
-        """Failed unless this Pong comes next, but for others that "MAY be sent unsolicited"."""
+        """Expect this Pong, possibly after others that "MAY be sent unsolicited"; Failed."""
         wanted, other = f"a Pong with {wire.shown(payload)}", ""
         deadline = self.connection.deadline()
         while True:
             left = deadline - time.monotonic()
             frame = self.read(wanted + other, max(left, 0.0), every=True)
             if frame.opcode != PONG or left < 0:
-                raise Failed(f"expected {wanted}, but {frame} came")
+                raise Failed(f"expected {wanted}, but received {frame}")
             if frame.payload == payload:
                 return
             other = f" after {frame}"
 
     def expect_silence(self, seconds: float = 0.2) -> None:
-        """Failed when a whole message comes, or a Pong for a Ping, or the connection ends."""
+        """Expect no message, no Pong for a Ping, and no end of the connection; Failed."""
         try:
             frame = self.next(self.connection.deadline(self.test.seconds(seconds)))
         except TimedOut:
             return
         except Ended as error:
             raise Failed(f"expected nothing, but {error}") from None
-        raise Failed(f"expected nothing, but {frame} came")
+        raise Failed(f"expected nothing, but received {frame}")
 
     # ---- closing ----
 
     def expect_failure(self, *codes: int, refused: bool = False) -> None:
-        """The peer fails the connection (RFC 6455 section 7.1.7) with one of these codes.
+        """Expect the peer to fail the connection (RFC 6455 section 7.1.7) with one of these codes.
 
-        What it sent before stays in the buffer's order: a data frame now is Failed. Another code,
-        or TCP that ends without a Close frame, is NonStrict: the code is a SHOULD there.
-        refused: for a Close frame; that it is answered as if it were a proper one is Failed.
+        Raises Failed for a data frame. Raises NonStrict for another code, or if TCP ends without a
+        Close frame, because the code is a SHOULD. `refused` means that the peer was sent a bad
+        Close frame; then Failed is raised if it is answered like a valid one.
         """
         wanted = "the connection to be failed with " + " or ".join(map(str, codes))
         try:
             frame = self.next(self.connection.deadline())
-            while frame.opcode == PONG and not frame.payload:  # perhaps one for nothing
+            while frame.opcode == PONG and not frame.payload:  # perhaps unsolicited
                 frame = self.next(self.connection.deadline())
         except TimedOut:
             raise Failed(f"expected {wanted}, but the connection stays open") from None
         except Ended as error:
             raise NonStrict(f"expected {wanted}, but {error} without a Close frame") from None
         if frame.opcode != CLOSE:
-            raise Failed(f"expected {wanted}, but {frame} came")
+            raise Failed(f"expected {wanted}, but received {frame}")
         self.send(self.frame(frame.payload[:2], CLOSE))
         self.expect_end()
         code = frame.close_code
@@ -607,30 +609,32 @@ class Session:
             raise NonStrict(f"expected {wanted}, but it closed {told}")
 
     def is_ordinary(self, code: int | None) -> bool:
-        """Whether a Close with this code tells that the peer took a Close for a proper one: with
-        1000 or none it does, but from a peer that fails every connection with just that code."""
+        """Return whether a Close with this code shows that the peer accepted a Close as valid.
+
+        1000 or no code shows that, unless the peer fails every connection with that code.
+        """
         return code in (None, 1000) and code != self.test.settings.manners.failure_code
 
     def expect_close(self, code: int | None, reason: bytes | None = None) -> None:
-        """A Close frame; then TCP ends, see `expect_end`. Failed.
+        """Expect a Close frame and the end of TCP, see `expect_end`; Failed.
 
-        With another code than this (None: without one), or another reason, it is NonStrict: an
-        endpoint "typically echos the status code" (RFC 6455 section 5.5.1), and no more.
+        Raises NonStrict for another code (None: no code) or reason, because an endpoint only
+        "typically echos the status code" (RFC 6455 section 5.5.1).
         """
         wanted = "a Close without a code" if code is None else f"a Close with {code}"
         frame = self.read_but_pongs(wanted)
         if frame.opcode != CLOSE:
-            raise Failed(f"expected {wanted}, but {frame} came")
+            raise Failed(f"expected {wanted}, but received {frame}")
         self.expect_end()
         if frame.close_code != code:
-            raise NonStrict(f"expected {wanted}, but {frame} came")
+            raise NonStrict(f"expected {wanted}, but received {frame}")
         if reason is not None and frame.payload[2:] != reason:
-            raise NonStrict(f"expected the reason {wire.shown(reason)}, but {frame} came")
+            raise NonStrict(f"expected the reason {wire.shown(reason)}, but received {frame}")
 
     def expect_failure_after(self, payload: bytes, *codes: int, early_counts: bool = True) -> None:
-        """The echo of a text message, then the same as `expect_failure`.
+        """Expect the echo of a text message, and then the same as `expect_failure`.
 
-        NonStrict when the peer fails the connection before it has echoed, unless that does not
+        Raises NonStrict if the peer fails the connection before it echoes, unless that does not
         count.
         """
         wanted = f"the echo of {wire.shown(payload)}"
@@ -642,14 +646,16 @@ class Session:
         if early:
             self.ahead = frame
         elif (frame.opcode, frame.rsv, frame.payload) != (TEXT, 0, payload):
-            raise Failed(f"expected {wanted}, but {frame} came")
+            raise Failed(f"expected {wanted}, but received {frame}")
         self.expect_failure(*codes)
         if early and early_counts:
-            raise NonStrict("the connection was failed before the message ahead was echoed")
+            raise NonStrict("the connection was failed before the preceding message was echoed")
 
     def expect_end(self) -> None:
-        """The server ends TCP first (RFC 6455 section 7.1.1). Failed when more comes instead; that
-        it leaves TCP open is no matter of this case: see `Test.closing`."""
+        """Expect the server to end TCP first (RFC 6455 section 7.1.1); Failed if it sends more.
+
+        Leaving TCP open does not affect the verdict of this case: see `Test.closing`.
+        """
         try:
             self.require_end(self.close_timeout)
         except Late as error:
@@ -657,25 +663,27 @@ class Session:
 
     @property
     def close_timeout(self) -> float | None:
-        """Seconds for an end that did not come before; else None. Cases may open connections by
-        the dozen."""
+        """Return a short timeout if an earlier connection did not end, else None.
+
+        Cases may open dozens of connections.
+        """
         failed = self.test.closing[0] == Verdict.FAILED
         return self.test.seconds(0.1) if failed else None
 
     def require_end(self, timeout: float | None = None) -> None:
-        """The same in a case that is about it: `Late` when TCP stays open. Failed."""
+        """Expect the end of TCP in a case that is about it; Failed, or Late if it stays open."""
         if self.connection.at_end(timeout):
             return
         if self.connection.buffer:
             more = wire.shown(bytes(self.connection.buffer))
-            raise Failed(f"expected the end of TCP after the Close, but {more} came")
+            raise Failed(f"expected the end of TCP after the Close, but received {more}")
         raise Late("the server does not end TCP after the closing handshake")
 
     def close(self, code: int | None = 1000, reason: bytes = b"") -> None:
-        """The closing handshake at the end of a case about something else.
+        """Perform the closing handshake at the end of a case about something else.
 
-        Failed when something else than a Close comes, NonStrict when one comes that is no answer to
-        this. That none comes is no matter of this case: see `Test.closing`.
+        Raises Failed if something other than a Close arrives, and NonStrict for a Close that does
+        not answer this one. A missing Close does not affect the verdict: see `Test.closing`.
         """
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         try:
@@ -683,21 +691,21 @@ class Session:
         except (Closed, Cut, Late) as error:
             return self.test.close_fault(Verdict.FAILED, str(error))
         if frame.opcode != CLOSE:
-            raise Failed(f"expected a Close, but {frame} came")
+            raise Failed(f"expected a Close, but received {frame}")
         self.expect_end()
         if frame.close_code not in (code, None):
-            raise NonStrict(f"expected a Close with {code}, but {frame} came")
+            raise NonStrict(f"expected a Close with {code}, but received {frame}")
         if frame.close_code != code:
-            self.test.close_fault(Verdict.NON_STRICT, f"a Close with {code} brought {frame}")
+            self.test.close_fault(Verdict.NON_STRICT, f"a Close with {code} got {frame}")
 
     def require_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
-        """The same in a case that is about it. Failed; NonStrict for another code."""
+        """Perform the closing handshake in a case about it; Failed, NonStrict for another code."""
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         self.expect_close(code)
 
 
 def is_refusable(size: int, code: int | None) -> bool:
-    """Whether a Close with this code may be meant for a message of that size as too large."""
+    """Return whether a Close with this code can mean that a message of that size is too large."""
     return size > TAKEN and code not in (1002, 1003, 1007)
 
 
@@ -706,35 +714,35 @@ def is_refusable(size: int, code: int | None) -> bool:
 
 @dataclass
 class Result:
-    """What became of a case."""
+    """The result of a case."""
 
     case: Case
     verdict: Verdict
     came: str
-    """What came, where that was not as expected."""
+    """What happened, if that was not as expected."""
     seconds: float
     trace: wire.Trace
     close: Verdict = Verdict.OK
-    """How the connections of the case were closed, where the case is about something else."""
+    """The verdict on the closing of connections, if the case is about something else."""
     close_came: str = ""
     flaky: tuple[Verdict, ...] = ()
-    """The verdicts of all runs of the case, when they differ (--retry)."""
+    """The verdicts of all runs of the case if they differ (--retry)."""
     late: bool = False
-    """What was waited for did not come in time; other cases may have kept the peer busy."""
+    """Whether a timeout expired; other cases may have kept the peer busy."""
 
 
 _BY_LEVEL = {MUST: Verdict.FAILED, SHOULD: Verdict.NON_STRICT, MAY: Verdict.INFORMATIONAL}
 
 
 def run(case: Case, settings: Settings) -> Result:
-    """Run one case. Every exception but KeyboardInterrupt becomes a verdict."""
+    """Run one case; every exception except KeyboardInterrupt becomes a verdict."""
     if settings.manners.one_connection and "several" in case.tags:
         return Result(case, Verdict.SKIPPED, ONE_CONNECTION, 0.0, wire.Trace())
     return judge(Test(settings, case))
 
 
 def judge(test: Test) -> Result:
-    """The same with a Test that is there already."""
+    """Run the case of an existing Test."""
     case, settings = test.case, test.settings
     verdict, came, late = Verdict.OK, "", False
     try:
@@ -749,8 +757,8 @@ def judge(test: Test) -> Result:
         late = isinstance(error, TimedOut)
     except OSError as error:
         verdict, came = Verdict.SKIPPED, f"cannot connect to {settings.target}: {error}"
-    except Exception as error:  # a fault of the case itself must not end the run
-        verdict, came = Verdict.SKIPPED, f"the case broke: {type(error).__name__}: {error}"
+    except Exception as error:  # an error in the case itself must not end the run
+        verdict, came = Verdict.SKIPPED, f"the case raised {type(error).__name__}: {error}"
     finally:
         test.finish()
     if test.lax and verdict in (Verdict.OK, Verdict.INFORMATIONAL):

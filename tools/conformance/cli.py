@@ -40,12 +40,12 @@ from .wire import Target, hidden
 FINE, FAILURES, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = """\
 exit status:
-  0    nothing failed (see --fail-on), or only what --baseline knows
+  0    nothing failed (see --fail-on), or only what --baseline lists
   1    something failed
   2    wrong usage, or a file that cannot be read or written
-  3    the run is incomplete: the peer cannot be reached, died or hangs, or --max-time is over
+  3    the run is incomplete: the peer cannot be reached, died or hangs, or --max-time has expired
   130  interrupted (SIGINT or SIGTERM)
-Except for wrong usage, the reports are always written, with what has been found so far.
+Except after wrong usage, the reports are always written and contain the results so far.
 """
 FAILED = runner.failing("failed")
 FORMS = ("json", "junit", "tap", "html", "markdown", "table")
@@ -55,7 +55,7 @@ FORMS = ("json", "junit", "tap", "html", "markdown", "table")
 
 
 def positive(text: str) -> float:
-    """A number above 0. ArgumentTypeError."""
+    """Parse a number above 0; ArgumentTypeError if it is not one."""
     try:
         value = float(text)
     except ValueError:
@@ -66,14 +66,14 @@ def positive(text: str) -> float:
 
 
 def jobs(text: str) -> int:
-    """ArgumentTypeError."""
+    """Parse the value of --jobs or --retry; ArgumentTypeError if it is out of range."""
     if not text.isdecimal() or not 1 <= int(text) <= 256:
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 256, not {text!r}")
     return int(text)
 
 
 def place(text: str) -> tls.Place:
-    """The value of --listen. ArgumentTypeError."""
+    """Parse the value of --listen; ArgumentTypeError if it is not an address."""
     try:
         return tls.Place.parse(text)
     except ValueError as error:
@@ -81,7 +81,7 @@ def place(text: str) -> tls.Place:
 
 
 def target(text: str) -> Target:
-    """ArgumentTypeError."""
+    """Parse the URL of the server; ArgumentTypeError if it is not one."""
     try:
         return Target.parse(text)
     except ValueError as error:
@@ -89,7 +89,7 @@ def target(text: str) -> Target:
 
 
 def fail_on(text: str) -> frozenset[str]:
-    """ArgumentTypeError."""
+    """Parse the value of --fail-on; ArgumentTypeError if it names an unknown result."""
     try:
         return runner.failing(text)
     except ValueError as error:
@@ -97,18 +97,18 @@ def fail_on(text: str) -> frozenset[str]:
 
 
 def port_pattern(text: str) -> re.Pattern[str]:
-    """ArgumentTypeError."""
+    """Compile the value of --port-pattern; ArgumentTypeError if it is invalid or has no group."""
     try:
         pattern = re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
     if not pattern.groups:
-        raise argparse.ArgumentTypeError(f"{text!r} has no group that holds the port")
+        raise argparse.ArgumentTypeError(f"{text!r} has no group for the port")
     return pattern
 
 
 def command(text: str) -> str:
-    """The value of --serve. ArgumentTypeError."""
+    """Check the value of --serve; ArgumentTypeError if it is not a command."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -119,37 +119,37 @@ def command(text: str) -> str:
 
 
 def field_value(text: str) -> str:
-    """What can be the value of a header field. ArgumentTypeError."""
+    """Check the value of a header field; ArgumentTypeError if it is not printable ASCII."""
     if not text or not text.isascii() or not text.isprintable():
         raise argparse.ArgumentTypeError(f"must be printable ASCII characters, not {text!r}")
     return text.strip()
 
 
 def header(text: str) -> tuple[str, str]:
-    """The value of --header. ArgumentTypeError."""
+    """Parse the value of --header; ArgumentTypeError if it is not a field."""
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-        raise argparse.ArgumentTypeError(f"must be like 'Name: value', not {text!r}")
+        raise argparse.ArgumentTypeError(f"must have the form 'Name: value', not {text!r}")
     return name, field_value(value)
 
 
 def query(text: str) -> str:
-    """The value of --query. ArgumentTypeError."""
+    """Check the value of --query; ArgumentTypeError if it cannot be part of a URL."""
     if re.search(r"[\s#]", field_value(text)):
-        raise argparse.ArgumentTypeError(f"must not have blanks or '#' in it: {text!r}")
+        raise argparse.ArgumentTypeError(f"must not contain whitespace or '#': {text!r}")
     return text
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
-    """The options that ask for reports."""
+    """Add the options for reports."""
     group = parser.add_argument_group("reports", "FILE may be - for standard output")
-    kinds = ("a JSON report", "JUnit XML", "TAP", "a page to read", "Markdown", "a Markdown table")
+    kinds = ("a JSON report", "JUnit XML", "TAP", "an HTML page", "Markdown", "a Markdown table")
     for form, kind in zip(FORMS, kinds):
         group.add_argument(f"--{form}", metavar="FILE", help=f"write {kind}")
     group.add_argument(
         "--github",
         action="store_true",
-        help="annotations for GitHub Actions, and a summary of the job",
+        help="write annotations for GitHub Actions and a summary of the job",
     )
 
 
@@ -157,9 +157,9 @@ def run_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=name,
         usage="%(prog)s (URL | --serve CMD | --listen [HOST:]PORT | --list | --show ID) [options]",
-        description="Test how well a WebSocket server that echoes keeps to RFC 6455 and 7692.",
-        epilog=f"{EXITS}\nSeveral JSON reports side by side: {name} report --help\n"
-        f"All of it as one file: {name} pack --help",
+        description="Test whether a WebSocket echo server conforms to RFC 6455 and 7692.",
+        epilog=f"{EXITS}\nTo compare several JSON reports: {name} report --help\n"
+        f"To make a single file of this program: {name} pack --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -182,18 +182,18 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         "--serve",
         metavar="CMD",
         type=command,
-        help="start this server, and stop it afterwards (no shell)",
+        help="start this server and stop it afterwards (without a shell)",
     )
     group.add_argument(
         "--port-pattern",
         metavar="REGEX",
         type=port_pattern,
         default=testee.PORT,
-        help="finds the port in a line of its output, in the group `port` or the first; "
-        'without: "listening on HOST:PORT", or a line that is just a port',
+        help="a regular expression that finds the port in a line of its output, in the group "
+        '`port` or the first one (default: "listening on HOST:PORT", or a line with only a port)',
     )
     group.add_argument(
-        "--path", default="/", help="the resource that --serve CMD echoes on (%(default)s)"
+        "--path", default="/", help="the path where --serve CMD echoes (%(default)s)"
     )
     group.add_argument(
         "--header",
@@ -201,7 +201,7 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         type=header,
         action="append",
         default=[],
-        help="a header field of every request, as for a login; may be given several times",
+        help="add a header field to every request, e.g. for a login; can be repeated",
     )
     group.add_argument(
         "--cookie",
@@ -209,7 +209,7 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         type=field_value,
         action="append",
         default=[],
-        help="a cookie of every request; may be given several times",
+        help="add a cookie to every request; can be repeated",
     )
     group.add_argument(
         "--query",
@@ -217,7 +217,7 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         type=query,
         action="append",
         default=[],
-        help="added to the URL, as it is; may be given several times",
+        help="add this to the URL without escaping it; can be repeated",
     )
     group.add_argument("--origin", type=field_value, help="the Origin of every request")
     group.add_argument(
@@ -227,28 +227,28 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="[HOST:]PORT",
         type=place,
-        help="test clients instead: they connect here, once for each case, and echo; "
-        "wss://HOST:PORT: over TLS, see --cert",
+        help="test clients instead, which connect to this address once for each case and echo; "
+        "with TLS for wss://HOST:PORT, see --cert",
     )
     group.add_argument(
-        "--cert", metavar="FILE", help="with --listen: TLS with this certificate, in PEM form"
+        "--cert", metavar="FILE", help="with --listen: use TLS with this PEM certificate"
     )
-    group.add_argument("--key", metavar="FILE", help="of --cert, when it is not in the same file")
+    group.add_argument("--key", metavar="FILE", help="the key of --cert, if it is in another file")
     group.add_argument(
         "--agents",
         metavar="N",
         type=jobs,
         default=1,
-        help="with --listen: how many clients to wait for (%(default)s)",
+        help="with --listen: the number of clients to wait for (%(default)s)",
     )
-    group.add_argument("--name", help="what the reports call the peer")
+    group.add_argument("--name", help="the name of the peer in reports")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "the cases",
-        "PATTERNS are globs of ids or their beginnings (5, 1.1, [1-7], D.*.2) or tags (@limits), "
-        "with commas between them",
+        "PATTERNS is a comma-separated list of ids, prefixes or globs (5, 1.1, [1-7], D.*.2) and "
+        "tags (@limits)",
     )
     group.add_argument(
         "--profile",
@@ -262,12 +262,12 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
             metavar="PATTERNS",
             action="append",
             default=[],
-            help=f"{what}; may be given several times",
+            help=f"{what}; can be repeated",
         )
     group.add_argument(
         "--full",
         action="store_true",
-        help="1000 messages in every case of 12 and 13, as the Autobahn suite has; takes long",
+        help="send 1000 messages in every case of 12 and 13 like the Autobahn suite; takes long",
     )
     group.add_argument("--list", action="store_true", help="print the cases instead")
     group.add_argument("--show", metavar="ID", help="explain a case instead")
@@ -276,62 +276,62 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         metavar="VERDICTS",
         type=fail_on,
         default=FAILED,
-        help="what counts as a failure besides FAILED: non-strict,unimplemented,... or none",
+        help="results that count as failures besides FAILED: non-strict,unimplemented,... or none",
     )
     group.add_argument(
         "--baseline",
         metavar="FILE",
-        help="a JSON report, or a list of ids, among them `close`: these may fail",
+        help="a JSON report or a list of ids (also `close`) that may fail",
     )
     group.add_argument("--write-baseline", metavar="FILE", help="write the ids that fail")
 
 
 def add_pace(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the run")
-    group.add_argument("--jobs", type=jobs, default=8, help="cases at a time (%(default)s)")
+    group.add_argument("--jobs", type=jobs, default=8, help="concurrent cases (%(default)s)")
     group.add_argument(
         "--timeout", type=positive, default=2.0, help="seconds for an answer (%(default)g)"
     )
     group.add_argument(
-        "--timeout-scale", type=positive, default=1.0, help="times all times, for slow devices"
+        "--timeout-scale", type=positive, default=1.0, help="factor for all times on slow devices"
     )
     group.add_argument(
         "--max-time",
         type=positive,
-        help="seconds for the run (600, with --full 7200; with --listen as long as it takes)",
+        help="seconds for the run (600, with --full 7200, with --listen unlimited)",
     )
     group.add_argument(
         "--retry",
         metavar="N",
         type=jobs,
         default=0,
-        help="run cases that are not OK again, alone, up to N times; the last verdict counts",
+        help="run cases that are not OK again, alone, up to N times; the last result counts",
     )
-    group.add_argument("--verbose", action="store_true", help="tell each case that is not OK")
-    group.add_argument("--seed", type=int, default=1, help="of random data (%(default)s)")
+    group.add_argument("--verbose", action="store_true", help="print each case that is not OK")
+    group.add_argument("--seed", type=int, default=1, help="seed for random data (%(default)s)")
 
 
-# ---- what the peer is asked with ----------------------------------------------------------------
+# ---- requests to the peer -----------------------------------------------------------------------
 
 
 def secrets(args: argparse.Namespace) -> tuple[str, ...]:
-    """What would open the peer to whoever reads it in a report."""
+    """Return the credentials in the options, which must not appear in reports."""
     values = [value for name, value in args.header if name.lower() != "host"]
     values += [pair.partition("=")[2] for pair in (*args.cookie, *args.query)]
-    # Shorter ones would be found in what has nothing to do with them.
+    # Shorter values would also match unrelated text.
     return tuple(sorted({value for value in values if len(value) > 3}, key=len, reverse=True))
 
 
 def told_of(manners: Manners) -> list[str]:
-    """What the user should know of the peer's manners."""
+    """Describe the properties of the peer that affect the run."""
     told = []
     if manners.one_connection:
         told.append("the server serves one connection at a time: cases that need more are SKIPPED")
     if manners.greetings:
         count = "1 message" if manners.greetings == 1 else f"{manners.greetings} messages"
-        told.append(f"each connection begins with {count} of the server")
+        told.append(f"each connection begins with {count} from the server")
     if manners.round_trip:
-        told.append(f"an echo takes {manners.round_trip * 1000:.0f} ms: waits are longer by that")
+        told.append(f"an echo takes {manners.round_trip * 1000:.0f} ms: timeouts are extended")
     return told
 
 
@@ -339,7 +339,7 @@ def told_of(manners: Manners) -> list[str]:
 
 
 def all_cases() -> list[Case]:
-    """In natural order."""
+    """Return all cases in natural order."""
     importlib.import_module(f"{__package__}.cases")
     return sorted(CASES.values(), key=lambda case: natural(case.id))
 
@@ -372,7 +372,7 @@ def case_data(case: Case) -> dict[str, Any]:
 
 
 class Session:
-    """One call of the command, from the checks of its options to its exit status."""
+    """One call of the command, from checking its options to its exit status."""
 
     def __init__(
         self, parser: argparse.ArgumentParser, args: argparse.Namespace, argv: Sequence[str]
@@ -388,15 +388,15 @@ class Session:
         print(text, file=self.console, flush=True)
 
     def prepare(self) -> list[Case]:
-        """What can be wrong before anything is started is found here. Exits with USAGE."""
+        """Check the options before anything is started; exits with USAGE on an error."""
         args = self.args
         given = sum(peer is not None for peer in (args.url, args.serve, args.listen))
         if given == 0:
             self.parser.error("a URL, --serve CMD or --listen PORT is needed")
         if given > 1:
-            self.parser.error("a URL, --serve CMD, --listen PORT: only one of them (see --path)")
+            self.parser.error("give only one of URL, --serve CMD, --listen PORT (see --path)")
         if args.retry and args.listen:
-            self.parser.error("--retry is for servers: a client chooses its cases itself")
+            self.parser.error("--retry does not work with --listen: clients choose their cases")
         try:
             self.context = tls.context_for(args.listen, args.cert, args.key)
             chosen = runner.select(all_cases(), args.include, args.exclude, args.profile)
@@ -443,7 +443,7 @@ class Session:
         return self.finish([name or self.where], self.where, settings, [outcome], started)
 
     def attempt(self, cases: Sequence[Case], settings: Settings) -> runner.Outcome:
-        """Start the peer if asked to, learn its manners, and run. Unreachable."""
+        """Start the peer for --serve, probe it, and run; Unreachable if it does not answer."""
         patience = settings.timeout * settings.scale
         with ExitStack() as stack:
             program = None
@@ -472,7 +472,7 @@ class Session:
             return outcome
 
     def learn(self, program: testee.Testee | None, settings: Settings) -> None:
-        """Where the peer is, and its manners. Unreachable."""
+        """Find the peer's address and probe it; Unreachable if it does not answer."""
         patience = settings.timeout * settings.scale
         if program:
             place = program.target(5 * patience)
@@ -490,7 +490,7 @@ class Session:
             self.say(told)
 
     def failure_code(self, program: testee.Testee | None, settings: Settings) -> int | None:
-        """How the peer fails a connection. That it ends itself is for a case to find out."""
+        """Return the code with which the peer fails a connection; if it crashes, restart it."""
         patience = settings.timeout * settings.scale + 3 * settings.manners.round_trip
         try:
             return probe.failure_code(settings.target, patience)
@@ -502,7 +502,7 @@ class Session:
             return settings.manners.failure_code
 
     def restart(self, program: testee.Testee, settings: Settings) -> str:
-        """Start the peer anew: why that failed, or empty."""
+        """Restart the peer; returns the reason if that failed, or an empty string."""
         try:
             program.stop()
             program.start()
@@ -512,7 +512,7 @@ class Session:
         return ""
 
     def asked(self, target: Target) -> Target:
-        """With what the user wants to be in every request."""
+        """Add what the options put into every request."""
         args = self.args
         fields = list(args.header)
         for name, value in (("Origin", args.origin), ("Sec-WebSocket-Protocol", args.protocol)):
@@ -544,7 +544,7 @@ class Session:
             )
         except OSError as error:
             self.parser.error(f"cannot listen on {host}:{port}: {error}")
-        # A certificate is for a name; what is no name is told as an address.
+        # A certificate is for a name, so show the name unless it is a wildcard.
         shown = host if self.context and host not in testee.ANY else listener.place[0]
         where = str(Target(shown, listener.place[1], "/", self.context is not None))
         self.say(f"listening on {where} with {len(cases)} cases")
@@ -579,7 +579,7 @@ class Session:
         outcomes: Sequence[runner.Outcome],
         started: str,
     ) -> int:
-        """Summaries, reports, exit status."""
+        """Print summaries, write reports, and return the exit status."""
         runs = [
             report.of_run(
                 name, where, settings, outcome, started, self.baseline.known, self.options(settings)
@@ -607,7 +607,7 @@ class Session:
         return FAILURES if new or any(outcome.crashes for outcome in outcomes) else FINE
 
     def options(self, settings: Settings) -> dict[str, Any]:
-        """What the reports tell of the options, besides `settings`."""
+        """Return the options that reports show besides `settings`."""
         args = self.args
         words = [hidden(word.encode("utf-8", "replace"), secrets(args)) for word in self.argv]
         return {
@@ -620,12 +620,12 @@ class Session:
         }
 
     def max_time(self) -> float:
-        """Seconds for the run; 0: as long as it takes."""
+        """Return the seconds for the run; 0 means no limit."""
         usual = 7200.0 if self.args.full else 600.0
         return float(self.args.max_time or (0.0 if self.args.listen else usual))
 
     def judge(self, run: dict[str, Any]) -> list[str]:
-        """Summarize a run; the ids that fail though the baseline does not know them."""
+        """Summarize a run; returns the failing ids that are not in the baseline."""
         failed = findings.failing_ids(run, self.args.fail_on)
         lines = summary.of_run(run, self.console, self.args.verbose)
         if run["ended"] and self.args.write_baseline:
@@ -639,7 +639,7 @@ class Session:
 
 
 def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """The folders of all reports are there; otherwise a whole run would be in vain."""
+    """Check that the folders of all reports exist, so that no run is wasted."""
     for option in (*FORMS, "write_baseline"):
         path = getattr(args, option, None)
         if path and path != "-" and not Path(path).resolve().parent.is_dir():
@@ -649,7 +649,7 @@ def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 
 def write_reports(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> None:
-    """All that were asked for. OSError."""
+    """Write all requested reports; OSError if a file cannot be written."""
     failing = getattr(args, "fail_on", FAILED)
     texts: dict[str, Callable[[], str]] = {
         "json": lambda: report.json_text(runs),
@@ -674,7 +674,7 @@ def report_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"{name} report",
         usage="%(prog)s FILE... [options], see --help",
-        description="Make reports that show several runs side by side.",
+        description="Make reports that compare several runs.",
         allow_abbrev=False,
     )
     add_version(parser)
@@ -708,28 +708,28 @@ def make_reports(name: str, argv: Sequence[str]) -> int:
 
 
 def interrupt(number: int, frame: object) -> NoReturn:
-    """SIGTERM and SIGINT end a run in the same way: with its reports, and without its testee."""
+    """SIGTERM ends a run like SIGINT: reports are written and the server is stopped."""
     raise KeyboardInterrupt
 
 
 def tolerant(stream: Any) -> None:
-    """What a peer sent can be printed on any terminal."""
+    """Make sure that what a peer sent can be printed on any terminal."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv`, sys.argv without it; the exit status."""
+    """Run the command with `argv` (default sys.argv) and return the exit status."""
     tolerant(sys.stdout)
     try:
         return dispatch(list(sys.argv[1:] if argv is None else argv))
-    except BrokenPipeError:  # as of `--list | head`; nothing is left to be flushed at the exit
+    except BrokenPipeError:  # as with `--list | head`; leave nothing to be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
 
 
 def dispatch(argv: Sequence[str]) -> int:
-    """Reports, words, or a run."""
+    """Dispatch to a subcommand, a listing, or a run."""
     name = report.NAME
     if argv[:1] == ["report"]:
         return make_reports(name, argv[1:])
@@ -750,7 +750,7 @@ def dispatch(argv: Sequence[str]) -> int:
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """With SIGTERM treated as SIGINT is, which a shell's background job would ignore."""
+    """Handle SIGTERM like SIGINT, which a background job of a shell would ignore."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, interrupt) for number in numbers]
     try:

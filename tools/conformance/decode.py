@@ -1,8 +1,8 @@
-"""The frames and HTTP heads in a trace, for people who look into a case.
+"""Find the frames and HTTP heads in a trace, for people who examine a case.
 
-Of each read and write only its first bytes are kept. A frame whose header is among them is found,
-and what follows its payload as well, as long as all headers between were kept; where one was not,
-the rest of that direction of the connection stays bytes: a guess would be worse.
+A trace keeps only the first bytes of each read and write. If they include the header of a frame,
+the frame and what follows its payload are found, as long as all headers in between were kept. After
+a missing header, the rest of that direction is shown as bytes, because a guess would be worse.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from typing import Any, Sequence
 
-PARTS = 40  # of one read or write, at most
+PARTS = 40  # the maximum for one read or write
 UPGRADED = re.compile(rb"HTTP/1\.\d 101\b")
 INTERIM = re.compile(rb"HTTP/1\.\d 1\d\d\b")
 
 HEAD, FRAME, MORE, RAW = "head", "frame", "more", "raw"
-"""An HTTP head; a frame; the rest of a payload; bytes of which nothing is known."""
+"""An HTTP head; a frame; the rest of a payload; bytes of unknown meaning."""
 BODY = "body"
-"""After the head of a response that is no 101. A part is never this."""
+"""The mode after the head of a response other than 101; no part has this kind."""
 
-# A part is a list. HEAD, MORE, RAW: the kind, and from where on. FRAME: the kind, the place of its
-# payload, its first octet, the length of the payload, and the masking key in hexadecimal digits.
+# A part is a list that begins with its kind. HEAD, MORE and RAW add the offset where they begin.
+# FRAME adds the offset of its payload, its first octet, the length of the payload, and the masking
+# key in hexadecimal digits.
 
 
 class Stream:
@@ -29,14 +30,14 @@ class Stream:
     def __init__(self) -> None:
         self.mode = HEAD
         self.left = 0
-        """Of the payload of the frame that came last."""
+        """The bytes that are left of the last frame's payload."""
         self.pending = b""
-        """A head, or the header of a frame, that is not complete."""
+        """An incomplete head or frame header."""
         self.answer = b""
-        """The status line of a response that has just come, but for an interim one."""
+        """The status line of a final response that has just arrived."""
 
     def feed(self, data: bytes, missing: int) -> list[list[Any]]:
-        """The parts of what went this way, of which so many bytes were not kept."""
+        """Return the parts of the data; `missing` more bytes followed and were not kept."""
         parts: list[list[Any]] = []
         at = 0
         while at < len(data):
@@ -51,7 +52,7 @@ class Stream:
         return parts
 
     def answered(self, line: bytes) -> None:
-        """The request that went this way was answered so: what comes next?"""
+        """Set the mode after a response to the request in this direction."""
         mode = FRAME if UPGRADED.match(line) else HEAD
         if mode != self.mode:
             self.mode, self.left, self.pending = mode, 0, b""
@@ -68,7 +69,7 @@ class Stream:
 
     def _head(self, data: bytes, at: int, parts: list[list[Any]]) -> int:
         if not self.pending and not (32 <= data[at] < 127 or data[at] in b"\r\n\t"):
-            self.mode = RAW  # no HTTP: TLS, or nothing at all
+            self.mode = RAW  # not HTTP, perhaps TLS
             return at
         parts.append([HEAD, at])
         before = len(self.pending)
@@ -81,7 +82,7 @@ class Stream:
             self.answer = head[:12]
             self.mode = FRAME if UPGRADED.match(head) else BODY
         elif is_handshake(head):
-            self.mode = FRAME  # until it is refused, what follows can only be meant as frames
+            self.mode = FRAME  # until it is refused, what follows can only be frames
         return at + end + 4 - before
 
     def _frame(self, data: bytes, at: int, parts: list[list[Any]]) -> int:
@@ -107,12 +108,12 @@ class Stream:
 
 
 def is_handshake(head: bytes) -> bool:
-    """Whether a request asks for WebSocket."""
+    """Return whether a request asks for WebSocket."""
     return not head.startswith(b"HTTP/") and b"upgrade: websocket" in head.lower()
 
 
 def header_size(header: bytes) -> int:
-    """Of a frame; 2 as long as its first two bytes have not come."""
+    """Return the size of a frame header, or 2 while its first two bytes are incomplete."""
     if len(header) < 2:
         return 2
     extended = {126: 2, 127: 8}.get(header[1] & 127, 0)
@@ -127,7 +128,7 @@ def payload_length(header: bytes) -> int:
 
 
 def parts_of(trace: Sequence[dict[str, Any]]) -> list[list[list[Any]]]:
-    """Of each event of a trace; of a note none."""
+    """Return the parts of each event of a trace; a note has no parts."""
     streams: dict[tuple[int, str], Stream] = {}
     found: list[list[list[Any]]] = []
     for event in trace:

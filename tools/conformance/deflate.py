@@ -328,7 +328,7 @@ class Channel:
             data = self.inflater.message(data, len(payload) + 4096)
         if (got, data) != (opcode, payload):
             came = f"{'Binary' if got == BINARY else 'Text'} {shown(data)}"
-            raise Failed(f"expected {wanted} with opcode {opcode}, but {came} came")
+            raise Failed(f"expected {wanted} with opcode {opcode}, but received {came}")
 
     def echo(self, payload: bytes, opcode: int = TEXT, size: int | None = None) -> None:
         """One message there and back. Failed."""

@@ -1,8 +1,8 @@
-"""What came of a run put together by cause: one fault, one finding.
+"""Group the results of a run by cause: one fault, one finding.
 
-The same fault of a peer shows in many cases. Those with the same verdict, by the same sentence of
-the RFC, whose `came` differs in nothing but numbers and quoted bytes, are one finding. How the
-connections were closed is a verdict of its own (`case.Result.close`), and has findings of its own.
+The same fault of a peer shows in many cases. A finding contains the cases with the same verdict and
+the same sentence of the RFC whose `came` differs only in numbers and quoted bytes. The closing of
+the connections has a separate verdict (`case.Result.close`) and separate findings.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Callable, Iterable, Sequence
 from .case import Verdict, natural
 
 ORDER = ("FAILED", "NON-STRICT", "UNIMPLEMENTED", "SKIPPED", "INFORMATIONAL")
-"""Verdicts, the worst ones first."""
+"""Verdicts, worst first."""
 UNJUDGED = ("UNIMPLEMENTED", "SKIPPED")
-"""These are put together by what came alone: the reason has nothing to do with the rule."""
+"""These are grouped by `came` only, because the reason is unrelated to the rule."""
 CLOSE = "close"
-"""The id under which all close verdicts of a run count as one failure."""
+"""The id that stands for all close verdicts of a run; they count as one failure."""
 
 _CLOSE_RULES = {
     "ends": (
@@ -50,12 +50,12 @@ _NUMBER = re.compile(r"(?<!\w)[+-]?(?:0x[0-9a-fA-F]+|\d+(?:[.,:]\d+)*)")
 
 
 def shape(text: str) -> str:
-    """A text without what is particular to one case: quoted bytes and numbers."""
+    """Replace what is specific to one case in a text: quoted bytes and numbers."""
     return _NUMBER.sub("N", _LITERAL.sub("'...'", text)).strip()
 
 
 def ranges(ids: Iterable[str]) -> str:
-    """Ids in natural order, neighbours put together: "3.2-4, D.5.1"."""
+    """Return ids in natural order with consecutive ones as a range: "3.2-4, D.5.1"."""
 
     def split(id: str) -> tuple[str, int]:
         start, dot, last = id.rpartition(".")
@@ -76,9 +76,12 @@ def ranges(ids: Iterable[str]) -> str:
 def of(
     run: dict[str, Any], wanted: Callable[[str, str], bool] = lambda id, verdict: True
 ) -> list[dict[str, Any]]:
-    """The findings of a run, the worst and largest first; without OK, which is nothing to find.
+    """Return the findings of a run, worst and largest first, without those that are OK.
 
-    wanted: asked with each id (CLOSE for the closing of any case) and its verdict.
+    Args:
+        run: the run as in a JSON report.
+        wanted: called with each id (CLOSE for the closing of any case) and its verdict; selects
+            what becomes part of a finding.
     """
     heaps: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for case in run["cases"]:
@@ -121,7 +124,7 @@ def _finding(about: str, verdict: str, heap: Cases) -> dict[str, Any]:
 
 
 def _rule(about: str, verdict: str, came: str, case: dict[str, Any]) -> tuple[str, str, str]:
-    """Section, level and quote; of cases that no rule decided empty texts."""
+    """Return section, level and quote, or empty texts if no rule decided."""
     if about == CLOSE:
         return ("RFC 6455 5.5.1", *_CLOSE_RULES[_close_rule(came)])
     if verdict in UNJUDGED:
@@ -132,21 +135,21 @@ def _rule(about: str, verdict: str, came: str, case: dict[str, Any]) -> tuple[st
 def _close_rule(came: str) -> str:
     if "does not end TCP" in came:
         return "ends"
-    return "echoes" if re.search(r"but Close\b.* came$", came, re.DOTALL) else "answers"
+    return "echoes" if re.search(r"but (received )?Close ", came) else "answers"
 
 
 # ---- which of them count ------------------------------------------------------------------------
 
 
 def failing_ids(run: dict[str, Any], fail_on: Iterable[str]) -> list[str]:
-    """The ids whose verdict counts as a failure; CLOSE once, last, for all that were not closed."""
+    """Return the ids whose verdict is a failure, and CLOSE if the closing of any case failed."""
     fail_on = set(fail_on)
     ids = [case["id"] for case in run["cases"] if case["verdict"] in fail_on]
     return ids + [CLOSE] * any(case["close"] in fail_on for case in run["cases"])
 
 
 def worst_close(run: dict[str, Any]) -> str:
-    """The worst close verdict of a run."""
+    """Return the worst close verdict of a run."""
     closes = {case["close"] for case in run["cases"]}
     return next((verdict for verdict in ORDER if verdict in closes), "OK")
 
@@ -155,13 +158,13 @@ def worst_close(run: dict[str, Any]) -> str:
 
 
 def title(finding: dict[str, Any]) -> str:
-    """Like: 12 cases: 3.2-4, D.5.1-9."""
+    """Return a title such as "12 cases: 3.2-4, D.5.1-9"."""
     count, what = finding["count"], "close of " if finding["about"] == CLOSE else ""
     return f"{what}{count} {'case' if count == 1 else 'cases'}: {finding['range']}"
 
 
 def rule(finding: dict[str, Any]) -> str:
-    """Like: RFC 6455 5.2, MUST: "..."; empty when no rule decided."""
+    """Return a rule such as `RFC 6455 5.2, MUST: ...`, or "" if no rule decided."""
     if not finding["quote"]:
         return ""
     return f"{finding['section']}, {finding['level']}: {finding['quote']}"

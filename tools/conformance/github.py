@@ -1,4 +1,4 @@
-"""What GitHub Actions shows of a run: annotations, and a summary of the job."""
+"""Output for GitHub Actions: annotations and a summary of the job."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from . import findings, markdown, report
 
-ANNOTATIONS = 10  # that GitHub shows of a step; it drops the others
-SUMMARY = 1000 * 1024  # bytes that GitHub takes from a step are 1 MiB
+ANNOTATIONS = 10  # GitHub drops any further ones of a step
+SUMMARY = 1000 * 1024  # bytes; GitHub accepts 1 MiB from a step
 
 
 def annotated(
     runs: Sequence[dict[str, Any]], fail_on: Iterable[str], known: Iterable[str]
 ) -> list[str]:
-    """A line for each finding that counts as a failure, and for a run that did not end well."""
+    """Return a line for each finding that counts as a failure, and for each incomplete run."""
     fail_on, known = set(fail_on), set(known)
     lines = []
     for run in runs:
@@ -23,10 +23,10 @@ def annotated(
             title = f"{peer}: {one['verdict']}, {findings.title(one)}"
             lines.append(annotation("error", title, report.explained_finding(one)))
         for crash in run["crashes"]:
-            lines.insert(0, annotation("error", f"{peer}: the server ended by itself", crash))
+            lines.insert(0, annotation("error", f"{peer}: the server exited by itself", crash))
         if run["ended"]:
             missing = f"({len(run['not_run'])} cases were not run)"
-            title = f"{peer}: the run did not come to its end"
+            title = f"{peer}: the run is incomplete"
             lines.insert(0, annotation("error", title, f"{run['ended']} {missing}"))
     if len(lines) > ANNOTATIONS:
         more = len(lines) - ANNOTATIONS + 1
@@ -36,7 +36,7 @@ def annotated(
 
 
 def annotation(kind: str, title: str, text: str) -> str:
-    """A workflow command."""
+    """Return a workflow command."""
     return f"::{kind} title={escaped(shortened(title), ':,')}::{escaped(text)}"
 
 
@@ -45,7 +45,7 @@ def shortened(title: str, most: int = 200) -> str:
 
 
 def escaped(text: str, more: str = "") -> str:
-    """What would end a command, or a property of it, as percent and two digits."""
+    """Escape what would end a command or one of its properties as percent and two digits."""
     text = "".join(c if c.isprintable() or c in "\r\n" else " " for c in text)
     for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
@@ -53,12 +53,12 @@ def escaped(text: str, more: str = "") -> str:
 
 
 def summarize(runs: Sequence[dict[str, Any]], environment: Mapping[str, str]) -> None:
-    """Append to the summary of the job, where there is one. OSError."""
+    """Append to the summary of the job, if there is one; OSError if that fails."""
     path = environment.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
     text = markdown.text(runs)
     if len(text.encode()) > SUMMARY:
-        text = text.encode()[:SUMMARY].decode("utf-8", "ignore") + "\n\nThe rest is left out.\n"
+        text = text.encode()[:SUMMARY].decode("utf-8", "ignore") + "\n\nThe rest is truncated.\n"
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(text)

@@ -1,8 +1,8 @@
-"""The report as one HTML page, of one run or of several side by side.
+"""The report of one run, or of several for comparison, as one HTML page.
 
-The page is report.html with the runs put in as JSON, which its script shows as text. Nothing else
-is loaded, and a policy in the page forbids it: a peer's bytes stay bytes. A page of one run has at
-most 2 MB: of the traces it holds what fits, those of failed cases first.
+The page is report.html with the runs embedded as JSON, which its script shows as text. It loads
+nothing else, and its content security policy forbids that, so bytes from a peer cannot do harm. A
+page of one run has at most 2 MB. It includes the traces that fit, those of failed cases first.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from . import decode, findings, report
 from .case import Verdict, natural
 
 LARGEST = 2_000_000  # bytes of a page of one run
-EACH = 1_000_000  # more for each run beside it
+EACH = 1_000_000  # more bytes for each further run
 SHOWN = 1000  # characters of a text of a case
-KEPT = (1024, 256, 96, 32)  # bytes of a read or write, the fewer the less room there is
+KEPT = (1024, 256, 96, 32)  # bytes of a read or write; fewer if there is less room
 MOST, LEAST = 16384, 512  # bytes of the trace of a case
 
 
 def text(runs: Sequence[dict[str, Any]]) -> str:
-    """The page. OSError: report.html is missing."""
-    page = (pkgutil.get_data(__package__, "report.html") or b"").decode("utf-8")  # also of a zip
+    """Return the page; OSError if report.html is missing."""
+    page = (pkgutil.get_data(__package__, "report.html") or b"").decode("utf-8")  # also from a zip
     page = page.replace("@POLICY@", policy(page), 1)
     data = data_of(runs)
     room = LARGEST + EACH * (len(runs) - 1) - len(page.encode()) - len(embedded(data))
@@ -35,7 +35,7 @@ def text(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def policy(page: str) -> str:
-    """Allows the style and the script of the page, and nothing else."""
+    """Return a policy that allows only the style and the script of the page."""
     return (
         f"default-src 'none'; style-src {source(page, 'style')}; "
         f"script-src {source(page, 'script')}; img-src data:; "
@@ -44,13 +44,13 @@ def policy(page: str) -> str:
 
 
 def source(page: str, tag: str) -> str:
-    """The hash of what stands in the page between two tags."""
+    """Return the hash of an element's content."""
     inner = page.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
     return f"'sha256-{b64encode(sha256(inner.encode()).digest()).decode()}'"
 
 
 def embedded(data: Any) -> str:
-    """JSON that cannot end the element around it."""
+    """Return JSON that cannot end the element around it."""
     dumped = json.dumps(data, separators=(",", ":"))  # pure ASCII
     for character in "<>&":
         dumped = dumped.replace(character, f"\\u{ord(character):04x}")
@@ -61,7 +61,7 @@ def embedded(data: Any) -> str:
 
 
 class Texts:
-    """Texts that many cases share, by their numbers."""
+    """Texts that cases share, each with an index."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -71,7 +71,7 @@ class Texts:
 
 
 def data_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A row for each case of any run, with one result of each run, or None; without traces."""
+    """Return a row for each case, with its result in each run or None; without traces."""
     rows: dict[str, dict[str, Any]] = {}
     texts = Texts()
     for index, run in enumerate(runs):
@@ -88,12 +88,12 @@ def data_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def numbered(found: Iterable[dict[str, Any]]) -> dict[tuple[str, str], int]:
-    """The number of the finding that a verdict of a case belongs to."""
+    """Return the index of the finding to which each verdict of a case belongs."""
     return {(one["about"], id): n for n, one in enumerate(found) for id in one["ids"]}
 
 
 def summary_of(run: dict[str, Any], texts: Texts) -> dict[str, Any]:
-    """What stands above the table."""
+    """Return the data above the table."""
     keys = ("peer", "target", "started", "seconds", "ended", "crashes")
     return {
         **{key: run[key] for key in keys},
@@ -112,7 +112,7 @@ def counts_of(verdicts: Iterable[str]) -> dict[str, int]:
 
 
 def group_of(group: str, runs: Sequence[dict[str, Any]]) -> list[Any]:
-    """Its id, its title, and how often each run came to each verdict."""
+    """Return the id and title of a group, and the counts of each run."""
     counts = [counts_of(c["verdict"] for c in run["cases"] if c["group"] == group) for run in runs]
     return [group, report.title(group), counts]
 
@@ -125,7 +125,7 @@ def finding_of(finding: dict[str, Any], texts: Texts) -> dict[str, Any]:
 
 
 def row_of(case: dict[str, Any], runs: int, texts: Texts) -> dict[str, Any]:
-    """What all runs have in common."""
+    """Return what is the same in all runs."""
     row = {key: case[key] for key in ("id", "group", "section", "level", "tags")}
     row["quote"] = texts.number(cut(case["quote"]))
     row["sends"], row["expects"] = cut(case["sends"]), texts.number(cut(case["expects"]))
@@ -152,7 +152,7 @@ def cut(text: str, most: int = SHOWN) -> str:
 
 
 def add_traces(data: dict[str, Any], runs: Sequence[dict[str, Any]], room: int) -> None:
-    """As much of them as fits, those that matter most first."""
+    """Add the traces that fit, most important first."""
     classes: list[list[tuple[dict[str, Any], dict[str, Any]]]] = [[], [], [], []]
     rows = {row["id"]: row for row in data["cases"]}
     for index, run in enumerate(runs):
@@ -166,7 +166,7 @@ def add_traces(data: dict[str, Any], runs: Sequence[dict[str, Any]], room: int) 
 
 
 def weight_of(case: dict[str, Any], is_example: bool) -> int:
-    """From 0, of what has to be looked into, to 3."""
+    """Return the priority of a trace, from 0 (most important) to 3."""
     if case["verdict"] == "FAILED" or is_example:
         return 0
     if case["verdict"] == "NON-STRICT":
@@ -175,7 +175,7 @@ def weight_of(case: dict[str, Any], is_example: bool) -> int:
 
 
 def fill(members: Sequence[tuple[dict[str, Any], dict[str, Any]]], room: int) -> int:
-    """Give each of these cases the same room at most; the bytes that were used."""
+    """Add the traces of these cases with an equal limit each; returns the bytes used."""
     traces = [trace_of(case["trace"], MOST) for case, _ in members]
     sizes = [size_of(trace) for trace in traces]
     most, used = max(fair_share(sizes, room), LEAST), 0
@@ -192,7 +192,7 @@ def fill(members: Sequence[tuple[dict[str, Any], dict[str, Any]]], room: int) ->
 
 
 def fair_share(sizes: Sequence[int], room: int) -> int:
-    """The most that each may have: what small ones do not need is for the others."""
+    """Return the limit for each size, so that large ones share what small ones do not need."""
     for number, size in enumerate(sorted(sizes)):
         share = room // (len(sizes) - number)
         if size > share:
@@ -206,7 +206,7 @@ def size_of(trace: list[list[Any]]) -> int:
 
 
 def trace_of(trace: Sequence[dict[str, Any]], most: int) -> list[list[Any]]:
-    """At most so many bytes of JSON: fewer bytes of each event, then the first and last events."""
+    """Limit a trace to `most` bytes of JSON: truncate its events, then drop middle ones."""
     parts = decode.parts_of(trace)
     events: list[list[Any]] = []
     for kept in KEPT:
@@ -231,7 +231,7 @@ def trace_of(trace: Sequence[dict[str, Any]], most: int) -> list[list[Any]]:
 
 
 def event_of(event: dict[str, Any], parts: list[list[Any]], kept: int) -> list[Any]:
-    """Milliseconds, 0 sent, 1 received or 2 a note, connection, length, bytes or text, parts."""
+    """Return [milliseconds, 0 sent, 1 received or 2 note, connection, length, data, parts]."""
     at, number = round(event["at"] * 1000, 1), event["connection"]
     if event["what"] == "note":
         return [at, 2, number, 0, cut(event["text"]), []]

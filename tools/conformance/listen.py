@@ -1,15 +1,15 @@
 """The runner as a server that tests clients (--listen), over the same cases.
 
-Each connection of a client is one case: it connects to /case/N (or, as programs written for the
-Autobahn suite do, to /runCase?case=N&agent=NAME), echoes every message, and connects again for the
-next. /getCaseCount tells how many there are, /updateReports?agent=NAME that the client has done all
-it wanted to.
+Each connection of a client is one case. The client connects to /case/N (or to
+/runCase?case=N&agent=NAME, like programs written for the Autobahn suite), echoes every message, and
+connects again for the next case. /getCaseCount returns the number of cases, and with
+/updateReports?agent=NAME the client reports that it has finished.
 
-What differs from a test of a server is in two places: `ClientTest.open` answers an opening
-handshake where `Test.open` begins one, and `ClientSession` sends what a server may send, and
-expects what a client must. A case that makes requests of its own, is about masking, or about who
-ends TCP is one of servers only. Group C is for clients only: what they send in an opening
-handshake, and which answers they take.
+A test of a client differs from a test of a server in two places: `ClientTest.open` answers an
+opening handshake where `Test.open` starts one, and `ClientSession` sends what a server may send and
+expects what a client must do. Cases that make requests, or are about masking or which side ends
+TCP, are for servers only. Group C is for clients only: what they send in an opening handshake, and
+which responses they accept.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ PARTS = (
     *("B.2.[1-4]", "D.4.*", "D.5.*", "D.6.*", "D.10.*", "D.11.1?", "D.12.*"),
     *("S.2.?", "S.2.1[0-8]", "S.4.?", "S.4.1[0-6]", "T.3.*", "T.5.*"),
 )
-"""Of other groups: what is on one connection, and about frames and messages."""
+"""Cases of other groups that use one connection and are about frames and messages."""
 SERVER_ONLY = ("1.3.*", "4.3.*", "4.6.2", "D.4.29", "D.4.41")
-"""Of those: masking, that a server does not wait to end TCP (RFC 6455 7.1.1), and what needs a
-second connection."""
-REFUSING = "In group C right clients refuse many, see --exclude C."
-LINGER = 1.0  # seconds for a client that was told something to end TCP
+"""Exceptions: masking, that a server does not wait to end TCP (RFC 6455 7.1.1), and cases that
+need a second connection."""
+REFUSING = "In group C, correct clients refuse many, see --exclude C."
+LINGER = 1.0  # seconds for a client to end TCP after an answer to its query
 PATIENCE = 10.0  # seconds for a client's request
 
 
 def fits_client(case: Case) -> bool:
-    """It is for clients, or for them as well."""
+    """Return whether a case applies to clients."""
     chosen = case.group in GROUPS or any(fnmatchcase(case.id, pattern) for pattern in PARTS)
     return "client" in case.tags or (
         chosen
@@ -82,12 +82,12 @@ def for_servers(cases: Iterable[Case]) -> list[Case]:
 
 
 class Accepted(Connection):
-    """A connection that a client has made."""
+    """A connection from a client."""
 
     def __init__(
         self, accepted: socket.socket, timeout: float, trace: wire.Trace, first: bytes = b""
     ) -> None:
-        """first: what has been received already."""
+        """Wrap a socket from which `first` was already received."""
         self.timeout = timeout
         self.trace = trace
         self.target = Target("", 0, "/", False)
@@ -100,27 +100,27 @@ class Accepted(Connection):
             self.buffer += first
 
     def finish(self) -> None:
-        """Send FIN; over TLS a close_notify ahead of it, without waiting for the client's."""
+        """Send FIN, with TLS after a close_notify, without waiting for the client's."""
         if isinstance(self.socket, ssl.SSLSocket):
             self.socket.settimeout(0)
             try:
                 self.socket.unwrap()
-            except (OSError, ValueError):  # it has not come yet, or this is over already
+            except (OSError, ValueError):  # it has not arrived yet, or the connection has ended
                 pass
         super().finish()
 
 
 class Request(NamedTuple):
-    """What a client has asked for, as far as it matters here."""
+    """The parts of a client's request that matter here."""
 
     path: str
     query: dict[str, str]
     fields: dict[str, str]
-    """By names in small letters; of several with the same name the last."""
+    """Values by lowercase name; the last one if a name is repeated."""
     head: bytes = b""
-    """As it came, without its last empty line."""
+    """The raw head without its final empty line."""
     name: str | None = None
-    """In the TLS handshake (Server Name Indication)."""
+    """The Server Name Indication of the TLS handshake."""
 
     @property
     def key(self) -> str:
@@ -128,12 +128,12 @@ class Request(NamedTuple):
 
     @property
     def is_handshake(self) -> bool:
-        """It can be answered with a 101. What else is wrong with it, group C tells."""
+        """Whether it can be answered with a 101; group C finds other errors."""
         return self.head.startswith(b"GET ") and bool(self.key)
 
 
 def read_request(connection: Connection) -> Request:
-    """Ended, TimedOut, Garbled."""
+    """Read the request of a client; Ended, TimedOut or Garbled if there is none."""
     deadline = connection.deadline(PATIENCE)
     while b"\r\n\r\n" not in connection.buffer:
         if len(connection.buffer) > 65536:
@@ -145,23 +145,23 @@ def read_request(connection: Connection) -> Request:
     words = first.split(" ")
     fields = {name.lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
     if len(words) < 2:
-        raise Garbled(f"no request: {wire.shown(head)}")
+        raise Garbled(f"not a request: {wire.shown(head)}")
     try:
         parts = urlsplit(words[1])
     except ValueError:
-        raise Garbled(f"no resource: {words[1]!r}") from None
+        raise Garbled(f"not a request target: {words[1]!r}") from None
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     name = getattr(connection.socket, "asked_name", None)
-    path = "/" + unquote(parts.path).lstrip("/")  # what is wrong with it, group C tells
+    path = "/" + unquote(parts.path).lstrip("/")  # group C finds errors in it
     return Request(path, query, fields, head, name)
 
 
 def answer(request: Request, extensions: str = "") -> wire.Response:
-    """To an opening handshake (RFC 6455 section 4.2.2)."""
+    """Return the response to an opening handshake (RFC 6455 section 4.2.2)."""
     accept = wire.accept_value(request.key)
     fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
     protocol = request.fields.get("sec-websocket-protocol", "").split(",")[0].strip()
-    if protocol:  # there are clients that insist on one, as browsers do
+    if protocol:  # some clients, such as browsers, require one
         fields.append(("Sec-WebSocket-Protocol", protocol))
     if extensions:
         fields.append(("Sec-WebSocket-Extensions", extensions))
@@ -176,7 +176,7 @@ def written(response: wire.Response) -> bytes:
 
 # ---- compression --------------------------------------------------------------------------------
 
-# A case is written by a client and about a server: here, its client is the server.
+# Cases are written from the point of view of a client that tests a server. Here the roles change.
 SWAPPED = {
     deflate.SERVER_NO_CONTEXT: deflate.CLIENT_NO_CONTEXT,
     deflate.CLIENT_NO_CONTEXT: deflate.SERVER_NO_CONTEXT,
@@ -186,7 +186,7 @@ SWAPPED = {
 
 
 def offers_of(value: str) -> list[deflate.Parameters]:
-    """The sound offers of permessage-deflate in a value of Sec-WebSocket-Extensions."""
+    """Return the valid offers of permessage-deflate in a value of Sec-WebSocket-Extensions."""
     try:
         found = deflate.parse(value)
     except deflate.Malformed:
@@ -199,7 +199,10 @@ def offers_of(value: str) -> list[deflate.Parameters]:
 
 
 def terms(wanted: str, offered: str) -> deflate.Parameters | None:
-    """What a case's offers and a client's come to, in the words of the case; None: to nothing."""
+    """Negotiate a case's offers with those of a client; None if none of them fit together.
+
+    The returned parameters have the names that the case expects.
+    """
     for mine in offers_of(wanted):
         for theirs in offers_of(offered):
             agreed = {SWAPPED[n]: v for n, v in theirs.items() if n != deflate.CLIENT_BITS}
@@ -216,7 +219,7 @@ def terms(wanted: str, offered: str) -> deflate.Parameters | None:
 
 
 def extension(parameters: deflate.Parameters) -> str:
-    """An element of Sec-WebSocket-Extensions."""
+    """Return an element of Sec-WebSocket-Extensions."""
     parts = [name if value is None else f"{name}={value}" for name, value in parameters.items()]
     return "; ".join([deflate.NAME, *parts])
 
@@ -233,7 +236,7 @@ class ClientSession(Session):
     closed_with: int | None = WITHOUT
 
     def frame(self, payload: bytes = b"", opcode: int = TEXT, **more: Any) -> bytes:
-        """Unmasked (RFC 6455 section 5.1)."""
+        """Build an unmasked frame (RFC 6455 section 5.1)."""
         if "key" in more:
             raise Skipped("only clients mask")
         return self.built(payload, opcode, key=None, **more)
@@ -246,7 +249,7 @@ class ClientSession(Session):
         super().check(frame._replace(masked=False))
 
     def require_end(self, timeout: float | None = None) -> None:
-        """The server ends TCP first, which is done here; the client follows."""
+        """End TCP first, as a server does, and require that the client ends it too."""
         try:
             self.connection.finish()
         except OSError:
@@ -254,7 +257,7 @@ class ClientSession(Session):
         super().require_end(timeout)
 
     def expect_failure(self, *codes: int, refused: bool = False) -> None:
-        """The same; how the client does it is remembered for `is_ordinary`."""
+        """Expect a failure, and store its code for `is_ordinary`."""
         self.closed_with = self.ahead.close_code if self.ahead else WITHOUT
         try:
             super().expect_failure(*codes, refused=refused)
@@ -268,32 +271,32 @@ class ClientSession(Session):
             self.test.failures.add(self.closed_with)
 
     def is_ordinary(self, code: int | None) -> bool:
-        """Nothing is certain before the client has been seen to fail a connection otherwise."""
+        """Return False until the client has failed a connection with another code."""
         failures = self.test.failures if isinstance(self.test, ClientTest) else set()
         return code in (None, 1000) and bool(failures) and code not in failures
 
 
 @dataclass
 class ClientTest(Test):
-    """A run of a case over the one connection that a client has made for it."""
+    """A run of a case over the single connection that a client has opened for it."""
 
     asked: Request = field(default_factory=lambda: Request("", {}, {}))
     keys: collections.Counter[str] = field(default_factory=collections.Counter)
-    """How many connections, this among them, had which Sec-WebSocket-Key."""
+    """The number of connections, including this one, for each Sec-WebSocket-Key."""
     is_secure: bool = False
     port: int = 0
-    """Where clients connect to, as far as is known here."""
+    """The port to which clients connect."""
     failures: set[int | None] = field(default_factory=set)
-    """Codes with which the client has failed connections; None: a Close without one."""
+    """Codes with which the client has failed connections; None is a Close without a code."""
     is_open: bool = False
 
     def connect(self) -> Connection:
-        """A client cannot be connected to. Skipped."""
+        """Raise Skipped: there is no way to connect to a client."""
         self.dismiss()
         raise Skipped("this case tests servers only")
 
     def dismiss(self) -> None:
-        """Tell the client that this case is over before it has begun."""
+        """Close the connection, because the case cannot be run."""
         if not self.is_open:
             self.is_open = True
             tell(self.connections[0], self.asked)
@@ -314,38 +317,38 @@ class ClientTest(Test):
             agreed = terms(extensions, self.asked.fields.get("sec-websocket-extensions", ""))
             if agreed is None:
                 self.dismiss()
-                raise Unimplemented("the client offers nothing that fits this case")
+                raise Unimplemented("no offer of the client fits this case")
             mine = extension(agreed)
             theirs = extension({SWAPPED[name]: value for name, value in agreed.items()})
         self.respond(written(answer(self.asked, theirs)), pieces)
         return ClientSession(self, self.connections[0], answer(self.asked, mine))
 
     def require_handshake(self) -> None:
-        """Skipped when nothing can be answered to; group C tells what is wrong with it."""
+        """Raise Skipped if the request cannot be answered; group C finds out why."""
         if not self.asked.is_handshake:
             self.dismiss()
-            raise Skipped("the client's request is no GET with a Sec-WebSocket-Key, see group C")
+            raise Skipped("the client's request is not a GET with Sec-WebSocket-Key, see group C")
 
     def accept(self, data: bytes | None = None, ahead: bytes = b"") -> ClientSession:
-        """Answer with these bytes (None: a good answer), and frames in the same write."""
+        """Answer with these bytes (None: a valid response) and frames in the same write."""
         self.require_handshake()
         good = answer(self.asked)
         self.respond((written(good) if data is None else data) + ahead)
         return ClientSession(self, self.connections[0], good)
 
     def respond(self, data: bytes, pieces: int | None = None) -> None:
-        """Answer with these bytes. A client that has ended is found out when it is listened to."""
+        """Send a response; if the client has ended TCP, the next read finds out."""
         self.is_open = True
         try:
             self.connections[0].send(data, pieces)
         except Ended:
-            self.trace.note("the client takes no more")
+            self.trace.note("the client accepts no more data")
 
 
 def tell(connection: Connection, request: Request, text: str | None = None) -> float | None:
-    """A message, if there is one, and a Close: the seconds until it is answered.
+    """Send a message, if any, and a Close; returns the seconds until the Close is answered.
 
-    What the client says to it does not matter.
+    Everything else that the client sends is ignored.
     """
     began = time.monotonic()
     data = b"" if text is None else wire.frame(text.encode(), TEXT, key=None)
@@ -367,7 +370,7 @@ def tell(connection: Connection, request: Request, text: str | None = None) -> f
 
 @dataclass
 class Agent:
-    """A client, and what is known of it."""
+    """A client and its results."""
 
     name: str
     observer: Observer
@@ -383,14 +386,17 @@ class Agent:
         missing = [case.id for case in cases if case.id not in self.results]
         ended = "the client did not ask for all cases" if missing else ""
         if missing and missing[0].startswith("C."):
-            ended += f"; does it go on with the next when a handshake is refused? {REFUSING}"
+            ended += f"; does it continue after it refuses a handshake? {REFUSING}"
         if missing and interrupted:
             ended = "interrupted"
         return Outcome(results, missing, ended, interrupted=interrupted, seconds=self.seconds)
 
 
 def listening_at(host: str, port: int) -> list[socket.socket]:
-    """Non-blocking sockets at all addresses of a host that are here, at one port. OSError."""
+    """Return non-blocking sockets for all local addresses of a host, with the same port.
+
+    Raises OSError if there are none or one of them cannot be bound.
+    """
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -415,7 +421,7 @@ def listening_at(host: str, port: int) -> list[socket.socket]:
 
 
 class Listener:
-    """Accepts connections until enough clients have said that they are done."""
+    """Accepts connections until enough clients have reported that they are done."""
 
     def __init__(
         self,
@@ -426,8 +432,11 @@ class Listener:
         say: Callable[[str], None] = lambda text: None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """observe: makes an observer for a new client of that name; say: tells the user, once, why
-        clients do not get as far as to a case; context: for TLS. OSError."""
+        """Listen at an address; OSError if that fails.
+
+        `observe` makes an observer for a new client with that name. `say` shows the user, once, why
+        clients cannot start a case. `context` is for TLS.
+        """
         self.cases = cases
         self.by_id = {case.id: case for case in cases}
         self.settings = settings
@@ -440,12 +449,12 @@ class Listener:
         self.agents: dict[str, Agent] = {}
         self.lock = threading.Lock()
         self.under_way: collections.Counter[str] = collections.Counter()  # cases, by client
-        self.judged = threading.Condition(self.lock)  # one of these is over
+        self.judged = threading.Condition(self.lock)  # one of these has finished
         self.sockets = listening_at(*address)
         self.place: tuple[str, int] = self.sockets[0].getsockname()[:2]
 
     def run(self, agents: int, max_time: float) -> str:
-        """Until so many clients are done, or the time is over: why it ended early."""
+        """Run until enough clients are done or the time is over; returns why it ended early."""
         end = time.monotonic() + max_time
         try:
             while sum(agent.done for agent in list(self.agents.values())) < agents:
@@ -480,7 +489,7 @@ class Listener:
         except tls.Mismatch as error:
             self._say_once(str(error))
         except (Ended, TimedOut, Garbled, OSError):
-            pass  # no client that can be told anything
+            pass  # the client cannot receive an answer
         finally:
             connected.close()
 
@@ -492,7 +501,7 @@ class Listener:
             self.say(text)
 
     def _tell(self, connection: Accepted, request: Request, text: str | None = None) -> None:
-        """This takes a round trip, by which the waits of cases are longer."""
+        """Send a message and measure the round trip, which extends the timeouts of cases."""
         try:
             address = connection.socket.getpeername()[0]
         except OSError:
@@ -504,7 +513,7 @@ class Listener:
                 self.round_trips[address] = min(seconds, self.round_trips.get(address, seconds))
 
     def _settings(self, accepted: socket.socket) -> Settings:
-        """For a case with that client."""
+        """Return the settings for a case with that client."""
         try:
             seconds = self.round_trips.get(accepted.getpeername()[0], 0.0)
         except OSError:
@@ -536,7 +545,7 @@ class Listener:
             connection.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
     def _case(self, text: str) -> Case | None:
-        """By its number, from 1 on, or its id."""
+        """Find a case by its number, starting at 1, or by its id."""
         if text.isdecimal() and 1 <= int(text) <= len(self.cases):
             return self.cases[int(text) - 1]
         return self.by_id.get(text)
@@ -585,7 +594,7 @@ class Listener:
             agent.seconds = time.monotonic() - agent.began
 
     def _finish(self, name: str) -> None:
-        """The client is done; its last case may still be under way here."""
+        """Mark a client as done after its last case has finished here."""
         agent = self._agent(name)
         with self.lock:
             limit = PATIENCE + self.settings.limit * self.settings.scale
@@ -594,5 +603,5 @@ class Listener:
 
 
 def status(result: Result | None) -> str:
-    """In the words that client programs know."""
+    """Return the status in the words that client programs know."""
     return "UNCLEAN" if result is None else result.verdict.value

@@ -7,12 +7,12 @@ from typing import Any, Sequence
 from . import findings, progress, report
 from .report import cell
 
-FINDINGS = 100  # of a run; what is beyond is counted
+FINDINGS = 100  # per run; further ones are only counted
 SHOWN = 400  # characters of a text
 
 
 def text(runs: Sequence[dict[str, Any]]) -> str:
-    """Of one run, or of several side by side."""
+    """Return the report of one run, or of several for comparison."""
     parts = ["# WebSocket conformance", *map(summary, runs)]
     parts += ["## Groups", report.markdown_text(runs).rstrip()]
     for run in runs:
@@ -23,15 +23,15 @@ def text(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def summary(run: dict[str, Any]) -> str:
-    """The counts of a run, and how it ended."""
+    """Return the counts of a run and how it ended."""
     counts = progress.counted(run["counts"]) or "no case was run"
     lines = [f"**{cell(run['peer'])}**: {counts} in {run['seconds']:.1f} s."]
     if findings.worst_close(run) != "OK":
         lines.append(f"Close of the connections: {progress.counted(run['close_counts'])}.")
     flaky = [case["id"] for case in run["cases"] if case["flaky"]]
     if flaky:
-        lines.append(f"Flaky, for they came to more than one verdict: {findings.ranges(flaky)}.")
-    lines += [f"The server ended by itself: {cell(crash)}" for crash in run["crashes"]]
+        lines.append(f"Flaky (several runs had different results): {findings.ranges(flaky)}.")
+    lines += [f"The server exited by itself: {cell(crash)}" for crash in run["crashes"]]
     if run["ended"]:
         missing = len(run["not_run"])
         early = f"The run ended early, {missing} cases were not run"
@@ -40,12 +40,12 @@ def summary(run: dict[str, Any]) -> str:
 
 
 def found(run: dict[str, Any]) -> list[str]:
-    """A paragraph for each finding."""
+    """Return a paragraph for each finding."""
     shown, more = run["findings"][:FINDINGS], run["findings"][FINDINGS:]
     parts = [of_finding(finding) for finding in shown]
     if more:
         cases = sum(finding["count"] for finding in more)
-        parts.append(f"{len(more)} more findings, in {cases} cases, are left out here.")
+        parts.append(f"{len(more)} more findings in {cases} cases are not shown.")
     return parts or ["Nothing was found."]
 
 
@@ -57,7 +57,7 @@ def of_finding(finding: dict[str, Any]) -> str:
     lines += [
         f"- {cell(example['id'])} sent {short(example['sends'])}",
         f"- expected {short(example['expects'])}",
-        f"- came {short(example['came'])}",
+        f"- got {short(example['came'])}",
     ]
     return "\n".join(lines)
 

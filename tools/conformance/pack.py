@@ -1,9 +1,9 @@
-"""The runner as one file: ``python tools/conformance pack conformance.pyz``.
+"""Pack the runner into one file: ``python tools/conformance pack conformance.pyz``.
 
-The file is a zip archive that Python runs by itself, as those of `zipapp` are: `python
-conformance.pyz --help`. Nothing has to be installed, and nothing of the checkout is needed. The
-same sources make the same bytes, on every machine and with every Python: entries have no time of
-their own, and are not compressed, as compression differs from one zlib to the next.
+The file is a zip archive that Python runs directly, like those of `zipapp`: `python
+conformance.pyz --help`. It needs neither an installation nor the checkout. The same sources make
+the same bytes on every machine and with every Python: all entries have the same time, and they are
+not compressed, because the output of compression depends on the version of zlib.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sys.exit(main())
 
 
 def sources() -> dict[str, bytes]:
-    """What goes in, by its name in the archive."""
+    """Return the contents of the archive by file name."""
     paths = [
         path
         for pattern in ("*.py", "cases/*.py", "*.html", "*.json")
@@ -44,29 +44,29 @@ def sources() -> dict[str, bytes]:
 
 
 def packed() -> bytes:
-    """The archive."""
+    """Return the archive."""
     stream = io.BytesIO()
     stream.write(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(sources().items()):
             entry = zipfile.ZipInfo(name, EPOCH)
-            entry.create_system = 3  # Unix, wherever this runs
+            entry.create_system = 3  # always Unix, wherever this runs
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, data)
     return stream.getvalue()
 
 
 def main(name: str, argv: Sequence[str]) -> int:
-    """Write the archive; the exit status."""
+    """Write the archive and return the exit status."""
     parser = argparse.ArgumentParser(
         prog=f"{name} pack",
-        description="Write the runner as one file, which needs Python 3.8 and nothing else.",
+        description="Write the runner as a single file that needs only Python 3.8 or later.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="such as conformance.pyz")
+    parser.add_argument("file", type=Path, metavar="FILE", help="for example conformance.pyz")
     args = parser.parse_args(argv)
     if not HERE.is_dir():
-        parser.error("this is a packed file already: copy it")
+        parser.error("this is already a packed file: copy it")
     try:
         args.file.write_bytes(packed())
         os.chmod(args.file, 0o755)

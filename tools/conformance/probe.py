@@ -1,7 +1,7 @@
-"""What is learned of a server before the first case: whether it is there, whether it echoes, and
-how it does what each server may do in its own way.
+"""Probe a server before the first case: whether it answers and echoes, and how it uses the freedom
+that the RFCs leave it.
 
-Nothing here says what is right: that is for the cases. Where no case could be run, `learn` tells
+This module does not decide what is correct; the cases do. If no case can be run, `learn` explains
 why in one sentence.
 """
 
@@ -31,10 +31,10 @@ from .wire import (
     TimedOut,
 )
 
-NEAR = 0.02  # seconds of a round trip that no wait has to take into account
-ECHOES = 3  # of which the quickest is the round trip
-OTHERS = 20  # messages that may come before an echo
-RESERVED = 3  # an opcode that means nothing (RFC 6455 section 5.2)
+NEAR = 0.02  # seconds; a shorter round trip does not extend timeouts
+ECHOES = 3  # the fastest one is the round trip
+OTHERS = 20  # messages that may arrive before an echo
+RESERVED = 3  # a reserved opcode (RFC 6455 section 5.2)
 NETWORK = (Ended, TimedOut, Garbled, OSError)
 
 
@@ -43,9 +43,9 @@ class Unfit(Exception):
 
 
 def learn(target: Target, timeout: float) -> Manners:
-    """Talk to the server as a well-behaved client does. Unfit.
+    """Probe the server like a well-behaved client; Unfit if it cannot be tested.
 
-    timeout: seconds for an answer.
+    The timeout is the number of seconds for an answer.
     """
     with Visit(target, timeout) as visit:
         greetings = visit.echo(0)
@@ -53,13 +53,13 @@ def learn(target: Target, timeout: float) -> Manners:
         for number in range(1, 1 + ECHOES):
             began = time.monotonic()
             if visit.echo(number):
-                raise Unfit(f"{target} sends messages of its own between the echoes")
+                raise Unfit(f"{target} sends other messages between the echoes")
             times.append(time.monotonic() - began)
         round_trip = min(times) if min(times) > NEAR else 0.0
         manners = Manners(round_trip=round_trip, greetings=greetings)
         problem = other_is_served(target, timeout)
     if problem:
-        # Now that the first one is over, it must be served.
+        # After the first connection has ended, a new one must be served.
         with Visit(target, timeout) as visit:
             visit.echo(0)
         manners = replace(manners, one_connection=True)
@@ -67,7 +67,7 @@ def learn(target: Target, timeout: float) -> Manners:
 
 
 def other_is_served(target: Target, timeout: float) -> str:
-    """Why a connection beside one that is open is not served; empty when it is."""
+    """Return why a second connection is not served while one is open, or ""."""
     try:
         with Visit(target, timeout) as visit:
             visit.echo(0)
@@ -77,9 +77,9 @@ def other_is_served(target: Target, timeout: float) -> str:
 
 
 def failure_code(target: Target, timeout: float) -> int | None:
-    """The code with which the server fails a connection (RFC 6455 section 7.1.7), None without one.
+    """Return the code with which the server fails a connection (RFC 6455 section 7.1.7), or None.
 
-    Unfit when it does not say: no Close frame comes.
+    Raises Unfit if the server sends no Close frame.
     """
     with Visit(target, timeout) as visit:
         try:
@@ -94,7 +94,7 @@ def failure_code(target: Target, timeout: float) -> int | None:
 
 
 def is_gone(target: Target, timeout: float, attempts: int = 3) -> str:
-    """Why a peer that was there cannot be tested any more; empty when it answers."""
+    """Return why a peer no longer answers, or ""."""
     problem = ""
     for attempt in range(attempts):
         if attempt:
@@ -108,10 +108,10 @@ def is_gone(target: Target, timeout: float, attempts: int = 3) -> str:
 
 
 class Visit:
-    """A connection with an ordinary opening handshake; closed at the end of the with block."""
+    """A connection with a normal opening handshake, closed at the end of the with block."""
 
     def __init__(self, target: Target, timeout: float) -> None:
-        """Unfit when the server does not agree to it."""
+        """Connect; Unfit if the server does not accept the connection."""
         self.target = target
         self.trace = wire.Trace()
         self.trace.deadline = self.trace.began + 5 * timeout
@@ -131,7 +131,7 @@ class Visit:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """With a Close, so that a server with one connection at a time soon has its next."""
+        """Send a Close, so that a server with one connection at a time can accept the next."""
         try:
             self.connection.send(wire.frame(wire.close_payload(1000), CLOSE))
             while self.connection.read_frame().opcode != CLOSE:
@@ -151,13 +151,16 @@ class Visit:
             response = self.connection.read_response()
         except (Ended, TimedOut, Garbled) as error:
             if not target.tls and speaks_tls(target, timeout):
-                raise Unfit(f"{target} speaks TLS: is it wss://?") from None
+                raise Unfit(f"{target} uses TLS: is it wss://?") from None
             raise Unfit(f"{target} does not answer the opening handshake: {error}") from None
         if response.status != 101:
             raise Unfit(refusal(target, response))
 
     def echo(self, number: int) -> int:
-        """Send a message and read its echo: how many others came before it. Unfit."""
+        """Send a message and read its echo; returns the number of other messages before it.
+
+        Raises Unfit if there is no echo.
+        """
         payload = b"conformance %d" % number
         came: list[Frame] = []
         try:
@@ -176,7 +179,7 @@ class Visit:
         raise Unfit(self.no_echo(payload, came))
 
     def message(self) -> Frame:
-        """The next message, or Close; Pings are answered. Ended, TimedOut, Garbled."""
+        """Read the next message or Close, and answer Pings; Ended, TimedOut, Garbled."""
         parts: list[bytes] = []
         first: Frame | None = None
         while True:
@@ -192,25 +195,25 @@ class Visit:
                     return first._replace(fin=True, payload=b"".join(parts))
 
     def no_echo(self, payload: bytes, came: Sequence[Frame], how: str = "") -> str:
-        what = [f"{frame} came" for frame in came[:2]] + ([how] if how else [])
-        asked = f"was sent Text {wire.shown(payload)}"
-        return f"{self.target} is no echo server: it {asked}, and {', then '.join(what)}"
+        what = [f"it sent {frame}" for frame in came[:2]] + ([how] if how else [])
+        sent = f"after Text {wire.shown(payload)}"
+        return f"{self.target} does not echo: {sent}, {', then '.join(what)}"
 
 
 def refusal(target: Target, response: Response) -> str:
-    """What a response that is no 101 means to the user."""
+    """Explain a response other than 101 to the user."""
     status = f"{response.status} {response.reason}".strip()
     told = f"{target} answers the opening handshake with {status}"
     if response.status in (401, 403, 407):
-        return f"{told}: a login can be given by --header, --cookie or --query"
+        return f"{told}: log in with --header, --cookie or --query"
     place = response.get("Location")
     if place and 300 <= response.status < 400:
         return f"{told}, to {place[:200]!r}"
-    return f"{told}: is the path right?"
+    return f"{told}: is the path correct?"
 
 
 def speaks_tls(target: Target, timeout: float) -> bool:
-    """Whether it does a TLS handshake where none was expected."""
+    """Return whether the server unexpectedly performs a TLS handshake."""
     try:
         Connection(target._replace(tls=True), timeout, wire.Trace()).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Sets of cases by name (--profile), each with what it is for."""
+"""Named sets of cases (--profile) and their purposes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple
 
 from .case import Case
 
-# What the Autobahn suite has: how many cases there are with that beginning.
+# The number of cases that the Autobahn suite has with each prefix.
 AUTOBAHN = {
     "1.1": 8, "1.2": 8, "2": 11, "3": 7, "4.1": 5, "4.2": 5, "5": 20,
     "6.1": 3, "6.2": 4, "6.3": 2, "6.4": 4, "6.5": 5, "6.6": 11, "6.7": 4, "6.8": 2,
@@ -19,9 +19,9 @@ AUTOBAHN = {
     "13.1": 18, "13.2": 18, "13.3": 18, "13.4": 18, "13.5": 18, "13.6": 18, "13.7": 18,
 }  # fmt: skip
 
-# Globs of ids. What is left out needs a client that breaks a rule, or is an edge that no ordinary
-# client comes near: reserved bits and opcodes, malformed HTTP, handshakes that must be refused,
-# floods, and compressed data that no compressor makes.
+# Globs of ids. The cases left out need a client that breaks a rule, or are edges that ordinary
+# clients never reach: reserved bits and opcodes, malformed HTTP, handshakes that must be refused,
+# floods, and compressed data that no compressor produces.
 CORE = (
     *("1.*", "2.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*", "B.*"),
     *("C.1.*", "C.2.*", "C.3.*", "C.9.[78]"),
@@ -48,5 +48,5 @@ def is_autobahn(case: Case) -> bool:
 PROFILES = {
     "core": Profile(is_core, "what ordinary users of a server depend on"),
     "strict": Profile(lambda case: True, "all cases"),
-    "autobahn": Profile(is_autobahn, "those that the Autobahn suite has by the same numbers"),
+    "autobahn": Profile(is_autobahn, "the cases that the Autobahn suite has under the same ids"),
 }

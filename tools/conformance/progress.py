@@ -1,4 +1,4 @@
-"""How a run gets on: a bar on a terminal, a line now and then anywhere else."""
+"""The progress of a run: a bar on a terminal, occasional lines anywhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def painted(verdict: str, stream: TextIO, width: int = 0) -> str:
-    """A verdict in its colour, where there are any."""
+    """Return a verdict in its color if the stream is a terminal."""
     text = verdict.ljust(width)
     if not is_terminal(stream) or "NO_COLOR" in os.environ:
         return text
@@ -33,17 +33,17 @@ def painted(verdict: str, stream: TextIO, width: int = 0) -> str:
 
 
 def counted(counts: Counter[str]) -> str:
-    """Like: 12 OK, 1 FAILED; in the order of the verdicts."""
+    """Return the counts in the order of the verdicts, such as "12 OK, 1 FAILED"."""
     return ", ".join(f"{counts[v.value]} {v.value}" for v in Verdict if counts[v.value])
 
 
 def plain(text: str) -> str:
-    """Without what could drive a terminal: a peer may have written it."""
+    """Escape control characters of a terminal, because a peer may have written the text."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 class Lines:
-    """A line whenever another tenth of the cases is done."""
+    """Prints a line whenever another tenth of the cases is done."""
 
     def __init__(self, total: int, stream: TextIO) -> None:
         self.total = total
@@ -60,7 +60,7 @@ class Lines:
         self.closes[result.close.value] += by
 
     def counted(self) -> str:
-        """The verdicts so far, and those of closing where they are not all OK."""
+        """Return the verdicts so far, and those of closing if they are not all OK."""
         closes = counted(self.closes)
         also = f"; close: {closes}" if set(+self.closes) - {"OK"} else ""
         return counted(self.counts) + also
@@ -70,11 +70,11 @@ class Lines:
         step = max(self.total // 10, 1)
         counted = self.counted()
         if (self.done % step == 0 or self.done == self.total) and counted != self.shown:
-            self.shown = counted  # a case that is run again mostly changes nothing
+            self.shown = counted  # a repeated case usually changes nothing
             self.show()
 
     def drop(self, result: Result) -> None:
-        """It is run again."""
+        """Remove the result of a case that is run again."""
         self.count(result, -1)
 
     def tick(self) -> None:
@@ -91,7 +91,7 @@ class Lines:
 
 
 class Bar(Lines):
-    """A line that is drawn anew."""
+    """Redraws a single line."""
 
     drawn = 0.0
 
@@ -100,7 +100,7 @@ class Bar(Lines):
         self.tick()
 
     def tick(self) -> None:
-        """Ten times a second are enough."""
+        """Redraw at most ten times a second."""
         now = time.monotonic()
         if now - self.drawn >= 0.1:
             self.drawn = now
@@ -116,11 +116,11 @@ class Bar(Lines):
         self.stream.flush()
 
     def end(self) -> None:
-        """Wipe it out: the summary tells all."""
+        """Erase the bar before the summary is printed."""
         self.stream.write("\r\033[K")
         self.stream.flush()
 
 
 def observer(total: int, stream: TextIO) -> Lines:
-    """A bar or lines."""
+    """Return a bar for a terminal and lines for anything else."""
     return (Bar if is_terminal(stream) else Lines)(total, stream)

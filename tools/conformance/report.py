@@ -1,9 +1,9 @@
-"""What came of a run, as data and in the forms that other programs read: JSON, JUnit XML, TAP, and
-a Markdown table.
+"""The results of a run as data, and in machine-readable formats: JSON, JUnit XML, TAP, and a
+Markdown table.
 
-A run is a plain dict, the same right after the run as when it is read from a JSON report: see
-`of_run` for its keys, and report.schema.json. What a peer sent is in there as hexadecimal digits or
-as `repr` shows it.
+A run is a plain dict. It is the same after the run and after reading a JSON report. `of_run` and
+report.schema.json describe its keys. Bytes from a peer appear as hexadecimal digits or as `repr`
+shows them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from . import __version__, findings, wire
 from .case import Result, Settings, Verdict, natural
 from .runner import Outcome
 
-FORMAT = 2  # of the JSON report; another number when a key changes its meaning
+FORMAT = 2  # of the JSON report; changes when a key changes its meaning
 NAME = "pyws-conformance"
 GROUPS = {
     "1": "Framing",
@@ -47,7 +47,7 @@ GROUPS = {
 
 
 def title(group: str) -> str:
-    """Of a group; its id when it has none."""
+    """Return the title of a group, or its id if it has no title."""
     return GROUPS.get(group) or GROUPS.get(group.rstrip("0123456789")) or group
 
 
@@ -63,7 +63,7 @@ def of_run(
     known: Iterable[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A run as a dict that JSON can hold. options: what else was set, besides `settings`."""
+    """Return a run as a dict for JSON; `options` are set in addition to `settings`."""
     run: dict[str, Any] = {
         "peer": peer,
         "target": target,
@@ -79,7 +79,7 @@ def of_run(
         "close_counts": counted(result.close for result in outcome.results),
         "cases": [of_result(result) for result in outcome.results],
     }
-    for case in run["cases"]:  # a peer may have sent back what it was sent
+    for case in run["cases"]:  # a peer may have sent back credentials
         for key in ("came", "close_came"):
             octets = case[key].encode("utf-8", "surrogatepass")
             case[key] = wire.hidden(octets, settings.target.secrets).decode("utf-8", "replace")
@@ -92,7 +92,7 @@ def counted(verdicts: Iterable[str]) -> dict[str, int]:
 
 
 def tool() -> dict[str, str]:
-    """What made a report, and where that ran."""
+    """Return the program that makes the report and its platform."""
     return {
         "name": NAME,
         "version": __version__,
@@ -136,7 +136,7 @@ def of_result(result: Result) -> dict[str, Any]:
 
 
 def of_event(event: wire.Event) -> dict[str, Any]:
-    """Bytes in hexadecimal; "length" tells how many there were before they were cut."""
+    """Return an event with its bytes in hexadecimal; "length" is their count before truncation."""
     common = {"at": round(event.at, 4), "what": event.what, "connection": event.connection}
     if event.what == "note":
         return {**common, "text": event.data.decode("utf-8", "replace")}
@@ -153,11 +153,11 @@ def json_text(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def read_json(text: str) -> list[dict[str, Any]]:
-    """The runs of a report, of this format or an older one. ValueError: it is none."""
+    """Return the runs of a report of this format or an older one; ValueError if it is invalid."""
     try:
         data = json.loads(text)
         if data["format"] not in (1, FORMAT):
-            raise ValueError(f"its format is {data['format']!r}, not 1 to {FORMAT}")
+            raise ValueError(f"the format must be 1 to {FORMAT}, not {data['format']!r}")
         runs: list[dict[str, Any]] = data["runs"]
         for run in runs:
             if data["format"] == 1:
@@ -167,12 +167,12 @@ def read_json(text: str) -> list[dict[str, Any]]:
             run["close_counts"] = counted(case["close"] for case in run["cases"])
             run["findings"] = findings.of(run)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no report of this program: {error!r}") from None
+        raise ValueError(f"not a report of this program: {error!r}") from None
     return runs
 
 
 def upgrade(run: dict[str, Any]) -> None:
-    """Of format 1, where a connection that was not closed failed the case itself."""
+    """Convert a run of format 1, where a connection left open made the case itself fail."""
     run["tool"] = {"name": NAME, "version": "", "python": "", "platform": ""}
     run["settings"] = {key: run.pop(key) for key in ("seed", "timeout_scale") if key in run}
     run["crashes"] = []
@@ -183,16 +183,16 @@ def upgrade(run: dict[str, Any]) -> None:
 
 
 def check(run: dict[str, Any]) -> None:
-    """All that a report is made of is there. KeyError, TypeError, ValueError."""
+    """Check that a run is complete; KeyError, TypeError or ValueError if it is not."""
     if not all(isinstance(run[key], str) for key in ("peer", "target", "started", "ended")):
-        raise TypeError("no text")
+        raise TypeError("a text of the run is missing")
     float(run["seconds"])
     dict.keys(run["settings"])
     list(map(str.strip, (run["tool"][key] for key in ("name", "version", "python", "platform"))))
     list(run["known"]), len(run["not_run"]), list(map(str.strip, run["crashes"]))
     for case in run["cases"]:
         if not all(isinstance(case[key], str) for key in (*TEXTS, "close_came")):
-            raise TypeError("no text in a case")
+            raise TypeError("a text of a case is missing")
         for verdict in (case["verdict"], case["close"], *case["flaky"]):
             Verdict(verdict)
         natural(case["id"])
@@ -203,7 +203,7 @@ def check(run: dict[str, Any]) -> None:
 
 
 def check_event(event: dict[str, Any]) -> None:
-    """The same of a line of a trace."""
+    """Check that an event of a trace is complete, in the same way."""
     float(event["at"])
     int(event["connection"])
     if event["what"] == "note":
@@ -218,7 +218,7 @@ def check_event(event: dict[str, Any]) -> None:
 
 
 def described(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """What made the report, and how it was set: names and values."""
+    """Return names and values that describe the program and its settings."""
     made = run["tool"]
     pairs = [("tool", f"{made['name']} {made['version']}".strip())]
     pairs += [(key, made[key]) for key in ("python", "platform") if made[key]]
@@ -229,33 +229,33 @@ def described(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def told(value: Any) -> str:
-    """A setting."""
+    """Return the text of a setting."""
     if isinstance(value, list):
         return " ".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def explained(case: dict[str, Any]) -> str:
-    """A case in words, for those who look into a failure."""
+    """Explain a case to people who examine a failure."""
     lines = [
         f"{case['section']}, {case['level']}: {case['quote']}",
         f"sent:     {case['sends']}",
         f"expected: {case['expects']}",
     ]
-    return "\n".join(lines + ([f"came:     {case['came']}"] if case.get("came") else []))
+    return "\n".join(lines + ([f"got:      {case['came']}"] if case.get("came") else []))
 
 
 def explained_finding(finding: dict[str, Any]) -> str:
-    """A finding in words: which cases, by which rule, and one of them."""
+    """Explain a finding: its cases, its rule, and an example."""
     example = finding["example"]
     lines = [f"{finding['verdict']}: {findings.title(finding)}", findings.rule(finding)]
     lines += [f"example:  {example['id']}", f"sent:     {example['sends']}"]
-    lines += [f"expected: {example['expects']}", f"came:     {example['came']}"]
+    lines += [f"expected: {example['expects']}", f"got:      {example['came']}"]
     return "\n".join(filter(None, lines))
 
 
 def remarks(case: dict[str, Any]) -> str:
-    """What there is to say about a case besides its verdict; mostly nothing."""
+    """Return remarks about a case besides its verdict; usually empty."""
     said = []
     if case["close"] != "OK":
         said.append(f"close: {case['close']}: {case['close_came']}")
@@ -268,9 +268,9 @@ def remarks(case: dict[str, Any]) -> str:
 
 
 def junit_text(runs: Sequence[dict[str, Any]], fail_on: frozenset[str]) -> str:
-    """A suite for each group, and one for the run as a whole.
+    """Return a suite for each group and one for the whole run.
 
-    What fails but is known to, and what was not judged, is skipped.
+    Known failures and cases without a decision are skipped tests.
     """
     root = ElementTree.Element("testsuites", name="conformance")
     for run in runs:
@@ -311,9 +311,9 @@ def junit_case(
 
 
 def junit_run(run: dict[str, Any], fail_on: frozenset[str]) -> ElementTree.Element:
-    """How it was made, how connections were closed, and what was found.
+    """Return a suite with the settings, the closing of connections, and the findings.
 
-    A run that did not come to its end is an error itself.
+    An incomplete run is an error in it.
     """
     suite = ElementTree.Element("testsuite", name=xml_text(f"{run['peer']}: the run"))
     properties = ElementTree.SubElement(suite, "properties")
@@ -336,7 +336,7 @@ def junit_run(run: dict[str, Any], fail_on: frozenset[str]) -> ElementTree.Eleme
 
 
 def junit_close(run: dict[str, Any], fail_on: frozenset[str]) -> ElementTree.Element:
-    """All close verdicts as one test."""
+    """Return one test for all close verdicts."""
     found = [one for one in run["findings"] if one["about"] == findings.CLOSE]
     bad = [one for one in found if one["verdict"] in fail_on]
     element = ElementTree.Element(
@@ -366,7 +366,7 @@ def count(suite: ElementTree.Element, seconds: float) -> None:
 
 
 def xml_text(text: str) -> str:
-    """XML 1.0 cannot hold every character, not even escaped."""
+    """Replace characters that XML 1.0 cannot represent, not even escaped."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
@@ -376,7 +376,7 @@ TODO = " # TODO known to fail"
 
 
 def tap_text(runs: Sequence[dict[str, Any]], fail_on: frozenset[str]) -> str:
-    """TAP 13; what is known to fail is "todo". The last test of a run is about its closes."""
+    """Return TAP 13; known failures are "todo". The last test of a run is about its closes."""
     total = sum(len(run["cases"]) + len(run["not_run"]) + bool(run["cases"]) for run in runs)
     lines = ["TAP version 13", f"1..{total}"]
     number = 0
@@ -425,13 +425,13 @@ def tap_close(run: dict[str, Any], number: int, fail_on: frozenset[str]) -> str:
 
 
 def tap_details(case: dict[str, Any]) -> list[str]:
-    """Lines of YAML: JSON strings are such as well."""
+    """Return lines of YAML, in which JSON strings are valid."""
     keys = ("verdict", "section", "level", "quote", "expects", "came", "close")
     return [f"{key}: {json.dumps(case[key])}" for key in keys]
 
 
 def one_line(text: str) -> str:
-    """Without line ends, control characters, and the mark of a directive."""
+    """Remove line ends, control characters, and the mark of a directive."""
     return "".join(c if c.isprintable() else " " for c in text).replace("#", "\\#")
 
 
@@ -444,7 +444,7 @@ def groups_of(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def markdown_text(runs: Sequence[dict[str, Any]]) -> str:
-    """A row for each group, a column for each server."""
+    """Return a table with a row for each group and a column for each server."""
     names = [cell(run["peer"]) for run in runs]
     lines = [f"| Group | {' | '.join(names)} |", f"|---|{'---|' * len(runs)}"]
     for group in groups_of(runs):
@@ -459,12 +459,12 @@ def markdown_text(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def summed(run: dict[str, Any], group: str | None = None) -> str:
-    """The verdicts of a group, or of all."""
+    """Return the counts of a group, or of all cases."""
     return in_words(Counter(c["verdict"] for c in run["cases"] if group in (None, c["group"])))
 
 
 def in_words(counts: Counter[str]) -> str:
-    """Like: 12 OK, 1 FAILED; only a number where all are OK."""
+    """Return counts such as "12 OK, 1 FAILED", or only a number if all are OK."""
     if not counts:
         return "-"
     if set(counts) == {"OK"}:
@@ -473,7 +473,7 @@ def in_words(counts: Counter[str]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text in a table."""
+    """Escape text for a cell of a table."""
     escaped = re.sub(r"([\\|`*_<>\[\]&])", r"\\\1", one_line(text).replace("\\#", "#"))
     return escaped.strip()
 
@@ -482,7 +482,7 @@ def cell(text: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """To a file, or for "-" to standard output. OSError."""
+    """Write to a file, or to standard output for "-"; OSError if that fails."""
     if path == "-":
         print(text, end="", flush=True)
     else:

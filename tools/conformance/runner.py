@@ -1,8 +1,9 @@
-"""A run: which cases, in which threads, until when, and which failures count.
+"""A run: the selection of cases, their threads, the end of the run, and which failures count.
 
-Cases run side by side, but for those that ask not to: "limits" moves so much data that only few of
-them fit into memory at a time, "slow" waits and must not take all the threads, "alone" measures and
-comes last, one by one. A run that cannot go on keeps what it has got.
+Cases run concurrently, with three exceptions. Cases tagged "limits" move so much data that only a
+few of them fit into memory at a time. Cases tagged "slow" wait, and must not occupy all threads.
+Cases tagged "alone" measure, and run last, one at a time. A run that cannot continue keeps its
+results so far.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from .case import Case, Result, Settings, Verdict, natural, run
 from .findings import CLOSE
 from .profiles import PROFILES
 
-GRACE = 1.0  # seconds for what runs when a run ends early, besides a timeout; or for the peer
-LIMITS = 2  # cases with that tag at a time
-CRASHES = 10  # of the server after which a run ends
-AFTER = 3.0  # seconds for the server to end after a case that may have brought it down
+GRACE = 1.0  # seconds besides a timeout for running cases when a run ends early
+LIMITS = 2  # concurrent cases with that tag
+CRASHES = 10  # after which a run ends
+AFTER = 3.0  # seconds for the server to exit after a case that may have crashed it
 CRASHED = "the server ended: "
-CONFIRMING = 30.0  # seconds in which cases that were late are run again
-CONFIRMED = 3  # of them about the same rule that come to the same again
+CONFIRMING = 30.0  # seconds for repeating cases that timed out
+CONFIRMED = 3  # repeated cases about the same rule that must have the same result
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
-AT_FAULT = (Verdict.FAILED, Verdict.NON_STRICT)  # of cases that may have brought a server down
-STREAK = 8  # failures in a row after which the peer is asked whether it is still there
+AT_FAULT = (Verdict.FAILED, Verdict.NON_STRICT)  # verdicts of cases that may have crashed a server
+STREAK = 8  # consecutive failures after which the peer is probed
 
 
 # ---- selection ----------------------------------------------------------------------------------
 
 
 def matches(case: Case, pattern: str) -> bool:
-    """A pattern is a glob of ids or of their beginnings (5, 1.1, [1-7]), or @TAG."""
+    """Match a glob of ids or of their prefixes (5, 1.1, [1-7]), or a @TAG."""
     if pattern.startswith("@"):
         return pattern[1:] in case.tags
     return fnmatchcase(case.id, pattern) or fnmatchcase(case.id, f"{pattern}.*")
 
 
 def patterns(values: Iterable[str]) -> list[str]:
-    """Those of comma lists; a comma between brackets is one of a glob."""
+    """Split comma-separated lists; a comma in brackets is part of a glob."""
     found = [part.strip() for value in values for part in re.split(r",(?![^\[]*\])", value)]
     return [pattern for pattern in found if pattern]
 
@@ -53,15 +54,15 @@ def patterns(values: Iterable[str]) -> list[str]:
 def select(
     cases: Iterable[Case], include: Sequence[str], exclude: Sequence[str], profile: str = "strict"
 ) -> list[Case]:
-    """Those of the profile, in the natural order of their ids; without `include` all of them.
+    """Return the selected cases of the profile in natural order; all if `include` is empty.
 
-    ValueError: a pattern fits no case at all, or no case is left.
+    Raises ValueError if a pattern matches no case, or if no case is left.
     """
     cases = sorted(cases, key=lambda case: natural(case.id))
     include, exclude = patterns(include), patterns(exclude)
     for pattern in (*include, *exclude):
         if not any(matches(case, pattern) for case in cases):
-            raise ValueError(f"no case fits {pattern!r}")
+            raise ValueError(f"no case matches {pattern!r}")
     chosen = [
         case
         for case in cases
@@ -78,28 +79,34 @@ def select(
 
 
 def failing(text: str) -> frozenset[str]:
-    """The value of --fail-on: FAILED is always among them, but for "none". ValueError."""
+    """Parse the value of --fail-on, which includes FAILED unless it is "none".
+
+    Raises ValueError for an unknown result.
+    """
     names = [name.strip().upper().replace("_", "-") for name in text.split(",") if name.strip()]
     if names == ["NONE"]:
         return frozenset()
     known = [verdict.value for verdict in Verdict if verdict != Verdict.OK]
     for name in names:
         if name not in known:
-            raise ValueError(f"no verdict to fail on: {name!r}; these are: {', '.join(known)}")
+            raise ValueError(f"unknown result {name!r}, must be one of {', '.join(known)}")
     return frozenset([Verdict.FAILED.value, *names])
 
 
 class Baseline(NamedTuple):
-    """What may fail."""
+    """The cases that may fail."""
 
     known: frozenset[str] = frozenset()
     """Ids of cases, and CLOSE for the closing of any."""
     flaky: frozenset[str] = frozenset()
-    """Those of them whose verdict wavers: any is accepted."""
+    """The ids for which any verdict is accepted."""
 
 
 def read_baseline(text: str, fail_on: frozenset[str]) -> Baseline:
-    """Of a JSON report, or of a list: an id in each line, and "flaky" after it. ValueError."""
+    """Read a JSON report or a list with one id, or an id and "flaky", in each line.
+
+    Raises ValueError if it is neither.
+    """
     if not text.lstrip().startswith("{"):
         return listed(text)
     try:
@@ -114,12 +121,12 @@ def read_baseline(text: str, fail_on: frozenset[str]) -> Baseline:
 
 
 def listed(text: str) -> Baseline:
-    """A baseline that is a list. ValueError."""
+    """Read a baseline that is a list; ValueError for an invalid line."""
     known, flaky = set(), set()
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
         if words[1:] not in ([], ["flaky"]):
-            raise ValueError(f"line {number}: an id, or an id and `flaky`, not {line!r}")
+            raise ValueError(f"line {number}: must be an id, or an id and `flaky`, not {line!r}")
         known.update(words[:1])
         if words[1:]:
             flaky.add(words[0])
@@ -127,8 +134,8 @@ def listed(text: str) -> Baseline:
 
 
 def baseline_of(results: Iterable[Result], fail_on: frozenset[str]) -> str:
-    """A list of the ids that fail, or do so at times."""
-    lines = ["# What is known to fail, by the first word of a line; of a flaky one any verdict."]
+    """Return a list of the ids that fail always or sometimes."""
+    lines = ["# Known failures: the first word of each line. `flaky` accepts any result."]
     results = list(results)
     for result in results:
         seen = [verdict.value for verdict in result.flaky or [result.verdict]]
@@ -148,8 +155,10 @@ LARGE = 128 << 10  # bytes
 
 
 def return_memory() -> None:
-    """Large payloads go back to the system as soon as they are done with. By itself glibc keeps
-    them, in a heap for each thread, which together are several times what is in use."""
+    """Make glibc return large payloads to the system as soon as they are freed.
+
+    By default it keeps them in one heap per thread, several times as much as is in use.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another libc
@@ -172,7 +181,7 @@ class Pool:
             self.waiting[self.kind(case)].append(case)
         self.running: list[Case] = []
         self.changed = threading.Condition()
-        # Daemons: what a peer does to a case never keeps the program from ending.
+        # Daemon threads: whatever a peer does to a case, the program can exit.
         for _ in range(min(jobs, len(cases))):
             threading.Thread(target=self._work, daemon=True).start()
 
@@ -180,14 +189,14 @@ class Pool:
         return next((kind for kind in self.KINDS if kind in case.tags), "")
 
     def stop(self) -> None:
-        """Begin no further cases."""
+        """Start no further cases."""
         with self.changed:
             for cases in self.waiting.values():
                 cases.clear()
             self.changed.notify_all()
 
     def ids(self) -> list[str]:
-        """What runs now."""
+        """Return the ids of the running cases."""
         with self.changed:
             return [case.id for case in self.running]
 
@@ -197,13 +206,13 @@ class Pool:
             if case is None:
                 return
             result = run(case, self.settings)
-            self.results.put(result)  # first: a case is always either running or among these
+            self.results.put(result)  # first, so that a case is always running or in the queue
             with self.changed:
                 self.running.remove(case)
                 self.changed.notify_all()
 
     def _take(self) -> Case | None:
-        """The next case, once one may begin; None when none is left."""
+        """Wait for a case that may start, and return it; None if no case is left."""
         with self.changed:
             while any(self.waiting.values()):
                 case = self._next()
@@ -214,7 +223,7 @@ class Pool:
             return None
 
     def _next(self) -> Case | None:
-        """A case that may begin now. What takes long comes first, so that no long end is left."""
+        """Return a case that may start now, long ones first, so that the run does not end late."""
         kinds = [self.kind(case) for case in self.running]
         for kind, cap in self.caps.items():
             if self.waiting[kind] and kinds.count(kind) < cap:
@@ -228,24 +237,24 @@ class Pool:
 
 
 class Observer(Protocol):
-    """Is told how a run gets on."""
+    """Receives the progress of a run."""
 
     def add(self, result: Result) -> None:
-        """A case is over."""
+        """A case has finished."""
 
     def drop(self, result: Result) -> None:
-        """This result does not count: the case is run again."""
+        """A result no longer counts, because the case is run again."""
 
     def tick(self) -> None:
         """Time has passed."""
 
     def end(self) -> None:
-        """That was all."""
+        """The run has ended."""
 
 
 @dataclass
 class Outcome:
-    """What became of a run."""
+    """The outcome of a run."""
 
     results: list[Result] = field(default_factory=list)
     """In natural order."""
@@ -253,16 +262,16 @@ class Outcome:
     ended: str = ""
     """Why the run ended before its last case."""
     crashes: list[str] = field(default_factory=list)
-    """Ends of the server that no case alone brings about, and the cases they may be due to."""
+    """Crashes that no single case reproduces, with the cases that may have caused them."""
     interrupted: bool = False
     seconds: float = 0.0
 
 
 class Runner:
-    """Runs cases to their end, or to that of the peer, of the time, or of the user's patience.
+    """Runs cases until they are done, the peer or the time ends, or the user interrupts.
 
-    A peer that can be started again does not end the run when it dies: the cases that may be to
-    blame are run once more, one at a time, and the one that brings it down is FAILED.
+    The death of a peer that can be restarted does not end the run. The cases that may have caused
+    it run again, one at a time, and the one that crashes the peer is FAILED.
     """
 
     def __init__(
@@ -275,11 +284,17 @@ class Runner:
         restart: Callable[[], str] | None = None,
         retry: int = 0,
     ) -> None:
-        """Two questions to the peer, answered by why the run cannot go on, or by "".
+        """Prepare a run.
 
-        ended: asked all the time, and cheap; waits so many seconds for it. gone: asked when many
-        cases fail. restart: starts it anew; why it could not, or "". retry: how often a case that
-        is not OK is run again.
+        Args:
+            settings: the settings of all cases.
+            jobs: the number of concurrent cases.
+            max_time: the seconds for the run; 0 means no limit.
+            ended: waits so many seconds for the peer to exit, and returns why the run cannot
+                continue, or ""; it is cheap and called often.
+            gone: returns why the peer does not answer, or ""; called when many cases fail.
+            restart: restarts the peer, and returns why that failed, or "".
+            retry: how often a case that is not OK is run again.
         """
         self.settings = settings
         self.jobs = jobs
@@ -323,10 +338,10 @@ class Runner:
     def _recover(
         self, suspects: Sequence[Case], outcome: Outcome, observer: Observer, crashes: int
     ) -> None:
-        """Start the peer anew, and run each suspect alone to see which of them brings it down."""
+        """Restart the peer, and run each suspect alone to see which one crashes it."""
         how = self.ended(0.0)
         if crashes > CRASHES:
-            outcome.ended = f"{how}\nThat was the end number {crashes} of it."
+            outcome.ended = f"{how}\nThat was its crash number {crashes}."
             return
         outcome.ended = self._restarted()
         found = False
@@ -342,13 +357,13 @@ class Runner:
             observer.add(result)
         if not found:
             ids = ", ".join(case.id for case in suspects)
-            outcome.crashes.append(f"{how}\nThat was during or after {ids}, by none of them alone.")
+            outcome.crashes.append(f"{how}\nThat was during or after {ids}; none crashes it alone.")
 
     def _confirm(self, outcome: Outcome, observer: Observer) -> None:
-        """Run what was late once more, alone: a peer may have been busy with the cases beside it.
+        """Repeat cases that timed out alone: the peer may have been busy with other cases.
 
-        Where that comes to the same in a few cases about a rule, the others are believed; and all
-        of it takes CONFIRMING seconds at most.
+        If a few cases about the same rule have the same result again, the other ones are not
+        repeated. All of this takes at most CONFIRMING seconds.
         """
         confirmed: Counter[tuple[str, str]] = Counter()
         end = min(self.end, time.monotonic() + CONFIRMING * self.settings.scale)
@@ -369,7 +384,7 @@ class Runner:
     def _again(self, outcome: Outcome, observer: Observer, number: int) -> None:
         """Run each case that is not OK once more, alone; the last verdict counts.
 
-        number: how often all of them have been run before.
+        `number` counts the runs before this one.
         """
         for i, old in enumerate(outcome.results):
             if outcome.ended or old.flaky or old.verdict in STEADY:
@@ -380,7 +395,7 @@ class Runner:
             crashed = old.came.startswith(CRASHED)
             result, death = self._alone(old.case, outcome, None if crashed else old.verdict)
             if is_vain(result):
-                if death:  # by a case before this one, too late to be seen there
+                if death:  # caused by an earlier case, but too late to be seen there
                     outcome.crashes.append(f"{death}\nThat was before {old.case.id}, run again.")
                 outcome.ended = outcome.ended or ("" if death else self.gone())
                 continue
@@ -393,13 +408,13 @@ class Runner:
     def _alone(
         self, case: Case, outcome: Outcome, before: Verdict | None = None
     ) -> tuple[Result, str]:
-        """Run a case with nothing beside it; and how that has ended the peer, or "".
+        """Run a case while no other case runs; returns the result and how the peer ended, or "".
 
-        before: what it came to when it was run before and the peer survived that. When it comes
-        to the same again, the end of the peer is not waited for.
+        `before` is the verdict of an earlier run that the peer survived. If the verdict is the
+        same again, this does not wait for the peer to exit.
         """
         how = self.ended(0.0) if self.restart else ""
-        if how:  # by a case before this one, too late to be seen there
+        if how:  # caused by an earlier case, but too late to be seen there
             outcome.crashes.append(f"{how}\nThat was before {case.id}, run again.")
             outcome.ended = self._restarted()
         result = run(case, self.settings)
@@ -413,13 +428,13 @@ class Runner:
         return result, death
 
     def _restarted(self) -> str:
-        """Why the peer cannot be started anew; empty when it was."""
+        """Restart the peer; returns why that failed, or ""."""
         assert self.restart
         return self.restart()
 
 
 class Round:
-    """Cases that run side by side, until the last of them or until the run cannot go on."""
+    """Cases that run concurrently, until all have finished or the run cannot continue."""
 
     def __init__(self, work: Runner, cases: Sequence[Case], observer: Observer) -> None:
         self.work = work
@@ -430,7 +445,7 @@ class Round:
         self.pool = Pool(cases, work.settings, work.jobs)
 
     def run(self) -> str:
-        """Why it ended early; empty when all cases were run."""
+        """Run the cases; returns why the round ended early, or ""."""
         interrupted = False
         try:
             reason = self._watch()
@@ -446,11 +461,11 @@ class Round:
         return reason
 
     def suspects(self) -> list[Case]:
-        """The cases that may be to blame for the end."""
+        """Return the cases that may have crashed the peer."""
         return [self.cases[id] for id in self.blamed]
 
     def _watch(self) -> str:
-        """Take results until the last, or until the run cannot go on: why not."""
+        """Collect results until the last one; returns why the run cannot continue, or ""."""
         work, streak, longest = self.work, 0, max(STREAK, self.work.jobs)
         while len(self.results) < len(self.cases):
             reason = work.ended(0.0) or (streak >= longest and work.gone()) or ""
@@ -479,8 +494,10 @@ class Round:
         self.observer.add(result)
 
     def _suspects(self) -> list[str]:
-        """Ids of cases that run, or have just failed. Those that found no server are not to blame;
-        there may be many of them before this thread runs."""
+        """Return the ids of cases that run or have just failed.
+
+        This leaves out cases that could not connect, of which there may be many by now.
+        """
         running = self.pool.ids()
         while not self.pool.results.empty():
             self._add(self.pool.results.get())
@@ -490,7 +507,7 @@ class Round:
         return sorted({*last, *running} - (done - set(last)), key=natural)[:16]
 
     def _collect(self, interrupted: bool) -> None:
-        """What ends in a moment still counts; but cases that found nobody there did not run."""
+        """Wait a moment for running cases, and drop those that could not connect."""
         timeout = self.work.settings.timeout * self.work.settings.scale
         end = time.monotonic() + GRACE + (0.0 if interrupted else timeout)
         while len(self.results) < len(self.cases) and (
@@ -507,10 +524,10 @@ class Round:
 
 
 def is_at_fault(result: Result) -> bool:
-    """The peer, or what has become of it."""
+    """Return whether the case may have crashed the peer."""
     return result.verdict in AT_FAULT or result.close in AT_FAULT
 
 
 def is_vain(result: Result) -> bool:
-    """The case did not get as far as to the peer."""
+    """Return whether the case could not connect to the peer."""
     return result.verdict == Verdict.SKIPPED and result.came.startswith("cannot connect")

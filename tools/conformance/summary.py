@@ -1,4 +1,4 @@
-"""What the console shows of a run at its end: findings, counts, and what the baseline knows."""
+"""What the console shows at the end of a run: findings, counts, and the baseline."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Iterable, Sequence, TextIO
 from . import findings, progress
 from .case import natural
 
-WIDTH = 300  # characters of what came
-SHOWN = {"FAILED": 40, "NON-STRICT": 15}  # findings with that verdict, without --verbose
+WIDTH = 300  # characters of what the peer did
+SHOWN = {"FAILED": 40, "NON-STRICT": 15}  # findings shown for each verdict without --verbose
 
 
 def short(text: str, width: int = WIDTH) -> str:
-    """On one line, without what could drive a terminal."""
+    """Shorten a text to one line without control characters for a terminal."""
     return textwrap.shorten(progress.plain(text), width, placeholder=" ...")
 
 
@@ -22,7 +22,7 @@ def short(text: str, width: int = WIDTH) -> str:
 
 
 def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
-    """Lines for the console."""
+    """Return lines for the console."""
     lines = cases(run, stream) if verbose else []
     for verdict in findings.ORDER:
         found = [one for one in run["findings"] if one["verdict"] == verdict]
@@ -30,7 +30,7 @@ def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
         lines += [line for one in found[:most] for line in of_finding(one, stream, verbose)]
         if found[most:]:
             count = sum(one["count"] for one in found[most:])
-            more = f"{len(found) - most} more findings, in {count} cases: see --verbose, --html"
+            more = f"{len(found) - most} more findings in {count} cases: see --verbose, --html"
             lines.append(f"{progress.painted(verdict, stream, 13)}  {more}")
     lines += flaky(run)
     if run["cases"]:
@@ -39,7 +39,7 @@ def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
     if findings.worst_close(run) != "OK":
         counts = progress.counted(Counter(case["close"] for case in run["cases"]))
         lines.append(f"close of the connections: {counts}; counted as one failure, `close`")
-    lines += [progress.plain(f"The server ended by itself: {crash}") for crash in run["crashes"]]
+    lines += [progress.plain(f"The server exited by itself: {crash}") for crash in run["crashes"]]
     if run["ended"]:
         missing = len(run["not_run"])
         early = f"The run ended early, {missing} cases were not run:"
@@ -48,7 +48,7 @@ def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
 
 
 def of_finding(finding: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:
-    """The cases, and what came; of what FAILED the rule too, and what was sent and expected."""
+    """Return the cases and what the peer did; for FAILED also the rule and what was sent."""
     whole = finding["verdict"] == "FAILED" or (verbose and finding["quote"])
     verdict, example = finding["verdict"], finding["example"]
     if verdict == "INFORMATIONAL":
@@ -61,12 +61,12 @@ def of_finding(finding: dict[str, Any], stream: TextIO, verbose: bool) -> list[s
     lines = [head, f"    {short(findings.rule(finding))}"]
     lines.append(f"    {example['id']} sent: {short(example['sends'], 160)}")
     lines.append(f"      expected: {short(example['expects'], 160)}")
-    lines.append(f"      came: {short(example['came'])}")
+    lines.append(f"      got: {short(example['came'])}")
     return lines
 
 
 def cases(run: dict[str, Any], stream: TextIO) -> list[str]:
-    """A line for each case that was not as it should be."""
+    """Return a line for each case that is not OK or INFORMATIONAL."""
     width = max((len(case["id"]) for case in run["cases"]), default=0)
     lines = []
     for case in run["cases"]:
@@ -82,9 +82,9 @@ def cases(run: dict[str, Any], stream: TextIO) -> list[str]:
 
 
 def flaky(run: dict[str, Any]) -> list[str]:
-    """The cases whose verdict was not the same when they were run again."""
+    """Return a line for each case whose verdict changed when it was run again."""
     return [
-        f"flaky: {case['id']} came to {', '.join(case['flaky'])}"
+        f"flaky: {case['id']} was {', '.join(case['flaky'])}"
         for case in run["cases"]
         if case["flaky"]
     ]
@@ -96,7 +96,7 @@ def flaky(run: dict[str, Any]) -> list[str]:
 def of_baseline(
     run: dict[str, Any], known: Iterable[str], wavering: Iterable[str], failed: Sequence[str]
 ) -> list[str]:
-    """What is new, what no longer fails, and what the cases marked as flaky came to."""
+    """Return what is new, what no longer fails, and the results of the cases marked as flaky."""
     known, wavering = set(known), set(wavering)
     ran = {case["id"] for case in run["cases"]}
     ran |= {findings.CLOSE} if ran else set()

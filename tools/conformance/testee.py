@@ -1,7 +1,7 @@
-"""The program that is started to be the peer under test (--serve).
+"""The server program under test (--serve).
 
-Knows nothing of cases. What the program prints is read all the time, so that it never waits for a
-reader, and only the end of it is kept.
+This module knows nothing about cases. It reads the program's output continuously, so that the
+program never blocks on a full pipe, and keeps only the end of it.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from .wire import Target
 PORT = re.compile(
     r"listening on (?:[a-z]+://)?(?P<host>\S*):(?P<port>\d{1,5})\b|^\s*(?P<bare>\d{1,5})\s*$"
 )
-ANY = ("", "*", "0.0.0.0", "::")  # who listens there is found at 127.0.0.1
-# Of a program that got SIGTERM: it has shut down, or that signal has ended it; or SIGKILL had to.
+ANY = ("", "*", "0.0.0.0", "::")  # wildcard addresses, which are reached at 127.0.0.1
+# Good statuses after SIGTERM: it shut down, the signal ended it, or (None) SIGKILL had to.
 STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, None)
 KEPT = 20  # lines of a program's stderr
-LINE = 4096  # bytes of one of them
+LINE = 4096  # the maximum length of a line in bytes
 
 
 class Unreachable(Exception):
-    """The run cannot begin, or cannot go on."""
+    """The run cannot begin or continue."""
 
 
 # ---- a program ----------------------------------------------------------------------------------
 
 
 class Testee:
-    """A server program in a process group of its own; stopped at the end of the with block."""
+    """A server program in its own process group, stopped at the end of the with block."""
 
     def __init__(self, command: str, pattern: re.Pattern[str] = PORT, path: str = "/") -> None:
-        """Unreachable when it cannot be started."""
+        """Start the program; Unreachable if that fails."""
         self.command = command
         self.pattern = pattern
         self.path = path
         self.start()
 
     def start(self) -> None:
-        """Start it, for the first time or anew. Unreachable."""
+        """Start or restart the program; Unreachable if that fails."""
         self.killed = False
         self.errors: deque[str] = deque(maxlen=KEPT)
         self.places: queue.Queue[tuple[str, int] | None] = queue.Queue()  # None: no more output
@@ -87,7 +87,7 @@ class Testee:
             self.errors.append(line.decode("utf-8", "replace").rstrip("\r\n"))
 
     def target(self, timeout: float) -> Target:
-        """Where it listens, once it has said so. Unreachable."""
+        """Wait for the program to print its address; Unreachable if it does not."""
         try:
             place = self.places.get(timeout=timeout)
         except queue.Empty:
@@ -97,7 +97,7 @@ class Testee:
         return Target(place[0], place[1], self.path, tls=False)
 
     def ended(self, wait: float = 0.0) -> str:
-        """How it ended, with the last lines of its stderr; empty while it runs."""
+        """Return how it ended with the last lines of its stderr, or "" while it runs."""
         try:
             status = self.process.wait(wait) if wait else self.process.poll()
         except subprocess.TimeoutExpired:
@@ -111,10 +111,10 @@ class Testee:
         return f"{self.command!r} {how}" + (f"; its last lines:{said}" if said else "")
 
     def stop(self, patience: float = 5.0) -> str:
-        """End it, and what it has started in its group: SIGTERM, and SIGKILL if that is ignored.
+        """Stop the process group with SIGTERM, or with SIGKILL if that is ignored.
 
-        Returns how it had ended by itself, or badly by SIGTERM, as sanitizers do that have
-        something to tell; else "".
+        Returns "", or how the program ended if it exited by itself or failed after SIGTERM, as
+        with a report of a sanitizer.
         """
         status = self.process.poll()
         stopped = status is None
@@ -132,18 +132,18 @@ class Testee:
         return "" if stopped and status in STOPPED else self.ended()
 
     def _signal(self, number: int) -> None:
-        """To the whole group; never again once it was killed: its id may be another's then."""
+        """Send a signal to the group, but not after it was killed: its id may be reused then."""
         if self.killed:
             return
         self.killed = number == signal.SIGKILL
         try:
             os.killpg(self.process.pid, number)
         except (ProcessLookupError, PermissionError):
-            pass  # nobody is left
+            pass  # no process is left
 
 
 def place_in(line: str, pattern: re.Pattern[str]) -> tuple[str, int] | None:
-    """Host and port in a line of output."""
+    """Return host and port in a line of output, if any."""
     match = pattern.search(line)
     if not match:
         return None
@@ -156,7 +156,7 @@ def place_in(line: str, pattern: re.Pattern[str]) -> tuple[str, int] | None:
 
 
 def name_of(number: int) -> str:
-    """Of a signal."""
+    """Return the name of a signal."""
     try:
         return signal.Signals(number).name
     except ValueError:

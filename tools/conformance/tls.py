@@ -1,7 +1,7 @@
-"""TLS of --listen: the certificate, and the handshake with a client, which may not speak TLS.
+"""TLS of --listen: the certificate and the handshake with a client, which may not speak TLS.
 
-Each listening port speaks either TLS or plain HTTP. The first octet of a client tells which of them
-the client speaks, so that a wrong scheme in its URL is named instead of a failed handshake.
+A port uses either TLS or plain HTTP. The first octet from a client shows which one the client
+uses, so the error can name a wrong scheme in its URL instead of a failed handshake.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ PLAIN_ANSWER = (
 
 
 class Place(NamedTuple):
-    """Where to listen."""
+    """The address to listen on."""
 
     host: str
     port: int
     secure: bool | None
-    """With TLS; None: if there is a certificate."""
+    """Whether to use TLS; None means if there is a certificate."""
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """Of [HOST:]PORT, or of a URL with both. ValueError."""
+        """Parse [HOST:]PORT, or a URL with both; ValueError if it is neither."""
         match = re.fullmatch(r"(?:(wss?)://)?(?:([^/]*):)?(\d{1,5})/?", text)
         if not match or int(match[3]) > 65535 or (match[1] and not match[2]):
             raise ValueError(f"must be [HOST:]PORT or wss://HOST:PORT, not {text!r}")
@@ -38,35 +38,41 @@ class Place(NamedTuple):
 
 
 class Mismatch(Exception):
-    """The client speaks TLS where plain HTTP is due, or the opposite, or its TLS fails."""
+    """The client uses TLS instead of plain HTTP, or the other way round, or its TLS fails."""
 
 
 class Secured(ssl.SSLSocket):
-    """A connection of a client over TLS."""
+    """A TLS connection of a client."""
 
     asked_name: str | None = None
-    """What the client's Server Name Indication says (RFC 6066 section 3)."""
+    """The client's Server Name Indication (RFC 6066 section 3)."""
 
 
 def context_for(
     place: Place | None, certificate: str | None, key: str | None
 ) -> ssl.SSLContext | None:
-    """What --listen, --cert and --key come to; None: no TLS. ValueError."""
+    """Return the context for --listen, --cert and --key, or None if there is no TLS.
+
+    Raises ValueError if the options do not fit together.
+    """
     if place is None and (certificate or key):
-        raise ValueError("--cert and --key are for --listen")
+        raise ValueError("--cert and --key need --listen")
     if key and not certificate:
-        raise ValueError("--key needs a certificate as well: --cert FILE")
+        raise ValueError("--key needs a certificate: --cert FILE")
     if place is None or not certificate:
         if place and place.secure:
             raise ValueError("--listen wss://... needs a certificate: --cert FILE --key FILE")
         return None
     if place.secure is False:
-        raise ValueError("--cert is for wss://, but --listen says ws://")
+        raise ValueError("--cert needs wss://, but --listen has ws://")
     return server_context(certificate, key)
 
 
 def server_context(certificate: str, key: str | None) -> ssl.SSLContext:
-    """Of files in PEM; without `key` the private key is in the certificate's file. ValueError."""
+    """Load PEM files; without `key` the private key is in the certificate's file.
+
+    Raises ValueError if a file cannot be read or used.
+    """
 
     def no_password() -> str:
         raise ValueError(f"--key {key or certificate}: the private key is encrypted")
@@ -81,17 +87,17 @@ def server_context(certificate: str, key: str | None) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key, no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError(f"--key {key}: it is not the key of {certificate}") from None
+            raise ValueError(f"--key {key}: this is not the key of {certificate}") from None
         if key is None:
-            told = f"--cert {certificate}: no certificate and private key in PEM form (see --key)"
+            told = f"--cert {certificate}: no PEM certificate and private key found (see --key)"
         else:
-            told = f"--cert {certificate} --key {key}: no certificate and key in PEM form"
+            told = f"--cert {certificate} --key {key}: no PEM certificate and key found"
         raise ValueError(told) from None
     return context
 
 
 def check_readable(option: str, file: str) -> None:
-    """`load_cert_chain` does not name the file that it cannot read. ValueError."""
+    """Raise a ValueError that names the file, which `load_cert_chain` would not."""
     try:
         with open(file, "rb"):
             pass
@@ -100,16 +106,17 @@ def check_readable(option: str, file: str) -> None:
 
 
 def note_name(connection: Any, name: str | None, context: ssl.SSLContext) -> None:
-    """Called in the handshake with the name that the client asks for."""
+    """Store the name that the client asks for; called during the handshake."""
     connection.asked_name = name
 
 
 def opened(
     accepted: socket.socket, context: ssl.SSLContext | None, timeout: float
 ) -> tuple[socket.socket, bytes]:
-    """A client's connection and the first bytes on it, decrypted; none: it has ended.
+    """Return a client's connection and its first bytes, decrypted; no bytes if it has ended.
 
-    timeout: for the whole TLS handshake, and once more for what comes first. Mismatch, OSError.
+    The timeout applies to the whole TLS handshake, and again to the first bytes. Raises Mismatch
+    if the client uses the wrong protocol or its handshake fails, and OSError.
     """
     accepted.settimeout(timeout)
     first = accepted.recv(1, socket.MSG_PEEK)
@@ -118,15 +125,15 @@ def opened(
         return accepted, b""
     if context is None:
         if speaks_tls:
-            raise Mismatch("a client speaks TLS, but this is ws://, not wss:// (see --cert)")
+            raise Mismatch("a client uses TLS, but this is ws://, not wss:// (see --cert)")
         return accepted, accepted.recv(65536)
     if not speaks_tls:
         refuse(accepted)
-        raise Mismatch("a client speaks without TLS, but this is wss://, not ws://")
+        raise Mismatch("a client does not use TLS, but this is wss://, not ws://")
     secured = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
     try:
         secured.do_handshake()
-        # With TLS 1.3 a client that dislikes the certificate says so behind the handshake.
+        # With TLS 1.3, a client refuses the certificate only after the handshake.
         return secured, secured.recv(65536)
     except OSError as error:
         secured.close()
@@ -134,7 +141,7 @@ def opened(
 
 
 def refuse(accepted: socket.socket) -> None:
-    """Answer a client that speaks plain HTTP, and let it read that before TCP ends."""
+    """Answer a client that uses plain HTTP, and let it read the answer before TCP ends."""
     accepted.sendall(PLAIN_ANSWER)
     accepted.shutdown(socket.SHUT_WR)
     accepted.settimeout(1.0)
@@ -144,7 +151,7 @@ def refuse(accepted: socket.socket) -> None:
 
 
 def explained(error: OSError) -> str:
-    """What OpenSSL or the system says, and what that means."""
+    """Return the reason from OpenSSL or the system, and what it means."""
     reason = getattr(error, "reason", None) or ""
     told = reason.replace("_", " ").lower() or error.strerror or str(error)
     distrusts = any(word in reason for word in DISTRUST)

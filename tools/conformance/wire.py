@@ -1,8 +1,8 @@
-"""Bytes on the wire: frames (RFC 6455 section 5.2), the opening handshake, and a connection whose
-every wait has a deadline and whose every byte is recorded.
+"""Bytes on the wire: frames (RFC 6455 section 5.2), the opening handshake, and a connection with a
+deadline for every wait and a record of every byte.
 
-Nothing here judges what a peer does: that is for the cases. What cannot go on raises `Ended` or
-`TimedOut`, which carry what came so far in the connection's trace.
+This module does not decide what is correct; the cases do. If it cannot continue, it raises `Ended`,
+`TimedOut` or `Garbled`. The trace of the connection contains everything received so far.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from urllib.parse import urlsplit
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
-RECORDED = 256  # bytes of one read or write that a trace keeps
-HEAD = 1024  # of one that begins with an HTTP head
+RECORDED = 256  # bytes that a trace keeps of one read or write
+HEAD = 1024  # the same if it begins with an HTTP head
 BLOCK = 65536  # bytes masked at a time
-HURRY = 3.0  # seconds that the pieces of one write may take, without the pauses between them
-LONGEST = 32 << 20  # bytes of a frame that is read at all: a hostile peer must not fill the memory
+HURRY = 3.0  # seconds for the pieces of one write, not counting the pauses between them
+LONGEST = 32 << 20  # bytes of the largest frame to read: a hostile peer must not fill the memory
 
 
 class Ended(Exception):
-    """The peer ended the connection: EOF, or a reset."""
+    """The peer ended the connection with FIN or RST."""
 
     def __init__(self, reset: bool) -> None:
         super().__init__("the connection was reset" if reset else "the connection was closed")
@@ -37,18 +37,18 @@ class Ended(Exception):
 
 
 class TimedOut(Exception):
-    """A wait was over before what it was for had come; the text says which clock ran out."""
+    """A timeout expired; the text says which one."""
 
 
 class Garbled(Exception):
-    """The peer sent what is no HTTP response, or no frame that could be read, or far too much."""
+    """The peer sent something that is not an HTTP response or a readable frame, or too much."""
 
 
 # ---- frames -------------------------------------------------------------------------------------
 
 
 class Frame(NamedTuple):
-    """A frame as it came."""
+    """A received frame."""
 
     fin: bool
     rsv: int
@@ -59,7 +59,7 @@ class Frame(NamedTuple):
 
     @property
     def close_code(self) -> int | None:
-        """Of a Close frame; None without one."""
+        """The code of a Close frame, or None."""
         return struct.unpack("!H", self.payload[:2])[0] if len(self.payload) >= 2 else None
 
     def __str__(self) -> str:
@@ -72,13 +72,13 @@ class Frame(NamedTuple):
 
 
 def shown(data: bytes, limit: int = 40) -> str:
-    """Some bytes for people."""
+    """Return readable text for some bytes."""
     text = repr(bytes(data[:limit]))[1:]
     return text if len(data) <= limit else f"{text}... ({len(data)} bytes)"
 
 
 def masked(payload: bytes, key: bytes, head: bytes = b"") -> bytes:
-    """XORed with the masking key (RFC 6455 section 5.3), and something before it."""
+    """Return `head` and the payload XORed with the masking key (RFC 6455 section 5.3)."""
     if len(payload) <= BLOCK:
         return head + masked_block(payload, key)
     data = bytearray(head)
@@ -94,7 +94,7 @@ def masked_block(payload: bytes, key: bytes) -> bytes:
 
 
 def header(first: int, length: int, key: bytes | None, form: int | None = None) -> bytes:
-    """A frame header; `form` 7, 16 or 64 forces that form of the length."""
+    """Return a frame header; `form` 7, 16 or 64 forces that encoding of the length."""
     if form is None:
         form = 7 if length < 126 else 16 if length < 65536 else 64
     bit = 0x80 if key is not None else 0
@@ -116,19 +116,19 @@ def frame(
     length: int | None = None,
     form: int | None = None,
 ) -> bytes:
-    """A frame of a client; key None: unmasked. `length`: what the header says, if not the truth."""
+    """Return a client's frame; a key of None means unmasked, `length` is a false length."""
     first = fin << 7 | rsv << 4 | opcode
     head = header(first, len(payload) if length is None else length, key, form)
     return head + payload if key is None else masked(payload, key, head)
 
 
 def close_payload(code: int | None, reason: bytes = b"") -> bytes:
-    """The body of a Close frame; None: empty."""
+    """Return the body of a Close frame; it is empty if the code is None."""
     return b"" if code is None else struct.pack("!H", code) + reason
 
 
 def is_close_payload(payload: bytes) -> bool:
-    """Whether a Close frame may have this body (RFC 6455 sections 5.5.1 and 7.4, and IANA)."""
+    """Return whether a Close frame may have this body (RFC 6455 sections 5.5.1, 7.4 and IANA)."""
     if not payload:
         return True
     code = int.from_bytes(payload[:2], "big")
@@ -144,27 +144,27 @@ def is_close_payload(payload: bytes) -> bool:
 
 
 class Target(NamedTuple):
-    """Where a server is: ws://host:port/path, or wss:."""
+    """The address of a server: ws://host:port/path or wss://..."""
 
     host: str
     port: int
     resource: str
     tls: bool
     fields: tuple[tuple[str, str], ...] = ()
-    """Header fields of every request besides those that it needs: for a login, say."""
+    """Additional header fields of every request, for example for a login."""
     secrets: tuple[str, ...] = ()
-    """What stands in requests and must not stand in reports."""
+    """Parts of requests that must not appear in reports."""
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """ValueError when it is no such URL."""
+        """Parse a URL; ValueError if it is not a ws: or wss: URL."""
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"{url!r} is not ws://HOST[:PORT][/PATH] or wss://...")
         tls = parts.scheme == "wss"
         try:
             port = (443 if tls else 80) if parts.port is None else parts.port
-        except ValueError:  # it is no number, or too large
+        except ValueError:  # it is not a number, or too large
             port = 0
         if port == 0:
             raise ValueError(f"{url!r}: the port must be 1 to 65535")
@@ -186,7 +186,7 @@ Fields = Sequence[Tuple[str, str]]
 
 
 def hidden(data: bytes, secrets: Sequence[str]) -> bytes:
-    """With an asterisk for each octet of a secret."""
+    """Replace each octet of a secret by an asterisk."""
     for secret in secrets:
         octets = secret.encode("latin-1", "replace")
         data = data.replace(octets, b"*" * len(octets))
@@ -194,7 +194,7 @@ def hidden(data: bytes, secrets: Sequence[str]) -> bytes:
 
 
 def accept_value(key: str) -> str:
-    """Sec-WebSocket-Accept for a key (RFC 6455 section 4.2.2)."""
+    """Return Sec-WebSocket-Accept for a key (RFC 6455 section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()
 
 
@@ -205,29 +205,29 @@ class Response(NamedTuple):
     reason: str
     fields: list[tuple[str, str]]
     head: bytes = b""
-    """As it came, without its last empty line."""
+    """The raw head without its final empty line."""
 
     def all(self, name: str) -> list[str]:
-        """Values of the fields with that name, in any case."""
+        """Return the values of all fields with that name, ignoring case."""
         return [value for field, value in self.fields if field.lower() == name.lower()]
 
     def get(self, name: str) -> str | None:
-        """All of them as one list; None without one."""
+        """Return the values of all fields with that name as one list, or None."""
         values = self.all(name)
         return ", ".join(values) if values else None
 
 
 def parse_response(head: bytes) -> Response:
-    """Of a head without its last empty line. Garbled."""
+    """Parse a head without its final empty line; Garbled if it is not a response."""
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
-        raise Garbled(f"no HTTP/1 status line: {shown(head)}")
+        raise Garbled(f"not an HTTP/1 status line: {shown(head)}")
     fields = []
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon:
-            raise Garbled(f"no header field: {line!r}")
+            raise Garbled(f"not a header field: {line!r}")
         fields.append((name, value.strip(" \t")))
     return Response(int(parts[1]), parts[2] if len(parts) > 2 else "", fields, head)
 
@@ -236,30 +236,30 @@ def parse_response(head: bytes) -> Response:
 
 
 class Event(NamedTuple):
-    """A line of a trace."""
+    """An entry of a trace."""
 
     at: float
-    """Seconds since the case began."""
+    """Seconds since the start of the case."""
     what: str
     """"sent", "received", or "note"."""
     data: bytes
-    """Cut to RECORDED or HEAD bytes; of a note the text."""
+    """The bytes, truncated to RECORDED or HEAD, or the text of a note."""
     length: int
     connection: int = 0
-    """Its number in the case, from 1 on; of a note that is about none 0."""
+    """The number of the connection in the case, starting at 1; 0 for a note about none."""
 
 
 class Trace:
-    """What went over all the connections of one case."""
+    """The traffic on all connections of one case."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.deadline = float("inf")
-        """When the case is over at the latest, whatever the peer keeps sending."""
+        """The time when the case must end, whatever the peer keeps sending."""
         self.longest = LONGEST
-        """Bytes of a frame or message that is read at all; twice as many may wait unread."""
+        """The size limit of a frame or message; twice as many bytes may be buffered."""
         self.secrets: Sequence[str] = ()
-        """What is recorded as asterisks."""
+        """Texts that are recorded as asterisks."""
         self.connections = 0
         self.events: list[Event] = []
         self.limit = 400
@@ -269,16 +269,16 @@ class Trace:
             at = time.monotonic() - self.began
             most = HEAD if data[:5] in (b"HTTP/", b"GET /") else RECORDED
             kept = bytes(data[:most])
-            if self.secrets:  # which must not be cut before they are looked for
+            if self.secrets:  # replace them before truncation could split one
                 longest = max(map(len, self.secrets))
                 kept = hidden(bytes(data[: most + longest]), self.secrets)[:most]
             self.events.append(Event(at, what, kept, len(data), connection))
         elif len(self.events) == self.limit:
-            text = b"what follows is left out"
+            text = b"the rest is not recorded"
             self.events.append(Event(self.events[-1].at, "note", text, len(text)))
 
     def last(self) -> str:
-        """What was received last."""
+        """Describe what was received last."""
         if len(self.events) > self.limit:
             return f"more than {self.limit} reads and writes"
         received = [event for event in self.events if event.what == "received"]
@@ -293,7 +293,7 @@ class Trace:
 
 @functools.lru_cache(maxsize=None)
 def tls_context() -> ssl.SSLContext:
-    """One for all connections: any certificate will do, so none are loaded to check it with."""
+    """Return a context for all connections that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -304,7 +304,7 @@ class Connection:
     """A TCP (or TLS) connection to the peer under test."""
 
     def __init__(self, target: Target, timeout: float, trace: Trace) -> None:
-        """OSError when it cannot be made in `timeout` seconds."""
+        """Connect within `timeout` seconds, or raise OSError."""
         self.timeout = timeout
         self.trace = trace
         self.target = target
@@ -316,22 +316,22 @@ class Connection:
             self.socket = tls_context().wrap_socket(self.socket, server_hostname=target.host)
 
     def begin(self) -> None:
-        """What is known of a connection before anything has gone over it."""
+        """Initialize the state of a new connection."""
         self.trace.connections += 1
         self.number = self.trace.connections
         self.active = time.monotonic()
-        """When anything was sent or received last."""
+        """The time of the last transfer in either direction."""
         self.over: Ended | None = None
-        """How the peer has ended it, once that was seen."""
+        """How the peer ended the connection, if it did."""
         self.was_reset = False
-        """Sending has found that out, and receiving will take it for an ordinary end."""
+        """A write found a reset, which later reads would report as a normal end."""
 
     def close(self) -> None:
         self.socket.close()
 
     @property
     def is_open(self) -> bool:
-        """Not closed by this side."""
+        """Whether this side has not closed the connection."""
         return self.socket.fileno() >= 0
 
     def reset(self) -> None:
@@ -340,23 +340,23 @@ class Connection:
         self.socket.close()
 
     def finish(self) -> None:
-        """Send FIN. Of TLS the layer below: it goes on receiving, which SSLSocket.shutdown ends.
+        """Send FIN, with TLS on the TCP layer, because SSLSocket.shutdown would end receiving.
 
-        What has been reset has no end to be sent: that is found out by listening.
+        If the connection was reset, this does nothing, and the next read finds out.
         """
         try:
             socket.socket.shutdown(self.socket, socket.SHUT_WR)
         except OSError:
-            self.trace.note("the peer takes no more", self.number)
+            self.trace.note("the peer accepts no more data", self.number)
 
     # ---- sending ----
 
     def send(self, data: bytes, pieces: int | None = None, pause: float = 0.0) -> None:
-        """Send, in pieces of so many bytes if asked for. Ended, TimedOut, Garbled.
+        """Send data, optionally in pieces of the given size; Ended, TimedOut, Garbled.
 
-        A peer may take no more before its own answers are read: what it sends meanwhile is
-        received, so that neither side waits for the other. Pieces that take HURRY seconds are too
-        many for a machine that is busy: the rest goes in one write.
+        A peer may stop reading until its own data is read. This method therefore also receives, so
+        that neither side waits for the other. If the pieces take more than HURRY seconds, the
+        machine is too slow for them, and the rest is sent in one write.
         """
         self.trace.add("sent", data, self.number)
         rest = memoryview(data)
@@ -380,10 +380,10 @@ class Connection:
     def pour(
         self, data: bytes | memoryview, pieces: int = 65536, timeout: float | None = None
     ) -> None:
-        """Send much, and receive all the while, not only when the peer takes no more.
+        """Send much data, and receive at the same time; Ended, TimedOut, Garbled.
 
-        Ends early when a Close frame is the next that came. `timeout`: without anything that is
-        sent or received. Ended, TimedOut, Garbled.
+        Returns early if the next received frame is a Close. The timeout applies to a period in
+        which nothing is sent or received.
         """
         self.trace.add("sent", data, self.number)
         view, at = memoryview(data), 0
@@ -393,18 +393,20 @@ class Connection:
             at += self.give(view[at : at + pieces])
 
     def await_room(self, timeout: float) -> None:
-        """Until the peer may take more, or something comes, which is received: a peer may have much
-        to say before it listens again. Ended, TimedOut, Garbled."""
+        """Wait until the peer accepts more, or receive what it sends; Ended, TimedOut, Garbled.
+
+        A peer may send a lot before it reads again.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
             events = selector.select(self.left(self.active + timeout))
         if not events:
-            raise TimedOut(f"the peer took nothing for {self.idle():.1f} s")
+            raise TimedOut(f"the peer read nothing for {self.idle():.1f} s")
         if events[0][1] & selectors.EVENT_READ:
             self.take()
 
     def give(self, data: memoryview) -> int:
-        """Send what can be sent without waiting. Ended."""
+        """Send what can be sent without waiting; Ended."""
         self.socket.settimeout(0)
         try:
             sent = self.socket.send(data)
@@ -419,39 +421,39 @@ class Connection:
     # ---- receiving ----
 
     def take(self) -> None:
-        """Receive what is there; under TLS that may be nothing. Ended, Garbled."""
+        """Receive the available bytes, with TLS perhaps none; Ended, Garbled."""
         try:
             self.fill(self.deadline(0.01))
         except TimedOut:
             pass
 
     def idle(self) -> float:
-        """Seconds since anything was sent or received."""
+        """Return the seconds since anything was sent or received."""
         return time.monotonic() - self.active
 
     def late(self) -> TimedOut:
-        """The wait is over."""
+        """Return the error for an expired wait."""
         idle = self.idle()
         if idle < 0.05:
-            return TimedOut("what came was not complete in time")
-        return TimedOut(f"nothing came for {idle:.1f} s")
+            return TimedOut("received only incomplete data in time")
+        return TimedOut(f"received nothing for {idle:.1f} s")
 
     def left(self, deadline: float) -> float:
-        """Seconds until then, or until the case is over. TimedOut."""
+        """Return the seconds until the deadline or the end of the case; TimedOut if it passed."""
         now = time.monotonic()
         if now >= self.trace.deadline:
             limit = self.trace.deadline - self.trace.began
-            raise TimedOut(f"the {limit:g} s that a case may take were over")
+            raise TimedOut(f"the time limit of {limit:g} s for the case expired")
         if now >= deadline:
             raise self.late()
         return min(deadline, self.trace.deadline) - now
 
     def fill(self, deadline: float, most: int = 65536) -> None:
-        """Receive more. Ended, TimedOut, Garbled."""
+        """Receive more bytes; Ended, TimedOut, Garbled."""
         if self.over:
             raise Ended(self.over.reset)
         if len(self.buffer) > 2 * self.trace.longest:
-            raise Garbled(f"the peer sends more than {2 * self.trace.longest} bytes unasked")
+            raise Garbled(f"the peer sent more than {2 * self.trace.longest} unexpected bytes")
         self.socket.settimeout(self.left(deadline))
         try:
             data = self.socket.recv(most)
@@ -473,11 +475,11 @@ class Connection:
         return time.monotonic() + (self.timeout if timeout is None else timeout)
 
     def read(self, n: int, timeout: float | None = None) -> bytes:
-        """Exactly n bytes. Ended, TimedOut."""
+        """Read exactly n bytes; Ended, TimedOut."""
         deadline = self.deadline(timeout)
         while len(self.buffer) < n:
             self.fill(deadline)
-        if len(self.buffer) == n:  # a large message: one copy less
+        if len(self.buffer) == n:  # saves a copy of a large message
             data = bytes(self.buffer)
             self.buffer = bytearray()
             return data
@@ -486,17 +488,19 @@ class Connection:
         return data
 
     def read_response(self, timeout: float | None = None) -> Response:
-        """A response head: a final one, or a 101. Others of 1xx may come ahead of it, whatever was
-        asked for (RFC 9110 section 15.2), and are skipped. Ended, TimedOut, Garbled."""
+        """Read the head of a final response or a 101; Ended, TimedOut, Garbled.
+
+        Skips other 1xx responses, which may precede it (RFC 9110 section 15.2).
+        """
         deadline = self.deadline(timeout)
         while True:
             response = self.read_head(deadline)
             if response.status == 101 or not 100 <= response.status < 200:
                 return response
-            self.trace.note(f"an interim response, {response.status}, is skipped", self.number)
+            self.trace.note(f"skipped the interim response {response.status}", self.number)
 
     def read_head(self, deadline: float) -> Response:
-        """The next response head, whatever its status. Ended, TimedOut, Garbled."""
+        """Read the next response head, whatever its status; Ended, TimedOut, Garbled."""
         while b"\r\n\r\n" not in self.buffer:
             if len(self.buffer) > 65536:
                 raise Garbled("a response head of more than 64 KiB")
@@ -506,7 +510,7 @@ class Connection:
         return parse_response(head)
 
     def read_frame(self, timeout: float | None = None) -> Frame:
-        """One frame; a masked one is unmasked. Ended, Garbled; TimedOut, and it can go on later."""
+        """Read a frame and unmask it; Ended, Garbled, or TimedOut, after which it can continue."""
         deadline = self.deadline(timeout)
         taken = b""
 
@@ -517,7 +521,7 @@ class Connection:
             except TimedOut:
                 self.buffer[:0] = taken
                 raise
-            taken += data[:8]  # all of a header: what comes last needs no second reading
+            taken += data[:8]  # enough for a header, so that the last frame is read only once
             return data
 
         first, second = take(2)
@@ -529,7 +533,7 @@ class Connection:
             (length,) = struct.unpack("!Q", take(8))
             minimal = length > 65535
         if length > self.trace.longest:
-            raise Garbled(f"the header of a frame of {length} bytes came")
+            raise Garbled(f"received the header of a frame of {length} bytes")
         key = take(4) if second & 128 else None
         payload = take(length)
         if key is not None:
@@ -539,7 +543,7 @@ class Connection:
         )
 
     def at_end(self, timeout: float | None = None) -> bool:
-        """The peer closes TCP without sending any more; False when bytes come, or nothing does."""
+        """Return whether the peer ends TCP without sending more bytes."""
         try:
             if not self.buffer:
                 self.fill(self.deadline(timeout))
@@ -551,12 +555,12 @@ class Connection:
 
 
 def random_key(generator: random.Random) -> str:
-    """A Sec-WebSocket-Key."""
+    """Return a random Sec-WebSocket-Key."""
     return base64.b64encode(bytes(generator.randrange(256) for _ in range(16))).decode()
 
 
 def upgrade_fields(target: Target, key: str) -> list[tuple[str, str]]:
-    """The fields that every opening handshake has (RFC 6455 section 4.1), and the target's."""
+    """Return the fields of an opening handshake (RFC 6455 section 4.1) and those of the target."""
     return with_fields(
         target,
         [
@@ -570,7 +574,7 @@ def upgrade_fields(target: Target, key: str) -> list[tuple[str, str]]:
 
 
 def with_fields(target: Target, fields: Fields) -> list[tuple[str, str]]:
-    """These, and those of the target, which take the place of others by the same name."""
+    """Return the fields with those of the target, which replace others of the same name."""
     given = {name.lower() for name, _ in target.fields}
     return [field for field in fields if field[0].lower() not in given] + list(target.fields)
 

@@ -56,13 +56,13 @@ def expect_last(session: Session, code: int | None = 1000) -> None:
         session.test.lax = "a Ping or Pong was answered that need not be answered"
         frame = session.read("a Close")
     if frame.opcode != CLOSE:
-        raise Failed(f"expected a Close, but {frame} came")
+        raise Failed(f"expected a Close, but received {frame}")
     if not session.connection.at_end() and session.connection.buffer:
         more = session.read("the end of TCP")
         raise (NonStrict if more.opcode >= CLOSE else Failed)(f"{more} came behind the Close")
     session.expect_end()
     if frame.close_code != code:
-        raise NonStrict(f"expected a Close with {code}, but {frame} came")
+        raise NonStrict(f"expected a Close with {code}, but received {frame}")
 
 
 def closed(ahead: Sequence[F], behind: Sequence[F], how: int | None = None) -> Run:
@@ -86,7 +86,7 @@ def expect_close_and_end(session: Session) -> None:
     """A Close, whatever its code, then the end of TCP. Failed."""
     frame = session.read("a Close")
     if frame.opcode != CLOSE:
-        raise Failed(f"expected a Close, but {frame} came")
+        raise Failed(f"expected a Close, but received {frame}")
     session.require_end()
 
 
@@ -147,12 +147,12 @@ def within_message(now: Sequence[F], late: Sequence[F]) -> Run:
             waits = True
             frame = session.read("a Close")
         if frame.opcode != CLOSE:
-            raise Failed(f"expected a Close, but {frame} came")
+            raise Failed(f"expected a Close, but received {frame}")
         session.expect_end()
         if waits:
             raise NonStrict("the Close was answered at the end of the message that it came within")
         if frame.close_code != 1000:
-            raise NonStrict(f"expected a Close with 1000, but {frame} came")
+            raise NonStrict(f"expected a Close with 1000, but received {frame}")
 
     return run
 
@@ -195,12 +195,12 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
         if frame.opcode == CLOSE or count == len(payloads):
             break
         if (frame.opcode, frame.payload) != (TEXT, payload):
-            raise Failed(f"expected the echo of {wire.shown(payload)}, but {frame} came")
+            raise Failed(f"expected the echo of {wire.shown(payload)}, but received {frame}")
     if frame.opcode != CLOSE:
-        raise Failed(f"expected a Close, but {frame} came")
+        raise Failed(f"expected a Close, but received {frame}")
     session.expect_end()
     if frame.close_code != 1000:
-        raise NonStrict(f"expected a Close with 1000, but {frame} came")
+        raise NonStrict(f"expected a Close with 1000, but received {frame}")
     if count < len(payloads):
         raise Informational(f"{count} of {len(payloads)} messages ahead of the Close were echoed")
 
@@ -246,7 +246,7 @@ def ping_and_close(test: Test) -> None:
     if frame.opcode == CLOSE:
         raise Informational("the Close had been received when the Ping was to be answered")
     if (frame.opcode, frame.payload) != (PONG, b"last"):
-        raise Failed(f"expected a Pong, but {frame} came")
+        raise Failed(f"expected a Pong, but received {frame}")
     session.expect_close(1000)
 
 
@@ -377,7 +377,7 @@ def answered(payload: bytes, *codes: int | None, known: bool = True) -> Run:
         deliver(session, [F(payload, CLOSE)])
         frame = session.read("a Close")
         if frame.opcode != CLOSE:
-            raise Failed(f"expected a Close, but {frame} came")
+            raise Failed(f"expected a Close, but received {frame}")
         session.expect_end()
         session.connection.close()  # there may be one connection at a time
         if frame.close_code not in codes:
@@ -595,7 +595,7 @@ def told(code: int) -> Run:
         except Cut:
             raise Informational("TCP was ended without a Close") from None
         if frame.opcode != CLOSE:
-            raise Failed(f"expected a Close or the end of TCP, but {frame} came")
+            raise Failed(f"expected a Close or the end of TCP, but received {frame}")
         if frame.close_code != 1002:
             raise Informational(f"the Close was answered with {frame}")
 

@@ -86,7 +86,7 @@ def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
             session.expect_end()
             raise Informational(f"{count} Pings were answered, then {frame} came")
         if frame.opcode != PONG or frame.payload not in payloads[place + 1 :]:
-            raise Failed(f"expected the next Pong, but {frame} came")
+            raise Failed(f"expected the next Pong, but received {frame}")
         count, place = count + 1, payloads.index(frame.payload)
     session.close()
     if count < len(payloads):
@@ -115,7 +115,7 @@ def unanswered(*payloads: bytes) -> Run:
         except (Cut, Late) as error:
             return test.close_fault(Verdict.FAILED, str(error))
         if frame.opcode != CLOSE or frame.close_code not in (None, 1000):
-            raise Failed(f"expected only the answer to the Close, but {frame} came")
+            raise Failed(f"expected only the answer to the Close, but received {frame}")
         session.expect_end()
 
     return run
@@ -178,7 +178,7 @@ def ping_after_pong(test: Test) -> None:
             test.lax = "a Pong was answered by a Pong"
         frame = session.read("a Pong", every=True)
     if frame.opcode != PONG:
-        raise Failed(f"expected a Pong for the Ping, but {frame} came")
+        raise Failed(f"expected a Pong for the Ping, but received {frame}")
     session.close()
 
 
@@ -238,7 +238,7 @@ def pings_around_message(test: Test) -> None:
     while not {(TEXT, b"text"), (PONG, b"two")} <= set(answers):
         frame = session.read("two Pongs and an echo")
         if (frame.opcode, frame.payload) not in ((PONG, b"one"), (TEXT, b"text"), (PONG, b"two")):
-            raise Failed(f"expected two Pongs and an echo, but {frame} came")
+            raise Failed(f"expected two Pongs and an echo, but received {frame}")
         answers.append((frame.opcode, frame.payload))
     session.close()
     if answers[0][0] == TEXT:

@@ -393,7 +393,7 @@ def expect_amid(channel: Channel, pings: list[bytes], payload: bytes) -> None:
             late, left_out = late or echoed, left_out or at > 0
             del waiting[: at + 1]
         elif echoed:
-            raise Failed(f"expected a Pong with {waiting[-1]!r}, but {frame} came")
+            raise Failed(f"expected a Pong with {waiting[-1]!r}, but received {frame}")
         else:
             channel.expect(payload, first=frame)
             echoed = True

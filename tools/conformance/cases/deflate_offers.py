@@ -400,7 +400,7 @@ def check_malformed(test: Test, offer: str) -> None:
         raise NonStrict(str(error)) from None
     if response.status != 101:
         if not 400 <= response.status < 500:
-            raise NonStrict(f"expected a status of 4xx, but {response.status} came")
+            raise NonStrict(f"expected a status of 4xx, but received {response.status}")
         return
     answer = response.get(FIELD)
     told = f"the opening handshake succeeds, {FIELD}: {answer or 'none'}"

@@ -135,7 +135,7 @@ def fails(test: Test) -> tuple[Session, bool]:
     except Failed as error:
         raise Skipped(str(error)) from None
     if frame.opcode != CLOSE:
-        raise Skipped(f"expected the connection to be failed, but {frame} came")
+        raise Skipped(f"expected the connection to be failed, but received {frame}")
     return session, True
 
 
@@ -183,7 +183,7 @@ def fails_readably(pieces: int, count: int) -> Run:
         session.pour(session.message(b"x" * pieces) * count, pieces=4096)
         frame = session.read("a Close")
         if frame.opcode != CLOSE:
-            raise Failed(f"expected a Close, but {frame} came")
+            raise Failed(f"expected a Close, but received {frame}")
 
     return run
 
@@ -342,6 +342,6 @@ def close_in_octets(test: Test) -> None:
     while session.comes(0.02):
         frame = session.connection.read_frame()
         if frame.opcode not in (PING, PONG):  # an answer has to wait until this frame is over
-            raise Failed(f"expected nothing before the last octet of the Close, but {frame} came")
+            raise Failed(f"expected nothing before the end of the Close, but received {frame}")
     session.send(data[-1:])
     session.expect_close(1000)

@@ -103,7 +103,7 @@ def one_echo(payload: bytes) -> Callable[[Session], None]:
         frame = read_or_limit(session, "one echo")
         came = session.read_rest(frame, "one echo")
         if came != (TEXT, 0, payload):
-            raise Failed(f"expected the echo of {wire.shown(payload)}, but {frame} came")
+            raise Failed(f"expected the echo of {wire.shown(payload)}, but received {frame}")
         session.close()
 
     return after
@@ -118,17 +118,17 @@ def unfinished(session: Session) -> None:
         return session.close()
     if frame.opcode in (TEXT, CONTINUATION) and not frame.fin:
         raise Informational(f"the server echoes fragments as they come: {frame}")
-    raise Failed(f"expected nothing, but {frame} came")
+    raise Failed(f"expected nothing, but received {frame}")
 
 
 def echo_behind_pongs(session: Session) -> None:
     """The echo of a message. Failed; NonStrict when the Pongs are answered."""
     frame = read_or_limit(session, "the echo behind the Pongs", every=True)
     while frame.opcode == PONG:
-        session.test.lax = f"nobody expects an answer to a Pong, but {frame} came"
+        session.test.lax = f"nobody expects an answer to a Pong, but received {frame}"
         frame = read_or_limit(session, "the echo behind the Pongs", every=True)
     if session.read_rest(frame, "the echo behind the Pongs") != (TEXT, 0, b"behind"):
-        raise Failed(f"expected the echo of 'behind', but {frame} came")
+        raise Failed(f"expected the echo of 'behind', but received {frame}")
     session.close()
 
 
@@ -158,7 +158,7 @@ def pongs_and_echo(session: Session) -> None:
         frame = read_or_limit(session, "Pongs and an echo")
         wanted.discard(frame.opcode)
         if frame.opcode != PONG and session.read_rest(frame, "an echo") != (TEXT, 0, b"x" * 2000):
-            raise Failed(f"expected the echo of 2000 bytes, but {frame} came")
+            raise Failed(f"expected the echo of 2000 bytes, but received {frame}")
 
 
 PINGS = numbered(4000, 5)

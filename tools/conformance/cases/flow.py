@@ -172,7 +172,7 @@ def next_message(session: Session, wanted: str) -> bytes | None:
                 return session.read_rest(frame, wanted)[2]
             except (Closed, Cut):
                 return None
-    raise Late(f"expected {wanted}, but nothing came in time")
+    raise Late(f"expected {wanted}, but received nothing in time")
 
 
 def echoes(session: Session, payloads: Sequence[bytes], *more: bytes) -> int:
@@ -243,17 +243,17 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
     expect_nothing_behind(session)
     session.test.trace.note(f"{came} of {len(payloads)} echoes came before {frame}")
     if came == len(payloads) and frame.close_code != 1000:
-        raise NonStrict(f"expected a Close with 1000, but {frame} came")
+        raise NonStrict(f"expected a Close with 1000, but received {frame}")
 
 
 def expect_last_close(session: Session, code: int) -> None:
     """A Close with that code, and nothing behind it. Failed, NonStrict."""
     frame = session.read(f"a Close with {code}")
     if frame.opcode != CLOSE:
-        raise Failed(f"expected a Close with {code}, but {frame} came")
+        raise Failed(f"expected a Close with {code}, but received {frame}")
     expect_nothing_behind(session)
     if frame.close_code != code:
-        raise NonStrict(f"expected a Close with {code}, but {frame} came")
+        raise NonStrict(f"expected a Close with {code}, but received {frame}")
 
 
 def expect_nothing_behind(session: Session) -> None:
@@ -278,7 +278,7 @@ def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
     while at < len(payloads) - 1:
         frame = read_or_limit(session, wanted)
         if frame.opcode != PONG:
-            raise Failed(f"expected {wanted}, but {frame} came")
+            raise Failed(f"expected {wanted}, but received {frame}")
         place = places.get(frame.payload, -1)
         if place <= at:
             odd = odd or f"not due, or not in order: {frame}"

@@ -207,10 +207,10 @@ def expect_error(response: Response, *statuses: int) -> None:
     if response.status == 101:
         raise Failed("the handshake was accepted")
     if response.status < 400:
-        raise Failed(f"expected an error status, but {response.status} came")
+        raise Failed(f"expected an error status, but received {response.status}")
     if statuses and response.status not in statuses:
         wanted = " or ".join(map(str, statuses))
-        raise NonStrict(f"expected {wanted}, but {response.status} came")
+        raise NonStrict(f"expected {wanted}, but received {response.status}")
 
 
 def expect_turned_down(response: Response, lax: str = "") -> None:
@@ -223,7 +223,7 @@ def expect_turned_down(response: Response, lax: str = "") -> None:
         text = "the handshake was accepted"
         raise NonStrict(f"{text}; {lax}") if lax else Failed(text)
     if not 400 <= response.status < 500:
-        raise NonStrict(f"expected an error status, 4xx, but {response.status} came")
+        raise NonStrict(f"expected an error status, 4xx, but received {response.status}")
 
 
 def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:

@@ -193,7 +193,7 @@ def end_of(session: Session) -> str:
     except Cut:
         return "the end of TCP"
     if frame.opcode != CLOSE:
-        raise Failed(f"expected {wanted}, but {frame} came")
+        raise Failed(f"expected {wanted}, but received {frame}")
     return "a Close without a code" if frame.close_code is None else f"a Close {frame.close_code}"
 
 
@@ -336,7 +336,7 @@ def message_and_close(test: Test) -> None:
         session.expect_end()
         raise Informational("the connection is closed before the message is echoed")
     if session.read_rest(frame, "the echo") != (TEXT, 0, b"last words"):
-        raise Failed(f"expected the echo, but {frame} came")
+        raise Failed(f"expected the echo, but received {frame}")
     session.expect_close(1000)
 
 

@@ -376,7 +376,7 @@ def bad_ahead(test: Test) -> None:
     session.send(session.frame(frame.payload[:2], CLOSE))
     session.expect_end()
     if frame.close_code != 1002:
-        raise NonStrict(f"expected a Close with 1002, but {frame} came")
+        raise NonStrict(f"expected a Close with 1002, but received {frame}")
 
 
 @case(

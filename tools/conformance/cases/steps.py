@@ -86,10 +86,10 @@ def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
     late = frame.opcode != PONG
     if late:
         if session.read_rest(frame, "a Pong and an echo") != (TEXT, 0, payload):
-            raise Failed(f"expected a Pong and an echo, but {frame} came")
+            raise Failed(f"expected a Pong and an echo, but received {frame}")
         frame = session.read("a Pong")
     if (frame.opcode, frame.payload) != (PONG, ping):
-        raise Failed(f"expected a Pong with {ping!r}, but {frame} came")
+        raise Failed(f"expected a Pong with {ping!r}, but received {frame}")
     if late:
         raise NonStrict("the Ping was answered after the message that ended later")
     session.expect_message(payload)
@@ -100,7 +100,7 @@ def expect_ended(session: Session) -> None:
     try:
         frame = session.read("the end of TCP")
         if frame.opcode != CLOSE:
-            raise Failed(f"expected a Close or the end of TCP, but {frame} came")
+            raise Failed(f"expected a Close or the end of TCP, but received {frame}")
         session.require_end()
     except Cut:
         pass
