@@ -648,7 +648,7 @@ def test_clients_are_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as info:
         cli.main(["--listen", "0", "--retry", "1"])
     assert info.value.code == cli.USAGE
-    assert "--retry is for servers" in capsys.readouterr().err
+    assert "--retry does not work with --listen" in capsys.readouterr().err
 
 
 # ---- decoded traces -----------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Runs all cases against pyws and against servers by others, and shows them side by side.
+"""Run all cases against pyws and servers by other authors, and compare the results.
 
     python tools/conformance/compare.py --build build --autobahn
     python tools/conformance/compare.py --build build --only ws --folder /tmp/compare
 
-The servers by others are the programs in `peers/`. What they need is installed by its name with
-pip and npm, into a folder of their own, and with apt-get, which takes root. One JSON report for
-each server is kept in the folder, so that --only renews some rows and leaves the others. The tables
-go between marks in docs/conformance.md; what cannot be installed, or dies, has that said there.
-With --autobahn the Autobahn suite examines every server, too (`peers/autobahn.py`).
+The other servers are the programs in `peers/`. Their packages are installed with pip and npm into a
+folder, and with apt-get, which needs root. The folder keeps one JSON report for each server, so
+--only updates some rows and keeps the others. The tables go between marks in docs/conformance.md,
+which also mentions servers that cannot be installed or die. With --autobahn, the Autobahn suite
+tests every server too (`peers/autobahn.py`).
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ LARGEST = 16 * 1024 * 1024  # bytes of a message, as in the programs in peers/
 
 
 class Failed(Exception):
-    """A server cannot be run; the text tells why."""
+    """A server cannot be run; the text says why."""
 
 
 class Server(NamedTuple):
-    """A row. `kind` tells how it is installed and started."""
+    """A row of the table; `kind` selects how the server is installed and started."""
 
     kind: str
-    """c, pyws: of this checkout. pip, npm, apt: a program in peers/."""
+    """"c" and "pyws" are from this checkout; "pip", "npm" and "apt" are programs in peers/."""
     package: str
-    """What it is called; with pip and npm, the package."""
+    """The name, which with pip and npm is also the package."""
     options: tuple[str, ...] = ()
     note: str = ""
     needs: tuple[str, ...] = ()
-    """Packages beside it; with apt all packages, and the first one's version is the server's."""
+    """Additional packages; with apt all packages, the first of which has the server's version."""
     program: str = ""
-    """In peers/; without, echo_PACKAGE.py or .js."""
+    """The file in peers/; by default echo_PACKAGE.py or .js."""
     build: tuple[str, ...] = ()
-    """Makes {program} from {source}."""
+    """The command that makes {program} from {source}."""
     start: tuple[str, ...] = ("{program}",)
 
 
@@ -142,7 +142,7 @@ SERVERS = {
 
 
 def output(command: Sequence[str], seconds: float, **environment: str) -> str:
-    """What a program prints. Failed, with the last line that it says."""
+    """Return the output of a program; Failed with the last line if it fails."""
     try:
         done = subprocess.run(
             command,
@@ -161,7 +161,7 @@ def output(command: Sequence[str], seconds: float, **environment: str) -> str:
 
 
 class Place:
-    """Where servers are installed and reports kept; how each kind of server is started."""
+    """The folder with the servers and reports, and how each kind of server is started."""
 
     def __init__(self, folder: Path, build: Path) -> None:
         self.folder = folder
@@ -180,7 +180,7 @@ class Place:
         return self.folder / f"{name}.autobahn"
 
     def install(self, server: Server) -> str:
-        """The version that is there now. Failed."""
+        """Return the installed version of a server; Failed."""
         if server.kind == "pip":
             if not Path(self.python).exists():
                 output([sys.executable, "-m", "venv", str(self.folder / "venv")], INSTALL)
@@ -199,7 +199,7 @@ class Place:
         folder = self.folder / "npm"
         folder.mkdir(exist_ok=True)
         options = ["--no-audit", "--no-fund", "--no-save", "--prefix", str(folder)]
-        # What is not named goes away.
+        # npm removes packages that are not listed.
         named = [p for s in SERVERS.values() if s.kind == "npm" for p in (s.package, *s.needs)]
         output(["npm", "install", *options, *named], INSTALL)
         text = (folder / "node_modules" / package / "package.json").read_text(encoding="utf-8")
@@ -218,7 +218,7 @@ class Place:
         return debian_version(server.needs[0])
 
     def program(self, server: Server) -> Path:
-        """What is built from the source of a server."""
+        """Return the program built from the source of a server."""
         return self.folder / "bin" / Path(server.program).stem
 
     def filled(self, server: Server, words: Sequence[str]) -> list[str]:
@@ -241,7 +241,7 @@ class Place:
 
 
 def debian_version(package: str) -> str:
-    """Of an installed package; empty when it is not installed."""
+    """Return the version of an installed package, or ""."""
     form = "${db:Status-Status} ${source:Upstream-Version}"
     try:
         status, _, version = output(["dpkg-query", "-W", "-f", form, package], 30.0).partition(" ")
@@ -254,7 +254,7 @@ def debian_version(package: str) -> str:
 
 
 def examine(place: Place, name: str, jobs: int, seconds: float) -> None:
-    """Run all cases against a server, or write a report that tells why that cannot be."""
+    """Run all cases against a server, or write a report that says why this failed."""
     server = SERVERS[name]
     path = place.report(name)
     title = f"{server.package} {server.note}".strip()
@@ -268,10 +268,10 @@ def examine(place: Place, name: str, jobs: int, seconds: float) -> None:
 
 
 def run(place: Place, server: Server, title: str, path: Path, jobs: int, seconds: float) -> None:
-    """The runner writes the report itself, whatever happens to the server. Failed."""
+    """Run the runner, which writes a report whatever happens to the server; Failed."""
     command = [sys.executable, str(HERE), "--serve", shlex.join(place.command(server))]
     command += ["--name", title, "--json", str(path), "--jobs", str(jobs)]
-    # Again, alone, what was not OK: a case that blocks the server is no fault of those beside it.
+    # Repeat alone what was not OK: a case that blocks the server must not fail other cases.
     command += ["--max-time", str(seconds), "--retry", "1"]
     with path.with_suffix(".txt").open("wb") as said:
         process = subprocess.Popen(
@@ -285,14 +285,14 @@ def run(place: Place, server: Server, title: str, path: Path, jobs: int, seconds
         except subprocess.TimeoutExpired:
             pass
         finally:
-            process.terminate()  # what still runs writes its report, and stops its server
+            process.terminate()  # the runner writes its report and stops the server
             process.wait(60.0)
     if not path.exists():
         raise Failed(f"the runner exited with {process.returncode}")
 
 
 def no_run(title: str, why: str) -> dict[str, Any]:
-    """A report without results."""
+    """Write a report without results."""
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {
         "peer": title,
@@ -307,7 +307,7 @@ def no_run(title: str, why: str) -> dict[str, Any]:
 
 
 def autobahn(place: Place, name: str, cases: Sequence[str]) -> str:
-    """The Autobahn suite against a server; why there is no result, else empty."""
+    """Run the Autobahn suite against a server; returns why there is no result, or ""."""
     path = place.autobahn(name)
     path.unlink(missing_ok=True)
     serve = ["--serve", shlex.join(place.command(SERVERS[name]))]
@@ -323,11 +323,11 @@ def autobahn(place: Place, name: str, cases: Sequence[str]) -> str:
 
 # ---- the table ----------------------------------------------------------------------------------
 
-Run = Dict[str, Any]  # evaluated, and Python 3.8 has no dict[...]
+Run = Dict[str, Any]  # evaluated at run time, and Python 3.8 has no dict[...]
 
 
 def table(place: Place, page: str | None) -> str:
-    """Of all reports in the folder, in the order of SERVERS. Failed."""
+    """Return the table of all reports in the folder in the order of SERVERS; Failed."""
     runs = read(place)
     if page:
         paths = [str(place.report(name)) for name in runs]
@@ -341,7 +341,7 @@ def table(place: Place, page: str | None) -> str:
 
 
 def read(place: Place) -> dict[str, Run]:
-    """The reports that are there, by server. Failed: none."""
+    """Return the existing reports by server; Failed if there are none."""
     paths = {name: place.report(name) for name in SERVERS if place.report(name).exists()}
     if not paths:
         raise Failed("there is no report")
@@ -349,7 +349,7 @@ def read(place: Place) -> dict[str, Run]:
 
 
 def numbers(run: Run, group: str) -> str:
-    """How many cases of a group, or of all, are FAILED / NON-STRICT."""
+    """Return the counts of FAILED / NON-STRICT cases in a group, or in all."""
     verdicts = [case["verdict"] for case in run["cases"] if group in ("", case["group"])]
     told = {verdict: verdicts.count(verdict) for verdict in ("FAILED", "NON-STRICT")}
     if not verdicts:
@@ -360,7 +360,7 @@ def numbers(run: Run, group: str) -> str:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """What stands below the table: when, with what, and which runs did not come to their end."""
+    """Return the lines below the table: dates, versions, and incomplete runs."""
     days = sorted({run["started"][:10] for run in runs})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     python = ".".join(map(str, sys.version_info[:3]))
@@ -371,20 +371,20 @@ def notes(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         if run["ended"] and run["cases"]:
             missing = len(run["not_run"])
-            how = (
-                f"ended early, {missing} cases were not run" if missing else "came to its end, but"
-            )
+            how = f"ended early, {missing} cases were not run" if missing else "completed, but"
             lines.append(f"The run of {run['peer']} {how}: `{told(run['ended'])}`.")
         elif run["ended"]:
-            lines.append(f"There was no run of {run['peer']}: `{told(run['ended'])}`.")
+            lines.append(f"{run['peer']} was not run: `{told(run['ended'])}`.")
         flaky = [case["id"] for case in run["cases"] if case.get("flaky")]
         if flaky:
-            lines.append(f"Not the same when run again: {run['peer']} {', '.join(ranges(flaky))}.")
+            lines.append(
+                f"Different results when run again: {run['peer']} {', '.join(ranges(flaky))}."
+            )
     return lines
 
 
 def told(why: str) -> str:
-    """The first line, without the folders of this machine."""
+    """Return the first line without the folders of this machine."""
     line = (why.strip().splitlines() or ["?"])[0].replace("; its last lines:", "")
     return re.sub(r"(?<![\w:/.])/(?:[\w.+-]+/)+", "", line).replace("`", "'")
 
@@ -400,7 +400,7 @@ def tool_version(name: str) -> str:
 
 
 def table_rules(place: Place) -> str:
-    """Each sentence of the RFCs that a server breaks: which servers do, in which cases. Failed."""
+    """Return each violated sentence of the RFCs with the servers and cases; Failed."""
     rules: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, run in read(place).items():
         for case in run["cases"]:
@@ -415,12 +415,12 @@ def table_rules(place: Place) -> str:
 
 
 def first(rule: tuple[tuple[str, str], dict[str, list[str]]]) -> tuple[Any, ...]:
-    """For sorting: the first of all cases."""
+    """Return the first case of all servers as a sort key."""
     return min(natural(id) for ids in rule[1].values() for id in ids)
 
 
 def table_autobahn(place: Place) -> str:
-    """What both suites say of the cases that both have. Failed: it has examined none."""
+    """Compare the results of both suites for their common cases; Failed if there are none."""
     lines = ["| Server | Both have | Same | Differ (Autobahn, here: cases) |", "|---|--:|--:|---|"]
     for name, run in read(place).items():
         if not place.autobahn(name).exists():
@@ -456,13 +456,13 @@ def ranges(ids: Sequence[str]) -> list[str]:
 
 
 def put(document: Path, marks: tuple[str, str], text: str) -> None:
-    """Between the marks. Failed: there are none."""
+    """Replace the text between the marks; Failed if there are none."""
     before = document.read_text(encoding="utf-8")
     begin, end = marks
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     after, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", before)
     if count != 1:
-        raise Failed(f"{document} must have {begin} and {end} once")
+        raise Failed(f"{document} must contain {begin} and {end} once")
     document.write_text(after, encoding="utf-8")
 
 
@@ -471,26 +471,31 @@ def put(document: Path, marks: tuple[str, str], text: str) -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Run all cases against pyws and others, and write the table of it."
-    )
-    parser.add_argument("--build", type=Path, required=True, help="a build folder with deflate")
-    parser.add_argument(
-        "--only", nargs="*", choices=list(SERVERS), help="run just these; none: just the table"
+        description="Run all cases against pyws and other servers, and write a table."
     )
     parser.add_argument(
-        "--folder", type=Path, help="for what is installed, and the reports (a temporary one)"
+        "--build", type=Path, required=True, help="a build folder with deflate enabled"
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page as well")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=list(SERVERS),
+        help="run only these servers; without a name, only write the table",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="for installed packages and reports (a temporary folder)"
+    )
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
     parser.add_argument(
         "--autobahn",
         metavar="GLOB",
         nargs="*",
-        help="run the Autobahn suite as well, its cases by these globs (all)",
+        help="also run the Autobahn suite with these cases (globs, default all)",
     )
     parser.add_argument(
-        "--document", type=Path, default=DOCUMENT, help="what the table is put into (%(default)s)"
+        "--document", type=Path, default=DOCUMENT, help="the file for the table (%(default)s)"
     )
-    parser.add_argument("--jobs", type=int, default=4, help="cases at a time (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=4, help="concurrent cases (%(default)s)")
     parser.add_argument(
         "--max-time", type=float, default=900.0, help="seconds for each server (%(default)g)"
     )
@@ -506,8 +511,8 @@ def main() -> int:
         missing = [n for n in SERVERS if n not in args.only and not place.report(n).exists()]
         if missing and args.document == DOCUMENT:
             print(
-                f"compare.py: {folder} has no report of {', '.join(missing)}, whose rows would "
-                "be lost: run it without --only first, or put the table elsewhere by --document",
+                f"compare.py: {folder} has no report of {', '.join(missing)}, so their rows would "
+                "be lost: run it without --only first, or write to another file with --document",
                 file=sys.stderr,
             )
             return 2

@@ -1,6 +1,6 @@
-"""permessage-deflate (RFC 7692) as a client needs it to test a server: offers and how an answer to
-them is judged, compression of messages within the agreed parameters, decompression that notices
-when the server's messages go beyond them, and DEFLATE data (RFC 1951) put together by hand.
+"""permessage-deflate (RFC 7692) for a client that tests a server: offers and the check of their
+answers, compression with the agreed parameters, decompression that detects messages of the server
+that exceed them, and DEFLATE data (RFC 1951) built by hand.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .case import (
 from .wire import BINARY, TEXT, Frame, shown
 
 NAME = "permessage-deflate"
-TAIL = b"\x00\x00\xff\xff"  # what a sender takes off and a receiver appends (RFC 7692 7.2.1)
+TAIL = b"\x00\x00\xff\xff"  # the sender removes it and the receiver appends it (RFC 7692 7.2.1)
 RSV1 = 4
-HUFFMAN_ONLY, RLE, FIXED = 2, 3, 4  # strategies of zlib.h; not every Python names them
+HUFFMAN_ONLY, RLE, FIXED = 2, 3, 4  # strategies of zlib.h, which not every Python defines
 
 SERVER_NO_CONTEXT = "server_no_context_takeover"
 CLIENT_NO_CONTEXT = "client_no_context_takeover"
@@ -62,7 +62,7 @@ _PART = re.compile(
 
 
 def parse(value: str) -> list[Extension]:
-    """Of a whole field value. Malformed."""
+    """Parse a whole field value; Malformed."""
     extensions: list[Extension] = []
     at, end = 0, ","
     while end:
@@ -83,27 +83,27 @@ def parse(value: str) -> list[Extension]:
 
 
 def fault(extension: Extension, in_offer: bool) -> str | None:
-    """What RFC 7692 section 7.1 does not allow in its parameters; None: they are fine."""
+    """Return what violates RFC 7692 section 7.1 in the parameters, or None."""
     seen = set()
     for name, value in extension.parameters:
         if name in seen:
-            return f"{name} is there twice"
+            return f"{name} is repeated"
         seen.add(name)
         if name in FLAGS:
             if value is not None:
-                return f"{name} has a value, {value!r}"
+                return f"{name} must not have the value {value!r}"
         elif name not in BITS:
-            return f"there is no parameter {name}"
+            return f"{name} is not a known parameter"
         elif value is None:
             if not in_offer or name == SERVER_BITS:
                 return f"{name} has no value"
         elif not re.fullmatch("[89]|1[0-5]", value):
-            return f"the value of {name} is {value!r}, not one of 8 to 15"
+            return f"the value of {name} is {value!r}, not 8 to 15"
     return None
 
 
 def misfit(offer: Parameters, answer: Parameters) -> str | None:
-    """Why this answer does not belong to this offer; None: it does. Both are free of faults."""
+    """Return why an answer does not match an offer, or None; both are valid by themselves."""
     if SERVER_NO_CONTEXT in offer and SERVER_NO_CONTEXT not in answer:
         return f"{SERVER_NO_CONTEXT} was offered and is missing"
     if CLIENT_BITS in answer and CLIENT_BITS not in offer:
@@ -114,21 +114,26 @@ def misfit(offer: Parameters, answer: Parameters) -> str | None:
     if got is None and most != "15":
         return f"{SERVER_BITS}={most} was offered and is missing"
     if got is not None and int(got) > int(most):
-        return f"{SERVER_BITS}={got} is more than the {most} that were offered"
+        return f"{SERVER_BITS}={got} is more than the offered {most}"
     return None
 
 
 def laxness(offer: Parameters, answer: Parameters) -> str | None:
-    """What should be in this answer, though nothing depends on it: no window is beyond 15 bits."""
+    """Return what should be in this answer although nothing depends on it, or None.
+
+    No window has more than 15 bits.
+    """
     if offer.get(SERVER_BITS) == "15" and SERVER_BITS not in answer:
         return f"{SERVER_BITS}=15 was offered and is missing"
     return None
 
 
 def liberty(offer: Parameters, answer: Parameters) -> str | None:
-    """What a client may not have expected in this answer, and the RFC allows: a value of
-    client_max_window_bits in an offer is a hint, and section 7.2.1 says which window the client
-    uses when the answer has a larger one."""
+    """Return what the RFC allows in this answer although a client may not expect it, or None.
+
+    A value of client_max_window_bits in an offer is a hint. Section 7.2.1 says which window the
+    client uses if the answer has a larger one.
+    """
     hint, got = offer.get(CLIENT_BITS), answer.get(CLIENT_BITS)
     if hint is not None and got is not None and int(got) > int(hint):
         return f"{CLIENT_BITS}={got} is more than the hint of {hint}"
@@ -136,7 +141,7 @@ def liberty(offer: Parameters, answer: Parameters) -> str | None:
 
 
 class Terms(NamedTuple):
-    """What both sides agreed on."""
+    """The agreed parameters."""
 
     server_no_context: bool
     client_no_context: bool
@@ -149,7 +154,7 @@ class Terms(NamedTuple):
 
 
 def agree(offers: str, answer: str | None) -> Terms | None:
-    """The terms of an answer to these offers; None: the server declined them all. Failed."""
+    """Return the terms of an answer to these offers, or None if all were declined; Failed."""
     if answer is None:
         return None
     told = f"Sec-WebSocket-Extensions: {answer}"
@@ -158,7 +163,7 @@ def agree(offers: str, answer: str | None) -> Terms | None:
     except Malformed:
         raise Failed(f"{told} is malformed") from None
     if len(answered) != 1 or answered[0].name != NAME:
-        raise Failed(f"{told} is not one answer to {offers}")
+        raise Failed(f"{told} is not a single answer to {offers}")
     problem = fault(answered[0], in_offer=False)
     if problem:
         raise Failed(f"{told}: {problem}")
@@ -196,7 +201,7 @@ class Deflater:
 
     def __init__(self, terms: Terms, level: int = 6, memory: int = 8, strategy: int = 0) -> None:
         self.fresh = terms.client_no_context
-        # zlib has no raw deflate with the smallest window. Without matches none is needed.
+        # zlib has no raw deflate with the smallest window. Data without matches needs no window.
         if terms.client_bits == 8:
             strategy = HUFFMAN_ONLY
         bits = max(terms.client_bits, 9)
@@ -204,7 +209,7 @@ class Deflater:
         self.stream = self.blank.copy()
 
     def message(self, payload: bytes) -> bytes:
-        """A whole message, without its tail (RFC 7692 7.2.1)."""
+        """Compress a whole message and remove its tail (RFC 7692 7.2.1)."""
         if not payload:
             return b"\x00"  # RFC 7692 7.2.3.6
         if self.fresh:
@@ -219,8 +224,8 @@ class Inflater:
     def __init__(self, terms: Terms) -> None:
         self.fresh = terms.server_no_context
         self.bits = terms.server_bits
-        # zlib sees a reference beyond its window only when the window is all that it has: so few
-        # bytes may come out at once. No reference at all reaches beyond the largest window.
+        # zlib detects a reference beyond its window only if the output buffer is not larger than
+        # the window. No reference can reach beyond the largest window.
         self.step = min((1 << self.bits) >> 4, 256) if self.bits < 15 else 65536
         self.window = b""
         self.stream = zlib.decompressobj(-self.bits)
@@ -233,7 +238,7 @@ class Inflater:
             self.stream = zlib.decompressobj(-self.bits)
 
     def message(self, data: bytes, limit: int) -> bytes:
-        """A whole message, of at most `limit` bytes. Failed."""
+        """Decompress a whole message of at most `limit` bytes; Failed."""
         if self.fresh:
             self.restart(b"")
         out = bytearray()
@@ -249,7 +254,7 @@ class Inflater:
         return bytes(out)
 
     def feed(self, data: bytes, out: bytearray, limit: int) -> None:
-        """zlib.error, Failed."""
+        """Decompress data; zlib.error, Failed."""
         while True:
             piece = self.stream.decompress(data, self.step)
             out += piece
@@ -265,7 +270,7 @@ class Inflater:
                 return
 
     def at_boundary(self) -> bool:
-        """A block could begin here: an empty one with BFINAL set is the end."""
+        """Return whether a block could begin here, by trying an empty one with BFINAL set."""
         probe = self.stream.copy()
         try:
             return probe.decompress(b"\x03\x00") == b"" and probe.eof
@@ -277,26 +282,26 @@ class Channel:
     """A session whose messages are compressed."""
 
     def __init__(self, session: Session, terms: Terms) -> None:
-        """Failed when the server's greetings cannot be decompressed."""
+        """Start a session; Failed if the server's greetings cannot be decompressed."""
         self.session = session
         self.terms = terms
         session.test.lax = terms.lax or session.test.lax
         self.deflater = Deflater(terms)
         self.inflater = Inflater(terms)
-        for _, rsv, data in session.greetings:  # to which what follows may refer
+        for _, rsv, data in session.greetings:  # later messages may refer to them
             if rsv:
                 self.inflater.message(data, session.test.trace.longest)
 
     def frames(self, data: bytes, opcode: int = TEXT, size: int | None = None) -> bytes:
-        """Compressed data as a message, in frames of `size` bytes."""
+        """Build a message of compressed data in frames of `size` bytes."""
         return self.session.message(data, opcode, size, rsv=RSV1)
 
     def send(self, payload: bytes, opcode: int = TEXT, size: int | None = None) -> None:
-        """Compress and send."""
+        """Compress and send a message."""
         self.session.send(self.frames(self.deflater.message(payload), opcode, size))
 
     def send_data(self, data: bytes, opcode: int = TEXT, size: int | None = None) -> None:
-        """Send what is compressed already. `deflater` does not know of it."""
+        """Send compressed data, which does not enter the window of `deflater`."""
         self.session.send(self.frames(data, opcode, size))
 
     def expect(
@@ -306,19 +311,19 @@ class Channel:
         timeout: float | None = None,
         first: Frame | None = None,
     ) -> None:
-        """The echo of a message, compressed or not; first: its first frame, if that was read.
+        """Expect the echo of a message, compressed or not; `first` is its first frame, if read.
 
-        Failed; Skipped where the message is large and the server says that it is too large, Limited
-        where that may be meant.
+        Raises Failed; Skipped if the server closes because a large message is too large, and
+        Limited if that may be the reason.
         """
         wanted = f"the echo of {shown(payload)}"
-        size = len(payload) + 16  # compressed, it may be longer
+        size = len(payload) + 16  # compression may make it longer
         try:
             first = first or self.session.read(wanted, timeout)
             got, rsv, data = self.session.read_rest(first, wanted, timeout)
         except Closed as error:
             if error.code == 1009 and len(payload) >= 4096:
-                raise Skipped(f"the server takes no message of {len(payload)} bytes") from None
+                raise Skipped(f"the server accepts no message of {len(payload)} bytes") from None
             if is_refusable(size, error.code):
                 raise Limited(str(error), error.code) from None
             raise
@@ -331,7 +336,7 @@ class Channel:
             raise Failed(f"expected {wanted} with opcode {opcode}, but received {came}")
 
     def echo(self, payload: bytes, opcode: int = TEXT, size: int | None = None) -> None:
-        """One message there and back. Failed."""
+        """Send a message and expect its echo; Failed."""
         self.send(payload, opcode, size)
         self.expect(payload, opcode)
 
@@ -340,8 +345,11 @@ class Channel:
 
 
 def open_channel(test: Test, offers: str = NAME) -> Channel:
-    """An opening handshake with these offers. Failed; Unimplemented when they are declined, or the
-    handshake is refused because of them: that is what D.1 is about."""
+    """Perform an opening handshake with these offers; Failed.
+
+    Raises Unimplemented if the server declines them or refuses the handshake because of them, which
+    D.1 tests.
+    """
     try:
         session = test.open(offers)
     except Refused as error:
@@ -355,7 +363,7 @@ def open_channel(test: Test, offers: str = NAME) -> Channel:
 
 
 def require(test: Test) -> None:
-    """Unimplemented, unless the server has the extension."""
+    """Raise Unimplemented if the server does not support the extension."""
     open_channel(test).session.connection.close()
 
 
@@ -363,8 +371,7 @@ def require(test: Test) -> None:
 
 
 def _bases(first: int, group: int, count: int) -> list[tuple[int, int]]:
-    """Base values and extra bits of symbols (RFC 1951 3.2.5): `group` of them for each number of
-    extra bits."""
+    """Return base values and extra bits of symbols, `group` per number of bits (RFC 1951 3.2.5)."""
     bases = []
     for i in range(count):
         extra = max(i // group - 1, 0)
@@ -381,14 +388,14 @@ Token = Union[bytes, Tuple[int, int]]
 
 
 class Blocks:
-    """DEFLATE data, block after block."""
+    """Builds DEFLATE data block by block."""
 
     def __init__(self) -> None:
         self.done = bytearray()
         self.value = self.count = 0
 
     def bits(self, value: int, count: int) -> Blocks:
-        """The lowest bit first."""
+        """Add bits, lowest bit first."""
         self.value |= value << self.count
         self.count += count
         while self.count >= 8:
@@ -398,12 +405,12 @@ class Blocks:
         return self
 
     def align(self, padding: int = 0) -> Blocks:
-        """To the next byte, with these bits."""
+        """Fill up the current byte with these bits."""
         spare = -self.count % 8
         return self.bits(padding & ((1 << spare) - 1), spare)
 
     def raw(self, data: bytes) -> Blocks:
-        """Whole bytes, on the next byte boundary."""
+        """Add whole bytes at the next byte boundary."""
         self.align()
         self.done += data
         return self
@@ -414,7 +421,7 @@ class Blocks:
         return self.bits(int(final), 3).raw(sizes + data)
 
     def fixed(self, *tokens: Token, final: bool = False) -> Blocks:
-        """With the fixed Huffman codes."""
+        """Add a block with the fixed Huffman codes."""
         self.bits(int(final) | 1 << 1, 3)
         for token in tokens:
             if isinstance(token, bytes):
@@ -425,7 +432,7 @@ class Blocks:
         return self.symbol(256)
 
     def symbol(self, symbol: int) -> Blocks:
-        """A literal, a length, or the end of the block (RFC 1951 3.2.6)."""
+        """Add a literal, a length, or the end of the block (RFC 1951 3.2.6)."""
         if symbol < 144:
             return self.code(0x30 + symbol, 8)
         if symbol < 256:
@@ -435,11 +442,11 @@ class Blocks:
         return self.code(0xC0 + symbol - 280, 8)
 
     def code(self, code: int, count: int) -> Blocks:
-        """A Huffman code: its highest bit first."""
+        """Add a Huffman code, highest bit first."""
         return self.bits(int(f"{code:0{count}b}"[::-1], 2), count)
 
     def reference(self, length: int, distance: int) -> Blocks:
-        """Repeat so many bytes from so far back."""
+        """Add a reference to earlier bytes."""
         if length == 258:
             self.symbol(285)
         else:
@@ -451,9 +458,9 @@ class Blocks:
         return self.code(i, 5).bits(distance - base, extra)
 
     def data(self) -> bytes:
-        """As it is, on a byte boundary."""
+        """Return the data, which must end at a byte boundary."""
         return bytes(self.align().done)
 
     def message(self) -> bytes:
-        """With the beginning of the empty stored block whose rest is the tail."""
+        """Return the data and the start of the empty stored block whose rest is the tail."""
         return self.bits(0, 3).data()
