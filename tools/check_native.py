@@ -130,7 +130,7 @@ class Header:
 
 
 def c_kind(text: str) -> str:
-    """The kind of a C type, or of a declaration with a name behind the type."""
+    """The kind of a C type, or of a declaration with a name after the type."""
     text = " ".join(text.split())
     callback = re.match(r"(.*)\(\*\w*\)\((.*)\)$", text)
     if callback:

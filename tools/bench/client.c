@@ -312,7 +312,7 @@ static client_news take_head(client *c, const char *data, size_t length)
         return NEWS_NONE;
     }
     if ((size_t)(end - c->head) + 4 != c->head_length) {
-        die("connection %u: unexpected bytes behind the 101", c->index);
+        die("connection %u: unexpected bytes after the 101", c->index);
     }
     check_head(c, (size_t)(end - c->head) + 2);
     c->state = CLIENT_OPEN;
@@ -426,7 +426,7 @@ static client_news take(client *c, const char *data, size_t length)
     return take_head(c, data, length);
 }
 
-/* The server has ended TCP, which is right only behind its Close (RFC 6455 7.1.1). */
+/* The server has ended TCP, which is right only after its Close (RFC 6455 7.1.1). */
 static client_news end(client *c, const char *how)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};

@@ -35,7 +35,7 @@ PEERS = harness.ROOT / "build-peers"
 DEFAULT = ["floor", "c", "python", "python-ctypes", *servers.names()]
 
 
-# ---- measuring -----------------------------------------------------------------------------------
+# ---- measuring ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def run_all(options: argparse.Namespace, chosen: dict[str, Server]) -> Results:
     return run
 
 
-# ---- options -------------------------------------------------------------------------------------
+# ---- options ------------------------------------------------------------------------------------
 
 
 def parse_extra(text: str) -> tuple[str, Server]:

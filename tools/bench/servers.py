@@ -38,7 +38,7 @@ class Server:
     group: bool = False
 
 
-# ---- of this project -----------------------------------------------------------------------------
+# ---- of this project ----------------------------------------------------------------------------
 
 
 def own(build: pathlib.Path) -> dict[str, Server]:
@@ -54,7 +54,7 @@ def own(build: pathlib.Path) -> dict[str, Server]:
     }
 
 
-# ---- of others -----------------------------------------------------------------------------------
+# ---- of others ----------------------------------------------------------------------------------
 
 
 class Folder:
@@ -144,7 +144,7 @@ def attempt(command: Sequence[str]) -> None:
         print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
 
 
-# ---- a choice ------------------------------------------------------------------------------------
+# ---- a choice -----------------------------------------------------------------------------------
 
 
 def choose(build: pathlib.Path, folder: Folder, wanted: Sequence[str]) -> dict[str, Server]:

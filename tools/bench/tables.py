@@ -92,7 +92,7 @@ def reply_sizes(results: Results, key: str) -> str:
     return f"Bytes of a compressed reply: {told}."
 
 
-# ---- text ----------------------------------------------------------------------------------------
+# ---- text ---------------------------------------------------------------------------------------
 
 
 def print_text(results: Results) -> None:
@@ -109,7 +109,7 @@ def print_text(results: Results) -> None:
         print()
 
 
-# ---- Markdown ------------------------------------------------------------------------------------
+# ---- Markdown -----------------------------------------------------------------------------------
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -22,7 +22,7 @@
 enum { WINDOW_BITS = 15, LEVEL = 6, MEMORY_LEVEL = 8, SPACE = 16 * 1024, SECOND = 1000000000 };
 
 typedef struct message {
-    unsigned char *packed; /* with the tail behind it, so that one call inflates it */
+    unsigned char *packed; /* with the tail after it, so that one call inflates it */
     size_t length;
 } message;
 

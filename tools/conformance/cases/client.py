@@ -254,7 +254,7 @@ def head(test: ClientTest) -> None:
 
 
 def no_body(test: ClientTest) -> None:
-    """What is announced as a body would be data ahead of the answer."""
+    """What is announced as a body would be data before the answer."""
     length, coding = values(test, "Content-Length"), values(test, "Transfer-Encoding")
     if coding or any(value.strip("0") for value in length):
         raise Failed("the handshake announces a body")
@@ -410,7 +410,7 @@ sends(
     asked(deflate_offer),
     "RFC 6455 9.1",
 )
-sends("C.1.18", VALID, "the lines of the head", "fields, and CRLF behind each", asked(head))
+sends("C.1.18", VALID, "the lines of the head", "fields, and CRLF after each", asked(head))
 sends(
     "C.1.19",
     "Once the client's opening handshake has been sent, the client MUST wait for a response from "

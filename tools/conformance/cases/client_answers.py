@@ -79,7 +79,7 @@ def swapped(old: bytes, new: bytes) -> Make:
 
 
 def behind(before: bytes) -> Make:
-    """A good answer with these bytes ahead of it."""
+    """A good answer with these bytes before it."""
     return lambda test: before + head()(test)
 
 
@@ -155,7 +155,7 @@ ENDED, OPEN, CLOSED, SILENT, AGAIN = "ended", "open", "closed", "silent", "again
 def reaction(test: ClientTest, answer: bytes) -> tuple[str, str]:
     """What a client makes of an answer, and what came in words.
 
-    What it echoes is sent twice: that a message behind the answer gets lost is another fault.
+    What it echoes is sent twice: that a message after the answer gets lost is another fault.
     """
     connection = test.connections[0]
     message = plain(HELLO)
@@ -237,7 +237,7 @@ def put(
     section: str = OPENING,
 ) -> None:  # fmt: skip
     """Register a case."""
-    add(id, section, level, quote, f"{sends}; behind it a message", expects, run, ["client"])
+    add(id, section, level, quote, f"{sends}; after it a message", expects, run, ["client"])
 
 
 def open_question(id: str, section: str, quote: str, sends: str, make: Make) -> None:

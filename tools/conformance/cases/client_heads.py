@@ -111,7 +111,7 @@ def rewritten(change: Callable[[bytes], bytes]) -> Make:
 
 
 def reordered(test: ClientTest) -> bytes:
-    """The fields in the opposite order."""
+    """Return a handshake with the fields in reverse order."""
     first, *fields = head()(test)[:-4].split(b"\r\n")
     return b"\r\n".join([first, *fields[::-1]]) + b"\r\n\r\n"
 
@@ -137,9 +137,9 @@ for number, level, section, quote, sends, make in (
     (7, MUST, OPENING, TOKEN_CASE, "Connection: upgrade", head({"Connection": "upgrade"})),
     (12, MUST, OPENING, "ignoring any leading and trailing whitespace",
      "an Accept with blanks and tabs around it", head({ACCEPT: lambda value: f" \t {value} \t "})),
-    (13, MUST, "RFC 9110 5.5", IGNORED_SPACE, "no blanks behind the colons",
+    (13, MUST, "RFC 9110 5.5", IGNORED_SPACE, "no blanks after the colons",
      rewritten(lambda line: line.replace(b": ", b":"))),
-    (14, MUST, "RFC 9110 5.5", IGNORED_SPACE, "blanks and tabs behind all values",
+    (14, MUST, "RFC 9110 5.5", IGNORED_SPACE, "blanks and tabs after all values",
      rewritten(lambda line: line + b" \t")),
     (15, SHOULD, "RFC 9112 4", REASON, "a status line without a reason",
      head(line="HTTP/1.1 101 ")),
@@ -340,10 +340,10 @@ for number, version in ((14, "HTTP/2.0"), (15, "HTTP/0.9"), (23, "HTTP/1.0")):
 LENIENT = "recipients MAY instead parse on whitespace-delimited word boundaries"
 for number, sends, section, quote, make in (
     (24, "no blank behind 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1 101")),
-    (25, "two blanks ahead of 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1  101 Switching")),
+    (25, "two blanks before 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1  101 Switching")),
     (26, "http/1.1 101", "RFC 9112 2.3", "HTTP-version is case-sensitive.",
      head(line="http/1.1 101 Switching Protocols")),
-    (27, "an empty line ahead of the answer", "RFC 9112 2.1", "An HTTP/1.1 message consists of a "
+    (27, "an empty line before the answer", "RFC 9112 2.1", "An HTTP/1.1 message consists of a "
      "start-line followed by a CRLF", behind(b"\r\n")),
     (28, "lines that end with LF alone", "RFC 9112 2.2", "a recipient MAY recognize a single LF as "
      "a line terminator and ignore any preceding CR.", swapped(b"\r\n", b"\n")),
@@ -360,7 +360,7 @@ for number, sends, before in (
 ):
     # It may be argued that a 101 is no final response, so a client that gives up is NON-STRICT.
     put(
-        f"C.4.{number}", INTERIM, f"{sends} ahead of a good answer",
+        f"C.4.{number}", INTERIM, f"{sends} before a good answer",
         taken_or(NonStrict, behind(before)), TAKEN, section="RFC 9110 15.2",
     )  # fmt: skip
 
@@ -420,7 +420,7 @@ def with_accept(made: Callable[[str], str | None]) -> Make:
 
 
 def of_decoded(key: str) -> str:
-    """The key is decoded ahead of the hash."""
+    """The key is decoded before the hash."""
     try:
         decoded = base64.b64decode(key)
     except ValueError:
@@ -447,14 +447,14 @@ for number, sends, make in (
     (46, "one made of the decoded key", with_accept(of_decoded)),
     (47, "one made with the GUID in small letters",
      with_accept(lambda key: digest(key + GUID.lower()))),
-    (48, "one made with the GUID ahead of the key", with_accept(lambda key: digest(GUID + key))),
+    (48, "one made with the GUID before the key", with_accept(lambda key: digest(GUID + key))),
     (49, "one made with SHA-256", with_accept(of_other_hash)),
     (50, "one in hexadecimal digits", with_accept(hexadecimal)),
     (51, "the right one in letters of the other case", head({ACCEPT: str.swapcase})),
     (52, "the right one without its padding", head({ACCEPT: lambda value: value.rstrip("=")})),
     (53, "the right one without its last five characters",
      head({ACCEPT: lambda value: value[:-5]})),
-    (54, "the right one with something behind it", head({ACCEPT: lambda value: f"{value}AAAA"})),
+    (54, "the right one with something after it", head({ACCEPT: lambda value: f"{value}AAAA"})),
     (55, "the right one in quotes", head({ACCEPT: lambda value: f'"{value}"'})),
     (56, "the right one and a wrong one, in two fields",
      head({ACCEPT: lambda value: [value, wire.accept_value("")]})),
@@ -502,7 +502,7 @@ for number, sends, make in (
     (2, "octets of all kinds and two line ends", lambda test: bytes(range(256)) + b"\r\n\r\n"),
     (3, "a good answer without its status line", fields_only),
     (4, "its own request", request_back),
-    (5, "a good answer behind a line of HTML", behind(b"<html>\r\n")),
+    (5, "a good answer after a line of HTML", behind(b"<html>\r\n")),
 ):  # fmt: skip
     put(f"C.8.{number}", CONFORM, sends, refused(make))
 for number, section, sends, make in (
@@ -533,12 +533,12 @@ START_SPACE = (
 )
 SPACE = "No whitespace is allowed between the field name and colon."
 for number, section, quote, sends, make in (
-    (21, "RFC 9112 5.1", SPACE, "a blank ahead of the colon of Upgrade",
+    (21, "RFC 9112 5.1", SPACE, "a blank before the colon of Upgrade",
      swapped(b"Upgrade:", b"Upgrade :")),
     (22, "RFC 9112 5", "Each field line consists of a case-insensitive field name followed by a "
      "colon", "a line without a colon", with_line(b"no field")),
     (23, "RFC 9110 5.5", NUL, "a field with a NUL in its value", with_line(b"X-Nul: a\0b")),
-    (24, "RFC 9112 2.2", START_SPACE, "an indented line ahead of all fields",
+    (24, "RFC 9112 2.2", START_SPACE, "an indented line before all fields",
      swapped(b"\r\nUpgrade:", b"\r\n x: y\r\nUpgrade:")),
 ):  # fmt: skip
     open_question(f"C.8.{number}", section, quote, f"a good answer with {sends}", make)

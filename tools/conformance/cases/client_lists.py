@@ -83,7 +83,7 @@ def extension_of(test: ClientTest) -> str:
 
 
 def agreeing(rest: str) -> Make:
-    """The answer accepts permessage-deflate, and has this behind it."""
+    """The answer accepts permessage-deflate, and has this after it."""
     return lambda test: head({EXTENSIONS: extension_of(test) + rest})(test)
 
 
@@ -105,8 +105,8 @@ def without_offer(test: ClientTest) -> bytes:
 put("C.6.5", NOT_ASKED, f"{EXTENSIONS}: {deflate.NAME}, to a client that offers none",
     refused(without_offer))  # fmt: skip
 for number, sends, make in (
-    (6, "and x-conformance behind it", agreeing(", x-conformance")),
-    (7, "and x-conformance ahead of it",
+    (6, "and x-conformance after it", agreeing(", x-conformance")),
+    (7, "and x-conformance before it",
      lambda test: head({EXTENSIONS: f"x-conformance, {extension_of(test)}"})(test)),
 ):  # fmt: skip
     put(f"C.6.{number}", NOT_ASKED, f"{EXTENSIONS}: {deflate.NAME} {sends}", refused(make))
@@ -306,7 +306,7 @@ def without_protocol(test: ClientTest) -> bytes:
 put("C.7.1", NOT_REQUESTED, f"{PROTOCOL}: x-conformance",
     refused(head({PROTOCOL: "x-conformance"})))  # fmt: skip
 for number, sends, made in (
-    (2, "a requested one with -2 behind it", lambda names: f"{names[0]}-2"),
+    (2, "a requested one with -2 after it", lambda names: f"{names[0]}-2"),
     (3, "a requested one in letters of the other case", other_case),
     (4, "a requested one, x-conformance", lambda names: f"{names[0]}, x-conformance"),
     (5, "x-conformance, a requested one", lambda names: f"x-conformance, {names[0]}"),

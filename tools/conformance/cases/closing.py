@@ -1,4 +1,4 @@
-"""Close and the closing handshake (group 7), with the whole table of close codes."""
+"""Close and the closing handshake (group 7), with the complete table of close codes."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ NORMAL = F(close_payload(1000), CLOSE)
 
 
 def expect_last(session: Session, code: int | None = 1000) -> None:
-    """A Close, and nothing behind it. Failed.
+    """Expect a Close and nothing after it; Failed.
 
-    NonStrict: with another code, see `Session.expect_close`; or other control frames behind it, of
-    which only section 1.4 says something, and that "is non-normative".
+    Raises NonStrict for another code, see `Session.expect_close`, and for other control frames
+    after it, which only section 1.4 mentions, and that "is non-normative".
     """
     frame = session.read("a Close")
     while frame.opcode == PONG:
-        session.test.lax = "a Ping or Pong was answered that need not be answered"
+        session.test.lax = "a Ping or Pong was answered unnecessarily"
         frame = session.read("a Close")
     if frame.opcode != CLOSE:
         raise Failed(f"expected a Close, but received {frame}")
     if not session.connection.at_end() and session.connection.buffer:
         more = session.read("the end of TCP")
-        raise (NonStrict if more.opcode >= CLOSE else Failed)(f"{more} came behind the Close")
+        raise (NonStrict if more.opcode >= CLOSE else Failed)(f"received {more} after the Close")
     session.expect_end()
     if frame.close_code != code:
         raise NonStrict(f"expected a Close with {code}, but received {frame}")
 
 
 def closed(ahead: Sequence[F], behind: Sequence[F], how: int | None = None) -> Run:
-    """A Close with 1000 among other frames that are not answered."""
+    """Send a Close with 1000 among other frames, and expect only its answer."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -83,7 +83,7 @@ def closed(ahead: Sequence[F], behind: Sequence[F], how: int | None = None) -> R
 
 
 def expect_close_and_end(session: Session) -> None:
-    """A Close, whatever its code, then the end of TCP. Failed."""
+    """Expect a Close with any code, then the end of TCP; Failed."""
     frame = session.read("a Close")
     if frame.opcode != CLOSE:
         raise Failed(f"expected a Close, but received {frame}")
@@ -113,11 +113,11 @@ BEHIND: list[tuple[str, str, Sequence[F]]] = [
     ("7.1.2", "a second Close", [F(b"", CLOSE)]),
     ("7.1.3", "a Ping", [F(b"", PING)]),
     ("7.1.9", "a frame of an unknown opcode", [F(b"", 3)]),
-    ("7.1.10", "text that is no UTF-8", [F(b"\xff")]),
+    ("7.1.10", "text that is not UTF-8", [F(b"\xff")]),
     ("7.1.11", "half a frame", [F(b"half", length=100)]),
 ]
 for id, what, behind in BEHIND:
-    sends = f"a Close with 1000, and behind it {what}"
+    sends = f"a Close with 1000, followed by {what}"
     expects = f"{CLOSED}; NON-STRICT: another code, or an answer to what comes behind"
     add(id, CLOSING, MUST, RESPOND, sends, expects, closed([], behind))
 MESSAGES_BEHIND: list[tuple[str, str, Sequence[F]]] = [
@@ -126,14 +126,15 @@ MESSAGES_BEHIND: list[tuple[str, str, Sequence[F]]] = [
     ("7.1.8", "three messages and three Pings", [HELLO, F(b"ping", PING)] * 3),
 ]
 for id, what, behind in MESSAGES_BEHIND:
-    sends = f"a Close with 1000, and behind it {what}"
+    sends = f"a Close with 1000, followed by {what}"
     add(id, f"{CLOSING} and 6.1", MUST, NO_MORE_DATA, sends, CLOSED, closed([], behind))
 
 
 def within_message(now: Sequence[F], late: Sequence[F]) -> Run:
-    """A Close after the beginning of a message.
+    """Send a Close after the beginning of a message.
 
-    The rest may be sent with it; a peer that stays silent gets it, to see what it waits for.
+    The rest may be sent with it. If the peer stays silent, it gets the rest, to see whether it
+    waits for it.
     """
 
     def run(test: Test) -> None:
@@ -150,7 +151,7 @@ def within_message(now: Sequence[F], late: Sequence[F]) -> Run:
             raise Failed(f"expected a Close, but received {frame}")
         session.expect_end()
         if waits:
-            raise NonStrict("the Close was answered at the end of the message that it came within")
+            raise NonStrict("the Close was answered only at the end of the message around it")
         if frame.close_code != 1000:
             raise NonStrict(f"expected a Close with 1000, but received {frame}")
 
@@ -158,7 +159,7 @@ def within_message(now: Sequence[F], late: Sequence[F]) -> Run:
 
 
 WITHIN: list[tuple[str, str, Run]] = [
-    ("7.1.5", ", and behind it the other half", within_message([MORE], [])),
+    ("7.1.5", ", followed by the other half", within_message([MORE], [])),
     ("7.1.15", "", within_message([], [MORE])),
 ]
 for id, what, run in WITHIN:
@@ -174,7 +175,7 @@ LONG_MESSAGE = text(256 * 1024)
     CLOSING,
     MUST,
     RESPOND,
-    sends="text of 256 KiB, a short text, a Close with 1000, and a Ping, all at once",
+    sends="text of 256 KiB, a short text, a Close with 1000, and a Ping, all in one write",
     expects="two echoes and the Close; INFORMATIONAL: the Close without them",
 )
 def long_message_then_close(test: Test) -> None:
@@ -185,7 +186,7 @@ def long_message_then_close(test: Test) -> None:
 
 
 def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None:
-    """Echoes, then the answer to a Close with 1000. Failed.
+    """Expect echoes, then the answer to a Close with 1000; Failed.
 
     Informational when that comes before them: an endpoint "MAY delay sending a Close frame until
     its current message is sent" (RFC 6455 section 5.5.1), and need not.
@@ -202,11 +203,11 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
     if frame.close_code != 1000:
         raise NonStrict(f"expected a Close with 1000, but received {frame}")
     if count < len(payloads):
-        raise Informational(f"{count} of {len(payloads)} messages ahead of the Close were echoed")
+        raise Informational(f"{count} of {len(payloads)} messages before the Close were echoed")
 
 
 def read_echo_or_close(session: Session, size: int) -> Frame:
-    """The answer to a message of that size, which may be too large, or to a Close with 1000."""
+    """Read the answer to a message that may be too large, or to a Close with 1000."""
     wanted = "an echo or a Close"
     try:
         frame = session.read_but_pongs(wanted, session.test.timeout * (2 + size / 2**20))
@@ -244,7 +245,7 @@ def ping_and_close(test: Test) -> None:
     deliver(session, [F(b"last", PING), NORMAL])
     frame = session.read("a Pong")
     if frame.opcode == CLOSE:
-        raise Informational("the Close had been received when the Ping was to be answered")
+        raise Informational("the Close had been received before the Ping was answered")
     if (frame.opcode, frame.payload) != (PONG, b"last"):
         raise Failed(f"expected a Pong, but received {frame}")
     session.expect_close(1000)
@@ -264,7 +265,7 @@ for id, sends, ahead, how in CLOSES:
     MAY,
     WAIT,
     sends="a Close with 1000 together with the opening handshake, which is not allowed",
-    expects="a Close with 1000 behind the response; INFORMATIONAL: anything else",
+    expects="a Close with 1000 after the response; INFORMATIONAL: anything else",
 )
 def close_with_handshake(test: Test) -> None:
     session = test.open(ahead=wire.frame(NORMAL.payload, CLOSE))
@@ -276,8 +277,8 @@ def close_with_handshake(test: Test) -> None:
     CLOSING,
     MUST,
     TCP_AT_ONCE,
-    sends="a Close with 1000, and nothing more while TCP stays open here",
-    expects="a Close, and at once the end of TCP",
+    sends="a Close with 1000, while this side leaves TCP open",
+    expects="a Close and immediately the end of TCP",
     tags=["server"],
 )
 def server_ends_first(test: Test) -> None:
@@ -291,8 +292,8 @@ def server_ends_first(test: Test) -> None:
     CLOSING,
     MUST,
     RESPOND,
-    sends="a Close with 1000 and, right behind it, the end of this side of TCP (half-close)",
-    expects="a Close with 1000 nevertheless; NON-STRICT: only the end of TCP",
+    sends="a Close with 1000 and immediately after it FIN (half-close)",
+    expects="a Close with 1000; NON-STRICT: only the end of TCP",
 )
 def close_then_half_close(test: Test) -> None:
     session = test.open()
@@ -300,12 +301,12 @@ def close_then_half_close(test: Test) -> None:
     session.connection.finish()
     try:
         session.expect_close(1000)
-    except Cut:  # the server may have seen the end of TCP first: who knows what it had received
-        raise NonStrict("TCP was ended, and the Close was not answered") from None
+    except Cut:  # the server may have seen the end of TCP first
+        raise NonStrict("TCP ended, and the Close was not answered") from None
 
 
 def half_closed(prepare: Callable[[Session], None]) -> Run:
-    """The end of TCP without a Close: the peer ends its side too, with or without a Close."""
+    """End TCP without a Close, and expect that the peer ends it too, with or without a Close."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -335,7 +336,7 @@ for id, what, prepare in HALF_CLOSES:
         "RFC 6455 7.1.1",
         SHOULD,
         "An endpoint SHOULD use a method that cleanly closes the TCP connection",
-        f"{what}, then the end of this side of TCP, without a Close",
+        f"{what}, then FIN without a Close",
         "the end of TCP, with or without a Close ahead, but nothing else",
         half_closed(prepare),
     )
@@ -347,8 +348,8 @@ for id, what, prepare in HALF_CLOSES:
     MAY,
     "When the underlying TCP connection is closed, it is said that _The WebSocket Connection "
     "is Closed_",
-    sends="a text message, then the end of this side of TCP",
-    expects="its echo; INFORMATIONAL: none",
+    sends="a text message, then FIN",
+    expects="its echo; INFORMATIONAL: no echo",
 )
 def message_then_half_close(test: Test) -> None:
     session = test.open()
@@ -367,9 +368,9 @@ BAD_BODY = f"{CLOSING} and 10.7"
 
 
 def answered(payload: bytes, *codes: int | None, known: bool = True) -> Run:
-    """This body is answered with a Close that has one of the codes. NonStrict: another one.
+    """Send a Close with this body, and expect one of the codes; NonStrict for another one.
 
-    known: the RFC has this code; else another one is Informational.
+    If the RFC does not define the code (`known` is False), another one is Informational.
     """
 
     def run(test: Test) -> None:
@@ -379,7 +380,7 @@ def answered(payload: bytes, *codes: int | None, known: bool = True) -> Run:
         if frame.opcode != CLOSE:
             raise Failed(f"expected a Close, but received {frame}")
         session.expect_end()
-        session.connection.close()  # there may be one connection at a time
+        session.connection.close()  # the server may allow one connection at a time
         if frame.close_code not in codes:
             kind = NonStrict if known else Informational
             raise kind(f"the Close was answered with {frame}")
@@ -413,8 +414,8 @@ add_body("7.3.5", "1000 and a reason of 123 bytes", close_payload(1000, text(123
 add_bad_body("7.3.6", "1000 and a reason of 124 bytes", close_payload(1000, text(124)), rule=LIMIT)
 add_body("7.3.7", "1000 and 41 characters of three bytes", close_payload(1000, "€".encode() * 41))
 add_body("7.3.8", "1000 and a reason of NULs", close_payload(1000, bytes(10)))
-add_bad_body("7.3.9", "one byte, as 1000 begins with it", b"\x03")
-add_bad_body("7.3.10", "1000 and 65534 bytes more", close_payload(1000, text(65534)), rule=LIMIT)
+add_bad_body("7.3.9", "one byte, the first one of 1000", b"\x03")
+add_bad_body("7.3.10", "1000 and 65534 more bytes", close_payload(1000, text(65534)), rule=LIMIT)
 
 
 @case(
@@ -422,7 +423,7 @@ add_bad_body("7.3.10", "1000 and 65534 bytes more", close_payload(1000, text(655
     CLOSING,
     MUST,
     RESPOND,
-    sends="Closes with 1000 and reasons of 1, 2, 3, 61, 62, 121 and 122 bytes, one a connection",
+    sends="Closes with 1000 and reasons of 1, 2, 3, 61, 62, 121 and 122 bytes, one per connection",
     expects="a Close with 1000 for each; NON-STRICT: with another code",
 )
 def reasons(test: Test) -> None:
@@ -450,12 +451,12 @@ NOT_UTF8 = (
 ) + VALIDATED
 BAD_REASONS = [
     ("a surrogate", "κόσμε".encode() + b"\xed\xa0\x80edited"),
-    ("a character that is cut short", b"caf\xc3"),
+    ("a truncated character", b"caf\xc3"),
     ("an overlong slash", b"\xc0\xaf"),
     ("U+110000", b"\xf4\x90\x80\x80"),
-    ("a continuation octet alone", b"\x80"),
+    ("a lone continuation octet", b"\x80"),
     ("the octet FF", b"\xff"),
-    ("a character that is cut short at 123 bytes", b"*" * 121 + b"\xe2\x82"),
+    ("a truncated character at 123 bytes", b"*" * 121 + b"\xe2\x82"),
 ]
 for number, (what, reason) in enumerate(BAD_REASONS, 1):
     add(
@@ -463,7 +464,7 @@ for number, (what, reason) in enumerate(BAD_REASONS, 1):
         "RFC 6455 8.1 and 10.7",
         MUST,
         NOT_UTF8,
-        f"a Close with 1000 and a reason that is no UTF-8: {what}",
+        f"a Close with 1000 and a reason that is not UTF-8: {what}",
         "the connection is failed with 1007 or 1002",
         failed([F(close_payload(1000, reason), CLOSE)], 1007, 1002),
     )
@@ -476,7 +477,7 @@ for number, code in enumerate(VALID, 1):
 
 
 def several(codes: Callable[[Test], Sequence[int]], run: Callable[[int], Run]) -> Run:
-    """A connection for each of some codes."""
+    """Test several codes, each on its own connection."""
 
     def all_of_them(test: Test) -> None:
         for code in codes(test):
@@ -494,7 +495,7 @@ def answered_code(code: int, known: bool = True) -> Run:
     return answered(close_payload(code), 1000, code, known=known)
 
 
-# Registered with IANA after the RFC; a server of the RFC's time need not know them.
+# Registered with IANA after the RFC, so a server need not know them.
 for number, code in enumerate((1012, 1013, 1014), 14):
     add(
         f"7.7.{number}",
@@ -511,7 +512,7 @@ for number, (first, last) in enumerate(((3000, 3999), (4000, 4999)), 17):
         CLOSING,
         MUST,
         RESPOND,
-        f"Closes with 12 random codes from {first} to {last}, each on a connection",
+        f"Closes with 12 random codes from {first} to {last}, each on its own connection",
         "a Close with the same code or 1000 for each; NON-STRICT: with another code",
         several(some(first, last), answered_code),
     )
@@ -551,14 +552,14 @@ add(
     "RFC 6455 7.4.2 and 10.7",
     MUST,
     NOT_USED,
-    "Closes with 12 random codes from 0 to 999, each on a connection",
+    "Closes with 12 random codes from 0 to 999, each on its own connection",
     IS_FAILED,
     several(some(0, 999), failed_code),
 )
 
 
 def not_repeated(code: int) -> Run:
-    """A code that is reserved for what may come: the server must not send it itself."""
+    """Test a code reserved for future use, which the server must not send itself."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -578,14 +579,14 @@ add(
     BAD_BODY,
     MUST,
     BODY,
-    "Closes with 12 random codes from 1016 to 2999, which are reserved, each on a connection",
+    "Closes with 12 random codes from 1016 to 2999, which are reserved, each on its own connection",
     IS_NOT_REPEATED,
     several(some(1016, 2999), not_repeated),
 )
 
 
 def told(code: int) -> Run:
-    """What the peer does with such a code is its own affair."""
+    """Test a code for which the RFC does not define the behavior."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -593,7 +594,7 @@ def told(code: int) -> Run:
         try:
             frame = session.read("a Close or the end of TCP")
         except Cut:
-            raise Informational("TCP was ended without a Close") from None
+            raise Informational("TCP ended without a Close") from None
         if frame.opcode != CLOSE:
             raise Failed(f"expected a Close or the end of TCP, but received {frame}")
         if frame.close_code != 1002:
@@ -608,7 +609,7 @@ for number, code in enumerate((5000, 65535, 9999, 32768), 1):
         "RFC 6455 7.4.2",
         MAY,
         "Status codes in the range 4000-4999 are reserved for private use",
-        f"a Close with the code {code}, of which the RFC says nothing",
+        f"a Close with the code {code}, which the RFC does not mention",
         "the connection is failed with 1002; INFORMATIONAL: another answer",
         told(code),
     )

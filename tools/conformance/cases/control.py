@@ -59,7 +59,7 @@ NEWEST = (
 
 
 def ponged(payload: bytes, how: int | None = None, ahead: Sequence[F] = ()) -> Run:
-    """A Ping, perhaps behind other frames, is answered, and nothing else is."""
+    """Send frames that end with a Ping, and expect only its Pong."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -71,10 +71,10 @@ def ponged(payload: bytes, how: int | None = None, ahead: Sequence[F] = ()) -> R
 
 
 def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
-    """Pongs for Pings that were sent without waiting. Failed.
+    """Expect Pongs for Pings that were sent without waiting; Failed.
 
-    Informational: some are left out; or so many Pings are beyond a limit of the server, which ends
-    the connection.
+    Raises Informational if some are missing, or if the server ends the connection because so many
+    Pings exceed its limit.
     """
     count, place = 0, -1
     while place < len(payloads) - 1:
@@ -84,7 +84,7 @@ def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
             raise (Informational(str(error)) if len(payloads) >= FLOOD else error) from None
         if frame.opcode == CLOSE and len(payloads) >= FLOOD:
             session.expect_end()
-            raise Informational(f"{count} Pings were answered, then {frame} came")
+            raise Informational(f"{count} Pings were answered, then {frame} arrived")
         if frame.opcode != PONG or frame.payload not in payloads[place + 1 :]:
             raise Failed(f"expected the next Pong, but received {frame}")
         count, place = count + 1, payloads.index(frame.payload)
@@ -104,7 +104,7 @@ def many_pings(count: int, how: int | None = None) -> Run:
 
 
 def unanswered(*payloads: bytes) -> Run:
-    """Pongs that nobody asked for; only the Close behind them is answered."""
+    """Send unsolicited Pongs; only the Close after them is answered."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -124,14 +124,19 @@ def unanswered(*payloads: bytes) -> Run:
 ONE_PONG = "a Pong with the same payload"
 ONLY_PONG = "a Pong for the Ping, nothing for the Pong"
 ONLY_CLOSE = "nothing, then the answer to the Close"
-ALL_PONGS = "Pongs for all, in order; INFORMATIONAL: for some and the last"
+ALL_PONGS = "Pongs for all, in order; INFORMATIONAL: for some, including the last"
 FLOOD = 100
-"""Pings at once that a server may take for a flood."""
+"""The number of simultaneous Pings that a server may consider a flood."""
 
 PING_CASES = [
     ("2.1", ANSWER, "a Ping without payload", ponged(b"")),
     ("2.2", ANSWER, "a Ping with text", ponged(b"Hello, world!")),
-    ("2.3", ANSWER, "a Ping with bytes that are no UTF-8", ponged(b"\x00\xff\xfe\xfd\xfc\x00\xff")),
+    (
+        "2.3",
+        ANSWER,
+        "a Ping with bytes that are not UTF-8",
+        ponged(b"\x00\xff\xfe\xfd\xfc\x00\xff"),
+    ),
     ("2.4", ANSWER, "a Ping of 125 bytes", ponged(b"\xfe" * 125)),
     ("2.6", ANSWER, "a Ping of 125 bytes, octet by octet", ponged(b"\xfe" * 125, 1)),
 ]
@@ -151,12 +156,12 @@ add(
     LIMITS,
     MUST,
     LIMIT,
-    "only the header of a Ping of 126 bytes; its payload never comes",
+    "only the header of a Ping of 126 bytes, without its payload",
     f"{IS_FAILED}; INFORMATIONAL: the server waits for the payload",
     failed_early(F(b"", PING, length=126), Informational, 1002),
 )
 
-# An answer to a Pong may also be a Pong that was not asked for, which any side MAY send: a SHOULD.
+# An answer to a Pong may also be an unsolicited Pong, which any side MAY send: a SHOULD.
 add("2.7", PONGS, SHOULD, UNASKED, "a Pong without payload, a Close", ONLY_CLOSE, unanswered(b""))
 add("2.8", PONGS, SHOULD, UNASKED, "a Pong with text, a Close", ONLY_CLOSE, unanswered(b"unasked"))
 
@@ -166,8 +171,8 @@ add("2.8", PONGS, SHOULD, UNASKED, "a Pong with text, a Close", ONLY_CLOSE, unan
     PINGS,
     MUST,
     ANSWER,
-    sends="a Pong that nobody asked for, then a Ping",
-    expects=f"{ONLY_PONG}; NON-STRICT: for that, too",
+    sends="an unsolicited Pong, then a Ping",
+    expects=f"{ONLY_PONG}; NON-STRICT: also a Pong for the Pong",
 )
 def ping_after_pong(test: Test) -> None:
     session = test.open()
@@ -175,7 +180,7 @@ def ping_after_pong(test: Test) -> None:
     frame = session.read("a Pong", every=True)
     while frame.opcode == PONG and frame.payload != b"ping":
         if frame.payload == b"unasked":
-            test.lax = "a Pong was answered by a Pong"
+            test.lax = "a Pong was answered with a Pong"
         frame = session.read("a Pong", every=True)
     if frame.opcode != PONG:
         raise Failed(f"expected a Pong for the Ping, but received {frame}")
@@ -190,10 +195,10 @@ add(
     MUST,
     ANSWER,
     "100 Pings in one write",
-    f"{ALL_PONGS}, or the connection is ended",
+    f"{ALL_PONGS}, or the end of the connection",
     many_pings(FLOOD),
 )
-add("2.17", PINGS, MUST, ANSWER, "20 Pings, a write for each", ALL_PONGS, many_pings(20, BY_FRAME))
+add("2.17", PINGS, MUST, ANSWER, "20 Pings in one write each", ALL_PONGS, many_pings(20, BY_FRAME))
 add(
     "2.18",
     PONGS,
@@ -210,8 +215,8 @@ add(
     PONGS,
     MUST,
     SAME,
-    sends="Pings of all lengths from 0 to 125 (to a server that is far away, of some), each after "
-    "the Pong of the last",
+    sends="Pings of all lengths from 0 to 125 (fewer to a distant server), each after the previous "
+    "Pong",
     expects="a Pong with the same payload for each",
 )
 def every_length(test: Test) -> None:
@@ -242,7 +247,7 @@ def pings_around_message(test: Test) -> None:
         answers.append((frame.opcode, frame.payload))
     session.close()
     if answers[0][0] == TEXT:
-        raise NonStrict("a Ping was answered after the message that came later")
+        raise NonStrict("a Ping was answered after a later message")
     if answers[0] != (PONG, b"one"):
         raise Informational(f"one of two Pings was answered: {NEWEST}")
 
@@ -252,7 +257,7 @@ def pings_around_message(test: Test) -> None:
     PINGS,
     MUST,
     ANSWER,
-    sends="the header of a Ping, later half of its payload, later the other half",
+    sends="the header of a Ping, then half of its payload, then the other half, with pauses",
     expects="nothing until the Ping is complete, then its Pong",
 )
 def ping_in_parts(test: Test) -> None:
@@ -280,8 +285,8 @@ WAIT = (
     EARLY,
     MAY,
     WAIT,
-    sends="a Ping together with the opening handshake: not allowed, but what proxies can lead to",
-    expects="a Pong behind the response; INFORMATIONAL: anything else",
+    sends="a Ping in the segment of the handshake, which is not allowed, but proxies can cause it",
+    expects="a Pong after the response; INFORMATIONAL: anything else",
 )
 def ping_with_handshake(test: Test) -> None:
     session = test.open(ahead=wire.frame(b"early", PING))

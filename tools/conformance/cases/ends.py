@@ -1,8 +1,8 @@
 """The end of connections, group T: the end of TCP after the closing handshake, and after a failure
 (T.2), and a Close while data is under way (T.5).
 
-Whether a server that ends TCP with unread data sends a reset depends on how soon it reads, so no
-case is about that; but what it has sent before has to arrive.
+Whether a server that ends TCP with unread data sends a reset depends on how fast it reads, so no
+case tests that. But everything that it sent before has to arrive.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ def ends_cleanly(test: Test) -> None:
     session.expect_close(1000)
     over = session.connection.over
     if over and over.reset:
-        raise NonStrict("the connection was reset, though nothing was sent behind the Close")
+        raise NonStrict("the connection was reset although nothing was sent after the Close")
 
 
 def closes_readably(behind: bytes) -> Run:
-    """A Close and that are sent: the Close that comes is not lost to a reset, whether there is one
-    or not, which depends on how soon the server has read the rest."""
+    """Send a Close and more data, and expect that no reset destroys the answering Close.
+
+    Whether there is a reset depends on how fast the server reads the rest.
+    """
 
     def run(test: Test) -> None:
         session = test.open()
@@ -89,9 +91,9 @@ def closes_readably(behind: bytes) -> Run:
 
 
 for number, what, behind in (
-    (3, "a Close, and a message behind it", wire.frame(b"too late")),
-    (4, "a Close, and 256 KiB of messages behind it", wire.frame(b"x" * 1018) * 256),
-    (5, "a Close, and junk behind it", b"\xff" * 1000),
+    (3, "a Close, followed by a message", wire.frame(b"too late")),
+    (4, "a Close, followed by 256 KiB of messages", wire.frame(b"x" * 1018) * 256),
+    (5, "a Close, followed by junk", b"\xff" * 1000),
 ):
     add(
         f"T.2.{number}",
@@ -99,7 +101,7 @@ for number, what, behind in (
         SHOULD,
         CLEAN,
         what,
-        "a Close with the same code, which no reset takes away, and nothing behind it",
+        "a Close with the same code, not lost to a reset, and nothing after it",
         closes_readably(behind),
     )
 
@@ -109,9 +111,9 @@ for number, what, behind in (
     "RFC 6455 5.5.1",
     MUST,
     ANSWER,
-    sends="a Close, and FIN behind it",
-    expects="a Close with the same code; NON-STRICT: the end of TCP alone, as nobody may be there "
-    "to read the Close",
+    sends="a Close, followed by FIN",
+    expects="a Close with the same code; NON-STRICT: only the end of TCP, as the peer may not read "
+    "a Close",
 )
 def close_and_fin(test: Test) -> None:
     session = test.open()
@@ -124,8 +126,10 @@ def close_and_fin(test: Test) -> None:
 
 
 def fails(test: Test) -> tuple[Session, bool]:
-    """A connection that the server fails, for a frame with reserved bits, and whether by a Close.
-    Skipped when it does not: it is other cases that are about that."""
+    """Make the server fail a connection; returns the session and whether it sent a Close.
+
+    Raises Skipped if it does not fail the connection, which other cases test.
+    """
     session = test.open()
     session.send(session.frame(b"x", rsv=7))
     try:
@@ -140,7 +144,7 @@ def fails(test: Test) -> tuple[Session, bool]:
 
 
 def fails_within(patience: float | None) -> Run:
-    """TCP ends in that time, by default that of an answer, though the Close is not answered."""
+    """Expect the end of TCP within that time, although the Close is not answered."""
 
     def run(test: Test) -> None:
         session, _ = fails(test)
@@ -152,7 +156,7 @@ def fails_within(patience: float | None) -> Run:
 
 
 for number, patience, when, tags in (
-    (7, None, "at once, without waiting for an answer", []),
+    (7, None, "immediately, without waiting for an answer", []),
     (8, PATIENCE, f"within {PATIENCE:g} s", SLOW),
 ):
     add(
@@ -160,7 +164,7 @@ for number, patience, when, tags in (
         "RFC 6455 7.1.1",
         SHOULD,
         INITIATE,
-        "a frame with reserved bits; the Close that comes is not answered",
+        "a frame with reserved bits; the server's Close is not answered",
         f"the end of TCP {when}",
         fails_within(patience),
         tags,
@@ -168,9 +172,9 @@ for number, patience, when, tags in (
 
 
 def fails_readably(pieces: int, count: int) -> Run:
-    """A bad frame and more behind it: the Close that tells why is not lost to a reset.
+    """Send a bad frame and more data, and expect that no reset destroys the server's Close.
 
-    Whether there is a reset depends on how soon the server has read the rest.
+    Whether there is a reset depends on how fast the server reads the rest.
     """
 
     def run(test: Test) -> None:
@@ -197,9 +201,9 @@ for number, what, pieces, count in (
         "RFC 6455 7.1.1",
         SHOULD,
         CLEAN,
-        f"a frame with reserved bits; on another connection that and {what} behind it, before "
+        f"a frame with reserved bits; on another connection the same followed by {what}, before "
         "anything is read",
-        "a Close on the one as on the other, which no reset takes away",
+        "a Close on both connections, not lost to a reset",
         fails_readably(pieces, count),
     )
 
@@ -210,8 +214,8 @@ for number, what, pieces, count in (
     MAY,
     "An endpoint MAY close the connection via any means available when necessary, such as when "
     "under attack.",
-    sends="a Close; behind the closing handshake an octet every 0.25 s, and no FIN",
-    expects=f"a reset within {PATIENCE:g} s: what lingers is dropped in the end",
+    sends="a Close; after the closing handshake an octet every 0.25 s, without FIN",
+    expects=f"a reset within {PATIENCE:g} s: a lingering connection is dropped in the end",
     tags=SLOW,
 )
 def lingers(test: Test) -> None:
@@ -224,7 +228,7 @@ def lingers(test: Test) -> None:
         except Ended:
             return
         test.pause(0.25)
-    raise Failed(f"the server still takes data after {test.seconds(PATIENCE):g} s")
+    raise Failed(f"the server still accepts data after {test.seconds(PATIENCE):g} s")
 
 
 @case(
@@ -249,8 +253,8 @@ def many_close(test: Test) -> None:
     "RFC 6455 5.5.1",
     MUST,
     ANSWER,
-    sends="a Close, then nothing is read for 0.3 s",
-    expects="the Close is still there to be read",
+    sends="a Close, then a pause of 0.3 s before reading",
+    expects="the Close can still be read",
 )
 def read_late(test: Test) -> None:
     session = test.open()
@@ -263,7 +267,7 @@ def read_late(test: Test) -> None:
 
 
 def closed_behind(count: int, size: int, wait: float) -> Run:
-    """Messages and a Close in one go; nothing is read for a while."""
+    """Send messages and a Close in one write, and read nothing for a while."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -286,10 +290,9 @@ for number, count, size, wait in (
         "RFC 6455 5.5.1",
         MUST,
         f"{NOTHING_MORE} [...] {ANSWER}",
-        f"{count} messages of {size} bytes and a Close in one go"
-        + (", and nothing is read for a while" if wait else ""),
-        "echoes in order, as many as the server is quick to send, a Close with the same code, and "
-        "nothing behind it",
+        f"{count} messages of {size} bytes and a Close in one write"
+        + (", then a pause before reading" if wait else ""),
+        "any number of echoes in order, then a Close with the same code, and nothing after it",
         closed_behind(count, size, wait),
     )
 
@@ -299,7 +302,7 @@ for number, count, size, wait in (
     "RFC 6455 5.5.1",
     MUST,
     ANSWER,
-    sends="two fragments of a message that does not end, and a Close",
+    sends="two fragments of an incomplete message, and a Close",
     expects="a Close with the same code",
 )
 def within_message(test: Test) -> None:
@@ -316,7 +319,7 @@ def within_message(test: Test) -> None:
     MUST,
     f"{NOTHING_MORE} [...] {ANSWER}",
     sends="a Close, then a message, a Ping and another Close, each in its own write",
-    expects="one Close, and no data behind it; NON-STRICT: control frames",
+    expects="one Close, and no data after it; NON-STRICT: control frames",
 )
 def goes_on_talking(test: Test) -> None:
     session = test.open()
@@ -332,8 +335,8 @@ def goes_on_talking(test: Test) -> None:
     "RFC 6455 5.5.1",
     MUST,
     ANSWER,
-    sends="a Close, octet by octet, with 0.02 s between them",
-    expects="a Close with the same code, and not before the last octet",
+    sends="a Close octet by octet, with pauses of 0.02 s",
+    expects="a Close with the same code, but not before the last octet",
 )
 def close_in_octets(test: Test) -> None:
     session = test.open()
@@ -341,7 +344,7 @@ def close_in_octets(test: Test) -> None:
     session.send(data[:-1], pieces=1, pause=0.02 * test.settings.scale)
     while session.comes(0.02):
         frame = session.connection.read_frame()
-        if frame.opcode not in (PING, PONG):  # an answer has to wait until this frame is over
+        if frame.opcode not in (PING, PONG):  # an answer has to wait until this frame is complete
             raise Failed(f"expected nothing before the end of the Close, but received {frame}")
     session.send(data[-1:])
     session.expect_close(1000)

@@ -1,5 +1,5 @@
-"""HTTP hygiene (RFC 9110, RFC 9112), the other half of group P: P.7 what stands behind a request,
-P.8 responses, P.9 chunked bodies. See http.py.
+"""HTTP hygiene (RFC 9110, RFC 9112), the second half of group P: P.7 data after a request, P.8
+responses, P.9 chunked bodies. See http.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .heads import (
 )
 from .http import BODY, GRAMMAR, LENGTH, NO_UPGRADE
 
-# ---- P.7: what stands behind a request ----------------------------------------------------------
+# ---- P.7: data after a request -----------------------------------------------------------
 
 AFTER_CLOSE = (
     'A server that sends a "close" connection option MUST initiate closure of the connection (see '
@@ -57,7 +57,7 @@ AFTER_CLOSE = (
     "RFC 9112 6.3",
     MUST,
     LENGTH,
-    sends="a handshake with two different Content-Length, and a good one in the same segment",
+    sends="a handshake with two different Content-Length, and a valid one in the same segment",
     expects="one error response, then the end of the connection",
 )
 def behind_bad_framing(test: Test) -> None:
@@ -70,13 +70,13 @@ def behind_bad_framing(test: Test) -> None:
 
 
 def only_if_open(test: Test, first: bytes, second: bytes) -> None:
-    """What comes behind the first request is answered only if its response keeps the connection."""
+    """Expect an answer to a second request only if the first response keeps the connection."""
     try:
         connection, response = ask(test, first + second)
     except Late as error:
         raise Skipped(str(error)) from None
     if response.status == 101:
-        raise Skipped("the first handshake, which was to be refused, was accepted")
+        raise Skipped("the first handshake, which is invalid, was accepted")
     if "close" in tokens(response, "Connection"):
         return expect_one_answer(test, connection, response)
     read_body(connection, response)
@@ -85,13 +85,15 @@ def only_if_open(test: Test, first: bytes, second: bytes) -> None:
     except NonStrict:
         return
     except Failed as error:
-        raise Informational(f"the connection was kept; for the second request {error}") from None
-    raise Informational(f"the connection was kept, and the second request got {later.status}")
+        raise Informational(
+            f"the connection was kept open; for the second request {error}"
+        ) from None
+    raise Informational(f"the connection was kept open, and the second request got {later.status}")
 
 
 for number, what, change in (
     (2, "without a key", {"Sec-WebSocket-Key": None}),
-    (3, "whose version is 99", {"Sec-WebSocket-Version": "99"}),
+    (3, "with version 99", {"Sec-WebSocket-Version": "99"}),
     (4, "with a space before a colon", {"X-Name ": "x"}),
 ):
 
@@ -103,9 +105,9 @@ for number, what, change in (
         "RFC 9112 9.6",
         MUST,
         AFTER_CLOSE,
-        f"a handshake {what}, and a good one in the same segment",
-        "an error with Connection: close, and nothing behind it; if the connection is kept, the "
-        "second answer is told; SKIPPED: the first is accepted",
+        f"a handshake {what}, and a valid one in the same segment",
+        "an error with Connection: close, and nothing after it; INFORMATIONAL: the connection is "
+        "kept open; SKIPPED: the first one is accepted",
         refused_first,
     )
 
@@ -115,26 +117,28 @@ for number, what, change in (
     "RFC 6455 4.2.2",
     MUST,
     "the server MUST abort the WebSocket handshake described in this section",
-    sends="a handshake whose version is 99, and a frame in the same segment",
-    expects="an error status, and no frame behind it; SKIPPED: 101",
+    sends="a handshake with version 99, and a frame in the same segment",
+    expects="an error status, and no frame after it; SKIPPED: 101",
 )
 def frame_behind_refusal(test: Test) -> None:
     data = handshake(test, {"Sec-WebSocket-Version": "99"}) + wire.frame(b"smuggled")
     connection, response = ask(test, data)
     if response.status == 101:
-        raise Skipped("the handshake, which was to be refused, was accepted")
+        raise Skipped("the handshake, which is invalid, was accepted")
     read_body(connection, response)
     is_silent(connection, test.seconds(0.2))
     if connection.buffer and not connection.buffer.startswith(b"HTTP/1."):
-        raise Failed(f"behind the response came {wire.shown(bytes(connection.buffer))}")
+        raise Failed(f"received {wire.shown(bytes(connection.buffer))} after the response")
 
 
 FRAMES = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
 
 
 def as_one_frame(request: bytes) -> bytes:
-    """With so much content behind it that a frame is complete which begins with its first octets:
-    reserved bits are set in the first, and the second is a length of less than 126, unmasked."""
+    """Return a request with enough content to complete the frame that its first octets begin.
+
+    Its first octet has reserved bits, and the second one is a length below 126 without a mask.
+    """
     return request.ljust(2 + request[1], b"x")
 
 
@@ -147,9 +151,9 @@ for number, method in ((6, "GET"), (7, "POST")):
             raise NonStrict(f"the handshake was refused with {response.status}")
         session = test.session(connection, response)
         if not session.comes():
-            raise NonStrict("what came together with the handshake is dropped")
+            raise NonStrict("the data sent together with the handshake is dropped")
         if connection.buffer.startswith(b"HTTP/"):
-            raise Failed("what stands behind the handshake was answered as a request")
+            raise Failed("the data after the handshake was answered as a request")
         session.expect_failure(1002)
 
     add(
@@ -157,9 +161,9 @@ for number, method in ((6, "GET"), (7, "POST")):
         "RFC 6455 6.2",
         MUST,
         FRAMES,
-        f"a handshake and a {method} in the same segment, for which a client should have waited",
-        "101, then the connection is failed with 1002: it is no frame, and no request any more; "
-        "NON-STRICT: it is dropped, or all of it refused",
+        f"a handshake and a {method} in the same segment, although a client has to wait",
+        "101, then the connection is failed with 1002, because that is neither a frame nor a "
+        "request; NON-STRICT: it is dropped, or everything is refused",
         request_behind_101,
     )
 
@@ -170,7 +174,8 @@ for number, method in ((6, "GET"), (7, "POST")):
     MUST,
     "it MUST send the corresponding responses in the same order that the requests were received.",
     sends="a plain GET and a handshake in the same segment",
-    expects="the answer to the GET, then 101, or the end of the connection; another answer is told",
+    expects="the answer to the GET, then 101, or the end of the connection; INFORMATIONAL: another "
+    "answer",
 )
 def handshake_behind_get(test: Test) -> None:
     connection, response = ask(test, plain(test) + handshake(test))
@@ -184,16 +189,16 @@ def handshake_behind_get(test: Test) -> None:
     except NonStrict:
         return
     if second.status != 101:
-        raise Informational(f"the handshake behind it is answered with {second.status}")
+        raise Informational(f"the handshake after it is answered with {second.status}")
 
 
 def body_is_no_request(make: Make) -> Run:
-    """A request whose body is a whole handshake: never is that answered."""
+    """Send a request whose body is a whole handshake, which must never be answered."""
 
     def run(test: Test) -> None:
         try:
             connection, response = ask_any(test, make(test))
-        except Late as error:  # nothing is answered
+        except Late as error:  # there is no response
             raise NonStrict(str(error)) from None
         if response.get("Sec-WebSocket-Accept") == ACCEPT:
             raise Failed("the handshake in the body was accepted")
@@ -202,13 +207,13 @@ def body_is_no_request(make: Make) -> Run:
         read_body(connection, response)
         is_silent(connection, test.seconds(0.2))
         if connection.buffer.startswith(b"HTTP/"):
-            raise Failed("what stands in the body was answered as a request")
+            raise Failed("the body was answered as a request")
 
     return run
 
 
 def with_body(test: Test, method: str, upgrade: bool, chunked: bool) -> bytes:
-    """A request whose body is a whole handshake."""
+    """Return a request whose body is a whole handshake."""
     body = handshake(test)
     framing: Change = {"Content-Length": str(len(body))}
     if chunked:
@@ -238,8 +243,8 @@ for number, what, method, upgrade, chunked in (
         "RFC 9112 9.3",
         MUST,
         BODY,
-        f"{what}, its body a whole handshake",
-        "one response, and none to what stands in the body",
+        f"{what}, whose body is a whole handshake",
+        "one response, and none for the body",
         body_is_no_request(hidden),
     )
 
@@ -247,7 +252,7 @@ for number, what, method, upgrade, chunked in (
 
 
 def without_key(test: Test) -> tuple[Connection, Response]:
-    """The response to a handshake that every server refuses. Skipped by one that does not."""
+    """Return the response to a handshake that servers refuse; Skipped if it is accepted."""
     connection, response = ask(test, handshake(test, {"Sec-WebSocket-Key": None}))
     if response.status == 101:
         raise Skipped("a handshake without a key was accepted, see H.6.1")
@@ -262,12 +267,12 @@ def without_key(test: Test) -> tuple[Connection, Response]:
     "message length (i.e., one not defined by closure of the connection), as described in Section "
     "6.",
     sends="a handshake without a key",
-    expects="a response that is whole: by Content-Length, chunked, or by the end of the connection",
+    expects="a complete response: with Content-Length, chunked, or until the end of the connection",
 )
 def framed(test: Test) -> None:
     connection, response = without_key(test)
     if len(set(response.all("Content-Length"))) > 1:
-        raise Failed("the response has several Content-Length")
+        raise Failed("the response has several Content-Length fields")
     if response.get("Content-Length") is not None and response.get("Transfer-Encoding"):
         raise Failed("the response has both Content-Length and Transfer-Encoding")
     whole_body(connection, response)
@@ -280,13 +285,13 @@ def framed(test: Test) -> None:
     "The HEAD method is identical to GET except that the server MUST NOT send content in the "
     "response.",
     sends="a plain HEAD",
-    expects="a response head, and nothing behind it",
+    expects="a response head, and nothing after it",
 )
 def head(test: Test) -> None:
     connection, _ = ask_any(test, plain(test, method="HEAD"))
     is_silent(connection, test.seconds(0.1))
     if connection.buffer:
-        raise Failed(f"behind the head came {wire.shown(bytes(connection.buffer))}")
+        raise Failed(f"received {wire.shown(bytes(connection.buffer))} after the head")
 
 
 @case(
@@ -296,12 +301,12 @@ def head(test: Test) -> None:
     "An origin server with a clock (as defined in Section 5.6.7) MUST generate a Date header field "
     "in all 2xx (Successful), 3xx (Redirection), and 4xx (Client Error) responses",
     sends="a handshake without a key",
-    expects="one Date like Sun, 06 Nov 1994 08:49:37 GMT; a server without a clock has none",
+    expects="one Date such as Sun, 06 Nov 1994 08:49:37 GMT, except from a server without a clock",
 )
 def date(test: Test) -> None:
     response = without_key(test)[1]
     if response.status >= 500:
-        raise Informational(f"a response with {response.status} need not have a Date")
+        raise Informational(f"a response with {response.status} does not need a Date")
     dates = response.all("Date")
     if len(dates) != 1 or len(dates[0]) != 29 or not dates[0].endswith(" GMT"):
         raise Failed(f"Date: {', '.join(dates)}")
@@ -340,9 +345,9 @@ def old_client(test: Test) -> None:
     "RFC 9112 9.6",
     MAY,
     "To avoid the TCP reset problem, servers typically close a connection in stages.",
-    sends="a request of no good grammar, and 256 KiB behind it, before anything is read",
-    expects="the error response; NON-STRICT: the end of TCP without one; a reset is OK, too, which "
-    "may swallow a response by chance",
+    sends="a malformed request and 256 KiB more, before anything is read",
+    expects="the error response; NON-STRICT: the end of TCP without one; a reset is also OK, as it "
+    "may destroy a response by chance",
 )
 def error_is_readable(test: Test) -> None:
     connection = test.connect()
@@ -367,14 +372,14 @@ def error_is_readable(test: Test) -> None:
     'If a server receives both an Upgrade and an Expect header field with the "100-continue" '
     "expectation (Section 10.1.1), the server MUST send a 100 (Continue) response before sending a "
     "101 (Switching Protocols) response.",
-    sends="a handshake with Expect: 100-continue, which has no content, then a message",
-    expects="101 and the echo; a 100 only ahead of the 101, and it may be omitted: there is no "
-    "content (RFC 9110 10.1.1). An error status is told, clients must not expect that",
+    sends="a handshake with Expect: 100-continue and no content, then a message",
+    expects="101 and the echo; a 100 only before the 101, but it may be omitted as there is no "
+    "content (RFC 9110 10.1.1); INFORMATIONAL: an error status, as clients must not send that",
 )
 def expect_continue(test: Test) -> None:
     connection, response = ask(test, handshake(test, {"Expect": "100-continue"}))
     if response.status != 101:
-        raise Informational(f"the server meets no expectations: {response.status}")
+        raise Informational(f"the server refuses Expect with {response.status}")
     session = test.session(connection, response)
     session.send(session.message(b"continued"))
     session.expect_message(b"continued")
@@ -391,7 +396,7 @@ for number, what, without, resource in (
     def injected(test: Test, without: bool = without, resource: str = resource) -> None:
         make = changed(NO_UPGRADE if without else {}, resource=resource)
         if ask_any(test, make(test))[1].get("X-Injected") is not None:
-            raise Failed("what the client wrote has become a header field of the response")
+            raise Failed("the client's data has become a header field of the response")
 
     add(
         f"P.8.{number}",
@@ -400,7 +405,7 @@ for number, what, without, resource in (
         "A sender MUST NOT generate protocol elements that do not match the grammar defined by the "
         "corresponding ABNF rules.",
         f"a request with percent-encoded CR and LF {what}",
-        "a response without a field that the client has made up",
+        "a response without a field made up by the client",
         injected,
     )
 
@@ -420,7 +425,7 @@ def error_line(test: Test) -> None:
     if not first.startswith(b"HTTP/1.1 ") or first[12:13] != b" ":
         raise Failed(f"the status line is {wire.shown(first)}")
     if "close" not in tokens(response, "Connection"):
-        raise Informational("the connection is kept after a refused handshake")
+        raise Informational("the connection is kept open after a refused handshake")
 
 
 @case(
@@ -446,15 +451,15 @@ LARGE_SIZES = (
 )
 PLAIN_BODY = b"5\r\nhello\r\n0\r\n\r\n"
 SERVED = (
-    "the same response as for the simplest chunked body, and 101 for the handshake behind it; "
-    "INFORMATIONAL: the connection is ended; SKIPPED: the handshake is refused even behind the "
+    "the same response as for the simplest chunked body, and 101 for the handshake after it; "
+    "INFORMATIONAL: the connection ends; SKIPPED: the handshake is refused even after the "
     "simplest one"
 )
-NOT_SERVED = "an error, or the end of the connection: the handshake is not found behind it"
+NOT_SERVED = "an error, or the end of the connection: the handshake after it is not served"
 
 
 def post_chunks(test: Test, body: bytes, pause: float = 0.0) -> Connection:
-    """A POST with this body, and a handshake behind it. pause: before each octet of the body."""
+    """Send a POST with this body, pausing before each of its octets, and a handshake."""
     connection = test.connect()
     head = plain(test, {"Transfer-Encoding": "chunked"}, method="POST")
     try:
@@ -466,23 +471,23 @@ def post_chunks(test: Test, body: bytes, pause: float = 0.0) -> Connection:
         else:
             connection.send(head + body + handshake(test))
     except Ended:
-        pass  # a response may have come before
+        pass  # the server may have answered before
     return connection
 
 
 class Behind(NamedTuple):
-    """What came for a POST with a body, and for the handshake behind it."""
+    """The answers to a POST with a body and to the handshake after it."""
 
     status: int
     """Of the POST."""
     second: int | None
-    """Status of the handshake; None: no answer came in time, or the connection was ended."""
+    """Status of the handshake; None if there was no answer in time or the connection ended."""
     over: bool
-    """It was ended, as any server may do behind a body (RFC 9112 section 9.3)."""
+    """Whether the connection ended, as a server may do after a body (RFC 9112 section 9.3)."""
 
 
 def behind_chunks(test: Test, connection: Connection, seconds: float) -> Behind:
-    """Both, the second in that time. Failed, NonStrict, Skipped."""
+    """Read both answers, the second one within that time; Failed, NonStrict, Skipped."""
     second, over = None, False
     try:
         response = answer(connection)
@@ -498,13 +503,15 @@ def behind_chunks(test: Test, connection: Connection, seconds: float) -> Behind:
     except TimedOut:
         pass
     finally:
-        connection.close()  # some servers have one at a time
+        connection.close()  # some servers serve one at a time
     return Behind(response.status, second, over)
 
 
 def best_behind(test: Test, body: bytes, pause: float = 0.0) -> Behind:
-    """Of three tries: a server may answer a POST first, and end the connection if its body has not
-    come by then."""
+    """Return the best of three tries.
+
+    A server may answer a POST early, and end the connection if the body has not arrived by then.
+    """
     for _ in range(3):
         came = behind_chunks(test, post_chunks(test, body, pause), test.timeout)
         if not came.over:
@@ -513,30 +520,30 @@ def best_behind(test: Test, body: bytes, pause: float = 0.0) -> Behind:
 
 
 def chunks_are_read(body: bytes, pause: float = 0.0) -> Run:
-    """What a server does with the simplest of chunked bodies, it does with this one."""
+    """Expect the same behavior as for the simplest chunked body."""
 
     def run(test: Test) -> None:
         simplest = best_behind(test, PLAIN_BODY)
         if simplest.over:
-            raise Informational("the connection is ended behind a chunked body, whatever is in it")
+            raise Informational("the connection ends after every chunked body")
         if simplest.second != 101:
             came = simplest.second or "no answer"
-            raise Skipped(f"behind the simplest chunked body a handshake got {came}")
+            raise Skipped(f"after the simplest chunked body a handshake got {came}")
         this = best_behind(test, body, test.seconds(pause))
         if this.status != simplest.status:
             raise Failed(f"this body got {this.status}, the simplest one {simplest.status}")
         if this.over:
-            raise Informational("the connection is ended behind this body")
+            raise Informational("the connection ends after this body")
         if this.second != 101:
-            raise Failed(f"a handshake behind this body got {this.second or 'no answer'}")
+            raise Failed(f"a handshake after this body got {this.second or 'no answer'}")
 
     return run
 
 
 def chunks_are_refused(body: bytes, large: bool = False) -> Run:
-    """The end of the body is not found where somebody else might look for it.
+    """Expect that the server does not find the end of the body where another parser might.
 
-    large: what is behind the head may be the beginning of a body that the server waits for.
+    `large` means that the server may wait for more of the body.
     """
 
     def run(test: Test) -> None:
@@ -544,27 +551,27 @@ def chunks_are_refused(body: bytes, large: bool = False) -> Run:
         if large and is_silent(connection, test.seconds(0.5)):
             return
         if behind_chunks(test, connection, test.seconds(0.3)).second == 101:
-            raise Failed("the body was read all the same, and the handshake behind it accepted")
+            raise Failed("the body was read, and the handshake after it was accepted")
 
     return run
 
 
 for number, quote, section, what, body, pause in (
     (1, DECODE, "7.1", "of two chunks", b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", 0.0),
-    (2, DECODE, "7.1", "whose size has zeros ahead, and capitals",
+    (2, DECODE, "7.1", "whose size has leading zeros and uppercase digits",
      b"00A\r\n0123456789\r\n000\r\n\r\n", 0.0),
     (3, EXTENSIONS, "7.1.1", "with chunk extensions",
      b'5;name=value;flag;quoted="a \\" ; b"\r\nhello\r\n0;last\r\n\r\n', 0.0),
     (4, DECODE, "7.1", "with trailers",
      b"5\r\nhello\r\n0\r\nX-One: 1\r\nX-Two: 2\r\n\r\n", 0.0),
-    (5, DECODE, "7.1", "that comes octet by octet, slowly", PLAIN_BODY, 0.01),
+    (5, DECODE, "7.1", "that is sent slowly octet by octet", PLAIN_BODY, 0.01),
 ):  # fmt: skip
     add(
         f"P.9.{number}",
         f"RFC 9112 {section}",
         MUST,
         quote,
-        f"a chunked POST with a body {what}, and a handshake behind it",
+        f"a chunked POST with a body {what}, and a handshake after it",
         SERVED,
         chunks_are_read(body, pause),
     )
@@ -574,8 +581,8 @@ for number, power in ((11, 32), (12, 64)):
         "RFC 9112 7.1",
         MUST,
         LARGE_SIZES,
-        f"a chunked POST whose chunk has 2**{power} + 5 octets by its size, and 5 in truth, and a "
-        "handshake behind it",
+        f"a chunked POST whose chunk has the size 2**{power} + 5 but only 5 octets, and a "
+        "handshake after it",
         NOT_SERVED,
         chunks_are_refused(b"%x\r\nhello\r\n0\r\n\r\n" % (2**power + 5), large=True),
     )
@@ -587,14 +594,14 @@ for number, what, body in (
     (17, "whose size is xyz", b"xyz\r\n\r\n"),
     (18, "whose size is empty", b"\r\n\r\n"),
     (19, "without CRLF at its end", b"5\r\nhelloXX0\r\n\r\n"),
-    (20, "whose size ends with LF alone", b"5\nhello\r\n0\r\n\r\n"),
+    (20, "whose size ends with only LF", b"5\nhello\r\n0\r\n\r\n"),
 ):
     add(
         f"P.9.{number}",
         "RFC 9112 2.2",
         SHOULD,
         GRAMMAR,
-        f"a chunked POST with a chunk {what}, and a handshake behind it",
+        f"a chunked POST with a chunk {what}, and a handshake after it",
         NOT_SERVED,
         chunks_are_refused(body),
     )

@@ -1,11 +1,11 @@
-"""Floods, group F: many frames that carry next to nothing (F.1), and many connections (F.2).
+"""Floods, group F: many frames with little or no data (F.1), and many connections (F.2).
 
-Another connection is served all the same. What a flood costs in memory cannot be seen from here.
-How many connections a server serves at a time is its own affair, but it has to be there again when
-they are gone.
+The server has to serve another connection during a flood. The cases cannot see how much memory a
+flood takes. A server may limit the number of connections, but it has to serve new ones after they
+have closed.
 
-The numbers are chosen so that a case takes less than two seconds of a server that does 5000 frames
-a second.
+The counts are chosen so that a case takes less than two seconds with a server that handles 5000
+frames per second.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ BETWEEN = (
     "An endpoint MUST be capable of handling control frames in the middle of a fragmented message."
 )
 PATIENCE = 3.0
-"""Times the time for an answer: a flood has to be worked through first."""
+"""A factor for the time of an answer, because a flood has to be handled first."""
 
 # ---- F.1: frames that carry little --------------------------------------------------------------
 
 
 def flood(make: Callable[[Session], bytes], after: Callable[[Session], None]) -> Run:
-    """A flood on one connection, an echo on another, then what the flood has to bring."""
+    """Flood one connection, expect an echo on another, then check the answers to the flood."""
 
     def run(test: Test) -> None:
         test.patience = PATIENCE
@@ -69,7 +69,7 @@ def flood(make: Callable[[Session], bytes], after: Callable[[Session], None]) ->
 
 
 def fragments(part: bytes, count: int, end: bool = True) -> Callable[[Session], bytes]:
-    """A text message in so many frames, and perhaps a last one."""
+    """Return a text message in that many frames, and perhaps a last one."""
 
     def make(session: Session) -> bytes:
         more = session.frame(part, CONTINUATION, fin=False) * (count - 1)
@@ -84,12 +84,12 @@ def repeated(payload: bytes, opcode: int, count: int) -> Callable[[Session], byt
 
 
 def same_echoes(payload: bytes, count: int) -> Callable[[Session], None]:
-    """So many equal messages come back; Informational when some are left out."""
+    """Expect that many equal echoes; Informational if some are missing."""
 
     def after(session: Session) -> None:
         for i in range(count):
             if not session.answers():
-                raise Informational(f"{i} of {count} echoes came")
+                raise Informational(f"received {i} of {count} echoes")
             session.expect_message(payload)
         session.close()
 
@@ -97,7 +97,7 @@ def same_echoes(payload: bytes, count: int) -> Callable[[Session], None]:
 
 
 def one_echo(payload: bytes) -> Callable[[Session], None]:
-    """One message comes back; Informational when the server closes instead."""
+    """Expect one echo; Informational if the server closes instead."""
 
     def after(session: Session) -> None:
         frame = read_or_limit(session, "one echo")
@@ -110,24 +110,26 @@ def one_echo(payload: bytes) -> Callable[[Session], None]:
 
 
 def unfinished(session: Session) -> None:
-    """Nothing comes, as the message has no end. Failed; Informational when the server closes, or
-    echoes the fragments as they come."""
+    """Expect nothing, as the message does not end; Failed.
+
+    Raises Informational if the server closes, or echoes fragments as they arrive.
+    """
     try:
         frame = read_or_limit(session, "nothing", session.test.seconds(0.1))
     except Late:
         return session.close()
     if frame.opcode in (TEXT, CONTINUATION) and not frame.fin:
-        raise Informational(f"the server echoes fragments as they come: {frame}")
+        raise Informational(f"the server echoes fragments as they arrive: {frame}")
     raise Failed(f"expected nothing, but received {frame}")
 
 
 def echo_behind_pongs(session: Session) -> None:
-    """The echo of a message. Failed; NonStrict when the Pongs are answered."""
-    frame = read_or_limit(session, "the echo behind the Pongs", every=True)
+    """Expect the echo of a message; Failed, or NonStrict if the Pongs are answered."""
+    frame = read_or_limit(session, "the echo after the Pongs", every=True)
     while frame.opcode == PONG:
-        session.test.lax = f"nobody expects an answer to a Pong, but received {frame}"
-        frame = read_or_limit(session, "the echo behind the Pongs", every=True)
-    if session.read_rest(frame, "the echo behind the Pongs") != (TEXT, 0, b"behind"):
+        session.test.lax = f"expected no answer to a Pong, but received {frame}"
+        frame = read_or_limit(session, "the echo after the Pongs", every=True)
+    if session.read_rest(frame, "the echo after the Pongs") != (TEXT, 0, b"behind"):
         raise Failed(f"expected the echo of 'behind', but received {frame}")
     session.close()
 
@@ -145,14 +147,14 @@ def pings(payloads: Sequence[bytes]) -> Callable[[Session], bytes]:
 
 
 def pings_between(session: Session) -> bytes:
-    """A Ping behind each of 2000 fragments."""
+    """Return 2000 fragments, each followed by a Ping."""
     pair = session.frame(b"x", CONTINUATION, fin=False) + session.frame(b"", PING)
     start = session.frame(b"", TEXT, fin=False)
     return start + pair * 2000 + session.frame(b"", CONTINUATION)
 
 
 def pongs_and_echo(session: Session) -> None:
-    """Pongs, and the echo before, among or behind them. Failed, Informational."""
+    """Expect Pongs, and the echo before, among or after them; Failed, Informational."""
     wanted = {PONG, TEXT}
     while wanted:
         frame = read_or_limit(session, "Pongs and an echo")
@@ -171,16 +173,16 @@ for number, section, quote, what, make, expects, after in (
     (3, "RFC 6455 5.4", FRAGMENTED, "a message in 10000 fragments of 1 byte",
      fragments(b"x", 10000), "one message", one_echo(b"x" * 10000)),
     (4, "RFC 6455 5.5.2", PONG_RULE, "4000 Pings of 5 bytes", pings(PINGS),
-     "Pongs, the last one among them", pongs(PINGS)),
+     "Pongs, including the last one", pongs(PINGS)),
     (5, "RFC 6455 5.5.2", PONG_RULE, "2000 Pings of 125 bytes", pings(LONG_PINGS),
-     "Pongs, the last one among them", pongs(LONG_PINGS)),
+     "Pongs, including the last one", pongs(LONG_PINGS)),
     (6, RECEIVING, FRAMES, "10000 Pongs of 5 bytes and a message", many_pongs,
      "the echo of the message; NON-STRICT: Pongs", echo_behind_pongs),
     (7, RECEIVING, FRAMES, "2000 messages of 1 byte", repeated(b"x", TEXT, 2000),
      "2000 echoes", same_echoes(b"x", 2000)),
     (8, RECEIVING, FRAMES, "2000 empty messages", repeated(b"", TEXT, 2000),
      "2000 echoes", same_echoes(b"", 2000)),
-    (9, "RFC 6455 5.4", BETWEEN, "2000 fragments of 1 byte, a Ping behind each",
+    (9, "RFC 6455 5.4", BETWEEN, "2000 fragments of 1 byte, a Ping after each",
      pings_between, "Pongs and one message", pongs_and_echo),
 ):  # fmt: skip
     add(
@@ -188,8 +190,8 @@ for number, section, quote, what, make, expects, after in (
         section,
         MUST,
         quote,
-        f"{what}, and right behind them a message on another connection",
-        f"the echo there, and here {expects}; or the server closes this connection",
+        f"{what}, and immediately after them a message on another connection",
+        f"the echo there, and here {expects}, or the server closes this connection",
         flood(make, after),
         SEVERAL,
     )
@@ -198,8 +200,10 @@ for number, section, quote, what, make, expects, after in (
 
 
 def crowd(count: int, come: Callable[[Test], object]) -> Run:
-    """So many connections at a time, then another one, which the server may be too busy for; and
-    when all are gone, one more."""
+    """Open that many connections, then another one, and one more after all have closed.
+
+    The server may be too busy for the additional one while the others are open.
+    """
 
     def run(test: Test) -> None:
         busy = ""
@@ -219,7 +223,7 @@ def crowd(count: int, come: Callable[[Test], object]) -> Run:
 
 
 def one_by_one(count: int, come: Callable[[Test], object]) -> Run:
-    """So many connections, one after another, then one more. Skipped by the first only."""
+    """Open that many connections one after another, then one more; Skipped only by the first."""
 
     def run(test: Test) -> None:
         come(test)
@@ -227,14 +231,14 @@ def one_by_one(count: int, come: Callable[[Test], object]) -> Run:
             try:
                 come(test)
             except Skipped as error:
-                raise Failed(f"not as before: {error}") from None
+                raise Failed(f"different from before: {error}") from None
         expect_served(test)
 
     return run
 
 
 def beside(count: int, come: Callable[[Test], object]) -> Run:
-    """The same beside an open one, which goes on."""
+    """Do the same while another connection is open, which must continue to work."""
 
     def run(test: Test) -> None:
         bystander = test.open()
@@ -262,7 +266,7 @@ def comes_and_goes(test: Test) -> None:
 
 
 def opens_and_closes(test: Test) -> None:
-    """Skipped where the server leaves a Close unanswered, which takes too long so many times."""
+    """Raise Skipped if the server does not answer a Close, which would take too long."""
     session = test.open()
     session.send(session.frame(wire.close_payload(1000), CLOSE))
     try:
@@ -289,19 +293,19 @@ def asks_and_resets(test: Test) -> None:
 
 
 ONE_MORE = "another connection is opened, echoes, and is closed"
-AT_A_TIME = f"{ONE_MORE}; if not beside those, which is told, then when they are closed"
-BESIDE = f"one that was open before still echoes, and {ONE_MORE}"
+AT_A_TIME = f"{ONE_MORE}; INFORMATIONAL: only after the others have closed"
+BESIDE = f"a connection that was open before still echoes, and {ONE_MORE}"
 for number, many, count, what, come, expects, tags in (
     (1, crowd, 64, "connections on which nothing is sent", connects, AT_A_TIME, SEVERAL),
-    (2, one_by_one, 64, "connections that come and go", comes_and_goes, ONE_MORE, []),
+    (2, one_by_one, 64, "connections that open and close", comes_and_goes, ONE_MORE, []),
     (3, crowd, 64, "connections with half a request", half_asks, AT_A_TIME, SEVERAL),
-    (4, crowd, 64, "open connections that do nothing", opens, AT_A_TIME, SEVERAL),
+    (4, crowd, 64, "idle open connections", opens, AT_A_TIME, SEVERAL),
     (5, one_by_one, 50, "connections with both handshakes, one after another", opens_and_closes,
      ONE_MORE, []),
     (6, beside, 64, "open connections that are reset", opens_and_resets, BESIDE, SEVERAL),
     (7, one_by_one, 50, "handshakes without a key; SKIPPED unless they are refused", is_refused,
      ONE_MORE, []),
-    (8, beside, 64, "handshakes, each reset before its answer is read", asks_and_resets, BESIDE,
+    (8, beside, 64, "handshakes, each reset before its response is read", asks_and_resets, BESIDE,
      SEVERAL),
 ):  # fmt: skip
     add(

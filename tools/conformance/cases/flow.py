@@ -1,12 +1,11 @@
 """Backpressure and slow readers, group B.
 
-A peer that asks for much and reads nothing, or little at a time, must neither bring the server
-down nor hold up others. What a server does about it is its own affair: it may stop reading, drop
-answers as a whole, or close that connection; the last two are told, as INFORMATIONAL. But what
-comes has to come whole and in order.
+A peer that asks for much data and reads little or nothing must neither crash the server nor delay
+other connections. The server may stop reading, drop whole answers, or close that connection; the
+last two are INFORMATIONAL. But every answer that it sends has to be complete and in order.
 
-The numbers are chosen so that a case takes less than two seconds of a server that does 5000 frames
-a second.
+The counts are chosen so that a case takes less than two seconds with a server that handles 5000
+frames per second.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ SEVERAL = ["several"]
 
 @contextmanager
 def may_close() -> Iterator[None]:
-    """The server may close a connection, or just end TCP, rather than go on: that is told."""
+    """Raise Informational if the server closes the connection or ends TCP instead."""
     try:
         yield
     except (Closed, Cut, Ended) as error:
@@ -76,8 +75,10 @@ def may_close() -> Iterator[None]:
 def read_or_limit(
     session: Session, wanted: str, timeout: float | None = None, every: bool = False
 ) -> Frame:
-    """What `Session.read` returns. Failed; Informational when the server closes, or just ends TCP:
-    that is its limit for floods."""
+    """Return what `Session.read` returns; Failed.
+
+    Raises Informational if the server closes or ends TCP, which is its limit for floods.
+    """
     with may_close():
         frame = session.read(wanted, timeout, every)
     if frame.opcode == CLOSE:
@@ -87,8 +88,7 @@ def read_or_limit(
 
 
 class Numbered(Sequence[bytes]):
-    """Messages that can be told from each other. They are made when they are asked for: so many of
-    this size would fill the memory."""
+    """Distinct messages, built on demand because they would fill the memory together."""
 
     def __init__(self, count: int, size: int) -> None:
         self.numbers = range(count)
@@ -107,12 +107,12 @@ class Numbered(Sequence[bytes]):
 
 
 def numbered(count: int, size: int) -> list[bytes]:
-    """The same all at once."""
+    """Return all messages as a single block."""
     return list(Numbered(count, size))
 
 
 def binary(session: Session, payloads: Sequence[bytes]) -> bytearray:
-    """These as Binary messages."""
+    """Return these payloads as Binary messages."""
     data = bytearray()
     for payload in payloads:
         data += session.message(payload, BINARY)
@@ -120,14 +120,14 @@ def binary(session: Session, payloads: Sequence[bytes]) -> bytearray:
 
 
 def narrow(connection: Connection) -> None:
-    """Make the kernel keep little of what is not read, but not less than a segment of loopback."""
+    """Make the kernel's receive buffer small, but not smaller than a segment of loopback."""
     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
 
 
 def stuff(session: Session, data: bytes | bytearray) -> memoryview:
-    """Send without reading, until the server takes no more for a while: what is left.
+    """Send without reading until the server stops reading for a while; returns what is left.
 
-    Nothing is left when the server has ended TCP, which is found out by reading.
+    Nothing is left if the server has ended TCP, which the next read finds out.
     """
     connection, wait = session.connection, session.test.seconds(0.2)
     session.test.trace.add("sent", data, connection.number)
@@ -138,13 +138,13 @@ def stuff(session: Session, data: bytes | bytearray) -> memoryview:
             try:
                 at += connection.give(view[at : at + 65536])
             except Ended:
-                session.test.trace.note("the peer takes no more")
+                session.test.trace.note("the peer accepts no more data")
                 return view[:0]
     return view[at:]
 
 
 def read_slowly(session: Session, size: int, pause: float, seconds: float) -> None:
-    """Receive a little at a time for a while; what came stays in the buffer."""
+    """Receive in small pieces for a while; received data stays in the buffer."""
     end = time.monotonic() + session.test.seconds(seconds)
     try:
         while time.monotonic() < end:
@@ -155,7 +155,7 @@ def read_slowly(session: Session, size: int, pause: float, seconds: float) -> No
 
 
 def next_message(session: Session, wanted: str) -> bytes | None:
-    """The next one, Pongs left out; None when the server closes. Failed, Late."""
+    """Return the next message, skipping Pongs, or None if the server closes; Failed, Late."""
     while session.comes():
         try:
             frame = session.connection.read_frame()
@@ -176,9 +176,9 @@ def next_message(session: Session, wanted: str) -> bytes | None:
 
 
 def echoes(session: Session, payloads: Sequence[bytes], *more: bytes) -> int:
-    """Read echoes up to the last, or to the end of the connection: how many came.
+    """Read echoes up to the last one or the end of the connection; returns their count.
 
-    Failed when one is broken or not in order; some may be left out.
+    Raises Failed if one is corrupt or out of order; some may be missing.
     """
     at = count = 0
     total = len(payloads) + len(more)
@@ -193,15 +193,15 @@ def echoes(session: Session, payloads: Sequence[bytes], *more: bytes) -> int:
         while at < total and wanted() != came:
             at += 1
         if at == total:
-            raise Failed(f"broken, or not in order: {wire.shown(came)}")
+            raise Failed(f"corrupt or out of order: {wire.shown(came)}")
         at, count = at + 1, count + 1
     return count
 
 
 def expect_echoes(session: Session, payloads: Sequence[bytes]) -> None:
-    """The server takes up again. Informational unless it has echoed all. Failed.
+    """Expect that the server continues; Failed, or Informational if echoes are missing.
 
-    A last message is sent twice if need be: the answer to the first may be left out as well.
+    A last message is sent again if necessary, because the first answer may be dropped too.
     """
     last = b"the last one"
     session.comes(0.1)
@@ -211,17 +211,17 @@ def expect_echoes(session: Session, payloads: Sequence[bytes]) -> None:
     except Late:
         session.send(session.message(last, BINARY))
         if echoes(session, [last]) == 1:
-            raise Informational("the last echoes are left out") from None
+            raise Informational("the last echoes are missing") from None
         raise Informational("the connection is closed before the last echo") from None
     if count <= len(payloads):
-        raise Informational(f"{count} of {len(payloads) + 1} echoes came")
+        raise Informational(f"received {count} of {len(payloads) + 1} echoes")
 
 
 def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None:
-    """Echoes in order, then the answer to a Close, and no data behind it. Failed, NonStrict.
+    """Expect echoes in order, then the answer to a Close, and no data after it; Failed, NonStrict.
 
-    How many echoes come before it depends on the server's speed; where much is unread it may also
-    give up before it has read the Close.
+    The number of echoes depends on the server's speed. If much is unread, it may also give up
+    before it reads the Close.
     """
     at = came = 0
     while True:
@@ -231,23 +231,25 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
                 break
             payload = session.read_rest(frame, "an echo")[2]
         except Cut as error:
-            # Whether the server had got as far as the Close is not certain.
+            # The server may not have read the Close.
             if came < len(payloads) and sum(map(len, payloads)) > TAKEN:
-                return session.test.trace.note(f"{came} of {len(payloads)} echoes came; {error}")
+                return session.test.trace.note(
+                    f"received {came} of {len(payloads)} echoes; {error}"
+                )
             raise
         while at < len(payloads) and payloads[at] != payload:
             at += 1
         if at == len(payloads):
-            raise Failed(f"broken, or not in order: {wire.shown(payload)}")
+            raise Failed(f"corrupt or out of order: {wire.shown(payload)}")
         at, came = at + 1, came + 1
     expect_nothing_behind(session)
-    session.test.trace.note(f"{came} of {len(payloads)} echoes came before {frame}")
+    session.test.trace.note(f"received {came} of {len(payloads)} echoes before {frame}")
     if came == len(payloads) and frame.close_code != 1000:
         raise NonStrict(f"expected a Close with 1000, but received {frame}")
 
 
 def expect_last_close(session: Session, code: int) -> None:
-    """A Close with that code, and nothing behind it. Failed, NonStrict."""
+    """Expect a Close with that code and nothing after it; Failed, NonStrict."""
     frame = session.read(f"a Close with {code}")
     if frame.opcode != CLOSE:
         raise Failed(f"expected a Close with {code}, but received {frame}")
@@ -257,20 +259,22 @@ def expect_last_close(session: Session, code: int) -> None:
 
 
 def expect_nothing_behind(session: Session) -> None:
-    """Behind the Close of the server no data comes (RFC 6455 section 5.5.1). Failed; NonStrict for
-    control frames, which that does not name."""
+    """Expect no data after the Close of the server (RFC 6455 section 5.5.1); Failed.
+
+    Raises NonStrict for control frames, which that section does not mention.
+    """
     if session.comes() and session.connection.buffer:
         frame = session.connection.read_frame()
-        told = f"behind the Close of the server {frame} came"
+        told = f"received {frame} after the Close of the server"
         raise Failed(told) if frame.opcode < CLOSE else NonStrict(told)
     session.expect_end()
 
 
 def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
-    """The Pong of the last Ping; those of others may be left out (RFC 6455 section 5.5.3). Failed.
+    """Expect the Pong of the last Ping; others may be missing (RFC 6455 section 5.5.3); Failed.
 
-    Informational when Pongs come that answer none of the Pings, or not in order: an endpoint may
-    send some by itself.
+    Raises Informational for Pongs that answer no Ping or are out of order, because an endpoint may
+    send unsolicited ones.
     """
     wanted = f"a Pong with {wire.shown(payloads[-1])}"
     places = {payload: at for at, payload in enumerate(payloads)}
@@ -281,7 +285,7 @@ def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
             raise Failed(f"expected {wanted}, but received {frame}")
         place = places.get(frame.payload, -1)
         if place <= at:
-            odd = odd or f"not due, or not in order: {frame}"
+            odd = odd or f"unexpected or out of order: {frame}"
         at = max(at, place)
     if odd:
         raise Informational(odd)
@@ -291,22 +295,23 @@ NOT_SERVED = (Failed, NonStrict, Ended, TimedOut, Garbled, OSError)
 
 
 def expect_served_soon(test: Test) -> None:
-    """When the server, and its kernel, have noticed that others are gone, see `expect_served`.
-    Failed."""
+    """Wait until the server has noticed that others have closed, see `expect_served`; Failed."""
     deadline = time.monotonic() + test.timeout
     while True:
         try:
             return expect_served(test)
         except NOT_SERVED as error:
             if time.monotonic() > deadline:
-                raise Failed(f"when the others are gone: {error}") from None
+                raise Failed(f"after the others have closed: {error}") from None
         test.connections[-1].close()
         test.pause(0.1)
 
 
 def expect_beside(bystander: Session) -> None:
-    """Some time after others were reset, a new connection is served, and one that was open before
-    still echoes, and is closed. Failed."""
+    """Expect that a new connection is served after others were reset; Failed.
+
+    A connection that was open before must also still echo, and is closed.
+    """
     bystander.test.pause(0.05)
     expect_served_soon(bystander.test)
     bystander.send(bystander.message(b"still here"))
@@ -315,8 +320,10 @@ def expect_beside(bystander: Session) -> None:
 
 
 def refused_handshake(test: Test) -> Connection:
-    """One without a key, which every server refuses, by a response or by the end of TCP. Skipped
-    when this one does not: it is other cases that are about that."""
+    """Send a handshake without a key, and expect a refusal or the end of TCP.
+
+    Raises Skipped if the server accepts it, which other cases test.
+    """
     connection = test.connect()
     connection.send(handshake(test, {"Sec-WebSocket-Key": None}))
     try:
@@ -334,7 +341,7 @@ def refused_handshake(test: Test) -> Connection:
 
 
 def unread(count: int, size: int, after: Callable[[Session, Sequence[bytes]], None]) -> Run:
-    """So many messages, and nothing is read; another connection is served; then `after`."""
+    """Send messages and read nothing, check that another connection is served, then `after`."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -343,7 +350,7 @@ def unread(count: int, size: int, after: Callable[[Session, Sequence[bytes]], No
         left = stuff(session, binary(session, payloads))
         expect_served(test)
         session.pour(left)
-        del left  # what has been sent need not be kept while what comes is read
+        del left  # free the sent data before reading the echoes
         after(session, payloads)
 
     return run
@@ -361,9 +368,9 @@ for number, count, size, tags in (
         RECEIVING,
         MUST,
         FRAMES,
-        f"{count} messages of {size} bytes, and none of the echoes is read; meanwhile another "
-        "connection is opened, echoes, and is closed; then all is read",
-        "the other connection is served; the echoes come in order, or the connection is closed",
+        f"{count} messages of {size} bytes without reading the echoes; meanwhile another "
+        "connection is opened, echoes, and is closed; then all echoes are read",
+        "the other connection is served; the echoes arrive in order, or the connection is closed",
         unread(count, size, expect_echoes),
         tags,
     )
@@ -379,10 +386,9 @@ add(
     "RFC 6455 5.5.1",
     MUST,
     ANSWER,
-    "128 messages of 16000 bytes, and none of the echoes is read; meanwhile another connection is "
-    "used; then a Close is sent, and all is read",
-    "the other connection is served; echoes in order, and a Close; how many of them, "
-    "depends on its speed",
+    "128 messages of 16000 bytes without reading the echoes; meanwhile another connection is "
+    "used; then a Close is sent, and everything is read",
+    "the other connection is served; any number of echoes in order, and a Close",
     unread(128, 16000, close_and_read),
     SEVERAL,
 )
@@ -393,9 +399,9 @@ add(
     RECEIVING,
     MUST,
     FRAMES,
-    sends="128 messages of 16000 bytes, and none of the echoes is read; then the connection is "
-    "reset, and one beside it is used, and a new one",
-    expects="the other ones echo",
+    sends="128 messages of 16000 bytes without reading the echoes; then the connection is reset, "
+    "and another open one and a new one are used",
+    expects="the other connections echo",
     tags=SEVERAL,
 )
 def unread_and_reset(test: Test) -> None:
@@ -412,9 +418,9 @@ def unread_and_reset(test: Test) -> None:
     RECEIVING,
     MUST,
     FRAMES,
-    sends="64 messages of 8000 bytes on each of 8 connections, and nothing is read; meanwhile "
-    "another connection is used; then all is read",
-    expects="the other connection is served; the echoes come in order, or connections are closed",
+    sends="64 messages of 8000 bytes on each of 8 connections without reading; meanwhile another "
+    "connection is used; then all echoes are read",
+    expects="the other connection is served; the echoes arrive in order, or connections are closed",
     tags=SEVERAL,
 )
 def many_unread(test: Test) -> None:
@@ -441,10 +447,10 @@ def many_unread(test: Test) -> None:
     "RFC 6455 5.5.2",
     MUST,
     PONG_RULE,
-    sends="4000 Pings of 125 bytes, and none of the Pongs is read; meanwhile another connection is "
-    "used; then all is read",
-    expects="the other connection is served; Pongs in order, the last one among them, or the "
-    "connection is ended",
+    sends="4000 Pings of 125 bytes without reading the Pongs; meanwhile another connection is used; "
+    "then all Pongs are read",
+    expects="the other connection is served; Pongs in order, including the last one, or the end "
+    "of the connection",
     tags=SEVERAL,
 )
 def unread_pongs(test: Test) -> None:
@@ -462,8 +468,8 @@ def unread_pongs(test: Test) -> None:
     "RFC 6455 5.5.2",
     MUST,
     PONG_RULE,
-    sends="64 messages of 16000 bytes and a Ping, and nothing is read for a while",
-    expects="the Pong, among echoes; or the connection is ended",
+    sends="64 messages of 16000 bytes and a Ping, then a pause before reading",
+    expects="the Pong among echoes, or the end of the connection",
 )
 def ping_behind_echoes(test: Test) -> None:
     session = test.open()
@@ -483,7 +489,7 @@ def ping_behind_echoes(test: Test) -> None:
 
 
 def slow(count: int, length: int, size: int, pause: float, seconds: float) -> Run:
-    """So many messages, and so many bytes read at a time for a while; then the rest."""
+    """Send messages, read slowly in small pieces for a while, then read the rest."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -509,7 +515,7 @@ for number, count, length, size, pause, seconds in (
         MUST,
         FRAMES,
         f"{count} messages of {length} bytes; the echoes are read {size} bytes at a time for "
-        f"{seconds} s, then as fast as they come",
+        f"{seconds} s, then as fast as they arrive",
         "the echoes in order, or the connection is closed",
         slow(count, length, size, pause, seconds),
     )
@@ -520,8 +526,8 @@ for number, count, length, size, pause, seconds in (
     RECEIVING,
     MUST,
     FRAMES,
-    sends="a message of 16384 bytes; of its echo 5 bytes are read, then nothing for 0.4 s",
-    expects="then the rest, or the connection is closed",
+    sends="a message of 16384 bytes; 5 bytes of its echo are read, then nothing for 0.4 s",
+    expects="the rest of the echo, or the connection is closed",
 )
 def stop_within_frame(test: Test) -> None:
     session = test.open()
@@ -540,7 +546,7 @@ def stop_within_frame(test: Test) -> None:
     MUST,
     FRAMES,
     sends="64 messages of 16000 bytes on a connection that reads slowly; 200 small ones, one after "
-    "another, on one that reads at once",
+    "another, on one that reads immediately",
     expects="the echo of each small one",
     tags=SEVERAL,
 )
@@ -560,8 +566,8 @@ def beside_a_slow_reader(test: Test) -> None:
     RECEIVING,
     MUST,
     FRAMES,
-    sends="a message of 1 MiB; the echo is read 64 KiB at a time, for 0.5 s slowly",
-    expects="the echo, whole, or the connection is closed",
+    sends="a message of 1 MiB; the echo is read 64 KiB at a time, slowly for 0.5 s",
+    expects="the complete echo, or the connection is closed",
     tags=["limits"],
 )
 def large_slowly(test: Test) -> None:

@@ -1,5 +1,5 @@
-"""Fragmentation (group 5): messages in several frames, control frames between them, and frames out
-of their order.
+"""Fragmentation (group 5): messages in several frames, control frames between them, and frames in
+the wrong order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONSISTS = (
 )
 IS_FAILED = "the connection is failed with 1002"
 ECHO = "its echo"
-WRITES = (None, BY_FRAME, 1)  # the three ways to deliver that the Autobahn suite knows
+WRITES = (None, BY_FRAME, 1)  # the three ways of delivery in the Autobahn suite
 
 
 def start(payload: bytes, opcode: int = TEXT) -> F:
@@ -108,7 +108,7 @@ for number, how in enumerate(WRITES):
     wrong(
         f"5.{9 + number}",
         CONSISTS,
-        f"a continuation with FIN 1 where no message is open, then a text message, {HOW[how]}",
+        f"a continuation with FIN 1 while no message is open, then a text message, {HOW[how]}",
         last(b"nothing to continue"),
         PLAIN,
         how=how,
@@ -116,7 +116,7 @@ for number, how in enumerate(WRITES):
     wrong(
         f"5.{12 + number}",
         CONSISTS,
-        f"a continuation with FIN 0 where no message is open, then a text message, {HOW[how]}",
+        f"a continuation with FIN 0 while no message is open, then a text message, {HOW[how]}",
         middle(b"nothing to continue"),
         PLAIN,
         how=how,
@@ -130,24 +130,24 @@ add(
     "the echo of the first message, then the connection is failed with 1002",
     failed_after(b"fragment1fragment2", [ONE, TWO, middle(b"fragment3"), F(b"fragment4")], 1002),
 )
-TWICE = "then a text message in two fragments, and all that again"
+TWICE = "then a text message in two fragments, and all of it again"
 REST = [start(b"fragment2"), last(b"fragment3")]
 wrong(
     "5.16",
     CONSISTS,
-    f"a continuation with FIN 0 where no message is open, {TWICE}",
+    f"a continuation with FIN 0 while no message is open, {TWICE}",
     *[middle(b"fragment1"), *REST] * 2,
 )
 wrong(
     "5.17",
     CONSISTS,
-    f"a continuation with FIN 1 where no message is open, {TWICE}",
+    f"a continuation with FIN 1 while no message is open, {TWICE}",
     *[last(b"fragment1"), *REST] * 2,
 )
 wrong(
     "5.18",
     CONSISTS,
-    "a text message in two fragments, the opcode of both of them text",
+    "a text message in two fragments that both have the text opcode",
     ONE,
     F(b"fragment2"),
 )
@@ -162,9 +162,9 @@ def add_pings(id: str, how: int | None) -> None:
         SECTION,
         MUST,
         BETWEEN,
-        sends="two fragments and a Ping, after the Pong two more, a Ping, and the last fragment, "
+        sends="two fragments and a Ping, after the Pong two more and a Ping, the last fragment, "
         + HOW[how],
-        expects="a Pong while the message is not complete, a Pong for the second Ping, the echo",
+        expects="a Pong while the message is incomplete, a Pong for the second Ping, the echo",
     )
     def pings(test: Test) -> None:
         session = test.open()
@@ -183,7 +183,7 @@ add_pings("5.20", BY_FRAME)
 
 # ---- 5.21 and on: our own -----------------------------------------------------------------------
 
-wrong("5.21", CONTROL, "a Ping with FIN 0, and nothing more", start(b"ping", PING))
+wrong("5.21", CONTROL, "a Ping with FIN 0 and nothing else", start(b"ping", PING))
 wrong(
     "5.22",
     CONTROL,
@@ -200,7 +200,7 @@ wrong(
     TWO,
 )
 MIXES: list[tuple[str, Sequence[F]]] = [
-    ("text message, then the beginning of another", [ONE, start(b"fragment2")]),
+    ("text message, then the beginning of another one", [ONE, start(b"fragment2")]),
     ("text message, then a binary message", [ONE, F(b"binary", BINARY)]),
     ("text message, then a whole binary one", [ONE, start(b"binary", BINARY), last(b"")]),
     ("binary message, then a text message", [start(octets(9), BINARY), PLAIN]),
@@ -209,7 +209,7 @@ MIXES: list[tuple[str, Sequence[F]]] = [
 ]
 for number, (what, frames) in enumerate(MIXES, 24):
     wrong(f"5.{number}", NOT_MIXED, f"the beginning of a {what}", *frames)
-wrong("5.30", CONSISTS, "an empty continuation with FIN 1 where no message is open", last(b""))
+wrong("5.30", CONSISTS, "an empty continuation with FIN 1 while no message is open", last(b""))
 add(
     "5.31",
     BROKEN,
@@ -240,7 +240,7 @@ WHOLES: list[tuple[str, Sequence[F], bytes, int]] = [
         TEXT,
     ),
     (
-        "a text message in 1000 fragments, all empty but one",
+        "a text message in 1000 fragments, all empty except one",
         [start(b""), *[middle(b"")] * 499, middle(b"one"), *[middle(b"")] * 498, last(b"")],
         b"one",
         TEXT,
@@ -252,7 +252,7 @@ WHOLES: list[tuple[str, Sequence[F], bytes, int]] = [
         TEXT,
     ),
     (
-        "a text message in three fragments, a Pong behind each but the last",
+        "a text message in three fragments, a Pong after each but the last",
         [ONE, F(b"a", PONG), middle(b"fragment2"), F(b"", PONG), last(b"fragment3")],
         b"fragment1fragment2fragment3",
         TEXT,
@@ -267,7 +267,7 @@ for number, (what, frames, payload, opcode) in enumerate(WHOLES, 32):
     SECTION,
     MUST,
     SUPPORT,
-    sends="a 12-byte text message in two fragments, parted at every place in turn",
+    sends="a 12-byte text message in two fragments, split at each position in turn",
     expects="an echo of each",
 )
 def every_two(test: Test) -> None:
@@ -285,7 +285,7 @@ def every_two(test: Test) -> None:
     SECTION,
     MUST,
     SUPPORT,
-    sends="an 8-byte binary message in three fragments, parted at every two places in turn",
+    sends="an 8-byte binary message in three fragments, split at each pair of positions in turn",
     expects="an echo of each",
 )
 def every_three(test: Test) -> None:
@@ -305,7 +305,7 @@ def every_three(test: Test) -> None:
     MUST,
     SUPPORT,
     sends="text in fragments, binary in one frame, binary in fragments, and text in one frame",
-    expects="four echoes of the same types: nothing of a message stays for the next",
+    expects="four echoes of the same types: no state of a message affects the next",
 )
 def types_in_turn(test: Test) -> None:
     session = test.open()
@@ -323,8 +323,8 @@ def types_in_turn(test: Test) -> None:
     SECTION,
     MUST,
     BETWEEN,
-    sends="the first fragment of a message, ten Pings of 125 bytes, each after the Pong of the "
-    "last, and the last fragment",
+    sends="the first fragment of a message, ten Pings of 125 bytes, each after the previous Pong, "
+    "and the last fragment",
     expects="ten Pongs, then the echo",
 )
 def large_pings_between(test: Test) -> None:
@@ -343,7 +343,7 @@ def large_pings_between(test: Test) -> None:
     SECTION,
     MUST,
     SUPPORT,
-    sends="the first fragment of a message and, much later, the last one",
+    sends="the first fragment of a message and, after a long pause, the last one",
     expects="nothing between them, then the echo",
 )
 def pause_between(test: Test) -> None:

@@ -1,6 +1,6 @@
 """Frames (RFC 6455 section 5.2): whole messages of every size and masking keys (group 1), reserved
-bits (3), opcodes, masking, and lengths that are not as they must be (4), large messages in every
-cut (9, tagged "limits"), and small ones in every cut (10).
+bits (3), opcodes, masking, and invalid lengths (4), large messages split in every way (9, tagged
+"limits"), and small ones split in every way (10).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def content(length: int, opcode: int) -> bytes:
 
 
 def add_size(id: str, length: int, opcode: int, how: int | None = None) -> None:
-    chops = f", in {HOW.get(how, f'chops of {how} octets')}" if how else ""
+    chops = f", in {HOW.get(how, f'pieces of {how} octets')}" if how else ""
     add(
         id,
         LENGTHS,
@@ -83,7 +83,7 @@ for group, opcode in ((1, TEXT), (2, BINARY)):
     for number, size in enumerate((0, 125, 126, 127, 128, 65535, 65536), 1):
         add_size(f"1.{group}.{number}", size, opcode)
     add_size(f"1.{group}.8", 65536, opcode, 997)
-    # Behind the numbers of the Autobahn suite: each form of the length, octet by octet.
+    # After the ids of the Autobahn suite: each form of the length, octet by octet.
     add_size(f"1.{group}.9", 5, opcode, 1)
     add_size(f"1.{group}.10", 126, opcode, 1)
 
@@ -131,7 +131,7 @@ def long_header_in_octets(test: Test) -> None:
     MUST,
     "Upon receiving a data frame (Section 5.6), the endpoint MUST note the /type/ of the data as "
     "defined by the opcode (frame-opcode) from Section 5.2.",
-    sends="the same bytes as text and as binary, four times in turn",
+    sends="the same bytes as text and as binary, alternating four times",
     expects="echoes of the same types, in that order",
 )
 def types_in_turn(test: Test) -> None:
@@ -186,7 +186,7 @@ def masked_with(keys: Sequence[bytes]) -> Run:
 
 
 for number, (what, keys) in enumerate(KEYS, 1):
-    add(f"1.3.{number}", RECEIVING, MUST, UNMASK, f"text under {what}", ECHO, masked_with(keys))
+    add(f"1.3.{number}", RECEIVING, MUST, UNMASK, f"text with {what}", ECHO, masked_with(keys))
 
 
 @case(
@@ -194,8 +194,8 @@ for number, (what, keys) in enumerate(KEYS, 1):
     RECEIVING,
     MUST,
     UNMASK,
-    sends="binary messages of 0 to 40 bytes, each under another key, in chops of 3 octets",
-    expects="an echo of each: the key starts anew with every frame",
+    sends="binary messages of 0 to 40 bytes, each with another key, in pieces of 3 octets",
+    expects="an echo of each: the key starts again with every frame",
 )
 def keys_and_lengths(test: Test) -> None:
     session = test.open()
@@ -213,7 +213,7 @@ def keys_and_lengths(test: Test) -> None:
     RECEIVING,
     MUST,
     UNMASK,
-    sends="a text message in frames of 5 bytes, each under another key",
+    sends="a text message in frames of 5 bytes, each with another key",
     expects="its echo",
 )
 def key_for_each_fragment(test: Test) -> None:
@@ -235,7 +235,7 @@ def key_for_each_fragment(test: Test) -> None:
     expects="frames without masking",
 )
 def server_masks_nothing(test: Test) -> None:
-    session = test.open()  # the Session looks at MASK of every frame
+    session = test.open()  # the Session checks MASK of every frame
     for length in (0, 125, 126, 4096):
         session.send(session.message(octets(length), BINARY))
         session.expect_message(octets(length), BINARY)
@@ -263,12 +263,12 @@ def wrong(
     level: str = MUST,
     section: str = FRAMING,
 ) -> None:
-    """These frames, all together, are not allowed."""
+    """Add a case that sends frames which are not allowed together."""
     add(id, section, level, rule, sends, IS_FAILED, failed(frames, 1002, how=how))
 
 
 def wrong_after(id: str, rule: str, sends: str, bad: F, how: int | None = None) -> None:
-    """A message, then a frame that is not allowed, then a Ping."""
+    """Add a case that sends a message, a frame that is not allowed, and a Ping."""
     add(
         id,
         FRAMING,
@@ -305,7 +305,7 @@ add(
     FRAMING,
     MUST,
     RESERVED,
-    "only the header of a text frame with RSV 001; its payload never comes",
+    "only the header of a text frame with RSV 001, without its payload",
     f"{IS_FAILED}; INFORMATIONAL: the server waits for the payload",
     failed_early(F(b"", rsv=1, length=100), Informational, 1002),
 )
@@ -342,7 +342,7 @@ for group, first, kind in ((1, 3, "data"), (2, 11, "control")):
 # ---- 4.3: frames without a mask -----------------------------------------------------------------
 
 UNMASKED = "The server MUST close the connection upon receiving a frame that is not masked."
-IS_CLOSED = "the connection is closed; INFORMATIONAL: with another code than 1002, or none"
+IS_CLOSED = "the connection is closed; INFORMATIONAL: with a code other than 1002, or none"
 UNMASKED_FRAMES = [
     ("a text message", [F(HELLO)]),
     ("an empty text message", [F(b"")]),
@@ -359,20 +359,20 @@ def failed_unmasked(masked: Sequence[F], bad: F) -> Run:
         deliver(session, masked)
         session.send(frame(bad.payload, bad.opcode, fin=bad.fin, key=None))
         if bad.opcode == CLOSE and is_taken(session):
-            test.lax = "the Close was answered as if it were a proper one"
+            test.lax = "the Close was answered as if it were valid"
         expect_closed(session)
 
     return run
 
 
 def is_taken(session: Session) -> bool:
-    """Whether what comes is the answer to a proper Close."""
+    """Return whether the frame is the answer to a valid Close."""
     came = session.ahead if session.answers() else None
     return came is not None and came.opcode == CLOSE and session.is_ordinary(came.close_code)
 
 
 def expect_closed(session: Session) -> None:
-    """The connection ends. A Close with 1002 ahead of that is a MAY here, and no more."""
+    """Expect the end of the connection; a Close with 1002 before it is only a MAY here."""
     try:
         session.expect_failure(1002)
     except NonStrict as error:
@@ -385,10 +385,10 @@ def add_unmasked(id: str, sends: str, masked: Sequence[F], bad: F) -> None:
 
 
 for number, (what, frames) in enumerate(UNMASKED_FRAMES, 1):
-    add_unmasked(f"4.3.{number}", f"{what}, not masked", [], frames[0])
+    add_unmasked(f"4.3.{number}", f"{what}, unmasked", [], frames[0])
 add_unmasked(
     "4.3.7",
-    "a text message in two fragments, the second of them not masked",
+    "a text message in two fragments, the second one unmasked",
     [F(HELLO, fin=False)],
     F(HELLO, CONTINUATION),
 )
@@ -399,7 +399,7 @@ add_unmasked(
     "RFC 6455 5.1",
     MUST,
     UNMASKED,
-    sends="a masked text message and, after its echo, the same again not masked, and again masked",
+    sends="a masked text message and, after its echo, the same message unmasked, and again masked",
     expects=f"the echo of the first message, then {IS_CLOSED}",
 )
 def unmasked_after_masked(test: Test) -> None:
@@ -429,21 +429,21 @@ TOO_LONG: list[tuple[int, int, int, str]] = [
     (PING, 125, 16, "a Ping"),
     (PONG, 5, 64, "a Pong"),
 ]
-# The first sentence binds who sends, and it is clear what such a frame means: a SHOULD.
+# The first sentence binds the sender, and the meaning of such a frame is clear: a SHOULD.
 for number, (opcode, size, form, what) in enumerate(TOO_LONG, 1):
     wrong(
         f"4.4.{number}",
         MINIMAL,
-        f"{what} whose length, {size}, is told in {form} bits, and a Ping",
+        f"{what} whose length {size} is encoded in {form} bits, and a Ping",
         F(content(size, opcode), opcode, form=form),
-        F(b"ping", PING),  # a Pong would be answered by nothing, and so seem to be refused
+        F(b"ping", PING),  # nothing answers a Pong, so it would seem to be refused
         level=SHOULD,
         section=f"{FRAMING} and 10.7",
     )
 wrong(
     "4.4.11",
     MINIMAL,
-    "a Close with 1000 whose length, 2, is told in 16 bits",
+    "a Close with 1000 whose length 2 is encoded in 16 bits",
     F(b"\x03\xe8", CLOSE, form=16),
     level=SHOULD,
     section=f"{FRAMING} and 10.7",
@@ -451,7 +451,7 @@ wrong(
 wrong(
     "4.4.12",
     MINIMAL,
-    "a text message whose second fragment tells its length, 5, in 16 bits",
+    "a text message whose second fragment encodes its length 5 in 16 bits",
     F(HELLO, fin=False),
     F(b"again", CONTINUATION, form=16),
     level=SHOULD,
@@ -465,13 +465,16 @@ for number, (what, bad) in enumerate(
     [
         ("the header of a text message of 2**63 bytes", F(length=1 << 63)),
         ("the header of a binary message of 2**64-1 bytes", F(b"", BINARY, length=(1 << 64) - 1)),
-        ("a text message of 2**63+5 bytes, of which 5 come", F(b"Hello", length=(1 << 63) + 5)),
-        ("a Ping of 2**63+4 bytes, of which 4 come", F(b"ping", PING, length=(1 << 63) + 4)),
-        ("a Close of 2**63+2 bytes, of which 2 come", F(b"\x03\xe8", CLOSE, length=(1 << 63) + 2)),
+        ("a text message of 2**63+5 bytes, of which 5 are sent", F(b"Hello", length=(1 << 63) + 5)),
+        ("a Ping of 2**63+4 bytes, of which 4 are sent", F(b"ping", PING, length=(1 << 63) + 4)),
+        (
+            "a Close of 2**63+2 bytes, of which 2 are sent",
+            F(b"\x03\xe8", CLOSE, length=(1 << 63) + 2),
+        ),
     ],
     1,
 ):
-    expects = f"{IS_FAILED} or 1009; NON-STRICT: the server waits for what cannot come"
+    expects = f"{IS_FAILED} or 1009; NON-STRICT: the server waits for the impossible payload"
     run = failed_early(bad, NonStrict, 1002, 1009)
     add(f"4.5.{number}", f"{FRAMING} and 10.7", MUST, TOP_BIT, what, expects, run)
 
@@ -481,7 +484,7 @@ PROTECT = (
     "themselves against exceeding those limits."
 )
 IS_TOO_BIG = (
-    "the connection is failed with 1009; INFORMATIONAL: the server waits; but nothing is echoed"
+    "the connection is failed with 1009, and nothing is echoed; INFORMATIONAL: the server waits"
 )
 
 
@@ -489,8 +492,8 @@ for number, (what, bad) in enumerate(
     [
         ("the header of a text message of 2**63-1 bytes", F(length=(1 << 63) - 1)),
         ("the header of a binary message of 2**62 bytes", F(b"", BINARY, length=1 << 62)),
-        ("a text message of 2**32+5 bytes, of which 5 come", F(b"Hello", length=(1 << 32) + 5)),
-        ("a text message of 2**48 bytes, of which 5 come", F(b"Hello", length=1 << 48)),
+        ("a text message of 2**32+5 bytes, of which 5 are sent", F(b"Hello", length=(1 << 32) + 5)),
+        ("a text message of 2**48 bytes, of which 5 are sent", F(b"Hello", length=1 << 48)),
     ],
     6,
 ):
@@ -501,7 +504,7 @@ add(
     "RFC 6455 10.4",
     MUST,
     PROTECT,
-    "a text message of 2**63-1 bytes behind a first fragment of 13: the sum is beyond 63 bits",
+    "2**63-1 bytes of text after a first fragment of 13 bytes: the sum exceeds 63 bits",
     IS_TOO_BIG,
     failed_early(
         F(b"", CONTINUATION, length=(1 << 63) - 1),
@@ -525,7 +528,7 @@ NO_MORE = (
     MUST,
     NO_MORE,
     sends="a frame of opcode 3, then text, a Ping, and a Close with 1000, in one write",
-    expects=f"{IS_FAILED}; nothing behind that frame is answered",
+    expects=f"{IS_FAILED}; nothing after that frame is answered",
 )
 def nothing_after_failure(test: Test) -> None:
     session = test.open()
@@ -540,8 +543,8 @@ def nothing_after_failure(test: Test) -> None:
     SHOULD,
     "when a server is instructed to _Close the WebSocket Connection_ it SHOULD initiate a TCP "
     "Close immediately",
-    sends="a frame of opcode 3; the Close that comes is not answered",
-    expects="the server ends TCP nevertheless",
+    sends="a frame of opcode 3; the server's Close is not answered",
+    expects="the server ends TCP anyway",
 )
 def ends_without_answer(test: Test) -> None:
     session = test.open()
@@ -554,7 +557,7 @@ def ends_without_answer(test: Test) -> None:
 ASSEMBLED = "Clients and servers MUST support receiving both fragmented and unfragmented messages."
 IN_FULL = "its echo; INFORMATIONAL: the server's limit is lower and it closes with 1009"
 MANY = 65536
-"""Fragments of a message: more than a server has to put up with."""
+"""The number of fragments from which a server may refuse a message."""
 KIB, MIB = 2**10, 2**20
 
 
@@ -569,7 +572,7 @@ def sized(count: int) -> str:
 
 
 def poured(opcode: int, total: int, size: int = 0, pieces: int = 65536) -> Run:
-    """A message of `total` bytes: in frames of `size` (0: one), in writes of `pieces`."""
+    """Send a message of `total` bytes in frames of `size` (0: one) and writes of `pieces`."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -581,28 +584,30 @@ def poured(opcode: int, total: int, size: int = 0, pieces: int = 65536) -> Run:
         except Limited as error:
             if error.code != 1008 or not size or total // size < MANY:
                 raise
-            raise Informational(f"{total // size} fragments brought a Close 1008") from None
+            raise Informational(
+                f"{total // size} fragments were answered with Close 1008"
+            ) from None
         session.close()
 
     return run
 
 
 def row(opcode: int, size: int) -> bytes:
-    """A payload that repeats itself with every fragment of that size."""
+    """Return a payload that is the same in every fragment of that size."""
     return text(size) if opcode == TEXT else octets(size)
 
 
-# A message is never put together of copies of itself: several run at a time.
+# Building a message makes no copies of it, because several cases run at a time.
 
 
 def whole(session: Session, part: bytes, count: int, opcode: int) -> bytes:
-    """A frame with `count` such parts of a size that is a multiple of the masking key's."""
+    """Yield a frame of `count` equal parts whose size is a multiple of the masking key's."""
     first = session.frame(part, opcode, length=count * len(part))
     return b"".join([first, *[first[-len(part) :]] * (count - 1)])
 
 
 def fragmented(session: Session, part: bytes, count: int, opcode: int) -> bytes:
-    """The same in a frame for each part: the middle ones are all the same."""
+    """Yield one frame for each part; all middle ones are equal."""
     if count == 1:
         return session.frame(part, opcode)
     first = session.frame(part, opcode, fin=False)
@@ -637,7 +642,7 @@ for group, opcode in ((1, TEXT), (2, BINARY)):
             f"9.{group + 4}.{number + 1}",
             LENGTHS,
             length_rule(MIB),
-            f"a {NAMES[opcode]} message of 1 MiB in chops of {64 << number} octets",
+            f"a {NAMES[opcode]} message of 1 MiB in pieces of {64 << number} octets",
             poured(opcode, MIB, pieces=64 << number),
         )
 
@@ -658,8 +663,8 @@ for group, opcode in ((7, TEXT), (8, BINARY)):
             RECEIVING,
             MUST,
             PARSED,
-            f"1000 {NAMES[opcode]} messages of {length} bytes, each after the echo of the last (to "
-            "a server that is far away, some at a time)",
+            f"1000 {NAMES[opcode]} messages of {length} bytes, each after the previous echo (to "
+            "a distant server, several at a time)",
             "1000 echoes",
             round_trips(opcode, length),
             ["limits"],
@@ -676,7 +681,7 @@ add_limit(
     "9.9.2",
     LENGTHS,
     length_rule(4 * MIB),
-    "a binary message of 4 MiB in chops of 1021 octets",
+    "a binary message of 4 MiB in pieces of 1021 octets",
     poured(BINARY, 4 * MIB, pieces=1021),
 )
 
@@ -686,7 +691,7 @@ add_limit(
     LENGTHS,
     MUST,
     length_rule(MIB),
-    sends="eight messages of 1 MiB, text and binary in turn, each after the echo of the last",
+    sends="eight messages of 1 MiB, text and binary alternating, each after the previous echo",
     expects=IN_FULL,
     tags=["limits"],
 )
@@ -753,7 +758,7 @@ for number, pieces in enumerate((1, 2, 3, 5, 7, 11, 13, 64, 101), 1):
         FRAGMENTS,
         MUST,
         ASSEMBLED,
-        f"a text message of 1000 bytes in frames of 100, in chops of {pieces} octets",
+        f"a text message of 1000 bytes in frames of 100, in pieces of {pieces} octets",
         ECHO,
         echoed(text(1000), how=pieces, size=100),
     )
@@ -764,7 +769,7 @@ for number, pieces in enumerate((1, 2, 3, 5, 7, 11, 13, 64, 101), 1):
     FRAGMENTS,
     MUST,
     ASSEMBLED,
-    sends="a text message of 50 bytes in frames of one byte, an empty frame behind each",
+    sends="a text message of 50 bytes in frames of one byte, each followed by an empty frame",
     expects=ECHO,
 )
 def empty_between(test: Test) -> None:
@@ -781,7 +786,7 @@ def empty_between(test: Test) -> None:
     FRAGMENTS,
     MUST,
     ASSEMBLED,
-    sends="ten messages in frames of random sizes, in chops of random sizes",
+    sends="ten messages in frames of random sizes, in pieces of random sizes",
     expects="ten echoes",
 )
 def random_cuts(test: Test) -> None:

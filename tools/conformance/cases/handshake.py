@@ -1,14 +1,14 @@
-"""The opening handshake (RFC 6455 section 4), group H: what a server has to take, what it has to
-refuse, and what its answer has to look like.
+"""The opening handshake (RFC 6455 section 4), group H: what a server has to accept, what it has to
+refuse, and what its response has to look like.
 
-H.0 is about what makes a request an opening handshake at all, H.1 to H.7 follow the items of
-section 4.2.1 (method, version of HTTP, Host, Upgrade, Connection, key, version), then come plain
-requests (H.8), Origin (H.9), the 101 (H.10), and other protocols to upgrade to (H.27). H.11 to
-H.13, which are about lists, are in lists.py; requests that are no good HTTP are in group P.
+H.0 tests unusual but valid requests. H.1 to H.7 follow the items of section 4.2.1 (method, HTTP
+version, Host, Upgrade, Connection, key, version). Then follow plain requests (H.8), Origin (H.9),
+the 101 (H.10), and upgrades to other protocols (H.27). H.11 to H.13, which are about lists, are in
+lists.py. Requests that are not valid HTTP are in group P.
 
-A server that just ends the connection where an error status is due is NON-STRICT: nobody gets in,
-but nobody learns why either. So is one that answers as if there were no Upgrade in the request,
-which any server may ignore (RFC 9110 section 7.8).
+If a server only ends the connection instead of sending an error status, it is NON-STRICT: the
+client cannot connect, but does not learn why. The same applies if it answers as if the request had
+no Upgrade, which any server may ignore (RFC 9110 section 7.8).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def accept(id: str, section: str, level: str, quote: str, sends: str, change: Ch
 
 
 def refuse(id: str, quote: str, sends: str, change: Change, lax: str = "") -> None:
-    """lax: why it is NON-STRICT and no more to accept it."""
+    """Add a case that must be refused; `lax` is why accepting it is only NON-STRICT."""
     expects = f"{IS_REFUSED}; NON-STRICT: 101" if lax else IS_REFUSED
     run = turned_down(changed(change), lax)
     add(id, READING, MUST, f"{MALFORMED} [...] {quote}", sends, expects, run)
@@ -85,12 +85,12 @@ def refuse(id: str, quote: str, sends: str, change: Change, lax: str = "") -> No
 
 
 def reordered(test: Test) -> bytes:
-    """The fields in the opposite order."""
+    """Return a handshake with the fields in reverse order."""
     return test.request(offered(test)[::-1])
 
 
 def recased(upper: bool) -> Run:
-    """The names of the fields in capitals, or in small letters."""
+    """Return a handshake with the field names in upper or lower case."""
 
     def run(test: Test) -> None:
         fields = offered(test)
@@ -112,7 +112,7 @@ for number, upper in ((2, True), (3, False)):
         recased(upper),
     )
 add(
-    "H.0.1", READING, MUST, ORDER, "a handshake, its fields backwards", IS_ACCEPTED,
+    "H.0.1", READING, MUST, ORDER, "a handshake with its fields in reverse order", IS_ACCEPTED,
     accepted(reordered),
 )  # fmt: skip
 
@@ -140,8 +140,8 @@ accept(
     {"X-Name": "J\xfcrgen"},
 )  # fmt: skip
 for number, old, new, what in (
-    (7, b": ", b":", "without whitespace behind the colons"),
-    (8, b": ", b": \t ", "with tabs and spaces behind the colons"),
+    (7, b": ", b":", "without whitespace after the colons"),
+    (8, b": ", b": \t ", "with tabs and spaces after the colons"),
     (9, b": websocket\r\n", b": websocket \t \r\n", "with trailing whitespace"),
 ):
     add(
@@ -164,7 +164,7 @@ for number, method in enumerate(("POST", "HEAD", "OPTIONS", "PUT", "DELETE", "ge
         MUST,
         f"{MALFORMED} [...] {GET}",
         f"a handshake with the method {method}",
-        "any response but 101: that Upgrade is ignored is allowed",
+        "any response except 101: ignoring Upgrade is allowed",
         not_upgraded(changed({}, method=method)),
     )
 
@@ -181,7 +181,7 @@ for number, method in enumerate(("POST", "HEAD", "OPTIONS", "PUT", "DELETE", "ge
 def allow(test: Test) -> None:
     response = ask(test, handshake(test, method="POST"))[1]
     if response.status != 405:
-        raise Informational(f"the answer is {response.status}")
+        raise Informational(f"the response is {response.status}")
     if "get" not in tokens(response, "Allow"):
         raise Failed(f"a 405 with Allow: {response.get('Allow')}")
 
@@ -207,7 +207,7 @@ for number, version, section, quote in (
         MUST,
         quote,
         f"a handshake with {version}",
-        "any response but 101",
+        "any response except 101",
         not_upgraded(changed({}, version=version)),
     )
 add(
@@ -216,7 +216,7 @@ add(
     MUST,
     IGNORED_IN_10,
     "a handshake with HTTP/1.0 and Connection: keep-alive, Upgrade",
-    "any response but 101",
+    "any response except 101",
     not_upgraded(changed({"Connection": "keep-alive, Upgrade"}, version="HTTP/1.0")),
 )
 for number, version in ((4, "HTTP/1.2"), (5, "HTTP/1.9")):
@@ -239,7 +239,7 @@ HOST = (
 )
 for number, what, change in (
     (1, "without Host", {"Host": None}),
-    (2, "with two fields Host that differ", {"Host": ["one.example", "two.example"]}),
+    (2, "with two different Host fields", {"Host": ["one.example", "two.example"]}),
     (3, "with the same Host twice", {"Host": ["one.example", "one.example"]}),
     (4, "with a space in Host", {"Host": "one.example two.example"}),
     (5, "with a path in Host", {"Host": "one.example/path"}),
@@ -252,14 +252,14 @@ for number, what, change in (
         MUST,
         HOST,
         f"a handshake {what}",
-        "an error status; 400 fits best",
+        "an error status, best 400",
         refused(changed(change), 400),
     )
 AUTHORITY = "A |Host| header field containing the server's authority."
 for number, what, host in (
     (8, "with an empty Host", ""),
     (9, "with the Host of another server", "another.example"),
-    (10, "with a Host in capitals and a port", "ANOTHER.EXAMPLE:81"),
+    (10, "with an uppercase Host and a port", "ANOTHER.EXAMPLE:81"),
     (11, "with an IPv6 address as Host", "[2001:db8::1]:8080"),
 ):
     add(
@@ -268,7 +268,7 @@ for number, what, host in (
         MAY,
         AUTHORITY,
         f"a handshake {what}",
-        "101, or an error status: a server may know its names or not",
+        "101, or an error status: a server may or may not know its names",
         may_be_refused(changed({"Host": host})),
     )
 
@@ -282,7 +282,7 @@ ANY_CASE = (
     "Although protocol names are registered with a preferred case, recipients SHOULD use "
     "case-insensitive comparison when matching each protocol-name to supported protocols."
 )
-# A server may ignore any Upgrade (RFC 9110 section 7.8), so what follows is no more than a SHOULD.
+# A server may ignore any Upgrade (RFC 9110 section 7.8), so these are only a SHOULD.
 for number, value in ((1, "WebSocket"), (2, "WEBSOCKET")):
     accept(
         f"H.4.{number}", "RFC 9110 7.8", SHOULD, ANY_CASE, f"a handshake with Upgrade: {value}",
@@ -291,7 +291,7 @@ for number, value in ((1, "WebSocket"), (2, "WEBSOCKET")):
 for number, what, values in (
     (3, "h2c, websocket", "h2c, websocket"),
     (4, "websocket, TLS/1.0", "websocket, TLS/1.0"),
-    (5, "h2c, and another field Upgrade: websocket", ["h2c", "websocket"]),
+    (5, "h2c, and a second field Upgrade: websocket", ["h2c", "websocket"]),
     (6, ", websocket ,", ", websocket ,"),
 ):
     accept(
@@ -301,8 +301,8 @@ for number, what, values in (
 
 
 def not_taken(id: str, section: str, quote: str, sends: str, change: Change) -> None:
-    """A request that may be taken for a plain one: any answer but 101."""
-    add(id, section, MUST, quote, sends, "any response but 101", not_upgraded(changed(change)))
+    """Add a case whose request may count as a plain one: any response except 101."""
+    add(id, section, MUST, quote, sends, "any response except 101", not_upgraded(changed(change)))
 
 
 SWITCH = (
@@ -325,8 +325,8 @@ add(
     MAY,
     'protocol         = protocol-name ["/" protocol-version]',
     "a handshake with Upgrade: websocket/13",
-    "101, or any other response",
-    left_open(changed({"Upgrade": "websocket/13"}), "websocket/13 is taken for websocket"),
+    "101 or any other response",
+    left_open(changed({"Upgrade": "websocket/13"}), "websocket/13 is accepted as websocket"),
 )
 
 # ---- H.5: Connection ----------------------------------------------------------------------------
@@ -342,7 +342,7 @@ for number, what, values in (
     (3, "upgrade", "upgrade"),
     (4, "UPGRADE", "UPGRADE"),
     (5, "keep-alive,upgrade (no space)", "keep-alive,upgrade"),
-    (6, "keep-alive, and another field Connection: Upgrade", ["keep-alive", "Upgrade"]),
+    (6, "keep-alive, and a second field Connection: Upgrade", ["keep-alive", "Upgrade"]),
 ):
     accept(
         f"H.5.{number}", READING, MUST, CONNECTION, f"a handshake with Connection: {what}",
@@ -384,19 +384,19 @@ NOT_DECODED = (
     "RFC 6455 4.2.2: It is not necessary for the server to base64-decode the |Sec-WebSocket-Key| "
     "value."
 )
-NOT_TWICE = "that it comes once binds the client (RFC 6455 11.3)"
+NOT_TWICE = "the rule that it appears once binds the client (RFC 6455 11.3)"
 for number, what, value in (
     (2, "that is empty", ""),
     (3, "of 15 bytes", "AAAAAAAAAAAAAAAAAAAA"),
     (4, "of 17 bytes", "AAAAAAAAAAAAAAAAAAAAAAA="),
     (5, "of 16 bytes without padding", "dGhlIHNhbXBsZSBub25jZQ"),
-    (6, "of 24 characters that are no base64", "dGhlIHNhbXBs*SBub25jZQ=="),
+    (6, "of 24 characters that are not base64", "dGhlIHNhbXBs*SBub25jZQ=="),
     (7, "in base64url", "_-_-_-_-_-_-_-_-_-_-_w=="),
     (8, "with a space in it", "dGhlIHNhbXBs ZSBub25jZQ=="),
-    (9, "that is 16 characters of text", "the sample nonce"),
+    (9, "that is 16 characters of plain text", "the sample nonce"),
     (10, "of 32 bytes", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
-    (11, "with one = too many", "dGhlIHNhbXBsZSBub25jZQ==="),
-    (12, "with junk behind the padding", "dGhlIHNhbXBsZSBub25jZQ==x"),
+    (11, "with one excess =", "dGhlIHNhbXBsZSBub25jZQ==="),
+    (12, "with junk after the padding", "dGhlIHNhbXBsZSBub25jZQ==x"),
 ):
     refuse(
         f"H.6.{number}", KEY_RULE, f"a handshake with a key {what}",
@@ -417,8 +417,8 @@ refuse(
 )  # fmt: skip
 for number, what, key in (
     (16, "of 16 zero bytes", "AAAAAAAAAAAAAAAAAAAAAA=="),
-    (17, "with all of / and +", "/+/+/+/+/+/+/+/+/+/+/w=="),
-    (18, "whose pad bits are not zero, as in the example of section 4.1", OTHER_KEY),
+    (17, "made of / and +", "/+/+/+/+/+/+/+/+/+/+/w=="),
+    (18, "with nonzero pad bits, as in the example of section 4.1", OTHER_KEY),
 ):
     add(
         f"H.6.{number}",
@@ -461,8 +461,8 @@ for number, value in ((16, "8"), (17, "7")):
         MAY,
         "If this version does not match a version understood by the server, the server MUST abort "
         "the WebSocket handshake",
-        f"a handshake with Sec-WebSocket-Version: {value}, of a draft",
-        "426, or 101 of a server that speaks that draft, too",
+        f"a handshake with the draft Sec-WebSocket-Version: {value}",
+        "426, or 101 if the server also supports that draft",
         left_open(changed({"Sec-WebSocket-Version": value}), f"version {value} is accepted"),
     )
 
@@ -479,13 +479,13 @@ MISMATCH = (
     MUST,
     MISMATCH,
     sends="a handshake with Sec-WebSocket-Version: 99",
-    expects="an error status, best 426, and Sec-WebSocket-Version with 13 in it; NON-STRICT: 404 "
-    "or no error status, as to a request without Upgrade",
+    expects="an error status, best 426, and Sec-WebSocket-Version that includes 13; NON-STRICT: "
+    "404 or no error status, as for a request without Upgrade",
 )
 def mismatch(test: Test) -> None:
     response = ask(test, handshake(test, {"Sec-WebSocket-Version": "99"}))[1]
     if response.status != 101 and (response.status < 400 or response.status == 404):
-        raise NonStrict(f"{response.status}, as if there were no Upgrade in the request")
+        raise NonStrict(f"{response.status}, as if the request had no Upgrade")
     expect_error(response)
     versions = response.get("Sec-WebSocket-Version")
     if "13" not in tokens(response, "Sec-WebSocket-Version"):
@@ -500,7 +500,7 @@ def mismatch(test: Test) -> None:
     "The server MUST send an Upgrade header field in a 426 response to indicate the required "
     "protocol(s)",
     sends="a handshake with Sec-WebSocket-Version: 99",
-    expects="if the answer is 426: Upgrade: websocket, and upgrade in Connection",
+    expects="if the response is 426, Upgrade: websocket, and Connection that includes upgrade",
 )
 def upgrade_required(test: Test) -> None:
     response = ask(test, handshake(test, {"Sec-WebSocket-Version": "99"}))[1]
@@ -510,11 +510,11 @@ def upgrade_required(test: Test) -> None:
 def expect_upgrade_field(response: wire.Response) -> None:
     """Of a 426. Failed."""
     if response.status != 426:
-        raise Informational(f"the answer is {response.status}")
+        raise Informational(f"the response is {response.status}")
     if "websocket" not in tokens(response, "Upgrade"):
         raise Failed(f"a 426 with Upgrade: {response.get('Upgrade')}")
     if "upgrade" not in tokens(response, "Connection"):  # RFC 9110 section 7.8
-        raise Failed(f"Upgrade is there, but not in Connection: {response.get('Connection')}")
+        raise Failed(f"Upgrade is present, but not in Connection: {response.get('Connection')}")
 
 
 @case(
@@ -522,7 +522,7 @@ def expect_upgrade_field(response: wire.Response) -> None:
     "RFC 6455 4.4",
     MAY,
     "The client now repeats the handshake that conforms to version 13:",
-    sends="a handshake with version 99, and if the connection stays open a good one on it",
+    sends="a handshake with version 99, then a valid one if the connection stays open",
     expects="a refusal, then 101, or the end of the connection",
 )
 def second_try(test: Test) -> None:
@@ -547,7 +547,7 @@ def second_try(test: Test) -> None:
     MUST,
     SWITCH,
     sends="a plain GET to the resource",
-    expects="an HTTP response that is not 101",
+    expects="an HTTP response other than 101",
 )
 def plain_get(test: Test) -> None:
     if ask_any(test, plain(test))[1].status == 101:
@@ -561,7 +561,7 @@ def plain_get(test: Test) -> None:
     "the server refuses to perform the request using the current protocol but might be willing to "
     "do so after the client upgrades to a different protocol.",
     sends="a plain GET to the resource",
-    expects="426 with Upgrade: websocket of a server that has nothing else there",
+    expects="426 with Upgrade: websocket if the server has nothing else there",
 )
 def plain_required(test: Test) -> None:
     expect_upgrade_field(ask(test, plain(test))[1])
@@ -573,13 +573,13 @@ def plain_required(test: Test) -> None:
     MAY,
     "If the requested service is not available, the server MUST send an appropriate HTTP error "
     "code (such as 404 Not Found) and abort the WebSocket handshake.",
-    sends="a handshake for a resource that hardly exists",
-    expects="404, or 101 of a server that echoes everywhere",
+    sends="a handshake for a resource that is unlikely to exist",
+    expects="404, or 101 if the server echoes everywhere",
 )
 def unknown_resource(test: Test) -> None:
     response = ask(test, handshake(test, resource="/no/such/resource/7f3a"))[1]
     if response.status == 101:
-        raise Informational("any resource is accepted")
+        raise Informational("every resource is accepted")
     expect_error(response)
 
 
@@ -587,7 +587,7 @@ RESOURCE = 'including a "Request-URI" [RFC2616] that should be interpreted as a 
 for number, what, query in (
     (4, "with a query", "a=b&c=d"),
     (5, "with percent-encoded octets in a query", "%00%0d%0a%ff%20%2f"),
-    (6, "with all that a query may hold", "a/b?c:d@e!f$g'h(i)j*k+l,m;n=o~p-q._"),
+    (6, "with every character allowed in a query", "a/b?c:d@e!f$g'h(i)j*k+l,m;n=o~p-q._"),
 ):
 
     def with_query(test: Test, query: str = query) -> None:
@@ -614,8 +614,8 @@ ORIGIN = (
 for number, what, origins in (
     (1, "with the Origin of some page", "http://page.example"),
     (2, "with Origin: null", "null"),
-    (3, "with an Origin that is none", "no origin"),
-    (4, "with two fields Origin", ["http://one.example", "http://two.example"]),
+    (3, "with an invalid Origin", "no origin"),
+    (4, "with two Origin fields", ["http://one.example", "http://two.example"]),
 ):
     add(
         f"H.9.{number}",
@@ -623,7 +623,7 @@ for number, what, origins in (
         MAY,
         ORIGIN,
         f"a handshake {what}",
-        "101, or 403 of a server for certain sites",
+        "101, or 403 if the server is for certain sites",
         may_be_refused(changed({"Origin": origins})),
     )
 add(
@@ -632,7 +632,7 @@ add(
     MAY,
     "Optionally, an |Origin| header field. This header field is sent by all browser clients.",
     "a handshake without Origin",
-    "101, or an error status of a server for browsers only",
+    "101, or an error status if the server is only for browsers",
     may_be_refused(changed({"Origin": None})),
 )
 
@@ -667,7 +667,7 @@ def sample_key(test: Test) -> None:
     MUST,
     f"{REPLY} taking the SHA-1 hash of this concatenated value to obtain a 20-byte value",
     sends="20 handshakes with random keys",
-    expects="the right Sec-WebSocket-Accept each time",
+    expects="the correct Sec-WebSocket-Accept each time",
 )
 def random_keys(test: Test) -> None:
     for _ in range(20):
@@ -682,7 +682,7 @@ def random_keys(test: Test) -> None:
     MUST,
     f'{REPLY} An |Upgrade| header field with value "websocket" as per RFC 2616 [RFC2616].',
     sends="a handshake",
-    expects="one field Upgrade, and its value is websocket",
+    expects="one Upgrade field with the value websocket",
 )
 def upgrade_answered(test: Test) -> None:
     response = expect_accepted(test, handshake(test)).response
@@ -698,7 +698,7 @@ def upgrade_answered(test: Test) -> None:
     MUST,
     f'{REPLY} A |Connection| header field with value "Upgrade".',
     sends="a handshake",
-    expects="one field Connection, and upgrade in it, in any case",
+    expects="one Connection field that includes upgrade in any case",
 )
 def connection_answered(test: Test) -> None:
     response = expect_accepted(test, handshake(test)).response
@@ -709,7 +709,7 @@ def connection_answered(test: Test) -> None:
 
 
 def absent(id: str, section: str, quote: str, name: str) -> None:
-    """The 101 has no such field, or, when the user has offered some, one of these."""
+    """Add a case: the 101 lacks a field, or has one of the values that the user offered."""
 
     def run(test: Test) -> None:
         response = expect_accepted(test, handshake(test)).response
@@ -751,7 +751,7 @@ absent(
     MUST,
     f"{REPLY} A Status-Line with a 101 response code as per RFC 2616 [RFC2616].",
     sends="a handshake",
-    expects="a head that begins with HTTP/1.1 101 and one space, and is good HTTP in every line",
+    expects="a head that begins with HTTP/1.1 101 and one space, and is valid HTTP in every line",
 )
 def status_line(test: Test) -> None:
     response = ask(test, handshake(test))[1]
@@ -762,11 +762,11 @@ def status_line(test: Test) -> None:
         raise Failed(f"the status line is {wire.shown(lines[0])}")
     for line in lines:
         if b"\n" in line or b"\r" in line or b"\0" in line:
-            raise Failed(f"no good line of a head: {wire.shown(line)}")
+            raise Failed(f"not a valid line of a head: {wire.shown(line)}")
     for line in lines[1:]:
         name = line.partition(b":")[0].decode("latin-1")
         if not name or any(c <= " " or c in '"(),/:;<=>?@[\\]{}\x7f' for c in name):
-            raise Failed(f"no good field name: {wire.shown(line)}")
+            raise Failed(f"not a valid field name: {wire.shown(line)}")
 
 
 @case(
@@ -775,7 +775,7 @@ def status_line(test: Test) -> None:
     MUST,
     "An endpoint MUST encapsulate the /data/ in a WebSocket frame as defined in Section 5.2.",
     sends="a handshake, then nothing for a while, then a message",
-    expects="nothing but frames behind the 101, then the echo",
+    expects="only frames after the 101, then the echo",
 )
 def nothing_behind(test: Test) -> None:
     session = expect_accepted(test, handshake(test))
@@ -785,9 +785,9 @@ def nothing_behind(test: Test) -> None:
         except Late:  # it was a Ping
             continue
         if frame.opcode in (TEXT, BINARY):
-            raise Skipped("the server sends messages that were not asked for")
-        if frame.opcode != PONG:  # that may always come (RFC 6455 section 5.5.3)
-            raise Failed(f"behind the 101 came {frame}")
+            raise Skipped("the server sends unrequested messages")
+        if frame.opcode != PONG:  # a Pong is always allowed (RFC 6455 section 5.5.3)
+            raise Failed(f"received {frame} after the 101")
     session.send(session.message(b"first"))
     session.expect_message(b"first")
     session.close()
@@ -801,7 +801,7 @@ def nothing_behind(test: Test) -> None:
     "single remote host. Servers can refuse to accept connections from hosts/IP addresses with an "
     "excessive number of existing connections",
     sends="16 handshakes at once, each on its own connection, then all are read",
-    expects="101 for each; an error status is told, there may be limits",
+    expects="101 for each; INFORMATIONAL: an error status, as there may be limits",
     tags=["several"],
 )
 def many_at_once(test: Test) -> None:
@@ -810,7 +810,7 @@ def many_at_once(test: Test) -> None:
         connection.send(handshake(test))
     statuses = {answer(connection).status for connection in connections}
     if statuses != {101}:
-        raise Informational(f"handshakes beside others were answered with {min(statuses - {101})}")
+        raise Informational(f"concurrent handshakes were answered with {min(statuses - {101})}")
 
 
 # ---- H.27: other protocols ----------------------------------------------------------------------
@@ -826,17 +826,17 @@ for number, protocol in ((1, "h2c"), (2, "TLS/1.0"), (3, "x-7f3a/1")):
         data = handshake(test, {**change, "HTTP2-Settings": "AAMAAABkAAQAAP__"})
         response = ask_any(test, data)[1]
         if response.status == 101 and protocol.lower() not in tokens(response, "Upgrade"):
-            raise Failed(f"101 to {protocol} with Upgrade: {response.get('Upgrade')}")
+            raise Failed(f"101 for {protocol} with Upgrade: {response.get('Upgrade')}")
         if response.status == 101:
-            raise Informational(f"the server speaks {protocol}")
+            raise Informational(f"the server supports {protocol}")
 
     add(
         f"H.27.{number}",
         "RFC 9110 7.8",
         MUST,
         f"{SWITCH} [...] {IGNORE}",
-        f"a request with Upgrade: {protocol} beside the fields of a handshake",
-        "an HTTP response; no 101 to websocket",
+        f"a request with Upgrade: {protocol} and the other fields of a handshake",
+        "an HTTP response, but no 101 for websocket",
         other,
     )
 add(
@@ -845,8 +845,8 @@ add(
     MAY,
     'The "Connection" header field allows the sender to list desired control options for the '
     "current connection.",
-    "a handshake whose Connection lists Sec-WebSocket-Key, too",
-    "101, or an error status: the field is then only for the next hop, which this server is",
+    "a handshake whose Connection also lists Sec-WebSocket-Key",
+    "101, or an error status: the field is only for the next hop, which this server is",
     may_be_refused(changed({"Connection": "Upgrade, Sec-WebSocket-Key"})),
 )
 add(

@@ -1,7 +1,7 @@
-"""Request heads as data, and what may come back for them: what the cases of groups H and P, and
-some of S and T, are made of.
+"""Request heads as data, and the checks of their responses, for the cases of groups H and P and
+some of S and T.
 
-A case names a way to make the bytes of a request (`Make`) and one of the judges below.
+A case combines a function that makes the bytes of a request (`Make`) with one of the checks below.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..case import (
 from ..wire import Connection, Ended, Garbled, Response, TimedOut
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-"""Of all requests here; the example of RFC 6455 section 1.3."""
+"""The key of all requests here, from the example of RFC 6455 section 1.3."""
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-"""The answer to it, from the same example."""
+"""The Sec-WebSocket-Accept for it, from the same example."""
 
 Change = Mapping[str, Union[str, Sequence[str], None]]
-"""Of header fields: None drops one, a string sets it, a list repeats it; new ones come last."""
+"""Changes of fields: None drops one, a string sets it, a list repeats it; new ones are last."""
 Make = Callable[[Test], bytes]
 
 
@@ -43,7 +43,7 @@ def edited(fields: wire.Fields, change: Change) -> list[tuple[str, str]]:
     }
     result: list[tuple[str, str]] = []
     for name, value in [*fields, *((name, "") for name in change)]:
-        if name.lower() in values:  # all of them where the first was
+        if name.lower() in values:  # all values go where the first one was
             result += [(name, each) for each in values[name.lower()]]
             values[name.lower()] = []
         else:
@@ -52,17 +52,17 @@ def edited(fields: wire.Fields, change: Change) -> list[tuple[str, str]]:
 
 
 def offered(test: Test) -> list[tuple[str, str]]:
-    """The fields of a good handshake with KEY, with those that the user has asked for."""
+    """Return the fields of a valid handshake with KEY, and those of the user."""
     return wire.upgrade_fields(test.settings.target, KEY)
 
 
 def handshake(test: Test, change: Change = {}, **more: str) -> bytes:  # noqa: B006, read only
-    """An opening handshake with KEY. more: `resource`, `method`, `version`."""
+    """Return an opening handshake with KEY; `more` is `resource`, `method` or `version`."""
     return test.request(edited(offered(test), change), **more)
 
 
 def plain(test: Test, change: Change = {}, **more: str) -> bytes:  # noqa: B006, read only
-    """A request for no upgrade."""
+    """Return a request without Upgrade."""
     fields = [
         (name, value)
         for name, value in offered(test)
@@ -72,23 +72,26 @@ def plain(test: Test, change: Change = {}, **more: str) -> bytes:  # noqa: B006,
 
 
 def changed(change: Change, **more: str) -> Make:
-    """An opening handshake with other fields."""
+    """Return an opening handshake with changed fields."""
     return lambda test: handshake(test, change, **more)
 
 
 def swapped(old: bytes, new: bytes, change: Change = {}) -> Make:  # noqa: B006, read only
-    """One with `new` wherever `old` stands in its bytes; `change` goes first."""
+    """Return a handshake with `old` replaced by `new` in its bytes, after `change`."""
     return lambda test: handshake(test, change).replace(old, new)
 
 
 def with_line(line: bytes, change: Change = {}) -> Make:  # noqa: B006, read only
-    """One with these bytes as one more line of the head."""
+    """Return a handshake with these bytes as an additional line of the head."""
     return lambda test: handshake(test, change)[:-2] + line + b"\r\n\r\n"
 
 
 def with_request_line(line: str) -> Make:
-    """One with another first line; {0} in it is the resource, {1} the authority, {2} the scheme,
-    and {3} that in capitals."""
+    """Return a handshake with another first line.
+
+    In the line, {0} is the resource, {1} the authority, {2} the scheme, and {3} the scheme in
+    uppercase.
+    """
 
     def make(test: Test) -> bytes:
         target = test.settings.target
@@ -103,20 +106,20 @@ def with_request_line(line: str) -> Make:
 
 
 def ask(test: Test, data: bytes) -> tuple[Connection, Response]:
-    """Send, on a connection of its own, and read the head of the answer.
+    """Send a request on a new connection, and read the response head.
 
-    Failed when nothing comes; NonStrict when the server just ends the connection.
+    Raises Failed if there is no response, and NonStrict if the server only ends the connection.
     """
     connection = test.connect()
     try:
         connection.send(data)
     except Ended:
-        pass  # it may have been answered before its end, as too long
+        pass  # the server may have refused it early as too long
     return connection, answer(connection)
 
 
 def ask_any(test: Test, data: bytes) -> tuple[Connection, Response]:
-    """The same in a case that is about what must not come: NonStrict when nothing does."""
+    """Do the same in a case about a forbidden response: NonStrict if there is no response."""
     try:
         return ask(test, data)
     except Late as error:
@@ -124,7 +127,7 @@ def ask_any(test: Test, data: bytes) -> tuple[Connection, Response]:
 
 
 def answer(connection: Connection) -> Response:
-    """The head of the next response, see `ask`."""
+    """Read the head of the next response, see `ask`."""
     try:
         return connection.read_response()
     except Ended as error:
@@ -136,20 +139,20 @@ def answer(connection: Connection) -> Response:
 
 
 def has_content(response: Response, method: str = "GET") -> bool:
-    """Whether a body may follow (RFC 9112 section 6.3)."""
+    """Return whether a body may follow (RFC 9112 section 6.3)."""
     return method != "HEAD" and response.status >= 200 and response.status not in (204, 304)
 
 
 def read_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
-    """By its framing (RFC 9112 section 6.3). Skipped when it is not whole."""
+    """Read a body by its framing (RFC 9112 section 6.3); Skipped if it is incomplete."""
     try:
         return whole_body(connection, response, method)
     except Failed as error:
-        raise Skipped(f"{error}; case P.8.1 is about that") from None
+        raise Skipped(f"{error}; case P.8.1 tests that") from None
 
 
 def whole_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
-    """The same where that is what the case is about. Failed."""
+    """Read a body in a case about its framing; Failed."""
     try:
         if not has_content(response, method):
             return b""
@@ -158,7 +161,7 @@ def whole_body(connection: Connection, response: Response, method: str = "GET") 
         length = response.get("Content-Length")
         return connection.read(int(length)) if length is not None else read_to_end(connection)
     except (Ended, TimedOut, ValueError) as error:
-        raise Failed(f"the body of the response is not whole: {error}") from None
+        raise Failed(f"the body of the response is incomplete: {error}") from None
 
 
 def read_line(connection: Connection) -> bytes:
@@ -184,7 +187,7 @@ def read_chunks(connection: Connection) -> bytes:
 
 
 def read_to_end(connection: Connection, timeout: float | None = None) -> bytes:
-    """All that comes before the peer ends TCP. TimedOut, Garbled; Ended when it is reset."""
+    """Read until the peer ends TCP; TimedOut, Garbled, or Ended if it is reset."""
     deadline = connection.deadline(timeout)
     try:
         while True:
@@ -198,12 +201,12 @@ def read_to_end(connection: Connection, timeout: float | None = None) -> bytes:
 
 
 def tokens(response: Response, name: str) -> list[str]:
-    """The elements of a list field, in lower case."""
+    """Return the elements of a list field in lowercase."""
     return [part.strip().lower() for part in (response.get(name) or "").split(",")]
 
 
 def expect_error(response: Response, *statuses: int) -> None:
-    """Failed unless it is a 4xx or 5xx; NonStrict unless among `statuses`, if there are any."""
+    """Require a 4xx or 5xx, or raise Failed; NonStrict if it is not among given `statuses`."""
     if response.status == 101:
         raise Failed("the handshake was accepted")
     if response.status < 400:
@@ -214,20 +217,20 @@ def expect_error(response: Response, *statuses: int) -> None:
 
 
 def expect_turned_down(response: Response, lax: str = "") -> None:
-    """Failed when it is a 101. lax: why to accept is NonStrict and no more.
+    """Raise Failed for a 101, or NonStrict with the reason `lax`, and NonStrict for other non-4xx.
 
-    NonStrict unless it is a 4xx: any server may ignore Upgrade (RFC 9110 section 7.8) and answer as
-    if it were not there, but that tells the client nothing.
+    Any server may ignore Upgrade (RFC 9110 section 7.8) and answer as if it were absent, but then
+    the client does not learn what is wrong.
     """
     if response.status == 101:
         text = "the handshake was accepted"
         raise NonStrict(f"{text}; {lax}") if lax else Failed(text)
     if not 400 <= response.status < 500:
-        raise NonStrict(f"expected an error status, 4xx, but received {response.status}")
+        raise NonStrict(f"expected a 4xx status, but received {response.status}")
 
 
 def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
-    """The opening handshake succeeds. Failed."""
+    """Require that the opening handshake succeeded; Failed."""
     connection, response = ask(test, data)
     if response.status != 101:
         raise Refused(response.status)
@@ -239,9 +242,9 @@ def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
 def expect_one_answer(
     test: Test, connection: Connection, response: Response, ends: bool = False
 ) -> None:
-    """Behind a response that closes the connection nothing comes but the end. Failed.
+    """Expect only the end of the connection after a response that closes it; Failed.
 
-    ends: the case is about that end. In others, a connection that stays open is told apart.
+    `ends` means that the case is about that end. In other cases, it counts separately.
     """
     read_body(connection, response)
     try:
@@ -251,14 +254,14 @@ def expect_one_answer(
         return
     except TimedOut:
         if ends:
-            raise Failed("the connection stays open behind the response") from None
-        test.close_fault(Verdict.FAILED, "the connection stays open behind the response")
+            raise Failed("the connection stays open after the response") from None
+        test.close_fault(Verdict.FAILED, "the connection stays open after the response")
         return
-    raise Failed(f"more came behind the response: {wire.shown(bytes(connection.buffer))}")
+    raise Failed(f"received more after the response: {wire.shown(bytes(connection.buffer))}")
 
 
 def expect_served(test: Test) -> None:
-    """Another connection is opened, echoes, and is closed. Failed."""
+    """Open another connection, expect an echo, and close it; Failed."""
     session = test.open()
     session.send(session.message(b"others"))
     session.expect_message(b"others")
@@ -269,7 +272,7 @@ def expect_served(test: Test) -> None:
 
 
 def accepted(make: Make, key: str = KEY) -> Run:
-    """The handshake succeeds, and the connection echoes."""
+    """Expect that the handshake succeeds and the connection echoes."""
 
     def run(test: Test) -> None:
         session = expect_accepted(test, make(test), key)
@@ -281,7 +284,7 @@ def accepted(make: Make, key: str = KEY) -> Run:
 
 
 def refused(make: Make, *statuses: int, closes: bool = False) -> Run:
-    """What is no good HTTP: an error status comes, best one of these. closes: then TCP ends."""
+    """Send invalid HTTP, and expect an error status and, if `closes` is set, the end of TCP."""
 
     def run(test: Test) -> None:
         connection, response = ask(test, make(test))
@@ -293,7 +296,7 @@ def refused(make: Make, *statuses: int, closes: bool = False) -> Run:
 
 
 def turned_down(make: Make, lax: str = "") -> Run:
-    """What is good HTTP but no good handshake, see `expect_turned_down`."""
+    """Send valid HTTP that is not a valid handshake, see `expect_turned_down`."""
 
     def run(test: Test) -> None:
         expect_turned_down(ask(test, make(test))[1], lax)
@@ -302,8 +305,11 @@ def turned_down(make: Make, lax: str = "") -> Run:
 
 
 def not_upgraded(make: Make, ends: bool = False) -> Run:
-    """Any response but 101: the request may have been taken for a plain one. ends: then TCP ends,
-    and the case is about that. NonStrict: no response comes, so nobody gets in."""
+    """Expect any response except 101, because the request may count as a plain one.
+
+    `ends` means that TCP must end then, and that the case is about this. Raises NonStrict if there
+    is no response.
+    """
 
     def run(test: Test) -> None:
         connection, response = ask_any(test, make(test))
@@ -316,7 +322,7 @@ def not_upgraded(make: Make, ends: bool = False) -> Run:
 
 
 def left_open(make: Make, accepts: str, key: str = KEY) -> Run:
-    """To refuse is fine; that it is accepted is told."""
+    """Expect a refusal; Informational if the request is accepted."""
 
     def run(test: Test) -> None:
         connection, response = ask(test, make(test))
@@ -333,7 +339,7 @@ def left_open(make: Make, accepts: str, key: str = KEY) -> Run:
 
 
 def may_be_refused(make: Make, key: str = KEY) -> Run:
-    """To accept is fine; that it is refused is told."""
+    """Expect success; Informational if the request is refused."""
 
     def run(test: Test) -> None:
         response = ask(test, make(test))[1]
@@ -346,7 +352,7 @@ def may_be_refused(make: Make, key: str = KEY) -> Run:
 
 
 def is_silent(connection: Connection, seconds: float) -> bool:
-    """Whether nothing comes in that time; what comes stays in the buffer."""
+    """Return whether nothing arrives in that time; received data stays in the buffer."""
     try:
         connection.fill(connection.deadline(seconds))
     except TimedOut:
@@ -357,7 +363,7 @@ def is_silent(connection: Connection, seconds: float) -> bool:
 
 
 def ended(connection: Connection, seconds: float) -> bool:
-    """Whether the server ends TCP in that time, whatever it sends before. Garbled by too much."""
+    """Return whether the server ends TCP in that time; Garbled if it sends too much."""
     deadline = connection.deadline(seconds)
     try:
         while True:

@@ -1,14 +1,14 @@
-"""HTTP hygiene (RFC 9110, RFC 9112), group P: a server that reads requests in another way than a
-proxy before it lets strangers smuggle requests, or frames, past that proxy.
+"""HTTP hygiene (RFC 9110, RFC 9112), group P: if a server parses requests differently than a proxy
+in front of it, attackers can smuggle requests or frames past that proxy.
 
 P.1 Content-Length, P.2 Transfer-Encoding, P.3 lines and fields, P.4 the request line, P.5 sizes,
-P.6 other protocols on this port; P.7 to P.9, which are about more than one request or response, are
-in exchanges.py.
+P.6 other protocols on this port. P.7 to P.9, which use more than one request or response, are in
+exchanges.py.
 
-All requests are opening handshakes but for one fault, so that they say something about servers that
-do nothing else. Much of HTTP leaves a choice: what a server may take or refuse is OK when it is
-refused, and INFORMATIONAL when it is taken. A connection that stays open behind an error which is
-to end it is told apart from what a case is about (`Test.closing`); P.7.1 is about that.
+All requests are opening handshakes with one fault, so that they also test servers that serve
+nothing else. HTTP often leaves a choice: if a server may accept or refuse a request, refusing is OK
+and accepting is INFORMATIONAL. A connection that stays open after an error that must end it counts
+separately (`Test.closing`); P.7.1 tests that.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ from .heads import (
 IS_ACCEPTED = "101, and the connection echoes"
 IS_REFUSED = "400 or another error status, not 101"
 IS_CLOSED = "400 or another error status, then the end of the connection"
-EITHER = "400 or another error status; 101 is told, it is allowed"
-TAKEN_TOO = "101; an error status is told, it is allowed"
+EITHER = "400 or another error status; INFORMATIONAL: 101, which is allowed"
+TAKEN_TOO = "101; INFORMATIONAL: an error status, which is allowed"
 
 # ---- P.1: Content-Length ------------------------------------------------------------------------
 
@@ -89,39 +89,41 @@ add(
     "RFC 9112 6.3",
     MUST,
     LENGTH,
-    "a handshake with two fields Content-Length, 0 and 5",
+    "a handshake with two Content-Length fields, 0 and 5",
     IS_CLOSED,
     refused(changed({"Content-Length": ["0", "5"]}), 400, closes=True),
 )
 
 
 def overflowing(length: int) -> Run:
-    """A handshake with a body of that length: refused, or what comes behind it is the body."""
+    """Send a handshake with a body of that length; it must be refused, or the body skipped."""
 
     def run(test: Test) -> None:
         if not is_echoed_behind(test, length):
             return
         if is_echoed_behind(test, 1000):
-            raise Skipped("a body of 1000 bytes is taken for frames, too, see P.2.1")
-        raise Failed("the handshake was accepted, and its body is taken for frames")
+            raise Skipped("a body of 1000 bytes is also parsed as frames, see P.2.1")
+        raise Failed("the handshake was accepted, and its body is parsed as frames")
 
     return run
 
 
 def is_echoed_behind(test: Test, length: int) -> bool:
-    """Whether a frame is echoed that is within the body of a handshake. NonStrict, Informational:
-    what else became of it, unless that was refused with an error status."""
+    """Return whether a frame in the body of a handshake is echoed.
+
+    Raises NonStrict or Informational for other results, unless an error status refused it.
+    """
     try:
         connection, response = ask(test, handshake(test, {"Content-Length": str(length)}))
     except Late:
-        raise Informational("nothing is answered: the server waits for the body") from None
+        raise Informational("there is no response: the server waits for the body") from None
     if response.status == 101:
         session = test.session(connection, response)
         session.send(session.message(b"in the body"))
         if not session.answers(0.3) or not session.ahead or session.ahead.opcode != TEXT:
-            raise NonStrict("the handshake was accepted, and what its body may be is not answered")
+            raise NonStrict("the handshake was accepted, and its possible body is not answered")
     elif response.status < 400:
-        raise Informational(f"{response.status}, whatever the body may be")
+        raise Informational(f"{response.status}, whatever the body is")
     connection.close()
     return response.status == 101
 
@@ -132,9 +134,9 @@ for number, power in ((14, 64), (15, 63), (16, 128)):
         "RFC 9110 8.6",
         MUST,
         OVERFLOW,
-        f"a handshake whose Content-Length is 2 to the power of {power}; after a 101 a frame",
+        f"a handshake whose Content-Length is 2 to the power of {power}, and a frame after a 101",
         "400, 413 or another error status; NON-STRICT: 101, and the frame is not echoed; "
-        "INFORMATIONAL: no answer ahead of the body",
+        "INFORMATIONAL: no answer before the body",
         overflowing(2**power),
     )
 SAME = (
@@ -154,7 +156,9 @@ for number, what, lengths in (
         SAME,
         f"a handshake with {what}",
         EITHER,
-        left_open(changed({"Content-Length": lengths}), "it is taken for one Content-Length: 0"),
+        left_open(
+            changed({"Content-Length": lengths}), "it is accepted as a single Content-Length: 0"
+        ),
     )
 add(
     "P.1.19",
@@ -180,32 +184,37 @@ END_OF_CHUNKS = b"0\r\n\r\n"
 
 
 def body_is_no_frame(change: Change, body: bytes) -> Run:
-    """A handshake with a body that holds a frame: it is refused, or the body is skipped."""
+    """Send a handshake whose body contains a frame; it must be refused, or the body skipped."""
 
     def run(test: Test) -> None:
         try:
             connection, response = ask(test, handshake(test, change) + body)
-        except Late as error:  # nothing is taken for what it is not
+        except Late as error:  # nothing is misinterpreted
             raise NonStrict(str(error)) from None
         if response.status != 101:
             return
         session = test.session(connection, response)
         session.send(session.message(b"real"))
         try:
-            first = session.read_message("the echo of a message behind the body")[2]
+            first = session.read_message("the echo of a message after the body")[2]
         except (Closed, Cut) as error:  # "or close the connection"
             raise NonStrict(f"the handshake was accepted, then {error}") from None
         if first != b"real":
-            raise Failed("what stands in the body was taken for frames")
+            raise Failed("the body was parsed as frames")
         raise Informational("the handshake was accepted, and its body skipped")
 
     return run
 
 
 for number, what, change, body in (
-    (1, "with Content-Length, its body a frame", {"Content-Length": str(len(HIDDEN))}, HIDDEN),
-    (2, "chunked, its body a frame", {"Transfer-Encoding": "chunked"}, CHUNKED),
-    (3, "in Chunked, its body a frame", {"Transfer-Encoding": "Chunked"}, CHUNKED),
+    (1, "with Content-Length, whose body is a frame", {"Content-Length": str(len(HIDDEN))}, HIDDEN),
+    (2, "with chunked coding, whose body is a frame", {"Transfer-Encoding": "chunked"}, CHUNKED),
+    (
+        3,
+        "with Chunked coding (capital C), whose body is a frame",
+        {"Transfer-Encoding": "Chunked"},
+        CHUNKED,
+    ),
 ):
     add(
         f"P.2.{number}",
@@ -213,13 +222,13 @@ for number, what, change, body in (
         MUST,
         BODY,
         f"a handshake {what}",
-        "any response but 101; or 101, and no echo of the frame in the body; NON-STRICT: no answer",
+        "a response other than 101, or 101 without an echo of that frame; NON-STRICT: no answer",
         body_is_no_frame(change, body),
     )
 
 
 def chunks(change: Change) -> Make:
-    """A handshake, and the end of a chunked body."""
+    """Return a handshake and the end of a chunked body."""
     return lambda test: handshake(test, change) + END_OF_CHUNKS
 
 
@@ -244,7 +253,7 @@ for number, length in ((4, "5"), (5, "0")):
         MUST,
         BOTH,
         f"a handshake with Content-Length: {length} and Transfer-Encoding: chunked",
-        "any response but 101, then the end of the connection",
+        "any response except 101, then the end of the connection",
         not_upgraded(chunks({"Content-Length": length, "Transfer-Encoding": "chunked"}), ends=True),
     )
 for number, what, codings in (
@@ -276,8 +285,8 @@ for number, what, coding in (
         MAY,
         "A sender MUST NOT apply the chunked transfer coding more than once to a message body",
         f"a handshake with Transfer-Encoding: {what}",
-        "400 or another error status; 101 is told, that sentence is for clients",
-        left_open(chunks({"Transfer-Encoding": coding}), "the body is taken for chunked"),
+        "400 or another error status; INFORMATIONAL: 101, because that sentence is for clients",
+        left_open(chunks({"Transfer-Encoding": coding}), "the body is parsed as chunked"),
     )
 add(
     "P.2.16",
@@ -302,7 +311,7 @@ def old_chunks(test: Test) -> bytes:
     "field MUST treat the message as if the framing is faulty, even if a Content-Length is "
     "present, and close the connection after processing the message.",
     sends="a chunked handshake of HTTP/1.0",
-    expects="any response but 101, then the end of the connection",
+    expects="any response except 101, then the end of the connection",
 )
 def chunked_in_10(test: Test) -> None:
     connection, response = ask(test, old_chunks(test))
@@ -329,7 +338,7 @@ for number, what, line in (
         MUST,
         COLON,
         f"a handshake with {what}",
-        "an error status; 400 fits best",
+        "an error status, best 400",
         refused(with_line(line), 400),
     )
 
@@ -361,19 +370,19 @@ NO_UPGRADE: Change = {"Upgrade": None}
 
 
 def first_line(line: bytes, change: Change = {}) -> Make:  # noqa: B006, read only
-    """These bytes between the request line and the first field."""
+    """Return a handshake with these bytes between the request line and the first field."""
     return swapped(b" HTTP/1.1\r\n", b" HTTP/1.1\r\n" + line, change)
 
 
-# What tells how a server has read it: taken in the forbidden way, the handshake would be good.
+# These show how a server parsed it: parsed the forbidden way, the handshake would be valid.
 for number, section, quote, what, make in (
     (5, "RFC 9112 5.2", FOLD, "Upgrade: websocket only in a folded line of another field",
      with_line(b"X-Name: value\r\n Upgrade: websocket", NO_UPGRADE)),
-    (6, "RFC 9112 5.2", FOLD, "Upgrade: websocket only behind a fold with a tab",
+    (6, "RFC 9112 5.2", FOLD, "Upgrade: websocket only after a fold with a tab",
      with_line(b"X-Name: value\r\n\tUpgrade: websocket", NO_UPGRADE)),
     (7, "RFC 9112 2.2", BEFORE_FIRST, "Upgrade: websocket only in an indented first line",
      first_line(b" Upgrade: websocket\r\n", NO_UPGRADE)),
-    (8, "RFC 9112 2.2", CR, "Upgrade: websocket only behind a bare CR in another field",
+    (8, "RFC 9112 2.2", CR, "Upgrade: websocket only after a bare CR in another field",
      with_line(b"X-Name: value\rUpgrade: websocket", NO_UPGRADE)),
     (9, "RFC 9112 2.2", CR, "a bare CR within the number of Sec-WebSocket-Version",
      changed({"Sec-WebSocket-Version": "1\r3"})),
@@ -392,7 +401,7 @@ for number, section, quote, what, make in (
         MUST,
         quote,
         f"a handshake with {what}",
-        "any response but 101",
+        "any response except 101",
         not_upgraded(make),
     )
 OTHER_CTL = (
@@ -431,7 +440,7 @@ for number, section, quote, what, make in (
         quote,
         f"a handshake with {what}",
         EITHER,
-        left_open(make, "the server puts up with it"),
+        left_open(make, "the server tolerates it"),
     )
 GRAMMAR = (
     "When a server listening only for HTTP request messages, or processing what appears from the "
@@ -440,14 +449,14 @@ GRAMMAR = (
     "respond with a 400 (Bad Request) response and close the connection."
 )
 for number, what, make in (
-    (26, "with a line that has no colon", with_line(b"nothing but words")),
-    (27, "with a field that has no name", with_line(b": value")),
-    (28, "with parentheses in the name of a field", with_line(b"X(Name): value")),
-    (29, "with a space in the name of a field", with_line(b"X Name: value")),
-    (30, "with a letter beyond ASCII in the name of a field", with_line(b"X-N\xe4me: value")),
-    (31, "with a NUL in the name of a field", with_line(b"X-N\0me: value")),
-    (32, "with a NUL behind the name Upgrade", swapped(b"Upgrade: web", b"Upgrade\0: web")),
-    (33, "with a slash in the name of a field", with_line(b"X/Name: value")),
+    (26, "with a line without a colon", with_line(b"nothing but words")),
+    (27, "with a field without a name", with_line(b": value")),
+    (28, "with parentheses in a field name", with_line(b"X(Name): value")),
+    (29, "with a space in a field name", with_line(b"X Name: value")),
+    (30, "with a non-ASCII letter in a field name", with_line(b"X-N\xe4me: value")),
+    (31, "with a NUL in a field name", with_line(b"X-N\0me: value")),
+    (32, "with a NUL after the name Upgrade", swapped(b"Upgrade: web", b"Upgrade\0: web")),
+    (33, "with a slash in a field name", with_line(b"X/Name: value")),
     (35, "with a NUL before the method", lambda test: b"\0" + handshake(test)),
 ):
     add(f"P.3.{number}", "RFC 9112 2.2", SHOULD, GRAMMAR, f"a handshake {what}", IS_CLOSED,
@@ -490,7 +499,7 @@ WORDS = (
 
 
 def refused_or_moved(make: Make) -> Run:
-    """An error status, or a redirect."""
+    """Expect an error status or a redirect."""
 
     def run(test: Test) -> None:
         response = ask(test, make(test))[1]
@@ -503,23 +512,23 @@ def refused_or_moved(make: Make) -> Run:
 for number, what, words in (
     (1, "without a version", "GET {0}"),
     (2, "without a target", "GET HTTP/1.1"),
-    (3, "with nothing but a method", "GET"),
+    (3, "with only a method", "GET"),
     (4, "with a space in the target", "GET /a b HTTP/1.1"),
     (5, "with a NUL in the target", "GET /a\0b HTTP/1.1"),
     (6, "with a control character in the target", "GET /a\x01b HTTP/1.1"),
-    (7, "with a letter beyond ASCII in the target", "GET /\xe4 HTTP/1.1"),
+    (7, "with a non-ASCII letter in the target", "GET /\xe4 HTTP/1.1"),
     (8, "with a fragment in the target", "GET {0}#fragment HTTP/1.1"),
-    (9, "with a target that has no slash", "GET chat HTTP/1.1"),
+    (9, "with a target without a slash", "GET chat HTTP/1.1"),
     (10, "in authority-form, which is for CONNECT", "GET {1} HTTP/1.1"),
     (11, "in asterisk-form, which is for OPTIONS", "GET * HTTP/1.1"),
-    (12, "with http/1.1 in small letters", "GET {0} http/1.1"),
+    (12, "with http/1.1 in lowercase", "GET {0} http/1.1"),
     (13, "with HTTP/1.x", "GET {0} HTTP/1.x"),
     (14, "with HTTP/1", "GET {0} HTTP/1"),
     (15, "with HTTP/1.10", "GET {0} HTTP/1.10"),
     (16, "with HTTP/11.1", "GET {0} HTTP/11.1"),
     (17, "with HTTP 1.1", "GET {0} HTTP 1.1"),
     (18, "with XTTP/1.1", "GET {0} XTTP/1.1"),
-    (19, "with words behind the version", "GET {0} HTTP/1.1 more"),
+    (19, "with words after the version", "GET {0} HTTP/1.1 more"),
     (20, "with a slash in the method", "GE/T {0} HTTP/1.1"),
 ):
     add(
@@ -537,9 +546,9 @@ add(
 )  # fmt: skip
 for number, what, words in (
     (21, "with two spaces before the target", "GET  {0} HTTP/1.1"),
-    (22, "with a tab for a space", "GET\t{0} HTTP/1.1"),
-    (23, "with a space behind the version", "GET {0} HTTP/1.1 "),
-    (24, "with a bare CR for a space", "GET {0}\rHTTP/1.1"),
+    (22, "with a tab instead of a space", "GET\t{0} HTTP/1.1"),
+    (23, "with a space after the version", "GET {0} HTTP/1.1 "),
+    (24, "with a bare CR instead of a space", "GET {0}\rHTTP/1.1"),
 ):
     add(
         f"P.4.{number}",
@@ -556,7 +565,7 @@ ABSOLUTE = (
 )
 for number, level, what, words in (
     (25, MUST, "in absolute-form, with http or https", "GET {2}://{1}{0} HTTP/1.1"),
-    (26, SHOULD, "in absolute-form, the scheme in capitals", "GET {3}://{1}{0} HTTP/1.1"),
+    (26, SHOULD, "in absolute-form, with the scheme in uppercase", "GET {3}://{1}{0} HTTP/1.1"),
     (27, MAY, "in absolute-form, with another host", "GET {2}://another.example{0} HTTP/1.1"),
     (28, MAY, "in absolute-form, with ws", "GET ws://{1}{0} HTTP/1.1"),
 ):
@@ -602,7 +611,7 @@ LIMITED = (
 
 
 def long_line(length: int) -> Make:
-    """A request line of so many octets, most of them in a query."""
+    """Return a request line of that many octets, most of them in a query."""
 
     def make(test: Test) -> bytes:
         resource = test.settings.target.resource
@@ -614,7 +623,7 @@ def long_line(length: int) -> Make:
 
 
 def fields_of(sizes: Sequence[int]) -> Make:
-    """A handshake with so many more fields, their values of these sizes."""
+    """Return a handshake with additional fields whose values have these sizes."""
     return changed({f"X-Field-{i}": "v" * size for i, size in enumerate(sizes)})
 
 
@@ -629,7 +638,7 @@ NO_LIMIT = (
 
 
 def with_cookie(test: Test) -> bytes:
-    """Of 4096 bytes, behind the user's."""
+    """Return a handshake with a cookie of 4096 bytes after the user's."""
     cookies = [value for name, value in offered(test) if name.lower() == "cookie"]
     return handshake(test, {"Cookie": "; ".join([*cookies, "c=" + "v" * 4094])})
 
@@ -637,7 +646,7 @@ def with_cookie(test: Test) -> bytes:
 for number, what, make in (
     (2, "a cookie of 4096 bytes", with_cookie),
     (3, "50 more fields", fields_of([20] * 50)),
-    (4, "a key of many blanks around it", swapped(b"Key: ", b"Key: " + b" " * 500)),
+    (4, "many spaces before the key", swapped(b"Key: ", b"Key: " + b" " * 500)),
 ):
     add(
         f"P.5.{number}",
@@ -645,13 +654,13 @@ for number, what, make in (
         MAY,
         NO_LIMIT,
         f"a handshake with {what}",
-        "101; an error status is told, a server may have limits",
+        "101; INFORMATIONAL: an error status, as a server may have limits",
         may_be_refused(make),
     )
 
 
 def asked_much(test: Test, data: bytes) -> Response:
-    """Send that, and receive meanwhile; the head of the answer. NonStrict without one."""
+    """Send this while receiving, and return the response head; NonStrict if there is none."""
     connection = test.connect()
     try:
         connection.pour(data)
@@ -661,12 +670,12 @@ def asked_much(test: Test, data: bytes) -> Response:
 
 
 def refused_if_too_large(make: Make, statuses: Sequence[int]) -> Run:
-    """One of these; a server that takes so much may accept it."""
+    """Expect one of these statuses; a server without such a limit may accept the request."""
 
     def run(test: Test) -> None:
         response = asked_much(test, make(test))
         if response.status < 400:
-            raise Informational(f"the server takes so much, and answers {response.status}")
+            raise Informational(f"the server accepts this size, and answers {response.status}")
         expect_error(response, *statuses)
 
     return run
@@ -683,7 +692,7 @@ for number, quote, what, make in (
     (9, TOO_LARGE, "1000 more fields", fields_of([1] * 1000)),
     (10, TOO_LARGE, "100 more fields of 1000 bytes", fields_of([1000] * 100)),
     (11, TOO_LARGE, "10000 more fields", fields_of([0] * 10000)),
-    (12, TOO_LARGE, "the name of a field of 64 KiB", with_line(b"X" * (1 << 16) + b": v")),
+    (12, TOO_LARGE, "a field name of 64 KiB", with_line(b"X" * (1 << 16) + b": v")),
 ):
     add(
         f"P.5.{number}",
@@ -708,10 +717,10 @@ add(
     ),
 )
 for number, what, start in (
-    (14, "a request line that never ends", "GET /"),
-    (15, "a field that never ends", "GET / HTTP/1.1\r\nHost: x\r\nX-Name: "),
-    (16, "empty lines and no request", "\r\n"),
-    (17, "a method that never ends", "G"),
+    (14, "an endless request line", "GET /"),
+    (15, "an endless field", "GET / HTTP/1.1\r\nHost: x\r\nX-Name: "),
+    (16, "endless empty lines", "\r\n"),
+    (17, "an endless method", "G"),
 ):
     filler = b"\r\n" * (1 << 19) if number == 16 else b"a" * (1 << 20)
 
@@ -727,7 +736,7 @@ for number, what, start in (
         SHOULD,
         LIMITED,
         f"1 MiB of {what}",
-        "an error status, or just the end of the connection",
+        "an error status, or only the end of the connection",
         endless,
     )
 
@@ -742,25 +751,25 @@ def endless_fields(test: Test) -> None:
 
 add(
     "P.5.18", "RFC 9110 17.5", SHOULD, LIMITED, "1 MiB of small fields, and no end of them",
-    "an error status, or just the end of the connection", endless_fields,
+    "an error status, or only the end of the connection", endless_fields,
 )  # fmt: skip
 
 # ---- P.6: other protocols -----------------------------------------------------------------------
 
 
 def client_hello() -> bytes:
-    """Of TLS 1.2 with one cipher suite, as much as a server needs to see what it is."""
+    """Return a ClientHello of TLS 1.2 with one cipher suite, enough to be recognized."""
     body = b"\x03\x03" + bytes(range(32)) + b"\0" + b"\0\x02\xc0\x2f" + b"\x01\0" + b"\0\0"
     hello = b"\x01" + len(body).to_bytes(3, "big") + body
     return b"\x16\x03\x01" + len(hello).to_bytes(2, "big") + hello
 
 
 def turned_away(data: bytes) -> Run:
-    """An error status, or just the end of the connection, at once."""
+    """Expect an error status or the end of the connection immediately."""
 
     def run(test: Test) -> None:
         if test.settings.target.tls:
-            raise Skipped("for a server without TLS")
+            raise Skipped("this case is for servers without TLS")
         try:
             expect_error(ask(test, data)[1])
         except NonStrict:
@@ -788,7 +797,7 @@ for number, what, data in (
         SHOULD,
         GRAMMAR,
         what,
-        "400 or another error status, or just the end of the connection",
+        "400 or another error status, or only the end of the connection",
         turned_away(data),
     )
 MAJOR = (
@@ -802,8 +811,8 @@ for number, version in ((10, "HTTP/2.0"), (11, "HTTP/3.0")):
         MAY,
         MAJOR,
         f"a handshake with {version}",
-        "505 or another error status; 101 is told, it is allowed",
-        left_open(changed({}, version=version), f"{version} is taken for HTTP/1.1"),
+        "505 or another error status; INFORMATIONAL: 101, which is allowed",
+        left_open(changed({}, version=version), f"{version} is accepted as HTTP/1.1"),
     )
 add(
     "P.6.12",
@@ -812,6 +821,6 @@ add(
     "the server MUST stop processing the client's handshake and return an HTTP response with an "
     "appropriate error code (such as 400 Bad Request). [...] An HTTP/1.1 or higher GET request",
     "a handshake with HTTP/0.0",
-    "any response but 101",
+    "any response except 101",
     not_upgraded(changed({}, version="HTTP/0.0")),
 )

@@ -1,5 +1,5 @@
 """The lists of an opening handshake (RFC 6455 sections 4.2 and 9.1): the rest of group H, see
-handshake.py. H.11 subprotocols, H.12 lists of extensions, and gaps in lists, H.13 malformed lists.
+handshake.py. H.11 subprotocols, H.12 lists of extensions and empty elements, H.13 malformed lists.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ NAME = "Sec-WebSocket-Protocol"
 
 
 def chosen_among(make: Make, names: list[str]) -> Run:
-    """The subprotocol of the answer, if there is any, is one of these."""
+    """Check that the subprotocol of the response, if any, is one of these."""
 
     def run(test: Test) -> None:
         response = ask(test, make(test))[1]
         if response.status != 101:
-            raise Informational(f"without a subprotocol that it knows it answers {response.status}")
+            raise Informational(f"it answers {response.status} if it knows no subprotocol")
         chosen = response.all(NAME)
         if len(chosen) > 1 or any(name not in names for name in chosen):
             raise Failed(f"{NAME}: {', '.join(chosen)}")
@@ -56,7 +56,7 @@ def chosen_among(make: Make, names: list[str]) -> Run:
 
 for number, what, names, among in (
     (1, "chat, superchat", "chat, superchat", ["chat", "superchat"]),
-    (2, "a name nobody knows", "x-7f3a-unheard-of", ["x-7f3a-unheard-of"]),
+    (2, "an unknown name", "x-7f3a-unheard-of", ["x-7f3a-unheard-of"]),
     (3, "CHAT, in capitals", "CHAT", ["CHAT"]),
     (4, "chat and superchat in two fields", ["chat", "superchat"], ["chat", "superchat"]),
     (5, "100 names", ", ".join(f"p{i}" for i in range(100)), [f"p{i}" for i in range(100)]),
@@ -68,7 +68,7 @@ for number, what, names, among in (
         MUST,
         ONE_PROTOCOL if number == 4 else PROTOCOL,
         f"a handshake that offers the subprotocols {what}",
-        f"101 with one of these, spelled the same, in {NAME}; or without that field",
+        f"101 with exactly one of these in {NAME}, or without that field",
         chosen_among(changed({NAME: names}), among),
     )
 
@@ -79,12 +79,12 @@ EXTENSIONS = "Sec-WebSocket-Extensions"
 
 
 def declined(make: Make) -> Run:
-    """The handshake succeeds, without any extension. NonStrict: it is refused."""
+    """Expect a handshake without any extension; NonStrict if it is refused."""
 
     def run(test: Test) -> None:
         try:
             session = expect_accepted(test, make(test))
-        except Refused as error:  # what is quoted says nothing about that
+        except Refused as error:  # the quote does not cover that
             raise NonStrict(str(error)) from None
         if session.response.get(EXTENSIONS) is not None:
             raise Failed(f"{EXTENSIONS}: {session.response.get(EXTENSIONS)}")
@@ -97,12 +97,12 @@ def declined(make: Make) -> Run:
 
 for number, what, offer in (
     (1, "two fields", ["x-7f3a-one", "x-7f3a-two; a=1"]),
-    (2, "an unknown one", "x-7f3a"),
+    (2, "an unknown extension", "x-7f3a"),
     (3, "many parameters", "x-7f3a; a; b=1; c=2; d=three; e=four"),
     (4, "a quoted parameter", 'x-7f3a; a="quoted"; b="with\\-escape"'),
     (5, "no whitespace", 'x-7f3a;a=1;b="2",x-7f3b;c'),
     (6, "much whitespace", "x-7f3a \t; a=1 \t,\t x-7f3b"),
-    (7, "the same one twice", "x-7f3a; a=1, x-7f3a"),
+    (7, "the same extension twice", "x-7f3a; a=1, x-7f3a"),
     (8, "100 of them", ", ".join(f"x-{i}" for i in range(100))),
 ):
     add(
@@ -110,14 +110,14 @@ for number, what, offer in (
         ANSWERING,
         MUST,
         UNKNOWN_EXTENSIONS,
-        f"a handshake that offers extensions nobody knows: {what}",
+        f"a handshake that offers unknown extensions: {what}",
         f"101 without {EXTENSIONS}, and the connection echoes",
         declined(changed({EXTENSIONS: offer})),
     )
 
 
 def with_gaps(test: Test) -> bytes:
-    """In the list of subprotocols; it is the user's, if there is one."""
+    """A name for lists of subprotocols: the user's, if there is one."""
     names = [value for name, value in offered(test) if name == NAME] or ["chat ,,superchat"]
     return handshake(test, {NAME: f",, {' ,,'.join(names)},"})
 
@@ -138,11 +138,11 @@ GRAMMAR = (
     "conform to the ABNF below, the recipient of such malformed data MUST immediately _Fail the "
     "WebSocket Connection_."
 )
-NOT_LOOKED_AT = "NON-STRICT: 101 of a server that never looks at such a field"
+NOT_LOOKED_AT = "NON-STRICT: 101 from a server that ignores this field"
 
 
 def malformed_offer(value: str) -> Run:
-    """Extensions that no server may accept, nor, if it negotiates any, ignore."""
+    """Send extensions that no server may accept, or ignore if it supports any."""
 
     def run(test: Test) -> None:
         connection, response = ask(test, handshake(test, {EXTENSIONS: value}))
@@ -151,19 +151,19 @@ def malformed_offer(value: str) -> Run:
         if response.status == 101 and response.get(EXTENSIONS) is None:
             good = ask(test, handshake(test, {EXTENSIONS: "permessage-deflate"}))[1]
             if good.get(EXTENSIONS) is None:
-                lax = "the server agrees to no extensions at all"
+                lax = "the server does not support extensions"
         expect_turned_down(response, lax)
 
     return run
 
 
 def malformed_names(value: str) -> Run:
-    """The same of subprotocols."""
+    """Send subprotocols that no server may accept."""
 
     def run(test: Test) -> None:
         response = ask(test, handshake(test, {NAME: value}))[1]
         chosen = response.get(NAME)
-        expect_turned_down(response, "no subprotocol was chosen" if chosen is None else "")
+        expect_turned_down(response, "no subprotocol was selected" if chosen is None else "")
 
     return run
 
@@ -217,6 +217,6 @@ for number, what, value in ((22, "an empty list", ""), (23, "the same name twice
         "range U+0021 to U+007E not including separator characters as defined in [RFC2616] and "
         "MUST all be unique strings.",
         f"a handshake with {NAME}: {value}, {what}",
-        "an error status, or 101: that rule is for clients",
+        "an error status, or 101, because that rule is for clients",
         may_be_refused(changed({NAME: value})),
     )

@@ -1,7 +1,8 @@
-"""Every split of frames, group S: S.2 cuts frames, S.4 puts many frames into one segment, and one
-message into many.
+"""Every split of frames, group S: S.2 splits frames, S.4 puts many frames into one segment and one
+message into many segments.
 
-Short frames are cut at every place, one connection for all; what ends a connection on many of them.
+Short frames are split at every position over a single connection. Frames that end the connection
+use many connections.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from .heads import expect_served
 from .splits import HUNDRED, MIXED, MIXED_ANSWERS, PATIENCE, PIECES, each_cut, expect_all
 from .steps import F, expect_pong_and_echo, octets, text
 
-PAUSE = 0.002  # seconds between two writes, so that they come apart
+PAUSE = 0.002  # seconds between two writes, so that they arrive separately
 
 # ---- S.2: frames --------------------------------------------------------------------------------
 
 CHARACTERS = "aäß€𐍈z".encode()
-"""Of one to four bytes in UTF-8."""
+"""Characters of one to four bytes in UTF-8."""
 
 
 def cut_at(session: Session, data: bytes, *cuts: int) -> None:
-    """Send it in parts."""
+    """Send data in parts."""
     ends = [0, *cuts, len(data)]
     for start, end in zip(ends, ends[1:]):
         session.send(data[start:end])
@@ -47,9 +48,9 @@ def cut_at(session: Session, data: bytes, *cuts: int) -> None:
 def expect_each(
     session: Session, payload: bytes, opcode: int, places: Sequence[tuple[int, ...]]
 ) -> None:
-    """Send a message cut at these places, then at those, each after the echo of the last. Failed.
+    """Send a message with each list of splits, each after the previous echo; Failed.
 
-    To a peer that is far away some more are under way, so that a case ends in its time.
+    If the peer is far away, several are in flight, so that the case ends in time.
     """
     data = session.frame(payload, opcode)
     ahead = int(session.test.settings.manners.round_trip / 0.01)
@@ -61,7 +62,7 @@ def expect_each(
 
 
 def echoed_at(payload: bytes, opcode: int, cuts: Sequence[int] = ()) -> Run:
-    """A message in two writes, at every place, or at these."""
+    """Send a message in two writes, split at every position, or at the given ones."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -86,13 +87,13 @@ for number, what, opcode, payload in (
         RECEIVING,
         MUST,
         FRAMES,
-        f"{what} in two writes, cut at every place",
+        f"{what} in two writes, split at every position",
         "its echo each time",
         echoed_at(payload, opcode),
     )
 add(
     "S.2.8", RECEIVING, MUST, FRAMES,
-    "a binary message of 65536 bytes in two writes, cut at each of the first 20 octets, in the "
+    "a binary message of 65536 bytes in two writes, split at each of the first 20 octets, in the "
     "middle, and at each of the last 3",
     "its echo each time", echoed_at(octets(65536), BINARY, [*range(1, 21), 32768, -3, -2, -1]),
 )  # fmt: skip
@@ -103,7 +104,7 @@ add(
     RECEIVING,
     MUST,
     FRAMES,
-    sends="a text message of 130 bytes in three writes, every two cuts in its first 9 octets",
+    sends="a text message of 130 bytes in three writes, every pair of splits in its first 9 octets",
     expects="its echo each time",
 )
 def header_in_three(test: Test) -> None:
@@ -114,7 +115,7 @@ def header_in_three(test: Test) -> None:
 
 
 def sequence_at(frames: Sequence[F], answers: Sequence[tuple[int, bytes]]) -> Run:
-    """These frames in two writes, cut at every place; these answers come, see `expect_all`."""
+    """Send frames in two writes, split at every position; for answers see `expect_all`."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -131,7 +132,7 @@ for number, what, frames, answers in (
     (10, "a Ping of 5 bytes", (F(b"alive", PING),), ((PONG, b"alive"),)),
     (11, "a Pong and a message", (F(b"x", PONG), F(b"after")), ((TEXT, b"after"),)),
     (12, "a message in three fragments", PIECES, ((TEXT, b"Hello"),)),
-    (13, "a message, the fragments of which part characters",
+    (13, "a message whose fragments split characters",
      (F(CHARACTERS[:2], fin=False), F(CHARACTERS[2:9], CONTINUATION, fin=False),
       F(CHARACTERS[9:], CONTINUATION)), ((TEXT, CHARACTERS),)),
     (14, "empty fragments", (F(fin=False), F(b"", CONTINUATION, fin=False), F(b"", CONTINUATION)),
@@ -145,7 +146,7 @@ for number, what, frames, answers in (
         RECEIVING,
         MUST,
         FRAMES,
-        f"{what} in two writes, cut at every place",
+        f"{what} in two writes, split at every position",
         "the same answers each time",
         sequence_at(frames, answers),
     )
@@ -156,7 +157,7 @@ for number, what, frames, answers in (
     RECEIVING,
     MUST,
     FRAMES,
-    sends="a Ping between two fragments in two writes, cut at every place",
+    sends="a Ping between two fragments in two writes, split at every position",
     expects="the Pong and the echo each time",
 )
 def ping_between(test: Test) -> None:
@@ -174,7 +175,7 @@ def ping_between(test: Test) -> None:
     RECEIVING,
     MUST,
     FRAMES,
-    sends="messages, a Pong and a Ping octet by octet, with a pause behind each",
+    sends="messages, a Pong and a Ping octet by octet, with a pause after each",
     expects="the echoes in order, and the Pong",
 )
 def mixed_octets(test: Test) -> None:
@@ -186,7 +187,7 @@ def mixed_octets(test: Test) -> None:
 
 
 def end_of(session: Session) -> str:
-    """How the server ends the connection. Failed when it does not."""
+    """Return how the server ends the connection; Failed if it does not."""
     wanted = "a Close or the end of TCP"
     try:
         frame = session.read(wanted)
@@ -198,10 +199,10 @@ def end_of(session: Session) -> str:
 
 
 def ended_at(frames: Sequence[bytes]) -> Run:
-    """What ends a connection as a whole does so in two writes, on a connection for each cut. In
-    another way is NonStrict. Skipped when it does not end it as a whole.
+    """Expect that frames end a connection in two writes as they do in one, for each split.
 
-    Long frames are cut at their first octets.
+    Raises NonStrict if the end differs, and Skipped if the frames in one write do not end the
+    connection. Long frames are split at their first octets.
     """
 
     def run(test: Test) -> None:
@@ -219,15 +220,15 @@ def ended_at(frames: Sequence[bytes]) -> Run:
         try:
             whole = end_of(sessions[connection])
         except Failed as error:
-            raise Skipped(f"as a whole: {error}") from None
+            raise Skipped(f"in one write: {error}") from None
         connection.close()
         for cut, connection in each_cut(test, data, range(1, min(len(data), 32)), opened):
             try:
                 parts = end_of(sessions[connection])
             except Failed as error:
-                raise Failed(f"{whole} as a whole; cut at {cut}: {error}") from None
+                raise Failed(f"{whole} in one write; split at {cut}: {error}") from None
             if parts != whole:
-                test.lax = test.lax or f"{whole} as a whole, {parts} when cut at {cut}"
+                test.lax = test.lax or f"{whole} in one write, {parts} when split at {cut}"
 
     return run
 
@@ -236,24 +237,24 @@ for number, what, ending in (
     (19, "a Close with a code and a reason", [(wire.close_payload(1000, b"done"), CLOSE)]),
     (20, "a frame with a reserved bit", [(b"x", TEXT, True, 4)]),
     (21, "a frame with opcode 3", [(b"x", 3)]),
-    (22, "a continuation of nothing", [(b"x", CONTINUATION)]),
+    (22, "a continuation without a message", [(b"x", CONTINUATION)]),
     (23, "a fragment of a Ping", [(b"x", PING, False)]),
     (24, "a Ping of 126 bytes", [(b"x" * 126, PING)]),
     (25, "a message within another", [(b"x", TEXT, False), (b"y", TEXT)]),
     (26, "a Close with half a code", [(b"\x03", CLOSE)]),
     (27, "a Close with code 999", [(wire.close_payload(999), CLOSE)]),
-    (28, "a text that is no UTF-8", [(b"a\xc0\xafb", TEXT)]),
+    (28, "a text that is not UTF-8", [(b"a\xc0\xafb", TEXT)]),
     (29, "a text that ends within a character", [(b"ab\xe2\x82", TEXT)]),
-    (30, "a Close whose reason is no UTF-8", [(b"\x03\xe8\xff", CLOSE)]),
-    (31, "a frame without a mask", [(b"x", TEXT, True, 0, None)]),
+    (30, "a Close whose reason is not UTF-8", [(b"\x03\xe8\xff", CLOSE)]),
+    (31, "an unmasked frame", [(b"x", TEXT, True, 0, None)]),
 ):
     add(
         f"S.2.{number}",
         RECEIVING,
         MUST,
         FRAMES,
-        f"{what}, as a whole, then in two writes, cut at every place up to the 31st",
-        "the connection is ended in the same way each time",
+        f"{what} in one write, then in two writes, split at every position up to the 31st",
+        "the connection ends in the same way each time",
         ended_at([wire.frame(*frame) for frame in ending]),
     )
 
@@ -261,7 +262,7 @@ for number, what, ending in (
 
 
 def served(payloads: Sequence[bytes], how: int | None, size: int | None, pause: float = 0.0) -> Run:
-    """Text messages, in fragments of `size` bytes, all of them in writes of `how` bytes."""
+    """Send text messages in fragments of `size` bytes and writes of `how` bytes."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -292,7 +293,7 @@ for number, what, payloads, how, size, pause in (
         MUST,
         FRAMES,
         what,
-        "the echoes, whole and in order",
+        "the echoes, complete and in order",
         served(payloads, how, size, pause),
     )
 
@@ -303,7 +304,7 @@ for number, what, payloads, how, size, pause in (
     MUST,
     FRAMES,
     sends="50 messages of 0 to 300 bytes, text and binary, in writes of random lengths",
-    expects="the echoes, whole and in order",
+    expects="the echoes, complete and in order",
 )
 def random_writes(test: Test) -> None:
     session = test.open()
@@ -364,7 +365,7 @@ for number, what, behind in (
         SHOULD,
         BEHIND,
         f"a Close and {what} in one write",
-        "a Close with the same code, and nothing else",
+        "a Close with the same code and nothing else",
         discarded,
     )
 for number, what, at in (
@@ -401,8 +402,8 @@ for number, what, at in (
     RECEIVING,
     MUST,
     FRAMES,
-    sends="two messages on 16 connections, each octet to all of them before the next one",
-    expects="the echoes on each: what is half received is kept apart",
+    sends="two messages on 16 connections, each octet to all connections before the next octet",
+    expects="the echoes on each connection",
     tags=["several"],
 )
 def interleaved(test: Test) -> None:

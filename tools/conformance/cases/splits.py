@@ -1,13 +1,13 @@
-"""Every split, group S: TCP hands over bytes in any portions, so where they are cut must not change
-what a server does. S.1 cuts the request head, S.3 puts frames into the segment of the handshake;
-S.2 and S.4, which are about frames alone, are in segments.py.
+"""Every split, group S: TCP delivers bytes in arbitrary portions, so splits must not change what a
+server does. S.1 splits the request head, S.3 puts frames into the segment of the handshake. S.2 and
+S.4, which are only about frames, are in segments.py.
 
-What needs a connection for each cut (a handshake, a Close, an error) is done on many connections
-side by side, the handshake at those places where parsers go wrong: around each line end, colon and
-space, and at every 16th octet.
+Splits that need a connection each (of a handshake, a Close, an error) use many connections at a
+time. Handshakes are split where parsers may fail: around each line end, colon and space, and at
+every 16th octet.
 
-Frames may not come with the handshake at all (RFC 6455 section 4.1: a client has to wait for the
-answer), but whoever merges segments on the way makes them. S.3 is therefore no more than SHOULD.
+A client must not send frames with the handshake (RFC 6455 section 4.1: it has to wait for the
+response), but middleboxes that merge segments can have this effect. S.3 is therefore only SHOULD.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ OCTETS = (
 )
 FRAMES = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
 RECEIVING = "RFC 6455 6.2"
-PAUSE = 0.002  # seconds between two writes, so that they come apart
-APART = 0.1  # seconds for all writes of a head: of few, each waits the longer
-TOGETHER = 16  # connections side by side, with a server that can
+PAUSE = 0.002  # seconds between two writes, so that they arrive separately
+APART = 0.1  # seconds for all writes of a head, divided among them
+TOGETHER = 16  # concurrent connections, if the server supports them
 PATIENCE = 4.0
-"""Times the time for an answer, where a busy server has so many connections to serve."""
+"""A factor for the time of an answer while a server handles that many connections."""
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def places(head: bytes) -> list[int]:
-    """Where a head is cut."""
+    """Return the positions where a head is split."""
     around = {at + side for at, octet in enumerate(head) if octet in b"\r\n: " for side in (0, 1)}
     return sorted(at for at in around | set(range(16, len(head), 16)) if 0 < at < len(head))
 
@@ -59,7 +59,7 @@ def places(head: bytes) -> list[int]:
 def each_cut(
     test: Test, data: bytes, cuts: Iterable[int], opened: Callable[[], wire.Connection]
 ) -> Iterable[tuple[int, wire.Connection]]:
-    """Connections that got the data in two writes, one for each cut, many side by side."""
+    """Yield connections that got the data in two writes, one for each split."""
     cuts = list(cuts)
     together = 1 if test.settings.manners.one_connection else TOGETHER
     for first in range(0, len(cuts), together):
@@ -75,7 +75,7 @@ def each_cut(
 
 
 def send_part(connection: wire.Connection, data: bytes) -> None:
-    """What the server has ended already, its answer tells."""
+    """Send data; if the server has ended the connection, its answer shows why."""
     try:
         connection.send(data)
     except Ended:
@@ -86,7 +86,7 @@ def send_part(connection: wire.Connection, data: bytes) -> None:
 
 
 def opens(test: Test, connection: wire.Connection) -> Session:
-    """The handshake that was sent on it succeeds. Failed."""
+    """Expect that the handshake sent on a connection succeeds; Failed."""
     response = test.expect_response(connection)
     if response.status != 101 or response.get("Sec-WebSocket-Accept") != ACCEPT:
         raise Failed(f"the handshake was answered with {response.status}")
@@ -94,7 +94,7 @@ def opens(test: Test, connection: wire.Connection) -> Session:
 
 
 def head_in_parts(parts: Callable[[bytes], Sequence[bytes]]) -> Run:
-    """A handshake in these writes."""
+    """Send a handshake in these writes."""
 
     def run(test: Test) -> None:
         connection = test.connect()
@@ -116,17 +116,17 @@ def chops(size: int) -> Callable[[bytes], Sequence[bytes]]:
 
 for number, what, parts in (
     (1, "octet by octet", chops(1)),
-    (2, "in chops of 2", chops(2)),
-    (3, "in chops of 3", chops(3)),
-    (4, "in chops of 7", chops(7)),
-    (5, "in chops of 64", chops(64)),
+    (2, "in pieces of 2", chops(2)),
+    (3, "in pieces of 3", chops(3)),
+    (4, "in pieces of 7", chops(7)),
+    (5, "in pieces of 64", chops(64)),
     (6, "line by line", lambda data: data.splitlines(keepends=True)),
     (7, "line by line, each LF in the write of the next line",
      lambda data: [line + b"\r" if i == 0 else b"\n" + line + b"\r" if line else b"\n\r"
                    for i, line in enumerate(data[:-4].split(b"\r\n"))] + [b"\n\r", b"\n"]),
-    (8, "whole, but for its last four octets, which come one by one",
+    (8, "in one write except for its last four octets, which are sent one by one",
      lambda data: [data[:-4], b"\r", b"\n", b"\r", b"\n"]),
-    (9, "its first octet alone, then the rest", lambda data: [data[:1], data[1:]]),
+    (9, "with the first octet in its own write", lambda data: [data[:1], data[1:]]),
 ):  # fmt: skip
     add(
         f"S.1.{number}",
@@ -144,7 +144,7 @@ for number, what, parts in (
     "RFC 9112 2.2",
     MUST,
     OCTETS,
-    sends="handshakes in two writes: cut at each line end, colon and space, and every 16 octets",
+    sends="handshakes in two writes, split at each line end, colon and space, and every 16 octets",
     expects="101 each time",
 )
 def two_parts(test: Test) -> None:
@@ -154,7 +154,7 @@ def two_parts(test: Test) -> None:
         try:
             opens(test, connection)
         except Failed as error:
-            raise Failed(f"cut at {cut}: {error}") from None
+            raise Failed(f"split at {cut}: {error}") from None
 
 
 @case(
@@ -162,7 +162,7 @@ def two_parts(test: Test) -> None:
     "RFC 9112 2.2",
     MUST,
     OCTETS,
-    sends="16 handshakes, each in four writes, cut at random",
+    sends="16 handshakes, each in four writes, split at random",
     expects="101 each time",
     tags=["several"],
 )
@@ -180,7 +180,7 @@ def random_parts(test: Test) -> None:
 
 
 def status_of(connection: wire.Connection) -> int:
-    """Of the response; 0 when the connection is ended without one. Failed."""
+    """Return the status of the response, or 0 if the connection ends without one; Failed."""
     try:
         return answer(connection).status
     except NonStrict:
@@ -192,8 +192,10 @@ def told(status: int) -> str:
 
 
 def same_answer(make: Make) -> Run:
-    """The request is refused or accepted in parts as it is as a whole. With another status is
-    NonStrict. Skipped when it is not answered as a whole."""
+    """Expect that a request in parts is refused or accepted as in one write.
+
+    Raises NonStrict for another status, and Skipped if the request in one write is not answered.
+    """
 
     def run(test: Test) -> None:
         test.patience = PATIENCE
@@ -203,11 +205,11 @@ def same_answer(make: Make) -> Run:
         try:
             whole = status_of(connection)
         except Failed as error:
-            raise Skipped(f"as a whole: {error}") from None
+            raise Skipped(f"in one write: {error}") from None
         connection.close()
         for cut, connection in each_cut(test, data, places(data)[::3], test.connect):
             status = status_of(connection)
-            differ = f"{told(whole)} as a whole, {told(status)} when cut at {cut}"
+            differ = f"{told(whole)} in one write, {told(status)} when split at {cut}"
             if (status == 101) != (whole == 101):
                 raise Failed(differ)
             if status != whole:
@@ -221,7 +223,7 @@ for number, what, make in (
     (13, "with version 99", swapped(b"Version: 13", b"Version: 99")),
     (14, "with a space before a colon", swapped(b"Host:", b"Host :")),
     (15, "with a NUL in a field name", with_line(b"X-\0: value")),
-    (16, "with two different Content-Length",
+    (16, "with two different Content-Length fields",
      with_line(b"Content-Length: 0\r\nContent-Length: 7")),
 ):  # fmt: skip
     add(
@@ -229,7 +231,7 @@ for number, what, make in (
         "RFC 9112 2.2",
         MUST,
         OCTETS,
-        f"a handshake {what}, as a whole, then in two writes, cut at a third of the places",
+        f"a handshake {what} in one write, then in two writes, split at a third of the positions",
         "the same answer each time; NON-STRICT: another error",
         same_answer(make),
     )
@@ -244,7 +246,7 @@ BEGINS = "At this point, the server may begin sending (and receiving) data."
 
 
 def expect_all(session: Session, answers: Sequence[tuple[int, bytes]]) -> None:
-    """The echoes in this order; a Pong may come before echoes that were due earlier. Failed."""
+    """Expect the echoes in order; a Pong may precede earlier echoes; Failed."""
     echoes = [answer for answer in answers if answer[0] != PONG]
     pongs = [answer for answer in answers if answer[0] == PONG]
     for _ in answers:
@@ -255,13 +257,15 @@ def expect_all(session: Session, answers: Sequence[tuple[int, bytes]]) -> None:
             came = (opcode, payload)
         due = pongs if frame.opcode == PONG else echoes
         if not due or came != due.pop(0):
-            raise Failed(f"not due, or not in order: {frame}")
+            raise Failed(f"unexpected or out of order: {frame}")
 
 
 def ahead(test: Test, frames: bytes, chop: int | None = None) -> Session:
-    """A handshake, and frames without waiting for its answer: with the last octet of the handshake
-    in one write, else it would depend on the server's speed what comes together. chop: the octets
-    before it in writes of so many."""
+    """Send a handshake, and frames without waiting for the response.
+
+    The frames are in one write with the last octet of the handshake. Otherwise the server's speed
+    would decide what arrives together. The octets before it are sent in writes of `chop` octets.
+    """
     if chop is None:
         return test.open(ahead=frames)
     connection = test.connect()
@@ -272,7 +276,7 @@ def ahead(test: Test, frames: bytes, chop: int | None = None) -> Session:
 
 
 def early(frames: Sequence[F], answers: Sequence[tuple[int, bytes]], how: int | None) -> Run:
-    """These frames come with the handshake."""
+    """Send these frames with the handshake."""
 
     def run(test: Test) -> None:
         data = b"".join(
@@ -293,9 +297,9 @@ EARLY: Sequence[tuple[int, str, Sequence[F], Sequence[tuple[int, bytes]], int | 
     (4, "a message in three fragments", PIECES, ((TEXT, b"Hello"),), None),
     (5, "100 messages", [F(m) for m in HUNDRED], [(TEXT, m) for m in HUNDRED], None),
     (6, "a message of 16000 bytes", (F(text(16000)),), ((TEXT, text(16000)),), None),
-    (7, "a message in the write of the last octet; the others come one by one", (F(b"early"),),
+    (7, "a message in the write of the last octet; the others one by one", (F(b"early"),),
      ((TEXT, b"early"),), 1),
-    (8, "messages, a Pong and a Ping in the write of the last octet; the others come in chops of 7",
+    (8, "messages, a Pong and a Ping in the write of the last octet; the others in pieces of 7",
      MIXED, MIXED_ANSWERS, 7),
 )  # fmt: skip
 for number, what, sent, due, how in EARLY:
@@ -304,7 +308,7 @@ for number, what, sent, due, how in EARLY:
         "RFC 6455 4.2.2",
         SHOULD,
         BEGINS,
-        f"a handshake and, without waiting for its answer, {what}",
+        f"a handshake and, without waiting for the response, {what}",
         "101, then the answers to all the frames",
         early(sent, due, how),
     )
@@ -315,7 +319,7 @@ for number, what, sent, due, how in EARLY:
     "RFC 6455 4.2.2",
     SHOULD,
     BEGINS,
-    sends="a handshake and half a message; after the 101 the rest",
+    sends="a handshake and half a message; the rest after the 101",
     expects="101, then the echo",
 )
 def half_ahead(test: Test) -> None:
@@ -358,9 +362,9 @@ def message_and_close_ahead(test: Test) -> None:
     "RFC 6455 5.1",
     MUST,
     "The server MUST close the connection upon receiving a frame that is not masked.",
-    sends="a handshake and a frame without a mask in one segment",
+    sends="a handshake and an unmasked frame in one segment",
     expects="101, then the connection is failed with 1002; NON-STRICT: an error status, or the "
-    "frame is lost, as it came too early",
+    "frame is lost because it arrived too early",
 )
 def bad_ahead(test: Test) -> None:
     try:
@@ -372,7 +376,7 @@ def bad_ahead(test: Test) -> None:
     except (Cut, Late) as error:
         raise NonStrict(str(error)) from None
     if frame.opcode != CLOSE:
-        raise Failed(f"the frame was taken: {frame} came")
+        raise Failed(f"the frame was accepted: received {frame}")
     session.send(session.frame(frame.payload[:2], CLOSE))
     session.expect_end()
     if frame.close_code != 1002:
@@ -384,8 +388,8 @@ def bad_ahead(test: Test) -> None:
     "RFC 6455 4.2.2",
     SHOULD,
     BEGINS,
-    sends="a handshake and a message in two writes, cut at each of the last 6 octets of the head, "
-    "behind it, and at each octet of the frame",
+    sends="a handshake and a message in two writes, split at each of the last 6 octets of the head,"
+    " after it, and at each octet of the frame",
     expects="101 and the echo each time",
 )
 def cut_between(test: Test) -> None:
@@ -396,4 +400,4 @@ def cut_between(test: Test) -> None:
         try:
             opens(test, connection).expect_message(b"early")
         except Failed as error:
-            raise Failed(f"cut at {cut - len(head)} from the end of the head: {error}") from None
+            raise Failed(f"split at {cut - len(head)} from the end of the head: {error}") from None

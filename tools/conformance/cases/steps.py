@@ -1,5 +1,5 @@
-"""What many cases are made of: frames as data, the ways to deliver them, and whole bodies of cases
-for tables of like ones.
+"""Building blocks of cases: frames as data, ways to deliver them, and complete bodies for tables of
+similar cases.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from ..case import Cut, Failed, Judged, NonStrict, Run, Session, Test
 from ..wire import CLOSE, PONG, TEXT
 
 VALIDATED = "[10.7:] Incoming data MUST always be validated by both clients and servers."
-"""Behind a rule for senders, in a quote: what makes it one for receivers."""
+"""Follows a rule for senders in a quote, and makes it a rule for receivers."""
 
 BY_FRAME = 0
-"""A way to deliver: one write for each frame. None: one write for all; n: chops of n bytes."""
+"""A way to deliver frames: one write for each. None is one write for all, n pieces of n bytes."""
 
-HOW = {None: "in one write", BY_FRAME: "in a write for each frame", 1: "octet by octet"}
+HOW = {None: "in one write", BY_FRAME: "in one write for each frame", 1: "octet by octet"}
 
 
 @dataclass(frozen=True)
 class F:
-    """A frame to be sent; see `wire.frame`."""
+    """A frame to send; see `wire.frame`."""
 
     payload: bytes = b""
     opcode: int = TEXT
@@ -42,7 +42,7 @@ class F:
 
 
 def deliver(session: Session, frames: Sequence[F], how: int | None = None) -> None:
-    """Send them in that way."""
+    """Send frames in that way."""
     parts = [frame.bytes(session) for frame in frames]
     if how == BY_FRAME:
         for part in parts:
@@ -52,21 +52,21 @@ def deliver(session: Session, frames: Sequence[F], how: int | None = None) -> No
 
 
 def text(length: int) -> bytes:
-    """So many ASCII characters; a shift by any small number shows."""
+    """Return ASCII text in which a small shift is visible."""
     row = bytes(range(32, 127))
     return (row * (length // len(row) + 1))[:length]
 
 
 def octets(length: int) -> bytes:
-    """So many bytes, no UTF-8."""
+    """Return bytes that are not UTF-8."""
     row = bytes(range(250, -1, -1))
     return (row * (length // len(row) + 1))[:length]
 
 
 def exchange(session: Session, messages: Sequence[tuple[bytes, int]]) -> None:
-    """Send each message after the echo of the last; Failed when an echo is not as expected.
+    """Send each message after the echo of the previous one; Failed if an echo is wrong.
 
-    To a peer that is far away some more are under way, so that a case ends in its time.
+    If the peer is far away, several are in flight, so that the case ends in time.
     """
     ahead = 1 + int(session.test.settings.manners.round_trip / 0.01)
     for number in range(len(messages) + ahead - 1):
@@ -77,11 +77,12 @@ def exchange(session: Session, messages: Sequence[tuple[bytes, int]]) -> None:
 
 
 def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
-    """A Pong, then the echo of a message that ended after the Ping. Failed.
+    """Expect a Pong, then the echo of a message that ended after the Ping; Failed.
 
-    NonStrict in the other order: RFC 6455 5.5.2 has the answer "as soon as is practical".
+    Raises NonStrict for the other order, because RFC 6455 5.5.2 requires the answer "as soon as is
+    practical".
     """
-    session.pings.add(ping)  # it may have been made in another way
+    session.pings.add(ping)  # it may have been built elsewhere
     frame = session.read("a Pong and an echo")
     late = frame.opcode != PONG
     if late:
@@ -96,7 +97,7 @@ def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
 
 
 def expect_ended(session: Session) -> None:
-    """TCP ends, perhaps after a Close, which is not answered here. Failed."""
+    """Expect the end of TCP, perhaps after a Close, which is not answered; Failed."""
     try:
         frame = session.read("the end of TCP")
         if frame.opcode != CLOSE:
@@ -110,7 +111,7 @@ def expect_ended(session: Session) -> None:
 
 
 def echoed(payload: bytes, opcode: int = TEXT, how: int | None = None, size: int = 0) -> Run:
-    """A message, in frames of `size` bytes if that is given, is echoed."""
+    """Send a message, optionally in frames of `size` bytes, and expect its echo."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -122,7 +123,7 @@ def echoed(payload: bytes, opcode: int = TEXT, how: int | None = None, size: int
 
 
 def joined(frames: Sequence[F], payload: bytes, opcode: int = TEXT, how: int | None = None) -> Run:
-    """These frames are one message, and its echo is all that comes."""
+    """Send frames of one message, and expect only its echo."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -134,7 +135,7 @@ def joined(frames: Sequence[F], payload: bytes, opcode: int = TEXT, how: int | N
 
 
 def failed(frames: Sequence[F], *codes: int, how: int | None = None) -> Run:
-    """For these frames the connection is failed with one of the codes; nothing else comes."""
+    """Send frames, and expect only that the connection fails with one of the codes."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -149,9 +150,9 @@ def has_close(frames: Sequence[F]) -> bool:
 
 
 def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = ()) -> Run:
-    """The same for a frame whose header is wrong and whose payload never comes.
+    """Send a frame with a wrong header and without its payload, and expect a failure.
 
-    That a peer looks at the header first is not required: one that waits gets the verdict `waits`.
+    A peer need not check the header first; if it waits, the verdict is `waits`.
     """
 
     def run(test: Test) -> None:
@@ -159,17 +160,17 @@ def failed_early(bad: F, waits: type[Judged], *codes: int, ahead: Sequence[F] = 
         with session.in_parts():
             deliver(session, [*ahead, bad])
             if not session.answers(0.4):
-                raise waits("the server waits for the payload, though the header tells enough")
+                raise waits("the server waits for the payload although the header is invalid")
             session.expect_failure(*codes, refused=has_close([bad]))
 
     return run
 
 
 def failed_after(payload: bytes, frames: Sequence[F], *codes: int, how: int | None = None) -> Run:
-    """The same, where the frames begin with a whole text message, which is echoed.
+    """Send frames that begin with a whole text message; expect its echo and then a failure.
 
-    That a peer fails the connection before it has echoed counts in one write only: else it depends
-    on which of its threads is faster.
+    A failure before the echo counts only for a single write. Otherwise it depends on which thread
+    of the peer is faster.
     """
 
     def run(test: Test) -> None:

@@ -1,5 +1,5 @@
 """UTF-8 (group 6): valid and invalid text in one frame and in fragments, how early invalid text is
-found (6.4), and the well-known stress test for decoders, sequence by sequence (6.5 to 6.23).
+detected (6.4), and the well-known stress test for decoders by sequence (6.5 to 6.23).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def invalid(id: str, sends: str, run: Run) -> None:
 
 
 def fragments(*payloads: bytes, opcode: int = TEXT) -> list[F]:
-    """A message in these fragments."""
+    """Send a message in these fragments, and expect its echo."""
     last = len(payloads) - 1
     return [
         F(payload, CONTINUATION if i else opcode, fin=i == last)
@@ -59,7 +59,7 @@ valid(
 valid("6.2.1", f"{LATIN.decode()!r} in one frame", echoed(LATIN))
 valid(
     "6.2.2",
-    f"{LATIN.decode()!r} in two fragments, parted between two characters",
+    f"{LATIN.decode()!r} in two fragments, split between two characters",
     joined(fragments(LATIN[:15], LATIN[15:]), LATIN),
 )
 valid("6.2.3", f"{LATIN.decode()!r} in fragments of one octet", echoed(LATIN, size=1))
@@ -76,7 +76,7 @@ invalid(
 
 
 def expect_fast_failure(session: Session, bad: bytes, rest: bytes) -> None:
-    """Send `bad`, which makes the text invalid; only a peer that stays silent gets the rest."""
+    """Send `bad`, which makes the text invalid, and the rest if the peer stays silent."""
     session.expect_silence(0.1)
     session.send(bad)
     late = not session.answers(0.4)
@@ -88,7 +88,7 @@ def expect_fast_failure(session: Session, bad: bytes, rest: bytes) -> None:
 
 
 def fast_by_frames(cut: int, end: int) -> Run:
-    """TOO_HIGH in three fragments; the one from `cut` to `end` holds the invalid octet."""
+    """Send TOO_HIGH in three fragments; the one from `cut` to `end` has the invalid octet."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -100,7 +100,7 @@ def fast_by_frames(cut: int, end: int) -> Run:
 
 
 def fast_by_chops(data: bytes, cut: int, end: int) -> Run:
-    """The same in three writes of one frame."""
+    """Send the same in three writes of one frame."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -122,7 +122,7 @@ def fast(id: str, sends: str, run: Run) -> None:
 
 fast(
     "6.4.1",
-    "text in three fragments, a pause before each; the second is U+110000, which is no character",
+    "text in three fragments with pauses; the second is U+110000, which is not a character",
     fast_by_frames(11, 15),
 )
 fast(
@@ -132,16 +132,16 @@ fast(
 )
 fast(
     "6.4.3",
-    "text in one frame, sent in three chops; the second is U+110000, which is no character",
+    "text in one frame, sent in three pieces; the second is U+110000, which is not a character",
     fast_by_chops(TOO_HIGH, 11, 15),
 )
 fast(
     "6.4.4",
-    "text in one frame, sent in three chops; the second is the octet that makes it invalid",
+    "text in one frame, sent in three pieces; the second is the octet that makes it invalid",
     fast_by_chops(TOO_HIGH, 12, 13),
 )
 
-# The last octet of each can follow none before it.
+# The last octet of each cannot follow the octets before it.
 IMPOSSIBLE = [
     b"\x80",
     b"\xc0",
@@ -158,8 +158,8 @@ for number, sequence in enumerate(IMPOSSIBLE, 5):
     end = len(GREEK + sequence)
     fast(
         f"6.4.{number}",
-        f"one frame in three chops; after valid text comes {sequence.hex(' ')}, whose last octet "
-        "is impossible there and is the second chop",
+        f"one frame in three pieces; after valid text comes {sequence.hex(' ')}, whose last octet "
+        "is impossible there and is the second piece",
         fast_by_chops(GREEK + sequence + b"edited", end - 1, end),
     )
 
@@ -168,9 +168,9 @@ for number, sequence in enumerate(IMPOSSIBLE, 5):
 
 
 def encode(code: int, length: int) -> bytes:
-    """A number in the scheme of UTF-8, in so many octets: overlong, or far too high, if so asked.
+    """Encode a number in the scheme of UTF-8 in so many octets, even if overlong or too high.
 
-    Lengths 5 and 6 and all but the shortest are invalid since RFC 3629.
+    RFC 3629 made lengths 5 and 6 and overlong encodings invalid.
     """
     if length == 1:
         return bytes([code])
@@ -179,17 +179,17 @@ def encode(code: int, length: int) -> bytes:
 
 
 def highest(length: int) -> int:
-    """The highest number in so many octets."""
+    """Return the highest number for that many octets."""
     return 0x7F if length == 1 else (1 << 5 * length + 1) - 1
 
 
 def lonely(first: int, last: int) -> bytes:
-    """Leads without what they announce."""
+    """Return lead octets without the octets that must follow."""
     return b"".join(bytes([lead, 0x20]) for lead in range(first, last))
 
 
 def each(codes: Iterable[int]) -> list[bytes]:
-    """In their right lengths; surrogates too."""
+    """Encode numbers in their proper lengths, including surrogates."""
     return [encode(code, 2 if code < 0x800 else 3 if code < 0x10000 else 4) for code in codes]
 
 
@@ -197,17 +197,17 @@ OVERLONG = range(2, 7)
 PAIRS = [(high, low) for high in (0xD800, 0xDB7F, 0xDB80, 0xDBFF) for low in (0xDC00, 0xDFFF)]
 CUT_SHORT = [encode(0, n)[:-1] for n in OVERLONG] + [encode(highest(n), n)[:-1] for n in OVERLONG]
 
-# Number, what the group is, its sequences. Python's decoder tells which of them are valid.
+# Number, title, and sequences of a group. Python's decoder decides which of them are valid.
 SEQUENCES: list[tuple[int, str, list[bytes]]] = [
     (5, "valid", [f"hello{c}world".encode() for c in "$¢€\U00024b62"] + [GREEK]),
-    (6, "a beginning of valid text", [GREEK[:n] for n in range(1, 12)]),
+    (6, "a prefix of valid text", [GREEK[:n] for n in range(1, 12)]),
     (7, "the first of its length", [encode(code, n) for code, n in
                                     ((0, 1), (0x80, 2), (0x800, 3), (0x10000, 4))]),
     (8, "the first of a length that is not allowed", [encode(0x200000, 5), encode(0x4000000, 6)]),
     (9, "the last of its length", [b"\x7f", *each([0x7FF, 0xFFFF, 0x10FFFF])]),
     (10, "the last of a length", [encode(highest(n), n) for n in (4, 5, 6)]),
     (11, "at a boundary", each([0xD7FF, 0xE000, 0xFFFD, 0x10FFFF, 0x110000])),
-    (12, "continuation octets alone", [b"\x80", b"\xbf"]
+    (12, "lone continuation octets", [b"\x80", b"\xbf"]
      + [(b"\x80\xbf" * 3)[:n] for n in range(2, 7)] + [bytes(range(0x80, 0xBF))]),
     (13, "leads alone", [lonely(0xC0, 0xDF), lonely(0xE0, 0xEF), lonely(0xF0, 0xF7),
                          lonely(0xF8, 0xFB), lonely(0xFC, 0xFD)]),
@@ -218,8 +218,8 @@ SEQUENCES: list[tuple[int, str, list[bytes]]] = [
     (18, "the highest overlong", [encode(highest(n - 1), n) for n in OVERLONG]),
     (19, "an overlong NUL", [encode(0, n) for n in OVERLONG]),
     (20, "a surrogate", each([0xD800, 0xDB7F, 0xDB80, 0xDBFF, 0xDC00, 0xDF80, 0xDFFF])),
-    (21, "a pair of surrogates", [b"".join(each(pair)) for pair in PAIRS]),
-    (22, "no character, but valid", each(
+    (21, "a surrogate pair", [b"".join(each(pair)) for pair in PAIRS]),
+    (22, "valid noncharacters", each(
         plane << 16 | last for plane in range(17) for last in (0xFFFE, 0xFFFF))),
     (23, "a special", each(range(0xFFF9, 0x10000))),
 ]  # fmt: skip
@@ -271,7 +271,7 @@ def add_parted(number: int, character: bytes) -> None:
         TEXT_DATA,
         MUST,
         PARTIAL,
-        sends=f"{character.decode()!r} in two fragments, parted behind every octet of it in turn",
+        sends=f"{character.decode()!r} in two fragments, split after each of its octets in turn",
         expects="an echo of each",
     )
     def parted(test: Test) -> None:
@@ -292,8 +292,8 @@ for number, character in enumerate(CHARACTERS, 1):
     TEXT_DATA,
     MUST,
     PARTIAL,
-    sends="a fragment that ends within a character, a Ping that is no UTF-8, and the rest",
-    expects="a Pong and the echo: a Ping is no part of the text",
+    sends="a fragment that ends within a character, a Ping that is not UTF-8, and the rest",
+    expects="a Pong and the echo: a Ping is not part of the text",
 )
 def ping_within_character(test: Test) -> None:
     session = test.open()
@@ -310,7 +310,7 @@ for id, how, size in (("6.26.1", "one frame", 0), ("6.26.2", "fragments of 5 oct
         MUST,
         'The "Payload data" is arbitrary binary data whose interpretation is solely up to the '
         f"application layer. {SUPPORT}",
-        f"a binary message that is no UTF-8, in {how}",
+        f"a binary message that is not UTF-8, in {how}",
         ECHO,
         echoed(octets(256), BINARY, size=size),
     )

@@ -1,9 +1,9 @@
-"""Time, and connections that break off, group T: half-open handshakes (T.1), half-closed
-connections (T.3), and resets at awkward moments (T.4). T.2 and T.5 are in ends.py.
+"""Time and broken connections, group T: half-open handshakes (T.1), half-closed connections (T.3),
+and resets at awkward moments (T.4). T.2 and T.5 are in ends.py.
 
-No RFC says how long a server has to wait for whom. What is left to it (and tagged "slow": it takes
-as long as the server's own timeouts, but PATIENCE seconds at most) is INFORMATIONAL; that others
-are served meanwhile is not.
+No RFC says how long a server has to wait. Cases about that are INFORMATIONAL and tagged "slow",
+because they take as long as the server's timeouts, but at most PATIENCE seconds. Serving other
+connections in the meantime is required.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .heads import KEY, ask, ended, handshake, plain, read_body, tokens
 from .splits import OCTETS, send_part
 
 PATIENCE = 12.0
-"""Seconds after which a connection that never gets anywhere should be gone."""
+"""Seconds after which a connection without progress should be closed."""
 SLOW = ["slow"]
 RESTS = (
     "Servers will usually have some timeout value beyond which they will no longer maintain an "
@@ -62,16 +62,16 @@ ONE_RESPONSE = (
 
 
 def expect_cut(test: Test, connection: Connection) -> None:
-    """The server ends it after a while; if it says anything, then 408 or another error. Failed."""
+    """Expect the end of the connection, perhaps after 408 or another error; Failed."""
     if not ended(connection, test.seconds(PATIENCE)):
         raise Failed(f"the connection is still open after {test.seconds(PATIENCE):g} s")
     data = bytes(connection.buffer)
     if data and not data.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")):
-        raise Failed(f"this came: {wire.shown(data)}")
+        raise Failed(f"received {wire.shown(data)}")
 
 
 def cut_off(sends: Callable[[Test], bytes]) -> Run:
-    """That, and no more."""
+    """Send this and nothing else."""
 
     def run(test: Test) -> None:
         connection = test.connect()
@@ -90,8 +90,8 @@ for number, what, sends in (
         "RFC 9112 9.5",
         MAY,
         RESTS,
-        f"{what}, and then one waits",
-        f"the end of the connection, perhaps behind a 408, within {PATIENCE:g} s",
+        f"{what}, and nothing else",
+        f"the end of the connection within {PATIENCE:g} s, perhaps after a 408",
         cut_off(sends),
         SLOW,
     )
@@ -102,8 +102,8 @@ for number, what, sends in (
     "RFC 9112 9.5",
     MAY,
     RESTS,
-    sends="a request head that never ends, an octet every 0.25 s",
-    expects=f"the end of the connection within {PATIENCE:g} s: drops do not extend the time",
+    sends="an endless request head, one octet every 0.25 s",
+    expects=f"the end of the connection within {PATIENCE:g} s: octets do not extend the timeout",
     tags=SLOW,
 )
 def drip(test: Test) -> None:
@@ -122,7 +122,7 @@ def drip(test: Test) -> None:
 
 
 def gives_up(sends: Callable[[Test], bytes]) -> Run:
-    """That, then FIN: the server ends the connection, too."""
+    """Send this and FIN, and expect that the server ends the connection too."""
 
     def run(test: Test) -> None:
         connection = test.connect()
@@ -131,7 +131,7 @@ def gives_up(sends: Callable[[Test], bytes]) -> Run:
         if not ended(connection, test.timeout):
             raise Failed("the connection stays open")
         if connection.buffer and not connection.buffer.startswith(b"HTTP/1."):
-            raise Failed(f"this came: {wire.shown(bytes(connection.buffer))}")
+            raise Failed(f"received {wire.shown(bytes(connection.buffer))}")
 
     return run
 
@@ -149,7 +149,7 @@ for number, what, sends in (
         SHOULD,
         MONITOR,
         f"{what}, then FIN",
-        "the end of the connection at once, perhaps behind a response",
+        "the immediate end of the connection, perhaps after a response",
         gives_up(sends),
     )
 
@@ -159,8 +159,8 @@ for number, what, sends in (
     "RFC 9112 2.2",
     MUST,
     OCTETS,
-    sends="a handshake in five parts, with 0.1 s between them",
-    expects="101, and the connection echoes; INFORMATIONAL: so much time is not given",
+    sends="a handshake in five parts, with pauses of 0.1 s",
+    expects="101, and the connection echoes; INFORMATIONAL: the server does not wait that long",
 )
 def unhurried(test: Test) -> None:
     data = handshake(test)
@@ -174,7 +174,7 @@ def unhurried(test: Test) -> None:
     except Ended as error:
         raise Informational(f"{error} less than 0.5 s after its beginning") from None
     if response.status == 408:
-        raise Informational("408 came less than 0.5 s after the beginning of the request")
+        raise Informational("received 408 less than 0.5 s after the beginning of the request")
     if response.status != 101:
         raise Failed(f"the handshake was answered with {response.status}")
     session = test.session(connection, response)
@@ -188,8 +188,8 @@ def unhurried(test: Test) -> None:
     RECEIVING,
     MUST,
     FRAMES,
-    sends="nothing for 0.5 s behind the 101, then a message",
-    expects="its echo; INFORMATIONAL: the connection is closed for being idle",
+    sends="nothing for 0.5 s after the 101, then a message",
+    expects="its echo; INFORMATIONAL: the connection is closed because it is idle",
 )
 def silent_client(test: Test) -> None:
     session = test.open()
@@ -200,12 +200,14 @@ def silent_client(test: Test) -> None:
     session.close()
 
 
-# A connection that is kept behind a response. Who ends it there cannot be wrong.
+# A connection that is kept open after a response. Either side may end it.
 
 
 def asked_plainly(test: Test) -> tuple[Connection, bool]:
-    """A plain GET, and its whole response: whether the connection is kept. Skipped when there is
-    no such response: it is other cases that are about that."""
+    """Send a plain GET and read its whole response; returns whether the connection is kept open.
+
+    Raises Skipped if there is no such response, which other cases test.
+    """
     try:
         connection, response = ask(test, plain(test))
         if response.status == 101:
@@ -222,8 +224,8 @@ def asked_plainly(test: Test) -> tuple[Connection, bool]:
     "RFC 9110 15",
     SHOULD,
     ONE_RESPONSE,
-    sends="a plain GET, and nothing behind its response",
-    expects=f"the end of the connection within {PATIENCE:g} s, perhaps behind a 408; "
+    sends="a plain GET and, after its response, nothing",
+    expects=f"the end of the connection within {PATIENCE:g} s, perhaps after a 408; "
     "INFORMATIONAL: it stays open",
     tags=SLOW,
 )
@@ -232,7 +234,7 @@ def idle_behind_response(test: Test) -> None:
     is_over = ended(connection, test.seconds(PATIENCE))
     data = bytes(connection.buffer)
     if data and not data.startswith((b"HTTP/1.1 408", b"HTTP/1.0 408")):
-        raise Failed(f"nobody has asked for what came behind the response: {wire.shown(data)}")
+        raise Failed(f"unrequested data after the response: {wire.shown(data)}")
     if not is_over:
         raise Informational(f"the connection is still open after {test.seconds(PATIENCE):g} s")
 
@@ -243,7 +245,7 @@ def idle_behind_response(test: Test) -> None:
     MUST,
     'A server that does not support persistent connections MUST send the "close" connection option '
     "in every response message that does not have a 1xx (Informational) status code.",
-    sends="a plain GET; if its response keeps the connection, 0.5 s later a handshake",
+    sends="a plain GET; if the connection is kept open, a handshake 0.5 s after the response",
     expects="101; INFORMATIONAL: another response, or the end of the connection",
 )
 def handshake_on_kept(test: Test) -> None:
@@ -255,7 +257,7 @@ def handshake_on_kept(test: Test) -> None:
         connection.send(handshake(test))
         response = connection.read_response()
     except Ended:
-        raise Informational("the connection is ended less than 0.5 s behind a response") from None
+        raise Informational("the connection ended less than 0.5 s after a response") from None
     if response.status != 101:
         raise Informational(f"the handshake was answered with {response.status}")
 
@@ -265,8 +267,8 @@ def handshake_on_kept(test: Test) -> None:
     "RFC 9112 9.5",
     SHOULD,
     MONITOR,
-    sends="a plain GET, and FIN behind its response",
-    expects="the end of the connection at once, and nothing ahead of it",
+    sends="a plain GET and, after its response, FIN",
+    expects="the immediate end of the connection, and nothing before it",
 )
 def finished_behind_response(test: Test) -> None:
     connection, _ = asked_plainly(test)
@@ -274,14 +276,14 @@ def finished_behind_response(test: Test) -> None:
     if not ended(connection, test.timeout):
         raise Failed("the connection stays open")
     if connection.buffer:
-        raise Failed(f"this came: {wire.shown(bytes(connection.buffer))}")
+        raise Failed(f"received {wire.shown(bytes(connection.buffer))}")
 
 
 # ---- T.3: half-closed connections ---------------------------------------------------------------
 
 
 def half_closed(make: Callable[[Session], bytes]) -> Run:
-    """That, then FIN: the server ends the connection; if a Close comes, it is a good one."""
+    """Send this and FIN, and expect the end of the connection, perhaps after a valid Close."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -313,14 +315,14 @@ for number, what, make in (
         "RFC 9112 9.5",
         SHOULD,
         MONITOR,
-        f"behind the handshake {what}, then FIN",
-        "the end of the connection at once",
+        f"{what} after the handshake, then FIN",
+        "the immediate end of the connection",
         half_closed(make),
     )
 
 
 def echoes_before_end(count: int, size: int) -> Run:
-    """Messages, then FIN: as many echoes as the server is quick to send, in order, then the end."""
+    """Send messages and FIN, and expect any number of echoes in order, then the end."""
 
     def run(test: Test) -> None:
         session = test.open()
@@ -328,7 +330,7 @@ def echoes_before_end(count: int, size: int) -> Run:
         session.pour(b"".join(session.message(payload, BINARY) for payload in payloads))
         session.connection.finish()
         came = echoes(session, [*payloads, b"never sent"])
-        test.trace.note(f"{came} of {count} echoes came")
+        test.trace.note(f"received {came} of {count} echoes")
 
     return run
 
@@ -340,7 +342,7 @@ for number, count, size in ((7, 1, 5), (8, 64, 16000)):
         SHOULD,
         MONITOR,
         f"{count} messages of {size} bytes, then FIN, before an echo is read",
-        "echoes in order, as many as the server is quick to send, then the end of the connection",
+        "any number of echoes in order, then the end of the connection",
         echoes_before_end(count, size),
     )
 
@@ -364,7 +366,7 @@ def before_answer(test: Test) -> Connection:
 
 
 def with_data(make: Callable[[Session], bytes]) -> Callable[[Test], Connection]:
-    """Open, and that is sent."""
+    """Open a connection and send this."""
 
     def run(test: Test) -> Connection:
         session = test.open()
@@ -381,11 +383,11 @@ def after_close(test: Test) -> Connection:
 
 
 for number, what, moment in (
-    (1, "just made", at_connect),
+    (1, "right after connecting", at_connect),
     (2, "within a request head", in_head),
     (3, "before the 101 is read", before_answer),
-    (4, "behind a refusal", refused_handshake),
-    (5, "just opened", with_data(lambda s: b"")),
+    (4, "after a refusal", refused_handshake),
+    (5, "right after the handshake", with_data(lambda s: b"")),
     (6, "within the head of a frame", with_data(lambda s: s.frame(b"x" * 200)[:3])),
     (7, "within a payload", with_data(lambda s: s.frame(b"x" * 200)[:100])),
     (8, "within a fragmented message", with_data(lambda s: s.frame(b"x", fin=False))),
@@ -395,8 +397,8 @@ for number, what, moment in (
     (11, "before a Pong is read", with_data(lambda s: s.frame(b"x", PING))),
     (12, "before the answer to a Close is read",
      with_data(lambda s: s.frame(wire.close_payload(1000), CLOSE))),
-    (13, "behind a frame that fails it", with_data(lambda s: s.frame(b"x", rsv=7))),
-    (14, "behind the closing handshake", after_close),
+    (13, "after a frame that makes it fail", with_data(lambda s: s.frame(b"x", rsv=7))),
+    (14, "after the closing handshake", after_close),
 ):  # fmt: skip
 
     def broken(test: Test, moment: Callable[[Test], Connection] = moment) -> None:
@@ -410,8 +412,8 @@ for number, what, moment in (
         RECEIVING,
         MUST,
         FRAMES,
-        f"4 connections, one after another, are reset when {what}",
-        "a connection beside them still echoes, and a new one is opened and echoes",
+        f"4 connections that are reset one after another: {what}",
+        "another open connection still echoes, and a new one can be opened and echoes",
         broken,
         SEVERAL,
     )
