@@ -1,8 +1,8 @@
-"""The opening handshake of a client, group C, for --listen: what a client sends (C.1), and how it
-masks what it sends then and takes what a server must not mask (C.9). Which answers a client has to
-take, and which it has to refuse, is in client_answers.py.
+"""The opening handshake of a client, group C, for --listen: what a client sends (C.1), how it masks
+frames, and how it reacts to masked frames (C.9). Which responses a client has to accept or refuse
+is in client_answers.py.
 
-Each case judges the request of its own connection, and ends the connection then.
+Each case checks the request of its own connection, and then ends the connection.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from ..wire import BINARY, CLOSE, CONTINUATION, PING, TEXT
 OPENING = "RFC 6455 4.1"
 PROTOCOL, EXTENSIONS = "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-A_HANDSHAKE = "its opening handshake is looked at"
+A_HANDSHAKE = "its opening handshake is checked"
 FIELD_LINE = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
 def client(test: Test) -> ClientTest:
-    """Skipped when it is a server that is tested."""
+    """Raise Skipped if a server is tested."""
     if not isinstance(test, ClientTest):
         raise Skipped("this case tests clients only")
     return test
@@ -48,24 +48,24 @@ def client(test: Test) -> ClientTest:
 
 
 def lines_of(test: ClientTest) -> list[str]:
-    """Of the head, the request line first."""
+    """Return the lines of the head, starting with the request line."""
     return test.asked.head.decode("latin-1").split("\r\n")
 
 
 def values(test: ClientTest, name: str) -> list[str]:
-    """Of all fields with that name."""
+    """Return the values of all fields with that name."""
     found = (line.partition(":") for line in lines_of(test)[1:])
     named = ((field.strip(" \t").lower(), value.strip(" \t")) for field, _, value in found)
     return [value for field, value in named if field == name.lower()]
 
 
 def elements(test: ClientTest, name: str) -> list[str]:
-    """Of a list, in all fields with that name."""
+    """Return the elements of a list in all fields with that name."""
     return [one.strip(" \t") for value in values(test, name) for one in value.split(",")]
 
 
 def one_value(test: ClientTest, name: str) -> str:
-    """The value of the first field with that name. Failed when there is none."""
+    """Return the value of the first field with that name; Failed if there is none."""
     found = values(test, name)
     if not found:
         raise Failed(f"the handshake has no {name}")
@@ -81,7 +81,7 @@ def sends(
     section: str = OPENING,
     level: str = MUST,
 ) -> None:
-    """A case that looks at the request, then answers and closes."""
+    """Add a case that checks the request, then answers and closes."""
 
     def run(test: Test) -> None:
         try:
@@ -109,7 +109,7 @@ def version(test: ClientTest) -> None:
 
 
 def target(test: ClientTest) -> None:
-    """In origin form, or in absolute form with the same host as Host."""
+    """Check the target: origin form, or absolute form with the same host as Host."""
     line = lines_of(test)[0]
     words = line.split(" ")
     if len(words) != 3 or not re.fullmatch(r"[\x21-\x7e]+", words[1]):
@@ -140,7 +140,7 @@ HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]+)(
 
 
 def authority(test: ClientTest) -> None:
-    """No more than host and port, and that port is ours unless something forwards it."""
+    """Check that Host is only host and port, and that the port is ours unless it is forwarded."""
     if not values(test, "Host"):
         raise Skipped("the handshake has no Host")
     value = one_value(test, "Host")
@@ -150,7 +150,7 @@ def authority(test: ClientTest) -> None:
     default = "443" if test.is_secure else "80"
     port = match["port"] or default
     if test.port and int(port) != test.port:
-        raise Informational(f"Host is {value!r}, though the port here is {test.port}: forwarded?")
+        raise Informational(f"Host is {value!r}, but the port here is {test.port}: forwarded?")
 
 
 def once(name: str) -> Callable[[ClientTest], None]:
@@ -159,7 +159,7 @@ def once(name: str) -> Callable[[ClientTest], None]:
         if not found:
             raise Skipped(f"the handshake has no {name}")
         if len(found) > 1:
-            raise Failed(f"the handshake has {len(found)} fields {name}")
+            raise Failed(f"the handshake has {len(found)} {name} fields")
 
     return check
 
@@ -178,7 +178,7 @@ def key(test: ClientTest) -> None:
     try:
         decoded = base64.b64decode(value.encode("latin-1"), validate=True)
     except binascii.Error:
-        raise Failed(f"the key is not in base64: {value!r}") from None
+        raise Failed(f"the key is not base64: {value!r}") from None
     if len(decoded) != 16:
         raise Failed(f"the key has {len(decoded)} bytes: {value!r}")
 
@@ -190,7 +190,7 @@ def fresh_key(test: ClientTest) -> None:
     if test.keys[value] > 1:
         raise Failed(f"{test.keys[value]} connections had the key {value!r}")
     if sum(test.keys.values()) < 2:
-        raise Skipped("the client has made no other connection before")
+        raise Skipped("the client has made no earlier connection")
 
 
 def websocket_version(test: ClientTest) -> None:
@@ -200,7 +200,7 @@ def websocket_version(test: ClientTest) -> None:
 
 
 def offered(test: ClientTest, name: str) -> list[str]:
-    """The values of a field that need not be there. Unimplemented without one."""
+    """Return the values of an optional field; Unimplemented if there is none."""
     found = values(test, name)
     if not found:
         raise Unimplemented(f"the client sends no {name}")
@@ -212,9 +212,9 @@ def protocols(test: ClientTest) -> None:
     names = elements(test, PROTOCOL)
     bad = [name for name in names if not TOKEN.fullmatch(name)]
     if bad:
-        raise Failed(f"{bad[0]!r} is no name of a subprotocol")
+        raise Failed(f"{bad[0]!r} is not a subprotocol name")
     if len(set(names)) != len(names):
-        raise Failed(f"the same subprotocol is there twice: {', '.join(names)}")
+        raise Failed(f"a subprotocol is repeated: {', '.join(names)}")
 
 
 def extensions(test: ClientTest) -> None:
@@ -226,7 +226,7 @@ def extensions(test: ClientTest) -> None:
     for extension in found:
         for name, given in extension.parameters:
             if given is not None and not TOKEN.fullmatch(given):
-                raise Failed(f"the value of {name} is no token: {given!r}")
+                raise Failed(f"the value of {name} is not a token: {given!r}")
 
 
 def deflate_offer(test: ClientTest) -> None:
@@ -240,28 +240,28 @@ def deflate_offer(test: ClientTest) -> None:
     for extension in found:
         unknown = [n for n, _ in extension.parameters if n not in (*deflate.FLAGS, *deflate.BITS)]
         if unknown:
-            raise Failed(f"{EXTENSIONS}: {value}: there is no parameter {unknown[0]}")
+            raise Failed(f"{EXTENSIONS}: {value}: {unknown[0]} is not a known parameter")
         problem = deflate.fault(extension, in_offer=True)
         if problem:
             raise NonStrict(f"a server has to decline {EXTENSIONS}: {value}: {problem}")
 
 
 def head(test: ClientTest) -> None:
-    """Lines end with CRLF, and each but the first is a field."""
+    """Check that lines end with CRLF, and that each except the first is a field."""
     for line in lines_of(test)[1:]:
         if not FIELD_LINE.fullmatch(line):
             raise Failed(f"a line of the head is {line!r}")
 
 
 def no_body(test: ClientTest) -> None:
-    """What is announced as a body would be data before the answer."""
+    """Check that no body is announced, which would be data before the response."""
     length, coding = values(test, "Content-Length"), values(test, "Transfer-Encoding")
     if coding or any(value.strip("0") for value in length):
         raise Failed("the handshake announces a body")
 
 
 def waits(test: ClientTest) -> None:
-    """The client has time to do what it must not."""
+    """Check that the client sends nothing before the response."""
     connection = test.connections[0]
     try:
         if not connection.buffer:
@@ -269,9 +269,9 @@ def waits(test: ClientTest) -> None:
     except wire.TimedOut:
         return
     except wire.Ended as error:
-        raise Failed(f"the client does not wait for the answer: {error}") from None
+        raise Failed(f"the client does not wait for the response: {error}") from None
     came = wire.shown(bytes(connection.buffer))
-    raise Failed(f"the client does not wait for the answer: {came} came")
+    raise Failed(f"the client does not wait for the response: received {came}")
 
 
 def origin(test: ClientTest) -> None:
@@ -281,12 +281,12 @@ def origin(test: ClientTest) -> None:
 
 
 def server_name(test: ClientTest) -> None:
-    """Names only: an address of IP is not sent (RFC 6066 section 3)."""
+    """Check the server name; IP addresses are not sent (RFC 6066 section 3)."""
     if not test.is_secure:
-        raise Skipped("only for wss://, see --cert")
+        raise Skipped("this case is only for wss://, see --cert")
     name = one_value(test, "Host").rpartition(":")[0] or one_value(test, "Host")
     if re.fullmatch(r"[\d.]+|\[.*\]", name):
-        raise Skipped(f"the client connects to an address, {name}, and not to a name")
+        raise Skipped(f"the client connects to the address {name}, not to a name")
     if test.asked.name is None:
         raise Failed("the TLS handshake has no Server Name Indication")
 
@@ -299,7 +299,7 @@ GRAMMAR = (
 )
 
 sends("C.1.1", METHOD, "the method", "GET", asked(method))
-sends("C.1.2", METHOD, "the version of HTTP", "HTTP/1.1", asked(version))
+sends("C.1.2", METHOD, "the HTTP version", "HTTP/1.1", asked(version))
 sends(
     "C.1.3",
     'The "Request-URI" part of the request MUST match the /resource name/ defined in Section 3 (a '
@@ -314,7 +314,7 @@ sends(
     "Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used on "
     "these URIs.",
     "the target",
-    "no # in it",
+    "no #",
     asked(no_fragment),
     "RFC 6455 3",
 )
@@ -322,14 +322,14 @@ HOST_FIELD = (
     'The request MUST contain a |Host| header field whose value contains /host/ plus optionally ":"'
     " followed by /port/ (when not using the default port)."
 )
-sends("C.1.5", HOST_FIELD, "Host", "it is there", asked(host))
+sends("C.1.5", HOST_FIELD, "Host", "the field is present", asked(host))
 sends("C.1.6", HOST_FIELD, "Host", "a host, and the port unless it is 80 or 443", asked(authority))
 sends(
     "C.1.7",
     'The request MUST contain an |Upgrade| header field whose value MUST include the "websocket" '
     "keyword.",
     "Upgrade",
-    "websocket is in it",
+    "it includes websocket",
     asked(has_element("Upgrade", "websocket")),
 )
 sends(
@@ -337,7 +337,7 @@ sends(
     'The request MUST contain a |Connection| header field whose value MUST include the "Upgrade" '
     "token.",
     "Connection",
-    "Upgrade is in it",
+    "it includes Upgrade",
     asked(has_element("Connection", "Upgrade")),
 )
 sends(
@@ -353,7 +353,7 @@ sends(
     "C.1.10",
     "The nonce MUST be selected randomly for each connection.",
     "Sec-WebSocket-Key",
-    "another one than on all connections before",
+    "different from all earlier connections",
     asked(fresh_key),
 )
 sends(
@@ -395,28 +395,28 @@ sends(
     "U+0021 to U+007E not including separator characters as defined in [RFC2616] and MUST all be "
     "unique strings.",
     PROTOCOL,
-    "tokens, each once",
+    "unique tokens",
     asked(protocols),
 )
 sends(
-    "C.1.16", GRAMMAR, EXTENSIONS, "a list as RFC 6455 section 9.1 has it", asked(extensions),
+    "C.1.16", GRAMMAR, EXTENSIONS, "a list according to RFC 6455 section 9.1", asked(extensions),
     "RFC 9110 2.2",
 )  # fmt: skip
 sends(
     "C.1.17",
     "The parameters supplied with any given extension MUST be defined for that extension.",
     deflate.NAME,
-    "parameters as RFC 7692 section 7.1 has them, each once",
+    "unique parameters according to RFC 7692 section 7.1",
     asked(deflate_offer),
     "RFC 6455 9.1",
 )
-sends("C.1.18", VALID, "the lines of the head", "fields, and CRLF after each", asked(head))
+sends("C.1.18", VALID, "the lines of the head", "fields that end with CRLF", asked(head))
 sends(
     "C.1.19",
     "Once the client's opening handshake has been sent, the client MUST wait for a response from "
     "the server before sending any further data.",
-    "what follows the handshake",
-    "nothing, until it is answered",
+    "data after the handshake",
+    "nothing until it is answered",
     asked(waits),
 )
 sends(
@@ -434,7 +434,7 @@ sends(
     "C.1.22",
     "Clients MUST use the Server Name Indication extension in the TLS handshake [RFC6066].",
     "the TLS handshake",
-    "the name of the server in it",
+    "it has the name of the server",
     asked(server_name),
 )
 
@@ -445,7 +445,7 @@ KEY = b"\x37\xfa\x21\x3d"  # the example of RFC 6455 section 5.7
 
 
 def masked_frame(frame: bytes, together: bool = False) -> Run:
-    """The client closes the connection for it; it may come in the segment of the answer."""
+    """Send a masked frame, perhaps with the response; the client must close the connection."""
 
     def run(test: Test) -> None:
         session = client(test).accept(ahead=frame if together else b"")
@@ -459,9 +459,9 @@ def masked_frame(frame: bytes, together: bool = False) -> Run:
 for number, what, data, together in (
     (1, "a masked text message", wire.frame(b"masked", key=KEY), False),
     (2, "a message masked with a key of zeros", wire.frame(b"masked", key=bytes(4)), False),
-    (3, "an empty message with a mask", wire.frame(b"", BINARY, key=KEY), False),
+    (3, "an empty masked message", wire.frame(b"", BINARY, key=KEY), False),
     (4, "a masked Ping", wire.frame(b"masked", PING, key=KEY), False),
-    (5, "a masked text message together with the answer", wire.frame(b"masked", key=KEY), True),
+    (5, "a masked text message together with the response", wire.frame(b"masked", key=KEY), True),
     (
         6,
         "a message whose second frame is masked",
@@ -475,14 +475,14 @@ for number, what, data, together in (
         MUST,
         MASKED,
         what,
-        "the connection is closed, with 1002 or without a Close",
+        "the connection is closed with 1002 or without a Close",
         masked_frame(data, together),
         ["client"],
     )
 
 
 def masking_keys(test: ClientTest, count: int) -> list[int]:
-    """Of the echoes of so many short messages, as numbers."""
+    """Return the masking keys of the echoes of short messages as integers."""
     session = test.accept()
     connection = session.connection
     session.send(session.message(b"some text") * count)
@@ -509,7 +509,7 @@ def masking_keys(test: ClientTest, count: int) -> list[int]:
     "When preparing a masked frame, the client MUST pick a fresh masking key from the set of "
     "allowed 32-bit values.",
     sends="twenty messages",
-    expects="echoes with twenty masking keys",
+    expects="echoes with twenty different masking keys",
     tags=["client"],
 )
 def fresh_masks(test: Test) -> None:
@@ -526,11 +526,11 @@ def fresh_masks(test: Test) -> None:
     "the masking key for a given frame MUST NOT make it simple for a server/proxy to predict the "
     "masking key for a subsequent frame.",
     sends="twenty messages",
-    expects="echoes whose masking keys do not go up, or down, in steps of one size",
+    expects="echoes whose masking keys do not change in constant steps",
     tags=["client"],
 )
 def unpredictable_masks(test: Test) -> None:
     keys = masking_keys(client(test), 20)
     steps = {(b - a) & 0xFFFFFFFF for a, b in zip(keys, keys[1:])}
     if len(steps) == 1:
-        raise Failed(f"each masking key is that before it plus {steps.pop()}, from {keys[0]:08x}")
+        raise Failed(f"each masking key is the previous one plus {steps.pop()}, from {keys[0]:08x}")

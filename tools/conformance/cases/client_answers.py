@@ -1,9 +1,10 @@
-"""Answers to the opening handshake of a client as data, and what a client may make of them: what
-the cases of group C are made of, but for C.1.
+"""Responses to the opening handshake of a client as data, and the checks of the client's reaction,
+for the cases of group C except C.1.
 
-Behind an answer that must be refused comes a message. A client that echoes it has taken the answer:
-FAILED. One that ends TCP, or fails the connection with a Close frame, has refused it. One that does
-neither is NON-STRICT: it does not use the connection, but RFC 6455 section 7.1.7 has it closed.
+After a response that must be refused, a message is sent. A client that echoes it has accepted the
+response: FAILED. A client that ends TCP, or fails the connection with a Close frame, has refused
+it. A client that does neither is NON-STRICT: it does not use the connection, but RFC 6455 section
+7.1.7 requires it to close the connection.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ EMPTY = "A recipient MUST parse and ignore a reasonable number of empty list ele
 FRAMES = "Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2."
 HELLO = b"Is anybody there?"
 SWITCHING = "HTTP/1.1 101 Switching Protocols"
-TAKEN = "the client takes it, and echoes a message"
-REFUSED = "the client ends TCP, or fails the connection, and echoes nothing"
+TAKEN = "the client accepts it and echoes a message"
+REFUSED = "the client ends TCP or fails the connection, and echoes nothing"
 
 Value = Union[None, str, Sequence[str], Callable[[str], Union[str, Sequence[str]]]]
 Change = Mapping[str, Value]
-"""Of the fields of a good answer: None drops one, a string sets it, a list repeats it, a function
-makes it of Sec-WebSocket-Accept; new ones come last."""
+"""Changes of the fields of a valid response: None drops one, a string sets it, a list repeats it, a
+function makes it from Sec-WebSocket-Accept; new ones are last."""
 Make = Callable[[ClientTest], bytes]
 
 
@@ -57,7 +58,7 @@ Make = Callable[[ClientTest], bytes]
 
 
 def head(change: Change = {}, line: str = SWITCHING) -> Make:  # noqa: B006, read only
-    """An answer with other fields, or another status line."""
+    """Return a response with changed fields or another status line."""
 
     def make(test: ClientTest) -> bytes:
         good = dict(listen.answer(test.asked).fields)
@@ -74,29 +75,29 @@ def head(change: Change = {}, line: str = SWITCHING) -> Make:  # noqa: B006, rea
 
 
 def swapped(old: bytes, new: bytes) -> Make:
-    """A good answer with `new` wherever `old` stands in it."""
+    """Return a valid response with `old` replaced by `new`."""
     return lambda test: head()(test).replace(old, new)
 
 
 def behind(before: bytes) -> Make:
-    """A good answer with these bytes before it."""
+    """Return a valid response with these bytes before it."""
     return lambda test: before + head()(test)
 
 
 def with_line(line: bytes) -> Make:
-    """A good answer with these bytes as one more line of it."""
+    """Return a valid response with these bytes as an additional line."""
     return lambda test: head()(test)[:-2] + line + b"\r\n\r\n"
 
 
 def ready(test: Test) -> ClientTest:
-    """A client whose handshake can be answered. Skipped."""
+    """Return the test if its client's handshake can be answered; Skipped."""
     mine = client(test)
     mine.require_handshake()
     return mine
 
 
 def plain(payload: bytes, opcode: int = TEXT, **more: Any) -> bytes:
-    """A frame of a server."""
+    """Return a frame of a server."""
     return wire.frame(payload, opcode, key=None, **more)
 
 
@@ -104,7 +105,7 @@ def plain(payload: bytes, opcode: int = TEXT, **more: Any) -> bytes:
 
 
 def hello(test: ClientTest, session: Session) -> None:
-    """It echoes, and closes. Failed."""
+    """Expect an echo, then close the connection; Failed."""
     session.send(session.message(HELLO))
     session.expect_message(HELLO)
     session.close()
@@ -119,20 +120,20 @@ def taken(make: Make) -> Run:
 
 
 def taken_or(other: type[Judged], make: Make, ended: type[Judged] | None = None) -> Run:
-    """A client that does not take it gets that verdict; one that ends TCP perhaps another."""
+    """Expect acceptance; a refusal gets the verdict `kind`, and the end of TCP perhaps another."""
 
     def run(test: Test) -> None:
         try:
             taken(make)(test)
         except Failed as error:
             kind = ended if ended and isinstance(error, (Closed, Cut)) else other
-            raise kind(f"the client does not take this answer: {error}") from None
+            raise kind(f"the client does not accept this response: {error}") from None
 
     return run
 
 
 def in_parts(parts: Callable[[bytes], Sequence[bytes]], pause: float) -> Run:
-    """A good answer in these writes."""
+    """Send a valid response in these writes."""
 
     def run(test: Test) -> None:
         mine = ready(test)
@@ -141,7 +142,7 @@ def in_parts(parts: Callable[[bytes], Sequence[bytes]], pause: float) -> Run:
         began = time.monotonic()
         while others:
             time.sleep(test.seconds(pause))
-            if time.monotonic() - began > test.seconds(wire.HURRY):  # a client waits no longer
+            if time.monotonic() - began > test.seconds(wire.HURRY):  # clients wait no longer
                 others = [b"".join(others)]
             session.send(others.pop(0))
         hello(mine, session)
@@ -153,9 +154,9 @@ ENDED, OPEN, CLOSED, SILENT, AGAIN = "ended", "open", "closed", "silent", "again
 
 
 def reaction(test: ClientTest, answer: bytes) -> tuple[str, str]:
-    """What a client makes of an answer, and what came in words.
+    """Return how a client reacts to a response, and a description.
 
-    What it echoes is sent twice: that a message after the answer gets lost is another fault.
+    The message is sent twice, because losing a message after the response is a different fault.
     """
     connection = test.connections[0]
     message = plain(HELLO)
@@ -177,26 +178,26 @@ def reaction(test: ClientTest, answer: bytes) -> tuple[str, str]:
 
 
 def what_came(connection: Connection) -> tuple[str, str]:
-    """Ended, TimedOut."""
-    if connection.buffer[:1].isalpha():  # no frame that a client could send begins like this
-        return AGAIN, f"{wire.shown(bytes(connection.buffer))} came"
+    """Return how the client reacts to a message; Ended, TimedOut."""
+    if connection.buffer[:1].isalpha():  # no client frame begins like this
+        return AGAIN, f"received {wire.shown(bytes(connection.buffer))}"
     frame = connection.read_frame()
     if frame.opcode == CLOSE:
         ordinary = frame.close_code in (None, 1000)
-        return (CLOSED if ordinary else ENDED), f"{frame} came"
-    return OPEN, f"{frame} came"
+        return (CLOSED if ordinary else ENDED), f"received {frame}"
+    return OPEN, f"received {frame}"
 
 
 def refused(make: Make, taken: type[Judged] = Failed) -> Run:
-    """The client fails the connection; `taken`: the verdict when it does not."""
+    """Expect that the client fails the connection; otherwise the verdict is `taken`."""
 
     def run(test: Test) -> None:
         mine = ready(test)
         kind, came = reaction(mine, make(mine))
         if kind == OPEN:
-            raise taken(f"the client takes this answer: {came}")
+            raise taken(f"the client accepts this response: {came}")
         if kind == CLOSED:
-            raise Informational(f"the client echoes nothing, but closes ordinarily: {came}")
+            raise Informational(f"the client echoes nothing, but closes normally: {came}")
         if kind == AGAIN:
             raise NonStrict(f"the client does not end TCP: {came}")
         if kind == SILENT:
@@ -206,28 +207,28 @@ def refused(make: Make, taken: type[Judged] = Failed) -> Run:
 
 
 def not_opened(make: Make) -> Run:
-    """HTTP goes on, or ends, as the client likes; but there is no WebSocket connection."""
+    """Expect no WebSocket connection; HTTP may continue or end."""
 
     def run(test: Test) -> None:
         mine = ready(test)
         kind, came = reaction(mine, make(mine))
         if kind == OPEN:
-            raise Failed(f"the client takes this answer: {came}")
+            raise Failed(f"the client accepts this response: {came}")
         if kind == CLOSED:
-            raise Informational(f"the client echoes nothing, but closes ordinarily: {came}")
+            raise Informational(f"the client echoes nothing, but closes normally: {came}")
 
     return run
 
 
 def left_open(make: Make) -> Run:
-    """Both is fine; which of them it was is told."""
+    """Allow both acceptance and refusal, and report which one it was."""
 
     def run(test: Test) -> None:
         mine = ready(test)
         kind, came = reaction(mine, make(mine))
         if kind == OPEN:
-            raise Informational("the client takes this answer")
-        raise Informational(f"the client refuses this answer: {came}")
+            raise Informational("the client accepts this response")
+        raise Informational(f"the client refuses this response: {came}")
 
     return run
 
@@ -237,9 +238,9 @@ def put(
     section: str = OPENING,
 ) -> None:  # fmt: skip
     """Register a case."""
-    add(id, section, level, quote, f"{sends}; after it a message", expects, run, ["client"])
+    add(id, section, level, quote, f"{sends}, followed by a message", expects, run, ["client"])
 
 
 def open_question(id: str, section: str, quote: str, sends: str, make: Make) -> None:
-    """Register a case that only tells what came."""
+    """Register a case that only reports the reaction."""
     put(id, quote, sends, left_open(make), f"{TAKEN}, or refuses it", MAY, section)

@@ -1,8 +1,8 @@
-"""The head of an answer to the opening handshake of a client: forms of a good one that a client has
-to take (C.2), frames together with it (C.3), the status line (C.4), the fields of RFC 6455 section
-4.1 (C.5), and answers that are no good HTTP or have no end (C.8).
+"""The response head for the opening handshake of a client: forms of a valid one that a client has
+to accept (C.2), frames together with it (C.3), the status line (C.4), the fields of RFC 6455
+section 4.1 (C.5), and responses that are malformed or incomplete HTTP (C.8).
 
-Where the RFC leaves open whether a client takes it, the case is INFORMATIONAL.
+If the RFC leaves open whether a client accepts a response, the case is INFORMATIONAL.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from .client_answers import (
 )
 from .steps import expect_pong_and_echo, text
 
-# ---- C.2: forms of a good answer ----------------------------------------------------------------
+# ---- C.2: forms of a valid response -------------------------------------------------------------
 
 ANY_CASE = "all header field names in both HTTP requests and HTTP responses are case-insensitive."
 IGNORED_SPACE = (
@@ -101,7 +101,7 @@ OTHERS: Change = {
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Make:
-    """Each line of its fields in another form."""
+    """Return a response whose field lines are changed."""
 
     def make(test: ClientTest) -> bytes:
         first, *fields = head()(test)[:-4].split(b"\r\n")
@@ -111,13 +111,13 @@ def rewritten(change: Callable[[bytes], bytes]) -> Make:
 
 
 def reordered(test: ClientTest) -> bytes:
-    """Return a handshake with the fields in reverse order."""
+    """Return a response with the fields in reverse order."""
     first, *fields = head()(test)[:-4].split(b"\r\n")
     return b"\r\n".join([first, *fields[::-1]]) + b"\r\n\r\n"
 
 
 def lower(line: bytes) -> bytes:
-    """The name of a field in small letters."""
+    """Convert the name of a field to lowercase."""
     name, colon, value = line.partition(b":")
     return name.lower() + colon + value
 
@@ -128,18 +128,18 @@ def upper(line: bytes) -> bytes:
 
 
 for number, level, section, quote, sends, make in (
-    (1, MUST, OPENING, ESTABLISHED, "a good answer", head()),
-    (2, MUST, OPENING, ESTABLISHED, "a good answer, its fields backwards", reordered),
-    (3, MUST, OPENING, ANY_CASE, "all field names in small letters", rewritten(lower)),
-    (4, MUST, OPENING, ANY_CASE, "all field names in capitals", rewritten(upper)),
+    (1, MUST, OPENING, ESTABLISHED, "a valid response", head()),
+    (2, MUST, OPENING, ESTABLISHED, "a valid response with its fields in reverse order", reordered),
+    (3, MUST, OPENING, ANY_CASE, "all field names in lowercase", rewritten(lower)),
+    (4, MUST, OPENING, ANY_CASE, "all field names in uppercase", rewritten(upper)),
     (5, MUST, OPENING, UPGRADE_CASE, "Upgrade: WebSocket", head({"Upgrade": "WebSocket"})),
     (6, MUST, OPENING, UPGRADE_CASE, "Upgrade: WEBSOCKET", head({"Upgrade": "WEBSOCKET"})),
     (7, MUST, OPENING, TOKEN_CASE, "Connection: upgrade", head({"Connection": "upgrade"})),
     (12, MUST, OPENING, "ignoring any leading and trailing whitespace",
-     "an Accept with blanks and tabs around it", head({ACCEPT: lambda value: f" \t {value} \t "})),
-    (13, MUST, "RFC 9110 5.5", IGNORED_SPACE, "no blanks after the colons",
+     "spaces and tabs around the Accept value", head({ACCEPT: lambda value: f" \t {value} \t "})),
+    (13, MUST, "RFC 9110 5.5", IGNORED_SPACE, "no spaces after the colons",
      rewritten(lambda line: line.replace(b": ", b":"))),
-    (14, MUST, "RFC 9110 5.5", IGNORED_SPACE, "blanks and tabs after all values",
+    (14, MUST, "RFC 9110 5.5", IGNORED_SPACE, "spaces and tabs after all values",
      rewritten(lambda line: line + b" \t")),
     (15, SHOULD, "RFC 9112 4", REASON, "a status line without a reason",
      head(line="HTTP/1.1 101 ")),
@@ -159,8 +159,12 @@ for number, section, quote, given in (
     (10, "RFC 9110 5.2", COMBINED, ["keep-alive", "Upgrade"]),
     (11, "RFC 9110 5.6.1.2", EMPTY, ", Upgrade ,"),
 ):
-    # "Upgrade" alone is what RFC 6455 section 4.2.2 has a server send: no more than NON-STRICT.
-    told = f"Connection: {given}" if isinstance(given, str) else "two fields Connection, as a list"
+    # RFC 6455 section 4.2.2 requires only "Upgrade" from a server, so this is only NON-STRICT.
+    told = (
+        f"Connection: {given}"
+        if isinstance(given, str)
+        else "two Connection fields, which form a list"
+    )
     put(
         f"C.2.{number}", quote, told, taken_or(NonStrict, head({"Connection": given})), TAKEN,
         section=section,
@@ -170,11 +174,11 @@ for number, sends, parts, pause in (
     (22, "line by line", lambda data: data.splitlines(keepends=True), 0.02),
     (23, "line by line, each LF in the write of the next line",
      lambda data: re.split(rb"(?=\n)", data), 0.02),
-    (24, "in two halves, some time apart", lambda data: [data[:60], data[60:]], 0.5),
-    (25, "whole, but for its last octet", lambda data: [data[:-1], data[-1:]], 0.1),
+    (24, "in two halves with a pause", lambda data: [data[:60], data[60:]], 0.5),
+    (25, "in one write except for its last octet", lambda data: [data[:-1], data[-1:]], 0.1),
 ):  # fmt: skip
     put(
-        f"C.2.{number}", OCTETS, f"a good answer {sends}", in_parts(parts, pause), TAKEN,
+        f"C.2.{number}", OCTETS, f"a valid response {sends}", in_parts(parts, pause), TAKEN,
         section="RFC 9112 2.2",
     )  # fmt: skip
 LARGE = (
@@ -189,11 +193,11 @@ for number, sends, make in (
     (35, "1000 more fields", head({f"X-Field-{i}": "x" for i in range(1000)})),
     (36, "16 fields of 64 KiB", head({f"X-Field-{i}": "x" * 65536 for i in range(16)})),
 ):
-    open_question(f"C.2.{number}", "RFC 9110 5.4", LARGE, f"an answer with {sends}", make)
+    open_question(f"C.2.{number}", "RFC 9110 5.4", LARGE, f"a response with {sends}", make)
 
-# ---- C.3: frames together with the answer -------------------------------------------------------
+# ---- C.3: frames together with the response -----------------------------------------------------
 
-AT_ONCE = "in the segment of the answer"
+AT_ONCE = "in the segment of the response"
 
 
 def expect_echoes(count: int) -> Callable[[Session], None]:
@@ -238,7 +242,7 @@ for number, sends, frames, expects, check in (
     (3, "100 messages", plain(HELLO) * 100, "their echoes", expect_echoes(100)),
     (4, "a message in two frames with a Ping between them",
      plain(HELLO[:4], fin=False) + plain(b"here?", PING) + plain(HELLO[4:], CONTINUATION),
-     "a Pong, and the echo", expect_pong_between),
+     "a Pong and the echo", expect_pong_between),
     (5, "a message of 64 KiB", plain(text(65536)), "its echo", expect_large),
     (6, "a Close", plain(wire.close_payload(1000), CLOSE), "a Close with the same code",
      expect_closed),
@@ -256,7 +260,7 @@ for number, sends, frames, expects, check in (
     "RFC 6455 6.2",
     MUST,
     FRAMES,
-    sends="a message whose first octet comes in the segment of the answer",
+    sends="a message whose first octet is in the segment of the response",
     expects="its echo",
     tags=["client"],
 )
@@ -275,7 +279,7 @@ STATUS = (
     "The client MUST validate the server's response as follows: 1.  If the status code received "
     "from the server is not 101, the client handles the response per HTTP [RFC2616] procedures."
 )
-NO_CONNECTION = "the client echoes nothing: it may end TCP, follow, or ask again"
+NO_CONNECTION = "the client echoes nothing: it may end TCP, follow a redirect, or ask again"
 INTERIM = (
     "A client MUST be able to parse one or more 1xx responses received prior to a final response, "
     "even if the client does not expect one."
@@ -284,7 +288,7 @@ EMPTY_BODY: Change = {"Content-Length": "0"}
 
 
 def redirect(test: ClientTest) -> bytes:
-    """To where a client is only told something."""
+    """Return a location where a client only gets an answer."""
     change: Change = {"Location": f"/getCaseInfo?case={test.case.id}", **EMPTY_BODY}
     return head(change, "HTTP/1.1 302 Found")(test)
 
@@ -304,11 +308,11 @@ for number, status, change in (
     (12, "201 Switching Protocols", EMPTY_BODY),
 ):
     put(
-        f"C.4.{number}", STATUS, f"{status}, and all else as in a good answer",
+        f"C.4.{number}", STATUS, f"{status}, otherwise a valid response",
         not_opened(head(change, f"HTTP/1.1 {status}")), NO_CONNECTION,
     )  # fmt: skip
 put(
-    "C.4.13", STATUS, "302 Found with a Location, and all else as in a good answer",
+    "C.4.13", STATUS, "302 Found with a Location, otherwise a valid response",
     not_opened(redirect), NO_CONNECTION,
 )  # fmt: skip
 for number, sends, line in (
@@ -320,18 +324,18 @@ for number, sends, line in (
     (21, "HTTP/1.1101", "HTTP/1.1101 Switching Protocols"),
     (22, "HTTP/1.1 +101", "HTTP/1.1 +101 Switching Protocols"),
 ):
-    put(f"C.4.{number}", CONFORM, f"{sends}, and all else as in a good answer",
+    put(f"C.4.{number}", CONFORM, f"{sends}, otherwise a valid response",
         refused(head(line=line)))  # fmt: skip
 STATUS_LINE = (
     "A Status-Line with a 101 response code as per RFC 2616 [RFC2616].  Such a response could look "
     'like "HTTP/1.1 101 Switching Protocols".'
 )
 for number, version in ((14, "HTTP/2.0"), (15, "HTTP/0.9"), (23, "HTTP/1.0")):
-    # What version of HTTP a 101 has, is said by this example only.
+    # Only this example says which HTTP version a 101 has.
     put(
         f"C.4.{number}",
         STATUS_LINE,
-        f"{version} 101, and all else as in a good answer",
+        f"{version} 101, otherwise a valid response",
         refused(head(line=f"{version} 101 Switching Protocols")),
         f"{REFUSED}; {version} has no 101",
         SHOULD,
@@ -339,16 +343,16 @@ for number, version in ((14, "HTTP/2.0"), (15, "HTTP/0.9"), (23, "HTTP/1.0")):
     )
 LENIENT = "recipients MAY instead parse on whitespace-delimited word boundaries"
 for number, sends, section, quote, make in (
-    (24, "no blank behind 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1 101")),
-    (25, "two blanks before 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1  101 Switching")),
+    (24, "no space after 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1 101")),
+    (25, "two spaces before 101", "RFC 9112 4", LENIENT, head(line="HTTP/1.1  101 Switching")),
     (26, "http/1.1 101", "RFC 9112 2.3", "HTTP-version is case-sensitive.",
      head(line="http/1.1 101 Switching Protocols")),
-    (27, "an empty line before the answer", "RFC 9112 2.1", "An HTTP/1.1 message consists of a "
+    (27, "an empty line before the response", "RFC 9112 2.1", "An HTTP/1.1 message consists of a "
      "start-line followed by a CRLF", behind(b"\r\n")),
-    (28, "lines that end with LF alone", "RFC 9112 2.2", "a recipient MAY recognize a single LF as "
+    (28, "lines that end with only LF", "RFC 9112 2.2", "a recipient MAY recognize a single LF as "
      "a line terminator and ignore any preceding CR.", swapped(b"\r\n", b"\n")),
 ):  # fmt: skip
-    open_question(f"C.4.{number}", section, quote, f"an answer with {sends}", make)
+    open_question(f"C.4.{number}", section, quote, f"a response with {sends}", make)
 CONTINUE, HINTS = (
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
@@ -358,9 +362,9 @@ for number, sends, before in (
     (32, "103", HINTS),
     (33, "102, 103 and 103", b"HTTP/1.1 102 Processing\r\n\r\n" + HINTS + HINTS),
 ):
-    # It may be argued that a 101 is no final response, so a client that gives up is NON-STRICT.
+    # Arguably a 101 is not a final response, so a client that gives up is NON-STRICT.
     put(
-        f"C.4.{number}", INTERIM, f"{sends} before a good answer",
+        f"C.4.{number}", INTERIM, f"{sends} before a valid response",
         taken_or(NonStrict, behind(before)), TAKEN, section="RFC 9110 15.2",
     )  # fmt: skip
 
@@ -394,33 +398,35 @@ for number, value in enumerate(
         '"websocket"',
         "websocket/13",
         "websocket, h2c",
-        "websoc\u212aet".encode().decode("latin-1"),  # KELVIN SIGN: a k in small letters
-        "web\u017focket".encode().decode("latin-1"),  # LATIN SMALL LETTER LONG S: an S in capitals
+        "websoc\u212aet".encode().decode("latin-1"),  # KELVIN SIGN, whose lowercase is k
+        "web\u017focket".encode().decode(
+            "latin-1"
+        ),  # LATIN SMALL LETTER LONG S, whose uppercase is S
     ),
     1,
 ):
-    sends = "an answer without Upgrade" if value is None else f"Upgrade: {value}"
+    sends = "a response without Upgrade" if value is None else f"Upgrade: {value}"
     put(f"C.5.{number}", LACKS_UPGRADE, sends, refused(head({"Upgrade": value})))
 for number, value in enumerate(
     (None, "", "keep-alive", "close", "Upgraded", "no-upgrade", "keep-alive Upgrade", '"Upgrade"'),
     21,
 ):
-    sends = "an answer without Connection" if value is None else f"Connection: {value}"
+    sends = "a response without Connection" if value is None else f"Connection: {value}"
     put(f"C.5.{number}", LACKS_CONNECTION, sends, refused(head({"Connection": value})))
 
 
 def digest(data: str) -> str:
-    """As Sec-WebSocket-Accept is made, without the GUID."""
+    """Hash like Sec-WebSocket-Accept, but without the GUID."""
     return base64.b64encode(hashlib.sha1(data.encode("latin-1")).digest()).decode()
 
 
 def with_accept(made: Callable[[str], str | None]) -> Make:
-    """Sec-WebSocket-Accept is made of the key."""
+    """Return a response whose Sec-WebSocket-Accept is made from the key."""
     return lambda test: head({ACCEPT: made(test.asked.key)})(test)
 
 
 def of_decoded(key: str) -> str:
-    """The key is decoded before the hash."""
+    """Decode the key before hashing it."""
     try:
         decoded = base64.b64decode(key)
     except ValueError:
@@ -439,26 +445,26 @@ def hexadecimal(key: str) -> str:
 GUID = wire.GUID.decode()
 OTHER_KEY = "Y29uZm9ybWFuY2Uta2V5IQ=="
 for number, sends, make in (
-    (41, "an answer without it", with_accept(lambda key: None)),
-    (42, "an empty one", with_accept(lambda key: "")),
-    (43, "one for another key", with_accept(lambda key: wire.accept_value(OTHER_KEY))),
+    (41, "a response without Sec-WebSocket-Accept", with_accept(lambda key: None)),
+    (42, "an empty value", with_accept(lambda key: "")),
+    (43, "the value for another key", with_accept(lambda key: wire.accept_value(OTHER_KEY))),
     (44, "the key", with_accept(lambda key: key)),
-    (45, "one made without the GUID", with_accept(digest)),
-    (46, "one made of the decoded key", with_accept(of_decoded)),
-    (47, "one made with the GUID in small letters",
+    (45, "a value made without the GUID", with_accept(digest)),
+    (46, "a value made from the decoded key", with_accept(of_decoded)),
+    (47, "a value made with the GUID in lowercase",
      with_accept(lambda key: digest(key + GUID.lower()))),
-    (48, "one made with the GUID before the key", with_accept(lambda key: digest(GUID + key))),
-    (49, "one made with SHA-256", with_accept(of_other_hash)),
-    (50, "one in hexadecimal digits", with_accept(hexadecimal)),
-    (51, "the right one in letters of the other case", head({ACCEPT: str.swapcase})),
-    (52, "the right one without its padding", head({ACCEPT: lambda value: value.rstrip("=")})),
-    (53, "the right one without its last five characters",
+    (48, "a value made with the GUID before the key", with_accept(lambda key: digest(GUID + key))),
+    (49, "a value made with SHA-256", with_accept(of_other_hash)),
+    (50, "a value in hexadecimal digits", with_accept(hexadecimal)),
+    (51, "the correct value with upper and lower case swapped", head({ACCEPT: str.swapcase})),
+    (52, "the correct value without its padding", head({ACCEPT: lambda value: value.rstrip("=")})),
+    (53, "the correct value without its last five characters",
      head({ACCEPT: lambda value: value[:-5]})),
-    (54, "the right one with something after it", head({ACCEPT: lambda value: f"{value}AAAA"})),
-    (55, "the right one in quotes", head({ACCEPT: lambda value: f'"{value}"'})),
-    (56, "the right one and a wrong one, in two fields",
+    (54, "the correct value followed by more", head({ACCEPT: lambda value: f"{value}AAAA"})),
+    (55, "the correct value in quotes", head({ACCEPT: lambda value: f'"{value}"'})),
+    (56, "the correct value and a wrong one in two fields",
      head({ACCEPT: lambda value: [value, wire.accept_value("")]})),
-    (57, "a wrong one and the right one, in two fields",
+    (57, "a wrong value and the correct one in two fields",
      head({ACCEPT: lambda value: [wire.accept_value(""), value]})),
 ):  # fmt: skip
     put(f"C.5.{number}", LACKS_ACCEPT, f"{ACCEPT}: {sends}", refused(make))
@@ -466,11 +472,11 @@ open_question(
     "C.5.58",
     "RFC 6455 11.3.3",
     "The |Sec-WebSocket-Accept| header MUST NOT appear more than once in an HTTP response.",
-    "an answer with the right Sec-WebSocket-Accept twice",
+    "a response with the correct Sec-WebSocket-Accept twice",
     head({ACCEPT: lambda value: [value, value]}),
 )
 open_question(
-    "C.5.59", OPENING, UPGRADE_CASE, "an answer with Upgrade: websocket twice",
+    "C.5.59", OPENING, UPGRADE_CASE, "a response with Upgrade: websocket twice",
     head({"Upgrade": ["websocket", "websocket"]}),
 )  # fmt: skip
 
@@ -489,7 +495,7 @@ NO_BODY = "is always terminated by the first empty line after the header fields"
 
 
 def request_back(test: ClientTest) -> bytes:
-    """What it has sent, as a server does that echoes TCP."""
+    """Return the client's data, like a TCP echo server."""
     return test.asked.head + b"\r\n\r\n"
 
 
@@ -499,10 +505,10 @@ def fields_only(test: ClientTest) -> bytes:
 
 for number, sends, make in (
     (1, "the banner of an SSH server", lambda test: b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
-    (2, "octets of all kinds and two line ends", lambda test: bytes(range(256)) + b"\r\n\r\n"),
-    (3, "a good answer without its status line", fields_only),
+    (2, "all octet values and two line ends", lambda test: bytes(range(256)) + b"\r\n\r\n"),
+    (3, "a valid response without its status line", fields_only),
     (4, "its own request", request_back),
-    (5, "a good answer after a line of HTML", behind(b"<html>\r\n")),
+    (5, "a valid response after a line of HTML", behind(b"<html>\r\n")),
 ):  # fmt: skip
     put(f"C.8.{number}", CONFORM, sends, refused(make))
 for number, section, sends, make in (
@@ -512,7 +518,7 @@ for number, section, sends, make in (
 ):
     put(f"C.8.{number}", NUL, sends, refused(make), section=section)
 put(
-    "C.8.14", FOLD, "a good answer with a field of two lines, the second indented",
+    "C.8.14", FOLD, "a valid response with a folded field",
     taken_or(NonStrict, with_line(b"X-Folded: one\r\n two")), TAKEN, section="RFC 9112 5.2",
 )  # fmt: skip
 for number, sends, name, value in (
@@ -520,10 +526,10 @@ for number, sends, name, value in (
     (16, "Content-Length: 19", "Content-Length", str(len(plain(HELLO)))),
     (17, "Transfer-Encoding: chunked", "Transfer-Encoding", "chunked"),
 ):
-    # No server may send that (RFC 9110 8.6), so a client may refuse it; but there is no body.
+    # No server may send that (RFC 9110 8.6), so a client may refuse it. There is no body.
     put(
-        f"C.8.{number}", NO_BODY, f"a good answer with {sends}",
-        taken_or(NonStrict, head({name: value}), Informational), f"{TAKEN}; or it refuses it",
+        f"C.8.{number}", NO_BODY, f"a valid response with {sends}",
+        taken_or(NonStrict, head({name: value}), Informational), f"{TAKEN}, or it refuses it",
         section="RFC 9112 6.3",
     )  # fmt: skip
 START_SPACE = (
@@ -533,7 +539,7 @@ START_SPACE = (
 )
 SPACE = "No whitespace is allowed between the field name and colon."
 for number, section, quote, sends, make in (
-    (21, "RFC 9112 5.1", SPACE, "a blank before the colon of Upgrade",
+    (21, "RFC 9112 5.1", SPACE, "a space before the colon of Upgrade",
      swapped(b"Upgrade:", b"Upgrade :")),
     (22, "RFC 9112 5", "Each field line consists of a case-insensitive field name followed by a "
      "colon", "a line without a colon", with_line(b"no field")),
@@ -541,11 +547,11 @@ for number, section, quote, sends, make in (
     (24, "RFC 9112 2.2", START_SPACE, "an indented line before all fields",
      swapped(b"\r\nUpgrade:", b"\r\n x: y\r\nUpgrade:")),
 ):  # fmt: skip
-    open_question(f"C.8.{number}", section, quote, f"a good answer with {sends}", make)
+    open_question(f"C.8.{number}", section, quote, f"a valid response with {sends}", make)
 
 
 def cut_short(part: Callable[[bytes], bytes]) -> Run:
-    """The server ends TCP within the answer, and the client follows."""
+    """End TCP within the response, and expect that the client ends it too."""
 
     def run(test: Test) -> None:
         mine = ready(test)
@@ -560,7 +566,7 @@ def cut_short(part: Callable[[bytes], bytes]) -> Run:
         except (TimedOut, Garbled, OSError) as error:
             raise NonStrict(f"the client does not end TCP: {error}") from None
         if kind == OPEN:
-            raise Failed(f"the client takes half an answer: {came}")
+            raise Failed(f"the client accepts a partial response: {came}")
 
     return run
 
@@ -568,11 +574,11 @@ def cut_short(part: Callable[[bytes], bytes]) -> Run:
 for number, sends, part in (
     (31, "nothing", lambda data: b""),
     (32, "a status line", lambda data: data[: data.index(b"\r\n") + 2]),
-    (33, "half of a good answer", lambda data: data[: len(data) // 2]),
-    (34, "a good answer without its empty line", lambda data: data[:-2]),
-    (35, "a good answer without its last octet", lambda data: data[:-1]),
+    (33, "half of a valid response", lambda data: data[: len(data) // 2]),
+    (34, "a valid response without its empty line", lambda data: data[:-2]),
+    (35, "a valid response without its last octet", lambda data: data[:-1]),
 ):
     add(
-        f"C.8.{number}", OPENING, MUST, CONFORM, f"{sends}, and the end of TCP",
+        f"C.8.{number}", OPENING, MUST, CONFORM, f"{sends}, then the end of TCP",
         "the client ends TCP", cut_short(part), ["client"],
     )  # fmt: skip

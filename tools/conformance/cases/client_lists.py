@@ -1,4 +1,4 @@
-"""Extensions (C.6) and subprotocols (C.7) in the answer to the opening handshake of a client."""
+"""Extensions (C.6) and subprotocols (C.7) in the response to a client's opening handshake."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ INVALID_RESPONSE = (
 
 
 def offers(test: ClientTest) -> list[deflate.Parameters]:
-    """Of permessage-deflate. Unimplemented without one."""
+    """Return the offers of permessage-deflate; Unimplemented if there are none."""
     found = listen.offers_of(test.asked.fields.get(EXTENSIONS.lower(), ""))
     if not found:
         test.dismiss()
@@ -73,17 +73,17 @@ def offers(test: ClientTest) -> list[deflate.Parameters]:
 
 
 def extension_of(test: ClientTest) -> str:
-    """The plainest answer to the client's offers. Unimplemented when it makes none."""
+    """Return the plainest answer to the client's offers; Unimplemented if there are none."""
     offers(test)
     agreed = listen.terms(deflate.NAME, test.asked.fields[EXTENSIONS.lower()])
     if agreed is None:
         test.dismiss()
-        raise Unimplemented("the client offers nothing that fits this case")
+        raise Unimplemented("no offer of the client fits this case")
     return listen.extension({listen.SWAPPED[name]: value for name, value in agreed.items()})
 
 
 def agreeing(rest: str) -> Make:
-    """The answer accepts permessage-deflate, and has this after it."""
+    """Return a response that accepts permessage-deflate, followed by this text."""
     return lambda test: head({EXTENSIONS: extension_of(test) + rest})(test)
 
 
@@ -95,22 +95,22 @@ for number, value in enumerate(
 
 
 def without_offer(test: ClientTest) -> bytes:
-    """permessage-deflate is agreed on, though it was not offered."""
+    """Return a response with permessage-deflate, which was not offered."""
     if deflate.NAME in test.asked.fields.get(EXTENSIONS.lower(), "").lower():
         test.dismiss()
         raise Skipped(f"the client offers {deflate.NAME}")
     return head({EXTENSIONS: deflate.NAME})(test)
 
 
-put("C.6.5", NOT_ASKED, f"{EXTENSIONS}: {deflate.NAME}, to a client that offers none",
+put("C.6.5", NOT_ASKED, f"{EXTENSIONS}: {deflate.NAME}, which the client did not offer",
     refused(without_offer))  # fmt: skip
 for number, sends, make in (
-    (6, "and x-conformance after it", agreeing(", x-conformance")),
-    (7, "and x-conformance before it",
+    (6, "followed by x-conformance", agreeing(", x-conformance")),
+    (7, "preceded by x-conformance",
      lambda test: head({EXTENSIONS: f"x-conformance, {extension_of(test)}"})(test)),
 ):  # fmt: skip
     put(f"C.6.{number}", NOT_ASKED, f"{EXTENSIONS}: {deflate.NAME} {sends}", refused(make))
-# Whether the same extension once more is "another extension" may be argued about.
+# It is debatable whether the same extension again is "another extension".
 put(
     "C.6.8",
     CONFLICT,
@@ -163,7 +163,7 @@ def client_bits_unasked(test: ClientTest) -> bytes:
 
 
 def server_bits_ignored(test: ClientTest) -> bytes:
-    """The client has asked for smaller windows in each offer."""
+    """Ignore the smaller window that the client asks for in each offer."""
     asked = [offer.get(deflate.SERVER_BITS) for offer in offers(test)]
     if any(bits in (None, "15") for bits in asked):
         test.dismiss()
@@ -177,7 +177,7 @@ def takeover_refused(test: ClientTest) -> bool:
 
 
 def takeover_ignored(test: ClientTest) -> bytes:
-    """The client has asked for no takeover in each offer."""
+    """Ignore that the client asks for no context takeover in each offer."""
     if not takeover_refused(test):
         test.dismiss()
         raise Skipped(f"the client does not ask for {deflate.SERVER_NO_CONTEXT}")
@@ -187,9 +187,9 @@ def takeover_ignored(test: ClientTest) -> bytes:
 
 
 for number, sends, make in (
-    (61, "client_max_window_bits=12, to a client that does not offer that", client_bits_unasked),
-    (62, "without server_max_window_bits, to a client that asks for it", server_bits_ignored),
-    (63, "without server_no_context_takeover, to a client that asks for it", takeover_ignored),
+    (61, "client_max_window_bits=12 for a client that does not offer it", client_bits_unasked),
+    (62, "without server_max_window_bits for a client that asks for it", server_bits_ignored),
+    (63, "without server_no_context_takeover for a client that asks for it", takeover_ignored),
 ):
     put(
         f"C.6.{number}", INVALID_RESPONSE, f"{EXTENSIONS}: {deflate.NAME}; {sends}", refused(make),
@@ -198,7 +198,7 @@ for number, sends, make in (
 
 
 def malformed(value: str) -> Make:
-    """{} is the extension that the client offers, or permessage-deflate."""
+    """Replace {} by the extension that the client offers, or by permessage-deflate."""
 
     def make(test: ClientTest) -> bytes:
         offered = listen.offers_of(test.asked.fields.get(EXTENSIONS.lower(), ""))
@@ -234,13 +234,13 @@ open_question(
     "C.6.91",
     "RFC 6455 9.1",
     "extension-list = 1#extension",
-    f"an answer with an empty {EXTENSIONS}",
+    f"a response with an empty {EXTENSIONS}",
     head({EXTENSIONS: ""}),
 )
 
 
 def taken_compressed(rest: str) -> Run:
-    """The client takes the extension in this form."""
+    """Expect that the client accepts the extension in this form."""
 
     def run(test: Test) -> None:
         mine = ready(test)
@@ -279,26 +279,26 @@ NOT_REQUESTED = (
 
 
 def with_protocol(made: Callable[[list[str]], str | Sequence[str] | None]) -> Make:
-    """Made of those that the client has asked for. Unimplemented when it asks for none."""
+    """Make a value from the client's subprotocols; Unimplemented if it asks for none."""
 
     def make(test: ClientTest) -> bytes:
         names = [name for name in elements(test, PROTOCOL) if name]
         value = made(names) if names else None
         if value is None:
             test.dismiss()
-            raise Unimplemented("the client asks for no subprotocol that fits this case")
+            raise Unimplemented("no subprotocol of the client fits this case")
         return head({PROTOCOL: value})(test)
 
     return make
 
 
 def other_case(names: list[str]) -> str | None:
-    """The first in letters of the other case; None: that is in the list, too."""
+    """Return the first name with its case swapped, or None if the list includes that too."""
     return None if names[0].swapcase() in names else names[0].swapcase()
 
 
 def without_protocol(test: ClientTest) -> bytes:
-    """Unimplemented when the client asks for none."""
+    """Require that the client asks for subprotocols, or raise Unimplemented."""
     with_protocol(lambda names: names[0])(test)
     return head({PROTOCOL: None})(test)
 
@@ -306,8 +306,8 @@ def without_protocol(test: ClientTest) -> bytes:
 put("C.7.1", NOT_REQUESTED, f"{PROTOCOL}: x-conformance",
     refused(head({PROTOCOL: "x-conformance"})))  # fmt: skip
 for number, sends, made in (
-    (2, "a requested one with -2 after it", lambda names: f"{names[0]}-2"),
-    (3, "a requested one in letters of the other case", other_case),
+    (2, "a requested one followed by -2", lambda names: f"{names[0]}-2"),
+    (3, "a requested one with its case swapped", other_case),
     (4, "a requested one, x-conformance", lambda names: f"{names[0]}, x-conformance"),
     (5, "x-conformance, a requested one", lambda names: f"x-conformance, {names[0]}"),
 ):  # fmt: skip
@@ -319,22 +319,22 @@ put(
     refused(head({PROTOCOL: ""})),
 )
 for number, sends, made in (
-    (7, "the first that was requested", lambda names: names[0]),
-    (8, "the last of several that were requested", lambda names: names[-1] if names[1:] else None),
+    (7, "the first requested one", lambda names: names[0]),
+    (8, "the last of several requested ones", lambda names: names[-1] if names[1:] else None),
 ):
     put(f"C.7.{number}", ESTABLISHED, f"{PROTOCOL}: {sends}", taken(with_protocol(made)), TAKEN)
 open_question(
     "C.7.10",
     "RFC 6455 4.2.2",
     "The absence of such a field is equivalent to the null value",
-    "an answer without a subprotocol, to a client that asks for some",
+    "a response without a subprotocol for a client that asks for some",
     without_protocol,
 )
 open_question(
     "C.7.9",
     "RFC 6455 11.3.4",
     "the |Sec-WebSocket-Protocol| header field MUST NOT appear more than once in an HTTP response.",
-    f"two fields {PROTOCOL} with the first that was requested",
+    f"two {PROTOCOL} fields with the first requested one",
     with_protocol(lambda names: [names[0], names[0]]),
 )
 
@@ -344,7 +344,7 @@ open_question(
     "RFC 6455 6.2",
     MUST,
     FRAMES,
-    sends="a compressed message in the segment of the answer that agrees to permessage-deflate",
+    sends="a compressed message in the segment of the response that accepts permessage-deflate",
     expects="its echo",
     tags=["client", "deflate"],
 )

@@ -43,7 +43,7 @@ from .heads import (
 )
 from .http import BODY, GRAMMAR, LENGTH, NO_UPGRADE
 
-# ---- P.7: data after a request -----------------------------------------------------------
+# ---- P.7: data after a request ------------------------------------------------------------------
 
 AFTER_CLOSE = (
     'A server that sends a "close" connection option MUST initiate closure of the connection (see '

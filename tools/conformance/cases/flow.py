@@ -447,8 +447,8 @@ def many_unread(test: Test) -> None:
     "RFC 6455 5.5.2",
     MUST,
     PONG_RULE,
-    sends="4000 Pings of 125 bytes without reading the Pongs; meanwhile another connection is used; "
-    "then all Pongs are read",
+    sends="4000 Pings of 125 bytes without reading the Pongs; meanwhile another connection is "
+    "used; then all Pongs are read",
     expects="the other connection is served; Pongs in order, including the last one, or the end "
     "of the connection",
     tags=SEVERAL,
