@@ -118,7 +118,7 @@ BEHIND: list[tuple[str, str, Sequence[F]]] = [
 ]
 for id, what, behind in BEHIND:
     sends = f"a Close with 1000, followed by {what}"
-    expects = f"{CLOSED}; NON-STRICT: another code, or an answer to what comes behind"
+    expects = f"{CLOSED}; NON-STRICT: another code, or an answer to the later frame"
     add(id, CLOSING, MUST, RESPOND, sends, expects, closed([], behind))
 MESSAGES_BEHIND: list[tuple[str, str, Sequence[F]]] = [
     ("7.1.4", "a text message", [HELLO]),
@@ -253,7 +253,7 @@ def ping_and_close(test: Test) -> None:
 
 CLOSES: list[tuple[str, str, Sequence[F], int | None]] = [
     ("7.1.14", "a Close with 1000 octet by octet", [], 1),
-    ("7.1.16", "a Pong that nobody asked for, then a Close with 1000", [F(b"", PONG)], BY_FRAME),
+    ("7.1.16", "an unsolicited Pong, then a Close with 1000", [F(b"", PONG)], BY_FRAME),
 ]
 for id, sends, ahead, how in CLOSES:
     add(id, CLOSING, MUST, RESPOND, sends, CLOSED, closed(ahead, [], how))

@@ -1,13 +1,13 @@
 """Compressed messages of every kind and size (groups 12 and 13).
 
-The numbers are those of the Autobahn suite: 12.K.N sends payload kind K, 13.P.N sends JSON under
-the parameter set P, and N is the row of `SERIES`: size of a message, how many, and the size of the
-fragments that its compressed data travels in. The suite sends 1000 messages in every case; here it
-is 2 to 20, which is enough for a window to be taken over and to slide, in a few seconds for all.
-With --full it is 1000 here, too.
+The ids are those of the Autobahn suite: 12.K.N sends payload kind K, 13.P.N sends JSON with the
+parameter set P, and N is the row of `SERIES`: the size and number of messages, and the size of the
+fragments of their compressed data. The suite sends 1000 messages in every case. This runner sends 2
+to 20, which is enough for a window to be taken over and to slide, and takes a few seconds in all.
+With --full it also sends 1000.
 
-Group 12 offers the extension without parameters (the suite: with both that a client may hint at, as
-in 13.1 here), so that the client, too, takes its window over wherever the server lets it.
+Group 12 offers the extension without parameters, so that the client also takes its window over if
+the server allows it. The suite makes the same offer as in 13.1 there, with both hints of a client.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ SERIES = [
 FULL = 1000
 """Messages of every case with --full."""
 FULL_SECONDS = 480.0
-"""The limit of a case then; the suite has the same for large messages."""
+"""The time limit of a case then; the suite has the same limit for large messages."""
 
 # ---- payloads -----------------------------------------------------------------------------------
 
-AMOUNT = 192 * 1024  # of bytes of each kind; messages are cut out of it one after another
+AMOUNT = 192 * 1024  # bytes of each kind; messages are successive slices of them
 
 
 def noise(generator: random.Random, n: int) -> bytes:
-    """Bytes that cannot be compressed."""
+    """Return bytes that cannot be compressed."""
     return generator.getrandbits(8 * n).to_bytes(n, "little") if n else b""
 
 
 def words(generator: random.Random, n: int) -> str:
-    """So many words of no language."""
+    """Return random words."""
     syllables = ("ka", "ro", "ti", "len", "sü", "mar", "do", "vé", "ni", "schö", "ba", "tur", "e")
     made = ["".join(generator.choices(syllables, k=generator.randint(1, 4))) for _ in range(n)]
     return " ".join(made)
@@ -80,19 +80,19 @@ def make_json(generator: random.Random) -> bytes:
 
 
 def make_picture(generator: random.Random) -> bytes:
-    """Rows of 512 grey values: slow gradients with grain."""
+    """Return rows of 512 gray values: slow gradients with noise."""
     grain = noise(generator, AMOUNT)
     return bytes(((i % 512 * 3 + i // 512 * 5) // 16 + (grain[i] & 7)) & 255 for i in range(AMOUNT))
 
 
 def make_prose(generator: random.Random) -> bytes:
-    """Verses in an 8-bit character set: no UTF-8."""
+    """Return verses in an 8-bit character set, which is not UTF-8."""
     lines = (words(generator, generator.randint(4, 9)).capitalize() for _ in range(6000))
     return "\r\n".join(lines).encode("latin-1")
 
 
 def make_document(generator: random.Random) -> bytes:
-    """Streams that are compressed already, with some structure around."""
+    """Return compressed streams with some structure around them."""
     parts = []
     for i in range(AMOUNT // 4000 + 1):
         head = f"{i} 0 obj\n<< /Length 4000 /Filter /FlateDecode >>\nstream\n"
@@ -110,7 +110,7 @@ def make_html(generator: random.Random) -> bytes:
     return ("<!DOCTYPE html>\n<table>\n" + "".join(rows) + "</table>\n").encode()
 
 
-# What 12.K sends: in words, as, made by.
+# What 12.K sends: description, opcode, function.
 KINDS: list[tuple[str, int, Callable[[random.Random], bytes]]] = [
     ("JSON", TEXT, make_json),
     ("a grey picture", BINARY, make_picture),
@@ -120,11 +120,11 @@ KINDS: list[tuple[str, int, Callable[[random.Random], bytes]]] = [
 ]
 
 
-making = threading.Lock()  # cases run at the same time, and each kind is to be made once
+making = threading.Lock()  # cases run concurrently, but each kind must be made only once
 
 
 def material(kind: int) -> bytes:
-    """AMOUNT bytes of a kind, twice: cutting may begin anywhere in the first copy."""
+    """Return AMOUNT bytes of a kind twice: a slice may start anywhere in the first copy."""
     with making:
         return make_material(kind)
 
@@ -139,12 +139,12 @@ def make_material(kind: int) -> bytes:
 
 
 def whole_characters(data: bytes) -> bytes:
-    """As many bytes of valid UTF-8: blanks stand for the characters that are cut."""
+    """Return the same length of valid UTF-8, with spaces in place of truncated characters."""
     return data.decode(errors="ignore").encode().ljust(len(data))
 
 
 def payloads(kind: int, size: int, count: int, at: int) -> Iterator[bytes]:
-    """Messages that follow one another in the material, from the offset `at` on."""
+    """Return successive slices of the material as messages, starting at the offset `at`."""
     data, opcode = material(kind), KINDS[kind][1]
     for i in range(count):
         cut = (at + i * size) % AMOUNT
@@ -156,7 +156,7 @@ def payloads(kind: int, size: int, count: int, at: int) -> Iterator[bytes]:
 
 
 def run(test: Test, offers: str, kind: int, row: tuple[int, int, int]) -> None:
-    """Send, await the echo, send the next."""
+    """Send each message after the echo of the previous one."""
     size, count, fragment = row
     opcode = KINDS[kind][1]
     if test.settings.full:
@@ -169,7 +169,7 @@ def run(test: Test, offers: str, kind: int, row: tuple[int, int, int]) -> None:
 
 
 def add_series(prefix: str, quote: str, section: str, offers: str, told: str, kind: int) -> None:
-    """A case for every row of SERIES."""
+    """Add a case for every row of SERIES."""
     for i, row in enumerate(SERIES, 1):
         size, count, fragment = row
         cut = f", each in fragments of {fragment} bytes" if fragment else ""
@@ -209,7 +209,7 @@ WITHIN_WINDOW = (
 HINTS = f"{NAME}; client_no_context_takeover; client_max_window_bits"
 FRESH = f"{HINTS}; server_no_context_takeover"
 
-# What 13.P offers, and what it is about.
+# The offer of 13.P and its rule.
 OFFERS = [
     (HINTS, TAKES_OVER),
     (FRESH, STARTS_EMPTY),

@@ -1,11 +1,11 @@
-"""What is easily got wrong in permessage-deflate (RFC 7692; group D).
+"""Edges of permessage-deflate (RFC 7692; group D).
 
-D.1 to D.3 are in deflate_offers.py; here are D.4 RSV1 and its neighbours, D.5 DEFLATE data of every
-shape, D.6 compressed messages in fragments. D.7 and D.8 are in deflate_windows.py, and D.9 to D.12
-in deflate_hostile.py.
+D.1 to D.3 are in deflate_offers.py. This file has D.4 reserved bits, D.5 DEFLATE data of every
+shape, and D.6 compressed messages in fragments. D.7 and D.8 are in deflate_windows.py, and D.9 to
+D.12 in deflate_hostile.py.
 
-Where the RFC leaves the choice to the server, the case is INFORMATIONAL and tells which it made.
-A new row goes to the end of its table: ids are the rows' numbers, and gaps are left for more.
+If the RFC leaves a choice to the server, the case is INFORMATIONAL and reports the choice. Add new
+rows at the end of a table, because the ids are row numbers; there are gaps for more rows.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MASKED = (
 )
 Frames = Callable[[Session], bytes]
 
-# No Ping is empty: a Pong that comes unasked would look like its answer.
+# No Ping is empty, because an unsolicited Pong would look like its answer.
 WITHOUT: list[tuple[str, Frames]] = [
     ("a Text frame with RSV1", lambda s: s.frame(HELLO, TEXT, rsv=RSV1)),
     ("a Binary frame with RSV1", lambda s: s.frame(HELLO, BINARY, rsv=RSV1)),
@@ -113,7 +113,7 @@ MISUSES: list[tuple[Quote, str, Frames]] = [
     (OPCODES, "a frame of opcode 11 with RSV1", lambda s: s.frame(b"", 11, rsv=RSV1)),
     (
         MASKED,
-        "a compressed Text frame that is not masked",
+        "an unmasked compressed Text frame",
         lambda s: s.frame(HELLO, TEXT, rsv=RSV1, key=None),
     ),
     (
@@ -139,7 +139,7 @@ for _number, (_told, _frames) in enumerate(WITHOUT, 1):
     put(
         f"D.4.{_number}",
         NOT_NEGOTIATED,
-        sends=f"{_told}, without any extension offered",
+        sends=f"{_told}, without offering an extension",
         expects="the connection is failed with 1002",
         run=functools.partial(check_misuse, frames=_frames, offered=False),
     )
@@ -184,12 +184,12 @@ SHAPES: list[tuple[str, bytes, bytes]] = [
         b"Hello",
     ),
     (
-        "a block that refers back to the one before",
+        "a block that refers back to the previous one",
         Blocks().stored(b"Hello, ").fixed((5, 7)).message(),
         b"Hello, Hello",
     ),
     (
-        "a block with BFINAL, then another (RFC 7692 7.2.1)",
+        "a block with BFINAL, then another one (RFC 7692 7.2.1)",
         Blocks().fixed(b"Hel", final=True).align().fixed(b"lo").message(),
         b"Hello",
     ),
@@ -215,12 +215,12 @@ SHAPES: list[tuple[str, bytes, bytes]] = [
         b"x" * (1 + sum(range(3, 259))),
     ),
     (
-        "references that overlap what they write",
+        "references that overlap their own output",
         Blocks().fixed(b"abc", (258, 3), (100, 2), (3, 258)).message(),
         (b"abc" * 87)[:261] + b"bc" * 50 + (b"abc" * 87 + b"bc" * 50)[361 - 258 : 364 - 258],
     ),
     ("every literal byte", Blocks().fixed(bytes(range(256))).message(), bytes(range(256))),
-    ("a message that is the tail, 00 00 ff ff", Blocks().stored(TAIL).message(), TAIL),
+    ("a message that consists of the tail 00 00 ff ff", Blocks().stored(TAIL).message(), TAIL),
     ("a message of many tails", Blocks().stored(TAIL * 100).message(), TAIL * 100),
     (
         "a message that ends with 00 and the tail",
@@ -231,7 +231,7 @@ SHAPES: list[tuple[str, bytes, bytes]] = [
 
 
 def check_data(test: Test, data: bytes, payload: bytes) -> None:
-    """As Binary, and as Text where it is that."""
+    """Send data as Binary, and as Text if it is valid text."""
     channel = open_channel(test)
     opcodes = (BINARY, TEXT) if payload.isascii() else (BINARY,)
     for opcode in opcodes:
@@ -245,7 +245,7 @@ for _number, (_told, _data, _payload) in enumerate(SHAPES, 1):
         f"D.5.{_number}",
         INFLATE,
         sends=f"compressed data of this shape: {_told}",
-        expects="the echo of what it inflates to, and of a message after it",
+        expects="the echo of the inflated data, and of a message after it",
         run=functools.partial(check_data, data=_data, payload=_payload),
     )
 
@@ -262,7 +262,7 @@ COMPRESSORS = [
 
 
 def check_compressor(test: Test, level: int, memory: int, strategy: int) -> None:
-    """Messages of several kinds, the same window all the time."""
+    """Send messages of several kinds with the same window."""
     channel = open_channel(test)
     channel.deflater = Deflater(channel.terms, level, memory, strategy)
     for payload in (
@@ -281,17 +281,17 @@ for _number, (_told, *_settings) in enumerate(COMPRESSORS, 41):
     put(
         f"D.5.{_number}",
         INFLATE,
-        sends=f"messages that were compressed with {_told}",
+        sends=f"messages compressed with {_told}",
         expects="their echoes",
         run=functools.partial(check_compressor, level=_level, memory=_memory, strategy=_strategy),
     )
 
-# What a client must not send, or of unknown meaning; no sentence tells a server what to do with it.
+# Data that a client must not send, or of unknown meaning; no sentence says how a server reacts.
 ODDITIES: list[tuple[str, bytes, bytes]] = [
-    ("the tail 00 00 ff ff was not taken off", FIXED_HELLO + TAIL, b"Hello"),
+    ("the tail 00 00 ff ff was not removed", FIXED_HELLO + TAIL, b"Hello"),
     ("no data at all", b"", b""),
     (
-        "a block with BFINAL, and no beginning of another after it",
+        "a block with BFINAL that is not followed by another block",
         Blocks().fixed(b"Hello", final=True).data(),
         b"Hello",
     ),
@@ -304,18 +304,20 @@ ODDITIES: list[tuple[str, bytes, bytes]] = [
 
 
 def check_oddity(test: Test, data: bytes, payload: bytes) -> None:
-    """Taken or refused, but nothing else is delivered. What becomes of the next message may then be
-    the fault of both sides."""
+    """Expect that data is accepted or refused, but nothing else is delivered.
+
+    The result of the next message may then be the fault of both sides.
+    """
     channel = open_channel(test)
     take_or_refuse(channel, data, payload)
     try:
         finish(channel)
     except Closed as closed:
-        told = f"the server takes it, but refuses the next message {how(closed)}"
+        told = f"the server accepts it, but refuses the next message {how(closed)}"
         raise Informational(told) from None
     except Failed as error:
-        raise NonStrict(f"the server takes it, but not the next message: {error}") from None
-    raise Informational("the server takes it")
+        raise NonStrict(f"the server accepts it, but not the next message: {error}") from None
+    raise Informational("the server accepts it")
 
 
 for _number, (_told, _data, _payload) in enumerate(ODDITIES, 61):
@@ -323,8 +325,8 @@ for _number, (_told, _data, _payload) in enumerate(ODDITIES, 61):
         f"D.5.{_number}",
         INFLATE,
         sends=f"compressed data of this shape: {_told}",
-        expects="the echo of what it inflates to, or a connection that is failed; NON-STRICT: the "
-        "next message does not come back, or TCP ends without a Close frame",
+        expects="the echo of the inflated data, or a failed connection; NON-STRICT: the next "
+        "message is not echoed, or TCP ends without a Close frame",
         run=functools.partial(check_oddity, data=_data, payload=_payload),
     )
 
@@ -344,7 +346,7 @@ CUTS: list[tuple[str, Cutting]] = [
     ("many empty first fragments", lambda data: [b""] * 50 + [data]),
     ("many empty last fragments", lambda data: [data] + [b""] * 50),
     ("an empty fragment after each byte", lambda data: [x for b in data for x in (b"%c" % b, b"")]),
-    ("the last byte in a fragment of its own", lambda data: [data[:-1], data[-1:]]),
+    ("the last byte in its own fragment", lambda data: [data[:-1], data[-1:]]),
 ]
 
 
@@ -368,7 +370,7 @@ for _number, (_told, _cut) in enumerate(CUTS, 1):
     )
 
 
-@named("D.6.20", JOIN, "a compressed message in two fragments, cut at every byte", "the echoes")
+@named("D.6.20", JOIN, "a compressed message in two fragments, split at every byte", "the echoes")
 def every_cut(test: Test) -> None:
     channel = open_channel(test)
     data = Blocks().stored(b"Hello, ").fixed((5, 7), b"\xc3\xa4!").message()
@@ -379,10 +381,10 @@ def every_cut(test: Test) -> None:
 
 
 def expect_amid(channel: Channel, pings: list[bytes], payload: bytes) -> None:
-    """A Pong for each of these Pings, and the echo of a message that ended after them. Failed.
+    """Expect a Pong for each of these Pings, then the echo of a message that ended later; Failed.
 
-    NonStrict when a Pong comes after the echo: "as soon as is practical" (RFC 6455 5.5.2).
-    Informational when Pongs are left out: of Pings that wait only the last must be answered.
+    Raises NonStrict if a Pong follows the echo: "as soon as is practical" (RFC 6455 5.5.2). Raises
+    Informational if Pongs are missing, because only the last pending Ping must be answered.
     """
     session, waiting = channel.session, list(pings)
     echoed = late = left_out = False
@@ -400,7 +402,7 @@ def expect_amid(channel: Channel, pings: list[bytes], payload: bytes) -> None:
     if late:
         raise NonStrict("a Ping was answered after the message that ended later")
     if left_out:
-        raise Informational("of several Pings not all were answered, as RFC 6455 5.5.2 allows")
+        raise Informational("not all of several Pings were answered, which RFC 6455 5.5.2 allows")
 
 
 @named(
@@ -446,7 +448,7 @@ def everything_between(test: Test) -> None:
     "D.6.23",
     AMID,
     "a Ping between two fragments, the rest of the compressed message 0.1 s after the Pong",
-    "the Pong at once, the echo after the rest; NON-STRICT: both after the rest",
+    "the Pong immediately, the echo after the rest; NON-STRICT: both after the rest",
 )
 def pong_at_once(test: Test) -> None:
     channel = open_channel(test)
@@ -459,7 +461,7 @@ def pong_at_once(test: Test) -> None:
     session.send(session.frame(HELLO[3:], CONTINUATION))
     if not at_once:
         expect_amid(channel, [b"now"], b"Hello")
-        raise NonStrict("the Ping was answered when the message had ended")
+        raise NonStrict("the Ping was answered after the message had ended")
     channel.expect(b"Hello")
     channel.close()
 
@@ -472,7 +474,7 @@ def pong_at_once(test: Test) -> None:
         "endpoint MUST send a Close frame in response.",
     ),
     "a Close after the first fragment of a compressed message",
-    "a Close frame, and no message",
+    "a Close frame and no message",
 )
 def close_amid(test: Test) -> None:
     session = open_channel(test).session
@@ -493,8 +495,8 @@ def bytewise(test: Test) -> None:
 @named(
     "D.6.26",
     PLAIN,
-    "30 messages in one write: compressed, plain, and compressed in fragments by turns",
-    "all echoes, in order",
+    "30 messages in one write, alternating compressed, plain, and compressed in fragments",
+    "all echoes in order",
 )
 def in_one_write(test: Test) -> None:
     channel = open_channel(test)

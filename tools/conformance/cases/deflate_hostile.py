@@ -1,8 +1,8 @@
-"""Compressed messages that are broken, bombs, or of an odd size (RFC 7692 section 7.2, RFC 6455
-sections 8.1, 10.4 and 10.7; group D): D.9 broken data; D.10 UTF-8 inside compressed text; D.11
+"""Compressed messages that are corrupt, bombs, or of unusual size (RFC 7692 section 7.2, RFC 6455
+sections 8.1, 10.4 and 10.7; group D): D.9 corrupt data; D.10 UTF-8 inside compressed text; D.11
 bombs and floods; D.12 sizes.
 
-A new row goes to the end of its table: ids are the rows' numbers, and gaps are left for more.
+Add new rows at the end of a table, because the ids are row numbers; there are gaps for more rows.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from .deflate_steps import (
 
 
 def dynamic(literals: int, distances: int, lengths: list[int], *codes: tuple[int, int]) -> bytes:
-    """A block with Huffman codes of its own (RFC 1951 3.2.7): the counts as they are sent, lengths
-    of the code lengths' codes, then codes and the bits after them."""
+    """Return a block with dynamic Huffman codes (RFC 1951 3.2.7).
+
+    It has the given counts, lengths of the code lengths' codes, then codes and the bits after them.
+    """
     blocks = Blocks().bits(2 << 1, 3).bits(literals, 5).bits(distances, 5)
     blocks.bits(len(lengths) - 4, 4)
     for length in lengths:
@@ -47,7 +49,7 @@ def dynamic(literals: int, distances: int, lengths: list[int], *codes: tuple[int
 
 BROKEN = [
     ("a block of the reserved type 3", Blocks().bits(3 << 1, 3).message()),
-    ("a block of the reserved type 3, after a good one", Blocks().fixed(b"x").bits(6, 3).message()),
+    ("a block of the reserved type 3 after a valid one", Blocks().fixed(b"x").bits(6, 3).message()),
     ("a stored block whose length and its complement differ", b"\x00\x05\x00\xfa\xfeHello\x00"),
     ("the invalid length symbol 286", Blocks().fixed(b"Hello").bits(2, 3).symbol(286).message()),
     (
@@ -58,14 +60,14 @@ BROKEN = [
         "the invalid distance symbol 31",
         Blocks().bits(2, 3).symbol(72).symbol(257).code(31, 5).message(),
     ),
-    ("a reference with nothing before", Blocks().fixed((3, 1)).message()),
+    ("a reference without preceding data", Blocks().fixed((3, 1)).message()),
     ("a reference one byte too far back", Blocks().fixed(b"Hello", (5, 6)).message()),
     ("a reference 32768 bytes back", Blocks().fixed(b"Hello", (5, 32768)).message()),
     ("too many literal codes", dynamic(30, 0, [1, 1, 1, 1])),
     ("too many distance codes", dynamic(0, 30, [1, 1, 1, 1])),
-    ("more codes than there can be", dynamic(0, 0, [1, 1, 1, 1])),
-    ("fewer codes than there must be", dynamic(0, 0, [0, 0, 1, 0])),
-    ("a repetition of no code", dynamic(0, 0, [1, 0, 0, 1], (1, 1), (0, 2))),
+    ("an oversubscribed code", dynamic(0, 0, [1, 1, 1, 1])),
+    ("an incomplete code", dynamic(0, 0, [0, 0, 1, 0])),
+    ("a repetition without a previous code", dynamic(0, 0, [1, 0, 0, 1], (1, 1), (0, 2))),
     (
         "no code for the end of the block",
         dynamic(0, 0, [0, 0, 1, 1], (1, 1), (127, 7), (1, 1), (109, 7)),
@@ -79,7 +81,7 @@ BROKEN = [
 
 
 def check_broken(test: Test, data: bytes) -> None:
-    """And a connection beside it goes on, where the server serves more than one."""
+    """Send corrupt data; another connection, if the server serves several, must continue."""
     other, channel = beside(test), open_channel(test)
     channel.send_data(data, BINARY)
     expect_refusal(channel.session)
@@ -90,9 +92,9 @@ for _number, (_told, _data) in enumerate(BROKEN, 1):
     put(
         f"D.9.{_number}",
         VALIDATED,
-        sends=f"compressed data with a fault: {_told}",
-        expects="the connection is failed with 1007 or 1002, and another one goes on; NON-STRICT: "
-        "it stays open, and nothing is delivered",
+        sends=f"corrupt compressed data: {_told}",
+        expects="the connection is failed with 1007 or 1002, and another one continues; "
+        "NON-STRICT: it stays open, and nothing is delivered",
         run=functools.partial(check_broken, data=_data),
     )
 
@@ -107,9 +109,12 @@ CUT_OFF = (
 )
 
 INCOMPLETE = [
-    ("a stored block with less than it says", Blocks().raw(b"\x00\x64\x00\x9b\xffHello").data()),
+    (
+        "a stored block that is shorter than its length",
+        Blocks().raw(b"\x00\x64\x00\x9b\xffHello").data(),
+    ),
     ("a stored block that lacks its last 4 bytes", b"\x00\x09\x00\xf6\xffHello"),
-    ("only the beginning of a stored block's length", b"\x00\x05"),
+    ("only the first byte of a stored block's length", b"\x00\x05"),
     ("compressed text without its last 8 bytes", _WHOLE_DATA[:-12]),
     ("compressed text without its second half", _WHOLE_DATA[: len(_WHOLE_DATA) // 2]),
     ("a fixed block without its end", HELLO[:4]),
@@ -123,8 +128,8 @@ for _number, (_told, _data) in enumerate(INCOMPLETE, 41):
     put(
         f"D.9.{_number}",
         CUT_OFF,
-        sends=f"compressed data that is cut or goes on too long: {_told}",
-        expects="the connection is failed with 1007 or 1002, and another one goes on",
+        sends=f"truncated or overlong compressed data: {_told}",
+        expects="the connection is failed with 1007 or 1002, and another one continues",
         run=functools.partial(check_broken, data=_data),
         level=SHOULD,
     )
@@ -140,12 +145,12 @@ UTF8 = (
 
 NOT_UTF8 = [
     ("the byte ff", b"\xff"),
-    ("ff after good text", b"good text " * 100 + b"\xff"),
-    ("ff between good text", b"good text " * 600 + b"\xff" + b"good text " * 600),
-    ("a character that is cut at the end", "good text ä".encode()[:-1]),
-    ("a four-byte character that is cut at the end", "good text 😀".encode()[:-1]),
-    ("a character that is cut in the middle", b"\xe2\x82 good text"),
-    ("a continuation byte alone", b"good \x80 text"),
+    ("ff after valid text", b"good text " * 100 + b"\xff"),
+    ("ff between valid text", b"good text " * 600 + b"\xff" + b"good text " * 600),
+    ("a character truncated at the end", "good text ä".encode()[:-1]),
+    ("a four-byte character truncated at the end", "good text 😀".encode()[:-1]),
+    ("a character truncated in the middle", b"\xe2\x82 good text"),
+    ("a lone continuation byte", b"good \x80 text"),
     ("a surrogate", b"\xed\xa0\x80"),
     ("an overlong form", b"\xc0\xaf"),
     ("a code point above 10ffff", b"\xf4\x90\x80\x80"),
@@ -153,7 +158,7 @@ NOT_UTF8 = [
 
 
 def check_not_utf8(test: Test, payload: bytes, size: int | None = None) -> None:
-    """As Binary it is fine."""
+    """Send the payload as Binary, where it is valid, and then as Text."""
     channel = open_channel(test)
     channel.echo(payload, BINARY)
     channel.send(payload, TEXT, size)
@@ -165,7 +170,7 @@ for _number, (_told, _payload) in enumerate(NOT_UTF8, 1):
         f"D.10.{_number}",
         UTF8,
         sends=f"a compressed Binary, then a compressed Text message: {_told}",
-        expects="the echo of the first, then the connection is failed with 1007",
+        expects="the echo of the first one, then the connection is failed with 1007",
         run=functools.partial(check_not_utf8, payload=_payload),
     )
 
@@ -181,7 +186,7 @@ put(
 @named(
     "D.10.21",
     UTF8,
-    "an uncompressed Text message with the byte ff, where compression was agreed on",
+    "an uncompressed Text message with the byte ff, although compression was negotiated",
     "the connection is failed with 1007",
 )
 def plain_not_utf8(test: Test) -> None:
@@ -194,7 +199,7 @@ def plain_not_utf8(test: Test) -> None:
     "D.10.22",
     UTF8,
     "a Binary message with ff, then a Text message that is a reference to it",
-    "the echo of the first, then the connection is failed with 1007",
+    "the echo of the first one, then the connection is failed with 1007",
 )
 def refers_to_not_utf8(test: Test) -> None:
     channel = taking_over(test)
@@ -207,7 +212,7 @@ def refers_to_not_utf8(test: Test) -> None:
 @named(
     "D.10.23",
     INFLATE,
-    "compressed text whose characters are cut by blocks, by references and by fragments",
+    "compressed text whose characters are split by blocks, references and fragments",
     "the echo",
 )
 def cut_characters(test: Test) -> None:
@@ -249,14 +254,16 @@ MIB = 1 << 20
 
 @functools.lru_cache(maxsize=None)
 def zeros() -> bytes:
-    """A MiB of zeros, on its own wherever it stands."""
+    """Return a MiB of zeros that does not depend on earlier data."""
     stream = zlib.compressobj(9, zlib.DEFLATED, -15)
     return stream.compress(bytes(MIB)) + stream.flush(zlib.Z_FULL_FLUSH)
 
 
 def first_opcode(channel: Channel, seconds: float) -> int | None:
-    """Of the frame that comes next, but for Pings and Pongs; None: TCP ended. A large message is
-    not waited for. TimedOut."""
+    """Return the opcode of the next frame except Pings and Pongs, or None if TCP ended; TimedOut.
+
+    This does not wait for the payload of a large message.
+    """
     session, connection = channel.session, channel.session.connection
     deadline = connection.deadline(seconds)
     try:
@@ -273,7 +280,7 @@ def first_opcode(channel: Channel, seconds: float) -> int | None:
 
 
 def check_bomb(test: Test, mib: int, opcode: int, size: int | None) -> None:
-    """Whatever becomes of it: a connection beside it is served. How long it takes is open."""
+    """Send a bomb; another connection must be served, however long that takes."""
     other, channel = beside(test), open_channel(test)
     channel.send_data((zeros() * mib)[: -len(TAIL)], opcode, size)
     try:
@@ -281,11 +288,11 @@ def check_bomb(test: Test, mib: int, opcode: int, size: int | None) -> None:
     except TimedOut:
         channel.session.connection.reset()
         finish(other)
-        raise Informational("neither a Close nor the echo came in time") from None
+        raise Informational("neither a Close nor the echo arrived in time") from None
     if got in (TEXT, BINARY):
         channel.session.connection.reset()
         finish(other)
-        raise Informational(f"the server takes messages of {mib} MiB")
+        raise Informational(f"the server accepts messages of {mib} MiB")
     channel.session.expect_failure(1009)
     finish(other)
 
@@ -307,16 +314,18 @@ for _number, (_mib, _opcode, _size) in enumerate(BOMBS, 1):
         MUST,
         LIMIT[1],
         sends=f"{_mib} KiB of data{_cut_told} that inflate to a {_kind} message of {_mib} MiB",
-        expects="the connection is failed with 1009, and another one goes on; INFORMATIONAL where "
-        "the server takes messages of that size",
+        expects="the connection is failed with 1009, and another one continues; INFORMATIONAL: "
+        "the server accepts messages of that size",
         run=functools.partial(check_bomb, mib=_mib, opcode=_opcode, size=_size),
         tags=("deflate", "limits"),
     )
 
 
 def taken(channel: Channel, message: bytes, *codes: int) -> None:
-    """A message that means "Hello" and is larger than it looks. Failed; Informational where that is
-    more than the server takes, by a Close with one of these codes, NonStrict with 1008."""
+    """Send "Hello" in a form that is more expensive than it looks; Failed.
+
+    Raises Informational if the server refuses it with one of these codes, and NonStrict for 1008.
+    """
     channel.session.send(message)
     try:
         channel.expect(b"Hello")
@@ -333,7 +342,7 @@ def taken(channel: Channel, message: bytes, *codes: int) -> None:
     "D.11.10",
     INFLATE,
     'a message of 2000 empty stored blocks, and "Hello"',
-    "the echo of Hello; INFORMATIONAL: the server takes it for a bomb, and closes with 1009",
+    "the echo of Hello; INFORMATIONAL: the server considers it a bomb and closes with 1009",
 )
 def stored_flood(test: Test) -> None:
     channel = open_channel(test)
@@ -345,7 +354,7 @@ def stored_flood(test: Test) -> None:
     "D.11.11",
     INFLATE,
     'a message of 4000 empty blocks with BFINAL, and "Hello"',
-    "the echo of Hello; INFORMATIONAL: the server takes it for a bomb, and closes with 1009",
+    "the echo of Hello; INFORMATIONAL: the server considers it a bomb and closes with 1009",
 )
 def final_flood(test: Test) -> None:
     channel = open_channel(test)
@@ -357,7 +366,7 @@ def final_flood(test: Test) -> None:
     "D.11.12",
     JOIN,
     "a compressed message with 3000 empty fragments",
-    "its echo; INFORMATIONAL: that is more than the server takes",
+    "its echo; INFORMATIONAL: it exceeds a limit of the server",
 )
 def fragment_flood(test: Test) -> None:
     channel = open_channel(test)
@@ -369,8 +378,8 @@ def fragment_flood(test: Test) -> None:
 @named(
     "D.11.13",
     INFLATE,
-    "400 compressed empty messages in one write, and one that is not",
-    "400 empty messages, and the last one",
+    "400 compressed empty messages and one that is not empty, in one write",
+    "400 empty messages and the last one",
 )
 def message_flood(test: Test) -> None:
     channel = open_channel(test)
@@ -384,7 +393,7 @@ def message_flood(test: Test) -> None:
 @named(
     "D.11.14",
     INFLATE,
-    "a message of 100000 zeros, in 120 bytes of data: much, but no bomb",
+    "a message of 100000 zeros in 120 bytes of data, which is large but not a bomb",
     "its echo",
 )
 def harmless(test: Test) -> None:
@@ -399,7 +408,7 @@ SIZES = (0, 1, 2, 125, 126, 127, 128, 255, 256, 4095, 4096, 32767, 32768, 32769,
 
 
 def check_size(test: Test, size: int) -> None:
-    """Of noise, and of what almost vanishes."""
+    """Send a message of noise and one that compresses to almost nothing."""
     channel = open_channel(test)
     channel.echo(noise(test.random, size), BINARY)
     channel.echo(b"=" * size, TEXT)
@@ -410,14 +419,14 @@ for _number, _size in enumerate(SIZES, 1):
     put(
         f"D.12.{_number}",
         INFLATE,
-        sends=f"{_size} bytes of noise as Binary, and as many equal letters as Text",
+        sends=f"{_size} bytes of noise as Binary, and the same number of equal letters as Text",
         expects="their echoes",
         run=functools.partial(check_size, size=_size),
     )
 
 
 def check_wire_size(test: Test, size: int) -> None:
-    """A stored block and the beginning of another are 6 bytes more than they hold."""
+    """Send a stored block and the start of another, which have 6 bytes of overhead."""
     channel = open_channel(test)
     payload = noise(test.random, size - 6)
     channel.send_data(Blocks().stored(payload).message(), BINARY)

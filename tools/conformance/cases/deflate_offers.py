@@ -1,10 +1,10 @@
 """How a server answers offers of permessage-deflate (RFC 7692 sections 5 and 7.1, RFC 6455 section
 9; group D): D.1 offers that can be accepted, D.2 offers that must be declined, D.3 malformed ones.
 
-No server has to accept an offer, and none has to accept a handshake. So only an answer that does
-not belong to the offer breaks a MUST; a handshake that is refused because of an offer is
-NON-STRICT, but for malformed ones, where it is right.
-A new row goes to the end of its table: ids are the rows' numbers, and gaps are left for more.
+No server has to accept an offer or a handshake. So only an answer that does not match the offer
+violates a MUST. Refusing the handshake because of an offer is NON-STRICT, except for malformed
+offers, where it is correct.
+Add new rows at the end of a table, because the ids are row numbers; there are gaps for more rows.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Offer(NamedTuple):
     """A row of a table."""
 
     told: str
-    """What is special."""
+    """The description."""
     values: list[str]
-    """Of the fields in the request."""
+    """The values of the fields in the request."""
     plainly: str = ""
-    """The same in plain words; a server may decline it because it declines those, too."""
+    """The same offer in plain form; a server may decline an offer if it declines that too."""
 
     @property
     def meaning(self) -> str:
@@ -67,13 +67,15 @@ class Offer(NamedTuple):
 
 
 def one(text: str, told: str = "an offer", plainly: str = "") -> Offer:
-    """A row with a single field."""
+    """Return a row with a single field."""
     return Offer(told, [text], plainly)
 
 
 def open_offered(test: Test, values: list[str], refused: type[Judged] = NonStrict) -> Session:
-    """An opening handshake with these fields. When it is refused the verdict is `refused`: a server
-    may do without any extension, but nothing asks it to do without the client."""
+    """Perform an opening handshake with these fields; a refusal gets the verdict `refused`.
+
+    A server may do without an extension, but has no reason to refuse the client.
+    """
     try:
         return test.open(fields=[(FIELD, value) for value in values])
     except (Refused, Cut) as error:
@@ -81,7 +83,7 @@ def open_offered(test: Test, values: list[str], refused: type[Judged] = NonStric
 
 
 def is_accepted(test: Test, offers: str) -> bool:
-    """On a connection of its own."""
+    """Do this on a new connection."""
     try:
         session = test.open(offers)
     except (Refused, Cut):
@@ -93,9 +95,9 @@ def is_accepted(test: Test, offers: str) -> bool:
 def check_offer(
     test: Test, offer: Offer, alike: str, declined: type[Judged], refused: type[Judged]
 ) -> None:
-    """The answer must be one to the offer, and what the server sends must keep to it.
+    """Require an answer that matches the offer, and messages that conform to it.
 
-    When the offer is declined and an offer like this is accepted, the verdict is `declined`.
+    If the offer is declined but the similar offer `alike` is accepted, the verdict is `declined`.
     """
     session = open_offered(test, offer.values, refused)
     terms = agree(offer.meaning, session.response.get(FIELD))
@@ -106,8 +108,8 @@ def check_offer(
             raise declined(f"the server declines this offer, but accepts {alike}")
         raise Informational(f"the server declines {alike} in any form, but accepts {NAME}")
     channel = Channel(session, terms)
-    # Further back than the window, if the server looks beyond it, which it cannot beyond the
-    # largest one; and twice, if it should forget.
+    # The data repeats at a distance beyond the window, unless the window is the largest one; and
+    # The data repeats
     block = noise(test.random, 300 + (1 << terms.server_bits if terms.server_bits < 15 else 1700))
     channel.echo(block + block[:200], BINARY)
     channel.echo(block[-300:], BINARY)
@@ -119,18 +121,18 @@ def check_offer(
 def add_offers(
     first: int, quote: Quote, rule: str, offers: list[Offer], declined: type[Judged]
 ) -> None:
-    """A case for each; rule: what the answer has to keep to."""
-    refused = Failed if quote is EMPTY else NonStrict  # that one has to be understood
+    """Add a case for each offer; `rule` is the rule for the answer."""
+    refused = Failed if quote is EMPTY else NonStrict  # a server has to understand those
     unless = "" if quote is EMPTY else "; NON-STRICT: the handshake is refused"
     for number, offer in enumerate(offers, first):
-        # A plain form is what an odd form is compared with, an offer of anything with the plainest.
+        # Compare unusual forms with their plain form, and other offers with the plainest one.
         alike = offer.plainly if offer.plainly and "," not in offer.plainly else NAME
         put(
             f"D.1.{number}",
             quote,
             sends=f"{offer.told}: " + " and ".join(f"{FIELD}: {value}" for value in offer.values),
-            expects=f"an answer that belongs to this offer ({rule}), or none; then echoes that "
-            f"keep to what was agreed on{unless}",
+            expects=f"an answer that matches this offer ({rule}), or none; then echoes that "
+            f"conform to the agreed parameters{unless}",
             run=functools.partial(
                 check_offer, offer=offer, alike=alike, declined=declined, refused=refused
             ),
@@ -180,7 +182,7 @@ add_offers(
     ],
     Informational,
 )
-# Other ways to write what the server takes when it is written plainly.
+# Unusual forms of offers that the server accepts in plain form.
 add_offers(
     71,
     CHOSEN,
@@ -203,7 +205,7 @@ add_offers(
     "RFC 6455 9.1: blanks do not matter; NON-STRICT where this form alone is declined",
     [
         one(f"{NAME};{SERVER_NO_CONTEXT};{SERVER_BITS}=12", "no blanks", _ALL),
-        one(f"  {NAME} \t;  {SERVER_NO_CONTEXT}\t ; {SERVER_BITS}=12  ", "blanks and tabs", _ALL),
+        one(f"  {NAME} \t;  {SERVER_NO_CONTEXT}\t ; {SERVER_BITS}=12  ", "spaces and tabs", _ALL),
     ],
     NonStrict,
 )
@@ -212,7 +214,7 @@ add_offers(
     CHOSEN,
     "RFC 7692 5: one of those that are sound; NON-STRICT where all are declined",
     [
-        one(f"{NAME}; {SERVER_BITS}=10, {NAME}", "an offer, and what will do instead"),
+        one(f"{NAME}; {SERVER_BITS}=10, {NAME}", "an offer and a fallback"),
         one(f"{NAME}, {NAME}, {NAME}", "one offer three times"),
         one(f"{NAME}; {SERVER_BITS}=16, {NAME}", "an invalid offer, then a valid one"),
         one(f"{NAME}; mystery, {NAME}; mystery=1, {NAME}", "two unknown offers, then a valid one"),
@@ -222,7 +224,7 @@ add_offers(
 add_offers(
     87,
     LISTED,
-    "no other extension; NON-STRICT where all are declined",
+    "no other extension; NON-STRICT: all are declined",
     [
         one(f'x-other; a=1; b="c", {NAME}', "an unknown extension first"),
         one(", ".join(f"x-other-{i}" for i in range(40)) + f", {NAME}", "40 unknown extensions"),
@@ -244,14 +246,14 @@ add_offers(
 add_offers(
     111,
     EMPTY,
-    "empty elements are ignored; NON-STRICT where it is declined",
-    [Offer("empty elements of the list", [f", ,{NAME},,"], NAME)],
+    "empty elements are ignored; NON-STRICT: it is declined",
+    [Offer("empty list elements", [f", ,{NAME},,"], NAME)],
     NonStrict,
 )
 add_offers(
     121,
     CHOSEN,
-    "no RFC says whether names are the same in capitals",
+    "no RFC says whether case matters in names",
     [one("Permessage-Deflate; Server_Max_Window_Bits=10", "capital letters")],
     Informational,
 )
@@ -282,7 +284,7 @@ REGISTERED = (
 )
 
 NO_BITS = ["0", "7", "16", "08", "015", "-9", "+9", "9.0", "0x9", "10a", "a", "110", "4294967305"]
-OLD = "x-webkit-deflate-frame"  # what browsers had before; there are servers that have it still
+OLD = "x-webkit-deflate-frame"  # its predecessor in browsers, which some servers still support
 
 DECLINED = [
     (UNKNOWN, f"{NAME}; mystery"),
@@ -318,13 +320,13 @@ DECLINED = [
 
 
 def check_declined(test: Test, offer: str) -> None:
-    """No extension; and messages pass without one."""
+    """Expect no extension, and echoes without one."""
     require(test)
     session = open_offered(test, [offer])
     answer = session.response.get(FIELD)
     if answer is not None:
         if offer == OLD == answer.split(";")[0].strip():
-            raise Informational(f"the server knows {OLD}, which was never registered")
+            raise Informational(f"the server supports {OLD}, which was never registered")
         raise Failed(f"the server accepts it: {FIELD}: {answer}")
     session.send(session.message(b"Hello"))
     session.expect_message(b"Hello")
@@ -336,7 +338,7 @@ for _number, (_quote, _offer) in enumerate(DECLINED, 1):
         f"D.2.{_number}",
         _quote,
         sends=f"{FIELD}: {_offer}",
-        expects="the opening handshake succeeds without an extension, and messages pass; "
+        expects="the opening handshake succeeds without an extension, and messages are echoed; "
         "NON-STRICT: it is refused",
         run=functools.partial(check_declined, offer=_offer),
     )
@@ -345,7 +347,7 @@ for _number, (_quote, _offer) in enumerate(DECLINED, 1):
 @named(
     "D.4.41",
     NOT_NEGOTIATED,
-    "a compressed message, after an offer that has to be declined",
+    "a compressed message after an offer that has to be declined",
     "the connection is failed with 1002; NON-STRICT: the handshake is refused",
 )
 def rsv1_after_decline(test: Test) -> None:
@@ -384,8 +386,8 @@ BROKEN_OFFERS = [
     f'"{NAME}"',
     f"{NAME}, x-other;",
 ]
-# That these values "MUST conform to the 'token' ABNF" is a comment within the ABNF. Without it they
-# are invalid values, and the offer is to be declined.
+# That these values "MUST conform to the 'token' ABNF" is a comment within the ABNF. Without that
+# comment, they are invalid values, and the offer must be declined.
 NO_TOKENS = (f'{NAME}; {SERVER_BITS}=""', f'{NAME}; {SERVER_BITS}="1 0"')
 
 
@@ -400,7 +402,7 @@ def check_malformed(test: Test, offer: str) -> None:
         raise NonStrict(str(error)) from None
     if response.status != 101:
         if not 400 <= response.status < 500:
-            raise NonStrict(f"expected a status of 4xx, but received {response.status}")
+            raise NonStrict(f"expected a 4xx status, but received {response.status}")
         return
     answer = response.get(FIELD)
     told = f"the opening handshake succeeds, {FIELD}: {answer or 'none'}"
@@ -418,8 +420,8 @@ for _number, _offer in enumerate(BROKEN_OFFERS, 1):
         f"D.3.{_number}",
         MALFORMED,
         sends=f"{FIELD}: {_offer}",
-        expects="the opening handshake is refused with an HTTP status of 4xx, best 400; NON-STRICT:"
-        " with another one, without a response, or the connection is failed right after a 101"
+        expects="the opening handshake is refused with a 4xx status, best 400; NON-STRICT: with "
+        "another status, without a response, or the connection is failed right after a 101"
         + (", or the offer is declined" if _offer in NO_TOKENS else ""),
         run=functools.partial(check_malformed, offer=_offer),
     )

@@ -1,5 +1,5 @@
-"""What the cases about permessage-deflate (group D) are made of: how they are registered, sentences
-that many of them stand on, and steps that many of them take.
+"""Building blocks of the cases about permessage-deflate (group D): registration, common sentences
+of the RFCs, and common steps.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..deflate import CLIENT_NO_CONTEXT, RSV1, Blocks, Channel, Deflater, open_c
 from ..wire import BINARY, CONTINUATION, TEXT
 from .compression import STARTS_EMPTY, TAKES_OVER
 
-CORRUPT = (1007, 1002)  # RFC 7692 names no code; either fits what RFC 6455 7.4.1 says of them
+CORRUPT = (1007, 1002)  # RFC 7692 names no code; both fit their description in RFC 6455 7.4.1
 HELLO = bytes.fromhex("f248cdc9c90700")  # RFC 7692 7.2.3.1
-AGAIN = Blocks().fixed((5, 5)).message()  # "Hello" again, where the window ends with it
+AGAIN = Blocks().fixed((5, 5)).message()  # "Hello" again, if the window ends with it
 
 Quote = Tuple[str, str]
-"""A section, and its words."""
+"""A section and a quote from it."""
 
 _RECEIVE = "An endpoint MUST use the following algorithm to receive a message in the form of"
 INFLATE = (
@@ -74,7 +74,7 @@ def named(
     level: str = MUST,
     tags: tuple[str, ...] = (),
 ) -> Callable[[Run], Run]:
-    """`put` as a decorator."""
+    """Register a case; this is `put` as a decorator."""
 
     def register(run: Run) -> Run:
         put(id, quote, sends, expects, run, level, tags)
@@ -87,7 +87,7 @@ def named(
 
 
 def stored(data: bytes, size: int = 65535) -> Blocks:
-    """In stored blocks of that size."""
+    """Encode data in stored blocks of that size."""
     blocks = Blocks()
     for i in range(0, len(data), size):
         blocks.stored(data[i : i + size])
@@ -99,7 +99,7 @@ def split(data: bytes, size: int) -> list[bytes]:
 
 
 def fragments(channel: Channel, parts: list[bytes]) -> list[bytes]:
-    """The frames of a compressed Text message in these fragments."""
+    """Return the frames of a compressed Text message in these fragments."""
     last = len(parts) - 1
     return [
         channel.session.frame(
@@ -113,7 +113,7 @@ def fragments(channel: Channel, parts: list[bytes]) -> list[bytes]:
 
 
 def taking_over(test: Test) -> Channel:
-    """Where the server takes the client's window over."""
+    """Require that the server takes the client's window over, or raise Unimplemented."""
     channel = open_channel(test)
     if channel.terms.client_no_context:
         raise Unimplemented(f"the server insists on {CLIENT_NO_CONTEXT}")
@@ -121,24 +121,24 @@ def taking_over(test: Test) -> Channel:
 
 
 def beside(test: Test) -> Channel | None:
-    """Another connection, to see that it goes on; None where the server serves one at a time."""
+    """Open another connection that must continue to work; None if only one is possible."""
     return None if test.settings.manners.one_connection else open_channel(test)
 
 
 def crossed(channel: Channel, data: bytes, payload: bytes) -> None:
-    """Data that is compressed already, and the echo of what it inflates to. Failed."""
+    """Send compressed data, and expect the echo of the inflated data; Failed."""
     channel.send_data(data)
     channel.expect(payload)
 
 
 def plain(channel: Channel, payload: bytes, opcode: int = TEXT) -> None:
-    """An uncompressed message, and its echo. Failed."""
+    """Send an uncompressed message, and expect its echo; Failed."""
     channel.session.send(channel.session.message(payload, opcode))
     channel.expect(payload, opcode)
 
 
 def finish(channel: Channel | None) -> None:
-    """Nothing was left behind: an ordinary message passes, and the connection closes."""
+    """Check that a normal message is still echoed, and close the connection."""
     if channel:
         channel.deflater = Deflater(channel.terms)
         channel.echo(b"and then this")
@@ -146,19 +146,21 @@ def finish(channel: Channel | None) -> None:
 
 
 def how(closed: Closed) -> str:
-    """The code of a Close frame, in words."""
+    """Describe the code of a Close frame."""
     return "without a code" if closed.code is None else f"with {closed.code}"
 
 
 def beginning(session: Session) -> bytes:
-    """The first fragment of a compressed message."""
+    """Send the first fragment of a compressed message."""
     return session.frame(HELLO[:3], TEXT, fin=False, rsv=RSV1)
 
 
 def take_or_refuse(channel: Channel, data: bytes, payload: bytes) -> None:
-    """Binary data that is taken for this, or for which the connection is failed: Informational when
-    it is failed with a Close frame, NonStrict when without one (RFC 6455 7.1.7), or when nothing
-    comes at all. Failed when something else is delivered."""
+    """Send Binary data that may be accepted as `payload`, or may fail the connection.
+
+    Raises Informational for a Close frame, NonStrict if TCP ends without one (RFC 6455 7.1.7) or
+    nothing arrives at all, and Failed if something else is delivered.
+    """
     channel.send_data(data, BINARY)
     try:
         channel.expect(payload, BINARY)
@@ -169,8 +171,11 @@ def take_or_refuse(channel: Channel, data: bytes, payload: bytes) -> None:
 
 
 def expect_refusal(session: Session) -> None:
-    """The connection is failed because of data that cannot be inflated. Failed when something is
-    delivered; NonStrict when nothing comes: it MUST be validated, and the rest is a SHOULD."""
+    """Expect that data which cannot be inflated fails the connection.
+
+    Raises Failed if something is delivered, and NonStrict if nothing arrives: the data MUST be
+    validated, and the rest is a SHOULD.
+    """
     if not session.answers(2.0):
         raise NonStrict("the server does not deliver it, but leaves the connection open")
     session.expect_failure(*CORRUPT)

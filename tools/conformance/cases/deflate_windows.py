@@ -1,7 +1,7 @@
-"""Windows of permessage-deflate (RFC 7692 sections 7.1.1, 7.1.2 and 7.2; group D): D.7 windows that
-are taken over from message to message, or not; D.8 references as far back as the window reaches.
+"""Windows of permessage-deflate (RFC 7692 sections 7.1.1, 7.1.2 and 7.2; group D): D.7 context
+takeover, D.8 references as far back as the window reaches.
 
-A new row goes to the end of its table: ids are the rows' numbers, and gaps are left for more.
+Add new rows at the end of a table, because the ids are row numbers; there are gaps for more rows.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def example(test: Test) -> None:
     finish(channel)
 
 
-# What comes between "Hello" and a reference to it, and must not touch the window.
+# Messages between "Hello" and a reference to it, which must not change the window.
 INTERLUDES: list[tuple[str, Callable[[Channel], None]]] = [
     ("an uncompressed message", lambda c: plain(c, b"not for the window")),
     ("an uncompressed Binary message of 40000 bytes", lambda c: plain(c, b"x" * 40000, BINARY)),
@@ -100,7 +100,7 @@ for _number, (_told, _interlude) in enumerate(INTERLUDES, 2):
 @named(
     "D.7.10",
     TAKEN_OVER,
-    "60 compressed messages that resemble each other, text and binary by turns",
+    "60 compressed messages that resemble each other, alternating text and binary",
     "every echo",
 )
 def many_alike(test: Test) -> None:
@@ -114,7 +114,7 @@ def many_alike(test: Test) -> None:
 @named(
     "D.7.11",
     TAKEN_OVER,
-    "a compressed message in fragments that refers to one before, itself in fragments",
+    "a compressed message in fragments that refers to an earlier one in fragments",
     "both echoes",
 )
 def fragments_refer(test: Test) -> None:
@@ -128,7 +128,7 @@ def fragments_refer(test: Test) -> None:
 @named(
     "D.7.12",
     PLAIN,
-    "only uncompressed messages, although compression was agreed on",
+    "only uncompressed messages although compression was negotiated",
     "every echo, compressed or not",
 )
 def only_plain(test: Test) -> None:
@@ -141,8 +141,8 @@ def only_plain(test: Test) -> None:
 @named(
     "D.7.13",
     FRESH,
-    f"one message of noise five times; offer: {NAME}; {SERVER_NO_CONTEXT}",
-    "every echo, none referring to one before",
+    f"the same message of noise five times; offer: {NAME}; {SERVER_NO_CONTEXT}",
+    "every echo, without references to earlier ones",
 )
 def server_forgets(test: Test) -> None:
     channel = open_channel(test, f"{NAME}; {SERVER_NO_CONTEXT}")
@@ -156,7 +156,7 @@ def server_forgets(test: Test) -> None:
     "D.7.14",
     FRESH,
     f"text, then an empty message, then the text again; offer: {NAME}; {SERVER_NO_CONTEXT}",
-    "every echo, none referring to one before",
+    "every echo, without references to earlier ones",
 )
 def server_forgets_around_empty(test: Test) -> None:
     channel = open_channel(test, f"{NAME}; {SERVER_NO_CONTEXT}")
@@ -170,13 +170,13 @@ def server_forgets_around_empty(test: Test) -> None:
     "D.7.15",
     VALIDATED,
     f'"Hello", then a reference to it; offer: {NAME}; {CLIENT_NO_CONTEXT}',
-    "the second message is refused, or inflated where the server kept the window all the same; "
-    "nothing else is delivered",
+    "the second message is refused, or inflated if the server kept the window anyway; nothing else "
+    "is delivered",
 )
 def client_refers_though_fresh(test: Test) -> None:
     channel = open_channel(test, f"{NAME}; {CLIENT_NO_CONTEXT}")
     if not channel.terms.client_no_context:
-        raise Unimplemented(f"the server ignores {CLIENT_NO_CONTEXT}, as it may")
+        raise Unimplemented(f"the server ignores {CLIENT_NO_CONTEXT}, which is allowed")
     crossed(channel, HELLO, b"Hello")
     channel.send_data(AGAIN)
     try:
@@ -187,7 +187,7 @@ def client_refers_though_fresh(test: Test) -> None:
         raise NonStrict(str(closed)) from None
     except (Cut, Late) as error:
         raise NonStrict(str(error)) from None
-    raise Informational("the server keeps the window all the same")
+    raise Informational("the server keeps the window anyway")
 
 
 @named(
@@ -208,7 +208,7 @@ def not_shared(test: Test) -> None:
 @named(
     "D.7.17",
     TAKEN_OVER,
-    "on two connections by turns: messages that refer to the one before on the same connection",
+    "alternating on two connections, messages that refer to the previous one on the connection",
     "every echo, each from its own window",
     tags=("several",),
 )
@@ -235,7 +235,7 @@ REACH = (
 
 
 def check_reach(test: Test, bits: int) -> None:
-    """Within one message: the first bytes of the window again."""
+    """Repeat the first bytes of the window within one message."""
     channel = open_channel(test, f"{NAME}; {CLIENT_BITS}={bits}")
     window = 1 << channel.terms.client_bits
     block = noise(test.random, window)
@@ -256,7 +256,7 @@ for _bits in range(8, 16):
 
 
 def check_reach_over(test: Test, bits: int) -> None:
-    """Over three messages, the window sliding on."""
+    """Refer back over three messages while the window slides."""
     channel = open_channel(test, f"{NAME}; {CLIENT_BITS}={bits}")
     if channel.terms.client_no_context:
         raise Unimplemented(f"the server insists on {CLIENT_NO_CONTEXT}")
@@ -277,23 +277,23 @@ for _bits in (9, 12, 15):
     put(
         f"D.8.{_bits + 10}",
         REACH,
-        sends="messages that refer back exactly as far as the agreed window, into messages "
-        f"before; offer: {NAME}; {CLIENT_BITS}={_bits}",
+        sends="messages that refer back exactly as far as the agreed window, into earlier "
+        f"messages; offer: {NAME}; {CLIENT_BITS}={_bits}",
         expects="every echo",
         run=functools.partial(check_reach_over, bits=_bits),
     )
 
 
 def check_beyond(test: Test, bits: int) -> None:
-    """One byte too far."""
+    """Refer back one byte too far."""
     channel = open_channel(test, f"{NAME}; {CLIENT_BITS}={bits}")
     if channel.terms.client_bits == 15:
-        raise Unimplemented("the server leaves the window at 32768 bytes, as it may")
+        raise Unimplemented("the server leaves the window at 32768 bytes, which is allowed")
     window = 1 << channel.terms.client_bits
     block = noise(test.random, window + 1)
     data = stored(block).fixed((10, window + 1)).message()
     take_or_refuse(channel, data, block + block[:10])
-    raise Informational("the server inflates it all the same")
+    raise Informational("the server inflates it anyway")
 
 
 for _bits in (9, 12):
@@ -302,7 +302,7 @@ for _bits in (9, 12):
         VALIDATED,
         sends="a reference one byte beyond the agreed window; offer: "
         f"{NAME}; {CLIENT_BITS}={_bits}",
-        expects="the echo, or a connection that is failed (RFC 7692 7.2.1 tells the sender only); "
-        "nothing else is delivered",
+        expects="the echo, or a failed connection (RFC 7692 7.2.1 binds only the sender); nothing "
+        "else is delivered",
         run=functools.partial(check_beyond, bits=_bits),
     )

@@ -800,7 +800,7 @@ def nothing_behind(test: Test) -> None:
     "There is no limit to the number of established WebSocket connections a client can have with a "
     "single remote host. Servers can refuse to accept connections from hosts/IP addresses with an "
     "excessive number of existing connections",
-    sends="16 handshakes at once, each on its own connection, then all are read",
+    sends="16 simultaneous handshakes, each on its own connection",
     expects="101 for each; INFORMATIONAL: an error status, as there may be limits",
     tags=["several"],
 )

@@ -700,7 +700,7 @@ for number, quote, what, make in (
         MUST,
         quote,
         f"a handshake with {what}",
-        f"{'414' if quote is TOO_LONG else '431 or another 4xx'}; 101 is told, a server may take "
+        f"{'414' if quote is TOO_LONG else '431 or another 4xx'}; INFORMATIONAL: 101, as a server may accept "
         "so much",
         refused_if_too_large(make, (414, 431) if quote is TOO_LONG else CLIENT_ERRORS),
     )

@@ -37,7 +37,7 @@ def uvicorn(implementation: str) -> None:
 def granian() -> None:
     from granian import Granian  # type: ignore[import-not-found, unused-ignore]
 
-    with socket.create_server(("127.0.0.1", 0)) as place:  # it does not tell which port it has
+    with socket.create_server(("127.0.0.1", 0)) as place:  # it does not report its port
         port = place.getsockname()[1]
     threading.Thread(target=announce, args=[port], daemon=True).start()
     Granian("echo_asgi:app", "127.0.0.1", port, interface="asginl", log_enabled=False).serve()
