@@ -75,11 +75,11 @@ def test_cuts_are_tried_one_by_one_where_only_one_is_served(id: str) -> None:
         ("key-not-needed", "F.2.7", "a handshake without a key is accepted"),
         ("key-not-needed", "T.4.4", "a handshake without a key is accepted"),
         ("101-for-everything", "T.1.11", "a plain GET: a request without Upgrade was answered"),
-        ("error-body-too-short", "T.1.13", "the body of the response is not whole"),
+        ("error-body-too-short", "T.1.13", "the body of the response is incomplete"),
         ("rsv-ignored", "T.2.7", "expected the connection to be failed, but received Text 'x'"),
         ("failure-without-close", "T.2.9", "the server fails connections without a Close"),
-        ("long-control-accepted", "S.2.24", "as a whole: a control frame is fragmented"),
-        ("unmasked-accepted", "S.2.31", "as a whole: expected a Close or the end of TCP"),
+        ("long-control-accepted", "S.2.24", "in one write: a control frame is fragmented"),
+        ("unmasked-accepted", "S.2.31", "in one write: expected a Close or the end of TCP"),
     ],
 )
 def test_a_case_is_about_its_own_subject(switch: str, id: str, told: str) -> None:

@@ -108,8 +108,8 @@ def check_offer(
             raise declined(f"the server declines this offer, but accepts {alike}")
         raise Informational(f"the server declines {alike} in any form, but accepts {NAME}")
     channel = Channel(session, terms)
-    # The data repeats at a distance beyond the window, unless the window is the largest one; and
-    # The data repeats
+    # The first message repeats data from beyond the window, unless the window is the largest one.
+    # The second one repeats data of the first, in case the server must forget its window.
     block = noise(test.random, 300 + (1 << terms.server_bits if terms.server_bits < 15 else 1700))
     channel.echo(block + block[:200], BINARY)
     channel.echo(block[-300:], BINARY)

@@ -700,8 +700,8 @@ for number, quote, what, make in (
         MUST,
         quote,
         f"a handshake with {what}",
-        f"{'414' if quote is TOO_LONG else '431 or another 4xx'}; INFORMATIONAL: 101, as a server may accept "
-        "so much",
+        f"{'414' if quote is TOO_LONG else '431 or another 4xx'}; INFORMATIONAL: 101, as a "
+        "server may accept that",
         refused_if_too_large(make, (414, 431) if quote is TOO_LONG else CLIENT_ERRORS),
     )
 add(
