@@ -1,8 +1,8 @@
 /*
  * accept.c: SHA-1 (FIPS 180-4) and base64 (RFC 4648), just enough for one opening handshake.
  *
- * The tools share no code with the library that they measure and test: a mistake there must not
- * be hidden by the same mistake here.
+ * The tools share no code with the library that they measure and test, so that a mistake in the
+ * library cannot be hidden by the same mistake here.
  */
 #include "accept.h"
 

@@ -1,5 +1,5 @@
 /*
- * accept.h: the Sec-WebSocket-Accept value (RFC 6455 4.2.2), for the two programs beside it.
+ * accept.h: the Sec-WebSocket-Accept value (RFC 6455 4.2.2) for the two programs in this folder.
  */
 #ifndef BENCH_ACCEPT_H
 #define BENCH_ACCEPT_H
@@ -8,7 +8,7 @@
 
 enum { ACCEPT_LENGTH = 28 };
 
-/* base64(SHA-1(key + GUID)) of the 24 characters at `key` into text[29], NUL-terminated. */
+/* Writes base64(SHA-1(key + GUID)) for the 24 characters at `key` to text[29], with a NUL. */
 void accept_value(const char key[24], char text[ACCEPT_LENGTH + 1]);
 
 #endif

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What attackers do to others: the echo times of an honest client beside them.
+"""Measure the echo times of an honest client during attacks.
 
     python tools/bench/attack.py --build build
     python tools/bench/attack.py --build build --kinds tables,plain --attackers 8,32 --seconds 5
     python tools/bench/attack.py --server "python tools/bench/peers/peer_pyws.py --port 0 --deflate"
 
-Each attacker sends one kind of traffic as fast as the server takes it, all of it legal; see KINDS.
-The honest client sends short messages one after the other. Shown are its worst echo, the 99th
+Each attacker sends one kind of legal traffic as fast as the server accepts it; see KINDS. The
+honest client sends short messages one after the other. The output shows its slowest echo, the 99th
 percentile and the median, and the CPU time of the server for each byte that the attackers sent.
-Only loopback is used.
+Everything runs over loopback.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HANDSHAKE = (
 
 
 class Bits:
-    """Bits as deflate packs them (RFC 1951 3.1.1)."""
+    """A bit string packed like DEFLATE data (RFC 1951 3.1.1)."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -50,14 +50,17 @@ class Bits:
         self.count += count
 
     def code(self, value: int, count: int) -> None:
-        """A Huffman code: its first bit comes first."""
+        """Add a Huffman code, first bit first."""
         for i in reversed(range(count)):
             self.put(value >> i & 1, 1)
 
 
 def table_block() -> Bits:
-    """A dynamic block without content (RFC 1951 3.2.7): 23 bytes that make inflate build a table of
-    257 codes, 255 of 8 bits and two of 9, the last of which ends the block."""
+    """Return a dynamic block without content (RFC 1951 3.2.7).
+
+    Its 23 bytes make inflate build a table of 257 codes: 255 of 8 bits and two of 9 bits, the last
+    of which ends the block.
+    """
     bits = Bits()
     bits.put(0b100, 3)  # BFINAL 0, BTYPE 2
     bits.put(0, 5)  # 257 literal and length codes
@@ -77,7 +80,7 @@ def table_block() -> Bits:
 
 
 def repeated(block: Bits, size: int) -> bytes:
-    """Copies of a block, about `size` bytes, and the end that is cut off (RFC 7692 7.2.1)."""
+    """Return about `size` bytes of copies of a block, without the tail (RFC 7692 7.2.1)."""
     one = f"{block.value:0{block.count}b}"
     count = size * 8 // block.count
     value = int(one * count, 2)
@@ -98,7 +101,7 @@ def deflated(data: bytes) -> bytes:
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """A client's frame; its masking key is zero."""
+    """Return a client's frame with a masking key of zero."""
     n = len(payload)
     if n < 126:
         return struct.pack("!BB4x", first, 0x80 | n) + payload
@@ -117,13 +120,13 @@ def request() -> bytes:
 
 
 def text(size: int) -> bytes:
-    """Text that is not ASCII, so that every byte of it is looked at."""
+    """Return non-ASCII text, so that the server has to check every byte."""
     return ("aä€😀" * (size // 10)).encode()
 
 
 Kinds = Dict[str, Tuple[str, Callable[[], bytes]]]
 
-# What an attacker sends again and again. Compressed messages first.
+# What an attacker sends repeatedly, compressed messages first.
 KINDS: Kinds = {
     "tables": (
         "dynamic blocks without content",
@@ -137,15 +140,15 @@ KINDS: Kinds = {
         "stored blocks without content",
         lambda: frame(0xC2, b"\0\0\0\xff\xff" * (MESSAGE // 5) + b"\0"),
     ),
-    "last": ("blocks that are the last one", lambda: frame(0xC2, b"\3\0" * (MESSAGE // 2))),
-    "bombs": ("1 MiB that comes out of 1 KiB", lambda: frame(0xC2, deflated(bytes(MESSAGE)))),
+    "last": ("final blocks (BFINAL)", lambda: frame(0xC2, b"\3\0" * (MESSAGE // 2))),
+    "bombs": ("1 KiB that inflates to 1 MiB", lambda: frame(0xC2, deflated(bytes(MESSAGE)))),
     "short": ("8 KiB of dynamic blocks", lambda: frame(0xC2, repeated(table_block(), 8192)) * 8),
     "json": (
         "ordinary compressed messages",
         lambda: frame(0xC1, deflated(noise(1024, b'{"a": 1}'))),
     ),
     "plain": ("64 bytes of text", lambda: frame(0x81, bytes(64)) * 1000),
-    "utf8": ("1 MiB of text that is not ASCII", lambda: frame(0x81, text(MESSAGE))),
+    "utf8": ("1 MiB of non-ASCII text", lambda: frame(0x81, text(MESSAGE))),
     "large": (
         "1 MiB of noise, which the server compresses",
         lambda: frame(0x82, noise(MESSAGE, b"ab")),
@@ -156,7 +159,7 @@ KINDS: Kinds = {
         lambda: frame(0x02, b"") + frame(0, b"") * 10000 + frame(0x80, b""),
     ),
     "pings": ("Pings", lambda: frame(0x89, bytes(4)) * 10000),
-    "requests": ("HTTP requests with 99 fields, answered by 405", lambda: request() * 50),
+    "requests": ("HTTP requests with 99 fields, answered with 405", lambda: request() * 50),
 }
 
 
@@ -175,15 +178,15 @@ def connect(port: int, handshake: bool) -> socket.socket:
 
 
 def attack(port: int, kind: str, count: int, cores: Iterable[int], sent: Any) -> None:
-    """Runs in a process of its own until it is ended.
+    """Attack in a separate process until it is stopped.
 
     Args:
-        sent: shared; counts the bytes that the kernel took.
+        sent: shared; counts the bytes that the kernel accepted.
     """
     os.sched_setaffinity(0, cores)
     data = memoryview(KINDS[kind][1]())
     selector = selectors.DefaultSelector()
-    at = [0] * count  # of `data`, for each of them
+    at = [0] * count  # offset in `data` for each connection
     peers = [connect(port, kind != "requests") for _ in range(count)]
     for i, peer in enumerate(peers):
         peer.setblocking(False)
@@ -200,7 +203,7 @@ def attack(port: int, kind: str, count: int, cores: Iterable[int], sent: Any) ->
 
 
 def echoes(peer: socket.socket, seconds: float) -> list[float]:
-    """Round trips in seconds."""
+    """Return round trips in seconds."""
     times = []
     end = time.monotonic() + seconds
     message = frame(0x81, b"honest")
@@ -224,7 +227,7 @@ def cpu_time(pid: int) -> float:
 
 
 def measure(options: argparse.Namespace, kind: str, count: int) -> str:
-    """Starts a server, attackers and the honest client; the columns of the table."""
+    """Run a server, attackers and the honest client; returns the columns of the table."""
     cores = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("fork")
     with Server(options.command, core=cores[0], nice=options.nice) as server:
@@ -237,7 +240,7 @@ def measure(options: argparse.Namespace, kind: str, count: int) -> str:
             child.start()
         os.nice(options.nice)
         try:
-            echoes(peer, 0.5)  # until all attackers are there
+            echoes(peer, 0.5)  # until all attackers have connected
             bytes_before, cpu_before = sent.value, cpu_time(server.pid)
             times = sorted(echoes(peer, options.seconds))
             cpu = cpu_time(server.pid) - cpu_before
@@ -257,17 +260,19 @@ def measure(options: argparse.Namespace, kind: str, count: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=pathlib.Path, help="meson build folder: its echo server")
+    parser.add_argument(
+        "--build", type=pathlib.Path, help="meson build folder with the echo server"
+    )
     parser.add_argument("--server", help="another server's command; it must compress")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of: {','.join(KINDS)}")
-    parser.add_argument("--attackers", default="8,32", help="numbers of attackers, 8,32")
-    parser.add_argument("--nice", type=int, default=0, help="niceness of server and client, 0")
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement, 3")
+    parser.add_argument("--attackers", default="8,32", help="attacker counts (8,32)")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of server and client (0)")
+    parser.add_argument("--seconds", type=float, default=3, help="length of each measurement (3)")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        parser.error(f"--kinds: {unknown[0]!r} is none of {', '.join(KINDS)}")
+        parser.error(f"--kinds: {unknown[0]!r} is not one of {', '.join(KINDS)}")
     if bool(options.build) == bool(options.server):
         parser.error("one of --build and --server is needed")
     options.command = shlex.split(options.server or "")
@@ -279,7 +284,7 @@ def main() -> None:
         print(f"{'none':<62} {measure(options, 'plain', 0)}", flush=True)
         for kind in kinds:
             for count in map(int, options.attackers.split(",")):
-                name = f"{count} that send {KINDS[kind][0]}"
+                name = f"{count} sending {KINDS[kind][0]}"
                 print(f"{name:<62} {measure(options, kind, count)}", flush=True)
     except (BenchError, OSError) as error:
         fail(str(error))

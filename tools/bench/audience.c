@@ -21,7 +21,7 @@ static void *allocate(size_t count, size_t size)
     void *block = calloc(count, size);
 
     if (block == NULL) {
-        die("no memory for the subscribers");
+        die("out of memory for the subscribers");
     }
     return block;
 }
@@ -119,7 +119,7 @@ static void take_frame(audience *a, unsigned member, const unsigned char *frame)
         die("subscriber %u: more messages than were published", member);
     }
     if (memcmp(frame, p->frames + slot * a->frame_length, a->frame_length) != 0) {
-        die("subscriber %u: where message %" PRIu64 " of publisher %u was to come: \"%.*s\"",
+        die("subscriber %u: expected message %" PRIu64 " of publisher %u, got \"%.*s\"",
             member, number, publisher, AUDIENCE_SIZE_MIN, (const char *)frame + header_length(a));
     }
     a->all[member].next[publisher]++;

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Holds the C echo example, and an echo handler in Python, to a number of instructions per message,
-counted by callgrind; and the example to the same number whether few or many connections are idle.
+"""Compare the instructions per message, counted by callgrind, with a budget.
+
+Covers the C echo example and a Python echo handler, and checks that idle connections do not make
+the example's messages more expensive.
 
     python tools/bench/budget.py --build build             # compare with budgets.json
     python tools/bench/budget.py --build build --update    # write what was measured plus 5 %
 
-Unlike times, counts do not depend on what else the machine does. Each case runs with two numbers
-of messages, and the difference is divided by theirs, so that start and end cancel. The counts do
-depend on compiler and C library, and on the build of Python: budgets are for the default build type
-and the packages of Debian 12. Needs valgrind.
+Unlike times, counts do not depend on what else the machine does. Each case runs with two message
+counts, and the difference in instructions is divided by the difference in messages, so that startup
+and shutdown cancel out. The counts do depend on the compiler, the C library and the build of
+Python: budgets are for the default build type and the packages of Debian 12. Needs valgrind.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ PYTHON = "/usr/bin/python3"
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of the load generator, the option that takes a number, and the two numbers.
+    """Arguments of the load generator, the option that takes a count, and the two counts.
 
-    `each`: deliveries of a message. `beside`: connections that are idle meanwhile. `server`: one of
-    those that harness.py knows; without --server.
+    `each` is the number of deliveries of a message, and `beside` the number of idle connections.
+    `server` is one of the servers of harness.py, used without --server.
     """
 
     arguments: str
@@ -49,7 +51,7 @@ class Case:
     server: str = "c"
 
     def quick(self) -> Case:
-        """Far less exact: shows what is large."""
+        """A tenth of the work, much less exact."""
         part = 10
         return replace(
             self, few=self.few // part, many=self.many // part, beside=self.beside // part
@@ -67,18 +69,18 @@ CASES = {
     "python64p16": Case(
         "--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, server="python"
     ),
-    # Handshakes differ by some instructions from run to run, thousands of them by more: that must
-    # be little beside the messages.
+    # Handshakes vary by a few instructions from run to run, thousands of them by more, which must
+    # be small compared with the messages.
     "beside10": Case("--conns 1 --size 64", "--messages", 1000, 31000, beside=10),
     "beside5000": Case("--conns 1 --size 64", "--messages", 1000, 31000, beside=5000),
 }
-# A message may not cost more in the second case than in the first, but for this factor. These cases
-# have no budget: alone they tell what echo64 does.
+# In the second case, a message may cost at most this factor of the first. These cases have no
+# budget, because echo64 covers their absolute cost.
 EQUALS = {("beside10", "beside5000"): 1.05}
 
 
 def count(options: argparse.Namespace, case: Case, number: int) -> int:
-    """Instructions of a server from its start to its end."""
+    """Return the instructions of a server from its start to its end."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "callgrind"
         with harness.running(
@@ -100,12 +102,12 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
         text = path.read_text()
     match = re.search(r"^(?:summary|totals):\s*(\d+)", text, re.MULTILINE)
     if match is None:
-        raise harness.BenchError("callgrind told no total")
+        raise harness.BenchError("callgrind reported no total")
     return int(match.group(1))
 
 
 def command(options: argparse.Namespace, server: str) -> list[str]:
-    """What starts it; Python is that of Debian, not that of a test environment."""
+    """Return the server's command; Python is Debian's, not that of a test environment."""
     words = harness.known_servers(options.build)[server]
     if server == "python" and os.access(PYTHON, os.X_OK):
         words[0] = PYTHON
@@ -113,7 +115,7 @@ def command(options: argparse.Namespace, server: str) -> list[str]:
 
 
 def measure(options: argparse.Namespace, name: str) -> float:
-    """Instructions per message; the least of some runs: the kernel may cut a message in two."""
+    """Return the least instructions per message of some runs: the kernel may split a message."""
     case = CASES[name].quick() if options.quick else CASES[name]
     few = min(count(options, case, case.few) for _ in range(options.repeat))
     many = min(count(options, case, case.many) for _ in range(options.repeat))
@@ -135,7 +137,7 @@ def has_no_budget(name: str) -> bool:
 
 
 def judge(name: str, counted: float, budgets: dict[str, int]) -> bool:
-    """Prints one line; False when the case is above its budget or has none."""
+    """Print one line; returns False if the case exceeds its budget or has none."""
     if has_no_budget(name):
         print(f"{name:10} {counted:10.0f}")
         return True
@@ -149,7 +151,7 @@ def judge(name: str, counted: float, budgets: dict[str, int]) -> bool:
 
 
 def judge_equals(counted: dict[str, float]) -> bool:
-    """Prints a line for each pair that was measured; False when one is too far apart."""
+    """Print a line for each measured pair; returns False if one exceeds its factor."""
     good = True
     for (first, second), limit in EQUALS.items():
         if first in counted and second in counted:
@@ -163,10 +165,10 @@ def judge_equals(counted: dict[str, float]) -> bool:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Instructions of an echo server per message.")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
-    parser.add_argument("--server", help="command; default: that of each case")
+    parser.add_argument("--server", help="command (default: the server of each case)")
     parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, help="default %(default)s")
-    parser.add_argument("--repeat", type=int, default=2, help="runs of each, %(default)s")
+    parser.add_argument("--repeat", type=int, default=2, help="runs of each case (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, not exact")
     parser.add_argument("--update", action="store_true", help="write the budgets")
     options = parser.parse_args()
@@ -175,7 +177,7 @@ def parse_options() -> argparse.Namespace:
         if name not in CASES:
             parser.error(f"unknown case {name}: choose from {', '.join(CASES)}")
     if options.quick and options.update:
-        parser.error("budgets must be exact: --update without --quick")
+        parser.error("budgets must be exact: use --update without --quick")
     options.build = options.build.resolve()
     options.load = harness.find_tool(options.build, "load")
     if options.server:

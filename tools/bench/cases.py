@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Side:
-    """A row that belongs to a case, beside the servers: what ratios are to.
+    """An additional row of a case, to which ratios refer.
 
-    `server` is one of this project's, or empty: then `tool`, a program of this folder, prints the
-    report by itself. `arguments` go to the load generator or the tool.
+    `server` is one of this project's. If it is empty, `tool`, a program of this folder, prints the
+    report itself. `arguments` go to the load generator or the tool.
     """
 
     server: str
@@ -22,9 +22,9 @@ class Side:
 class Case:
     """One kind of load.
 
-    `metric` is the key of the report that is compared; `arguments` go to the load generator. Ratios
-    are to the first server, or to the sum of the `sides`. `same` is a key that must have the same
-    value in these rows, or they did not do the same work.
+    `metric` is the key of the report that is compared, and `arguments` go to the load generator.
+    Ratios are to the first server, or to the sum of the `sides`. `same` is a key that must have the
+    same value in these rows, because otherwise they did not do the same work.
     """
 
     title: str
@@ -72,7 +72,7 @@ CASES: dict[str, Case] = {
         group=True,
     ),
     "deflate": Case(
-        "1 KiB of JSON, 100 connections: compressed, to plain C and zlib alone together",
+        "1 KiB of JSON, 100 connections, compressed: ratio to the sum of plain C and zlib alone",
         "cpu_us_per_message",
         "CPU us/message",
         ("--size", "1024", "--deflate", "--spin"),

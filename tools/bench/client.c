@@ -79,8 +79,8 @@ static unsigned char *write_header(unsigned char *at, int first, size_t payload,
     return at + size;
 }
 
-/* Letters that depend on the connection and on the place in the round: a reply that went to the
- * wrong connection, or came in the wrong order, does not pass. */
+/* Letters that depend on the connection and the position in the round, so that a reply to the
+ * wrong connection or in the wrong order is detected. */
 static unsigned char letter(unsigned connection, unsigned message, size_t i)
 {
     return (unsigned char)('!' + (connection * 37 + message * 7 + i * 5 + (i >> 6) * 3) % 93);
@@ -124,7 +124,7 @@ static void compose_plain(client *c, unsigned message, const char *payload,
     c->known++;
 }
 
-/* How the server compresses its reply is not known before the first one came. */
+/* How the server compresses its reply is unknown until the first one arrives. */
 static void compose_packed(client *c, unsigned message, const char *payload,
                            const unsigned char mask[4])
 {
@@ -151,7 +151,7 @@ void client_compose(client *c)
     c->reply_ends = calloc(count, sizeof(size_t));
     if (c->messages == NULL || c->replies == NULL || c->message_ends == NULL ||
         c->reply_ends == NULL || payload == NULL) {
-        die("no memory for the messages");
+        die("out of memory for the messages");
     }
     for (unsigned i = 0; i < count; i++) {
         unsigned char mask[4];
@@ -167,7 +167,7 @@ void client_compose(client *c)
 
 /* ---- sending ------------------------------------------------------------------------------ */
 
-/* Bytes that the kernel took. */
+/* Returns the bytes that the kernel accepted. */
 static size_t push(client *c, const void *data, size_t length)
 {
     ssize_t n = send(c->fd, data, length, MSG_NOSIGNAL);
@@ -247,7 +247,7 @@ void client_close(client *c)
 
 /* ---- receiving ---------------------------------------------------------------------------- */
 
-/* The value of the first field of that name, given as "\r\nname:"; NULL: there is none. */
+/* Returns the value of the first field with that name, given as "\r\nname:", or NULL. */
 static const char *find_field(const client *c, const char *name)
 {
     const char *at = strcasestr(c->head, name);
@@ -259,7 +259,7 @@ static const char *find_field(const client *c, const char *name)
     return at + strspn(at, " \t");
 }
 
-/* A server that agrees must also say that it takes no context over (RFC 7692 7.1.1.1). */
+/* A server that accepts must also agree to no context takeover (RFC 7692 7.1.1.1). */
 static void check_extensions(const client *c)
 {
     const char *value = find_field(c, "\r\nsec-websocket-extensions:");
@@ -297,7 +297,7 @@ static void check_head(client *c, size_t length)
 static void gather(client *c, const char *data, size_t length)
 {
     if (c->head_length + length >= sizeof(c->head)) {
-        die("connection %u: more than %zu bytes where an HTTP head or a Close was expected",
+        die("connection %u: expected an HTTP head or a Close, got more than %zu bytes",
             c->index, sizeof(c->head));
     }
     memcpy(c->head + c->head_length, data, length);
@@ -319,7 +319,7 @@ static client_news take_head(client *c, const char *data, size_t length)
     return NEWS_OPENED;
 }
 
-/* Says where the reply goes wrong; `got` is the offset of the first wrong byte in the round. */
+/* Reports where the reply is wrong; `got` is the offset of the first wrong byte in the round. */
 static void explain(const client *c, size_t got, unsigned char byte)
 {
     unsigned reply = 0;
@@ -336,7 +336,7 @@ static void explain(const client *c, size_t got, unsigned char byte)
         c->index, reply, what, offset, byte, c->replies[got]);
 }
 
-/* Notes which replies are complete. */
+/* Updates which replies are complete. */
 static client_news note_replies(client *c)
 {
     unsigned before = c->answered;
@@ -351,7 +351,7 @@ static client_news note_replies(client *c)
 static client_news compare_replies(client *c, const char *data, size_t length)
 {
     if (length > c->to_get - c->got) {
-        die("connection %u: %zu bytes more than were asked for", c->index,
+        die("connection %u: %zu unexpected bytes", c->index,
             length - (c->to_get - c->got));
     }
     if (memcmp(data, c->replies + c->got, length) != 0) {
@@ -365,8 +365,8 @@ static client_news compare_replies(client *c, const char *data, size_t length)
     return note_replies(c);
 }
 
-/* The reply at `at`, one frame, must be the message: compressed, or as it is where the server
- * found that compression does not pay. Its length, 0: it is not complete. */
+/* Checks that the reply at `at`, one frame, is the message, compressed or, if the server decided
+ * against compression, plain. Returns its length, or 0 if it is incomplete. */
 static size_t check_reply(const client *c, const unsigned char *at, size_t length)
 {
     static char want[BUFFER_SIZE];
@@ -388,15 +388,15 @@ static size_t check_reply(const client *c, const unsigned char *at, size_t lengt
     return header + payload;
 }
 
-/* The first reply to each message is inflated and compared with the message byte by byte. Messages
- * are isolated streams (no context is taken over), so the same message has the same reply ever
- * after: these bytes are what the others are compared with, and the generator is no bottleneck. */
+/* Inflates the first reply to each message and compares it with the message byte by byte. Messages
+ * are isolated streams (no context takeover), so later replies to the same message have the same
+ * bytes. Comparing these bytes keeps the generator from becoming the bottleneck. */
 static client_news learn_replies(client *c, const char *data, size_t length)
 {
     size_t start = c->known > 0 ? c->reply_ends[c->known - 1] : 0, size;
 
     if (length > (c->plan->size + CLIENT_OVERHEAD_MAX) * c->asked - c->got) {
-        die("connection %u: more bytes than were asked for", c->index);
+        die("connection %u: unexpected bytes", c->index);
     }
     memcpy(c->replies + c->got, data, length);
     c->got += length;
@@ -405,7 +405,7 @@ static client_news learn_replies(client *c, const char *data, size_t length)
         c->reply_ends[c->known++] = start;
     }
     if (c->known == c->asked && c->got > start) {
-        die("connection %u: %zu bytes more than were asked for", c->index, c->got - start);
+        die("connection %u: %zu unexpected bytes", c->index, c->got - start);
     }
     return note_replies(c);
 }
@@ -426,7 +426,7 @@ static client_news take(client *c, const char *data, size_t length)
     return take_head(c, data, length);
 }
 
-/* The server has ended TCP, which is right only after its Close (RFC 6455 7.1.1). */
+/* The server has ended TCP, which is correct only after its Close (RFC 6455 7.1.1). */
 static client_news end(client *c, const char *how)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
@@ -438,7 +438,7 @@ static client_news end(client *c, const char *how)
         (unsigned char)c->head[0] != (FIN | OPCODE_CLOSE)) {
         die("connection %u: ended without a Close 1000: %s", c->index, how);
     }
-    /* Leaves no TIME_WAIT on either side, so a run can be repeated at once. */
+    /* Leaves no TIME_WAIT on either side, so a run can be repeated immediately. */
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     close(c->fd);
     c->state = CLIENT_CLOSED;

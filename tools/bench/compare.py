@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares echo servers in one run: CPU time per message, as a ratio to the bare floor server.
+"""Compare echo servers in one run: CPU time per message as a ratio to the minimal floor server.
 
     python tools/bench/compare.py --install build-peers
     python tools/bench/compare.py --build build
@@ -7,8 +7,8 @@
     python tools/bench/compare.py --from run.json --markdown docs/performance.md --plot plot.svg
 
 Every measurement starts a fresh server on one core and the load generator on another. The servers
-take turns round by round, so a slow spell of the machine hits all of them; shown are medians, and
-the median of the ratios of each round.
+take turns in every round, so a slow phase of the machine affects all of them. The output shows
+medians, and the median of the ratios of each round.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEFAULT = ["floor", "c", "python", "python-ctypes", *servers.names()]
 
 @dataclass(frozen=True)
 class Job:
-    """A row of a case. A server is started, `arguments` are the generator's; or it is a tool."""
+    """A row of a case: a server with the generator's `arguments`, or a tool."""
 
     command: Sequence[str]
     arguments: Sequence[str]
@@ -49,7 +49,7 @@ class Job:
 
 
 def find_jobs(options: argparse.Namespace, case: Case, chosen: dict[str, Server]) -> dict[str, Job]:
-    """The rows of a case: its own, and the servers that can do it."""
+    """Return the rows of a case: its sides, and the servers that support it."""
     jobs = {}
     for name, side in case.sides.items():
         if side.server:
@@ -67,7 +67,7 @@ def find_jobs(options: argparse.Namespace, case: Case, chosen: dict[str, Server]
 
 
 def measure(options: argparse.Namespace, case: Case, job: Job) -> Report:
-    """One row, once."""
+    """Measure one row once."""
     arguments = [*job.arguments, *(["--seconds", str(options.seconds)] if case.timed else [])]
     if job.is_tool:
         command = [*job.command, *arguments]
@@ -89,7 +89,7 @@ def show_progress(text: str) -> None:
 
 
 def run_case(options: argparse.Namespace, key: str, jobs: dict[str, Job]) -> dict[str, Cell]:
-    """The servers take turns, and another one begins each round."""
+    """Measure the rows in turn; each round starts with another one."""
     names = list(jobs)
     cells = {name: Cell() for name in names}
     for turn in range(options.rounds):
@@ -131,7 +131,7 @@ def parse_extra(text: str) -> tuple[str, Server]:
 
 
 def default_cases(build: pathlib.Path) -> list[str]:
-    """All but those whose tools were not built: zlib may be missing."""
+    """Return all cases whose tools were built; zlib may be missing."""
     folder = build / "tools" / "bench"
     return [
         name
@@ -141,11 +141,11 @@ def default_cases(build: pathlib.Path) -> list[str]:
 
 
 def new_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Compares echo servers in one run.")
+    parser = argparse.ArgumentParser(description="Compare echo servers in one run.")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--build", type=pathlib.Path, help="measure; a meson build folder")
+    what.add_argument("--build", type=pathlib.Path, help="measure with this meson build folder")
     what.add_argument(
-        "--install", type=pathlib.Path, metavar="DIR", help="install the servers of others"
+        "--install", type=pathlib.Path, metavar="DIR", help="install the other servers"
     )
     what.add_argument(
         "--from",
@@ -153,16 +153,16 @@ def new_parser() -> argparse.ArgumentParser:
         type=pathlib.Path,
         nargs="+",
         metavar="FILE",
-        help="measure nothing, show what --json kept; later files replace cases of earlier ones",
+        help="measure nothing, show files of --json; later files replace cases of earlier ones",
     )
-    parser.add_argument("--cases", help=f"default all: {','.join(CASES)}")
+    parser.add_argument("--cases", help=f"default: {','.join(CASES)}")
     parser.add_argument(
         "--servers",
         default=",".join(DEFAULT),
-        help="default all: %(default)s; the first one is the base of the ratios",
+        help="default: %(default)s; the first one is the base of the ratios",
     )
     parser.add_argument(
-        "--peers", type=pathlib.Path, default=PEERS, help="the folder of --install, %(default)s"
+        "--peers", type=pathlib.Path, default=PEERS, help="the folder of --install (%(default)s)"
     )
     parser.add_argument(
         "--extra",
@@ -170,18 +170,20 @@ def new_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=COMMAND",
-        help="another server; may be given repeatedly",
+        help="another server; can be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a round, %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=1.5, help="length of a round (%(default)s)"
+    )
     parser.add_argument("--nice", type=int, default=0, help="e.g. -15 on a busy machine")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="keep all reports")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="store all reports")
     parser.add_argument(
         "--markdown",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="tables as Markdown; with FILE, put between its marks",
+        help="write tables as Markdown, with FILE between its marks",
     )
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw an SVG")
     return parser
@@ -213,7 +215,7 @@ def run(options: argparse.Namespace) -> Results:
     pinned = len(cores) > 1
     options.server_core, options.client_core = (cores[0], cores[1]) if pinned else (None, None)
     if not pinned:
-        print("only one core: server and load generator share it", file=sys.stderr)
+        print("there is only one core, shared by server and load generator", file=sys.stderr)
     return run_all(options, chosen)
 
 

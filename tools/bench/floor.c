@@ -1,13 +1,14 @@
 /*
- * floor.c: the least work that an echo server can do: what any server is measured against.
+ * floor.c: the minimum of work for an echo server, with which other servers are compared.
  *
- * One recv into one shared buffer, headers shortened and payload unmasked in place, one send for
- * everything that the recv brought. It checks nothing (no UTF-8, no RFC rule, no limit, no
- * timeout, every frame is taken for a masked one) and assembles nothing: the bytes of a frame that
- * has not arrived as a whole are passed on as they come. Never run it on a network.
+ * It calls recv once into a shared buffer, shortens headers and unmasks payloads in place, and
+ * calls send once for everything that it received. It checks nothing (no UTF-8, no RFC rule, no
+ * limit, no timeout, and it assumes that every frame is masked) and assembles nothing: it forwards
+ * the bytes of an incomplete frame as they arrive. Never run it on a network.
  *
- * Connections to /broadcast are members of one group: the frames of a recv, made in the same way,
- * go to each member in one send. Only whole frames there, of at most 4 KiB where one was cut.
+ * Connections to /broadcast form one group: the frames of a recv, converted in the same way, go to
+ * each member in one send. It forwards only complete frames there, and a split one may have at most
+ * 4 KiB.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -33,15 +34,15 @@ enum { BUFFER_SIZE = 256 * 1024, HELD_MAX = 4096, EVENTS_MAX = 512, KEY_LENGTH =
 enum { GONE_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR };
 
 typedef struct peer {
-    uint64_t left;        /* payload bytes of the current frame that are still to come */
-    unsigned char key[4]; /* its mask, turned so that key[0] is for the next byte */
+    uint64_t left;        /* payload bytes of the current frame that have not arrived */
+    unsigned char key[4]; /* its mask, rotated so that key[0] is for the next byte */
     bool open;            /* the 101 is sent */
     bool closing;         /* a Close was echoed */
-    bool member;          /* of the group */
-    unsigned place;       /* in members */
+    bool member;          /* is in the group */
+    unsigned place;       /* its index in members */
     unsigned held_length; /* bytes in held: an incomplete request or frame header */
     char *held;           /* HELD_MAX bytes, allocated when needed */
-    char *unsent;         /* what the kernel did not take; nothing is read meanwhile */
+    char *unsent;         /* bytes that the kernel refused; reading stops meanwhile */
     size_t unsent_at, unsent_end;
 } peer;
 
@@ -75,7 +76,7 @@ static void join(int fd, peer *p)
     members[member_count++] = fd;
 }
 
-/* The last one takes the place. */
+/* The last member takes its place in the array. */
 static void part(const peer *p)
 {
     int last = members[--member_count];
@@ -104,7 +105,7 @@ static void accept_all(int listener)
     }
 }
 
-/* False when the peer is gone, for whatever reason. */
+/* Returns false if the peer is gone for any reason. */
 static bool hold(peer *p, const unsigned char *data, size_t length)
 {
     if (length > HELD_MAX || (p->held == NULL && (p->held = malloc(HELD_MAX)) == NULL)) {
@@ -169,7 +170,7 @@ static const char *find_key(const char *at, const char *end)
     return NULL;
 }
 
-/* Bytes of the request head that was answered; 0: it is not complete; -1: drop the peer. */
+/* Returns the size of the answered request head, 0 if it is incomplete, or -1 to drop the peer. */
 static int shake_hands(int fd, peer *p, unsigned char *data, size_t length)
 {
     static char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
@@ -241,7 +242,7 @@ static void unmask(unsigned char *to, const unsigned char *from, size_t length,
     }
 }
 
-/* Size of the masked header at `at` (RFC 6455 5.2), 0: it is not complete. */
+/* Returns the size of the masked header at `at` (RFC 6455 5.2), or 0 if it is incomplete. */
 static size_t read_header(const unsigned char *at, size_t length, uint64_t *payload)
 {
     size_t size = 6;
@@ -261,7 +262,7 @@ static size_t read_header(const unsigned char *at, size_t length, uint64_t *payl
     return length < size ? 0 : size;
 }
 
-/* Moves as much of the current payload as is there; returns how much that was. */
+/* Moves the available part of the current payload and returns its size. */
 static size_t move_payload(peer *p, unsigned char *to, const unsigned char *from, size_t length)
 {
     unsigned char turned[4];
@@ -281,8 +282,8 @@ static size_t move_payload(peer *p, unsigned char *to, const unsigned char *from
     return length;
 }
 
-/* The answer is gathered in front of what is still to be read: an unmasked header is 4 bytes
- * shorter, so the first payload can stay where it is, and the next ones move down. */
+/* Writes the answer in front of the unread input. An unmasked header is 4 bytes shorter, so the
+ * first payload stays in place and the next ones move down. */
 static bool echo(int fd, peer *p, unsigned char *at, unsigned char *end)
 {
     unsigned char *first = at, *last = at;
@@ -316,7 +317,7 @@ static bool echo(int fd, peer *p, unsigned char *at, unsigned char *end)
 
 /* ---- the group ----------------------------------------------------------------------------- */
 
-/* A member that is gone is dropped when epoll tells so. */
+/* A member that is gone is dropped when epoll reports it. */
 static void send_member(int fd, const void *data, size_t length)
 {
     peer *p = &peers[fd];
@@ -334,7 +335,7 @@ static void send_member(int fd, const void *data, size_t length)
     p->unsent_end += length;
 }
 
-/* As echo, but to all members; a Close, and what follows it, goes back to its sender. */
+/* Like echo, but to all members. A Close and what follows it goes back to its sender. */
 static bool spread(int fd, peer *p, unsigned char *at, unsigned char *end)
 {
     unsigned char *first = at + 4, *last = first;
@@ -367,7 +368,7 @@ static bool spread(int fd, peer *p, unsigned char *at, unsigned char *end)
 
 /* ---- the loop ----------------------------------------------------------------------------- */
 
-/* False when the peer is to be dropped. */
+/* Returns false if the peer must be dropped. */
 static bool digest(int fd, peer *p, size_t length)
 {
     int head = 0;
@@ -385,7 +386,7 @@ static bool digest(int fd, peer *p, size_t length)
     return !p->closing || p->left > 0;
 }
 
-/* Edge-triggered: a short recv means that the socket is empty, unless the peer has gone. */
+/* Edge-triggered: a short recv means that the socket is empty, unless the peer has closed. */
 static void serve(int fd, uint32_t events)
 {
     peer *p = &peers[fd];

@@ -1,6 +1,6 @@
-"""Starts and stops the processes of a benchmark; what the scripts in this folder share.
+"""Start and stop the processes of a benchmark; shared by the scripts in this folder.
 
-A server is any command that prints ``listening on HOST:PORT`` somewhere in a line once it is ready.
+A server is any command that prints a line with ``listening on HOST:PORT`` when it is ready.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ MAX_PAYLOAD = 1024 * 1024
 
 
 class BenchError(Exception):
-    """Something that makes a measurement void: one line for the user."""
+    """An error that invalidates a measurement, described in one line for the user."""
 
 
 def fail(message: str) -> NoReturn:
-    """Ends the script with status 1."""
+    """Exit the script with status 1."""
     print(f"{pathlib.Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(1)
 
 
 class Server:
-    """A running server. `pid` is the process that serves, also below a `wrapper`.
+    """A running server; `pid` is the process that serves, even with a `wrapper`.
 
     Args:
         command: program and arguments.
-        core: the core it is pinned to; None: not pinned.
-        nice: its niceness (negative needs the right to do so).
+        core: the core to pin it to, or None.
+        nice: its niceness (a negative one needs privileges).
         environment: variables to add.
         wrapper: a command that runs another one (``strace -c``); `command` is appended.
         timeout: seconds until it must listen.
@@ -67,8 +67,8 @@ class Server:
         wrapper: Sequence[str] = (),
         timeout: float = 20.0,
     ) -> None:
-        # The shell tells its pid and becomes the server: under a wrapper there is no other way
-        # to learn it that needs no /proc.
+        # The shell prints its pid and becomes the server. With a wrapper, there is no other way to
+        # find the pid without /proc.
         shell = ["sh", "-c", 'echo "process $$"; exec "$@"', "sh"]
         self.lines: list[str] = []
         self.process = subprocess.Popen(
@@ -93,11 +93,11 @@ class Server:
         if port is None:
             self.stop()
             said = " | ".join(self.lines[-5:]) or "nothing"
-            raise BenchError(f"{shlex.join(command)}: does not listen; it said: {said}")
+            raise BenchError(f"{shlex.join(command)}: does not listen; its output: {said}")
         self.port: int = port
 
     def _read(self, stream: IO[str]) -> None:
-        """Keeps the pipe empty for as long as the server lives."""
+        """Drain the pipe while the server lives."""
         with stream:
             for line in stream:
                 process, listening = PROCESS.search(line), LISTENING.search(line)
@@ -111,7 +111,7 @@ class Server:
         self._ready.put(None)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """SIGTERM to the server itself, so that a wrapper can still write its result."""
+        """Send SIGTERM to the server itself, so that a wrapper can still write its result."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, 15)
@@ -132,7 +132,7 @@ class Server:
 
 
 def _placement(core: int | None, nice: int) -> Callable[[], None]:
-    """What a child does before it becomes the program."""
+    """Prepare a child before it becomes the program."""
 
     def place() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -140,7 +140,7 @@ def _placement(core: int | None, nice: int) -> Callable[[], None]:
         if core is not None:
             os.sched_setaffinity(0, {core})
         if nice:
-            # With autogroups a niceness counts within a session only; a session has its own.
+            # With autogroups, niceness counts only within a session, and each session has its own.
             os.setsid()
             with contextlib.suppress(OSError):
                 os.nice(nice)
@@ -155,7 +155,7 @@ def run_report(
     nice: int = 0,
     timeout: float = 300.0,
 ) -> Report:
-    """Runs a program that prints one JSON object, and returns that."""
+    """Run a program that prints one JSON object, and return the object."""
     name, *arguments = command
     name = pathlib.Path(name).name
     try:
@@ -186,23 +186,23 @@ def run_load(
     core: int | None = None,
     nice: int = 0,
 ) -> Report:
-    """Runs the load generator against `server` and returns its JSON object."""
+    """Run the load generator against `server` and return its JSON object."""
     target = ["--port", str(server.port), "--pid", str(server.pid), "--json"]
     return run_report([str(load), *target, *arguments], core=core, nice=nice)
 
 
 @contextlib.contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[Server]:
-    """A server for the length of a `with` block; an early death is a BenchError."""
+    """Run a server during a `with` block; an early exit is a BenchError."""
     with Server(command, **options) as server:
         yield server
         if server.process.poll() is not None:
             said = " | ".join(server.lines[-5:])
-            raise BenchError(f"{shlex.join(command)}: ended by itself; it said: {said}")
+            raise BenchError(f"{shlex.join(command)}: exited by itself; its output: {said}")
 
 
 def find_tool(build: pathlib.Path, name: str) -> pathlib.Path:
-    """The program `name` of this folder below the build folder."""
+    """Return the program `name` of this folder in the build folder."""
     path = build / "tools" / "bench" / name
     if not path.exists():
         fail(f"{path} is missing: meson setup {build} -Dtools=true && meson compile -C {build}")
@@ -210,7 +210,7 @@ def find_tool(build: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
-    """Commands of the servers of this project."""
+    """Return the commands of this project's servers."""
     example = build / "examples" / "c" / "echo"
     return {
         "floor": [str(build / "tools" / "bench" / "floor"), "--port", "0"],
@@ -220,7 +220,7 @@ def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
 
 
 def server_environment(build: pathlib.Path) -> dict[str, str]:
-    """Lets Python servers import the package of this source tree with the library of `build`."""
+    """Return the environment in which Python uses this source tree and the library of `build`."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     environment = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     for library in (build / "libpyws.so", build / "csrc" / "libpyws.so"):
@@ -230,7 +230,7 @@ def server_environment(build: pathlib.Path) -> dict[str, str]:
 
 
 def stamp() -> Report:
-    """When and where figures were taken."""
+    """Return the date and machine of a measurement."""
     system = os.uname()
     model = ""
     with contextlib.suppress(OSError):

@@ -1,13 +1,13 @@
 /*
- * load.c: load generator: one thread, epoll; four kinds of run.
+ * load.c: the load generator, with one thread and epoll. It has four kinds of run:
  *
  *   echo       (default)      rounds of masked messages on all connections, every reply compared
- *   connect    (--connects)   opening handshake, closing handshake, end of TCP, again and again
- *   idle       (--idle)       connections that do nothing: memory and CPU that they cost the server
+ *   connect    (--connects)   opening handshake, closing handshake, end of TCP, repeated
+ *   idle       (--idle)       idle connections: their memory and CPU cost for the server
  *   broadcast  (--broadcast)  all connections get what one of them sends, every delivery compared
  *
- * Prints figures per message or connection. Exit status 1 and one line on stderr as soon as the
- * server deviates in a single byte, or when the time is over.
+ * Prints figures per message or connection. Prints one line to stderr and exits with status 1 as
+ * soon as the server deviates in a single byte, or when the time is over.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -27,11 +27,11 @@
 
 enum { EVENTS_MAX = 512, SECOND = 1000000000, OPENING_MAX = 64, IDLE_WARMUP = 64 };
 
-/* What is read at both ends of the measured time. */
+/* Values read at the start and end of the measured time. */
 typedef struct sample {
     uint64_t now, done, rss;
     uint64_t server_cpu, client_cpu;
-    uint64_t server_wait, client_wait; /* ready, but the core was taken */
+    uint64_t server_wait, client_wait; /* ready, but the core was in use */
 } sample;
 
 typedef struct run run;
@@ -41,14 +41,14 @@ struct run {
     audience audience;
     client *clients;
     unsigned total;     /* clients */
-    unsigned workers;   /* echo: those of them that send, the first ones */
-    unsigned connected; /* of these, connect was called */
+    unsigned workers;   /* echo: the number of clients that send, the first ones */
+    unsigned connected; /* clients for which connect was called */
     unsigned opened, closed;
     void (*on_news)(run *r, client *c, client_news news);
-    uint64_t done; /* messages, deliveries or connections, since the start */
+    uint64_t done; /* messages, deliveries or connections since the start */
     uint64_t now, deadline;
     bool measuring, stopping;
-    unsigned at_work; /* echo: clients with a round on its way */
+    unsigned at_work; /* echo: clients with a round in flight */
     sample begin, end;
     histogram latency;
 };
@@ -74,8 +74,8 @@ static void take_sample(const run *r, sample *s)
     }
 }
 
-/* Handles what is ready, or waits for it until `until`. A server pays in its send for waking up a
- * generator that sleeps; one that spins is never woken up. */
+/* Handles ready events, or waits for them until `until`. The send of a server has to wake up a
+ * sleeping generator, but never one that spins. */
 static void turn(run *r, uint64_t until)
 {
     static struct epoll_event events[EVENTS_MAX];
@@ -91,7 +91,7 @@ static void turn(run *r, uint64_t until)
     }
     r->now = measure_now();
     if (r->now > r->deadline) {
-        die("time is over: %u of %u connections open, %llu %s done", r->opened, r->total,
+        die("timeout: %u of %u connections open, %llu %s done", r->opened, r->total,
             (unsigned long long)r->done, r->options.connects ? "connects" : "messages");
     }
 }
@@ -106,7 +106,7 @@ static void pass(run *r, double seconds)
     }
 }
 
-/* Opens connections up to number `count`, a few at a time: the server's backlog is finite. */
+/* Opens `count` connections in all, a few at a time, because the server's backlog is finite. */
 static void open_clients(run *r, unsigned count)
 {
     while (r->opened < count) {
@@ -118,7 +118,7 @@ static void open_clients(run *r, unsigned count)
     }
 }
 
-/* A polite end of the run: not what is measured, so it may also fail to come. */
+/* Closes all connections. This is not measured, so it may also fail. */
 static void close_clients(run *r)
 {
     uint64_t until = r->now + SECOND;
@@ -180,7 +180,7 @@ static void start_rounds(run *r)
     }
 }
 
-/* As many messages as asked for, without a warm-up: the same work whenever it is run. */
+/* Sends the requested number of messages without a warm-up: every run does the same work. */
 static void count_messages(run *r)
 {
     r->measuring = true;
@@ -300,7 +300,7 @@ static void run_idle(run *r)
 
 /* ---- broadcast ----------------------------------------------------------------------------- */
 
-/* What everybody has got since the last call. */
+/* Returns what all subscribers have received since the last call. */
 static void note_latency(run *r, audience_publisher *p)
 {
     for (; p->noted < p->done; p->noted++) {
@@ -328,7 +328,7 @@ static void publish(run *r, unsigned publisher)
     client_send(c, audience_publish(a, publisher, count, measure_now(), c->messages));
 }
 
-/* Messages under way, and those still to be sent. */
+/* Returns the messages in flight and those still to be sent. */
 static uint64_t count_pending(const run *r)
 {
     uint64_t pending = 0;
@@ -340,8 +340,8 @@ static uint64_t count_pending(const run *r)
     return pending;
 }
 
-/* Publishes whenever there is room, until the time is over and something is delivered or, with
- * until 0, all of it. */
+/* Publishes whenever there is room until the time is over and something was delivered. If `until`
+ * is 0, publishes everything. */
 static void broadcast(run *r, uint64_t until)
 {
     audience *a = &r->audience;
@@ -376,7 +376,7 @@ static void prepare_audience(run *r)
         r->clients[i].messages = malloc(room);
         r->clients[i].quota = o->messages / a->publishers + (i < o->messages % a->publishers);
         if (r->clients[i].messages == NULL) {
-            die("no memory for the messages");
+            die("out of memory for the messages");
         }
     }
 }
@@ -422,8 +422,8 @@ static void print_number(const char *name, double value, int decimals)
     printf("%.*f", decimals, value);
 }
 
-/* A side is the limit when it never slept, which is not to say that it always had its core;
- * "none": both waited for something else. */
+/* A side is the limit if it never slept, even if it did not always have its core. "none" means
+ * that both waited for something else. */
 static const char *name_limit(double server, double own)
 {
     const double busy = 0.95;
@@ -479,7 +479,7 @@ static void report_idle(const run *r)
     print_number("server_cpu_fraction", server / seconds, 6);
 }
 
-/* Payload bytes of a reply on the wire, over all different messages. */
+/* Returns the mean payload size of a reply on the wire over all different messages. */
 static double average_reply(const run *r)
 {
     double bytes = 0, replies = 0;
@@ -546,7 +546,7 @@ static void prepare(run *r)
                               : o->conns + o->beside;
     r->clients = calloc(r->total, sizeof(client));
     if (r->clients == NULL) {
-        die("no memory for %u connections", r->total);
+        die("out of memory for %u connections", r->total);
     }
     r->now = measure_now();
     r->deadline = r->now + (uint64_t)((o->warmup + o->seconds + o->timeout) * SECOND);

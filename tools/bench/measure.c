@@ -1,9 +1,8 @@
 /*
  * measure.c: see measure.h.
  *
- * The CPU clock of a process is exact to the nanosecond and includes the slice that is running;
- * utime and stime of /proc/PID/stat count ticks of 10 ms, and schedstat is brought up to date only
- * at a tick.
+ * The CPU clock of a process is exact to the nanosecond and includes the running time slice. utime
+ * and stime of /proc/PID/stat count ticks of 10 ms, and schedstat is only updated at a tick.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -33,8 +32,8 @@ uint64_t measure_now(void)
 
 /* ---- a process and its descendants --------------------------------------------------------- */
 
-/* Sums what `read` tells of a process and of all below it; UINT64_MAX where it tells that of the
- * process. A kernel without /proc/PID/task/TID/children shows none below. */
+/* Returns the sum of `read` for a process and all its descendants, or UINT64_MAX if it returns that
+ * for the process. A kernel without /proc/PID/task/TID/children shows no descendants. */
 static uint64_t sum_family(pid_t pid, uint64_t (*read)(pid_t pid))
 {
     char path[300];
@@ -52,7 +51,7 @@ static uint64_t sum_family(pid_t pid, uint64_t (*read)(pid_t pid))
         FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "re");
         while (file != NULL && fscanf(file, "%d", &child) == 1) {
             uint64_t part = sum_family(child, read);
-            sum += part != UINT64_MAX ? part : 0; /* it may have ended just now */
+            sum += part != UINT64_MAX ? part : 0; /* it may have just exited */
         }
         if (file != NULL) {
             fclose(file);
@@ -62,7 +61,7 @@ static uint64_t sum_family(pid_t pid, uint64_t (*read)(pid_t pid))
     return sum;
 }
 
-/* Of children that ended and were waited for. */
+/* Returns the CPU time of children that were waited for. */
 static uint64_t read_reaped(pid_t pid)
 {
     char line[1024];
@@ -124,7 +123,7 @@ uint64_t measure_wait(pid_t pid)
     return sum_family(pid, read_wait);
 }
 
-/* The first line of the file that fits gives the number; 0 when there is none. */
+/* Returns the number in the first matching line of the file, or 0 if there is none. */
 static uint64_t find_number(pid_t pid, const char *name, const char *format, uint64_t unit)
 {
     char line[256];
@@ -142,7 +141,7 @@ static uint64_t find_number(pid_t pid, const char *name, const char *format, uin
     return (uint64_t)value * unit;
 }
 
-/* smaps_rollup counts the page tables; statm, where that is missing, may lag by some pages. */
+/* smaps_rollup walks the page tables; its fallback statm may lag by some pages. */
 static uint64_t read_rss(pid_t pid)
 {
     uint64_t rss = find_number(pid, "smaps_rollup", "Rss: %llu", 1024);
@@ -160,7 +159,7 @@ uint64_t measure_rss(pid_t pid)
 
 /* ---- histogram ----------------------------------------------------------------------------- */
 
-/* Values below 64 have a bin each; above, every power of two has 64 bins. */
+/* Values below 64 have one bin each. Above that, every power of two has 64 bins. */
 static unsigned find_bin(uint64_t value)
 {
     unsigned shift = 0;

@@ -18,24 +18,24 @@ static const char usage[] =
     "usage: load --port P [options]\n"
     "  --host A         IPv4 address of the server (127.0.0.1)\n"
     "  --path T         request target (/, or /broadcast)\n"
-    "  --pid N          process of the server: its CPU time and memory are read\n"
+    "  --pid N          process id of the server, to read its CPU time and memory\n"
     "  --conns N        connections (100)\n"
     "  --size N         payload bytes of a message (64)\n"
     "  --pipeline N     messages in flight on each connection (1)\n"
-    "  --beside N       N further connections that do nothing meanwhile\n"
-    "  --text, --binary kind of the messages (text)\n"
+    "  --beside N       N additional idle connections\n"
+    "  --text, --binary type of the messages (text)\n"
     "  --records        JSON-like messages of 256 bytes or more instead of letters\n"
-    "  --deflate        the same, compressed, each on its own (RFC 7692); below 64 KiB\n"
-    "  --spin           never sleep: the server need not wake up the generator\n"
+    "  --deflate        the same, compressed without context (RFC 7692); below 64 KiB\n"
+    "  --spin           never sleep, so that the server does not have to wake up the generator\n"
     "  --seconds S      measured time (3)\n"
     "  --warmup S       time before it (0.5)\n"
-    "  --messages N     exactly N messages in all, no warm-up, instead of --seconds\n"
-    "  --connects N     N times: connect, handshake, close; --conns of them at a time\n"
-    "  --idle N         N connections that do nothing; needs --pid\n"
-    "  --broadcast N    N connections to /broadcast that get whatever one of them sends;\n"
-    "                   --pipeline is the number of messages that not all of them have yet\n"
-    "  --publishers N   of these, so many send (1)\n"
-    "  --timeout S      for everything but warm-up and measured time (30)\n"
+    "  --messages N     exactly N messages in total, without warm-up, instead of --seconds\n"
+    "  --connects N     connect, handshake and close N times, --conns at a time\n"
+    "  --idle N         N idle connections; needs --pid\n"
+    "  --broadcast N    N connections to /broadcast, which get what one of them sends;\n"
+    "                   --pipeline is the number of messages in flight to all of them\n"
+    "  --publishers N   how many of these connections send (1)\n"
+    "  --timeout S      time limit for everything except warm-up and measured time (30)\n"
     "  --json           one JSON object instead of lines\n";
 
 enum {
@@ -53,7 +53,7 @@ enum {
     BROADCAST,
     PUBLISHERS,
     TIMEOUT,
-    NUMBERS, /* those above take a number */
+    NUMBERS, /* the options above take a number */
     HOST = NUMBERS,
     PATH,
     TEXT,

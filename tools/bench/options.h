@@ -12,7 +12,7 @@
 typedef struct options {
     const char *host, *path;
     unsigned port;
-    unsigned conns, pipeline, beside; /* beside: idle ones that are open meanwhile */
+    unsigned conns, pipeline, beside; /* beside: additional idle connections */
     unsigned connects, idle, broadcast, publishers;
     size_t size;
     uint64_t messages;
@@ -23,7 +23,7 @@ typedef struct options {
     bool json;
 } options;
 
-/* Fills *o; ends the process with the usage on a mistake, and on --help. */
+/* Fills *o; exits with the usage after a mistake and for --help. */
 void options_parse(options *o, int argc, char **argv);
 
 #endif

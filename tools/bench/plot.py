@@ -1,4 +1,4 @@
-"""The picture of compare.py: bars for each case, as an SVG that suits light and dark pages."""
+"""The picture of compare.py: bars for each case, as an SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bar(NamedTuple):
 
 
 def bars(results: Results, key: str) -> list[Bar]:
-    """Those that have a value, the least first."""
+    """Return the bars that have a value, smallest first."""
     case, found = CASES[key], []
     for name, cell in results.cases[key].items():
         value = cell.median(case.metric)

@@ -1,6 +1,6 @@
 /*
- * records.c: see records.h. An order with a head, as many items as there is room for, and a note
- * that fills the rest; numbers and words come out of a generator that the number seeds.
+ * records.c: see records.h. A record is an order with a head, as many items as fit, and a note that
+ * fills the rest. Numbers and words come from a generator that is seeded with the record's number.
  */
 #include "records.h"
 
@@ -27,7 +27,7 @@ static const char *draw_word(uint32_t *state)
     return words[draw(state, sizeof(words) / sizeof(*words))];
 }
 
-/* Drawn one by one: the order in which arguments are evaluated is the compiler's. */
+/* Separate statements, because the order of evaluation of arguments is unspecified. */
 static size_t write_head(uint32_t *state, unsigned number, char *to, size_t room)
 {
     unsigned day = 1 + draw(state, 28), hour = draw(state, 24), minute = draw(state, 60);
@@ -55,7 +55,7 @@ static size_t write_item(uint32_t *state, char *to)
     return (size_t)n;
 }
 
-/* Words with blanks between them, the last one cut. */
+/* Writes words separated by spaces and truncates the last one. */
 static void write_note(uint32_t *state, char *to, size_t length)
 {
     while (length > 0) {

@@ -1,6 +1,6 @@
 /*
- * records.h: JSON-like messages, the same ones in every run: text that compresses as the data of
- * applications does, which letters in a row do not.
+ * records.h: JSON-like messages that are the same in every run. They compress like the data of
+ * applications, which consecutive letters do not.
  */
 #ifndef BENCH_RECORDS_H
 #define BENCH_RECORDS_H
@@ -9,7 +9,7 @@
 
 enum { RECORD_MIN = 256 };
 
-/* Writes record `number`, a JSON object of exactly `size` bytes (RECORD_MIN or more), to `to`. */
+/* Writes record `number`, a JSON object of exactly `size` bytes (at least RECORD_MIN), to `to`. */
 void record_write(unsigned number, char *to, size_t size);
 
 #endif

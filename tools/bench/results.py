@@ -1,4 +1,4 @@
-"""What compare.py has measured: medians and ratios, and a file that keeps all of it."""
+"""The measurements of compare.py: medians and ratios, and a file that stores all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness import BenchError, Report
 
 @dataclass
 class Cell:
-    """What was measured for one server in one case: a report per round, or errors."""
+    """The measurements of one server in one case: a report per round, or errors."""
 
     reports: list[Report] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Cell:
         return statistics.median(values) if values else None
 
     def spread(self, key: str) -> float | None:
-        """Largest less smallest value, as a share of the median."""
+        """Return the range of the values divided by their median."""
         values = [report[key] for report in self.reports if key in report]
         middle = statistics.median(values) if values else 0
         return (max(values) - min(values)) / middle if middle else None
@@ -33,15 +33,17 @@ class Cell:
         return min((report[key] for report in self.reports if key in report), default=None)
 
     def ratio(self, base: Sequence[Cell], key: str) -> float | None:
-        """To the sum of `base`; the median of the ratios round by round: what slows all down in a
-        round cancels."""
+        """Return the median of the ratios to the sum of `base` in each round.
+
+        What slows all servers down in a round cancels out.
+        """
         rounds = zip(self.reports, *(cell.reports for cell in base))
         pairs = [(mine[key], sum(other[key] for other in others)) for mine, *others in rounds]
         ratios = [mine / other for mine, other in pairs if other]
         return statistics.median(ratios) if ratios else None
 
     def limits(self) -> str:
-        """Which side had no time left, over the rounds."""
+        """Return which side had no time left in the rounds."""
         return "/".join(sorted({report["limit"] for report in self.reports if "limit" in report}))
 
 
@@ -50,7 +52,7 @@ Cells = Dict[str, Cell]
 
 @dataclass
 class Results:
-    """By case and server. `versions` describes servers; `machine` and the others are of the run."""
+    """Cells by case and server; `versions` describes servers, the rest describes the run."""
 
     cases: dict[str, Cells] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class Results:
     seconds: float = 0.0
 
     def base(self, case: str) -> list[Cell]:
-        """What ratios are to."""
+        """Return the cells to which ratios refer."""
         cells = self.cases[case]
         return [cells[name] for name in CASES[case].sides or list(cells)[:1]]
 
@@ -75,12 +77,12 @@ class Results:
         ]
 
     def check_same(self, case: Case, cells: Cells) -> None:
-        """Rows that did different work are no measure of each other."""
+        """Report rows that did different work, because they cannot be compared."""
         key, names = case.same
         present = [name for name in names if name in cells]
         values = {report[key] for name in present for report in cells[name].reports}
         if len(values) > 1:
-            cells[present[-1]].errors.append(f"{key} is not that of {names[0]}: {sorted(values)}")
+            cells[present[-1]].errors.append(f"{key} differs from {names[0]}: {sorted(values)}")
 
     def save(self, path: pathlib.Path) -> None:
         document = {
@@ -104,7 +106,7 @@ class Results:
 
 
 def load(paths: Sequence[pathlib.Path]) -> Results:
-    """Of several files, later ones replace whole cases. BenchError."""
+    """Load several files; later ones replace whole cases; BenchError."""
     results = Results()
     for path in paths:
         try:
@@ -119,6 +121,6 @@ def load(paths: Sequence[pathlib.Path]) -> Results:
             results.machine = document["machine"]
             results.rounds, results.seconds = document["rounds"], document["seconds"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BenchError(f"{path} is not a file of compare.py --json: {error}") from None
+            raise BenchError(f"{path} was not written by compare.py --json: {error}") from None
     results.cases = {case: results.cases[case] for case in CASES if case in results.cases}
     return results

@@ -1,7 +1,7 @@
-"""The servers that compare.py measures: those of this project, and those of others in peers/.
+"""The servers that compare.py measures: those of this project, and other ones in peers/.
 
-The others are installed by their names with pip and npm, into a folder of their own. It is laid
-out like that of tools/conformance/compare.py, and the two may share one.
+The other servers are installed with pip and npm into a separate folder. Its layout is that of
+tools/conformance/compare.py, so the two tools may share one folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness import BenchError
 
 PEERS = pathlib.Path(__file__).resolve().parent / "peers"
 INSTALL = 600.0  # seconds for one call of pip or npm
-# utf-8-validate, which `ws` names as well, is of no use to a Node that has buffer.isUtf8.
+# `ws` also recommends utf-8-validate, but a Node with buffer.isUtf8 does not use it.
 PIP = ("websockets", "picows", "socketify", "aiohttp", "uvloop")
 NPM = ("ws", "bufferutil", "bun")
 
@@ -28,8 +28,8 @@ NPM = ("ws", "bufferutil", "bun")
 class Server:
     """A row of the tables.
 
-    `deflate` are the options that turn compression on, each message on its own, None: it has none.
-    `group` tells whether what is sent to /broadcast goes to all that are connected there.
+    `deflate` are the options that turn on compression of isolated messages; None if it has none.
+    `group` says whether a message sent to /broadcast goes to all connections there.
     """
 
     command: tuple[str, ...]
@@ -58,7 +58,7 @@ def own(build: pathlib.Path) -> dict[str, Server]:
 
 
 class Folder:
-    """Where the servers of others are installed."""
+    """The folder where the other servers are installed."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path.resolve()
@@ -66,7 +66,7 @@ class Folder:
         self.modules = self.path / "npm" / "node_modules"
 
     def version(self, package: str) -> str:
-        """Empty: it is not installed."""
+        """Return the version of a package, or "" if it is not installed."""
         if package in NPM:
             try:
                 text = (self.modules / package / "package.json").read_text(encoding="utf-8")
@@ -77,9 +77,11 @@ class Folder:
         return next((path.name[len(package) + 1 : -len(".dist-info")] for path in found), "")
 
     def server(self, name: str) -> Server | None:
-        """None: something that it needs is not installed."""
+        """Return a server's command, or None if something it needs is not installed."""
         python, node = str(self.python), shutil.which("node")
-        bun = str(self.modules / "bun" / "bin" / "bun.exe")  # the program itself, so named by npm
+        bun = str(
+            self.modules / "bun" / "bin" / "bun.exe"
+        )  # the program itself, with the name that npm uses
         needs, interpreter, suffix = {
             "ws": (("ws", "bufferutil"), node, "js"),
             "bun": (("bun",), bun, "js"),
@@ -94,13 +96,13 @@ class Folder:
         return Server(command, environment, deflate, True)
 
     def describe(self, name: str) -> str:
-        """Name and version, and those of what runs it."""
+        """Return name and version of a server and of its runtime."""
         below = {"ws": f" (Node {tool_version('node')})", "socketify": "", "bun": ""}
         return f"{name} {self.version(name)}{below.get(name, ' (uvloop)')}"
 
 
 def names() -> list[str]:
-    """Of the servers of others."""
+    """Return the rows of the other servers."""
     return ["bun", "socketify", "picows", "ws", "aiohttp", "websockets"]
 
 
@@ -113,7 +115,7 @@ def tool_version(name: str) -> str:
 
 
 def install(folder: Folder) -> None:
-    """The newest versions of all. What fails is told, and the others are installed."""
+    """Install the newest versions of all servers; reports failures and continues."""
     npm = folder.path / "npm"
     npm.mkdir(parents=True, exist_ok=True)
     if not (npm / "package.json").exists():
@@ -148,7 +150,7 @@ def attempt(command: Sequence[str]) -> None:
 
 
 def choose(build: pathlib.Path, folder: Folder, wanted: Sequence[str]) -> dict[str, Server]:
-    """Those wanted by name that are there; the others are named in one line. BenchError."""
+    """Return the wanted servers that are installed, and list missing ones; BenchError."""
     known = own(build)
     chosen: dict[str, Server] = {}
     missing = []

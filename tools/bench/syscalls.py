@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Counts the system calls of a server: one to receive and one to send an echoed message; one to
-send to each subscriber what was published in one turn of the loop. No more.
+"""Count the system calls of a server.
+
+It may need one call to receive and one to send an echoed message, and one call to send to each
+subscriber what was published in one turn of the loop.
 
     python tools/bench/syscalls.py --build build
     python tools/bench/syscalls.py --build build --server "node other.js" --limit 2 --cases echo
 
-Exit status 1 when a family of calls is above the limit. Needs strace.
+Exits with status 1 if a family of calls exceeds the limit. Needs strace.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of the load generator, and for how many messages there is one `unit`, each of which
-    may cost one call of the `limited` families."""
+    """Arguments of the load generator, and the number of messages per `unit`.
+
+    Each unit may cost one call of the `limited` families.
+    """
 
     arguments: str
     unit: str
@@ -43,7 +47,7 @@ class Case:
 WINDOW, SUBSCRIBERS = 16, 50
 CASES = {
     "echo": Case("--conns 10", "message", 1, ("receive", "send")),
-    # The window goes out in one segment, so the server reads it in one turn.
+    # The window is sent in one segment, so the server reads it in one turn.
     "broadcast": Case(
         f"--broadcast {SUBSCRIBERS} --pipeline {WINDOW}",
         "turn and subscriber",
@@ -56,7 +60,7 @@ LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
 
 
 def count(options: argparse.Namespace, case: Case, messages: int) -> dict[str, int]:
-    """All system calls of a server that lives for so many messages."""
+    """Return all system calls of a server for a run with that many messages."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "strace"
         with harness.running(
@@ -78,7 +82,7 @@ def count(options: argparse.Namespace, case: Case, messages: int) -> dict[str, i
 
 
 def sum_families(few: dict[str, int], many: dict[str, int], units: float) -> dict[str, float]:
-    """Calls per unit; start, handshakes and end are in both counts and cancel."""
+    """Return the calls per unit; startup, handshakes and shutdown cancel out."""
     sums = dict.fromkeys(FAMILIES, 0.0)
     for name, calls in many.items():
         family = next((key for key, names in FAMILIES.items() if name in names), "other")
@@ -87,7 +91,7 @@ def sum_families(few: dict[str, int], many: dict[str, int], units: float) -> dic
 
 
 def check(options: argparse.Namespace, name: str) -> bool:
-    """Counts one case and prints it; False when it is above the limit."""
+    """Count one case and print it; returns False if it exceeds the limit."""
     case = CASES[name]
     few = count(options, case, options.messages // 10)
     many = count(options, case, options.messages + options.messages // 10)
@@ -101,9 +105,9 @@ def check(options: argparse.Namespace, name: str) -> bool:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="System calls of a server per message.")
+    parser = argparse.ArgumentParser(description="Count the system calls of a server per message.")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
-    parser.add_argument("--server", help="command; default: the C example")
+    parser.add_argument("--server", help="command (default: the C example)")
     parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
     parser.add_argument("--messages", type=int, default=1600, help="default %(default)s")
     parser.add_argument("--limit", type=float, default=1.05, help="default %(default)s")

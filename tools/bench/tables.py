@@ -1,4 +1,4 @@
-"""The tables of compare.py: for a terminal, and as Markdown that can be put into a document."""
+"""The tables of compare.py, for a terminal and as Markdown in a document."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def figure(case: Case, value: float | None) -> str:
 
 
 def row(name: str, case: Case, cell: Cell, base: Sequence[Cell]) -> list[str]:
-    """One line of a table, in the order of HEADER."""
+    """Return one line of a table, in the order of HEADER."""
     if cell.errors:
         return [name, "failed"] + ["-"] * (len(HEADER) - 2)
-    # The floor spends next to nothing on an idle connection: a ratio would tell nothing.
+    # The floor spends almost nothing on an idle connection, so a ratio would be meaningless.
     ratio = cell.ratio(base, case.metric) if case.is_time else None
     return [
         name,
@@ -57,14 +57,14 @@ def row(name: str, case: Case, cell: Cell, base: Sequence[Cell]) -> list[str]:
 
 
 def table(results: Results, key: str) -> list[list[str]]:
-    """Of one case, with its header."""
+    """Return the table of one case with its header."""
     case, base = CASES[key], results.base(key)
     rows = [row(name, case, cell, base) for name, cell in results.cases[key].items()]
     return [[HEADER[0], case.unit, *HEADER[2:]], *rows]
 
 
 def summary(results: Results) -> list[list[str]]:
-    """Servers by cases: the figure that is compared, and the ratio where there is one."""
+    """Return servers by cases, with the figure that is compared and its ratio, if any."""
     sides = {name for key in results.cases for name in CASES[key].sides}
     names = {name: None for cells in results.cases.values() for name in cells if name not in sides}
     lines = [["server", *results.cases]]
@@ -85,7 +85,7 @@ def brief(results: Results, key: str, cell: Cell) -> str:
 
 
 def reply_sizes(results: Results, key: str) -> str:
-    """Where replies are compressed, how well: it explains part of the cost."""
+    """Return how well replies are compressed, which explains part of the cost."""
     cells = results.cases[key]
     sizes = {name: cell.median("reply_size") for name, cell in cells.items() if name != "plain"}
     told = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items() if size)
@@ -118,7 +118,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def conditions(results: Results) -> str:
-    """When, where and what. A run that mixes machines tells the last one."""
+    """Return date, machine and versions; if a run mixes machines, those of the last one."""
     machine = results.machine
     seconds = f"{results.rounds} rounds of {results.seconds:g} s"
     where = f"{machine['cores']} cores of {machine['cpu'] or 'an unknown CPU'}"
@@ -140,7 +140,7 @@ def markdown(results: Results) -> str:
 
 
 def put(document: pathlib.Path, text: str) -> None:
-    """Between the marks of a document. BenchError: there are none."""
+    """Replace the text between the marks of a document; BenchError if there are none."""
     try:
         before = document.read_text(encoding="utf-8")
     except OSError as error:
@@ -148,5 +148,5 @@ def put(document: pathlib.Path, text: str) -> None:
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     after, count = pattern.subn(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", before)
     if count != 1:
-        raise BenchError(f"{document} must have {BEGIN} and {END} once")
+        raise BenchError(f"{document} must contain {BEGIN} and {END} once")
     document.write_text(after, encoding="utf-8")

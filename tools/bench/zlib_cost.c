@@ -1,9 +1,10 @@
 /*
- * zlib_cost.c: CPU time of the zlib calls alone that a server needs to echo one compressed message
- * in a compressed message, each an isolated stream: inflate with a 15-bit window, deflate as the
- * library's shared compressor does it (level 6, 15-bit window, memLevel 8), streams kept and reset.
+ * zlib_cost.c: the CPU time of only the zlib calls that a server needs to echo a compressed message
+ * as a compressed message. Each is an isolated stream: inflate with a 15-bit window, deflate like
+ * the library's shared compressor (level 6, 15-bit window, memLevel 8), with streams that are kept
+ * and reset.
  *
- * The messages are those that `load --deflate` sends. No socket, no frame, no check but one pass
+ * The messages are those of `load --deflate`. There are no sockets and no frames, and one check
  * before the clock starts. Needs zlib.
  */
 #include "measure.h"
@@ -22,7 +23,7 @@
 enum { WINDOW_BITS = 15, LEVEL = 6, MEMORY_LEVEL = 8, SPACE = 16 * 1024, SECOND = 1000000000 };
 
 typedef struct message {
-    unsigned char *packed; /* with the tail after it, so that one call inflates it */
+    unsigned char *packed; /* including the tail, so that one call inflates it */
     size_t length;
 } message;
 
@@ -64,14 +65,14 @@ static void prepare(job *j)
     if (j->messages == NULL || inflateInit2(&j->inflater, -WINDOW_BITS) != Z_OK ||
         deflateInit2(&j->deflater, LEVEL, Z_DEFLATED, -WINDOW_BITS, MEMORY_LEVEL,
                      Z_DEFAULT_STRATEGY) != Z_OK) {
-        die("no memory");
+        die("out of memory");
     }
     for (unsigned i = 0; i < j->count; i++) {
         prepare_message(&j->messages[i], i, j->size);
     }
 }
 
-/* Returns the length of what was inflated, and *produced of what was deflated. */
+/* Returns the size of the inflated data, and sets *produced to that of the deflated data. */
 static size_t turn_around(job *j, const message *m, size_t *produced)
 {
     z_stream *in = &j->inflater, *out = &j->deflater;
@@ -102,7 +103,7 @@ static void check(job *j)
         record_write(i, want, j->size);
         if (turn_around(j, &j->messages[i], &produced) != j->size ||
             !pack_gives(reply, produced, want, j->size)) {
-            die("a message does not come back");
+            die("a message is not restored");
         }
         j->replied += produced;
     }
