@@ -1,14 +1,14 @@
-"""Runs the first two sh blocks of a checkout's README.md, each on a bare Debian 12 of its own.
+"""Run the first two sh blocks of a checkout's README.md, each on its own bare Debian 12.
 
     python3 .ci/readme.py CHECKOUT REPORTS
 
-A bare machine is a directory made by debootstrap (variant minbase), entered by chroot as root, with
-a copy of CHECKOUT in it and nothing of this machine but the way to the outside: its Debian mirror,
+A bare machine is a directory made by debootstrap (variant minbase) and entered with chroot as root.
+It contains a copy of CHECKOUT, and only the network settings of this machine: its Debian mirror,
 proxies, private certificate authorities and the settings of pip. The first block must start a
-server, which has to answer and then to leave on SIGINT with status 0. The second must end with
-status 0. The JUnit reports of its tests go to the directory REPORTS.
+server, which has to answer and then to exit on SIGINT with status 0. The second block must exit
+with status 0. The JUnit reports of its tests are copied to the directory REPORTS.
 
-Mounts live in a mount namespace and processes in a process namespace, so both vanish with the
+Mounts are in a mount namespace and processes in a process namespace, so both vanish with the
 process that made them, however it ends.
 """
 
@@ -35,14 +35,14 @@ MINUTES_TO_INSTALL = 5
 MINUTES_TO_TEST = 12
 TESTS = ("testlog.junit.xml", "pytest-py.xml", "pytest-packaging.xml")
 
-# With the process that runs this ends everything in it, and no mount is left.
+# When the process that runs this ends, everything in it ends, and no mount remains.
 ALONE = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--"),
 )
 
-# $1 is the machine, $2 the block; what follows are pairs of a path and where to show it, read-only.
-# The shell stays, because the first process of a namespace has to reap orphans.
+# $1 is the machine and $2 the block. Then follow pairs of a path and its read-only mount point. The
+# shell stays, because the first process of a namespace has to reap orphans.
 ENTER = r"""
 set -e
 machine=$1 block=$2
@@ -60,7 +60,7 @@ exit $?
 """
 
 
-# ---- what this machine uses to reach the outside ------------------------------------------------
+# ---- the network settings of this machine -------------------------------------------------------
 
 
 def output(*command: str) -> str:
@@ -68,10 +68,10 @@ def output(*command: str) -> str:
 
 
 def mirror() -> list[str]:
-    """Where apt takes Debian from; nothing where it is not used: debootstrap has a default."""
+    """Return apt's Debian mirror, or nothing without apt: debootstrap has a default."""
     if not shutil.which("apt-get"):
         return []
-    # Also before the first `apt-get update`.
+    # This also works before the first `apt-get update`.
     targets = ["apt-get", "indextargets", "--no-release-info"]
     lines = output(*targets, "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)").splitlines()
     found = [line.split()[2] for line in lines if line.startswith(f"{SUITE} main ")]
@@ -79,7 +79,7 @@ def mirror() -> list[str]:
 
 
 def apt_settings() -> str:
-    """How apt fetches here: proxies above all."""
+    """Return the download settings of apt, mainly proxies."""
     if not shutil.which("apt-config"):
         return ""
     lines = output("apt-config", "dump", "Acquire").splitlines()
@@ -87,7 +87,7 @@ def apt_settings() -> str:
 
 
 def pip_settings() -> configparser.RawConfigParser:
-    """The files that pip reads here, as one; the environment is passed on as it is."""
+    """Return the configuration files of pip as one; the environment is passed on unchanged."""
     settings = configparser.RawConfigParser()
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True
@@ -104,7 +104,7 @@ def pip_settings() -> configparser.RawConfigParser:
 
 
 def environment() -> dict[str, str]:
-    """That of a fresh login as root, and what leads outside."""
+    """Return the environment of a fresh login as root with the network settings."""
     kept = re.compile(r"(PIP_\w+|(http|https|ftp|all|no)_proxy)", re.IGNORECASE)
     return {
         "HOME": "/root",
@@ -114,9 +114,9 @@ def environment() -> dict[str, str]:
 
 
 def local_paths(texts: list[str]) -> set[Path]:
-    """Directories and files of this machine that settings name, outside of /etc/ssl.
+    """Return directories and files named by settings, except in /etc/ssl.
 
-    An index's pages link to files beside it, so that it takes its parent.
+    The pages of a file: index link to files next to it, so its parent is returned.
     """
     found = set()
     for word in " ".join(texts).split():
@@ -147,19 +147,19 @@ def bootstrap(machine: Path) -> None:
         timeout=60 * MINUTES_TO_BOOTSTRAP,
     )
     if made.returncode != 0:
-        sys.exit(f"{made.stdout}debootstrap left with status {made.returncode}")
+        sys.exit(f"{made.stdout}debootstrap exited with status {made.returncode}")
 
 
 def furnish(machine: Path, checkout: Path) -> None:
-    """Copy what the bare machine needs from this one, except for what is mounted."""
+    """Copy what the bare machine needs from this one, except what is mounted."""
     (machine / "etc/apt/apt.conf.d/99outside").write_text(apt_settings())
     with open(machine / "etc/pip.conf", "w") as file:
         pip_settings().write(file)
-    # The package ca-certificates makes one file of Debian's authorities and those of this place.
+    # The package ca-certificates makes one file of Debian's authorities and the local ones.
     authorities = Path("usr/local/share/ca-certificates")
     if (Path("/") / authorities).is_dir():
         shutil.copytree(Path("/") / authorities, machine / authorities, dirs_exist_ok=True)
-    bundle = Path("etc/ssl/certs/ca-certificates.crt")  # until it is installed, for apt
+    bundle = Path("etc/ssl/certs/ca-certificates.crt")  # for apt, until that package is installed
     if (Path("/") / bundle).exists():
         (machine / bundle).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path("/") / bundle, machine / bundle)
@@ -168,7 +168,7 @@ def furnish(machine: Path, checkout: Path) -> None:
 
 
 def mounts(machine: Path) -> list[str]:
-    """Pairs of a path on this machine and the place where it is mounted."""
+    """Return pairs of a path on this machine and its mount point."""
     settings = pip_settings()
     values = [value for section in settings.sections() for _, value in settings.items(section)]
     pairs = []
@@ -186,7 +186,7 @@ def mounts(machine: Path) -> list[str]:
 
 
 def start(machine: Path, block: str) -> subprocess.Popen[str]:
-    """The block in a machine; whoever kills the process that is returned kills all of it."""
+    """Start the block in a machine; killing the returned process kills everything in it."""
     print(f"\n+ {block}", flush=True)
     return subprocess.Popen(
         [*ALONE, "bash", "-c", ENTER, "enter", str(machine), block, *mounts(machine)],
@@ -236,7 +236,7 @@ def serve(machine: Path, block: str) -> None:
             print(f"{url}: {answer.status}, {len(answer.read())} bytes", flush=True)
         os.killpg(process.pid, signal.SIGINT)
         if process.wait(30) != 0:
-            sys.exit(f"the server left with status {process.returncode}")
+            sys.exit(f"the server exited with status {process.returncode}")
 
 
 def finish(machine: Path, block: str, reports: Path) -> None:
@@ -250,21 +250,21 @@ def finish(machine: Path, block: str, reports: Path) -> None:
         if (logs / name).exists():
             shutil.copy(logs / name, reports / f"readme-{name}")
     if status != 0:
-        sys.exit(f"the second block left with status {status}")
+        sys.exit(f"the second block exited with status {status}")
     missing = [name for name in TESTS if not (logs / name).exists()]
     if missing:
-        sys.exit(f"the second block left no {', '.join(missing)}")
+        sys.exit(f"the second block did not write {', '.join(missing)}")
 
 
 def check_means() -> None:
-    """Explains what is missing, if anything is."""
+    """Exit with an explanation if a requirement is missing."""
     if os.geteuid() != 0:
-        sys.exit("the machine in which README.md is tried needs chroot and mount: run this as root")
+        sys.exit("trying README.md needs chroot and mount: run this as root")
     for program in ("debootstrap", "unshare", "setpriv", "chroot"):
         if not shutil.which(program):
-            sys.exit(f"there is no {program}, which makes the machine to try README.md in")
+            sys.exit(f"{program} is missing, which is needed to try README.md")
     if subprocess.run([*ALONE, "true"]).returncode != 0:
-        sys.exit("no right to mount here (a container?), so that README.md cannot be tried")
+        sys.exit("mounting is not permitted (in a container?), so README.md cannot be tried")
 
 
 def main() -> None:

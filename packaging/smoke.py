@@ -1,8 +1,8 @@
-"""Is this installation of pyws alive? One server, one client, one echoed message.
+"""Check an installation of pyws with one server, one client and one echoed message.
 
     python packaging/smoke.py
 
-Needs nothing but pyws. Prints the versions and exits 0, or fails with a traceback.
+Needs only pyws. Prints the versions and exits with 0, or fails with a traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REQUEST = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-# "hi" as a text frame, masked with zeros, and what comes back.
+# "hi" as a text frame, masked with zeros, and the expected reply.
 FRAME = b"\x81\x82\x00\x00\x00\x00hi"
 REPLY = b"\x81\x02hi"
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks the size of the C functions (40 lines, brace to brace), files (700 lines) and lines.
+"""Check the size of C functions (40 lines, brace to brace), files (700 lines) and lines.
 
     python3 tools/check_functions.py [--root DIR] [--allow FILE:FUNCTION ...]
 
-Prints one line per violation and exits 1 if there is any; otherwise one line of statistics.
+Prints one line per violation and exits 1 if there is any; otherwise prints one line of statistics.
 """
 
 import argparse
@@ -20,7 +20,7 @@ MAX_FILE = 700
 MAX_COLUMNS = 100
 FOLDERS = ("csrc", "examples/c", "tools/bench")
 
-# State switches that read better whole. A name that no longer needs it must leave the list.
+# State switches that are clearer in one piece. Remove a name when it no longer needs this.
 ALLOWED: Set[str] = {"csrc/http.c:handle_byte"}
 
 
@@ -30,7 +30,7 @@ def sources(root: Path) -> List[Path]:
 
 
 def judge(lengths: Dict[str, int], allowed: Iterable[str]) -> List[str]:
-    """The violations among functions {"file:name": length}, given the allowed names."""
+    """Return the violations among functions {"file:name": length}, except the allowed names."""
     allowed = set(allowed)
     violations = []
     for name, length in lengths.items():
@@ -39,12 +39,12 @@ def judge(lengths: Dict[str, int], allowed: Iterable[str]) -> List[str]:
             violations.append(f"{name}: {length} lines, at most {limit} are allowed")
     for name in sorted(allowed):
         if lengths.get(name, 0) <= MAX_FUNCTION:
-            violations.append(f"{name}: is on the list of exceptions without need")
+            violations.append(f"{name}: does not need to be on the list of exceptions")
     return violations
 
 
 def measure(root: Path) -> Dict[str, int]:
-    """{"file:name": lines} of every function."""
+    """Return {"file:name": lines} for every function."""
     return {
         f"{path.relative_to(root)}:{function.name}": function.length
         for path in sources(root)

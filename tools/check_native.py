@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Checks that pyws/_native.py and pyws/errors.py say the same as csrc/ws.h and csrc/bridge.h.
+"""Check that pyws/_native.py and pyws/errors.py agree with csrc/ws.h and csrc/bridge.h.
 
     python3 tools/check_native.py [--root DIR] [--header FILE] [--bridge FILE] [--native FILE]
                                   [--errors FILE] [--enums FILE]
 
-Compares version and ABI, error codes, opcodes and results, the structs field by field, and the
-prototypes of ws.h: names, order, number and kind of the parameters, which results are checked, and
-which functions may block. The Python files are parsed, not imported: no library is needed, and
-size_t and uint64_t, one type on most machines, stay two.
+Compares version and ABI, error codes, opcodes and results, structs field by field, and the
+prototypes of ws.h: names, order, number and kind of parameters, which results are checked, and
+which functions may block. The Python files are parsed, not imported, so no library is needed, and
+size_t and uint64_t stay distinct although they are the same type on most machines.
 Prints one line per difference and exits 1 if there is any.
 """
 
@@ -20,12 +20,12 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import csource
 
-# Kinds of values: the name of a C type, or "void". Of pointers: "handle" (void *, and structs that
-# ws.h keeps to itself), "data" (const void *), "string" (up to a zero byte), "bytes" (a length is
-# beside it), "pointer to KIND"; for a callback "pointer(result, kinds...)".
+# Kinds of values: the name of a C type, or "void". Kinds of pointers: "handle" (void *, and opaque
+# structs of ws.h), "data" (const void *), "string" (NUL-terminated), "bytes" (with a separate
+# length), "pointer to KIND", and "pointer(result, kinds...)" for a callback.
 INTEGERS = {
     "int": "int",
-    "unsigned": "ulong",  # long, which is all that there is
+    "unsigned": "ulong",  # long, the only such type in ws.h
     "bool": "bool",
     "size_t": "size_t",
     "uint8_t": "uint8",
@@ -50,17 +50,17 @@ CTYPES = {
     "c_char": "char",
 }
 OPAQUE = {"void", "ws_server", "ws_conn", "ws_request"}
-# What may stand in _native.py for a kind of ws.h, besides the same.
+# Kinds in _native.py that are accepted for a different kind in ws.h.
 FITS = {("data", "string"), ("data", "handle")}
-# A struct of addresses: which functions they are, their names tell.
+# A struct of addresses, whose names identify the functions.
 ADDRESSES = "ws_python"
-# Functions with an int that no errcheck judges; every other one has `check`.
+# Functions whose int result has no errcheck; every other one has `check`.
 UNCHECKED = {
     "ws_abi",  # a number
     "ws_server_fd",  # a descriptor
-    # An exception of a callback comes before the error of the loop.
+    # An exception of a callback takes precedence over the error of the loop.
     "ws_server_run",
-    # WS_ESTOPPED, WS_ECLOSED and WS_ELIMIT are no exceptions there; the callers judge the result.
+    # WS_ESTOPPED, WS_ECLOSED and WS_ELIMIT are not exceptions there; the callers check the result.
     "ws_server_defer",
     "ws_conn_subscribe",
     "ws_conn_unsubscribe",
@@ -68,7 +68,7 @@ UNCHECKED = {
     "ws_request_upgrade",
     "ws_request_defer",
     "ws_request_abort",
-    # The hot path: a call of a Python function would cost more than the comparison does.
+    # The hot path: calling a Python function would cost more than the comparison.
     "ws_conn_send",
     "ws_conn_send_fragment",
 }
@@ -93,7 +93,7 @@ Functions = List[Tuple[str, List[str]]]  # name, kinds of the result and the par
 
 
 class Header:
-    """What ws.h declares."""
+    """The declarations of ws.h."""
 
     def __init__(self, text: str) -> None:
         self.text = csource.without_comments(text)
@@ -130,7 +130,7 @@ class Header:
 
 
 def c_kind(text: str) -> str:
-    """The kind of a C type, or of a declaration with a name after the type."""
+    """Return the kind of a C type, or of a declaration with a name after the type."""
     text = " ".join(text.split())
     callback = re.match(r"(.*)\(\*\w*\)\((.*)\)$", text)
     if callback:
@@ -164,7 +164,7 @@ def c_parameters(text: str) -> List[str]:
 
 
 def c_fields(declaration: str) -> List[Field]:
-    """The members that one declaration of a struct makes."""
+    """Return the members that one declaration in a struct defines."""
     text = " ".join(declaration.split())
     callback = re.search(r"\(\*(\w+)\)", text)
     if callback:
@@ -181,7 +181,7 @@ def c_fields(declaration: str) -> List[Field]:
 
 
 class Native:
-    """What _native.py declares."""
+    """The declarations of _native.py."""
 
     def __init__(self, text: str) -> None:
         self.tree = ast.parse(text)
@@ -191,7 +191,7 @@ class Native:
         return str(ast.literal_eval(self.names[name])) if name in self.names else "nothing"
 
     def kind(self, node: ast.expr) -> str:
-        """The kind of a ctypes type."""
+        """Return the kind of a ctypes type."""
         if isinstance(node, ast.Constant) and node.value is None:
             return "void"
         if isinstance(node, ast.Name):
@@ -220,7 +220,7 @@ class Native:
                 )
 
     def signatures(self) -> Iterator[Tuple[str, List[ast.expr]]]:
-        """Each name with its restype, argtypes and errcheck."""
+        """Return each name with its restype, argtypes and errcheck."""
         table = self.names.get("SIGNATURES")
         if not isinstance(table, ast.Dict):
             raise SystemExit("check_native: no SIGNATURES in the Python file")
@@ -239,7 +239,7 @@ class Native:
         return found
 
     def blocking(self) -> List[str]:
-        """The names in BLOCKING."""
+        """Return the names in BLOCKING."""
         nodes = ast.walk(self.names.get("BLOCKING", ast.Constant(None)))
         names = [node.value for node in nodes if isinstance(node, ast.Constant)]
         return [name for name in names if isinstance(name, str)]
@@ -254,7 +254,7 @@ def assignments(body: List[ast.stmt]) -> Iterator[Tuple[str, ast.expr]]:
 
 
 def python_enums(text: str) -> Dict[str, Dict[str, int]]:
-    """The classes of a Python file whose members are plain ints."""
+    """Return the classes of a Python file whose members are plain ints."""
     classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
     return {
         node.name: {
@@ -270,7 +270,7 @@ def python_enums(text: str) -> Dict[str, Dict[str, int]]:
 
 
 def compare_order(what: str, ours: List[str], theirs: List[str]) -> Iterator[str]:
-    """Differences of two lists of names; the first argument is the header's."""
+    """Yield the differences of two lists of names, the first of which is the header's."""
     for name in ours:
         if name not in theirs:
             yield f"{what} {name} of ws.h is missing in _native.py"
@@ -279,7 +279,7 @@ def compare_order(what: str, ours: List[str], theirs: List[str]) -> Iterator[str
             yield f"{what} {name} of _native.py is not in ws.h"
     if sorted(ours) == sorted(theirs) and ours != theirs:
         first = next(a for a, b in zip(theirs, ours) if a != b)
-        yield f"{what} {first} of _native.py is not where ws.h has it"
+        yield f"{what} {first} of _native.py is in another position than in ws.h"
 
 
 def fits(ours: str, theirs: str) -> bool:
@@ -318,7 +318,7 @@ def compare_functions(header: Header, native: Native) -> Iterator[str]:
 
 
 def compare_errchecks(header: Header, native: Native) -> Iterator[str]:
-    """The functions that return an int, and the others, have the errcheck that they need."""
+    """Check that all functions have the errcheck that they need."""
     results = {name: kinds[0] for name, kinds in header.functions()}
     for name, (_, _, node) in native.signatures():
         found = node.id if isinstance(node, ast.Name) else str(ast.literal_eval(node))
@@ -326,7 +326,7 @@ def compare_errchecks(header: Header, native: Native) -> Iterator[str]:
         if found != wanted:
             yield f"{name}: the errcheck is {found}, not {wanted}"
     for name in sorted(UNCHECKED - results.keys()):
-        yield f"{name} is on the list of functions without errcheck, and not in ws.h"
+        yield f"{name} is on the list of functions without errcheck but not in ws.h"
 
 
 def compare_blocking(native: Native) -> Iterator[str]:
@@ -362,7 +362,7 @@ def compare(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="compares pyws/_native.py with csrc/ws.h")
+    parser = argparse.ArgumentParser(description="Compare pyws/_native.py with csrc/ws.h.")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--header", type=Path)
     parser.add_argument("--bridge", type=Path)

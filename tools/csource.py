@@ -1,7 +1,7 @@
-"""What the checkers know of C: comments, string literals, and where functions begin and end.
+"""A minimal C reader for the checkers: comments, string literals, and the extent of functions.
 
-It reads the project's own style (K&R, the brace of a function body on a line of its own), not any
-C; text in comments and literals is blanked, so that positions and line numbers stay true.
+It reads only the project's own style (K&R, the brace of a function body on a separate line). Text
+in comments and literals is blanked, so that positions and line numbers stay correct.
 """
 
 import re
@@ -18,7 +18,7 @@ _NAME = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 
 
 class Function(NamedTuple):
-    """A function definition: its name, and the lines of its opening and closing brace."""
+    """A function definition: its name and the lines of its opening and closing brace."""
 
     name: str
     first: int
@@ -34,7 +34,7 @@ def _blank(match: "re.Match[str]") -> str:
 
 
 def without_comments(text: str) -> str:
-    """The text with its comments blanked; string literals stay."""
+    """Return the text with its comments blanked; string literals stay."""
 
     def replace(match: "re.Match[str]") -> str:
         return _blank(match) if match.group().startswith("/") else match.group()
@@ -43,17 +43,17 @@ def without_comments(text: str) -> str:
 
 
 def code_only(text: str) -> str:
-    """The text with its comments, strings and character constants blanked."""
+    """Return the text with its comments, strings and character constants blanked."""
     return _SKIP.sub(_blank, text)
 
 
 def declarations(text: str) -> str:
-    """code_only without preprocessor directives."""
+    """Return code_only without preprocessor directives."""
     return _DIRECTIVE.sub(_blank, code_only(text))
 
 
 def strings(text: str) -> List[str]:
-    """The string literals of a C file as they are written, adjacent ones joined."""
+    """Return the string literals of a C file as written, with adjacent ones joined."""
     code = without_comments(text)
     found: List[str] = []
     end = -1
@@ -70,7 +70,7 @@ def strings(text: str) -> List[str]:
 
 
 def functions(text: str) -> List[Function]:
-    """The functions that a C file defines, in their order."""
+    """Return the functions that a C file defines, in order."""
     code = declarations(text)
     found: List[Function] = []
     depth = 0
@@ -94,7 +94,7 @@ def functions(text: str) -> List[Function]:
 
 
 def _function_name(head: str) -> str:
-    """The last name before the parameter list; __attribute__((...)) in front is skipped."""
+    """Return the last name before the parameter list, skipping a leading __attribute__((...))."""
     plain = re.sub(r"__attribute__\s*\(\(.*?\)\)", "", head, flags=re.DOTALL)
     match = _NAME.search(plain)
     return match.group(1) if match else ""

@@ -4,10 +4,10 @@
  *     echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]
  *          [--compression shared|dedicated] [--print-port]
  *
- * A message to /broadcast goes to every connection of that path, its sender included. With
- * --compression, clients that offer permessage-deflate get theirs compressed.
- * Port 0 (the default) lets the kernel pick one; the first line printed tells which, with
- * --print-port nothing else. SIGINT and SIGTERM shut down gracefully.
+ * A message to /broadcast goes to every connection of that path, including its sender. With
+ * --compression, clients that offer permessage-deflate get compressed messages. With port 0, the
+ * default, the kernel chooses a port. The first line of output shows it; with --print-port, that
+ * line contains only the port. SIGINT and SIGTERM shut down gracefully.
  */
 #include "ws.h"
 
@@ -44,7 +44,7 @@ static void shut_down(void)
     ws_server_shutdown(server, 1001, "server shutting down", 20, 5000);
 }
 
-/* ws_server_defer allocates, which a signal handler may not: only a flag and a wake-up here. */
+/* A signal handler may not call ws_server_defer, which allocates, so set a flag and wake up. */
 static volatile sig_atomic_t stopping;
 
 static void on_signal(int signal_number)
@@ -88,7 +88,7 @@ static const char usage[] =
     "usage: echo [--port N] [--host ADDRESS] [--max-payload BYTES] [--max-backpressure BYTES]\n"
     "            [--compression shared|dedicated] [--print-port]\n";
 
-/* A number from 0 to `most`; ends the program for anything else. */
+/* Parses a number from 0 to `most`; exits for anything else. */
 static size_t number(const char *name, const char *text, size_t most)
 {
     char *end;
@@ -119,7 +119,7 @@ struct arguments {
     ws_behavior behavior;
 };
 
-/* Whether there is such an option; its value may be NULL, at the end of the command. */
+/* Handles an option and returns whether it exists. Its value is NULL at the end of the command. */
 static bool take(struct arguments *a, const char *name, const char *value)
 {
     if (value && !strcmp(name, "--port"))

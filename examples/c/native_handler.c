@@ -1,9 +1,9 @@
 /*
- * native_handler.c: handlers in C for a server in Python, examples/py/native_handler.py.
+ * native_handler.c: C handlers for the Python server examples/py/native_handler.py.
  *
  *     cc -shared -fPIC -I csrc -o native_handler.so examples/c/native_handler.c
  *
- * Linked with nothing: the functions of ws.h are those of the libpyws.so in the Python process.
+ * It links to no library: it uses the functions of the libpyws.so in the Python process.
  */
 #include "ws.h"
 
@@ -16,7 +16,7 @@ EXPORT unsigned long pings(void);
 
 static unsigned long echo_count, ping_count;
 
-/* A ws_behavior.on_message. `user` is of no use to anyone but pyws. */
+/* A ws_behavior.on_message. Only pyws may use `user`. */
 void echo(ws_conn *conn, char *data, size_t length, int opcode, void *user)
 {
     (void)user;

@@ -1,7 +1,8 @@
-"""Chat rooms: who connects to ws://127.0.0.1:9001/ROOM?name=NAME is in the room of that name.
+"""Chat rooms: a client of ws://127.0.0.1:9001/ROOM?name=NAME joins the room ROOM.
 
-A text goes to everybody in the room as {"name", "text"}; who comes and goes is told as {"name",
-"event", "people"}, with the number of people there. A room is a topic: there is nothing to keep.
+A text is sent to everyone in the room as {"name", "text"}. Joining and leaving is announced as
+{"name", "event", "people"} with the number of people in the room. A room is a topic, so there is no
+state to keep.
 """
 
 import argparse
@@ -48,7 +49,7 @@ app.ws(
     message=on_message,
     subscription=on_subscription,
     max_payload_length=2000,
-    max_backpressure=256 * 1024,  # who reads too slowly misses messages
+    max_backpressure=256 * 1024,  # slow readers miss messages
 )
 app.listen(
     {"host": "127.0.0.1", "port": parser.parse_args().port},

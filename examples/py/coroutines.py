@@ -1,7 +1,6 @@
-"""Coroutine handlers: an echo that takes its time, and the time of day for all, each second.
+"""Coroutine handlers: a delayed echo, and the time of day for all clients every second.
 
-Connect to ws://127.0.0.1:9001/. What is slow for one client, or for one message, keeps nobody else
-waiting.
+Connect to ws://127.0.0.1:9001/. A slow handler of one client does not delay other clients.
 """
 
 import argparse
@@ -29,7 +28,7 @@ async def on_open(ws: WebSocket) -> None:
 
 
 async def on_message(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
-    await asyncio.sleep(0.5)  # as if it asked a database
+    await asyncio.sleep(0.5)  # like a database query
     ws.send(message, opcode)
 
 

@@ -1,4 +1,4 @@
-"""Echo server: every message comes back as it was sent. `--help` tells its options."""
+"""Echo server that sends every message back. `--help` lists its options."""
 
 import argparse
 from typing import Union

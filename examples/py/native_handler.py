@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
     args = parser.parse_args()
 
-    ctypes.CDLL(library_path, mode=ctypes.RTLD_GLOBAL)  # its functions are what the handlers call
+    ctypes.CDLL(library_path, mode=ctypes.RTLD_GLOBAL)  # the handlers call its functions
     handlers = ctypes.CDLL(args.library)
     handlers.echoed.restype = handlers.pings.restype = ctypes.c_ulong
 

@@ -1,5 +1,5 @@
-# User data: `upgrade` makes an object for every connection, each later handler gets it from the
-# socket. Connect with any client to ws://127.0.0.1:9001/ and watch what is printed.
+# User data: `upgrade` creates an object for every connection, and later handlers get it from the
+# socket. Connect with any client to ws://127.0.0.1:9001/ and watch the output.
 # ruff: noqa
 # fmt: off
 from pyws import App, WebSocket, OpCode, CompressOptions

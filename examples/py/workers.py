@@ -1,6 +1,6 @@
-"""Echo server in several processes. `--help` tells its options.
+"""Echo server with several processes. `--help` lists its options.
 
-Every answer begins with the number of the process that sent it.
+Every answer begins with the id of the process that sent it.
 """
 
 import argparse

@@ -149,7 +149,7 @@ def test_functions_finds_an_exception_above_its_limit(tmp_path: Path) -> None:
 def test_functions_finds_a_needless_exception(tmp_path: Path, name: str) -> None:
     plant(tmp_path, {"csrc/a.c": c_function("short", 40)})
     assert run("check_functions.py", tmp_path, "--allow", name) == [
-        f"{name}: is on the list of exceptions without need"
+        f"{name}: does not need to be on the list of exceptions"
     ]
 
 
