@@ -162,7 +162,7 @@ PLANTED = [
         "native",
         '("PyErr_Clear", c_void_p),\n        ("PyErr_WriteUnraisable", c_void_p),',
         '("PyErr_WriteUnraisable", c_void_p),\n        ("PyErr_Clear", c_void_p),',
-        "ws_python: PyErr_WriteUnraisable of _native.py is not where",
+        "ws_python: PyErr_WriteUnraisable of _native.py is in another position",
     ),
     ("native", '("Py_IncRef", c_void_p)', '("Py_IncRef", c_int)', "ws_python.Py_IncRef is"),
 ]
