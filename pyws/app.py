@@ -1,39 +1,27 @@
-"""The server: routes, listening, the loop, threads, and its end."""
+"""The server: routes, listening, running, topics, deferred calls."""
 
 from __future__ import annotations
 
-import atexit
 import errno
 import math
 import os
 import sys
-import threading
-import warnings
-from collections import deque
-from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AsyncContextManager, Callable, Mapping, NoReturn
+from typing import Any, AsyncContextManager, Callable, Mapping, NoReturn
 
-from . import options
-from ._core import bridge, callbacks, calls, fork, mistakes
-from ._core.callbacks import Route
-from ._core.calls import thread_ident
-from ._core.contexts import run_in
-from ._core.logs import Traffic, log_failure, logger, server_logger
-from ._core.signals import GOING_AWAY, Signals
-from ._core.timers import Timer, Timers
+from ._core import callbacks, calls, fork, mistakes, values
+from ._core.logs import logger, server_logger
+from ._core.messages import pack_publication
+from ._core.routes import Route
+from ._core.runtime import SHUTDOWN_REASON, Runtime, State
+from ._core.settings import Behavior
+from ._core.signals import Signals
+from ._core.timers import Timer
+from ._core.values import Handler
 from ._native import fail, lib
 from .errors import ErrorCode
-from .http import Response
-from .options import AppListenOptions, AppOptions, Behavior, Handler
-from .websocket import WebSocket, pack_publication
-
-if TYPE_CHECKING:
-    from ._core.aio import Host
-    from ._core.workers import Crew
-
-    Deferred = tuple[Context, Handler, tuple[Any, ...]]  # the context, what to call, its arguments
+from .options import AppListenOptions, AppOptions
 
 __all__ = ["App"]
 
@@ -42,7 +30,6 @@ _PATTERNS = (
     'once), or "*" (only the last part)'
 )
 
-
 _MISSING: Any = object()  # an argument that was left out
 
 
@@ -50,50 +37,32 @@ class App:
     """A WebSocket and HTTP server.
 
     Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs
-    the one that made it.
-    Only `defer` may be called from any thread; the others raise RuntimeError there.
+    the one that made it. Only `defer` may be called from any thread; the others raise RuntimeError
+    there.
     """
 
     def __init__(
         self, options: AppOptions | Mapping[str, Any] | None = None, **none: NoReturn
     ) -> None:
-        """TypeError, ValueError: a setting is wrong. MemoryError, OSError: no server.
+        """Make a server, which does not listen yet.
 
-        There are no further arguments: ``App(AppOptions(max_connections=1000))``.
+        Args:
+            options: AppOptions, or a dict of them: ``App(AppOptions(max_connections=1000))``.
+            none: There are no further arguments.
+
+        Raises:
+            TypeError, ValueError: A setting is wrong.
+            MemoryError, OSError: There is no memory or descriptor for a server.
         """
         for name in AppOptions.known(none):
             raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
         self.app_options = AppOptions.of(options)
-        self._server = 0
-        self._bridge = callbacks.new_bridge()
-        self._bridge_address = 0 if self._bridge is None else bridge.address_of(self._bridge)
-        self._creator = thread_ident()
-        self._own(self._creator)
-        self._running = False
-        self._context = copy_context()  # what those of sockets and requests are copied from
-        self._host: Host | None = None  # while it runs in an asyncio loop
-        self._crew: Crew | None = None  # while its workers run, and this process only watches them
-        self._places: list[AppListenOptions] = []  # where it listens, until run() has returned
-        self._has_run = False  # since it began to listen
-        self._traffic: Traffic | None = None  # while it runs, and log lines of it are wanted
-        self._inert = ""  # why nothing works in this process, if so
-        self._is_worker = False
-        self._nested = 0  # handlers that run inside each other
-        self._coroutines = False  # are among the handlers
-        self._finished = False  # run() has returned, nothing is deferred any more
-        self._lock = threading.RLock()  # guards the four members around it against defer
-        self._deferred: deque[Deferred] = deque()
-        self._wakes = False  # C will call _on_deferred
         self._routes: list[Route] = []
-        self._added: list[Callable[[], Any]] = []  # what registers them, for another server
-        self._error_handler: Handler | None = None
-        self._stashed: BaseException | None = None
-        self._number = next(callbacks.numbers)
-        callbacks.apps[self._number] = self
-        self._timers = Timers(self, callbacks.ON_ALARM)
-        self._server = calls.new_server(callbacks.LOG, self._bridge, self.app_options.native())
+        self._added: list[Callable[[], Any]] = []  # adds them to a server
+        self._coroutines = False  # are among the handlers
+        self._runtime = Runtime(self.app_options, callbacks.new_bridge(), callbacks.ON_RESPONSE)
 
-    __reduce_ex__ = options.no_copy
+    __reduce_ex__ = values.no_copy
 
     def __enter__(self) -> App:
         return self
@@ -104,18 +73,24 @@ class App:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Drop all connections and free the server. RuntimeError from inside `run`."""
-        if self._inert:
+        """Drop all connections and free the server.
+
+        Raises:
+            RuntimeError: The app is running, or this is another thread.
+        """
+        runtime = self._runtime
+        if runtime.inert:
             return
-        self._leave_closed_loop()
-        self._check_thread()
-        if self._running:
+        runtime.leave_closed_loop()
+        runtime.check_thread()
+        if runtime.is_busy:
             raise RuntimeError("the app is running: call close() and leave the block after run()")
-        self._free()
+        runtime.free()
 
     def __del__(self) -> None:
-        if getattr(self, "_server", 0) and not sys.is_finalizing():  # C could call into nothing
-            self._free()
+        runtime: Runtime | None = getattr(self, "_runtime", None)
+        if runtime is not None and not sys.is_finalizing():  # C could call into nothing
+            runtime.free()
 
     # ---- routes ---------------------------------------------------------------------------------
 
@@ -127,28 +102,38 @@ class App:
 
         Settings and their defaults:
 
-        compression: CompressOptions, a compressor | a decompressor; DISABLED
-        max_payload_length: bytes of the largest message; 16 * 1024
-        max_backpressure: bytes waiting for a slow client, more is dropped, 0: no limit; 64 * 1024
-        close_on_backpressure_limit: close with 1008 instead of dropping a message; False
-        close_timeout: seconds for the client to answer a Close; 5
-        close_on_error: close with 1011 when a handler raises; True
-        subprotocols: names that it speaks, the first of the client's list is selected; ()
-        origins: values of Origin that are let in, as browsers send them ("https://example.org"),
-            and None for clients that send none; None in place of the list: all; None
-        idle_timeout: seconds of silence (no byte received) until the client is dropped with
-            "idle timeout", code 1006, 0: never; 120
-        ping_interval: seconds of silence until a Ping is sent, and again after each further
-            interval, 0: none, None: a third of idle_timeout before its end, at most 16; None
-        ping_timeout: seconds of silence after a Ping until the client is dropped with
-            "ping timeout", code 1006, 0 or None: only idle_timeout counts; None
-        send_pings_automatically: send Pings, False: none, as with ping_interval=0; True
-        reset_idle_timeout_on_send: what is sent, and taken by the kernel, ends a silence; False
-        max_lifetime: minutes from open until end(1000, "please reconnect"), 0: no end; 0
-        max_topics: topics of one connection, beyond it subscribe() returns False; 1000
-        max_topic_length: bytes of a topic's name in UTF-8, a longer one: ValueError; 1024
-        max_pending_messages: while this many messages, or max_payload_length bytes of them, wait
-            for a coroutine handler, the socket is not read; 16
+        compression: The compressor and the decompressor of permessage-deflate, joined by |.
+            Default: DISABLED.
+        max_payload_length: The longest message that is accepted; a longer one ends the connection
+            with 1009. Default: 16 KiB.
+        max_backpressure: What may wait for a slow client; messages beyond it are dropped. 0 means
+            no limit. Default: 64 KiB.
+        close_on_backpressure_limit: Close with 1008 instead of dropping a message. Default: False.
+        close_timeout: How long the client may take to answer a Close frame. Default: 5 seconds.
+        close_on_error: Close with 1011 when a handler raises. Default: True.
+        subprotocols: The subprotocols that the route speaks; the first one of the client's list is
+            selected. Default: ().
+        origins: The values of Origin that are accepted, as browsers send them
+            ("https://example.org"); None in the list stands for clients that send none. None
+            instead of a list accepts all. Default: None.
+        idle_timeout: How long no byte may arrive before the connection is dropped with 1006, "idle
+            timeout". 0 means forever. Default: 120 seconds.
+        ping_interval: How long no byte may arrive before a Ping is sent, and another one after each
+            further interval. 0 sends none. None means idle_timeout less a third of it, at most 16
+            seconds less. Default: None.
+        ping_timeout: How long no byte may arrive after a Ping before the connection is dropped with
+            1006, "ping timeout". 0 or None leaves that to idle_timeout. Default: None.
+        send_pings_automatically: Send Pings; False is the same as ping_interval=0. Default: True.
+        reset_idle_timeout_on_send: Data that the kernel takes counts as activity, too. Default:
+            False.
+        max_lifetime: How long a connection may live before it is closed with 1000, "please
+            reconnect". 0 means forever. Default: 0 minutes.
+        max_topics: Topics of one connection; beyond it, subscribe() returns False. Default: 1000
+            topics.
+        max_topic_length: The longest name of a topic in UTF-8; a longer one raises ValueError.
+            Default: 1 KiB.
+        max_pending_messages: While this many messages, or max_payload_length bytes of them, wait
+            for a coroutine handler, the socket is not read. Default: 16 messages.
 
         Handlers, each of them optional, functions or coroutine functions (``async def``):
 
@@ -194,16 +179,17 @@ class App:
                 "(meson setup -Ddeflate=enabled)"
             )
         path = self._check_pattern(pattern)
-        coroutines = [name for name in options.HANDLERS if _is_coroutine(getattr(checked, name))]
+        coroutines = [name for name in values.HANDLERS if _is_coroutine(getattr(checked, name))]
         if coroutines:
             self._check_coroutines()
         if coroutines and coroutines != ["upgrade"]:
             from ._core.aio import enqueue
 
             enqueue(checked)
-        route = Route(self, pattern, checked, self._request_handler(checked.upgrade, pattern))
-        settings = route.native()
-        self._add(route, lambda: calls.add_route(self._server, path, settings))
+        runtime, handler = self._runtime, self._request_handler(checked.upgrade, pattern)
+        route = Route(runtime, pattern, checked, handler, callbacks.ON_CLOSED)
+        fields = callbacks.c_fields(route)
+        self._add(route, lambda: calls.add_route(runtime.server, path, fields))
         return self
 
     def get(self, pattern: str, handler: Handler) -> App:
@@ -244,18 +230,17 @@ class App:
     def _http(self, method: str, pattern: str, handler: Handler) -> App:
         mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
         path = self._check_pattern(pattern)
-        route = Route(self, pattern, Behavior(None, {}), self._request_handler(handler, pattern))
-        verb = method.encode()
+        runtime, handler_ = self._runtime, self._request_handler(handler, pattern)
+        route = Route(runtime, pattern, Behavior(None, {}), handler_, callbacks.ON_CLOSED)
+        verb, on_request = method.encode(), callbacks.ON_REQUEST
         self._add(
             route,
-            lambda: lib.ws_server_http(
-                self._server, verb, path, callbacks.ON_REQUEST, route.number
-            ),
+            lambda: lib.ws_server_http(runtime.server, verb, path, on_request, route.key),
         )
         return self
 
     def _request_handler(self, handler: Handler | None, pattern: str) -> Handler | None:
-        """`handler`, or what runs it where it is a coroutine function."""
+        """`handler`, or what runs it if it is a coroutine function."""
         if not _is_coroutine(handler):
             return handler
         self._check_coroutines()
@@ -265,20 +250,20 @@ class App:
         return Later(handler, pattern)
 
     def _check_coroutines(self) -> None:
-        """There are coroutine handlers: `run` needs a loop for them. RuntimeError: too late."""
-        if self._running and self._host is None:
+        """Note that `run` needs a loop for coroutines. Raises RuntimeError if that is too late."""
+        if self._runtime.is_busy and self._runtime.host is None:
             raise RuntimeError("coroutine handlers must be there before run()")
         self._coroutines = True
 
     def _check_pattern(self, pattern: Any) -> bytes:
-        self._check_server()
-        path = options.c_string("pattern", pattern)
+        self._runtime.check_server()
+        path = values.c_string("pattern", pattern)
         mistakes.check_pattern(pattern)
         return path
 
     def _add(self, route: Route, add: Callable[[], Any]) -> None:
-        """Run `add`, and say of which pattern the library does not approve."""
-        self._routes.append(route)  # first: from then on C knows its address
+        """Run `add`; its errors name the pattern that the library refuses."""
+        self._routes.append(route)  # first: once it is added, C knows its address
         try:
             add()
         except Exception as error:
@@ -297,106 +282,147 @@ class App:
         where: int | AppListenOptions | Mapping[str, Any],
         callback: Callable[[AppListenOptions], Any] | None = None,
     ) -> App:
-        """Listen on a port, or where the options say; may be called again for further places.
+        """Listen on a port, or where the options say; may be called again for further addresses.
 
-        where: a port (0: the kernel picks one, see `port`), options, or a dict of them; they are
-        never changed. ``callback(options)`` runs at once with a copy of them that has the real
-        port; what it raises comes out here, and nothing listens there then. OSError with errno: the
-        place cannot be had, and nothing of it stays open. TypeError, ValueError: wrong options.
+        Args:
+            where: A port (0 lets the kernel choose one, see `port`), options, or a dict of them.
+                They are never changed.
+            callback: ``callback(options)`` runs at once, with a copy of the options that has the
+                real port. If it raises, the exception comes out here, and nothing listens there.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            OSError: It is not possible to listen there, `errno` says why. Nothing of it stays open.
+            TypeError, ValueError: The options are wrong.
+            RuntimeError: This is another thread.
         """
-        place = AppListenOptions.of(where)
+        address = AppListenOptions.of(where)
         if callback is not None:
-            mistakes.check_arity("callback", options.function("callback", callback), ("place",))
-        self._leave_closed_loop()
-        self._check_server()
+            mistakes.check_arity("callback", values.function("callback", callback), ("options",))
+        runtime = self._runtime
+        runtime.leave_closed_loop()
+        runtime.check_server()
         try:
-            place.port = self._listen(place)
+            address.port = self._listen(address)
         except OSError as error:
-            why = _refusal(place, error)
-            raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
-        self._places.append(place)
-        server_logger.info("listening on %s", place)
-        before, self._finished, self._has_run = self._finished, False, self._running
+            why = _refusal(address, error)
+            raise OSError(error.errno, f"cannot listen on {address}: {why}") from None
+        runtime.addresses.append(address)
+        server_logger.info("listening on %s", address)
+        before = runtime.state
+        if before is State.STOPPED:  # it may run again
+            runtime.set_state(State.IDLE)
         if callback is not None:
-            others = len(self._places) - 1
+            others = len(runtime.addresses) - 1
             try:
-                result = callback(AppListenOptions.of(place))
+                result = callback(AppListenOptions.of(address))
                 mistakes.check_result("the callback of listen", callback, result)
             except BaseException:
                 self._unlisten(others)
-                self._finished = before
+                if before is State.STOPPED and runtime.state is State.IDLE:
+                    runtime.set_state(before)
                 raise
         return self
 
     def _unlisten(self, others: int) -> None:
-        """Listen at so many of the places only; they may be gone already."""
-        for place in self._places[others:]:
-            server_logger.info("no longer listening on %s", place)
-            if self._server:
-                lib.ws_server_unlisten(self._server)
-        del self._places[others:]
+        """Keep the first so many addresses; the callback may have removed them already."""
+        runtime = self._runtime
+        for address in runtime.addresses[others:]:
+            server_logger.info("no longer listening on %s", address)
+            if runtime.server:
+                lib.ws_server_unlisten(runtime.server)
+        del runtime.addresses[others:]
 
-    def _listen(self, place: AppListenOptions) -> int:
-        """Take a place; the port. A descriptor stays the caller's, C gets a duplicate."""
-        settings = place.native()
-        if place.fd is None:
-            return calls.listen(self._server, settings)
-        settings["fd"] = os.dup(place.fd)
+    def _listen(self, address: AppListenOptions) -> int:
+        """Listen; returns the port. A descriptor stays the caller's, C gets a duplicate."""
+        fields = address.c_fields()
+        if address.fd is None:
+            return calls.listen(self._runtime.server, fields)
+        fields["fd"] = os.dup(address.fd)
         try:
-            return calls.listen(self._server, settings)
+            return calls.listen(self._runtime.server, fields)
         except BaseException:
-            os.close(settings["fd"])
+            os.close(fields["fd"])
             raise
 
     @property
     def port(self) -> int:
-        """The port of the first TCP place that `listen` took; 0 while there is none.
+        """The first TCP port that `listen` has bound; 0 without one, or once `run` has returned.
 
-        It is 0 again once `run` has returned. Any thread may read it.
+        Any thread may read it.
         """
-        return next((place.port for place in self._places[:] if place.port), 0)
+        return next((address.port for address in self._runtime.addresses[:] if address.port), 0)
 
     def run(self, workers: int = 1) -> None:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
 
         In the main thread the first SIGINT or SIGTERM shuts down gracefully; a SIGINT after that
         drops everything and raises KeyboardInterrupt. What handlers raise beyond Exception
-        (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here. With coroutine handlers
-        this is an asyncio loop of its own (``asyncio.run``); those that are not done when the
-        timeout of `close` is over are cancelled. Without coroutine handlers it is a loop of
-        pyws's own, in whose thread asyncio.get_event_loop() raises RuntimeError, as it does after
-        ``asyncio.run``: what such a loop was given would never run. RuntimeError: it runs already,
-        listens nowhere, or an asyncio loop runs in this thread. OSError: the loop failed.
+        (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here.
 
-        workers: so many processes share the places of `listen`, each with this program's handlers
-        and with connections, topics and counters of its own; one that ends is replaced. This
-        process serves nobody itself: it starts them (os.fork), watches them, and ends when they
-        have ended. What was deferred or put off before runs in each worker. RuntimeError: other
-        threads are alive, or an asyncio loop runs here. TypeError, ValueError: not 1 to 1024.
+        With coroutine handlers this is an asyncio loop of its own (``asyncio.run``); those that are
+        still running when the timeout of `close` is over are cancelled. Without coroutine handlers
+        it is a loop of the library, and asyncio.get_event_loop() raises RuntimeError in its thread,
+        as it does after ``asyncio.run``: what such a loop was given would never run.
+
+        Args:
+            workers: How many processes share the addresses of `listen`, 1 to 1024. Each has the
+                handlers of this program, and connections, topics and counters of its own; one that
+                ends is replaced. With more than one, this process serves no one itself: it starts
+                them (os.fork), watches over them, and ends when they have ended. Calls that were
+                deferred or delayed before run in each worker.
+
+        Raises:
+            RuntimeError: The app runs already, listens nowhere, or an asyncio loop runs in this
+                thread; with workers, also if other threads are alive.
+            OSError: The loop failed.
+            TypeError, ValueError: `workers` is wrong.
         """
-        if options.integer("workers", workers, 1, 1024) > 1:
+        if values.integer("workers", workers, 1, 1024) > 1:
             from ._core.workers import supervise
 
-            supervise(self, workers)
+            supervise(self._runtime, workers, self._add_all, self.run)
             return
-        self._check_idle()
+        runtime = self._runtime
+        runtime.check_idle()
         mistakes.refuse_running_loop()
         if self._coroutines:
             from ._core import aio
 
-            aio.run(self)
+            aio.run(runtime)
             return
-        self._begin(None)
+        runtime.begin(None)
         result = 0
         try:
             with mistakes.no_event_loop(logger.warning):
                 result = self._loop()
         finally:
-            self._finish()
-        self._raise_stashed()
+            runtime.finish()
+        runtime.raise_stashed()
         if result < 0:
-            self._check_process()  # a forked child has come back from a handler
+            runtime.check_process()  # a forked child has come back from a handler
             fail(result)
+
+    def _add_all(self) -> None:
+        """This is a worker, with a new server: add all routes to it."""
+        for add in self._added:
+            add()
+
+    def _loop(self) -> int:
+        """Run turns until the server has shut down; returns the result of ws_server_run."""
+        runtime = self._runtime
+        signals = Signals(runtime)
+        with signals:
+            while True:
+                try:
+                    signals.act()
+                    result: int = lib.ws_server_run(runtime.server)
+                    if result <= 0:
+                        return result
+                except BaseException as error:  # from a signal handler of the program
+                    runtime.stash(error)
 
     async def serve(
         self,
@@ -406,374 +432,182 @@ class App:
     ) -> None:
         """Serve as `run` does, in the asyncio loop that is running.
 
-        Cancelled, it shuts down gracefully within 5 seconds, then raises CancelledError. Cancelled
-        again, it drops all connections. A further cancellation that follows in the same turns of
-        the loop, as from a cancel scope of anyio, does not count as another one.
+        When cancelled, it shuts down gracefully within 5 seconds, then raises CancelledError. When
+        cancelled again, it drops all connections. A further cancellation in the same turns of the
+        loop, as by a cancel scope of anyio, does not count as another one.
 
         Args:
-            where: As for `listen`; None where the app listens already.
+            where: As for `listen`; None if the app listens already.
             signals: Handle SIGINT and SIGTERM as `run` does, and restore their handlers at the
-                end. A signal is for all apps of the loop that say so. Without it they are the
+                end. A signal is for all apps of the loop that say so. Otherwise signals are the
                 program's own, and a SIGTERM that the program does not handle ends the process
-                without a Close to anyone. Works in the main thread alone; elsewhere it does
-                nothing.
+                without a Close frame to anyone. It has no effect outside the main thread.
 
         Raises:
             RuntimeError: The app runs already, or listens nowhere.
-            OSError, TypeError, ValueError: As `listen`.
+            OSError, TypeError, ValueError: As for `listen`.
             KeyboardInterrupt: With `signals`, after a second SIGINT.
         """
         from ._core import aio
 
-        await aio.serve(self, where, signals)
+        await aio.serve(self._runtime, self._listener(where), signals)
 
     def serving(
         self, where: int | AppListenOptions | Mapping[str, Any] | None = None
     ) -> AsyncContextManager[App]:
-        """``async with app.serving(port):`` serves during the block, as `serve` does.
+        """Serve during a block, as `serve` does: ``async with app.serving(port):``.
 
-        It shuts down at the end of the block, which waits for that. Signals are the program's
-        own: no signal ends the block. Errors as for `serve`.
+        At the end of the block it shuts down, and waits for that. Signals are the program's own: no
+        signal ends the block.
+
+        Args:
+            where: As for `serve`.
+
+        Returns:
+            A context manager that gives the app.
+
+        Raises:
+            RuntimeError, OSError, TypeError, ValueError: As for `serve`.
         """
-        self._check_idle()
+        self._runtime.check_idle()
         from ._core import aio
 
-        return aio.serving(self, where)
+        return aio.serving(self._runtime, self._listener(where), self)
 
-    def _leave_closed_loop(self) -> None:
-        """Where the asyncio loop that it ran in was closed under it: end here what goes on.
+    def _listener(
+        self, where: int | AppListenOptions | Mapping[str, Any] | None
+    ) -> Callable[[], Any] | None:
+        return None if where is None else partial(self.listen, where)
 
-        The connections are dropped; their close handlers run, except those that are coroutines.
+    def close(self, code: int = 1001, reason: str = SHUTDOWN_REASON, timeout: float = 5.0) -> None:
+        """Shut down: no new connections, a Close frame to every open one, then `run` returns.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4).
+            reason: The reason in the Close frames.
+            timeout: Seconds until what has not ended is dropped.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            RuntimeError: This is another thread.
         """
-        host = self._host
-        if host is None or self._inert or not host.is_lost():
-            return
-        self._host = None
-        self._own(thread_ident())
-        host.leave()
-        logger.error(
-            "the asyncio loop was closed while the app ran in it, all connections are dropped: "
-            "cancel serve(), or call app.close(), and wait for its end before"
-        )
-        lib.ws_server_shutdown(self._server, GOING_AWAY[0], None, 0, 0)
-        lib.ws_server_run(self._server)
-        self._finish()
-
-    def _check_idle(self) -> None:
-        self._leave_closed_loop()
-        self._check_process()
-        if self._running:
-            raise RuntimeError("the app is already running: by run(), serve() or serving()")
-        self._check_alive()
-
-    def _begin(self, host: Host | None, listens: bool = True) -> None:
-        """From now on this thread runs the app. RuntimeError: something does so already.
-
-        listens: it must do so already.
-        """
-        with self._lock:
-            self._check_idle()
-            if listens and not self._places:
-                raise RuntimeError(
-                    "the app listens nowhere: call app.listen(port), or pass a port to serve()"
-                )
-            self._running, self._finished, self._has_run = True, False, True
-            self._own(thread_ident())
-        self._host = host
-        self._context = copy_context()
-        self._watch_traffic()
-        server_logger.info("serving")
-
-    def _watch_traffic(self) -> None:
-        """Find out whether anybody wants log lines of connections; otherwise they cost nothing."""
-        traffic = Traffic(self.app_options.access_log)
-        self._traffic = traffic if traffic else None
-        function = callbacks.ON_RESPONSE if traffic else None
-        calls.set_on_response(self._server, function, self._number)
-
-    def _raise_stashed(self) -> None:
-        stashed, self._stashed = self._stashed, None
-        if stashed is not None:
-            raise stashed
-
-    def _loop(self) -> int:
-        """Turns until the server has shut down; the result of ws_server_run."""
-        signals = Signals(self)
-        with signals:
-            while True:
-                try:
-                    signals.act()
-                    result: int = lib.ws_server_run(self._server)
-                    if result <= 0:
-                        return result
-                except BaseException as error:  # from a signal handler of the program's
-                    self._stash(error)
-
-    def _finish(self) -> None:
-        """Refuse further defers, run the accepted ones, give the app back to its thread."""
-        with self._lock:
-            self._finished = True
-        while self._deferred:
-            self._run_deferred(len(self._deferred))
-        self._timers.clear()
-        self._host = None
-        self._places.clear()
-        with self._lock:
-            self._running = False
-            self._own(0 if self._inert else self._creator)
-        if not self._inert:
-            server_logger.info("stopped serving")
-
-    def close(self, code: int = 1001, reason: str = GOING_AWAY[1], timeout: float = 5.0) -> None:
-        """Shut down: no new connections, a Close to every open one, then `run` returns.
-
-        timeout: seconds until what has not ended is dropped. TypeError, ValueError.
-        """
-        number, data = options.shutdown_arguments(code, reason)
-        limit = options.milliseconds(options.seconds("timeout", timeout))
-        if self._crew is not None:  # called by a signal handler of the parent's
-            self._crew.stop(limit / 1000)
-            return
-        self._leave_closed_loop()
-        self._check_server()
-        self._shutdown(number, data, limit)
-
-    def _shutdown(self, code: int, reason: bytes, limit: int) -> None:
-        """limit: milliseconds."""
-        lib.ws_server_shutdown(self._server, code, reason, len(reason), limit)
-        if self._host is not None:
-            self._host.stop_within(limit / 1000)
-
-    def _free(self) -> None:
-        if self._inert:
-            return
-        with self._lock:  # defer must not touch the server any more
-            self._finished = True
-            server, self._server = self._server, 0
-        self._timers.clear()
-        if server:
-            lib.ws_server_free(server)
-        while self._deferred:
-            self._run_deferred(len(self._deferred))
-        if self._places and not self._has_run:
-            places, self._places = ", ".join(str(place) for place in self._places), []
-            message = f"an app listened on {places} and was never run: app.run() is missing"
-            warnings.warn(message, ResourceWarning, stacklevel=3, source=self)
-
-    def _own(self, thread: int) -> None:
-        """From now on calls belong to this thread."""
-        self._owner = thread
-        if self._bridge is not None:
-            self._bridge.owner = thread
-
-    def _check_thread(self) -> None:
-        """RuntimeError in a thread that is not the owner."""
-        if thread_ident() != self._owner:
-            self._check_process()
-            raise RuntimeError(
-                "this call belongs to the thread of app.run(); "
-                "from another thread use app.defer(fn, *args)"
-            )
-
-    def _check_server(self) -> None:
-        self._check_thread()
-        self._check_alive()
-
-    def _check_process(self) -> None:
-        """RuntimeError in a process that is not to use the app."""
-        if self._inert:
-            raise RuntimeError(self._inert)
-
-    def _check_alive(self) -> None:
-        if not self._server:
-            raise RuntimeError("this app is over: its server has been freed")
+        status, data = values.shutdown_arguments(code, reason)
+        limit = values.milliseconds(values.seconds("timeout", timeout))
+        self._runtime.close(status, data, limit)
 
     # ---- topics ---------------------------------------------------------------------------------
 
     def publish(
         self, topic: str, message: Any, opcode: int | None = None, compress: bool = False
     ) -> bool:
-        """Send one message to every subscriber of `topic`; True when at least one gets it.
+        """Send one message to every subscriber of `topic` in this process.
 
-        message, opcode and compress: as for `WebSocket.send`, TEXT and BINARY only. A subscriber
-        whose queue is full (max_backpressure) drops it, the others get it. Subscribers are those of
-        this process, not of other workers. TypeError, ValueError.
+        A subscriber whose queue is full (max_backpressure) does not get it.
+
+        Args:
+            topic: Any str.
+            message, opcode, compress: As for `WebSocket.send`; TEXT and BINARY only.
+
+        Returns:
+            True if at least one subscriber gets it.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong. Nothing was sent.
+            RuntimeError: This is another thread.
         """
-        name = options.topic(topic)
-        data, number = pack_publication(message, opcode, compress)
-        self._check_server()
-        return bool(lib.ws_server_publish(self._server, name, len(name), data, len(data), number))
+        name = values.topic(topic)
+        data, code = pack_publication(message, opcode, compress)
+        runtime = self._runtime
+        runtime.check_server()
+        return bool(lib.ws_server_publish(runtime.server, name, len(name), data, len(data), code))
 
     def num_subscribers(self, topic: str) -> int:
         """How many connections of this app, in this process, have subscribed to `topic`.
 
-        TypeError, ValueError.
+        Raises:
+            TypeError, ValueError: The topic is wrong.
+            RuntimeError: This is another thread.
         """
-        name = options.topic(topic)
-        self._check_server()
-        return int(lib.ws_server_subscribers(self._server, name, len(name)))
+        name = values.topic(topic)
+        self._runtime.check_server()
+        return int(lib.ws_server_subscribers(self._runtime.server, name, len(name)))
 
     # ---- work -----------------------------------------------------------------------------------
 
     def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Timer:
-        """Run ``fn(*args)`` once, after `seconds`, in the thread of `run`; ``cancel()`` the result.
+        """Run ``fn(*args)`` once, after a time, in the thread of `run`.
 
         It runs in a copy of the contextvars.Context of this call. Calls that are due at the same
         time run in the order in which they were made. What is not due when `run` returns never
-        runs; what is put off afterwards belongs to the next `run`. An exception is reported as that
-        of a handler. TypeError, ValueError.
+        runs; what is delayed afterwards belongs to the next `run`. An exception is reported like
+        that of a handler.
+
+        Args:
+            seconds: The time, at least 0.
+            fn: A plain function.
+            args: Its arguments.
+
+        Returns:
+            The call; its ``cancel()`` prevents it.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            RuntimeError: This is another thread.
         """
-        delay = options.seconds("seconds", seconds)
-        options.function("fn", fn)
-        self._leave_closed_loop()
-        self._check_server()
-        return self._timers.add(math.ceil(delay * 1_000_000_000), fn, args)
+        delay = values.seconds("seconds", seconds)
+        values.function("fn", fn)
+        self._runtime.leave_closed_loop()
+        self._runtime.check_server()
+        return self._runtime.timers.add(math.ceil(delay * 1_000_000_000), fn, args)
 
     def defer(self, fn: Callable[..., Any], *args: Any) -> None:
-        """Run ``fn(*args)`` in the thread of `run`, soon, in order; callable from any thread.
+        """Run ``fn(*args)`` in the thread of `run`, soon; may be called from any thread.
 
-        As with asyncio it runs in a copy of the contextvars.Context of this call.
-        What is accepted runs before `run` returns. RuntimeError: it has returned.
+        Calls run in the order in which they were made, each in a copy of the contextvars.Context of
+        its call, as with asyncio. What is accepted runs before `run` returns.
+
+        Args:
+            fn: A plain function.
+            args: Its arguments.
+
+        Raises:
+            TypeError: `fn` is not a plain function.
+            RuntimeError: `run` has returned.
         """
-        options.function("fn", fn)
-        with self._lock:
-            if self._finished:
-                raise RuntimeError(self._inert or "run() has returned, nothing can be deferred")
-            self._postpone(fn, *args)
-
-    def _postpone(self, fn: Callable[..., Any], *args: Any) -> None:
-        """As `defer`, also while everything ends: `_finish` and `_free` run what is left."""
-        with self._lock:
-            self._deferred.append((copy_context(), fn, args))
-            if self._wakes or not self._server:
-                return
-            result = lib.ws_server_defer(self._server, callbacks.ON_DEFERRED, self._number)
-            # WS_ESTOPPED: the shutdown is over, run() will do it before it returns.
-            self._wakes = result == 0
-            if result < 0 and result != ErrorCode.ESTOPPED:
-                self._deferred.pop()
-                fail(result)
-
-    def _run_deferred(self, number: int) -> None:
-        """Run the next `number` deferred calls; those that they defer come later."""
-        for _ in range(number):
-            context, fn, args = self._deferred.popleft()
-            try:
-                mistakes.check_result("a deferred function", fn, context.run(fn, *args))
-            except BaseException as error:
-                self._handler_failed("a deferred function", error, None, fn, context)
+        values.function("fn", fn)
+        self._runtime.defer(fn, *args)
 
     def on_error(self, handler: Callable[[BaseException, Any], Any]) -> App:
         """Call ``handler(error, source)`` for every exception of a handler, after it was logged.
 
-        source: the WebSocket or the Response that it was about, None for a function of `defer` or
-        `call_later`.
+        Args:
+            handler: A plain function. Its `source` is the WebSocket or the Response that the
+                exception was about; None for a function of `defer` or `call_later`.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError: `handler` is not a plain function of two arguments.
+            RuntimeError: This is another thread.
         """
-        self._check_thread()
-        mistakes.check_arity("handler", options.function("handler", handler), ("error", "source"))
-        self._error_handler = handler
+        self._runtime.check_thread()
+        mistakes.check_arity("handler", values.function("handler", handler), ("error", "source"))
+        self._runtime.error_handler = handler
         return self
 
     def stats(self) -> dict[str, int]:
-        """Counters: accepted, opened, closed, refused, turns, blocked; now: memory and
-        compression_memory, a part of it (bytes), connections, open. All are of this process."""
-        self._check_server()
-        return calls.stats(self._server)
+        """Numbers about this process.
 
-    # ---- failures -------------------------------------------------------------------------------
+        Returns:
+            Counters since the start: accepted, opened, closed, refused, turns, blocked. Now: memory
+            and its part compression_memory (bytes), connections, open.
 
-    def _handler_failed(
-        self,
-        what: str,
-        error: BaseException,
-        source: WebSocket | Response | None,
-        handler: Any,
-        context: Context,
-    ) -> None:
-        """Report in its context what a handler raised; beyond Exception, keep it and shut down."""
-        if not isinstance(error, Exception):
-            self._stash(error)
-            return
-        facts = {} if source is None else source._facts()
-        log = partial(log_failure, what, error, handler, facts)
-        run_in(context, self._report, "logging", log)
-        if self._error_handler is not None:
-            hook = partial(_run_hook, self._error_handler, error, source)
-            run_in(context, self._report, "the error handler", hook)
-
-    def _report(self, what: str, report: Callable[[], Any]) -> None:
-        """Run a part of `_handler_failed` that is itself the program's code, and may fail."""
-        try:
-            report()
-        except Exception as error:
-            try:
-                logger.error("exception in %s", what, exc_info=error)
-            except Exception:
-                callbacks.complain(error)
-        except BaseException as error:
-            self._stash(error)
-
-    def _stash(self, error: BaseException) -> None:
-        """Keep the first such exception for `run`, and shut down."""
-        if self._stashed is None:
-            self._stashed = error
-        if self._server and not self._finished:
-            self._shutdown(GOING_AWAY[0], GOING_AWAY[1].encode(), 5000)
-
-    def _socket_failed(self, ws: WebSocket, event: str, error: BaseException) -> None:
-        handler = getattr(ws._route.behavior, event)
-        self._handler_failed(f"the {event} handler", error, ws, handler, ws._context)
-        if ws._route.behavior.close_on_error and not self._inert:
-            ws.end(1011, f"the {event} handler failed")
-
-    def _release(self, response: Response) -> None:
-        """A request is over."""
-        callbacks.responses.pop(response._ptr, None)
-        response._over()
-
-    # ---- other processes ------------------------------------------------------------------------
-
-    def _rest(self, why: str) -> None:
-        """From now on nothing of it works in this process, and nothing of it runs here."""
-        self._inert = why
-        self._finished = True
-        self._own(0)
-
-    def _abandon(self) -> None:
-        """This is the child of a fork: let go of the server, which is the parent's."""
-        if not self._server or (self._inert and self._crew is None):
-            return
-        busy = self._running and self._crew is None  # the child may be inside a call of C
-        if self._crew is not None:
-            self._crew.let_go()
-        self._crew, self._lock = None, threading.RLock()  # another thread may have held it
-        self._rest(fork.FORKED)
-        self._deferred, self._timers = deque(), Timers(self, callbacks.ON_ALARM)
-        epoll_fd = lib.ws_server_fd(self._server)
-        fork.let_go([*fork.watched(epoll_fd), epoll_fd], busy)
-        if self._host is not None:
-            fork.let_go(self._host.forget(), True)
-
-    def _renew(self, deferred: deque[Deferred], timers: Timers, listeners: list[int]) -> None:
-        """This is a worker: have a server of its own, with what was there before the fork."""
-        self._inert, self._finished, self._running = "", False, False
-        self._is_worker = True
-        self._creator = thread_ident()
-        self._own(self._creator)
-        self._wakes, self._nested, self._stashed = False, 0, None
-        self._server = calls.new_server(callbacks.LOG, self._bridge, self.app_options.native())
-        for add in self._added:
-            add()
-        for fd in listeners:
-            calls.listen(self._server, {"fd": fd})
-        self._timers, timers._set_to = timers, 0
-        timers._set()
-        for context, fn, args in deferred:
-            context.run(self._postpone, fn, *args)
-
-
-def _run_hook(hook: Handler, error: BaseException, source: Any) -> None:
-    mistakes.check_result("the error handler", hook, hook(error, source))
+        Raises:
+            RuntimeError: This is another thread.
+        """
+        self._runtime.check_server()
+        return calls.stats(self._runtime.server)
 
 
 _NO_LISTENER = {
@@ -785,28 +619,17 @@ _NO_LISTENER = {
 }
 
 
-def _refusal(place: AppListenOptions, error: OSError) -> str | None:
+def _refusal(address: AppListenOptions, error: OSError) -> str | None:
     """Why it is not possible to listen there."""
-    if place.fd is not None:
+    if address.fd is not None:
         return _NO_LISTENER.get(error.errno or 0, error.strerror)
-    if error.errno == errno.ENOENT and not place.path:  # the resolver's word for it
+    if error.errno == errno.ENOENT and not address.path:  # the resolver means this by it
         return "unknown host"
     return error.strerror
 
 
 def _is_coroutine(handler: Handler | None) -> bool:
-    return handler is not None and options.is_coroutine_handler(handler)
+    return handler is not None and values.is_coroutine_handler(handler)
 
 
-# ---- the end ------------------------------------------------------------------------------------
-
-
-def _free_all() -> None:
-    """At exit, while callbacks still work. A server in the midst of `run` is left alone."""
-    for app in list(callbacks.apps.values()):
-        app._leave_closed_loop()
-        if not app._running:
-            app._free()
-
-
-atexit.register(_free_all)
+fork.register()

@@ -5,167 +5,144 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
-from . import options
-from ._core import mistakes
-from ._core.calls import header_fields, short_text, text
-from ._core.logs import peer_name
-from ._native import fail, lib
+from ._core import mistakes, values
+from ._core.calls import short_text
+from ._core.fields import Latin1, list_elements
+from ._core.messages import pack
+from ._core.requests import COOKIE, Exchange, Facts
+from ._native import lib
 from .enums import OpCode
-from .errors import ErrorCode
-from .websocket import pack
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it takes long to import
     from datetime import datetime
-
-    from ._core.callbacks import Route
-    from .app import App
-    from .websocket import WebSocket
 
 __all__ = ["Request", "Response"]
 
 # Written by the library itself; a second one would contradict it.
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
-_COOKIE_NAME = "cookie"
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*\Z")  # RFC 6265 section 4.1.1
 _JSON, _PLAIN = "application/json", "text/plain; charset=utf-8"
 _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
-
-
-class Latin1(str):
-    """A header value that is not UTF-8; sent on as a header it is the bytes that were received."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> Any:
-        return str, (str(self),)
-
-
-def header_text(data: bytes) -> str:
-    """Bytes of a request head as str: UTF-8, or ISO-8859-1, in which every byte is a character."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return Latin1(data, "latin-1")
-
-
-def list_elements(value: str | None) -> list[str]:
-    """The elements of a comma-separated list of tokens (RFC 9110 section 5.6.1)."""
-    return [item.strip(" \t") for item in (value or "").split(",") if item.strip(" \t")]
-
 
 # ---- request ------------------------------------------------------------------------------------
 
 
 class Request:
-    """What the client asked for. Valid during its handler; `preserve` makes it last.
+    """What the client asked for.
 
-    In a coroutine handler, and after ``res.on_aborted(...)``, it lasts until the response is given.
-    RuntimeError afterwards.
+    It may be read during its handler; in a coroutine handler, and after ``res.on_aborted(...)``,
+    until the response is given. Afterwards, and in another thread, every method raises
+    RuntimeError, unless `preserve` was called in time.
     """
 
-    __slots__ = ("_app", "_facts", "_ptr")
-    __reduce_ex__ = options.no_copy
+    __slots__ = ("_facts",)
+    __reduce_ex__ = values.no_copy
 
-    def __init__(self, app: App, ptr: int) -> None:
-        self._app = app
-        self._ptr = ptr  # 0 once the request is over
-        self._facts: dict[str, Any] = {}
-
-    def _fact(self, name: str) -> Any:
-        """Something of the request, read once."""
-        if not self._ptr:
-            if "preserved" not in self._facts:
-                raise RuntimeError(
-                    "this request is over: call req.preserve() in its handler to keep it"
-                )
-            return self._facts[name]
-        if name not in self._facts:
-            self._app._check_thread()
-            self._facts[name] = _READERS[name](self._ptr)
-        return self._facts[name]
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
 
     def preserve(self) -> Request:
-        """Copy everything now, so that the request may be used at any later time."""
-        for name in _READERS:
-            self._fact(name)
-        self._facts["preserved"] = True
+        """Copy everything now, so that the request may be read at any later time.
+
+        Returns:
+            The request itself.
+
+        Raises:
+            RuntimeError: The request is over already, or this is another thread.
+        """
+        self._facts.preserve()
         return self
 
     def get_method(self) -> str:
         """The method as sent: "GET"."""
-        return str(self._fact("method"))
+        return str(self._facts.get("method"))
 
     def get_url(self) -> str:
         """The path as sent, without the query: "/chat/blue%20room"."""
-        return str(self._fact("path"))
+        return str(self._facts.get("path"))
 
     def get_full_url(self) -> str:
         """The target as sent, with the query."""
-        return str(self._fact("target"))
+        return str(self._facts.get("target"))
 
     def get_header(self, lower_case_name: str) -> str | None:
-        """Value of a header field, None without it; repeated ones are joined by ", ".
+        """The value of a header field; None without it.
 
-        It is decoded as UTF-8, or as ISO-8859-1 where it is not valid UTF-8.
+        Repeated fields are joined by ", " (RFC 9110 section 5.3), cookies by "; ". Values are
+        decoded as UTF-8, or as ISO-8859-1 if they are not valid UTF-8.
+
+        Args:
+            lower_case_name: The name; upper case is accepted, too.
+
+        Raises:
+            TypeError: The name is not a str.
         """
         if not isinstance(lower_case_name, str):
             raise TypeError("the name of a header must be a str")
         return self.get_headers().get(lower_case_name.lower())
 
     def get_headers(self) -> dict[str, str]:
-        """All header fields by lower-case name."""
-        values: dict[str, list[str]] = {}
-        for name, value in self._fact("headers"):
-            values.setdefault(name, []).append(value)
-        return {name: _joined(name, lines) for name, lines in values.items()}
+        """All header fields by lower-case name, decoded and joined as by `get_header`."""
+        return self._facts.headers()
 
     def for_each_header(self, fn: Callable[[str, str], Any]) -> None:
-        """Call ``fn(lower_case_name, value)`` for each header field, in the order received."""
-        options.function("fn", fn)
-        for name, value in self._fact("headers"):
+        """Call ``fn(lower_case_name, value)`` for each header field, in the order received.
+
+        Args:
+            fn: A plain function; what it raises comes out here.
+        """
+        values.function("fn", fn)
+        for name, value in self._facts.get("headers"):
             mistakes.check_result("the function of for_each_header", fn, fn(name, value))
 
     def get_query(self, key: str) -> str | None:
-        """The first value of a key of the query, decoded; None without it."""
-        values = self.get_queries().get(key)
-        return values[0] if values else None
+        """The first value of a key of the query, percent-decoded; None without it."""
+        found = self.get_queries().get(key)
+        return found[0] if found else None
 
     def get_queries(self) -> dict[str, list[str]]:
-        """All keys of the query with all their values, decoded; U+FFFD for what is not UTF-8."""
+        """All keys of the query with all their values, percent-decoded.
+
+        Bytes that are not UTF-8 become U+FFFD.
+        """
         from urllib.parse import parse_qs  # it takes long to import
 
-        return parse_qs(self._fact("query"), keep_blank_values=True)
+        return parse_qs(self._facts.get("query"), keep_blank_values=True)
 
     def get_parameter(self, which: int | str) -> str | None:
-        """What matched a part of the pattern, percent-decoded; None without it.
+        """What matched a part of the pattern, percent-decoded; None if there is no such part.
 
-        which: the name of ":name", or the index of the ":name" or "*", from 0.
+        Args:
+            which: The name of a ":name", or the index of a ":name" or "*", from 0.
+
+        Raises:
+            TypeError, ValueError: It is neither a name nor an index.
         """
-        names: list[str] = self._fact("names")
+        names: list[str] = self._facts.get("names")
         if isinstance(which, str):
             if which not in names:
                 return None
             index = names.index(which)
         else:
-            index = options.integer("index of a parameter", which, 0, options.MAX_COUNT)
-        values = self.get_parameters()
-        return values[index] if index < len(values) else None
+            index = values.integer("index of a parameter", which, 0, values.MAX_COUNT)
+        found = self.get_parameters()
+        return found[index] if index < len(found) else None
 
     def get_parameters(self) -> list[str]:
         """What matched each ":name" or "*" of the pattern, percent-decoded.
 
-        U+FFFD stands for what is not UTF-8.
+        Bytes that are not UTF-8 become U+FFFD.
         """
-        return list(self._fact("parameters"))
+        return list(self._facts.get("parameters"))
 
     def get_cookie(self, name: str) -> str | None:
-        """The value of a cookie, None without it."""
+        """The value of a cookie; None without it."""
         return self.get_cookies().get(name)
 
     def get_cookies(self) -> dict[str, str]:
-        """All cookies (RFC 6265 section 5.4); of two with one name, the first."""
+        """All cookies by name (RFC 6265 section 5.4); the first one of a name counts."""
         cookies: dict[str, str] = {}
-        for pair in (self.get_header(_COOKIE_NAME) or "").split(";"):
+        for pair in (self.get_header(COOKIE) or "").split(";"):
             name, equals, value = pair.partition("=")
             value = value.strip()
             if len(value) > 1 and value[0] == value[-1] == '"':
@@ -175,107 +152,36 @@ class Request:
         return cookies
 
 
-def _joined(name: str, lines: list[str]) -> str:
-    """Repeated fields as one (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
-    separator = "; " if name == _COOKIE_NAME else ", "
-    return separator.join(lines) if len(lines) > 1 else lines[0]
-
-
-def _pattern_names(ptr: int) -> list[str]:
-    pattern = header_text(lib.ws_request_pattern(ptr))
-    return [part.lstrip(":") for part in pattern.split("/") if part[:1] == ":" or part == "*"]
-
-
-def _parameters(ptr: int) -> list[str]:
-    count = len(_pattern_names(ptr))
-    values = (text(lib.ws_request_parameter, ptr, i) for i in range(count))
-    from urllib.parse import unquote
-
-    return [unquote(header_text(value or b"")) for value in values]
-
-
-def _read(name: str) -> Callable[[int], str]:
-    function = getattr(lib, "ws_request_" + name)
-    return lambda ptr: header_text(text(function, ptr) or b"")
-
-
-_READERS: dict[str, Callable[[int], Any]] = {
-    "method": _read("method"),
-    "target": _read("target"),
-    "path": _read("path"),
-    "query": _read("query"),
-    "headers": lambda ptr: [
-        (header_text(name).lower(), header_text(value)) for name, value in header_fields(ptr)
-    ],
-    "names": _pattern_names,
-    "parameters": _parameters,
-}
-
 # ---- response -----------------------------------------------------------------------------------
 
 
 _REQUESTED: Any = object()  # an argument of `upgrade` that was left out
 
 
-class Response:
+class Response(Exchange):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
     A handler that wants to answer later is a coroutine, or calls `on_aborted` before it returns.
+    All methods belong to the thread of ``app.run()``; in another thread they raise RuntimeError.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_abort_handler",
-        "_aborted",
-        "_app",
-        "_context",
-        "_deferred",
-        "_headers",
-        "_later",
-        "_ptr",
-        "_reason",
-        "_remote",
-        "_request",
-        "_responded",
-        "_route",
-        "_socket",
-        "_status",
-        "_upgrades",
-        "_user_data",
-    )
+    __slots__ = ()
 
-    __reduce_ex__ = options.no_copy
-
-    def __init__(self, app: App, ptr: int, request: Request, route: Route, upgrades: bool) -> None:
-        self._app = app
-        self._ptr = ptr  # 0 once the request is over
-        self._request = request
-        self._route = route
-        self._upgrades = upgrades  # it is an opening handshake
-        self._context = app._context.copy()  # what its handlers run in, and those of its socket
-        self._status: int = 200
-        self._reason: bytes | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._abort_handler: options.Handler | None = None
-        self._aborted = self._responded = self._deferred = False
-        self._later = False  # the handler is a coroutine
-        self._remote: str | None = None
-        self._user_data: Any = None
-        self._socket: WebSocket | None = None
+    __reduce_ex__ = values.no_copy
 
     @property
     def aborted(self) -> bool:
-        """The client has left, or the time for the answer is over."""
+        """Whether the client has left, or the time for the answer (upgrade_timeout) is over."""
         return self._aborted
 
     @property
     def has_responded(self) -> bool:
-        """The answer was given, or the connection dropped."""
+        """Whether the answer was given, or the connection dropped."""
         return self._responded
 
     def get_remote_address(self) -> str:
-        """The client's IP address as text; "" for a Unix socket."""
-        self._app._check_thread()
+        """The IP address of the client as text; "" for a Unix socket."""
+        self._runtime.check_thread()
         if self._remote is None:
             self._remote = short_text(lib.ws_request_remote_address, self._ptr) if self._ptr else ""
         return self._remote
@@ -283,8 +189,18 @@ class Response:
     # ---- head -----------------------------------------------------------------------------------
 
     def write_status(self, status: int | str) -> Response:
-        """Set the status: 404, or "404 Not Found"; 200 without it. TypeError, ValueError."""
-        self._app._check_thread()
+        """Set the status, which is 200 otherwise.
+
+        Args:
+            status: 200 to 599 as an int, or with a reason phrase: "404 Not Found".
+
+        Returns:
+            The response itself.
+
+        Raises:
+            TypeError, ValueError: The status is wrong. Nothing was changed.
+        """
+        self._runtime.check_thread()
         if isinstance(status, str):
             match = _STATUS_LINE.match(status)
             if not match:
@@ -292,19 +208,28 @@ class Response:
             self._status = int(match[1])
             self._reason = match[2].encode() if match[2] else None
         else:
-            self._status = options.integer("status", status, 200, 599)
+            self._status = values.integer("status", status, 200, 599)
             self._reason = None
         return self
 
     def write_header(self, name: str, value: str | bytes | int) -> Response:
-        """Add a header field, also to a 101. TypeError, ValueError: nothing was added.
+        """Add a header field, also to the answer to a handshake.
 
-        A str is sent in UTF-8, but a value that a request had in ISO-8859-1 as it was received.
+        Args:
+            name: A token (RFC 9110 section 5.6.2) that pyws does not write itself.
+            value: A str is sent in UTF-8, unless it is the value of a request in ISO-8859-1, which
+                is sent as it was received. CR, LF and NUL are refused.
+
+        Returns:
+            The response itself.
+
+        Raises:
+            TypeError, ValueError: The name or the value is wrong. Nothing was added.
         """
-        self._app._check_thread()
+        self._runtime.check_thread()
         if not isinstance(name, str):
-            raise TypeError(f"the name of a header must be a str, not {options.type_name(name)}")
-        if not options.is_token(name):
+            raise TypeError(f"the name of a header must be a str, not {values.type_name(name)}")
+        if not values.is_token(name):
             raise ValueError(f"the name of a header must be a token (RFC 9110 5.6.2), not {name!r}")
         if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
             raise ValueError(f"the header {name} is written by pyws itself")
@@ -319,11 +244,11 @@ class Response:
         if isinstance(value, Latin1):
             value = value.encode("latin-1")
         elif isinstance(value, str):
-            value = options.encode("value of the header " + name, value)
+            value = values.encode("value of the header " + name, value)
         if not isinstance(value, bytes):
             raise TypeError(
                 f"the value of the header {name} must be str, bytes or int, "
-                f"not {options.type_name(value)}"
+                f"not {values.type_name(value)}"
             )
         if any(byte in value for byte in b"\r\n\0"):
             raise ValueError(f"the header {name} must not contain CR, LF or NUL: {value!r}")
@@ -336,13 +261,23 @@ class Response:
         options_: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Response:
-        """Add a Set-Cookie field (RFC 6265 section 4.1). TypeError, ValueError.
+        """Add a Set-Cookie field (RFC 6265 section 4.1).
 
-        Options, as a dict or by keyword: path, domain, max_age (seconds), expires (datetime),
-        secure, http_only, same_site ("Strict", "Lax" or "None").
+        Args:
+            name: A token.
+            value: Printable ASCII without space, quote, comma, semicolon and backslash.
+            options_: Attributes as a dict: path, domain, max_age (seconds), expires (datetime, or
+                text), secure, http_only, same_site ("Strict", "Lax" or "None").
+            more: Attributes as keywords, which win.
+
+        Returns:
+            The response itself.
+
+        Raises:
+            TypeError, ValueError: Something of it is wrong. Nothing was added.
         """
-        self._app._check_thread()
-        if not isinstance(name, str) or not options.is_token(name):
+        self._runtime.check_thread()
+        if not isinstance(name, str) or not values.is_token(name):
             raise ValueError(f"the name of a cookie must be a token, not {name!r}")
         if not isinstance(value, str) or not _COOKIE_VALUE.match(value):
             raise ValueError(
@@ -355,14 +290,23 @@ class Response:
     # ---- answers --------------------------------------------------------------------------------
 
     def end(self, body: Any = b"") -> Response:
-        """Answer with `body`: str, bytes-like, or dict, list, tuple, number as JSON.
+        """Answer with `body`. Nothing happens if the client has left.
 
-        RuntimeError when answered already; nothing happens when the client has left.
+        Args:
+            body: str or bytes-like; dict, list, tuple and numbers are sent as JSON.
+
+        Returns:
+            The response itself.
+
+        Raises:
+            RuntimeError: The request is answered already, or this is another thread.
+            TypeError, ValueError: The body cannot be sent. Nothing was changed.
         """
-        self._app._check_thread()
+        self._runtime.check_thread()
         data, opcode = pack(body)
         is_json = opcode is OpCode.TEXT and not isinstance(body, str)
-        return self._answer(data, _JSON if is_json else None)
+        self._answer(data, _JSON if is_json else None)
+        return self
 
     def send(
         self,
@@ -370,11 +314,21 @@ class Response:
         status: int | str = 200,
         headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
     ) -> Response:
-        """Answer with `body`, `status` and further header fields, as text or JSON.
+        """Answer with `body`, `status` and further header fields.
 
-        RuntimeError when answered already. TypeError, ValueError: nothing was changed.
+        Args:
+            body: As for `end`; the Content-Type says text or JSON, unless a field does already.
+            status: As for `write_status`.
+            headers: Names and values, as for `write_header`.
+
+        Returns:
+            The response itself.
+
+        Raises:
+            RuntimeError: The request is answered already, or this is another thread.
+            TypeError, ValueError: Something of it is wrong. Nothing was changed.
         """
-        self._app._check_thread()
+        self._runtime.check_thread()
         data, opcode = pack(body)
         before = self._status, self._reason, list(self._headers)
         try:
@@ -387,11 +341,23 @@ class Response:
             self._status, self._reason, self._headers = before
             raise
         text_type = _PLAIN if isinstance(body, str) else _JSON
-        return self._answer(data, text_type if opcode is OpCode.TEXT else None)
+        self._answer(data, text_type if opcode is OpCode.TEXT else None)
+        return self
 
     def redirect(self, url: str, code: int = 302) -> Response:
-        """Answer that the resource is at `url`. code: 301, 302, 303, 307 or 308."""
-        if options.integer("code", code, 300, 399) not in (301, 302, 303, 307, 308):
+        """Answer that the resource is at `url` (RFC 9110 section 15.4).
+
+        Args:
+            url: The value of Location.
+            code: 301, 302, 303, 307 or 308.
+
+        Returns:
+            The response itself.
+
+        Raises:
+            RuntimeError, TypeError, ValueError: As for `send`.
+        """
+        if values.integer("code", code, 300, 399) not in (301, 302, 303, 307, 308):
             raise ValueError(f"code must be 301, 302, 303, 307 or 308, not {code}")
         return self.send(b"", code, {"Location": url})
 
@@ -405,15 +371,22 @@ class Response:
     ) -> None:
         """Accept the opening handshake; the ``open`` handler runs before this returns.
 
-        ``res.upgrade(user_data=user)`` is enough: key, protocol and extensions are the request's
-        where they are left out.
+        ``res.upgrade(user_data=user)`` is enough: key, protocol and extensions that are left out
+        are those of the request. Nothing happens if the client has left.
 
-        key: the request's Sec-WebSocket-Key. protocol: the client's own list (then the first name
-        of it that the route speaks is selected), one name of that list, or None. extensions: the
-        request's Sec-WebSocket-Extensions, or None: no compression. socket_context: as received.
-        user_data: what ``ws.get_user_data()`` gives. ValueError, RuntimeError.
+        Args:
+            key: The Sec-WebSocket-Key of the request.
+            protocol: The list of the client (then the first name in it that the route speaks is
+                selected), one name of that list, or None.
+            extensions: The Sec-WebSocket-Extensions of the request; None means no compression.
+            socket_context: What the handler received; it is not used.
+            user_data: What ``ws.get_user_data()`` will return.
+
+        Raises:
+            RuntimeError: This is no handshake, it is answered already, or this is another thread.
+            TypeError, ValueError: An argument is wrong, or differs from the request.
         """
-        self._app._check_thread()
+        self._runtime.check_thread()
         if not self._upgrades:
             raise RuntimeError("upgrade() needs an opening handshake on a route of app.ws")
         if self._responded:
@@ -423,11 +396,11 @@ class Response:
         if key is not _REQUESTED:
             self._check_key(key)
         if protocol is _REQUESTED:
-            protocol = self._request.get_header("sec-websocket-protocol")
+            protocol = self._request.headers().get("sec-websocket-protocol")
         if extensions is _REQUESTED:
-            extensions = self._request.get_header("sec-websocket-extensions")
+            extensions = self._request.headers().get("sec-websocket-extensions")
         if extensions is not None and not isinstance(extensions, str):
-            what = options.type_name(extensions)
+            what = values.type_name(extensions)
             raise TypeError(f"extensions must be a str or None, not {what}")
         name = self._select(protocol)
         if not list_elements(extensions):
@@ -444,15 +417,15 @@ class Response:
 
     def _check_key(self, key: Any) -> None:
         if not isinstance(key, str):
-            raise TypeError(f"key must be a str, not {options.type_name(key)}")
-        if key != self._request.get_header("sec-websocket-key"):
+            raise TypeError(f"key must be a str, not {values.type_name(key)}")
+        if key != self._request.headers().get("sec-websocket-key"):
             raise ValueError("key differs from the request's Sec-WebSocket-Key")
 
     def _select(self, protocol: Any) -> str | None:
-        """The subprotocol to name to the library; None leaves the choice to it."""
+        """The subprotocol for the library; None leaves the choice to it."""
         if protocol is not None and not isinstance(protocol, str):
-            raise TypeError(f"protocol must be a str or None, not {options.type_name(protocol)}")
-        offered = list_elements(self._request.get_header("sec-websocket-protocol"))
+            raise TypeError(f"protocol must be a str or None, not {values.type_name(protocol)}")
+        offered = list_elements(self._request.headers().get("sec-websocket-protocol"))
         wanted = list_elements(protocol)
         if not wanted:  # nor may the list of a client that has no token in it
             return None
@@ -463,107 +436,52 @@ class Response:
         return wanted[0]
 
     def close(self) -> None:
-        """Drop the connection without an answer."""
-        self._app._check_thread()
-        if self._ptr and not self._responded and not self._aborted:
-            self._answered(lib.ws_request_abort(self._ptr))
+        """Drop the connection without an answer; nothing when there is an answer already."""
+        self._runtime.check_thread()
+        self._drop()
 
     def on_aborted(self, fn: Callable[[Response], Any]) -> Response:
-        """The answer comes later: keep the request; ``fn(res)`` runs if the client leaves first."""
-        options.function("fn", fn)
-        self._app._check_thread()
+        """Answer later, after the handler has returned.
+
+        Args:
+            fn: ``fn(res)`` runs if the client leaves before the answer.
+
+        Returns:
+            The response itself.
+
+        Raises:
+            TypeError: `fn` is not a plain function.
+        """
+        values.function("fn", fn)
+        self._runtime.check_thread()
         self._abort_handler = fn
         return self
 
     def cork(self, fn: Callable[[Response], Any]) -> Response:
-        """Run ``fn(res)``; what it writes leaves in one write."""
-        options.function("fn", fn)
-        self._app._check_thread()
+        """Run ``fn(res)``; everything that it writes leaves in one write.
+
+        Args:
+            fn: A plain function; what it raises comes out here.
+
+        Returns:
+            The response itself.
+        """
+        values.function("fn", fn)
+        self._runtime.check_thread()
         mistakes.check_result("the function of cork", fn, fn(self))
         return self
 
-    # ---- inside ---------------------------------------------------------------------------------
-
-    def _facts(self) -> dict[str, Any]:
-        """Of this request, for the log."""
-        facts: dict[str, Any] = {"route": self._route.pattern}
-        if self._ptr:
-            address = short_text(lib.ws_request_remote_address, self._ptr)
-            facts["peer"] = peer_name(address, lib.ws_request_remote_port(self._ptr))
-        return facts
-
-    def _what(self) -> str:
-        """What to call its handler in the log."""
-        return "the upgrade handler" if self._upgrades else "the handler"
-
-    def _answer(self, body: bytes, content_type: str | None) -> Response:
-        """Answer; the type is for those who have not written one. RuntimeError."""
-        if self._responded:
-            raise RuntimeError("this request is answered already")
-        if self._aborted:
-            return self
-        if content_type and not self._has_header(b"content-type"):
-            self.write_header("Content-Type", content_type)
-        self._write_head()
-        self._answered(
-            lib.ws_request_respond(self._ptr, self._status, self._reason, body, len(body))
-        )
-        return self
-
-    def _has_header(self, name: bytes) -> bool:
-        return any(field.lower() == name for field, _ in self._headers)
-
-    def _write_head(self) -> None:
-        """Hand the fields to the library. MemoryError: the connection was dropped."""
-        headers, self._headers = self._headers, []
-        try:
-            for name, value in headers:
-                lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
-        except MemoryError:
-            self.close()  # what the library has of them would travel on the answer to the error
-            raise
-
-    def _defer(self, on_aborted: Any, number: int) -> None:
-        """The handler has returned, the answer comes later."""
-        result: int = lib.ws_request_defer(self._ptr, on_aborted, number)
-        if result < 0:
-            fail(result)
-        self._deferred = True
-
-    def _answered(self, result: int) -> None:
-        """After a call that answers: a deferred request is over now."""
-        if result == ErrorCode.ECLOSED:
-            self._aborted = True
-        elif result < 0:
-            fail(result)
-        else:
-            self._responded = True
-        if self._deferred:
-            self._app._release(self)
-
-    def _fail(self) -> None:
-        """A handler raised: 500, or 1011 when the handshake was accepted already."""
-        if self._socket is not None and self._socket._route.behavior.close_on_error:
-            self._socket.end(1011, "the upgrade handler failed")
-        elif self._ptr and not self._responded and not self._aborted:
-            self._status, self._reason, self._headers = 500, None, []
-            self._answer(b"500 Internal Server Error\n", "text/plain")  # as the library's own
-
-    def _over(self) -> None:
-        """The library is about to forget the request."""
-        self._ptr = self._request._ptr = 0
-
 
 def _cookie_attributes(given: Mapping[str, Any]) -> list[str]:
-    """The attributes of a cookie, in the order given. TypeError, ValueError."""
+    """The attributes of a cookie, in the order given. Raises TypeError, ValueError."""
     known = list(_ATTRIBUTES)
     plain = {str(key).lower().replace("-", "_"): value for key, value in given.items()}
     plain = {_ALIASES.get(key, key): value for key, value in plain.items()}
     parts = []
-    for key, value in options.pick(plain, known, "cookie").items():
+    for key, value in values.pick(plain, known, "cookie").items():
         label = _ATTRIBUTES[key]
         if key in ("secure", "http_only"):
-            parts += [label] if options.flag(key, value) else []
+            parts += [label] if values.flag(key, value) else []
         elif value is not None:
             parts.append(f"{label}={_attribute(key, value)}")
     return parts
@@ -583,7 +501,7 @@ _ALIASES = {"maxage": "max_age", "httponly": "http_only", "samesite": "same_site
 
 def _attribute(key: str, value: Any) -> str:
     if key == "max_age":
-        return str(options.integer(key, value, -options.MAX_COUNT, options.MAX_COUNT))
+        return str(values.integer(key, value, -values.MAX_COUNT, values.MAX_COUNT))
     if key == "expires":
         from datetime import datetime, timezone
 

@@ -1,24 +1,22 @@
 """What pyws writes to the log, and how: the loggers `pyws`, `pyws.server` and `pyws.access`.
 
-What a peer has chosen (paths, reasons) is escaped here, so that it cannot forge a line.
+Text from a peer (paths, reasons) is escaped here, so that it cannot forge a line.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
 
 from .._native import lib
 from . import mistakes
 from .calls import short_text, text
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from ..websocket import WebSocket
-
-__all__ = ["Traffic", "log_failure", "logger", "server_logger"]
+__all__ = ["Traffic", "complain", "escaped", "log_failure", "logger", "peer_name", "server_logger"]
 
 logger = logging.getLogger("pyws")
 server_logger = logging.getLogger("pyws.server")
@@ -28,21 +26,29 @@ _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
 _CALLERS = frozenset(
-    f"{__package__}.{module}" for module in ("aio", "callbacks", "contexts", "mistakes", "timers")
+    f"{__package__}.{module}"
+    for module in ("aio", "contexts", "mistakes", "requests", "runtime", "sockets", "timers")
 ) | {"pyws.app", "_contextvars"}  # the latter is where PyPy has Context.run
 
 
 def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, Any]) -> None:
-    """`handler` has raised `error`; `facts` (route, socket, peer) are attributes of the record."""
+    """Log an exception.
+
+    Args:
+        what: What failed, such as "the message handler".
+        error: The exception; its traceback is cut to begin at the handler.
+        handler: The function that raised it, or None.
+        facts: What it was about (route, socket, peer); attributes of the log record.
+    """
     error.__traceback__ = _from_handler_on(error.__traceback__)
-    place = ""
+    defined = ""
     if error.__traceback__ is None and handler is not None:  # it did not get as far as the handler
-        place = f", {mistakes.location(handler)}"
+        defined = f", {mistakes.location(handler)}"
     where = f" of {facts['route']}" if facts.get("route") else ""
     whom = f", socket {facts['socket']}" if facts.get("socket") else ""
     peer = f" from {facts['peer']}" if facts.get("peer") else ""
     logger.error(
-        "exception in %s%s%s%s%s%s", what, where, whom, peer, place, mistakes.advice(error),
+        "exception in %s%s%s%s%s%s", what, where, whom, peer, defined, mistakes.advice(error),
         exc_info=error, extra=facts,
     )  # fmt: skip
 
@@ -55,10 +61,20 @@ def _from_handler_on(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
+def complain(error: BaseException) -> None:
+    """Say on stderr that the log does not work."""
+    with suppress(Exception):
+        sys.stderr.write(f"pyws: logging failed: {error!r}\n")
+
+
 class Traffic:
-    """Log lines of connections and responses, made only while they are wanted."""
+    """Writes log lines of connections and responses; there is none while they are not wanted."""
 
     def __init__(self, access: bool) -> None:
+        """
+        Args:
+            access: Lines of `pyws.access` are wanted, if its level allows them.
+        """
         self._debug = server_logger.isEnabledFor(logging.DEBUG)
         self._access = access and access_logger.isEnabledFor(logging.INFO)
         self._opened: dict[int, float] = {}  # id of a socket -> time
@@ -66,18 +82,17 @@ class Traffic:
     def __bool__(self) -> bool:
         return self._debug or self._access
 
-    def opened(self, ws: WebSocket) -> None:
-        """The opening handshake is over."""
-        self._opened[ws.id] = time.monotonic()
+    def opened(self, socket: int, path: str, facts: dict[str, Any]) -> None:
+        """The opening handshake of the socket with this id is over."""
+        self._opened[socket] = time.monotonic()
         if self._debug:
-            facts = ws._facts()
-            server_logger.debug("opened %s %s", facts["peer"], escaped(ws.path), extra=facts)
+            server_logger.debug("opened %s %s", facts["peer"], escaped(path), extra=facts)
 
-    def closed(self, ws: WebSocket, code: int, reason: str) -> None:
-        """The close event has come."""
-        duration = time.monotonic() - self._opened.pop(ws.id, time.monotonic())
-        facts = {**ws._facts(), "path": ws.path, "code": code, "duration": duration}
-        peer, path = facts["peer"], escaped(ws.path)
+    def closed(self, socket: int, path: str, facts: dict[str, Any], code: int, reason: str) -> None:
+        """The close event of the socket with this id has come."""
+        duration = time.monotonic() - self._opened.pop(socket, time.monotonic())
+        facts = {**facts, "path": path, "code": code, "duration": duration}
+        peer, path = facts["peer"], escaped(path)
         if self._debug:
             line = 'closed %s %s %d "%s" after %.3f s'
             server_logger.debug(line, peer, path, code, escaped(reason), duration, extra=facts)
@@ -86,7 +101,7 @@ class Traffic:
             access_logger.info('%s "GET %s" 101 %d %.3f', peer, path, code, duration, extra=facts)
 
     def answered(self, request: int, status: int, length: int, why: str | None) -> None:
-        """A response was sent; `why`: by the library itself."""
+        """A response was sent; `why` is the reason if the library itself refused the request."""
         address = short_text(lib.ws_request_remote_address, request)
         peer = peer_name(address, lib.ws_request_remote_port(request))
         method, path = (
@@ -105,7 +120,7 @@ class Traffic:
 
 
 def escaped(chosen: str) -> str:
-    """What a peer has chosen, in printable ASCII without quotation marks, and not too long."""
+    """Text from a peer in printable ASCII without quotation marks, cut where it is too long."""
     if len(chosen) > _LONGEST:
         chosen = chosen[:_LONGEST] + "..."
     return chosen.encode("unicode_escape").decode().replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while an App runs in the main thread."""
+"""SIGINT and SIGTERM while an app runs in the main thread."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .._native import lib
+from .runtime import Runtime
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it takes long to import
     from asyncio import AbstractEventLoop
 
-    from ..app import App
-
-__all__ = ["GOING_AWAY", "Signals", "watching"]
-
-GOING_AWAY = (1001, "server shutting down")  # what clients are told
+__all__ = ["Signals", "watching"]
 
 
 class Signals:
     """SIGINT and SIGTERM during `run` in the main thread; in other threads it does nothing.
 
     A signal writes to a socket that the loop watches, so that ws_server_run returns and Python
-    gets to run the handlers. They only take notes (an exception raised in the midst of pyws would
-    be lost in C); `act` does what is to be done. An asyncio loop watches the socket itself, and
-    calls `act`. It may have a wakeup descriptor of its own, for its signal handlers: that goes on
-    to receive the numbers of all signals.
+    runs the handlers. They only take notes (C would lose an exception that is raised in the midst
+    of pyws); `act` does the work. An asyncio loop watches the socket itself, and calls `act`. It
+    may have a wakeup descriptor of its own, for its signal handlers: that one still receives the
+    numbers of all signals.
     """
 
-    def __init__(self, app: App, loop: AbstractEventLoop | None = None) -> None:
-        self._app = app
+    def __init__(self, runtime: Runtime, loop: AbstractEventLoop | None = None) -> None:
+        """
+        Args:
+            runtime: What a signal shuts down.
+            loop: The loop that runs it; None if that is the library's own.
+        """
+        self._runtime = runtime
         self._loop = loop
         self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
         self._old: dict[int, Any] = {}
@@ -45,8 +47,8 @@ class Signals:
             end.setblocking(False)
         if self._wake_up_by(self._pair[1].fileno()):
             self._watch(self._pair[0])
-            # Ctrl-C in a terminal reaches all processes: the parent tells its workers what to do.
-            for_int = _ignore if self._app._is_worker else self.note
+            # Ctrl-C in a terminal reaches all processes: workers do what their parent says.
+            for_int = _ignore if self._runtime.is_worker else self.note
             self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
             self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note)
             watching.append(self)
@@ -60,13 +62,13 @@ class Signals:
             end.close()
 
     def forget(self) -> list[int]:
-        """This is a forked child, where the loop's watch is the parent's; the descriptors of it."""
+        """This is a forked child: leave the sockets to the parent, and return their descriptors."""
         with suppress(ValueError):  # PyPy: not by a child of another thread than the main one
             self.restore()
         return [end.fileno() for end in self._pair]
 
     def restore(self) -> None:
-        """Signals do again what they did before, or go on to do what a later one has set."""
+        """Restore what signals did before, unless a later one of these has replaced that."""
         if self not in watching:
             return
         later = watching[watching.index(self) + 1 :]
@@ -82,7 +84,7 @@ class Signals:
             signal.set_wakeup_fd(current)  # add_signal_handler of asyncio has set it meanwhile
 
     def _inherit(self, earlier: Signals) -> None:
-        """It has ended before this one, which restores what it would have restored."""
+        """An earlier one has ended before this one: restore later what it would have restored."""
         for number, old in earlier._old.items():
             if self._old[number] in (earlier.note, _ignore):
                 self._old[number] = old
@@ -90,9 +92,9 @@ class Signals:
             self._old_fd = earlier._old_fd
 
     def _wake_up_by(self, fd: int) -> bool:
-        """The interpreter writes the numbers of signals to it; False: this is not the main thread.
+        """Let the interpreter write the numbers of signals to `fd`; False outside the main thread.
 
-        What the threading module says of that may be about a greenlet, with eventlet for one.
+        The threading module may be speaking of a greenlet, with eventlet for example.
         """
         try:
             self._old_fd = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
@@ -102,24 +104,24 @@ class Signals:
 
     def _watch(self, wakes: socket.socket) -> None:
         if self._loop is None:
-            lib.ws_server_set_interrupt_fd(self._app._server, wakes.fileno())
+            lib.ws_server_set_interrupt_fd(self._runtime.server, wakes.fileno())
         else:
             self._loop.add_reader(wakes.fileno(), self._woken, wakes)
 
     def _unwatch(self, wakes: socket.socket) -> None:
         if self._loop is None:
-            lib.ws_server_set_interrupt_fd(self._app._server, -1)
+            lib.ws_server_set_interrupt_fd(self._runtime.server, -1)
         else:
             self._loop.remove_reader(wakes.fileno())
 
     def _woken(self, wakes: socket.socket) -> None:
-        """A signal came; the loop calls this function of Python, during which `note` runs.
+        """A signal came: the loop calls this Python function, and `note` runs during it.
 
-        uvloop called a builtin without running any bytecode, and so no signal handler either.
+        uvloop would call a builtin without running any bytecode, hence no signal handler either.
         """
         numbers = wakes.recv(4096)
         if self._old_fd >= 0:
-            with suppress(OSError):  # it is full, or was closed: as the interpreter does
+            with suppress(OSError):  # full or closed, which the interpreter ignores as well
                 os.write(self._old_fd, numbers)
 
     def note(self, number: int, frame: FrameType | None) -> None:
@@ -132,7 +134,7 @@ class Signals:
             raise KeyboardInterrupt
 
     def _note(self, number: int) -> bool:
-        """Take note; True: interrupt what keeps the loop from acting."""
+        """Take note; returns whether to interrupt what keeps the loop from acting."""
         again = self.noted > 0 and number == signal.SIGINT
         # A handler that keeps the loop from acting is interrupted at once; a close handler of the
         # shutdown itself only by a third SIGINT.
@@ -143,21 +145,21 @@ class Signals:
         return stuck
 
     def act(self) -> None:
-        """Do what the signals since the last call demand."""
+        """Do what the signals since the last call ask for."""
         while self._acted < self.noted:
             self._acted = self.noted
             if self._acted == 1:
-                self._app.close(*GOING_AWAY)
+                self._runtime.go_away()
             else:
-                self._app._stash(KeyboardInterrupt())
-                self._app.close(*GOING_AWAY, timeout=0)
+                self._runtime.stash(KeyboardInterrupt())
+                self._runtime.go_away(0)
 
 
 watching: list[Signals] = []  # the innermost last
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Unlike SIG_IGN it does not outlive an exec."""
+    """Ignore a signal; unlike SIG_IGN, this does not survive an exec."""
 
 
 def _is_ours(frame: FrameType) -> bool:

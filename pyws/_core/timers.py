@@ -1,45 +1,48 @@
-"""The calls that `App.call_later` puts off: a heap over the one alarm that the library has.
+"""The calls that `App.call_later` delays: a heap over the one alarm that the library has.
 
-The alarm is set to the first call that is due, and to nothing without one: an idle server sleeps.
+The alarm is set to the first call that is due, and switched off without one: an idle server sleeps.
+What is above (the thread check, reports, the alarm itself) comes as functions.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from itertools import count
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
-from . import mistakes
-from .calls import set_alarm
-
-if TYPE_CHECKING:
-    from ..app import App
+from .mistakes import check_result
 
 __all__ = ["Timer", "Timers"]
 
 _FEW = 64  # cancelled calls in the heap that are not worth a clean-up
 
+Failed = Callable[[str, BaseException, Any, Context], None]
+
 
 class Timer:
-    """A call that `App.call_later` has put off."""
+    """A call that `App.call_later` has delayed."""
 
-    __slots__ = ("_args", "_context", "_fn", "_timers", "_waits")
+    __slots__ = ("_args", "_context", "_fn", "_in_heap", "_timers")
 
     def __init__(self, timers: Timers, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._timers = timers
         self._fn: Callable[..., Any] | None = fn  # None: it ran, was cancelled, or never will
         self._args = args
         self._context = copy_context()
-        self._waits = True  # is in the heap
+        self._in_heap = True
 
     def cancel(self) -> None:
-        """Do not run it; nothing when it has run already. RuntimeError from another thread."""
+        """Prevent the call; does nothing if it has run already.
+
+        Raises:
+            RuntimeError: This is not the thread of the app.
+        """
         self._timers.check_thread()
         if self._fn is not None:
             self._forget()
-            if self._waits:
+            if self._in_heap:
                 self._timers.cancelled_one()
 
     def _forget(self) -> None:
@@ -47,22 +50,32 @@ class Timer:
 
 
 class Timers:
-    """All such calls of one App."""
+    """All delayed calls of one app."""
 
-    def __init__(self, app: App, alarm: Any) -> None:
-        """alarm: what the library is to call, with the App's number; it leads to `run`."""
-        self.check_thread = app._check_thread
-        self._app = app
-        self._alarm = alarm
-        self._heap: list[tuple[int, int, Timer]] = []  # due (ns), number, call
-        self._numbers = count()  # calls due at the same time keep their order
-        self._cancelled = 0  # of those in the heap
-        self._set_to = 0  # what the alarm is set to; 0: it is not set
+    def __init__(
+        self,
+        check_thread: Callable[[], None],
+        failed: Failed,
+        set_alarm: Callable[[int | None], None],
+    ) -> None:
+        """
+        Args:
+            check_thread: Raises RuntimeError in a thread other than the app's.
+            failed: Reports the exception of a call: what failed, the exception, function, context.
+            set_alarm: Has `run` called after so many nanoseconds; None switches the alarm off.
+        """
+        self.check_thread = check_thread
+        self._failed = failed
+        self._set_alarm = set_alarm
+        self.heap: list[tuple[int, int, Timer]] = []  # due (ns), order of the calls, call
+        self._order = count()  # calls due at the same time keep their order
+        self.cancelled = 0  # of those in the heap
+        self._set_to = 0  # what the alarm is set to; 0: it is off
 
     def add(self, delay: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
         """Run ``fn(*args)`` after `delay` nanoseconds."""
         timer = Timer(self, fn, args)
-        heapq.heappush(self._heap, (time.monotonic_ns() + delay, next(self._numbers), timer))
+        heapq.heappush(self.heap, (time.monotonic_ns() + delay, next(self._order), timer))
         self._set()
         return timer
 
@@ -71,7 +84,7 @@ class Timers:
         self._set_to = 0
         now = time.monotonic_ns()
         due = []
-        while self._heap and self._heap[0][0] <= now:
+        while self.heap and self.heap[0][0] <= now:
             due.append(self._pop())
         for timer in due:
             fn, args = timer._fn, timer._args
@@ -80,43 +93,46 @@ class Timers:
             timer._forget()
             try:
                 result = timer._context.run(fn, *args)
-                mistakes.check_result("a function of call_later", fn, result)
+                check_result("a function of call_later", fn, result)
             except BaseException as error:
-                what = "a function of call_later"
-                self._app._handler_failed(what, error, None, fn, timer._context)
+                self._failed("a function of call_later", error, fn, timer._context)
         self._set()
 
     def clear(self) -> None:
         """`App.run` is over: what waits will never run."""
-        for _, _, timer in self._heap:
+        for _, _, timer in self.heap:
             timer._forget()
-            timer._waits = False
-        self._heap.clear()
-        self._cancelled = 0
+            timer._in_heap = False
+        self.heap.clear()
+        self.cancelled = 0
+        self._set()
+
+    def move(self) -> None:
+        """The app has a new server, whose alarm is off: set that one."""
+        self._set_to = 0
         self._set()
 
     def cancelled_one(self) -> None:
-        """Drop the cancelled ones when they are the most; the alarm is not for those."""
-        self._cancelled += 1
-        if self._cancelled > max(_FEW, len(self._heap) // 2):
-            self._heap = [item for item in self._heap if item[2]._fn is not None]
-            heapq.heapify(self._heap)
-            self._cancelled = 0
+        """Remove the cancelled calls once they are the majority; the alarm ignores them."""
+        self.cancelled += 1
+        if self.cancelled > max(_FEW, len(self.heap) // 2):
+            self.heap = [item for item in self.heap if item[2]._fn is not None]
+            heapq.heapify(self.heap)
+            self.cancelled = 0
         self._set()
 
     def _pop(self) -> Timer:
-        timer = heapq.heappop(self._heap)[2]
-        timer._waits = False
-        self._cancelled -= timer._fn is None
+        timer = heapq.heappop(self.heap)[2]
+        timer._in_heap = False
+        self.cancelled -= timer._fn is None
         return timer
 
     def _set(self) -> None:
-        """Set the alarm to the first call, if that is a new one."""
-        while self._heap and self._heap[0][2]._fn is None:
+        """Set the alarm to the first call, unless it is set to that already."""
+        while self.heap and self.heap[0][2]._fn is None:
             self._pop()
-        due = self._heap[0][0] if self._heap else 0
-        if due == self._set_to or not self._app._server:
+        due = self.heap[0][0] if self.heap else 0
+        if due == self._set_to:
             return
         self._set_to = due
-        delay = max(due - time.monotonic_ns(), 0)
-        set_alarm(self._app._server, delay, self._alarm if due else None, self._app._number)
+        self._set_alarm(max(due - time.monotonic_ns(), 0) if due else None)

@@ -1,10 +1,10 @@
-"""`App.run` with several workers: processes that serve the same places, and the one over them.
+"""`App.run` with several workers: processes that serve the same addresses, and the parent of them.
 
-The parent has bound the places already, and goes on to hold them, but never accepts. Each worker
-is a fork of it with a server of its own. It accepts from two kinds of sockets: those of the parent,
-which all workers share, so that nothing is lost that came before the first or after the last of
-them; and sockets of its own on the same ports (SO_REUSEPORT), among which the kernel spreads the
-connections evenly. The parent makes these, too: while a worker is replaced they wait there.
+The parent has bound the addresses already and still holds them, but never accepts. Each worker is a
+fork of it with a server of its own. It accepts from two kinds of sockets: those of the parent,
+which all workers share, so that no connection is lost that comes before the first worker or after
+the last; and sockets of its own on the same ports (SO_REUSEPORT), among which the kernel spreads
+connections evenly. The parent makes these, too: there connections wait while a worker is replaced.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ import time
 from _socket import socket as Socket  # eventlet replaces the other one, and asks it for no family
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
+from typing import Any, Callable, NoReturn, cast
 
 from .._native import lib
-from .fork import FORKED, watched
+from . import runtime as base
+from .descriptors import watched
 from .logs import logger
+from .runtime import Runtime
 from .signals import Signals, watching
-
-if TYPE_CHECKING:
-    from ..app import App
 
 __all__ = ["Crew", "supervise"]
 
@@ -43,31 +42,40 @@ ORPHAN_TIME = 10  # seconds that a worker has when the parent is gone
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # they pass
 _DEFAULT_BACKLOG = 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
-_SUPERVISES = "the workers of run() serve, this process only watches over them"
 
 
-def supervise(app: App, count: int) -> None:
-    """`App.run` in `count` processes."""
-    app._check_idle()
+def supervise(
+    runtime: Runtime, count: int, add_routes: Callable[[], Any], run: Callable[[], Any]
+) -> None:
+    """`App.run` in several processes.
+
+    Args:
+        runtime: The runtime of the app.
+        count: How many workers there are.
+        add_routes: Adds the routes of the app to the server of a worker.
+        run: `App.run` in a worker.
+
+    Raises:
+        RuntimeError: Something runs the app, an asyncio loop runs here, or there are other threads.
+        OSError: There are no descriptors left.
+    """
+    runtime.check_idle()
     _check_alone(count)
-    crew = Crew(app, count)
-    app._begin(None)
+    crew = Crew(runtime, count, add_routes, run)
+    runtime.begin(None)
     try:
-        app._crew = crew
-        app._rest(_SUPERVISES)
+        runtime.supervise(crew)
         crew.run()
     finally:
-        if app._crew is crew:  # else this is a forked child, by a signal handler of the program's
+        if runtime.crew is crew:  # otherwise a signal handler of the program forked this child
             crew.bury()
-            app._crew, app._inert = None, ""
-            app._deferred.clear()
-            lib.ws_server_run(app._server)  # ends the shutdown: it may listen and run again
-            app._finish()
-    app._raise_stashed()
+            runtime.end_supervision()
+            runtime.finish()
+    runtime.raise_stashed()
 
 
 def _check_alone(count: int) -> None:
-    """RuntimeError where a child would miss something that this process has."""
+    """Raise RuntimeError if this process has something that a child would miss."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         raise RuntimeError(f"run(workers={count}) must not be called inside an asyncio loop")
@@ -80,27 +88,37 @@ def _check_alone(count: int) -> None:
         )
 
 
-class Place:
-    """Where one worker belongs."""
+class Slot:
+    """One worker, or the next one in its stead.
+
+    Attributes:
+        number: From 1, for the log.
+        pid: The process; 0 while there is none.
+        life: The writing end of a pipe; the worker ends when it is closed. -1: there is none.
+        sockets: The sockets that only this worker accepts from.
+        born: When the worker was started, as time.monotonic().
+        delay: Seconds that the last start was delayed.
+        due: When to start the next one, as time.monotonic().
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.pid = 0  # 0: none is there
-        self.life = -1  # writing end of a pipe: the worker ends when that is gone
-        self.sockets: list[Socket] = []  # that only this worker accepts from
+        self.pid = 0
+        self.life = -1
+        self.sockets: list[Socket] = []
         self.born = 0.0
-        self.delay = 0.0  # before the last start
-        self.due = 0.0  # when to start one
+        self.delay = 0.0
+        self.due = 0.0
 
     def let_go(self) -> None:
-        """There is no worker any more."""
+        """The worker has ended."""
         os.close(self.life)
         self.pid, self.life = 0, -1
 
     def put_off(self, delay: float) -> None:
-        """The next worker starts then."""
+        """Start the next worker after `delay` seconds."""
         self.delay, self.due = delay, time.monotonic() + delay
-        if delay > LONGEST_WAIT:  # the others serve those who come meanwhile
+        if delay > LONGEST_WAIT:  # the others serve whoever comes meanwhile
             self.close_sockets()
 
     def close_sockets(self) -> None:
@@ -109,24 +127,28 @@ class Place:
         self.sockets.clear()
 
 
-class Crew:
-    """The workers of an App. To `Signals` it is what an asyncio loop would be."""
+class Crew(base.Crew):
+    """The workers of an app. It takes the part of an asyncio loop for `Signals`."""
 
-    def __init__(self, app: App, count: int) -> None:
-        """OSError: out of descriptors."""
-        self._app = app
-        self._places = [Place(number) for number in range(1, count + 1)]
-        self._shared = [Socket(fileno=os.dup(fd)) for fd in watched_listeners(app)]
+    def __init__(
+        self, runtime: Runtime, count: int, add_routes: Callable[[], Any], run: Callable[[], Any]
+    ) -> None:
+        """See `supervise`. Raises OSError if there are no descriptors left."""
+        self._runtime = runtime
+        self._add_routes = add_routes
+        self._serve = run
+        self._slots = [Slot(number) for number in range(1, count + 1)]
+        self._shared = [Socket(fileno=os.dup(fd)) for fd in watched_listeners(runtime)]
         tcp = (socket.AF_INET, socket.AF_INET6)
         self._ports = [one for one in self._shared if one.family in tcp]
-        # A child forgets those of the app.
-        self._deferred, self._timers = app._deferred, app._timers
+        # A child forgets those of its runtime.
+        self._deferred, self._timers = runtime.deferred, runtime.timers
         self._wakes: tuple[int, Callable[[], Any]] | None = None  # a descriptor, what to do then
         self._calls: list[Callable[[], Any]] = []  # of signal handlers
         self._old_child: Any = None  # what SIGCHLD did before
         self._stopping = False
         self._deadline = float("inf")
-        self._forks = False  # a worker: any other child is to let go of everything
+        self._forks = False  # a worker; any other child leaves everything to this process
 
     # ---- what Signals needs ---------------------------------------------------------------------
 
@@ -142,8 +164,8 @@ class Crew:
     # ---- the parent -----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until all workers have ended after `stop`."""
-        with Signals(self._app, cast(Any, self)):
+        """Start and replace workers until all have ended after `stop`."""
+        with Signals(self._runtime, cast(Any, self)):
             self._old_child = signal.signal(signal.SIGCHLD, lambda *_: None)
             try:
                 self._watch()
@@ -152,124 +174,125 @@ class Crew:
 
     def _watch(self) -> None:
         failed = False
-        for place in self._places:  # all of them before any worker: none is to get more at first
-            place.sockets = self._own_sockets()
+        for slot in self._slots:  # before any worker starts, so that each gets its share
+            slot.sockets = self._own_sockets()
         while True:
             try:
-                if self._app._crew is not self:
-                    raise RuntimeError(FORKED)
+                if self._runtime.crew is not self:
+                    raise RuntimeError(self._runtime.inert)  # a forked child has come back
                 while self._calls:
                     self._calls.pop(0)()
                 if not self._tend():
                     return
                 self._wait()
-            except BaseException as error:  # from a signal handler of the program's
-                if failed or self._app._crew is not self:
+            except BaseException as error:  # from a signal handler of the program
+                if failed or self._runtime.crew is not self:
                     raise
                 failed = True
-                self._app._stash(error)
+                self._runtime.stash(error)
                 self.stop(5)
 
     def _tend(self) -> bool:
-        """Do what is to be done now; False: all is over."""
-        for place in self._places:
-            if place.pid:
-                self._look_after(place)
+        """Do what is due now; returns False once everything has ended."""
+        for slot in self._slots:
+            if slot.pid:
+                self._look_after(slot)
         now = time.monotonic()
         if self._stopping:
             if now >= self._deadline:
                 self._kill()
-            return any(place.pid for place in self._places)
-        for place in self._places:
-            if not place.pid and place.due <= now:
-                self._start(place)
+            return any(slot.pid for slot in self._slots)
+        for slot in self._slots:
+            if not slot.pid and slot.due <= now:
+                self._start(slot)
         return True
 
     def _wait(self) -> None:
-        """Until a signal came, or the next thing is due."""
+        """Wait for a signal, or until something is due."""
         assert self._wakes is not None
         fd, drain = self._wakes
-        due = [place.due for place in self._places if not place.pid and not self._stopping]
+        due = [slot.due for slot in self._slots if not slot.pid and not self._stopping]
         rest = min([*due, self._deadline]) - time.monotonic()
         timeout = None if rest == float("inf") else max(rest, 0) + 0.001
-        if _readable(fd, timeout) and self._app._crew is self:
+        if _readable(fd, timeout) and self._runtime.crew is self:
             drain()
 
-    def _look_after(self, place: Place) -> None:
-        """Has it ended? Then another one is due, after a delay."""
-        pid, status = os.waitpid(place.pid, os.WNOHANG)
+    def _look_after(self, slot: Slot) -> None:
+        """If the worker has ended, start another one after a delay."""
+        pid, status = os.waitpid(slot.pid, os.WNOHANG)
         if not pid:
             return
-        place.let_go()
+        slot.let_go()
         if self._stopping:
             if status:
-                logger.info("worker %d (pid %d) ended by %s", place.number, pid, _reason(status))
+                logger.info("worker %d (pid %d) ended by %s", slot.number, pid, reason(status))
             return
-        long = time.monotonic() - place.born >= LONG_LIFE
-        place.put_off(FIRST_DELAY if long else _next_delay(place.delay))
+        long = time.monotonic() - slot.born >= LONG_LIFE
+        slot.put_off(FIRST_DELAY if long else next_delay(slot.delay))
         logger.warning(
             "worker %d (pid %d) ended by %s, the next one starts in %.1f s",
-            place.number,
+            slot.number,
             pid,
-            _reason(status),
-            place.delay,
+            reason(status),
+            slot.delay,
         )
 
-    def _start(self, place: Place) -> None:
-        if not place.sockets:
-            place.sockets = self._own_sockets()
+    def _start(self, slot: Slot) -> None:
+        if not slot.sockets:
+            slot.sockets = self._own_sockets()
         try:
-            read_end, place.life = os.pipe()
+            read_end, slot.life = os.pipe()
         except OSError as error:
-            place.put_off(_next_delay(place.delay))
-            logger.error("worker %d cannot start: %s", place.number, error)
+            slot.put_off(next_delay(slot.delay))
+            logger.error("worker %d cannot start: %s", slot.number, error)
             return
-        _flush()  # what waits there is not to be written twice
+        _flush()  # or the child would write it again
         parent = os.getpid()
-        # Handlers of the parent's must not run in the child.
+        # Handlers of the parent must not run in the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._forks = True
         try:
-            place.pid = os.fork()
-            if place.pid == 0:
-                self._become_worker(place, parent, read_end, mask)
-            place.born = time.monotonic()
+            slot.pid = os.fork()
+            if slot.pid == 0:
+                self._become_worker(slot, parent, read_end, mask)
+            slot.born = time.monotonic()
         except OSError as error:
-            place.let_go()
-            place.put_off(_next_delay(place.delay))
-            logger.error("worker %d cannot start: %s", place.number, error)
+            slot.let_go()
+            slot.put_off(next_delay(slot.delay))
+            logger.error("worker %d cannot start: %s", slot.number, error)
             return
         finally:
             self._forks = False
             os.close(read_end)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        logger.info("worker %d (pid %d) started", place.number, place.pid)
+        logger.info("worker %d (pid %d) started", slot.number, slot.pid)
 
     def _own_sockets(self) -> list[Socket]:
-        """One more listening socket for each port."""
+        """Make one more listening socket for each port."""
         sockets: list[Socket] = []
         for shared in list(self._ports):
             try:
-                sockets.append(_twin(shared))
-            except OSError as error:  # it was another user's, or comes from another program
+                sockets.append(twin(shared))
+            except OSError as error:  # another user or another program has bound it
                 if error.errno in _SHORTAGES:
                     break
                 self._ports.remove(shared)
-                place = shared.getsockname()[:2]
-                logger.info("all workers share one socket at %s port %d: %s", *place, error)
+                address = shared.getsockname()[:2]
+                logger.info("all workers share one socket at %s port %d: %s", *address, error)
         return sockets
 
     def stop(self, seconds: float) -> None:
-        """End all workers soon; kill those that are there long after this time.
+        """End all workers soon, and kill those that are left long after this time.
 
-        A signal handler may call it in the midst of anything.
+        A signal handler may call it at any moment.
         """
         self._calls.append(lambda: self._stop(seconds))
 
     def _stop(self, seconds: float) -> None:
         if not self._stopping:
             self._stopping = True
-            lib.ws_server_shutdown(self._app._server, 1001, b"", 0, 0)  # closes its listeners
+            # This closes the listening sockets; there are no connections.
+            lib.ws_server_shutdown(self._runtime.server, base.GOING_AWAY, b"", 0, 0)
             self._close_sockets()
             self._send(signal.SIGTERM)
         if seconds == 0:
@@ -279,77 +302,77 @@ class Crew:
     def _close_sockets(self) -> None:
         for shared in self._shared:
             shared.close()
-        for place in self._places:
-            place.close_sockets()
+        for slot in self._slots:
+            slot.close_sockets()
 
     def _send(self, number: int) -> None:
-        for place in self._places:
-            if place.pid:  # not waited for yet: it cannot be anybody else's
-                os.kill(place.pid, number)
+        for slot in self._slots:
+            if slot.pid:  # not waited for yet, so no other process can have it
+                os.kill(slot.pid, number)
 
     def _drop(self) -> None:
-        """They shall drop everything: SIGINT may come to them from elsewhere, too."""
-        for place in self._places:
-            if place.pid:
+        """Make the workers drop everything. Not by SIGINT, which a terminal sends them, too."""
+        for slot in self._slots:
+            if slot.pid:
                 with suppress(OSError):  # it has ended
-                    os.write(place.life, b"!")
+                    os.write(slot.life, b"!")
 
     def let_go(self) -> None:
-        """This is a child that is no worker."""
+        """This is a forked child that is no worker."""
         if self._forks:
             return
         self._close_sockets()
-        for place in self._places:
-            if place.life >= 0:
-                os.close(place.life)
-        self._places = []  # the workers are the parent's, to watch and to end
+        for slot in self._slots:
+            if slot.life >= 0:
+                os.close(slot.life)
+        self._slots = []  # it is for the parent to watch and to end the workers
 
     def _kill(self) -> None:
-        for place in self._places:
-            if place.pid:
+        for slot in self._slots:
+            if slot.pid:
                 logger.warning(
-                    "worker %d (pid %d) did not end, it is killed", place.number, place.pid
+                    "worker %d (pid %d) did not end, it is killed", slot.number, slot.pid
                 )
         self._send(signal.SIGKILL)
         self._deadline = float("inf")
 
     def bury(self) -> None:
-        """Whatever has happened, nothing is left."""
+        """Leave no worker behind, whatever has happened."""
         self._stop(0)
         self._send(signal.SIGKILL)
-        for place in self._places:
-            if place.pid:
-                os.waitpid(place.pid, 0)
-                place.let_go()
+        for slot in self._slots:
+            if slot.pid:
+                os.waitpid(slot.pid, 0)
+                slot.let_go()
 
     # ---- the child ------------------------------------------------------------------------------
 
-    def _become_worker(self, place: Place, parent: int, read_end: int, mask: Any) -> NoReturn:
-        """Serve, and end the process: nothing of the parent's is to be done here at its exit."""
+    def _become_worker(self, slot: Slot, parent: int, read_end: int, mask: Any) -> NoReturn:
+        """Serve, and end the process without what the parent does at its exit."""
         status = 1
         try:
             signal.signal(signal.SIGCHLD, self._old_child or signal.SIG_DFL)
-            for other in self._places:
+            for other in self._slots:
                 if other.life >= 0:
                     os.close(other.life)
-                if other is not place:
+                if other is not slot:
                     other.close_sockets()
             _end_with(parent, read_end)
-            listeners = [one.detach() for one in (*self._shared, *place.sockets)]
-            # A signal waits until `Signals` is there: before, it would do what it did before `run`.
+            listeners = [one.detach() for one in (*self._shared, *slot.sockets)]
+            # A signal waits until `Signals` handles it, and not as it was handled before `run`.
             args = (signal.SIG_SETMASK, mask)
             self._deferred.appendleft((copy_context(), signal.pthread_sigmask, args))
-            self._app._renew(self._deferred, self._timers, listeners)
-            status = _serve(self._app)
+            self._runtime.renew(self._add_routes, listeners, self._timers, self._deferred)
+            status = _serve(self._serve)
         except BaseException:
-            logger.exception("worker %d (pid %d) cannot serve", place.number, os.getpid())
+            logger.exception("worker %d (pid %d) cannot serve", slot.number, os.getpid())
         finally:
             os._exit(status)
 
 
-def watched_listeners(app: App) -> list[int]:
-    """The descriptors on which the server of an App listens. OSError: there is no /proc."""
-    descriptors = watched(lib.ws_server_fd(app._server))
+def watched_listeners(runtime: Runtime) -> list[int]:
+    """The descriptors on which a server listens. Raises OSError without /proc."""
+    descriptors = watched(lib.ws_server_fd(runtime.server))
     if not descriptors:
         raise OSError("run() with workers needs /proc, to find the sockets that listen")
     return [fd for fd in descriptors if _listens(fd)]
@@ -359,7 +382,7 @@ def _listens(fd: int) -> bool:
     copy = os.dup(fd)
     try:
         one = Socket(fileno=copy)
-    except OSError:  # no socket
+    except OSError:  # it is no socket
         os.close(copy)
         return False
     try:
@@ -368,8 +391,8 @@ def _listens(fd: int) -> bool:
         one.close()
 
 
-def _twin(shared: Socket) -> Socket:
-    """Another socket that listens at the same port. OSError."""
+def twin(shared: Socket) -> Socket:
+    """Another socket that listens on the same port. Raises OSError."""
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     twin = Socket(shared.family, socket.SOCK_STREAM)
     try:
@@ -379,15 +402,15 @@ def _twin(shared: Socket) -> Socket:
             only = shared.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             twin.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         twin.bind(shared.getsockname())
-        twin.listen(_backlog(shared))
+        twin.listen(backlog(shared))
     except BaseException:
         twin.close()
         raise
     return twin
 
 
-def _backlog(listener: Socket) -> int:
-    """What it was given: of a socket that listens, tcpi_sacked is that (tcp(7))."""
+def backlog(listener: Socket) -> int:
+    """The backlog of a listening socket, which tcpi_sacked is there (tcp(7))."""
     offset = 8 + 5 * 4
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, offset + 4)
     known = len(info) == offset + 4
@@ -395,7 +418,7 @@ def _backlog(listener: Socket) -> int:
 
 
 def _readable(fd: int, timeout: float | None) -> bool:
-    """Wait for it. With gevent and eventlet other greenlets run meanwhile."""
+    """Wait until `fd` is readable. With gevent and eventlet, other greenlets run meanwhile."""
     if not hasattr(select, "poll"):  # eventlet takes it away
         return bool(select.select([fd], [], [], timeout)[0])
     poll = select.poll()
@@ -403,12 +426,12 @@ def _readable(fd: int, timeout: float | None) -> bool:
     return bool(poll.poll(None if timeout is None else int(timeout * 1000)))
 
 
-def _next_delay(delay: float) -> float:
+def next_delay(delay: float) -> float:
     return min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY)
 
 
-def _reason(status: int) -> str:
-    """What a status of waitpid means."""
+def reason(status: int) -> str:
+    """The meaning of a status of waitpid, for the log."""
     if not os.WIFSIGNALED(status):
         return f"exit status {os.WEXITSTATUS(status)}"
     number = os.WTERMSIG(status)
@@ -419,9 +442,9 @@ def _reason(status: int) -> str:
 
 
 def _end_with(parent: int, read_end: int) -> None:
-    """Do what the parent says: a byte in that pipe is its second SIGINT.
+    """Do what the parent says: a byte in the pipe is its second SIGINT.
 
-    Shut down when it is gone: the kernel then closes the other end.
+    Shut down when the parent has ended: the kernel closes the other end of the pipe then.
     """
 
     def told(number: int, frame: Any) -> None:
@@ -431,7 +454,7 @@ def _end_with(parent: int, read_end: int) -> None:
                     watching[-1].note(signal.SIGINT, frame)
                 return
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(ORPHAN_TIME)  # nobody else would end a handler that goes on for ever
+            signal.alarm(ORPHAN_TIME)  # nothing else would end a handler that never returns
             os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGIO, told)
@@ -441,11 +464,11 @@ def _end_with(parent: int, read_end: int) -> None:
         os._exit(1)
 
 
-def _serve(app: App) -> int:
-    """Run the app; the exit status, as the interpreter would choose it."""
+def _serve(run: Callable[[], Any]) -> int:
+    """Run the app; returns the exit status, as the interpreter would choose it."""
     status = 0
     try:
-        app.run()
+        run()
     except SystemExit as error:
         status = _exit_status(error.code)
     except KeyboardInterrupt:
@@ -460,7 +483,7 @@ def _serve(app: App) -> int:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # there may be none, and nobody may read it
+        with suppress(Exception):  # there may be no stream, or no one who reads it
             stream.flush()
 
 

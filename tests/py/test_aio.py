@@ -51,6 +51,11 @@ class Gate:
             await asyncio.sleep(0.002)
 
 
+def host_of(app: App) -> Any:
+    """The event loop that an app runs in, and its tasks."""
+    return app._runtime.host
+
+
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """A test that is a coroutine."""
 
@@ -292,7 +297,7 @@ def test_the_queue_is_bounded(
     def waits() -> int:
         """How many wait behind the first one, when no more are read."""
         queue = sockets and gate.entered and sockets[0]._paused and sockets[0]._queue
-        return queue._received if queue else 0
+        return queue.received if queue else 0
 
     server = serve(open=sockets.append, message=on_message, **settings)
     sent = [str(i % 10) * size for i in range(60)]
@@ -365,7 +370,7 @@ def test_a_flood_of_pings_is_bounded_too(serve: Serve) -> None:
         client.send(frame(b"x") + b"".join(frame(b"%d" % i, PING) for i in range(100)))
         peer.eventually(lambda: gate.entered and sockets[0]._paused)
         time.sleep(0.05)
-        assert sockets[0]._queue and 15 <= len(sockets[0]._queue._events) <= 16
+        assert sockets[0]._queue and 15 <= len(sockets[0]._queue.events) <= 16
         gate.open()
         peer.eventually(lambda: len(pings) == 100)
     assert pings == [b"%d" % i for i in range(100)]
@@ -457,7 +462,7 @@ def test_reading_goes_on_when_half_of_the_queue_is_left(
         waiting = b"".join(frame(b"%d" % i * size) for i in range(1, 9))
         client.send(waiting + frame(b"p", PING))
         peer.eventually(lambda: sockets[0]._paused)
-        assert sockets[0]._queue and sockets[0]._queue._received == 8
+        assert sockets[0]._queue and sockets[0]._queue.received == 8
         gate.open()
         assert texts(client, 9) == [b"1", b"2", b"3", b"4", b"p", b"5", b"6", b"7", b"8"]
 
@@ -997,7 +1002,7 @@ def test_run_again_with_coroutines() -> None:
         with pytest.raises(RuntimeError):
             app.defer(print)
     assert seen == [0, 1, 2]
-    assert app._host is None
+    assert app._runtime.host is None
 
 
 def test_an_idle_server_does_nothing(serve: Serve) -> None:
@@ -1036,10 +1041,10 @@ def test_t70_sockets_leave_nothing_behind(serve: Serve) -> None:
 
     def left() -> Tuple[int, int, int]:
         gc.collect()
-        host = server.app._host
+        host = host_of(server.app)
         assert host is not None
         living = sum(reference() is not None for reference in references)
-        return len(asyncio.all_tasks()), len(host._tasks), living
+        return len(asyncio.all_tasks()), len(host.tasks), living
 
     peer.eventually(lambda: server.call(left) == (1, 0, 0))
 
@@ -1081,7 +1086,7 @@ def test_other_tasks_use_the_app(serve: Serve) -> None:
     seen: List[Any] = []
 
     async def work(ws: WebSocket) -> None:
-        app = ws._app
+        app = server.app
         ws.subscribe("t")
         await asyncio.sleep(0.05)
         app.publish("t", "published")
@@ -1163,7 +1168,7 @@ def test_shutdown_cancels_handlers_at_the_end_of_its_time(
     with Peer(server.port) as waiting, upgraded(server.port, "/stays") as client:
         waiting.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         client.send(frame(b"x") + frame(b"y"))
-        peer.eventually(lambda: server.app._host and len(server.app._host._tasks) == 2)
+        peer.eventually(lambda: host_of(server.app) and len(host_of(server.app).tasks) == 2)
         server.app.defer(server.app.close, 1001, "bye", 0.1)
         assert client.frame().close_code == 1001
         assert waiting.response().status == 503
@@ -1311,7 +1316,7 @@ def echoing(**more: Any) -> Tuple[App, List[Any]]:
 @in_loop
 async def test_serving() -> None:
     app, closed = echoing()
-    watched = lib.ws_server_fd(app._server)
+    watched = lib.ws_server_fd(app._runtime.server)
     for _ in range(2):
         place = Place(app)
         async with app.serving() as same:
@@ -1327,8 +1332,8 @@ async def test_serving() -> None:
                 leaving.cancel()
             client = await websockets.connect(place.url)
         await client.wait_closed()
-        assert not app._running
-        assert app._host is None
+        assert not app._runtime.is_busy
+        assert app._runtime.host is None
         assert not asyncio.get_running_loop().remove_reader(watched)  # it was no more
         with pytest.raises(OSError):
             await asyncio.open_connection("127.0.0.1", place.port)
@@ -1350,7 +1355,7 @@ async def test_serving_listens() -> None:
             pass
     with pytest.raises(TypeError):
         await app.serve("here")  # type: ignore[arg-type]
-    assert not app._running
+    assert not app._runtime.is_busy
     async with app.serving({"host": "127.0.0.1"}):
         pass
 
@@ -1367,7 +1372,7 @@ async def test_serving_when_the_block_fails_or_the_app_ends() -> None:
     assert closed == [1001]
     async with app.serving({"host": "127.0.0.1"}):
         app.close()
-        await until(lambda: not app._running)
+        await until(lambda: not app._runtime.is_busy)
         with app:
             pass  # it is freed, and the end of the block asks nothing of it
 
@@ -1386,7 +1391,7 @@ async def test_serve_until_close() -> None:
 
     await asyncio.gather(app.serve(), use())
     assert closed == [4000]
-    assert not app._running
+    assert not app._runtime.is_busy
 
 
 @in_loop
@@ -1405,7 +1410,7 @@ async def test_serve_when_cancelled_shuts_down_gracefully() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert closed == [1001]
-    assert not app._running
+    assert not app._runtime.is_busy
 
 
 @in_loop
@@ -1421,7 +1426,7 @@ async def test_serve_when_cancelled_twice_drops_everything() -> None:
     client = await in_thread(functools.partial(upgraded, place.port, more=frame(b"x")))
     await until(lambda: gate.entered)
     task.cancel()
-    await until(lambda: app._host and app._host._stops)
+    await until(lambda: host_of(app) and host_of(app).stops)
     started = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -1442,13 +1447,13 @@ def test_a_loop_that_ends_shuts_down_gracefully(caplog: pytest.LogCaptureFixture
         for _ in range(5):
             packet = frame(b"x") * 3
             clients.append(await in_thread(functools.partial(upgraded, place.port, more=packet)))
-        await until(lambda: app._host and len(app._host._tasks) == 5)
+        await until(lambda: host_of(app) and len(host_of(app).tasks) == 5)
 
     started = time.monotonic()
     asyncio.run(main())
     assert time.monotonic() - started < 4  # nothing had to be waited for
     assert closed == [1001] * 5
-    assert not app._running
+    assert not app._runtime.is_busy
     assert not [record for record in caplog.records if record.name == "pyws"]
     for client in clients:
         client.__exit__()
@@ -1481,7 +1486,7 @@ def test_t72_base_exceptions_come_out_of_serve(kind: Any, plain: bool) -> None:
     with pytest.raises(kind, match="leaving"):
         asyncio.run(main())
     assert closed == [1001]
-    assert not app._running
+    assert not app._runtime.is_busy
 
 
 @in_loop
@@ -1536,7 +1541,7 @@ def test_handlers_without_a_loop(
     client.send(peer.handshake())
     with pytest.raises(OSError, match="no loop"):
         app.run()
-    assert not app._running
+    assert not app._runtime.is_busy
     with app:
         assert sockets[0].user_data == "data"
     assert closed == []

@@ -655,7 +655,7 @@ def test_sigint_while_messages_pour_in() -> None:
 PROGRAM = """
     import functools, gc, importlib, operator, os, signal, sys, threading, time
     import peer, pyws
-    import pyws._core.bridge, pyws._core.calls, pyws._core.callbacks
+    import pyws._core.bridge, pyws._core.calls, pyws._core.sockets
 
     app = pyws.App()
     ports = []
@@ -738,9 +738,9 @@ def test_an_interrupted_end_leaves_no_address_behind() -> None:
         serve(talk, message=echo)
     except LookupError:
         pass
-    app._free()
+    app.__exit__(None, None, None)
     ws = next(item for item in kept if isinstance(item, pyws.WebSocket))
-    print(ws._conn, ws.closed, pyws._core.callbacks.sockets, int(ws.send("late")), ws.remote_port)
+    print(ws._conn, ws.closed, pyws._core.sockets.sockets, int(ws.send("late")), ws.remote_port)
     """
     done = program(code)
     assert done.stdout.split() == ["0", "True", "{}", "2", "0"], done.stdout + done.stderr

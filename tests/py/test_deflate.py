@@ -240,9 +240,9 @@ def test_fragments_are_one_stream(serve: Any) -> None:
 
 
 def _sockets(server: Any) -> List[Any]:
-    from pyws._core import callbacks
+    from pyws._core.sockets import sockets as open_sockets
 
-    return [ws for ws in callbacks.sockets.values() if ws._app is server.app]
+    return [ws for ws in open_sockets.values() if ws._runtime is server.app._runtime]
 
 
 def is_idle(server: Any) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from test_websocket import open_socket
 
 from pyws import App, OpCode, Request, Response, SendStatus, WebSocket
-from pyws._core import callbacks
+from pyws._core.sockets import sockets as open_sockets
 from pyws._native import lib
 
 TIMEOUT = peer.TIMEOUT
@@ -222,7 +222,7 @@ def test_t70_a_socket_lives_until_its_closing_is_over(serve: Callable[..., Any])
             return references[0]() is None
 
         peer.eventually(gone)
-    assert not [ws for ws in callbacks.sockets.values() if ws._app is server.app]
+    assert not [ws for ws in open_sockets.values() if ws._runtime is server.app._runtime]
 
 
 # ---- pause and resume ---------------------------------------------------------------------------
@@ -368,14 +368,14 @@ def test_cancelled_calls_do_not_run(serve: Callable[..., Any]) -> None:
     peer.eventually(lambda: len(seen) == 2)
     assert seen == ["behind it", "last"]
     server.call(lambda: [timer.cancel() for timer in kept.values()])
-    assert (server.app._timers._heap, server.app._timers._cancelled) == ([], 0)
+    assert (server.app._runtime.timers.heap, server.app._runtime.timers.cancelled) == ([], 0)
     with pytest.raises(RuntimeError, match="defer"):
         kept["last"].cancel()
 
 
 def test_cancelled_calls_leave_no_memory(serve: Callable[..., Any]) -> None:
     server = serve()
-    timers = server.app._timers
+    timers = server.app._runtime.timers
 
     class Payload:
         pass
@@ -386,7 +386,7 @@ def test_cancelled_calls_leave_no_memory(serve: Callable[..., Any]) -> None:
         server.app.call_later(1000, print)
         for _ in range(20_000):
             server.app.call_later(2000, print, payload).cancel()
-            longest = max(longest, len(timers._heap))
+            longest = max(longest, len(timers.heap))
         return longest, weakref.ref(payload)
 
     longest, reference = server.call(churn)
@@ -396,7 +396,7 @@ def test_cancelled_calls_leave_no_memory(serve: Callable[..., Any]) -> None:
     handles = server.call(lambda: [server.app.call_later(500 + n, print) for n in range(1000)])
     random.Random(5).shuffle(handles)
     server.call(lambda: [handle.cancel() for handle in handles])
-    assert len(timers._heap) < 200
+    assert len(timers.heap) < 200
 
     def last() -> Any:
         payload = Payload()
@@ -414,8 +414,8 @@ def test_an_early_alarm_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
         app.call_later(1000, print)
         with monkeypatch.context() as patch:
             patch.setattr(lib, "ws_server_set_alarm", lambda s, delay, *more: alarms.append(delay))
-            app._timers.run()
-            app._timers.run()
+            app._runtime.timers.run()
+            app._runtime.timers.run()
     assert [delay // 10**9 for delay in alarms] == [999, 999]
 
 
@@ -478,7 +478,7 @@ def test_t73_call_later_arguments() -> None:
         for fn in (None, 5, "print"):
             with pytest.raises(TypeError, match="fn must be callable"):
                 app.call_later(1, fn)  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="over"):
+    with pytest.raises(RuntimeError, match="this app is closed"):
         app.call_later(1, print)
 
 
@@ -497,7 +497,7 @@ def test_call_later_and_the_next_run() -> None:
     app.call_later(0.02, close)
     app.run()
     assert seen == ["made before run"]
-    assert (app._timers._heap, app._timers._cancelled) == ([], 0)
+    assert (app._runtime.timers.heap, app._runtime.timers.cancelled) == ([], 0)
     app.listen({"host": "127.0.0.1"})
     app.call_later(0.1, app.close)
     app.call_later(0.01, seen.append, "second")

@@ -190,7 +190,7 @@ def test_a_given_descriptor_stays_the_callers(listens: bool) -> None:
             app = fd_app().listen({"fd": listener.fileno()})
             assert app.port == port
             assert answers(app, port)
-            app._free()
+            app.__exit__(None, None, None)
         assert listener.getsockname()[1] == port
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import socket
+import threading
 from typing import Any, Callable, Iterator, List
 
 import peer
@@ -154,7 +155,7 @@ def test_p8_nothing_is_made_while_nobody_reads_it(serve: Serve) -> None:
     """C is not even asked for its responses, and sockets keep no time."""
     server = serve({})
     with upgraded(server.port):
-        assert server.app._traffic is None
+        assert server.app._runtime.traffic is None
     assert answer(server, handshake("/none", [])) == 101
 
 
@@ -227,14 +228,18 @@ def test_p8_unix_sockets_have_no_address(tmp_path: Any, caplog: pytest.LogCaptur
 
     def talk() -> None:
         with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(peer.TIMEOUT)
             client.connect(path)
             client.sendall(handshake("/none"))
+            client.recv(1)
+        app.defer(app.close)
 
     with App() as app:
         app.ws("/", {}).listen({"path": path})
-        app.defer(talk)
-        app.call_later(0.1, app.close)
+        thread = threading.Thread(target=talk)
+        app.defer(thread.start)
         app.run()
+        thread.join(peer.TIMEOUT)
     assert "refused unix: /none: 404" in caplog.text
 
 

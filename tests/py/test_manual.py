@@ -20,8 +20,9 @@ from websockets.sync.client import connect
 
 import pyws
 from pyws import App, CompressOptions, OpCode, Request, Response, SendStatus, WebSocket
+from pyws._core.settings import BEHAVIOR_KEYS, Behavior
+from pyws._core.values import HANDLERS
 from pyws._native import lib
-from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
 
 TIMEOUT = peer.TIMEOUT
 DEFLATE = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
@@ -121,7 +122,7 @@ def test_s05_idle_timeout_0_is_no_policy(serve: Callable[..., Any]) -> None:
     def configure(app: App) -> None:
         app.ws("/stale", idle_timeout=0, message=echo).ws("/idle", idle_timeout=0.3)
 
-    assert Behavior({"idle_timeout": 0}, {}).native()["idle_timeout"] == 0
+    assert Behavior({"idle_timeout": 0}, {}).c_fields()["idle_timeout"] == 0
     server = serve(configure)
     with peer.upgraded(server.port, "/stale") as stale:
         with peer.upgraded(server.port, "/idle") as idle:

@@ -17,7 +17,8 @@ from peer import close_frame, frame, upgraded
 
 from pyws import App, Response, WebSocket
 from pyws._core import mistakes
-from pyws.options import HANDLERS, Behavior
+from pyws._core.settings import Behavior
+from pyws._core.values import HANDLERS
 
 Serve = Callable[..., Any]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -291,7 +292,7 @@ def test_p7_the_number_of_arguments_of_other_handlers() -> None:
 def test_p7_the_number_of_arguments_of_the_callback_of_listen() -> None:
     with App() as app:
         with pytest.raises(
-            TypeError, match=r"^callback must take 1 argument, callback\(place\), but"
+            TypeError, match=r"^callback must take 1 argument, callback\(options\), but"
         ):
             app.listen({"host": "127.0.0.1"}, lambda: None)  # type: ignore[arg-type, misc]
         assert app.port == 0

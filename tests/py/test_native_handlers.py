@@ -17,6 +17,8 @@ from program import ROOT, Program
 
 import pyws
 from pyws import App, WebSocket
+from pyws._core.settings import Behavior
+from pyws._core.values import C_HANDLERS, HANDLERS
 from pyws._native import (
     conn_function,
     control_function,
@@ -25,7 +27,6 @@ from pyws._native import (
     subscription_function,
     ws_behavior,
 )
-from pyws.options import HANDLERS, NATIVE, Behavior
 
 SOURCE = ROOT / "examples" / "c" / "native_handler.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -254,13 +255,13 @@ def test_pythons_events_go_on(serve: Callable[..., Any]) -> None:
 
 
 def test_every_handler_is_one_or_the_other() -> None:
-    assert set(KINDS) == set(NATIVE)
+    assert set(KINDS) == set(C_HANDLERS)
     for name, kind in KINDS.items():
         function = kind(lambda *arguments: None)
         behavior = Behavior({name: function}, {})
-        assert behavior.natives == {name: function}
+        assert behavior.c_handlers == {name: function}
         assert getattr(behavior, name) is None
-    for name in set(HANDLERS) - set(NATIVE):
+    for name in set(HANDLERS) - set(C_HANDLERS):
         function = conn_function(lambda *arguments: None)
         complaint = (
             f"^{name} cannot be a C function, only message, drain, dropped, ping, pong, "
@@ -306,10 +307,10 @@ def test_what_is_no_c_function() -> None:
 
 def test_the_keyword_replaces_it() -> None:
     function = message_function(lambda *arguments: None)
-    assert Behavior({"message": function}, {"message": print}).natives == {}
+    assert Behavior({"message": function}, {"message": print}).c_handlers == {}
 
 
 def test_the_documented_prototypes_are_those_of_the_header() -> None:
     header = " ".join((ROOT / "csrc" / "ws.h").read_text().split())
-    for name, arguments in NATIVE.items():
+    for name, arguments in C_HANDLERS.items():
         assert f"void (*on_{name})({', '.join(arguments)});" in header

@@ -9,7 +9,7 @@ import peer
 import pytest
 
 from pyws import App, WebSocket
-from pyws._core import callbacks
+from pyws._core.sockets import sockets as open_sockets
 
 MANY = 300
 
@@ -40,7 +40,7 @@ def test_s25_each_close_handler_closes_the_next_socket(serve: Callable[..., Any]
     assert all(ws.closed for ws in sockets)
     stats = server.call(server.app.stats)
     assert (stats["opened"], stats["closed"]) == (MANY, MANY)
-    assert not [ws for ws in callbacks.sockets.values() if ws._app is server.app]
+    assert not [ws for ws in open_sockets.values() if ws._runtime is server.app._runtime]
     for client in clients:
         client.socket.close()
 
@@ -105,14 +105,14 @@ def test_the_report_of_a_failing_handler_is_interrupted(monkeypatch: pytest.Monk
     """The failure is told first, to the peer, too; then the exception comes out of run()."""
     ports: List[int] = []
     codes: List[int] = []
-    original = WebSocket.end
+    original = WebSocket._end
 
     def interrupted(ws: WebSocket, *args: Any) -> Any:
-        monkeypatch.setattr(WebSocket, "end", original)
+        monkeypatch.setattr(WebSocket, "_end", original)
         raise Interrupted
 
     def message(ws: WebSocket, text: str, opcode: int) -> None:
-        monkeypatch.setattr(WebSocket, "end", interrupted)
+        monkeypatch.setattr(WebSocket, "_end", interrupted)
         raise ValueError("planted")
 
     def talk_to_the_end() -> None:
@@ -159,7 +159,7 @@ def test_s25_a_close_event_that_is_interrupted(
     client.join(peer.TIMEOUT)
     assert seen == ["close"]
     assert sockets[0].closed
-    assert not [ws for ws in callbacks.sockets.values() if ws._app is app]
+    assert not [ws for ws in open_sockets.values() if ws._runtime is app._runtime]
     with app:
         pass
 

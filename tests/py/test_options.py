@@ -14,10 +14,10 @@ from pyws import (
     CompressOptions,
     OpCode,
     SendStatus,
-    options,
 )
-from pyws._core import mistakes
-from pyws.options import BEHAVIOR_KEYS, HANDLERS, Behavior
+from pyws._core import mistakes, values
+from pyws._core.settings import BEHAVIOR_KEYS, Behavior
+from pyws._core.values import HANDLERS
 
 
 def behavior(**settings: Any) -> Behavior:
@@ -249,9 +249,9 @@ class CoroutineCallable:
 )
 def test_coroutine_functions_are_handlers(value: Any) -> None:
     assert behavior(message=value).message is value
-    assert options.is_coroutine_handler(value)
+    assert values.is_coroutine_handler(value)
     with pytest.raises(TypeError, match="^fn must be a plain function, not a coroutine function"):
-        options.function("fn", value)
+        values.function("fn", value)
 
 
 def test_any_callable_is_a_handler() -> None:
@@ -263,7 +263,7 @@ def test_any_callable_is_a_handler() -> None:
     plain = (lambda *_: None, functools.partial(print, 1), Callable(), print, Callable, Mock())
     for value in plain:
         assert behavior(message=value).message is value
-        assert options.function("fn", value) is value
+        assert values.function("fn", value) is value
 
 
 @pytest.mark.parametrize("value", ["chat", b"chat", 5, None, [1], [b"chat"], [None]])
@@ -339,7 +339,9 @@ def test_t78_app_options(key: str, value: Any) -> None:
 
 
 def test_app_options_reach_the_library_in_its_units() -> None:
-    native = AppOptions(handshake_timeout=0.0001 + 0.001, max_memory=5, upgrade_timeout=2).native()
+    native = AppOptions(
+        handshake_timeout=0.0001 + 0.001, max_memory=5, upgrade_timeout=2
+    ).c_fields()
     assert (native["handshake_timeout"], native["max_memory"], native["upgrade_timeout"]) == (
         2,
         5,
@@ -511,33 +513,33 @@ def test_listen_options_say_where() -> None:
 @pytest.mark.parametrize("code", [999, 1, 1004, 1006, 1015, 1016, 2999, 5000, -1, 65536, 2**64])
 def test_t35_close_codes_that_may_not_be_sent(code: int) -> None:
     with pytest.raises(ValueError, match="^code must be .*1000-1003, .* or 3000-4999, not "):
-        options.close_arguments(code, "")
+        values.close_arguments(code, "")
 
 
 @pytest.mark.parametrize("code", [True, "1000", 1000.0, None, math.nan])
 def test_t73_close_codes_must_be_ints(code: Any) -> None:
     with pytest.raises(TypeError, match="^code must be"):
-        options.close_arguments(code, "")
+        values.close_arguments(code, "")
 
 
 @pytest.mark.parametrize("value", [3, 11, -1, 10**400, "1", None, 1.0])
 def test_t78_a_wrong_opcode_is_told_the_right_ones(value: Any) -> None:
     allowed = "^opcode must be OpCode.TEXT, BINARY, CONTINUATION, PING or PONG, not "
     with pytest.raises((TypeError, ValueError), match=allowed):
-        options.opcode(value)
+        values.opcode(value)
 
 
 def test_t35_close_arguments() -> None:
     for code in (1000, 1003, 1007, 1014, 3000, 4999):
-        assert options.close_arguments(code, "caf\u00e9") == (code, b"caf\xc3\xa9")
-    assert options.close_arguments(0, "") == (0, b"")
-    assert options.close_arguments(1005, b"") == (1005, b"")
+        assert values.close_arguments(code, "caf\u00e9") == (code, b"caf\xc3\xa9")
+    assert values.close_arguments(0, "") == (0, b"")
+    assert values.close_arguments(1005, b"") == (1005, b"")
     for code in (0, 1005):
         with pytest.raises(ValueError, match="cannot have a message"):
-            options.close_arguments(code, "bye")
+            values.close_arguments(code, "bye")
     for reason in ("\ud800", b"\xff"):
         with pytest.raises(ValueError, match="^message "):
-            options.close_arguments(1000, reason)
+            values.close_arguments(1000, reason)
     for wrong in (None, 5, ["bye"]):
         with pytest.raises(TypeError, match="^message must be str or bytes"):
-            options.close_arguments(1000, wrong)
+            values.close_arguments(1000, wrong)

@@ -175,7 +175,7 @@ async def say_goodbye(served: Served, client: Peer) -> None:
     assert frame.close_code == 1001
     await turns(100)
     assert not served.closed or served.closed[0][1] is None
-    assert served.app._running
+    assert served.app._runtime.is_busy
     client.send(close_frame(1001))
     client.__exit__()
 
@@ -259,7 +259,7 @@ def test_cancelling_once_more_later_drops_everything(serving: bool) -> None:
         for _ in range(100):
             task.cancel()
             await turns(1)
-        assert served.app._running
+        assert served.app._runtime.is_busy
         assert (await in_thread(client.frame)).close_code == 1001
         await turns(10)
         while not task.done():  # serving() itself was left by the first of them

@@ -35,7 +35,8 @@ from hypothesis.stateful import (
 from program import Program
 
 from pyws import App, CompressOptions, OpCode, SendStatus, WebSocket
-from pyws._core import callbacks
+from pyws._core.requests import exchanges
+from pyws._core.sockets import sockets as open_sockets
 from pyws._native import lib
 
 SECONDS = float(os.environ.get("PYWS_SOAK_SECONDS", "8"))
@@ -101,7 +102,7 @@ class Site:
         for client in left:
             client.close()
         peer.eventually(lambda: self.call(self.app.stats)["connections"] == 0)
-        peer.eventually(lambda: not callbacks.sockets and not callbacks.responses)
+        peer.eventually(lambda: not open_sockets and not exchanges)
         self.queues.clear()
         self.errors.clear()
 

@@ -3,6 +3,7 @@
 import gc
 import logging
 import random
+import re
 import socket
 import struct
 import time
@@ -723,7 +724,8 @@ def test_publishing_to_nobody_is_quiet(
     app.run()
     assert app.publish("news", "x") is False
     assert app.num_subscribers("news") == 0
-    assert not [record for record in caplog.records if record.name != "pyws.server"]
+    lines = [line for line in caplog.records if line.name != "pyws.server"]
+    assert not [line for line in lines if not re.match(r"app \d+: \w+ -> \w+$", line.getMessage())]
     with App() as over:
         pass
     calls: List[Callable[[], Any]] = [
@@ -731,7 +733,7 @@ def test_publishing_to_nobody_is_quiet(
         lambda: over.num_subscribers("a"),
     ]
     for call in calls:
-        with pytest.raises(RuntimeError, match="over"):
+        with pytest.raises(RuntimeError, match="this app is closed"):
             call()
 
 

@@ -20,7 +20,7 @@ from peer import Peer, close_frame, eventually, frame, handshake, upgraded
 from program import ROOT, Program
 
 from pyws import App
-from pyws._core.workers import FIRST_DELAY, LONGEST_DELAY, _backlog, _next_delay, _reason, _twin
+from pyws._core.workers import FIRST_DELAY, LONGEST_DELAY, backlog, next_delay, reason, twin
 
 BEGIN = """
 import asyncio, logging, os, signal, socket, sys, threading, time
@@ -573,15 +573,17 @@ def test_a_worker_with_a_pool_of_threads_ends() -> None:
 def test_a_signal_waits_until_a_worker_heeds_it() -> None:
     """The program has done something else with it before."""
     text = """
+        from pyws._core.runtime import Runtime
+
         signal.signal(signal.SIGTERM, lambda *_: None)
-        renew = App._renew
+        renew = Runtime.renew
 
         def slow(*arguments):
             print("starts", os.getpid())
             time.sleep(0.5)
             renew(*arguments)
 
-        App._renew = slow
+        Runtime.renew = slow
         listen()
         app.run(workers=2)
     """
@@ -867,11 +869,11 @@ def test_not_twice() -> None:
 
 
 def test_delays_double() -> None:
-    delays = [_next_delay(0.0)]
+    delays = [next_delay(0.0)]
     while delays[-1] < LONGEST_DELAY:
-        delays.append(_next_delay(delays[-1]))
+        delays.append(next_delay(delays[-1]))
     assert delays == [FIRST_DELAY, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_DELAY]
-    assert _next_delay(LONGEST_DELAY) == LONGEST_DELAY
+    assert next_delay(LONGEST_DELAY) == LONGEST_DELAY
 
 
 def test_another_socket_at_the_same_port() -> None:
@@ -879,18 +881,18 @@ def test_another_socket_at_the_same_port() -> None:
         with socket.socket(family) as one:
             one.bind((host, 0))
             one.listen(7)
-            assert _backlog(one) == 7
-            with closing(_twin(one)) as other:
+            assert backlog(one) == 7
+            with closing(twin(one)) as other:
                 assert other.getsockname() == one.getsockname()
-                assert _backlog(other) == 7
+                assert backlog(other) == 7
                 assert not os.get_inheritable(other.fileno())
 
 
 def test_reasons() -> None:
-    assert _reason(0) == "exit status 0"
-    assert _reason(3 << 8) == "exit status 3"
-    assert _reason(signal.SIGSEGV) == "SIGSEGV"
-    assert _reason(signal.SIGRTMIN + 3) == f"signal {signal.SIGRTMIN + 3}"
+    assert reason(0) == "exit status 0"
+    assert reason(3 << 8) == "exit status 3"
+    assert reason(signal.SIGSEGV) == "SIGSEGV"
+    assert reason(signal.SIGRTMIN + 3) == f"signal {signal.SIGRTMIN + 3}"
 
 
 def test_the_example() -> None:

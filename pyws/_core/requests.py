@@ -1,0 +1,315 @@
+"""Requests as C and coroutine handlers see them; `pyws.http` adds what programs call.
+
+The attributes of an `Exchange` with an underscore are for this module and for `Response`, its
+subclass. All others use the functions at the end.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import Any, Callable
+
+from .._native import fail, lib
+from ..errors import ErrorCode
+from . import mistakes
+from .calls import header_fields, short_text, text
+from .contexts import run_in
+from .fields import header_text
+from .logs import peer_name
+from .routes import Route, returned
+from .runtime import Host, Runtime
+from .values import Handler
+
+__all__ = ["COOKIE", "Exchange", "Facts", "exchanges"]
+
+COOKIE = "cookie"
+
+exchanges: dict[int, Exchange] = {}  # address of the ws_request -> its exchange
+
+# ---- what the client asked for ------------------------------------------------------------------
+
+
+class Facts:
+    """The facts of a request, each read from C once, when it is needed first.
+
+    Attributes:
+        ptr: The address of the ws_request; 0 once the request is over.
+    """
+
+    __slots__ = ("_known", "_preserved", "_runtime", "ptr")
+
+    def __init__(self, runtime: Runtime, ptr: int) -> None:
+        self._runtime = runtime
+        self.ptr = ptr
+        self._known: dict[str, Any] = {}
+        self._preserved = False
+
+    def get(self, name: str) -> Any:
+        """A fact, by its name in `_READERS`. Raises RuntimeError in another thread, or too late."""
+        if not self.ptr:
+            if not self._preserved:
+                raise RuntimeError(
+                    "this request is over: call req.preserve() in its handler to keep it"
+                )
+            return self._known[name]
+        if name not in self._known:
+            self._runtime.check_thread()
+            self._known[name] = _READERS[name](self.ptr)
+        return self._known[name]
+
+    def preserve(self) -> None:
+        """Read everything now, to be available at any later time."""
+        for name in _READERS:
+            self.get(name)
+        self._preserved = True
+
+    def headers(self) -> dict[str, str]:
+        """All header fields by lower-case name; repeated ones are joined."""
+        values: dict[str, list[str]] = {}
+        for name, value in self.get("headers"):
+            values.setdefault(name, []).append(value)
+        return {name: _joined(name, lines) for name, lines in values.items()}
+
+
+def _joined(name: str, lines: list[str]) -> str:
+    """Repeated fields as one (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
+    separator = "; " if name == COOKIE else ", "
+    return separator.join(lines) if len(lines) > 1 else lines[0]
+
+
+def _pattern_names(ptr: int) -> list[str]:
+    pattern = header_text(lib.ws_request_pattern(ptr))
+    return [part.lstrip(":") for part in pattern.split("/") if part[:1] == ":" or part == "*"]
+
+
+def _parameters(ptr: int) -> list[str]:
+    how_many = len(_pattern_names(ptr))
+    values = (text(lib.ws_request_parameter, ptr, i) for i in range(how_many))
+    from urllib.parse import unquote
+
+    return [unquote(header_text(value or b"")) for value in values]
+
+
+def _read(name: str) -> Callable[[int], str]:
+    function = getattr(lib, "ws_request_" + name)
+    return lambda ptr: header_text(text(function, ptr) or b"")
+
+
+_READERS: dict[str, Callable[[int], Any]] = {
+    "method": _read("method"),
+    "target": _read("target"),
+    "path": _read("path"),
+    "query": _read("query"),
+    "headers": lambda ptr: [
+        (header_text(name).lower(), header_text(value)) for name, value in header_fields(ptr)
+    ],
+    "names": _pattern_names,
+    "parameters": _parameters,
+}
+
+# ---- a request and its answer -------------------------------------------------------------------
+
+
+class Exchange:
+    """A request and its answer."""
+
+    __slots__ = (
+        "__weakref__",
+        "_abort_handler",
+        "_aborted",
+        "_context",
+        "_deferred",
+        "_headers",
+        "_later",
+        "_ptr",
+        "_reason",
+        "_remote",
+        "_request",
+        "_responded",
+        "_route",
+        "_runtime",
+        "_socket",
+        "_status",
+        "_upgrades",
+        "_user_data",
+    )
+
+    def __init__(self, route: Route, request: Facts, upgrades: bool) -> None:
+        self._runtime = route.runtime
+        self._route = route
+        self._request = request
+        self._ptr = request.ptr  # 0 once the request is over
+        self._upgrades = upgrades  # it is an opening handshake
+        self._context = self._runtime.context.copy()  # of its handlers, and those of its socket
+        self._status: int = 200
+        self._reason: bytes | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._abort_handler: Handler | None = None
+        self._aborted = self._responded = self._deferred = False
+        self._later = False  # the handler is a coroutine
+        self._remote: str | None = None
+        self._user_data: Any = None
+        self._socket: Any = None  # the WebSocket that it became
+
+    def _facts(self) -> dict[str, Any]:
+        """The attributes of log records about this request."""
+        facts: dict[str, Any] = {"route": self._route.pattern}
+        if self._ptr:
+            address = short_text(lib.ws_request_remote_address, self._ptr)
+            facts["peer"] = peer_name(address, lib.ws_request_remote_port(self._ptr))
+        return facts
+
+    def _handler_failed(self, error: BaseException, handler: Any) -> None:
+        """Report what the handler raised, and answer if it did not: 500, or 1011 after a 101."""
+        what = "the upgrade handler" if self._upgrades else "the handler"
+        context = self._context
+        self._runtime.handler_failed(what, error, handler, context, self, self._facts)
+        self._fail()
+
+    def _answer(self, body: bytes, content_type: str | None) -> None:
+        """Answer; the type is for answers without one. Raises RuntimeError, MemoryError."""
+        if self._responded:
+            raise RuntimeError("this request is answered already")
+        if self._aborted:
+            return
+        if content_type and not any(name.lower() == b"content-type" for name, _ in self._headers):
+            self._headers.append((b"Content-Type", content_type.encode()))
+        self._write_head()
+        self._answered(
+            lib.ws_request_respond(self._ptr, self._status, self._reason, body, len(body))
+        )
+
+    def _write_head(self) -> None:
+        """Give the header fields to C. Raises MemoryError, after it dropped the connection."""
+        headers, self._headers = self._headers, []
+        try:
+            for name, value in headers:
+                lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
+        except MemoryError:
+            self._drop()  # the fields that C has would be sent with the answer to the error
+            raise
+
+    def _answered(self, result: int) -> None:
+        """After a call that answers; a deferred request is over now."""
+        if result == ErrorCode.ECLOSED:
+            self._aborted = True
+        elif result < 0:
+            fail(result)
+        else:
+            self._responded = True
+        if self._deferred:
+            self._release()
+
+    def _drop(self) -> None:
+        """Drop the connection, unless the request was answered."""
+        if self._ptr and not self._responded and not self._aborted:
+            self._answered(lib.ws_request_abort(self._ptr))
+
+    def _fail(self) -> None:
+        """A handler raised: answer 500, or close with 1011 after the handshake was accepted."""
+        if self._socket is not None and self._route.behavior.close_on_error:
+            self._socket.end(1011, "the upgrade handler failed")
+        elif self._ptr and not self._responded and not self._aborted:
+            self._status, self._reason, self._headers = 500, None, []
+            self._answer(b"500 Internal Server Error\n", "text/plain")  # as C answers
+
+    def _release(self) -> None:
+        """The request is over: C is about to forget it."""
+        exchanges.pop(self._ptr, None)
+        self._ptr = self._request.ptr = 0
+
+
+# ---- what callbacks and coroutine handlers do ---------------------------------------------------
+
+
+def serve(exchange: Exchange, request: Any, on_aborted: Any) -> None:
+    """Give a request to its handler; see that it is answered, now or later.
+
+    Args:
+        exchange: The request and its answer, which is what the handler answers with.
+        request: What the handler reads the request from.
+        on_aborted: The C callback for a client that leaves before a deferred answer.
+    """
+    route, res = exchange._route, exchange
+    exchanges[res._ptr] = res
+    handler = route.handler
+    try:
+        assert handler is not None
+        args = (res, request, route.pattern) if res._upgrades else (res, request)
+        result = run_in(res._context, handler, *args)
+        if result is not None:
+            returned(route, "upgrade" if res._upgrades else "", handler, result)
+        if (res._abort_handler or res._later) and not res._responded and not res._aborted:
+            deferred: int = lib.ws_request_defer(res._ptr, on_aborted, route.key)
+            if deferred < 0:
+                fail(deferred)
+            res._deferred = True
+    except BaseException as error:
+        res._handler_failed(error, handler)
+    if not res._deferred:  # without an answer, C logs that and sends a 500
+        res._release()
+
+
+def on_aborted(ptr: int, key: int) -> None:
+    """C calls: the client has left, or the time for the answer is over."""
+    res = exchanges[ptr]
+    res._aborted = True
+    hook = res._abort_handler
+    try:
+        if res._later:  # its handler goes on, and may still read the request
+            res._request.preserve()
+        if hook is not None:
+            mistakes.check_result("the aborted handler", hook, run_in(res._context, hook, res))
+    except BaseException as error:
+        what, context = "the aborted handler", res._context
+        res._runtime.handler_failed(what, error, hook, context, res, res._facts)
+    res._release()
+
+
+def abort_all() -> None:
+    """This is a forked child: the requests are the parent's to answer."""
+    for exchange in exchanges.values():
+        exchange._aborted = True
+
+
+def context_of(exchange: Exchange) -> Context:
+    """The context that the handlers of the request run in, and those of its socket."""
+    return exchange._context
+
+
+def became(exchange: Exchange, socket: Any) -> Any:
+    """The handshake was accepted; returns the user data for the WebSocket."""
+    exchange._socket = socket
+    return exchange._user_data
+
+
+# The next functions are for handlers that are coroutines.
+
+
+def answer_later(exchange: Exchange) -> Host:
+    """The handler is a coroutine and has not run yet; returns the loop to run it in."""
+    host = exchange._runtime.host
+    assert host is not None
+    exchange._later = True
+    return host
+
+
+def handler_returned(exchange: Exchange, handler: Any, result: Any) -> None:
+    """A coroutine handler has returned something. Raises TypeError, as `returned` does."""
+    returned(exchange._route, "upgrade" if exchange._upgrades else "", handler, result)
+
+
+def handler_failed(exchange: Exchange, error: BaseException, handler: Any) -> None:
+    """A coroutine handler has raised `error`."""
+    exchange._handler_failed(error, handler)
+
+
+def is_unanswered(exchange: Exchange) -> bool:
+    """Whether a coroutine handler, which has ended, should have answered."""
+    res = exchange
+    return not (res._responded or res._aborted or res._abort_handler)
+
+
+def fail_request(exchange: Exchange) -> None:
+    """Answer 500, or close with 1011."""
+    exchange._fail()

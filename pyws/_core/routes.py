@@ -1,0 +1,84 @@
+"""Routes: what the callbacks of a registered pattern need, found by what C passes back."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
+
+from . import bridge, mistakes
+from .logs import logger
+from .runtime import Runtime
+from .settings import Behavior
+from .values import Handler
+
+__all__ = ["Route", "returned", "routes"]
+
+_keys = count(1)  # what C passes back as `user`; never 0
+routes: WeakValueDictionary[int, Route] = WeakValueDictionary()
+
+
+class Route:
+    """A registered pattern.
+
+    Attributes:
+        runtime: The runtime of the app.
+        pattern: The pattern, as the program wrote it.
+        behavior: The settings and handlers of its sockets.
+        handler: The handler of requests: of plain HTTP, or `upgrade`.
+        key: What C passes back to find this object; with the bridge, the address of a
+            ws_bridge_route, which lives as long as this object.
+        warned: A warning was logged about a value that a handler returned.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "behavior",
+        "bridge",
+        "handler",
+        "key",
+        "pattern",
+        "runtime",
+        "warned",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        pattern: str,
+        behavior: Behavior,
+        handler: Handler | None,
+        on_closed: Any,
+    ) -> None:
+        """
+        Args:
+            runtime, pattern, behavior, handler: See the attributes.
+            on_closed: The C callback that runs once a connection is closed.
+        """
+        self.runtime = runtime
+        self.pattern = pattern
+        self.behavior = behavior
+        self.handler = handler
+        self.warned = False
+        self.key = next(_keys)
+        if runtime.bridge is not None:
+            self.bridge = bridge.new_bridge_route(runtime.bridge, behavior.message, on_closed)
+            self.key = bridge.address_of(self.bridge)
+        routes[self.key] = self
+
+    def has(self, event: str) -> bool:
+        """Whether there is a Python handler for an event."""
+        return getattr(self.behavior, event) is not None
+
+
+def returned(route: Route, event: str, handler: Any, result: Any) -> None:
+    """A handler has returned something other than None: warn of it, once for each route.
+
+    Raises:
+        TypeError: It is a coroutine or a generator, which nothing would ever run.
+    """
+    what = f"the {event} handler of {route.pattern}" if event else f"the handler of {route.pattern}"
+    warning = mistakes.unexpected(what, handler, result)
+    if warning and not route.warned:
+        route.warned = True
+        logger.warning("%s", warning)

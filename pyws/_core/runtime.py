@@ -1,0 +1,554 @@
+"""What a socket, a request or a timer needs of its app.
+
+A `Runtime` owns the C server, and knows the state of the app, which thread may call it, what was
+deferred, and where failures are reported. It knows no routes, and nothing above it: the event loop
+and the workers are objects with a few methods to it (`Host`, `Crew`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import warnings
+from collections import deque
+from contextvars import Context, copy_context
+from enum import Enum
+from functools import partial
+from itertools import count
+from typing import Any, Callable, Coroutine, Tuple
+from weakref import WeakValueDictionary
+
+from .. import _native
+from .._native import fail, lib
+from ..errors import ErrorCode
+from ..options import AppListenOptions, AppOptions
+from . import bridge, calls, mistakes
+from .calls import thread_ident
+from .contexts import run_in
+from .descriptors import let_go, watched
+from .logs import Traffic, complain, log_failure, logger, server_logger
+from .timers import Timers
+from .values import Handler
+
+__all__ = ["GOING_AWAY", "SHUTDOWN_REASON", "Crew", "Deferred", "Host", "Runtime", "State"]
+
+GOING_AWAY, SHUTDOWN_REASON = 1001, "server shutting down"  # RFC 6455 section 7.4.1
+
+Deferred = Tuple[Context, Handler, Tuple[Any, ...]]  # the context, what to call, its arguments
+
+# ---- states -------------------------------------------------------------------------------------
+
+
+class State(Enum):
+    """The states of an app.
+
+                 begin            finish
+        IDLE ------------> RUNNING ------> FINISHING ------> STOPPED
+         ^                    |                                 |
+         |                    | rest                            | listen
+         |                    v                                 |
+         |               SUPERVISING --> FINISHING              |
+         +------------------------------------------------------+
+
+    `free` leads from any of them to FREED. A fork leads to FORKED in the child, which stays there,
+    unless it is a worker: `renew` leads it to IDLE.
+    """
+
+    IDLE = "idle"
+    """Nothing runs."""
+    RUNNING = "running"
+    """A thread serves: in run(), serve() or serving()."""
+    SUPERVISING = "supervising"
+    """The workers serve, and this process watches over them."""
+    FINISHING = "finishing"
+    """The server has shut down; what was deferred still runs."""
+    STOPPED = "stopped"
+    """run() has returned, and nothing may be deferred until the app listens again."""
+    FORKED = "forked"
+    """This is a forked child, where nothing works."""
+    FREED = "freed"
+    """There is no server any more."""
+
+
+_BUSY = (State.RUNNING, State.SUPERVISING, State.FINISHING)
+_OPEN = (State.IDLE, State.RUNNING)  # calls may be deferred
+_INERT = {
+    State.SUPERVISING: "the workers of run() serve, this process only watches over them",
+    State.FORKED: "this app belongs to the process that made it: a forked child needs an App of "
+    "its own",
+}
+
+# ---- what is above, as seen from here -----------------------------------------------------------
+
+
+class Host:
+    """An event loop that the app runs in, as `aio.Host` implements it."""
+
+    def start(self, coroutine: Coroutine[Any, Any, None], queue: Any = None) -> None:
+        """Run a coroutine in a task; the end of the app waits for it."""
+        raise NotImplementedError
+
+    def cancelled(self, report: Callable[..., Any], *about: Any) -> None:
+        """Call ``report(*about)`` for a cancelled handler, unless the app ends."""
+        raise NotImplementedError
+
+    def stop_within(self, seconds: float) -> None:
+        """The app shuts down: cancel the tasks that are left after this time."""
+        raise NotImplementedError
+
+    def is_lost(self) -> bool:
+        """Whether the loop was closed while the app ran in it."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """The tasks will never run again."""
+        raise NotImplementedError
+
+    def forget(self) -> list[int]:
+        """This is a forked child; returns the descriptors that the loop waits with."""
+        raise NotImplementedError
+
+
+class Crew:
+    """The worker processes of an app, as `workers.Crew` implements them."""
+
+    def stop(self, seconds: float) -> None:
+        """End all workers soon, and kill those that are left long after this time."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """This is a forked child that is no worker."""
+        raise NotImplementedError
+
+
+# ---- the runtime --------------------------------------------------------------------------------
+
+_keys = count(1)  # what C passes back as `user`; never 0
+runtimes: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
+
+
+class Runtime:
+    """All of an app but its routes.
+
+    Attributes:
+        options: The settings of the app.
+        state: Where the app is in its life; only `set_state` changes it.
+        inert: Why nothing works in this process, or "".
+        server: The address of the ws_server; 0 once it has been freed.
+        bridge: The ws_bridge of the server; None without the bridge.
+        key: What C passes back to find this object.
+        owner: The thread that may call; 0: none.
+        context: What the contexts of sockets and requests are copied from.
+        addresses: Where the app listens, until `run` has returned.
+        host: The event loop, while the app runs in one.
+        crew: The workers, while this process watches over them.
+        is_worker: This process is a worker.
+        traffic: Writes log lines of connections, while the app runs and they are wanted.
+        nested: How many handlers run inside each other.
+        timers: The delayed calls.
+        deferred: The deferred calls that have not run yet.
+        error_handler: What `App.on_error` was given.
+    """
+
+    def __init__(self, options: AppOptions, bridge_: Any, on_response: Any) -> None:
+        """
+        Args:
+            options: The settings of the app.
+            bridge_: The ws_bridge of the server, or None.
+            on_response: The C callback for responses, installed while log lines are wanted.
+
+        Raises:
+            MemoryError, OSError: There is no memory or descriptor for a server.
+        """
+        self.options = options
+        self.state = State.IDLE
+        self.inert = ""
+        self.server = 0
+        self.bridge = bridge_
+        self.bridge_address = 0 if bridge_ is None else bridge.address_of(bridge_)
+        self.key = next(_keys)
+        self.context = copy_context()
+        self.addresses: list[AppListenOptions] = []
+        self.host: Host | None = None
+        self.crew: Crew | None = None
+        self.is_worker = False
+        self.traffic: Traffic | None = None
+        self.nested = 0
+        self.deferred: deque[Deferred] = deque()
+        self.error_handler: Handler | None = None
+        self.timers = self._new_timers()
+        self._on_response = on_response
+        self._lock = threading.RLock()  # guards state, server and deferred calls against `defer`
+        self._wakes = False  # C will call _on_deferred
+        self._stashed: BaseException | None = None
+        self._creator = thread_ident()
+        self.own(self._creator)
+        runtimes[self.key] = self
+        self.server = self._new_server()
+
+    def _new_server(self) -> int:
+        return calls.new_server(LOG, self.bridge, self.options.c_fields())
+
+    def _new_timers(self) -> Timers:
+        return Timers(self.check_thread, self.handler_failed, self._set_alarm)
+
+    def set_state(self, state: State) -> None:
+        """Change the state; the only place that does. A forked child can become IDLE alone."""
+        if state is self.state or (self.state is State.FORKED and state is not State.IDLE):
+            return
+        before, self.state = self.state, state
+        self.inert = _INERT.get(state, "")
+        if logger.isEnabledFor(logging.DEBUG):
+            line = partial(logger.debug, "app %d: %s -> %s", self.key, before.value, state.value)
+            self.report("logging", line)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something runs the app."""
+        return self.state in _BUSY
+
+    # ---- who may call ---------------------------------------------------------------------------
+
+    def own(self, thread: int) -> None:
+        """From now on calls belong to this thread."""
+        self.owner = thread
+        if self.bridge is not None:
+            self.bridge.owner = thread
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError in a thread that is not the owner."""
+        if thread_ident() != self.owner:
+            self.check_process()
+            raise RuntimeError(
+                "this call belongs to the thread of app.run(); "
+                "from another thread use app.defer(fn, *args)"
+            )
+
+    def check_process(self) -> None:
+        """Raise RuntimeError in a process that must not use the app."""
+        if self.inert:
+            raise RuntimeError(self.inert)
+
+    def check_server(self) -> None:
+        """Raise RuntimeError in another thread, or after the server was freed."""
+        self.check_thread()
+        self._check_alive()
+
+    def check_idle(self) -> None:
+        """Raise RuntimeError if something runs the app already."""
+        self.leave_closed_loop()
+        self.check_process()
+        if self.is_busy:
+            raise RuntimeError("the app is already running: by run(), serve() or serving()")
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        if not self.server:
+            raise RuntimeError("this app is closed: its server has been freed")
+
+    # ---- the life of a run ----------------------------------------------------------------------
+
+    def begin(self, host: Host | None, listens: bool = True) -> None:
+        """From now on this thread runs the app.
+
+        Args:
+            host: The event loop that it runs in, or None.
+            listens: The app must listen already.
+
+        Raises:
+            RuntimeError: Something runs the app already, or it must listen and does not.
+        """
+        with self._lock:
+            self.check_idle()
+            if listens and not self.addresses:
+                raise RuntimeError(
+                    "the app listens nowhere: call app.listen(port), or pass a port to serve()"
+                )
+            self.set_state(State.RUNNING)
+            self.own(thread_ident())
+        self.host = host
+        self.context = copy_context()
+        self._watch_traffic()
+        server_logger.info("serving")
+
+    def _watch_traffic(self) -> None:
+        """Find out whether log lines of connections are wanted; otherwise they cost nothing."""
+        traffic = Traffic(self.options.access_log)
+        self.traffic = traffic if traffic else None
+        calls.set_on_response(self.server, self._on_response if traffic else None, self.key)
+
+    def finish(self) -> None:
+        """Refuse further deferred calls, run those that were accepted, and stop."""
+        with self._lock:
+            self.set_state(State.FINISHING)
+        self._run_all_deferred()
+        self.timers.clear()
+        self.host = None
+        self.addresses.clear()
+        with self._lock:
+            self.set_state(State.STOPPED)
+            self.own(0 if self.inert else self._creator)
+        if not self.inert:
+            server_logger.info("stopped serving")
+
+    def close(self, code: int, reason: bytes, limit: int) -> None:
+        """`App.close`; `limit` in milliseconds. Raises RuntimeError."""
+        if self.crew is not None:  # called by a signal handler of the parent
+            self.crew.stop(limit / 1000)
+            return
+        self.leave_closed_loop()
+        self.check_server()
+        self.shutdown(code, reason, limit)
+
+    def go_away(self, limit: int = 5000) -> None:
+        """`close` with the code and reason that clients get by default. Raises RuntimeError."""
+        self.close(GOING_AWAY, SHUTDOWN_REASON.encode(), limit)
+
+    def shutdown(self, code: int, reason: bytes, limit: int) -> None:
+        """Shut the server down within `limit` milliseconds."""
+        lib.ws_server_shutdown(self.server, code, reason, len(reason), limit)
+        if self.host is not None:
+            self.host.stop_within(limit / 1000)
+
+    def leave_closed_loop(self) -> None:
+        """End the run here if the asyncio loop was closed while the app ran in it.
+
+        The connections are dropped; their close handlers run, except those that are coroutines.
+        """
+        host = self.host
+        if host is None or self.inert or not host.is_lost():
+            return
+        self.host = None
+        self.own(thread_ident())
+        host.leave()
+        logger.error(
+            "the asyncio loop was closed while the app ran in it, all connections are dropped: "
+            "cancel serve(), or call app.close(), and wait for its end before"
+        )
+        lib.ws_server_shutdown(self.server, GOING_AWAY, None, 0, 0)
+        lib.ws_server_run(self.server)
+        self.finish()
+
+    def free(self) -> None:
+        """Drop all connections and free the server."""
+        if self.inert or self.state is State.FREED:
+            return
+        with self._lock:  # `defer` must not touch the server any more
+            never_ran = self.addresses if self.state is State.IDLE else []
+            self.set_state(State.FREED)
+            server, self.server = self.server, 0
+        self.timers.clear()
+        if server:
+            lib.ws_server_free(server)
+        self._run_all_deferred()
+        if never_ran:
+            addresses, self.addresses = ", ".join(map(str, never_ran)), []
+            message = f"an app listened on {addresses} and was never run: app.run() is missing"
+            warnings.warn(message, ResourceWarning, stacklevel=3, source=self)
+
+    # ---- deferred calls -------------------------------------------------------------------------
+
+    def defer(self, fn: Callable[..., Any], *args: Any) -> None:
+        """`App.defer`; may be called from any thread. Raises RuntimeError."""
+        with self._lock:
+            if self.state not in _OPEN:
+                raise RuntimeError(self.inert or "run() has returned, nothing can be deferred")
+            self.postpone(fn, *args)
+
+    def postpone(self, fn: Callable[..., Any], *args: Any) -> None:
+        """As `defer`, but also while the app ends: `finish` and `free` run what is left."""
+        with self._lock:
+            self.deferred.append((copy_context(), fn, args))
+            if self._wakes or not self.server:
+                return
+            result = lib.ws_server_defer(self.server, ON_DEFERRED, self.key)
+            # WS_ESTOPPED: the shutdown is over, and `finish` will run it.
+            self._wakes = result == 0
+            if result < 0 and result != ErrorCode.ESTOPPED:
+                self.deferred.pop()
+                fail(result)
+
+    def run_deferred(self) -> None:
+        """C calls: run what was deferred until now; what these calls defer comes later."""
+        with self._lock:
+            self._wakes = False
+            waiting = len(self.deferred)
+        self._run_deferred(waiting)
+
+    def _run_all_deferred(self) -> None:
+        while self.deferred:
+            self._run_deferred(len(self.deferred))
+
+    def _run_deferred(self, how_many: int) -> None:
+        for _ in range(how_many):
+            context, fn, args = self.deferred.popleft()
+            try:
+                mistakes.check_result("a deferred function", fn, context.run(fn, *args))
+            except BaseException as error:
+                self.handler_failed("a deferred function", error, fn, context)
+
+    def _set_alarm(self, delay: int | None) -> None:
+        """Have C call in `delay` nanoseconds; None: not any more."""
+        if self.server:
+            alarm = None if delay is None else ON_ALARM
+            calls.set_alarm(self.server, delay or 0, alarm, self.key)
+
+    # ---- failures -------------------------------------------------------------------------------
+
+    def handler_failed(
+        self,
+        what: str,
+        error: BaseException,
+        handler: Any,
+        context: Context,
+        source: Any = None,
+        facts: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """Report in its context what a handler raised; beyond Exception, keep it and shut down.
+
+        Args:
+            what: What failed, for the log.
+            error: The exception.
+            handler: The function that raised it.
+            context: What it ran in.
+            source: What it was about, for the error handler: a WebSocket, a Response, or None.
+            facts: Returns the attributes of the log record.
+        """
+        if not isinstance(error, Exception):
+            self.stash(error)
+            return
+        log = partial(log_failure, what, error, handler, facts())
+        run_in(context, self.report, "logging", log)
+        if self.error_handler is not None:
+            hook = partial(_run_hook, self.error_handler, error, source)
+            run_in(context, self.report, "the error handler", hook)
+
+    def report(self, what: str, report: Callable[[], Any]) -> None:
+        """Run a report, which is the program's code itself, and may fail."""
+        try:
+            report()
+        except Exception as error:
+            try:
+                logger.error("exception in %s", what, exc_info=error)
+            except Exception:
+                complain(error)
+        except BaseException as error:
+            self.stash(error)
+
+    def stash(self, error: BaseException) -> None:
+        """Keep the first such exception for `run` to raise, and shut down."""
+        if self._stashed is None:
+            self._stashed = error
+        if self.server and self.state in _OPEN:
+            self.shutdown(GOING_AWAY, SHUTDOWN_REASON.encode(), 5000)
+
+    def raise_stashed(self) -> None:
+        """Raise the exception that was kept, if there is one."""
+        stashed, self._stashed = self._stashed, None
+        if stashed is not None:
+            raise stashed
+
+    # ---- other processes ------------------------------------------------------------------------
+
+    def supervise(self, crew: Crew) -> None:
+        """From now on the workers serve, and this process only watches over them."""
+        self.crew = crew
+        self.set_state(State.SUPERVISING)
+        self.own(0)
+
+    def end_supervision(self) -> None:
+        """The workers have ended, and `finish` follows."""
+        self.crew = None
+        self.deferred.clear()
+        self.set_state(State.FINISHING)
+        lib.ws_server_run(self.server)  # ends the shutdown: it may listen and run again
+
+    def abandon(self) -> None:
+        """This is the child of a fork: leave the server to the parent."""
+        if not self.server or self.state is State.FORKED:
+            return
+        busy = self.is_busy and self.crew is None  # the child may be inside a call of C
+        if self.crew is not None:
+            self.crew.let_go()
+        self.crew, self._lock = None, threading.RLock()  # another thread may have held it
+        self.set_state(State.FORKED)
+        self.own(0)
+        self.deferred, self.timers = deque(), self._new_timers()
+        epoll_fd = lib.ws_server_fd(self.server)
+        let_go([*watched(epoll_fd), epoll_fd], busy)
+        if self.host is not None:
+            let_go(self.host.forget(), True)
+
+    def renew(
+        self,
+        add_routes: Callable[[], Any],
+        listeners: list[int],
+        timers: Timers,
+        deferred: deque[Deferred],
+    ) -> None:
+        """This is a worker: make a server of its own.
+
+        Args:
+            add_routes: Adds the routes of the app to it.
+            listeners: Descriptors of the sockets to listen on.
+            timers: What was delayed before the fork.
+            deferred: What was deferred before the fork.
+        """
+        self.set_state(State.IDLE)
+        self.is_worker = True
+        self._creator = thread_ident()
+        self.own(self._creator)
+        self._wakes, self.nested, self._stashed = False, 0, None
+        self.server = self._new_server()
+        add_routes()
+        for fd in listeners:
+            calls.listen(self.server, {"fd": fd})
+        self.timers = timers
+        timers.move()
+        for context, fn, args in deferred:
+            context.run(self.postpone, fn, *args)
+
+
+def _run_hook(hook: Handler, error: BaseException, source: Any) -> None:
+    mistakes.check_result("the error handler", hook, hook(error, source))
+
+
+# ---- called by C --------------------------------------------------------------------------------
+
+
+def _log(user: int, level: int, line: Any, length: int) -> None:
+    try:
+        logger.log(level, "%s", line[:length].decode("ascii", "replace"))
+    except BaseException as error:
+        complain(error)
+
+
+def _on_deferred(key: int) -> None:
+    runtime = runtimes.get(key)
+    if runtime is not None:
+        runtime.run_deferred()
+
+
+def _on_alarm(key: int) -> None:
+    runtime = runtimes.get(key)
+    if runtime is not None:
+        runtime.timers.run()
+
+
+LOG = _native.log_function(_log)
+ON_DEFERRED = _native.plain_function(_on_deferred)
+ON_ALARM = _native.plain_function(_on_alarm)
+
+# ---- the end ------------------------------------------------------------------------------------
+
+
+def _free_all() -> None:
+    """At exit, while callbacks still work. A server that is inside `run` is left alone."""
+    for runtime in list(runtimes.values()):
+        runtime.leave_closed_loop()
+        if not runtime.is_busy:
+            runtime.free()
+
+
+atexit.register(_free_all)

@@ -1,0 +1,444 @@
+"""Connections as C and coroutine handlers see them; `pyws.websocket` adds what programs call.
+
+The attributes of a `Socket` with an underscore are for this module and for `WebSocket`, its
+subclass. All others use the functions at the end. No exception leaves a function that C calls.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextvars import Context
+from typing import Any, Callable, NamedTuple
+
+from .._native import lib
+from ..enums import OpCode
+from . import calls
+from .bridge import Handle
+from .contexts import run_in
+from .fields import header_text
+from .logs import peer_name
+from .requests import Exchange, Facts, became
+from .routes import Route, returned
+from .runtime import Runtime
+
+__all__ = ["CloseFrame", "CloseInfo", "Socket", "sockets"]
+
+BY_USER, BY_QUEUE = 1, 2  # who has paused a socket
+_TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
+
+# How many handlers may run inside each other, because one ends the connection of the next. Far
+# less than Python's stack allows: the callbacks here need some of it, too.
+DEEPEST = 20
+
+sockets: dict[int, Socket] = {}  # address of the ws_conn -> its object, until on_closed
+
+# ---- how a connection ended ---------------------------------------------------------------------
+
+
+class CloseFrame(NamedTuple):
+    """What a Close frame said (RFC 6455 section 5.5.1)."""
+
+    code: int | None
+    """None if the frame had no code."""
+    reason: str
+
+
+class CloseInfo:
+    """How a connection ended, seen from both sides (`WebSocket.close_info`)."""
+
+    __slots__ = ("clean", "local", "received", "sent")
+
+    sent: CloseFrame | None
+    """The Close frame of this side; None if none was sent."""
+    received: CloseFrame | None
+    """The Close frame of the client; None if none came, or not yet."""
+    clean: bool | None
+    """Whether the closing handshake was completed (RFC 6455 section 7.1.4); None while this side
+    waits for the client's Close frame."""
+    local: bool
+    """Whether this side began: by `end`, `close`, a timeout, or because the client broke a rule or
+    exceeded a limit."""
+
+    def __init__(self, code: int, reason: str, local: bool) -> None:
+        """
+        Args:
+            code, reason: What the close handler gets.
+            local: Whether this side began.
+        """
+        frame = None if code == _BROKEN else CloseFrame(_frame_code(code), reason)
+        self.local = local
+        self.received = None if local else frame
+        # A Close is answered with its code alone (RFC 6455 section 5.5.1).
+        self.sent = frame if local or frame is None else CloseFrame(frame.code, "")
+        # After a Close of the client, or without any, there is nothing to wait for.
+        self.clean = None if local and frame is not None else frame is not None
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _INFO_FIELDS)
+        return f"CloseInfo({fields})"
+
+
+_INFO_FIELDS = ("sent", "received", "clean", "local")
+_NO_CODE, _BROKEN = 1005, 1006  # mean what no frame can say (RFC 6455 section 7.4.1)
+
+
+def _frame_code(code: int) -> int | None:
+    return None if code == _NO_CODE else code
+
+
+def address_text(packed: bytes) -> str:
+    """An IP address as text, "" for no bytes."""
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, packed) if packed else ""
+
+
+def check_stack(depth: int = 40) -> None:
+    """Raise RecursionError here, before C calls back and there is no stack left to do that on.
+
+    CPython 3.8 ends the process at 50 calls beyond the limit, where a program continues after one.
+    """
+    if depth:
+        check_stack(depth - 1)
+
+
+# ---- the connection -----------------------------------------------------------------------------
+
+
+class Socket(Handle):
+    """A connection, from its open event on."""
+
+    __slots__ = (
+        "__weakref__",
+        "_close_event",
+        "_close_info",
+        "_compression",
+        "_context",
+        "_decoder",
+        "_headers",
+        "_id",
+        "_latency",
+        "_path",
+        "_paused",
+        "_queue",
+        "_remote",
+        "_route",
+        "_runtime",
+        "_subprotocol",
+        "_user_data",
+        "_waiter",
+    )
+
+    _path: str
+    _subprotocol: str | None
+    _compression: str | None
+    _headers: dict[str, str] | None
+
+    def __init__(self, route: Route, conn: int, context: Context) -> None:
+        self._runtime = route.runtime
+        self._route = route
+        self._conn = conn  # 0 once the connection has closed
+        self._bridge = self._runtime.bridge_address
+        self._context = context  # what all its handlers run in
+        self._context_address = id(context)  # for the bridge
+        self._user_data: Any = None
+        self._decoder: Any = None  # of a TEXT message in fragments
+        self._remote: tuple[bytes, int] | None = None
+        self._latency = 0  # microseconds, once the connection has closed
+        self._close_info: CloseInfo | None = None
+        self._close_event: tuple[int, str] | None = None  # what the close handler will get
+        self._waiter: Any = None  # an asyncio.Future, for `wait_closed`
+        self._paused = 0  # BY_USER | BY_QUEUE
+        self._queue: Any = None  # an aio.Queue, while events wait for coroutine handlers
+        self._id: int = lib.ws_conn_get_id(conn)
+
+    def _greet(self, request: int, exchange: Exchange | None) -> None:
+        """Keep what the socket needs of its opening handshake."""
+        behavior = self._route.behavior
+        self._path = header_text(calls.text(lib.ws_request_path, request) or b"")
+        self._subprotocol = self._compression = self._headers = None
+        if behavior.subprotocols or exchange is not None:
+            subprotocol = calls.text(lib.ws_request_subprotocol, request)
+            self._subprotocol = None if subprotocol is None else header_text(subprotocol)
+        if behavior.compression:
+            self._compression = calls.short_text(lib.ws_conn_compression, self._conn) or None
+        if self._runtime.options.keep_headers:
+            self._headers = Facts(self._runtime, request).headers()
+        if exchange is not None:
+            self._user_data = became(exchange, self)
+
+    def _peer(self) -> tuple[bytes, int]:
+        if self._remote is None and self._conn:
+            self._keep_peer(self._conn)
+        return self._remote or (b"", 0)
+
+    def _keep_peer(self, conn: int) -> None:
+        if self._remote is None:
+            self._remote = (calls.address_bytes(conn), lib.ws_conn_remote_port(conn))
+
+    def _facts(self) -> dict[str, Any]:
+        """The attributes of log records about this socket."""
+        packed, port = self._peer()
+        peer = peer_name(address_text(packed), port)
+        return {"route": self._route.pattern, "socket": self._id, "peer": peer}
+
+    def _log(self, event: str, *facts: Any) -> None:
+        """Write the log line of an event, if such lines are wanted."""
+        traffic = self._runtime.traffic
+        if traffic is not None:
+            write = getattr(traffic, event)
+
+            def line() -> None:
+                write(self._id, self._path, self._facts(), *facts)
+
+            run_in(self._context, self._runtime.report, "logging", line)
+
+    def _end_here(self, conn: int, code: int, reason: str, by_peer: bool) -> None:
+        """The close event: never touch C again, keep what may be asked for."""
+        self._conn = 0  # first: what follows may be interrupted
+        self._keep_peer(conn)
+        self._latency = lib.ws_conn_latency(conn)
+        self._close_event = (code, reason)
+        self._close_info = CloseInfo(code, reason, not by_peer)
+
+    def _closing_is_over(self, clean: bool, code: int, reason: str) -> None:
+        """The closing handshake is over: nothing more will come from the client."""
+        info = self._close_info
+        assert info is not None
+        info.clean = clean
+        if clean:
+            info.received = CloseFrame(_frame_code(code), reason)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(info)
+
+    def _end(self, code: int, reason: bytes) -> None:
+        """Send a Close frame, after all queued data. Nothing when closed."""
+        if self._conn:
+            check_stack()
+            lib.ws_conn_end(self._conn, code, reason, len(reason))
+
+    def _pause(self, who: int) -> None:
+        if self._conn and not self._paused:
+            lib.ws_conn_pause(self._conn)
+        self._paused |= who
+
+    def _resume(self, who: int) -> None:
+        if self._conn and self._paused == who:
+            lib.ws_conn_resume(self._conn)
+        self._paused &= ~who
+
+
+# ---- events, called by C ------------------------------------------------------------------------
+
+
+def opened(ws: Socket, request: int, exchange: Exchange | None) -> None:
+    """A connection was made: tell C of its object, and call the open handler."""
+    sockets[ws._conn] = ws
+    lib.ws_conn_set_user(ws._conn, id(ws))
+    outer = sys.exc_info()[1]
+    handler = ws._route.behavior.open
+    try:
+        ws._greet(request, exchange)
+        ws._log("opened")
+        if handler is not None:
+            result = run_in(ws._context, handler, ws)
+            if result is not None:
+                returned(ws._route, "open", handler, result)
+    except BaseException as error:
+        detach(error, outer)
+        failed(ws, "open", error)
+
+
+def on_message(conn: int, data: Any, length: int, opcode: int, key: int) -> None:
+    """A message came; with the bridge, bridge.c does this."""
+    ws = sockets[conn]
+    if ws._runtime.inert:  # the child of a fork has come back from a handler
+        return
+    try:
+        handler: Any = ws._route.behavior.message
+        if opcode == 1:
+            result = run_in(ws._context, handler, ws, data[:length].decode(), _TEXT)
+        else:
+            result = run_in(ws._context, handler, ws, data[:length], _BINARY)
+    except BaseException as error:
+        message_failed(ws, error)
+    else:
+        if result is not None:
+            message_returned(ws, result)
+
+
+def message_returned(ws: Socket, result: Any) -> None:
+    """The message handler has returned something; bridge.c calls this, too."""
+    try:
+        returned(ws._route, "message", ws._route.behavior.message, result)
+    except BaseException as error:
+        message_failed(ws, error)
+
+
+def message_failed(ws: Socket, error: BaseException) -> None:
+    """The message handler has raised `error`; bridge.c calls this, too."""
+    try:
+        failed(ws, "message", error)
+    except BaseException as again:  # from a signal handler of the program
+        try:
+            failed(ws, "message", error)
+        finally:
+            ws._runtime.stash(again)
+
+
+def on_dropped(conn: int, data: Any, length: int, opcode: int, key: int) -> None:
+    """A message was dropped."""
+
+    def arguments() -> tuple[str | bytes, OpCode]:
+        payload: bytes = data[:length]
+        return payload.decode("utf-8", "replace") if opcode == _TEXT else payload, _OPCODES[opcode]
+
+    _call(sockets[conn], "dropped", arguments)
+
+
+def on_drain(conn: int, key: int) -> None:
+    """The queue of a slow client is empty again."""
+    _call(sockets[conn], "drain", lambda: ())
+
+
+def on_ping(conn: int, data: Any, length: int, key: int) -> None:
+    """A Ping came."""
+    _call(sockets[conn], "ping", lambda: (data[:length],))
+
+
+def on_pong(conn: int, data: Any, length: int, key: int) -> None:
+    """A Pong came."""
+    _call(sockets[conn], "pong", lambda: (data[:length],))
+
+
+def on_subscription(conn: int, topic: Any, length: int, now: int, before: int, key: int) -> None:
+    """The socket has subscribed to a topic or unsubscribed."""
+    _call(sockets[conn], "subscription", lambda: (topic[:length].decode(), now, before))
+
+
+def on_close(conn: int, code: int, reason: Any, length: int, key: int) -> None:
+    """The connection has ended: no more events, and no more calls of C."""
+    ws = sockets[conn]
+    try:
+        text = reason[:length].decode("utf-8", "replace")
+        by_peer = lib.ws_conn_closed_by_peer(conn)
+        ws._end_here(conn, code, text, by_peer)
+        ws._log("closed", code, text)
+        if ws._queue is not None:
+            ws._queue.on_close(not by_peer)
+        if ws._runtime.nested < DEEPEST:
+            _run_close(ws)
+        else:  # later, but not never
+            ws._runtime.postpone(_run_close, ws)
+    except BaseException as error:  # from a signal handler of the program
+        ws._runtime.stash(error)
+
+
+def _run_close(ws: Socket) -> None:
+    event, ws._close_event = ws._close_event, None
+    if event is not None and ws._route.behavior.close is not None:
+        _call(ws, "close", lambda: event)
+    if ws._queue is None:  # otherwise after the last event in it
+        ws._user_data = None
+
+
+def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: int) -> None:
+    """The closing handshake is over; with the bridge, bridge.c calls this with the GIL held."""
+    ws = sockets.pop(conn)
+    if ws._close_info is None:  # on_close had no stack, or was interrupted
+        ws._end_here(conn, 1006, "the close event was interrupted", not clean)
+    if ws._close_event is not None:
+        ws._runtime.postpone(_run_close, ws)
+    ws._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
+
+
+def _call(ws: Socket, event: str, arguments: Callable[[], Any]) -> None:
+    """Run the handler of an event that may happen inside another handler."""
+    runtime = ws._runtime
+    if runtime.inert:  # the child of a fork
+        return
+    runtime.nested += 1
+    outer = sys.exc_info()[1]
+    try:
+        if runtime.nested > DEEPEST:
+            raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
+        handler = getattr(ws._route.behavior, event)
+        result = run_in(ws._context, handler, ws, *arguments())
+        if result is not None:
+            returned(ws._route, event, handler, result)
+    except BaseException as error:
+        detach(error, outer)
+        failed(ws, event, error)
+    finally:
+        runtime.nested -= 1
+
+
+def detach(error: BaseException, outer: BaseException | None) -> None:
+    """Cut what was handled around a handler off from the exceptions of the handler.
+
+    It is no context of theirs, though Python notes it as __context__.
+    """
+    inner, links = error, 100  # a program may have made a circle of them
+    while inner.__context__ is not None and inner.__context__ is not outer and links:
+        inner, links = inner.__context__, links - 1
+    if inner.__context__ is outer:
+        inner.__context__ = None
+
+
+# ---- what callbacks and coroutine handlers do ---------------------------------------------------
+
+
+def failed(ws: Socket, event: str, error: BaseException) -> None:
+    """The handler of an event has raised `error`: report it, and close with 1011."""
+    behavior, runtime = ws._route.behavior, ws._runtime
+    handler, what = getattr(behavior, event), f"the {event} handler"
+    runtime.handler_failed(what, error, handler, ws._context, ws, ws._facts)
+    if behavior.close_on_error and not runtime.inert:
+        ws._end(1011, f"the {event} handler failed".encode())
+
+
+def runtime_of(ws: Socket) -> Runtime:
+    """The runtime of the app."""
+    return ws._runtime
+
+
+def route_of(ws: Socket) -> Route:
+    """The route that the handshake came to."""
+    return ws._route
+
+
+def context_of(ws: Socket) -> Context:
+    """The context that the handlers run in."""
+    return ws._context
+
+
+def conn_of(ws: Socket) -> int:
+    """The address of the ws_conn; 0 once the connection has closed."""
+    return ws._conn
+
+
+def queue_of(ws: Socket) -> Any:
+    """The events that wait for coroutine handlers, or None."""
+    return ws._queue
+
+
+def set_queue(ws: Socket, queue: Any) -> None:
+    """Make events wait in this queue; None: there are no more."""
+    ws._queue = queue
+    if queue is None and not ws._conn:
+        ws._user_data = None  # after the last event
+
+
+def pause(ws: Socket, who: int) -> None:
+    """Stop reading."""
+    ws._pause(who)
+
+
+def resume(ws: Socket, who: int) -> None:
+    """Read again, unless someone else has paused the socket, too."""
+    ws._resume(who)
+
+
+def is_paused(ws: Socket, who: int) -> bool:
+    """Whether `who` has paused the socket, and it is open."""
+    return bool(ws._conn and ws._paused & who)

@@ -1,0 +1,124 @@
+"""The states of an app: each way through them, and what each of them allows."""
+
+import asyncio
+import logging
+import os
+import re
+from typing import Any, List
+
+import pytest
+from program import ROOT
+
+from pyws import App
+from pyws._core.runtime import State
+
+LOCAL = {"host": "127.0.0.1"}
+
+
+@pytest.fixture
+def states(caplog: pytest.LogCaptureFixture) -> Any:
+    """The states that apps came to, as the log says."""
+    caplog.set_level(logging.DEBUG, "pyws")
+
+    def said() -> List[str]:
+        lines = [record.getMessage() for record in caplog.records if record.name == "pyws"]
+        found = [re.match(r"app \d+: \w+ -> (\w+)$", line) for line in lines]
+        return [match[1] for match in found if match]
+
+    return said
+
+
+def test_states_of_run(states: Any) -> None:
+    with App() as app:
+        for _ in range(2):
+            app.listen(LOCAL)
+            app.defer(app.close)
+            app.run()
+            with pytest.raises(RuntimeError, match="nothing can be deferred"):
+                app.defer(print)
+    one_run = ["running", "finishing", "stopped"]
+    assert states() == [*one_run, "idle", *one_run, "freed"]
+
+
+def test_states_of_serve(states: Any) -> None:
+    async def main() -> None:
+        app = App()
+        async with app.serving(LOCAL):
+            assert app._runtime.state is State.RUNNING
+        with pytest.raises(OSError):
+            await app.serve({"host": "no.such.host.invalid"})
+
+    asyncio.run(main())
+    one_run = ["running", "finishing", "stopped"]
+    assert states()[:6] == [*one_run, *one_run]
+
+
+def test_states_of_a_callback_that_fails(states: Any) -> None:
+    """Where nothing was listened on in the end, the state is what it was."""
+
+    def fail(options: Any) -> None:
+        raise LookupError
+
+    with App() as app:
+        app.listen(LOCAL)
+        app.defer(app.close)
+        app.run()
+        with pytest.raises(LookupError):
+            app.listen(LOCAL, fail)
+        assert app._runtime.state is State.STOPPED
+    assert states() == ["running", "finishing", "stopped", "idle", "stopped", "freed"]
+
+
+def test_states_of_a_forked_child() -> None:
+    """It stays forked, whatever it does."""
+    app = App()
+    app.listen(LOCAL)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            app._runtime.finish()
+            app.__exit__(None, None, None)
+            app._runtime.free()
+            os._exit(0 if app._runtime.state is State.FORKED else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert app._runtime.state is State.IDLE
+    app.defer(app.close)
+    app.run()
+
+
+def test_a_log_that_fails_changes_no_state() -> None:
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise LookupError
+
+    logger, handler = logging.getLogger("pyws"), Failing()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        with App() as app:
+            app._runtime.set_state(State.RUNNING)
+            states = [app._runtime.state]
+            app._runtime.set_state(State.IDLE)
+        states.append(app._runtime.state)
+        assert states == [State.RUNNING, State.FREED]
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def test_one_place_changes_the_state() -> None:
+    found = [
+        (path.name, line.strip())
+        for path in (ROOT / "pyws").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\.state\b[^=]*[^=!<>]=(?!=)", line)
+    ]
+    assert found == [
+        ("runtime.py", "self.state = State.IDLE"),
+        ("runtime.py", "before, self.state = self.state, state"),
+    ]
