@@ -103,6 +103,90 @@ def test_layers_refuses_an_empty_tree(tmp_path: Path) -> None:
     assert run("check_layers.py", tmp_path) == ["csrc: no C sources found"]
 
 
+# ---- layers of Python -------------------------------------------------------------------------
+
+PYTHON_GOOD = {
+    "pyws/__init__.py": "from ._native import lib as _lib\nfrom .app import App\n",
+    "pyws/_native.py": "import ctypes\nfrom ._core.library import load\nlib = load()\n",
+    "pyws/app.py": "from ._core import callbacks, runtime\nfrom .options import AppOptions\n"
+    "class App:\n    def __init__(self): self._runtime = runtime.Runtime()\n"
+    "    def run(self):\n        from ._core import aio\n        aio.run(self._runtime)\n",
+    "pyws/options.py": "class AppOptions: pass\n",
+    "pyws/websocket.py": "from ._core.sockets import Socket\n"
+    "class WebSocket(Socket):\n    def end(self): self._conn = 0\n",
+    "pyws/_core/__init__.py": "",
+    "pyws/_core/aio.py": "from . import runtime, sockets\n"
+    "class Queue:\n    def __init__(self, ws): self._conn = ws\n",
+    "pyws/_core/bridge.py": "import ctypes\nfrom .._native import lib\nctypes.pythonapi\n",
+    "pyws/_core/callbacks.py": "import pyws._native\nfrom ..websocket import WebSocket\n",
+    "pyws/_core/library.py": "import ctypes\n"
+    "def load():\n    a = ctypes.CDLL('a')\n    return a._name, a._handle, a._fields_\n",
+    "pyws/_core/runtime.py": "from .. import options\nfrom ..options import AppOptions\n"
+    "class Runtime:\n    def _free(self): self._free()\n"
+    "def end(r):\n    r._free()\n    r.__class__\n",
+    "pyws/_core/sockets.py": "from .runtime import Runtime\n"
+    "class Socket:\n    __slots__ = ('_conn', '_queue')\n"
+    "def conn_of(ws): return ws._conn or ws._queue\n",
+}
+
+
+def test_python_layers_accepts_the_map(tmp_path: Path) -> None:
+    plant(tmp_path, PYTHON_GOOD)
+    assert run("check_python_layers.py", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "want"),
+    [
+        ("options", "from .app import App", "imports app of layer 13, and is itself of layer 6"),
+        ("options", "from . import app", "imports app of layer 13"),
+        ("options", "import pyws.app", "imports app of layer 13"),
+        ("options", "from pyws.app import App", "imports app of layer 13"),
+        ("options", "from pyws import App", "imports __init__ of layer 14"),
+        ("_core/runtime", "from ..app import App", "imports app of layer 13"),
+        ("_core/runtime", "from .. import app", "imports app of layer 13"),
+        ("_core/runtime", "from . import sockets", "imports _core/sockets of layer 10"),
+        (
+            "_core/runtime",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..app import App",
+            "imports app of layer 13",
+        ),
+        ("_core/runtime", "def f():\n    from ..app import App", "imports app of layer 13"),
+        ("_core/aio", "from .callbacks import a", "imports _core/callbacks of layer 12"),
+        ("_core/runtime", "from .aio import a", "imports _core/aio of layer 12"),  # a circle
+        ("_core/runtime", "from .runtime import a", "imports _core/runtime of layer 7"),
+        ("_core/extra", "a = 1", "is not in the map"),
+        ("app", "from ._core.lost import a", "imports _core/lost/__init__, which is not in"),
+        ("app", "import ctypes", "imports ctypes"),
+        ("app", "from ctypes import c_int", "imports ctypes"),
+        ("_core/runtime", "import ctypes.util", "imports ctypes"),
+        ("_native", "import ctypes\nctypes.pythonapi", "touches ctypes.pythonapi"),
+        ("_native", "import ctypes\ngetattr(ctypes, 'pythonapi')", "touches ctypes.pythonapi"),
+        ("_core/callbacks", "def f(ws): ws._queue", "reads _queue, which is private"),
+        ("_core/callbacks", "def f(ws): ws._queue = 1", "reads _queue, which is private"),
+        ("_core/callbacks", "from .runtime import _key", "reads _key, which is private"),
+        ("_core/callbacks", "import os\nos._exit(1)", "reads _exit, which is private"),
+        # Its own attribute of that name does not make those of others its own.
+        ("_core/aio", "class Q:\n    def f(self, ws): self._conn = ws._conn", "reads _conn"),
+        ("_core/library", "def f(a): return a._name", "has a reason to read _handle"),
+        (
+            "_core/library",
+            "def f(a): return a._handle" + ", a._name" * 31,
+            "there are 32 reads of private attributes, more than 30",
+        ),
+    ],
+)
+def test_python_layers_finds(tmp_path: Path, name: str, text: str, want: str) -> None:
+    plant(tmp_path, {**PYTHON_GOOD, f"pyws/{name}.py": text + "\n"})
+    found = run("check_python_layers.py", tmp_path)
+    assert len(found) == 1, found
+    assert want in found[0]
+
+
+def test_python_layers_refuses_an_empty_tree(tmp_path: Path) -> None:
+    assert run("check_python_layers.py", tmp_path) == ["pyws: no modules found"]
+
+
 # ---- functions --------------------------------------------------------------------------------
 
 

@@ -1,12 +1,11 @@
 """The declarations against ws.h, and how the library is found and checked (T73, T77)."""
 
-import ast
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import pytest
 
@@ -207,19 +206,6 @@ def test_t73_every_function_has_its_types() -> None:
         assert function.restype is restype, name
         assert function.argtypes == argtypes, name
         assert errcheck is None or function.errcheck == errcheck, name
-
-
-def test_few_modules_import_ctypes() -> None:
-    allowed = {"_native", "_core/bridge", "_core/calls", "_core/library"}
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names: List[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            module = str(path.relative_to(PACKAGE).with_suffix(""))
-            assert module in allowed or "ctypes" not in names, path
 
 
 # ---- finding the library ------------------------------------------------------------------------
