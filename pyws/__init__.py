@@ -31,4 +31,4 @@ __all__ = [
     "library_path",
 ]
 
-library_path: str = _lib.path  # the C library in use, as the loader of the system was told
+library_path: str = _lib.path  # the path of the C library, as given to the system's loader

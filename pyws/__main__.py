@@ -37,7 +37,7 @@ def echo(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
 
 
 def echo_compressed(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
-    """The same, compressed where that was agreed on."""
+    """Send the message back compressed, if that was negotiated."""
     ws.send(message, opcode, compress=True)
 
 
@@ -54,7 +54,7 @@ COMPRESSIONS = {
 
 
 def echo_behavior(compression: str | None, max_payload: int) -> dict[str, Any]:
-    """Of `pyws echo`: some of the largest messages may wait to be read."""
+    """The settings of `pyws echo`: a few of the longest messages may wait for a slow client."""
     return {
         "compression": COMPRESSIONS[compression] if compression else CompressOptions.DISABLED,
         "max_payload_length": max_payload,
@@ -67,32 +67,32 @@ def echo_behavior(compression: str | None, max_payload: int) -> dict[str, Any]:
 
 
 class Member(NamedTuple):
-    """What a socket in a room knows about itself."""
+    """Who a socket in a room is."""
 
     name: str
     room: str
 
 
 class Chat:
-    """Rooms to talk in: a room is a topic, and who is in it has subscribed to it.
+    """Rooms to talk in: a room is a topic, and its members have subscribed to it.
 
     Messages are JSON. A client sends ``{"type": "join", "room", "name"}``, then any number of
-    ``{"type": "say", "text", "id"}``. Everybody in the room gets "join" and "leave" with "room",
+    ``{"type": "say", "text", "id"}``. Everyone in the room gets "join" and "leave" with "room",
     "name" and "people" (how many there are now), and "say" with "room", "name", "text" and the "id"
-    by which its sender knows it again. What is wrong is told to its sender alone: "error", "text".
+    by which its sender recognizes it. Errors go to the sender alone: "error" with "text".
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.behavior = {
             "max_payload_length": 8 * 1024,
-            "max_backpressure": 256 * 1024,  # who reads too slowly misses messages
+            "max_backpressure": 256 * 1024,  # a client that reads too slowly misses messages
             "message": self.on_message,
             "subscription": self.on_subscription,
         }
 
     def on_message(self, ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
-        """Do what a client asks for, or tell it what is wrong."""
+        """Do what a client asks for, or answer what is wrong."""
         try:
             self.act(ws, parsed(message))
         except ValueError as error:
@@ -109,28 +109,28 @@ class Chat:
             raise ValueError('a message must be an object with "type": "join" or "say"')
 
     def join(self, ws: WebSocket, member: Member) -> None:
-        """Leave the room before, if there is one, and enter another."""
+        """Enter a room, and leave the one before, if there is one."""
         ws.for_each_topic(ws.unsubscribe)
         ws.user_data = member
         ws.subscribe(member.room)
 
-    def say(self, ws: WebSocket, text: str, number: str) -> None:
-        """Send a text to everybody in the room, its sender included."""
+    def say(self, ws: WebSocket, text: str, id_: str) -> None:
+        """Send a text to everyone in the room, its sender included."""
         if not ws.user_data:
             raise ValueError("join a room first")
         name, room = ws.user_data
-        said = {"type": "say", "room": room, "name": name, "text": text, "id": number}
+        said = {"type": "say", "room": room, "name": name, "text": text, "id": id_}
         self.app.publish(room, said)
 
     def on_subscription(self, ws: WebSocket, room: str, people: int, before: int) -> None:
-        """Tell everybody in the room who came or went; a closing socket leaves by itself."""
+        """Announce to the room who came or went; a closing socket leaves by itself."""
         kind = "join" if people > before else "leave"
         news = {"type": kind, "room": room, "name": ws.user_data.name, "people": people}
         self.app.publish(room, news)
 
 
 def parsed(message: str | bytes) -> Any:
-    """What a message holds. ValueError."""
+    """The value of a JSON message. Raises ValueError."""
     try:
         return json.loads(message)
     except (ValueError, RecursionError) as error:  # too deep: a list in a list in a list ...
@@ -138,7 +138,7 @@ def parsed(message: str | bytes) -> Any:
 
 
 def text_of(wish: dict[str, Any], key: str, longest: int) -> str:
-    """A text that a client has sent, without space around it. ValueError."""
+    """A text from a client, without surrounding space. Raises ValueError."""
     value = wish.get(key)
     text = value.strip() if isinstance(value, str) else ""
     if not 0 < len(text) <= longest:
@@ -170,7 +170,7 @@ def policy(page: bytes) -> str:
 
 
 def source(page: bytes, tag: bytes) -> str:
-    """The hash of what stands in the page between two tags."""
+    """The hash of what is between two tags of the page."""
     text = page.split(b"<%s>" % tag)[1].split(b"</%s>" % tag)[0]
     return f"'sha256-{b64encode(sha256(text).digest()).decode()}'"
 
@@ -179,42 +179,46 @@ def source(page: bytes, tag: bytes) -> str:
 
 
 def serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Serve the page and its sockets; the exit status."""
-    place = place_of(parser, args)
+    """Serve the page and its sockets; returns the exit status."""
+    address = address_of(parser, args)
     with App() as app:
         app.get("/", show_page).ws("/echo", ECHO).ws("/chat", Chat(app).behavior)
-        return run(app, place, "listening on http://{}")
+        return run(app, address, "listening on http://{}")
 
 
 def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    """Echo on every path; the exit status."""
-    place = place_of(parser, args)
+    """Echo on every path; returns the exit status."""
+    address = address_of(parser, args)
     with App() as app:
         try:
             app.ws("/*", echo_behavior(args.compression, args.max_payload))
         except RuntimeError as error:  # built without zlib
             return fail(str(error))
-        return run(app, place, "{.port}" if args.print_port else "listening on {}")
+        return run(app, address, "{.port}" if args.print_port else "listening on {}")
 
 
-def place_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
-    """Where to listen; ends the program when that cannot be."""
+def address_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
+    """Where to listen; ends the program if that is not possible."""
     try:
         return AppListenOptions(host=args.host, port=args.port)
     except ValueError as error:
         parser.error(str(error))
 
 
-def run(app: App, place: AppListenOptions, line: str) -> int:
-    """Listen, print a line with the place, and run until SIGINT or SIGTERM; the exit status."""
+def run(app: App, address: AppListenOptions, line: str) -> int:
+    """Listen, print a line with the address, and run until SIGINT or SIGTERM.
 
-    # Not before the loop takes over SIGTERM: who reads the line may send it at once. Nor does it
-    # wait in a buffer: what reads it may be a program.
+    Returns:
+        The exit status.
+    """
+
+    # Print once the loop handles SIGTERM: whoever reads the line may send it at once. And print
+    # without a buffer: the reader may be a program.
     def listening(real: AppListenOptions) -> None:
         app.defer(lambda: print(line.format(real), flush=True))
 
     try:
-        app.listen(place, listening)
+        app.listen(address, listening)
     except OSError as error:
         return fail(f"{error.strerror}{advice(error)}")
     app.run()
@@ -222,7 +226,7 @@ def run(app: App, place: AppListenOptions, line: str) -> int:
 
 
 def fail(message: str) -> int:
-    """Say in one line what went wrong; the exit status."""
+    """Print in one line what went wrong; returns the exit status."""
     print(f"pyws: {message}", file=sys.stderr)
     return 1
 
@@ -239,38 +243,38 @@ def advice(error: OSError) -> str:
 
 
 def whole(text: str, low: int, high: int) -> int:
-    """A number in the text of an argument. ArgumentTypeError."""
+    """The number in the text of an argument. Raises ArgumentTypeError."""
     if not text.isdecimal() or len(text) > 20 or not low <= int(text) <= high:
         raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}, not {text!r}")
     return int(text)
 
 
 def port_number(text: str) -> int:
-    """The value of --port. ArgumentTypeError."""
+    """The value of --port. Raises ArgumentTypeError."""
     return whole(text, 0, 65535)
 
 
 def payload_size(text: str) -> int:
-    """The value of --max-payload. ArgumentTypeError."""
+    """The value of --max-payload. Raises ArgumentTypeError."""
     return whole(text, 1, 2**31 - 1)
 
 
 def host_name(text: str) -> str:
-    """The value of --host. ArgumentTypeError."""
+    """The value of --host. Raises ArgumentTypeError."""
     if not text:
         raise argparse.ArgumentTypeError("must be an address or a name; 0.0.0.0 is all of IPv4")
     return text
 
 
 def compression_name(text: str) -> str:
-    """The value of --compression. ArgumentTypeError."""
+    """The value of --compression. Raises ArgumentTypeError."""
     if text not in COMPRESSIONS:
         raise argparse.ArgumentTypeError(f"must be {' or '.join(COMPRESSIONS)}, not {text!r}")
     return text
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports an unknown option or command before argparse takes its value for something else."""
+    """Reports an unknown option or command before argparse misreads its value."""
 
     def __init__(self, **settings: Any) -> None:
         self.takes_value: dict[str, bool] = {}  # by option
@@ -278,19 +282,19 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """As argparse's."""
+        """As that of argparse."""
         action = super().add_argument(*names, **settings)
         self.takes_value.update((name, action.nargs != 0) for name in action.option_strings)
         return action
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, of arguments that are all known."""
+        """As that of argparse, for arguments that are all known."""
         args = sys.argv[1:] if args is None else list(args)
         self.check(args)
         return super().parse_known_args(args, namespace)
 
     def check(self, args: Sequence[str]) -> None:
-        """End the program where an argument is unknown; what a command gets is its own."""
+        """End the program if an argument is unknown; a command checks its own arguments."""
         words = iter(args)
         for word in words:
             name, equals, _ = word.partition("=")
@@ -314,7 +318,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Which of the known words may be meant, if one is close."""
+    """A suggestion of which known word may be meant; "" if none is close."""
     import difflib
 
     begins = [name for name in known if word.strip("-") and name.startswith(word)]
@@ -323,7 +327,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def version() -> str:
-    """Of the package, and what its library can do here."""
+    """The version of the package, and what its library can do here."""
     bridge = "c" if lib.bridge else "ctypes"
     deflate = "permessage-deflate" if lib.ws_compression_available() else "no compression"
     return f"pyws {__version__} (bridge: {bridge}, {deflate})"
@@ -359,7 +363,7 @@ def new_parser() -> argparse.ArgumentParser:
 
 
 def add_echo(commands: Any) -> None:
-    """The subcommand `echo`, with the options of the command itself before it or behind it."""
+    """Add the command `echo`; the options of `pyws` itself may come before or after it."""
     text = "Echo every message, on every path: a server to test clients and conformance with."
     parser = commands.add_parser("echo", help="echo every message", description=text)
     unset = argparse.SUPPRESS  # or the default would replace what stood before the subcommand
@@ -392,12 +396,16 @@ def add_echo(commands: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv`, sys.argv without it; the exit status."""
+    """Run the command; returns the exit status.
+
+    Args:
+        argv: The arguments; None means those of sys.argv.
+    """
     parser = new_parser()
     args = parser.parse_args(argv)
     try:
         return int(args.command(parser, args))
-    except KeyboardInterrupt:  # before the loop took over SIGINT, or for the second time
+    except KeyboardInterrupt:  # before the loop handles SIGINT, or the second one
         return 130
 
 

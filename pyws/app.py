@@ -95,10 +95,22 @@ class App:
     # ---- routes ---------------------------------------------------------------------------------
 
     def ws(self, pattern: str, behavior: Mapping[str, Any] | None = _MISSING, **more: Any) -> App:
-        """Take WebSocket connections on `pattern`; settings and handlers as a dict or keywords.
+        """Accept WebSocket connections on a path.
 
-        A pattern is a path whose parts are literal, ":name", or "*" at the end; the most specific
-        route wins. TypeError, ValueError: a wrong setting, a wrong pattern, or one taken already.
+        Args:
+            pattern: A path whose parts are literal, ":name", or "*" at the end; the most specific
+                route wins.
+            behavior: Settings and handlers as a dict, see below.
+            more: Settings and handlers as keywords, which win.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError, ValueError: A setting, a handler or the pattern is wrong, or the pattern is
+                taken.
+            RuntimeError: Compression needs zlib; coroutine handlers come after `run` began without
+                an asyncio loop; or this is another thread.
 
         Settings and their defaults:
 
@@ -137,34 +149,33 @@ class App:
 
         Handlers, each of them optional, functions or coroutine functions (``async def``):
 
-        upgrade(res, req, socket_context): answer the opening handshake; without it, accept
-        open(ws): the connection is there
-        message(ws, message, opcode): str with OpCode.TEXT, bytes with OpCode.BINARY
-        drain(ws): the queue of a slow client is empty again
-        dropped(ws, message, opcode): a message above max_backpressure was not sent
-        ping(ws, data): a Ping came; the Pong is sent by itself
-        pong(ws, data): a Pong came
-        subscription(ws, topic, subscriptions, subscriptions_before): ws has subscribed to a topic,
-            unsubscribed, or is closing (before its close event); the topic's subscribers in the
-            whole app, now and before
-        close(ws, code, reason): the connection is over
+        upgrade(res, req, socket_context): Answer the opening handshake; without it, it is accepted.
+        open(ws): The connection is open.
+        message(ws, message, opcode): A str with OpCode.TEXT, bytes with OpCode.BINARY.
+        drain(ws): The queue of a slow client is empty again.
+        dropped(ws, message, opcode): A message was not sent because of max_backpressure.
+        ping(ws, data): A Ping came; pyws answers it by itself.
+        pong(ws, data): A Pong came.
+        subscription(ws, topic, subscriptions, subscriptions_before): ws has subscribed to a topic
+            or unsubscribed, or it is closing (then this comes before its close event). The numbers
+            are the subscribers that the topic has in the app, now and before.
+        close(ws, code, reason): The connection has ended.
 
         message, drain, dropped, ping, pong and subscription may also be C functions (of ctypes, or
-        objects with an `address`, as numba's), which C calls without Python: see
+        objects with an `address` like those of numba), which C calls without Python: see
         docs/native_handlers.md.
 
         Events of one socket run in order, one at a time; those of different sockets do not wait for
-        each other. While a coroutine handler of a socket is under way, all later events of that
-        socket wait, those of plain functions, too: so ``ws.end()`` returns before a close handler
-        that is a coroutine, or that has to wait for one. Messages that wait when this side ends the
-        connection are discarded; after a Close of the client they still come. What a coroutine
-        sends between two awaits leaves in one write. A handler that gets asyncio.CancelledError,
-        but for the end of `run` or `serve`, has failed. RuntimeError: the app runs already, and
-        without an asyncio loop.
+        each other. While a coroutine handler of a socket runs, all later events of that socket
+        wait, even those of plain functions: so ``ws.end()`` returns before a close handler that is
+        a coroutine, or that has to wait for one. When this side ends the connection, messages that
+        wait are discarded; after a Close frame of the client they are still handled. What a
+        coroutine sends between two awaits leaves in one write. A handler that gets
+        asyncio.CancelledError has failed, unless `run` or `serve` ends.
 
         All handlers of a socket run in one contextvars.Context, a copy of the one that `run`,
         `serve` or `serving` was called in. What one of them sets is there for the later ones, and
-        for no other socket. Where a handler of A ends B, and B's close handler ends A, the close
+        for no other socket. If a handler of A ends B, and the close handler of B ends A, the close
         handler of A runs in a copy of its context.
         """
         if behavior is _MISSING and not more:
@@ -193,38 +204,50 @@ class App:
         return self
 
     def get(self, pattern: str, handler: Handler) -> App:
-        """Answer GET, and HEAD with it, by ``handler(res, req)``. TypeError, ValueError.
+        """Answer GET, and HEAD with it.
 
-        All that runs for one request runs in a contextvars.Context of its own, as with `ws`.
+        Everything that runs for one request runs in a contextvars.Context of its own, as with `ws`.
+
+        Args:
+            pattern: A path, as for `ws`.
+            handler: ``handler(res, req)`` is called for each request, and answers with a method of
+                `res`; it may be a coroutine function.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError, ValueError: The handler is wrong, or the pattern is wrong or taken.
+            RuntimeError: As for `ws`.
         """
         return self._http("GET", pattern, handler)
 
     def post(self, pattern: str, handler: Handler) -> App:
-        """Answer POST. TypeError, ValueError."""
+        """Answer POST; arguments, result and errors as for `get`."""
         return self._http("POST", pattern, handler)
 
     def put(self, pattern: str, handler: Handler) -> App:
-        """Answer PUT. TypeError, ValueError."""
+        """Answer PUT; arguments, result and errors as for `get`."""
         return self._http("PUT", pattern, handler)
 
     def patch(self, pattern: str, handler: Handler) -> App:
-        """Answer PATCH. TypeError, ValueError."""
+        """Answer PATCH; arguments, result and errors as for `get`."""
         return self._http("PATCH", pattern, handler)
 
     def delete(self, pattern: str, handler: Handler) -> App:
-        """Answer DELETE. TypeError, ValueError."""
+        """Answer DELETE; arguments, result and errors as for `get`."""
         return self._http("DELETE", pattern, handler)
 
     def options(self, pattern: str, handler: Handler) -> App:
-        """Answer OPTIONS. TypeError, ValueError."""
+        """Answer OPTIONS; arguments, result and errors as for `get`."""
         return self._http("OPTIONS", pattern, handler)
 
     def head(self, pattern: str, handler: Handler) -> App:
-        """Answer HEAD. TypeError, ValueError."""
+        """Answer HEAD; arguments, result and errors as for `get`."""
         return self._http("HEAD", pattern, handler)
 
     def any(self, pattern: str, handler: Handler) -> App:
-        """Answer every method that has no handler of its own. TypeError, ValueError."""
+        """Answer all methods without a handler of their own; arguments as for `get`."""
         return self._http("*", pattern, handler)
 
     def _http(self, method: str, pattern: str, handler: Handler) -> App:

@@ -25,11 +25,11 @@ class SendStatus(IntEnum):
     """What became of a message given to ``send``."""
 
     BACKPRESSURE = 0
-    """Queued: the kernel's buffer is full. A ``drain`` event follows."""
+    """It is queued, because the kernel's buffer is full. A ``drain`` event follows."""
     SUCCESS = 1
-    """Handed to the kernel, or corked and flushed at the end of the handler."""
+    """The kernel has it, or it is corked and will leave at the end of the handler."""
     DROPPED = 2
-    """Nothing queued, nothing on the wire: above ``max_backpressure``, or the client is gone."""
+    """Nothing was sent: the queue exceeds ``max_backpressure``, or the client is gone."""
 
 
 class CompressOptions(IntEnum):
@@ -61,9 +61,10 @@ class CompressOptions(IntEnum):
     DEDICATED_COMPRESSOR = 248
 
     def __or__(self, other: int) -> int:
-        """Combine a compressor and a decompressor; ValueError for two of a kind.
+        """Combine a compressor and a decompressor.
 
-        The bits of two compressors would merge into those of a third one, unnoticed.
+        Raises:
+            ValueError: There are two of a kind, whose bits would merge into those of a third one.
         """
         if not isinstance(other, int):
             return NotImplemented

@@ -34,7 +34,13 @@ _EXCEPTIONS: dict[int, type[Exception]] = {
 
 
 def exception_for(code: int, text: str, errno: int = 0) -> Exception:
-    """The exception for a negative result; `text` says what it means, `errno` of ESYSTEM why."""
+    """The exception for a negative result.
+
+    Args:
+        code: The result, an ErrorCode.
+        text: What it means (ws_strerror).
+        errno: Why a system call failed, for ESYSTEM.
+    """
     if code == ErrorCode.ESYSTEM:
         return OSError(errno, os.strerror(errno) if errno else text)
     return _EXCEPTIONS.get(code, RuntimeError)(text)

@@ -229,7 +229,7 @@ class AppListenOptions:
             given.append("port")
         if len(given) > 1:
             raise ValueError(
-                f"{given[0]} and {given[1]} name different places: call listen() once for each"
+                f"{given[0]} and {given[1]} name different addresses: call listen() once for each"
             )
 
     @classmethod

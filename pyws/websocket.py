@@ -461,7 +461,7 @@ class WebSocket(Socket):
 
     @property
     def id(self) -> int:
-        """A number that no other connection of this server has, ever."""
+        """A number that no other connection of this server ever has."""
         return self._id
 
     @property

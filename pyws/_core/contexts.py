@@ -1,4 +1,4 @@
-"""Contexts of contextvars: all that runs for one socket, or for one request, runs in its own."""
+"""Contexts of contextvars: everything that runs for one socket or request runs in its own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _probe: ContextVar[object] = ContextVar("pyws.probe")
 
 
 def run_in(context: Context, fn: Callable[..., Any], *args: Any) -> Any:
-    """``fn(*args)`` in this context, and what it returns.
+    """Run ``fn(*args)`` in this context, and return its result.
 
-    A context cannot be entered twice. So what happens to a socket inside a handler of that
-    socket runs in the context as it is. When another one has been entered since (a handler of A
-    closes B, whose handler closes A), or in another greenlet, it runs in a copy.
+    A context cannot be entered twice. So what happens to a socket inside a handler of that socket
+    runs without entering it again. If another context has been entered since (a handler of A closes
+    B, whose handler closes A), or in another greenlet, it runs in a copy.
     """
     try:
         return context.run(fn, *args)
@@ -26,7 +26,7 @@ def run_in(context: Context, fn: Callable[..., Any], *args: Any) -> Any:
 
 
 def is_entered(context: Context) -> bool:
-    """Something of this thread runs in it, perhaps further down in the stack."""
+    """Whether something in this thread runs in the context, perhaps further down the stack."""
     try:
         context.run(int)
     except RuntimeError:
@@ -35,7 +35,7 @@ def is_entered(context: Context) -> bool:
 
 
 def is_current(context: Context) -> bool:
-    """It is the one that this code runs in."""
+    """Whether this code runs in the context."""
     mark = object()
     token = _probe.set(mark)
     found = context.get(_probe)

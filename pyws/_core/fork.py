@@ -33,7 +33,7 @@ def _after_fork_in_child() -> None:
     """Leave all servers to the parent; the child handles its own signals.
 
     The peers see nothing of it, and nothing leaves the epoll sets, because the parent shares them.
-    A child that goes on must not read what wakes the parent, either.
+    A child that continues must not read what wakes the parent, either.
     """
     wakes = [fd for signals in watching[::-1] for fd in signals.forget()]
     _after_fork()

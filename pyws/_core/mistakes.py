@@ -1,6 +1,6 @@
-"""Mistakes that the types allow and that would otherwise go wrong in silence.
+"""Mistakes that the types allow, and that would otherwise have no visible effect.
 
-Everything here raises an error, or writes to the log, that says what was meant and how to write it.
+Each raises an error, or makes a line of the log, that says what was meant and how to write it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,16 @@ REQUEST_PARAMETERS = ("res", "req")
 
 
 def check_handler(name: str, value: Any, parameters: tuple[str, ...]) -> None:
-    """`value` may be called with so many arguments, and does its work when it is. TypeError."""
+    """Check that `value` is a function that takes these arguments and does its work when called.
+
+    Args:
+        name: The name of the handler, for error messages.
+        value: What was given as the handler.
+        parameters: Names of the arguments that it will get.
+
+    Raises:
+        TypeError: It is not such a function; the message says what to write instead.
+    """
     if value is None or _is_unstarted(value):
         what = "None" if value is None else _describe(value)
         _discard(value)
@@ -66,7 +75,10 @@ def check_handler(name: str, value: Any, parameters: tuple[str, ...]) -> None:
 
 
 def check_arity(name: str, value: Any, parameters: tuple[str, ...]) -> None:
-    """`value` takes so many arguments by position. TypeError; what cannot be known may pass."""
+    """Raise TypeError unless `value` takes these arguments by position.
+
+    Functions without a signature pass.
+    """
     try:
         signature = inspect.signature(value, follow_wrapped=False)
     except (TypeError, ValueError):  # many functions that are written in C have none
@@ -100,7 +112,7 @@ def location(handler: Any) -> str:
 
 
 def check_result(what: str, handler: Any, result: Any) -> None:
-    """Refuse a coroutine or a generator, which nothing would ever run. TypeError."""
+    """Raise TypeError if a function returned a coroutine or a generator, which would never run."""
     if result is not None and _is_unstarted(result):
         _discard(result)
         raise TypeError(
@@ -110,9 +122,10 @@ def check_result(what: str, handler: Any, result: Any) -> None:
 
 
 def unexpected(what: str, handler: Any, result: Any) -> str:
-    """What to warn of when a handler has returned `result`, which is not None; "": of nothing.
+    """The warning about a handler that returned `result`, which is not None; "" for none.
 
-    TypeError: it is a coroutine or a generator, which nothing would ever run.
+    Raises:
+        TypeError: It is a coroutine or a generator, which would never run.
     """
     check_result(what, handler, result)
     if isinstance(result, bool) or type(result).__module__.partition(".")[0] == "pyws":
@@ -124,12 +137,12 @@ def unexpected(what: str, handler: Any, result: Any) -> str:
 
 
 def _is_unstarted(value: Any) -> bool:
-    """`value` is work that is only done when somebody asks for it."""
+    """Whether `value` is work that is done only when it is awaited or iterated over."""
     return isinstance(value, Coroutine) or inspect.isgenerator(value) or inspect.isasyncgen(value)
 
 
 def _discard(value: Any) -> None:
-    """Without a warning of Python's that it was never awaited."""
+    """Close a coroutine, so that Python does not warn that it was never awaited."""
     if isinstance(value, Coroutine) or inspect.isgenerator(value):
         value.close()
 
@@ -148,7 +161,7 @@ _OTHER_PARAMETER = re.compile(r"[{<]([^/{}<>]*)[}>]")
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse what no path can be, and parameters of other libraries ("{room}"). ValueError."""
+    """Raise ValueError for what cannot be a path, and for parameters of other libraries."""
     found = [part for part in pattern.split("/") if _OTHER_PARAMETER.search(part)]
     if found:
         right = _OTHER_PARAMETER.sub(lambda match: ":" + _parameter_name(match[1]), pattern)
@@ -183,7 +196,7 @@ _AS_SOCKETS = {"ws": "http", "wss": "https"}
 
 
 def check_origin(name: str, value: str) -> None:
-    """`value` can be what a browser sends as Origin (RFC 6454 section 6.2). ValueError."""
+    """Raise ValueError unless a browser may send `value` as Origin (RFC 6454 section 6.2)."""
     why = _origin_fault(value)
     if why:
         example = '"https://example.org"'
@@ -191,7 +204,7 @@ def check_origin(name: str, value: str) -> None:
 
 
 def _origin_fault(value: str) -> str:
-    """Why no browser sends this as Origin, and what it sends; "" if it may."""
+    """Why no browser sends this as Origin, and what it sends instead; "" if it may."""
     if value == "null":
         return ""
     if value == "*":
@@ -222,7 +235,7 @@ def _origin_fault(value: str) -> str:
 
 # ---- names --------------------------------------------------------------------------------------
 
-# What other libraries call things, in lower case without "_" and "-", and the name here, or a
+# Names that other libraries use, in lower case without "_" and "-", each with the name here or a
 # sentence about it.
 
 _NO_TLS = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
@@ -295,7 +308,14 @@ OTHERS_OF_APP = {
 
 
 def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[str, str]) -> str:
-    """What to say of a `key` of `what` that is none of the `known` ones."""
+    """The error message for an unknown key.
+
+    Args:
+        what: The name of the mapping.
+        key: The unknown key.
+        known: The keys that there are.
+        others: Names that other libraries use, with the name here, or a sentence.
+    """
     plain = {_plain(name): name for name in known}
     wanted = _plain(str(key))
     bare = wanted[2:] if wanted.startswith("on") else wanted  # onmessage
@@ -322,7 +342,7 @@ def _plain(name: str) -> str:
 
 
 def refuse_running_loop() -> None:
-    """RuntimeError where `App.run` would block an asyncio loop that runs in this thread."""
+    """Raise RuntimeError if `App.run` would block an asyncio loop that runs in this thread."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         raise RuntimeError(
@@ -332,7 +352,7 @@ def refuse_running_loop() -> None:
 
 
 def _set_loop(asyncio: Any) -> Any:
-    """The loop that asyncio.get_event_loop() would return in this thread, without making one."""
+    """The loop that asyncio.get_event_loop() would return in this thread; it makes none."""
     policy = getattr(asyncio.events, "_event_loop_policy", None)
     return getattr(getattr(policy, "_local", None), "_loop", None)
 
@@ -346,12 +366,11 @@ def _pending_calls(loop: Any) -> int:
 
 @contextmanager
 def no_event_loop(warn: Callable[..., Any]) -> Iterator[None]:
-    """While pyws's own loop runs in this thread, asyncio has no loop to hand out there.
+    """Leave asyncio without an event loop in this thread while the library's loop runs.
 
     asyncio.get_event_loop() would otherwise make one, or return one, that accepts calls and never
-    runs. It raises RuntimeError instead, as it does after asyncio.run(). What could not be
-    prevented (a loop that a handler got elsewhere, or asyncio imported by a handler) is warned of
-    at the end.
+    runs. It raises RuntimeError instead, as it does after asyncio.run(). Where that is not possible
+    (a handler got a loop elsewhere, or imported asyncio), a warning at the end says so.
     """
     before = None
     if "asyncio" in sys.modules:
@@ -380,7 +399,7 @@ _ADVICE = (
 
 
 def advice(error: BaseException) -> str:
-    """What to add to an error of asyncio's that a plain handler got; "": nothing."""
+    """What to add to the message of an asyncio error in a plain handler; "" for nothing."""
     if type(error) is RuntimeError and re.search("no (running|current) event loop", str(error)):
         return "; " + _ADVICE
     return ""

@@ -256,7 +256,7 @@ def on_aborted(ptr: int, key: int) -> None:
     res._aborted = True
     hook = res._abort_handler
     try:
-        if res._later:  # its handler goes on, and may still read the request
+        if res._later:  # its handler continues, and may still read the request
             res._request.preserve()
         if hook is not None:
             mistakes.check_result("the aborted handler", hook, run_in(res._context, hook, res))

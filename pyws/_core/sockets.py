@@ -232,7 +232,7 @@ class Socket(Handle):
 
 
 def opened(ws: Socket, request: int, exchange: Exchange | None) -> None:
-    """A connection was made: tell C of its object, and call the open handler."""
+    """A connection was opened: give C the address of its object, and call the open handler."""
     sockets[ws._conn] = ws
     lib.ws_conn_set_user(ws._conn, id(ws))
     outer = sys.exc_info()[1]
@@ -343,7 +343,7 @@ def _run_close(ws: Socket) -> None:
 
 
 def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: int) -> None:
-    """The closing handshake is over; with the bridge, bridge.c calls this with the GIL held."""
+    """The closing handshake is over, and C forgets the connection after this."""
     ws = sockets.pop(conn)
     if ws._close_info is None:  # on_close had no stack, or was interrupted
         ws._end_here(conn, 1006, "the close event was interrupted", not clean)

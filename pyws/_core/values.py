@@ -290,10 +290,10 @@ def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
 
     0 and 1005 mean a Close frame without a code, which cannot have a reason.
     """
-    number = whole("code", code, _CLOSE_CODES)
-    empty = number in (0, 1005)
-    if not (empty or _is_close_code(number)):
-        raise ValueError(f"code must be {_CLOSE_CODES}, not {shown(number)}")
+    status = whole("code", code, _CLOSE_CODES)
+    empty = status in (0, 1005)
+    if not (empty or _is_close_code(status)):
+        raise ValueError(f"code must be {_CLOSE_CODES}, not {shown(status)}")
     if isinstance(reason, str):
         data = encode("message", reason)
     elif isinstance(reason, bytes):
@@ -302,20 +302,20 @@ def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
         raise TypeError(f"message must be str or bytes, not {type_name(reason)}")
     if empty and data:
         raise ValueError("a Close without a code cannot have a message")
-    return number, data
+    return status, data
 
 
 def shutdown_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
     """Code and reason of a Close frame that must have a code. TypeError, ValueError."""
     allowed = "1000-1003, 1007-1014 or 3000-4999"
-    number = whole("code", code, allowed)
-    if not _is_close_code(number):
-        raise ValueError(f"code must be {allowed}, not {shown(number)}")
-    return close_arguments(number, reason)
+    status = whole("code", code, allowed)
+    if not _is_close_code(status):
+        raise ValueError(f"code must be {allowed}, not {shown(status)}")
+    return close_arguments(status, reason)
 
 
-def _is_close_code(number: int) -> bool:
-    return 1000 <= number <= 1003 or 1007 <= number <= 1014 or 3000 <= number <= 4999
+def _is_close_code(code: int) -> bool:
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def decode(name: str, data: bytes) -> str:

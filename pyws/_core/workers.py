@@ -337,7 +337,7 @@ class Crew(base.Crew):
         self._deadline = float("inf")
 
     def bury(self) -> None:
-        """Leave no worker behind, whatever has happened."""
+        """End all workers, whatever has happened."""
         self._stop(0)
         self._send(signal.SIGKILL)
         for slot in self._slots:
@@ -447,7 +447,7 @@ def _end_with(parent: int, read_end: int) -> None:
     Shut down when the parent has ended: the kernel closes the other end of the pipe then.
     """
 
-    def told(number: int, frame: Any) -> None:
+    def on_pipe(number: int, frame: Any) -> None:
         with suppress(BlockingIOError):
             if os.read(read_end, 1):
                 if watching:
@@ -457,7 +457,7 @@ def _end_with(parent: int, read_end: int) -> None:
             signal.alarm(ORPHAN_TIME)  # nothing else would end a handler that never returns
             os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGIO, told)
+    signal.signal(signal.SIGIO, on_pipe)
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     if os.getppid() != parent:

@@ -403,7 +403,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_two_places_in_one_listen_are_refused(names: str, options: Dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"^{names} name different places: call listen"):
+    with pytest.raises(ValueError, match=f"^{names} name different addresses: call listen"):
         App().listen(options)
 
 
