@@ -1,12 +1,16 @@
 """The states of an app: each way through them, and what each of them allows."""
 
 import asyncio
+import gc
 import logging
 import os
 import re
+from contextlib import ExitStack
 from typing import Any, List
 
+import peer
 import pytest
+from peer import upgraded
 from program import ROOT
 
 from pyws import App
@@ -122,3 +126,25 @@ def test_one_place_changes_the_state() -> None:
         ("runtime.py", "self.state = State.IDLE"),
         ("runtime.py", "before, self.state = self.state, state"),
     ]
+
+
+def test_an_idle_connection_is_small(serve: Any) -> None:
+    """In Python it takes less than 500 bytes, its WebSocket and its context together."""
+    tracemalloc = pytest.importorskip("tracemalloc")
+    many = 200
+    server = serve(open=lambda ws: None)
+    with ExitStack() as stack:
+        stack.enter_context(upgraded(server.port))
+        server.call(gc.collect)
+        tracemalloc.start()
+        try:
+            for _ in range(many):
+                stack.enter_context(upgraded(server.port))
+            peer.eventually(lambda: server.call(server.app.stats)["open"] == many + 1)
+            server.call(gc.collect)
+            taken = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+    mine = taken.filter_traces([tracemalloc.Filter(True, str(ROOT / "pyws" / "*"))])
+    size = sum(line.size for line in mine.statistics("filename"))
+    assert 100 < size / many < 500
