@@ -5,6 +5,8 @@ import gc
 import logging
 import os
 import re
+import subprocess
+import sys
 from contextlib import ExitStack
 from typing import Any, List
 
@@ -15,6 +17,7 @@ from program import ROOT
 
 from pyws import App
 from pyws._core.runtime import State
+from pyws._native import lib
 
 LOCAL = {"host": "127.0.0.1"}
 
@@ -73,23 +76,35 @@ def test_states_of_a_callback_that_fails(states: Any) -> None:
     assert states() == ["running", "finishing", "stopped", "idle", "stopped", "freed"]
 
 
+FORKED = """
+import os
+from pyws import App
+from pyws._core.runtime import State
+
+app = App()
+app.listen({"host": "127.0.0.1"})
+pid = os.fork()
+if pid == 0:
+    app._runtime.finish()
+    app.__exit__(None, None, None)
+    app._runtime.free()
+    os._exit(0 if app._runtime.state is State.FORKED else 1)
+print(os.waitpid(pid, 0)[1], app._runtime.state.value)
+app.defer(app.close)
+app.run()
+"""
+
+
 def test_states_of_a_forked_child() -> None:
     """It stays forked, whatever it does."""
-    app = App()
-    app.listen(LOCAL)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            app._runtime.finish()
-            app.__exit__(None, None, None)
-            app._runtime.free()
-            os._exit(0 if app._runtime.state is State.FORKED else 1)
-        finally:
-            os._exit(2)
-    assert os.waitpid(pid, 0)[1] == 0
-    assert app._runtime.state is State.IDLE
-    app.defer(app.close)
-    app.run()
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYWS_LIBRARY": lib.path},
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("0 idle\n", "", 0)
 
 
 def test_a_log_that_fails_changes_no_state() -> None:
