@@ -1,7 +1,7 @@
 /*
- * buffer.c: the counted allocator and the byte queue.
- * Every size is checked before it is added: lengths come from peers. Knows nothing of what the
- * bytes mean, nor of sockets.
+ * buffer.c: the counted allocator and the queue of bytes.
+ * Every size is checked before it is added, because lengths come from peers. Knows nothing of
+ * sockets or of what the bytes mean.
  */
 #include "buffer.h"
 
@@ -10,7 +10,7 @@
 
 enum { MIN_CAPACITY = 64 - sizeof(struct ws__buffer) };
 
-/* Neither half as much again nor the head of the block can overflow. */
+/* With this limit, neither half as much again nor the head of the block can overflow. */
 static const size_t max_capacity = SIZE_MAX / 2 - sizeof(struct ws__buffer);
 
 static void *resize_default(void *context, void *ptr, size_t old_size, size_t size)
@@ -68,7 +68,8 @@ static size_t block_size(const struct ws__buffer *b)
     return b ? sizeof *b + b->capacity : 0;
 }
 
-/* The block with another capacity, which is at least old->end. NULL: the old one is unchanged. */
+/* Gives the block another capacity, of at least old->end. Returns NULL if out of memory; the old
+ * block is unchanged then. */
 static struct ws__buffer *resize_block(struct ws__memory *memory, struct ws__buffer *old,
                                        size_t capacity)
 {
@@ -91,9 +92,9 @@ static void move_to_front(struct ws__buffer *b)
     b->end = length;
 }
 
-/* A capacity of `need` and more: half as much again while the limit allows that. It follows from
- * what is queued, never from the capacity before: a queue that is always filled again before it is
- * empty would have its block grow each time. */
+/* Grows the block to half as much again as `need`, or to `need` if the limit does not allow more.
+ * The new capacity follows from what is queued, never from the old capacity: otherwise the block
+ * would grow without end if the queue is always refilled before it is empty. */
 static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
 {
     size_t capacity = *b ? need + need / 2 : MIN_CAPACITY;
@@ -109,8 +110,8 @@ static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
     return grown;
 }
 
-/* May what is queued move to the front, so that `need` bytes fit? Only where that makes room in
- * proportion to what is moved: otherwise appending would not be linear. */
+/* Returns true if the queued bytes can move to the front so that `need` bytes fit. The move must
+ * make room in proportion to what is moved: otherwise appending would not take linear time. */
 static bool may_move(const struct ws__buffer *b, size_t need)
 {
     bool half_consumed = b->start >= b->capacity - b->start;

@@ -1,7 +1,7 @@
 /*
  * frame.c: the frame header (RFC 6455 section 5.2) and masking (5.3).
- * Reads and writes headers only: knows nothing of what a header is allowed to say, nor of the
- * frames before it. Endian-neutral.
+ * Knows nothing of the frames before a header, nor of what a header may contain. Works on CPUs of
+ * either byte order.
  */
 #include "frame.h"
 #include "words.h"
@@ -10,13 +10,13 @@
 
 enum { MASK_BIT = 0x80, LENGTH7 = 0x7f, LENGTH_16 = 126, LENGTH_64 = 127, KEY = 4 };
 
-/* Bytes of the extended payload length. */
+/* Returns the number of bytes of the extended payload length. */
 static size_t extended_size(uint8_t length7)
 {
     return length7 < LENGTH_16 ? 0 : length7 == LENGTH_16 ? 2 : 8;
 }
 
-/* Network byte order (RFC 6455 5.2). */
+/* Reads an integer in network byte order (RFC 6455 5.2). */
 static uint64_t load_integer(const uint8_t *in, size_t size)
 {
     uint64_t value = 0;
@@ -67,7 +67,8 @@ size_t ws__frame_encode(uint8_t out[WS__FRAME_SEND_MAX], uint8_t first, uint64_t
     return 2 + size;
 }
 
-/* The key as the payload meets it from `offset` on (RFC 6455 5.3), as often as a word holds it. */
+/* Returns a word of repeated keys, rotated so that its first byte is for the payload byte at
+ * `offset`. RFC 6455 5.3: "j = i MOD 4". */
 static size_t turn_key(const uint8_t key[4], uint64_t offset)
 {
     const bool little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
@@ -78,7 +79,7 @@ static size_t turn_key(const uint8_t key[4], uint64_t offset)
     return word * (SIZE_MAX / UINT32_MAX);
 }
 
-/* Fewer bytes than a word has. Returns all results or-ed, as the others do. */
+/* Masks fewer bytes than a word has. Like the functions below, it returns all results or-ed. */
 static uint8_t mask_bytes(uint8_t *bytes, size_t n, size_t key)
 {
     uint8_t turned[sizeof key], seen = 0;
@@ -88,7 +89,7 @@ static uint8_t mask_bytes(uint8_t *bytes, size_t n, size_t key)
     return seen;
 }
 
-/* Few bytes, which are not worth a word's set-up. */
+/* Masks bytes one by one. For a few this is faster than building a word of keys. */
 static uint8_t mask_singly(uint8_t *bytes, size_t n, const uint8_t key[4], size_t offset)
 {
     uint8_t seen = 0;
@@ -119,7 +120,7 @@ static vector mask_vector(uint8_t *bytes, vector key)
     return v;
 }
 
-/* n: a multiple of MASK_BLOCK. */
+/* Masks n bytes, a multiple of MASK_BLOCK. */
 static size_t mask_blocks(uint8_t *bytes, size_t n, size_t key)
 {
     const vector turned = (vector){0} + key;

@@ -1,6 +1,6 @@
 /*
- * handshake.c: the server's side of the opening handshake (RFC 6455 section 4.2): the rules that
- * make a well-formed HTTP request an acceptable WebSocket handshake, and the answer to its key.
+ * handshake.c: the server's side of the opening handshake (RFC 6455 section 4.2): the rules that a
+ * well-formed HTTP request must meet, and the response to its key.
  * Knows nothing of sockets, routes or what an extension means.
  */
 #include "handshake.h"
@@ -14,7 +14,8 @@ bool ws__handshake_is_upgrade(const struct ws__http_head *head, const char *byte
     return ws__http_list_has(head, bytes, "upgrade", "websocket");
 }
 
-/* The value of the only field called `name`; NULL: there is none, or more than one. */
+/* Returns the value of the field called `name`, or NULL if there is no such field or more than
+ * one. */
 static const char *only(const struct ws__http_head *head, const char *bytes, const char *name,
                         uint32_t *length)
 {
@@ -31,8 +32,9 @@ static bool is_base64(char c)
     return (letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
 }
 
-/* Base64 of 16 bytes (RFC 6455 4.2.1 item 5). Pad bits may be set: it is the 24 characters that
- * are hashed, and the section's own example has some. */
+/* RFC 6455 4.2.1 item 5: a base64-encoded value "that, when decoded, is 16 bytes in length". The
+ * pad bits need not be zero: the 24 characters themselves are hashed, and an example of the RFC has
+ * pad bits that are set. */
 static bool is_key(const char *text, uint32_t length)
 {
     int i = 0;
@@ -53,7 +55,7 @@ static bool protocols_are_tokens(const struct ws__http_head *head, const char *b
     return true;
 }
 
-/* RFC 6455 9.1: a token, and parameters. */
+/* RFC 6455 9.1: an extension is a token and its parameters. */
 static bool is_extension(struct ws__text offer)
 {
     struct ws__text_parameter parameter;
@@ -73,8 +75,8 @@ static bool extensions_are_fine(const struct ws__http_head *head, const char *by
     return true;
 }
 
-/* RFC 6455 4.2.2 item 4 and 10.2. A request without Origin is refused, too, where a list is given,
- * unless it is optional: browsers always send one, other programs seldom do. */
+/* RFC 6455 4.2.2 item 4 and 10.2. Where a list is given, a request without Origin is refused as
+ * well, unless it is optional: browsers always send an Origin, other programs seldom do. */
 static bool origin_allowed(const struct ws__http_head *head, const char *bytes,
                            const char *const *origins, bool optional)
 {
@@ -101,14 +103,14 @@ int ws__handshake_check(const struct ws__http_head *head, const char *bytes, boo
     uint32_t length = 0;
     *why = "";
     if (has_body)
-        return deny(400, why, "an opening handshake has no body");
+        return deny(400, why, "an opening handshake must not have a body");
     /* RFC 6455 4.2.1, item by item. */
     if (head->method.length != 3 || memcmp(bytes + head->method.offset, "GET", 3))
-        return deny(405, why, "the method of an opening handshake is GET");
+        return deny(405, why, "the method of an opening handshake must be GET");
     if (head->minor == 0)
-        return deny(400, why, "an opening handshake takes HTTP/1.1");
+        return deny(400, why, "an opening handshake needs HTTP/1.1");
     if (!ws__http_list_has(head, bytes, "connection", "upgrade"))
-        return deny(400, why, "Connection does not list upgrade");
+        return deny(400, why, "the Connection header does not list upgrade");
     text = only(head, bytes, "sec-websocket-version", &length);
     if (!text || length != 2 || memcmp(text, "13", 2)) /* 4.2.2 item 4 and 4.4: 426 */
         return deny(426, why, "Sec-WebSocket-Version is not 13");
@@ -149,7 +151,7 @@ const char *ws__handshake_select(const struct ws__http_head *head, const char *b
     return NULL;
 }
 
-/* Base64 of 20 bytes: 27 characters and one "=". */
+/* Writes 20 bytes as base64: 27 characters, one "=", and NUL. */
 static void encode(const uint8_t digest[20], char out[29])
 {
     static const char alphabet[] =

@@ -1,6 +1,6 @@
 /*
- * http.c: a resumable state machine over the bytes of a request head, and the few rules of
- * RFC 9110 and RFC 9112 that a server needs to read it safely: fields, lists, message framing.
+ * http.c: a resumable state machine over the bytes of a request head, and the few rules of RFC 9110
+ * and RFC 9112 that a server needs to read it safely: fields, lists, message framing.
  * Knows nothing of sockets, routes or WebSocket. Nothing is copied: all results are offsets.
  *
  *   START -> METHOD -> TARGET -> PATH -> QUERY -> VERSION -> LINE_LF -> FIELD -> END_LF -> DONE
@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum head_state {
-    START, /* 0: a zeroed head */
+    START, /* must be 0: the state of a zeroed head */
     START_LF,
     METHOD,
     TARGET,
@@ -35,7 +35,7 @@ enum head_state {
     DONE
 };
 
-/* The bytes that change nothing in a state. */
+/* The class of bytes that do not end a state. */
 static const uint8_t plain_in[] = {
     [METHOD] = WS__TEXT_TOKEN,
     [SCHEME] = WS__TEXT_SCHEME,
@@ -58,8 +58,8 @@ static struct ws__text text_at(const char *bytes, struct ws__span span)
     return (struct ws__text){bytes + span.offset, span.length};
 }
 
-/* The bytes of a word are all printable ASCII or obs-text: none below 0x20, none 0x7f. A byte of x
- * is below n <= 0x80 when subtracting n sets its top bit, and the bit was not set before. */
+/* Returns true if all bytes of a word are printable ASCII or obs-text: none is below 0x20 or is
+ * 0x7f. A byte is below n <= 0x80 if subtracting n sets its top bit, which was not set before. */
 static bool word_printable(const char *bytes)
 {
     const size_t x = *(const ws__word *)(const void *)bytes, deletes = x ^ WS__EACH_BYTE(0x7f);
@@ -79,7 +79,7 @@ static size_t skip_words(const char *bytes, size_t at, size_t limit)
     return at;
 }
 
-/* The first byte from `at` on that is not plain in this state. */
+/* Returns the position of the first byte, from `at` on, that is not plain in this state. */
 static size_t skip_plain(enum head_state state, const char *bytes, size_t at, size_t limit)
 {
     const uint8_t class = plain_in[state];
@@ -90,7 +90,7 @@ static size_t skip_plain(enum head_state state, const char *bytes, size_t at, si
     return at;
 }
 
-/* Where to stop: after the bytes received, or where a limit of H20 is reached. */
+/* Returns the position where parsing must stop: after the received bytes, or at a limit. */
 static size_t limit_of(const struct ws__http_head *head, const char *bytes, size_t length,
                        size_t max_header_size)
 {
@@ -113,15 +113,15 @@ static int begin_target(struct ws__http_head *head, char c, uint32_t at)
     else if (ws__text_lower(c) >= 'a' && ws__text_lower(c) <= 'z')
         head->state = SCHEME;
     else
-        return -400; /* also authority-form, which is for CONNECT only (RFC 9112 3.2.3) */
+        return -400; /* among others authority-form, which only CONNECT uses (RFC 9112 3.2.3) */
     return 0;
 }
 
-/* The target, or a part of it, ends at the byte c. */
+/* The byte c ends the target, or its path. */
 static int end_target(struct ws__http_head *head, char c, uint32_t at)
 {
     struct ws__span *part = head->has_query ? &head->query : &head->path;
-    if (part->length == 0) /* else: the path that slashes() gave to a target without one */
+    if (part->length == 0) /* otherwise slashes() has set the path */
         part->length = at - part->offset;
     if (c == '?' && !head->has_query) {
         head->has_query = true;
@@ -137,8 +137,8 @@ static int end_target(struct ws__http_head *head, char c, uint32_t at)
     return 0;
 }
 
-/* Behind the scheme's colon come two slashes, the second of which is also the path of a target
- * that has none: "http://host" asks for "/" (RFC 9110 4.2.3). */
+/* Two slashes follow the colon of the scheme. The second one also becomes the path of a target that
+ * has none: "http://host" asks for "/" (RFC 9110 4.2.3). */
 static int slashes(struct ws__http_head *head, char c, uint32_t at)
 {
     if (c != '/')
@@ -154,7 +154,7 @@ static int slashes(struct ws__http_head *head, char c, uint32_t at)
 static int end_authority(struct ws__http_head *head, const char *bytes, uint32_t at)
 {
     if (at == head->mark || bytes[head->mark] == ':')
-        return -400; /* RFC 9110 4.2.1: an empty host is invalid */
+        return -400; /* RFC 9110 4.2.1: an "http" URI "with an empty host identifier" is invalid */
     if (bytes[at] != '/')
         return end_target(head, bytes[at], at);
     head->path = (struct ws__span){at, 0};
@@ -162,7 +162,7 @@ static int end_authority(struct ws__http_head *head, const char *bytes, uint32_t
     return 0;
 }
 
-/* One byte of "HTTP/1.1" and the CR behind it (RFC 9112 2.3). */
+/* Handles one byte of "HTTP/1.1" and the CR after it (RFC 9112 2.3). */
 static int version(struct ws__http_head *head, const char *bytes, uint32_t at)
 {
     static const char shape[] = "HTTP/0.0\r";
@@ -176,8 +176,8 @@ static int version(struct ws__http_head *head, const char *bytes, uint32_t at)
         head->minor = (uint8_t)(c - '0');
     if (c != '\r')
         return 0;
-    /* RFC 9112 3.2.4: "*" is for OPTIONS. Other major versions, as in the preface of HTTP/2 (RFC
-     * 9113 3.4), get their own verdict. */
+    /* RFC 9112 3.2.4: "*" is for OPTIONS. Another major version, as in the preface of HTTP/2 (RFC
+     * 9113 3.4: "PRI * HTTP/2.0"), is refused with 505 instead. */
     if (bytes[head->path.offset] == '*' && head->major == 1 &&
         (head->method.length != 7 || memcmp(bytes + head->method.offset, "OPTIONS", 7)))
         return -400;
@@ -192,7 +192,7 @@ static int begin_field(struct ws__http_head *head, char c, uint32_t at)
         return 0;
     }
     if (!ws__text_is(WS__TEXT_TOKEN, c))
-        return -400; /* also obs-fold (RFC 9112 5.2) and an empty name */
+        return -400; /* among others obs-fold (RFC 9112 5.2) and an empty name */
     if (head->field_count == head->max_fields)
         return -431;
     head->fields[head->field_count].name.offset = at;
@@ -215,12 +215,12 @@ static int end_value(struct ws__http_head *head, const char *bytes, uint32_t at)
 static int expect_lf(struct ws__http_head *head, char c, enum head_state next)
 {
     if (c != '\n')
-        return -400; /* RFC 9112 2.2: a bare CR is invalid */
+        return -400; /* RFC 9112 2.2: a bare CR is "invalid" */
     head->state = (uint8_t)next;
     return 0;
 }
 
-/* The byte at `at` is not plain in its state: 0, or minus the status. */
+/* Handles the byte at `at`, which is not plain in its state. Returns 0 or minus the status. */
 static int handle_byte(struct ws__http_head *head, const char *bytes, uint32_t at)
 {
     struct ws__http_field *field = &head->fields[head->field_count];
@@ -229,7 +229,7 @@ static int handle_byte(struct ws__http_head *head, const char *bytes, uint32_t a
     case START:
         head->state = c == '\r' ? START_LF : METHOD;
         return c == '\r' || ws__text_is(WS__TEXT_TOKEN, c) ? 0 : -400;
-    case START_LF: /* RFC 9112 2.2: one empty line before the request is ignored */
+    case START_LF: /* RFC 9112 2.2: a server "SHOULD ignore at least one empty line (CRLF)" */
         head->method.offset = at + 1;
         return expect_lf(head, c, METHOD);
     case METHOD:
@@ -260,7 +260,7 @@ static int handle_byte(struct ws__http_head *head, const char *bytes, uint32_t a
     case NAME:
         field->name.length = at - field->name.offset;
         head->state = BLANKS;
-        return c == ':' ? 0 : -400; /* RFC 9112 5.1: no space before the colon */
+        return c == ':' ? 0 : -400; /* RFC 9112 5.1: "No whitespace is allowed" before the colon */
     case BLANKS:
         field->value.offset = at;
         head->state = VALUE;
@@ -269,7 +269,7 @@ static int handle_byte(struct ws__http_head *head, const char *bytes, uint32_t a
         return end_value(head, bytes, at);
     case VALUE_LF:
         return expect_lf(head, c, FIELD);
-    case END_LF: /* the version is judged last: syntax and limits win */
+    case END_LF: /* the version is checked last, after syntax and limits */
         return c == '\n' && head->major != 1 ? -505 : expect_lf(head, c, DONE);
     case DONE:
         break;
@@ -290,7 +290,7 @@ int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
             return at == length ? 0 : state <= VERSION ? -414 : -431;
         status = handle_byte(head, bytes, (uint32_t)at);
         if (status) {
-            head->state = state; /* asked again, it says the same again */
+            head->state = state; /* so that another call returns the same status */
             return status;
         }
         head->position++;
@@ -298,8 +298,10 @@ int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
     return (int)head->position;
 }
 
-/* RFC 9112 3.2: one Host, which is a host and a port. HTTP/1.0 does not know the field: the health
- * checks of load balancers leave it out. */
+/* RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
+ * message that lacks a Host header field and to any request message that contains more than one
+ * Host header field line or a Host header field with an invalid field value." A request of HTTP/1.0
+ * may lack the field, and the health checks of load balancers do. */
 static bool host_is_fine(const struct ws__http_head *head, const char *bytes)
 {
     const int i = ws__http_find(head, bytes, "host", 0);
@@ -313,8 +315,8 @@ static bool host_is_fine(const struct ws__http_head *head, const char *bytes)
     return true;
 }
 
-/* Field number i is the only Content-Length and a number up to 2^63-1 (RFC 9112 6.3). Lists are
- * refused, even of equal numbers. */
+/* Checks that the i-th field is the only Content-Length, and an integer below 2^63 (RFC 9112 6.3).
+ * A list is refused even if its numbers are equal. */
 static int check_length(const struct ws__http_head *head, const char *bytes, int i,
                         bool *has_body)
 {
@@ -332,8 +334,8 @@ static int check_length(const struct ws__http_head *head, const char *bytes, int
     return value.length && ws__http_find(head, bytes, "content-length", i + 1) < 0 ? 0 : -400;
 }
 
-/* The list must end with chunked, which stands there once and has no parameters (RFC 9112 6.1,
- * 7.1); no other coding is known. */
+/* Checks the list of transfer codings: it must end with chunked, which may occur once and has no
+ * parameters (RFC 9112 6.1, 7.1). No other coding is supported. */
 static int check_coding(const struct ws__http_head *head, const char *bytes)
 {
     struct ws__http_list list = {0};
@@ -363,7 +365,7 @@ int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *ha
         return size < 0 ? 0 : check_length(head, bytes, size, has_body);
     *has_body = true;
     if (size >= 0 || head->minor == 0)
-        return -400; /* RFC 9112 6.1: two framings, or one that HTTP/1.0 does not have */
+        return -400; /* RFC 9112 6.1: both fields, or a field that HTTP/1.0 does not have */
     return check_coding(head, bytes);
 }
 
@@ -482,6 +484,7 @@ const char *ws__http_reason(int status)
     return "Unknown";
 }
 
+/* Writes n with leading zeros. */
 static void put_number(char *out, int64_t n, int digits)
 {
     while (digits--) {
@@ -490,10 +493,10 @@ static void put_number(char *out, int64_t n, int digits)
     }
 }
 
-/* Not gmtime_r: time_t may have 32 bits. */
+/* gmtime_r will not do, because time_t may have 32 bits. */
 void ws__http_date(int64_t unix_seconds, char out[30])
 {
-    static const int64_t latest = INT64_C(253402300799); /* the year has four digits */
+    static const int64_t latest = INT64_C(253402300799); /* the end of the year 9999 */
     const int64_t seconds = unix_seconds < 0        ? 0
                             : unix_seconds > latest ? latest
                                                     : unix_seconds;
@@ -505,7 +508,7 @@ void ws__http_date(int64_t unix_seconds, char out[30])
     const int64_t leap = in_century / 1461, in_leap = in_century % 1461;
     const int64_t year_in_leap = in_leap / 365 - in_leap / 1460;
     const int64_t in_year = in_leap - year_in_leap * 365;
-    const int64_t month = (5 * in_year + 2) / 153; /* from March: 31 30 31 30 31 days, repeated */
+    const int64_t month = (5 * in_year + 2) / 153; /* from March on 31 30 31 30 31 days, repeated */
     const int64_t year = 1600 + 400 * cycle + 100 * century + 4 * leap + year_in_leap + (month > 9);
     memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", 30);
     memcpy(out, &"WedThuFriSatSunMonTue"[3 * (day % 7)], 3);

@@ -1,8 +1,8 @@
 /*
- * protocol.c: frames to messages (RFC 6455 sections 5 to 7).
- * The stream is judged from left to right and the first offending byte decides, so the verdict
- * never depends on how TCP cut it into pieces. What is left in the input was not touched: only
- * consumed bytes are unmasked. Knows nothing of sockets, of time, of handlers, or of sending.
+ * protocol.c: turns frames into messages (RFC 6455 sections 5-7).
+ * The stream is checked from left to right and fails at the first offending byte, so the result
+ * never depends on how TCP cut it into pieces. Bytes that are left in the input were not changed:
+ * only consumed bytes are unmasked. Knows nothing of sockets, time, handlers or sending.
  */
 #include "protocol.h"
 
@@ -14,14 +14,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* RFC 6455 7.4.1 */
+/* Close codes (RFC 6455 7.4.1). */
 enum { PROTOCOL_ERROR = 1002, NO_CODE = 1005, INVALID_DATA = 1007, TOO_BIG = 1009 };
 
 enum {
     CONTROL_BIT = 0x08,        /* set in the opcode of control frames (RFC 6455 5.5) */
     SMALL_HEADER = 6,          /* bytes of a header without extended length */
     PAYLOAD_BLOCK = 16 * 1024, /* bytes unmasked, validated and copied while in the cache */
-    STEPS = 128                /* frames and blocks handled until WS__EVENT_NONE */
+    STEPS = 128                /* frames and blocks that are read until WS__EVENT_NONE */
 };
 
 static int set_event(struct ws__event *event, enum ws__event_type type, int opcode, char *data,
@@ -51,28 +51,33 @@ fail_with(struct ws__protocol *p, struct ws__event *event, int code, const char 
 
 static int fail_text(struct ws__protocol *p, struct ws__event *event)
 {
-    /* RFC 6455 8.1 */
+    /* RFC 6455 8.1: "When an endpoint is to interpret a byte stream as UTF-8 but finds that the
+     * byte stream is not, in fact, a valid UTF-8 stream, that endpoint MUST _Fail the WebSocket
+     * Connection_." */
     return fail_with(p, event, INVALID_DATA, "invalid UTF-8 in text message");
 }
 
 /* ---- the header, byte by byte -------------------------------------------------------------- */
 
-static int judge_first(struct ws__protocol *p, uint8_t first, struct ws__event *event)
+/* Checks FIN, the reserved bits and the opcode. */
+static int check_first_byte(struct ws__protocol *p, uint8_t first, struct ws__event *event)
 {
     int opcode = first & WS__FRAME_OPCODE;
     bool starts = opcode == WS_TEXT || opcode == WS_BINARY;
     if (p->deflate && (first & WS__FRAME_RSV) == WS__FRAME_RSV1 && !starts) /* RFC 7692 6.1 */
         return fail_with(p, event, PROTOCOL_ERROR, "RSV1 on a frame that does not start a message");
-    if (first & WS__FRAME_RSV & ~(p->deflate ? WS__FRAME_RSV1 : 0)) /* RFC 6455 5.2 */
+    /* RFC 6455 5.2: "MUST be 0 unless an extension is negotiated" */
+    if (first & WS__FRAME_RSV & ~(p->deflate ? WS__FRAME_RSV1 : 0))
         return fail_with(p, event, PROTOCOL_ERROR, "reserved bits set without an extension");
     if ((opcode & ~CONTROL_BIT) > 2) /* RFC 6455 5.2: 3 to 7, 11 to 15 */
         return fail_with(p, event, PROTOCOL_ERROR, "reserved opcode %d", opcode);
     if (opcode & CONTROL_BIT) {
-        if (!(first & WS__FRAME_FIN)) /* RFC 6455 5.5 */
+        if (!(first & WS__FRAME_FIN)) /* RFC 6455 5.5: "MUST NOT be fragmented" */
             return fail_with(p, event, PROTOCOL_ERROR, "fragmented control frame");
         return 0;
     }
-    /* RFC 6455 5.4: one message at a time, from its first fragment to its last */
+    /* RFC 6455 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of
+     * another message" */
     if (opcode == WS_CONTINUATION && !p->opcode)
         return fail_with(p, event, PROTOCOL_ERROR,
                          "continuation frame without a message to continue");
@@ -81,10 +86,11 @@ static int judge_first(struct ws__protocol *p, uint8_t first, struct ws__event *
     return 0;
 }
 
-static int judge_second(struct ws__protocol *p, const struct ws__frame *frame,
-                        struct ws__event *event)
+/* Checks the MASK bit and the 7-bit length. */
+static int check_second_byte(struct ws__protocol *p, const struct ws__frame *frame,
+                             struct ws__event *event)
 {
-    if (!frame->masked) /* RFC 6455 5.1 */
+    if (!frame->masked) /* RFC 6455 5.1: "a client MUST mask all frames" */
         return fail_with(p, event, PROTOCOL_ERROR, "client frame is not masked");
     if (frame->first & CONTROL_BIT && frame->length7 > WS__FRAME_CONTROL_MAX) /* RFC 6455 5.5 */
         return fail_with(p, event, PROTOCOL_ERROR, "control frame payload exceeds %d bytes",
@@ -92,24 +98,26 @@ static int judge_second(struct ws__protocol *p, const struct ws__frame *frame,
     return 0;
 }
 
-/* A compressed message may be a little larger than what comes out of it. */
+/* Returns the size of the largest message on the wire. Compression can make a message a little
+ * larger. */
 static size_t wire_limit(size_t max_payload, bool compressed)
 {
     size_t more = compressed ? max_payload / 64 + 64 : 0;
     return more > SIZE_MAX - max_payload ? SIZE_MAX : max_payload + more;
 }
 
-/* Of a data frame; control frames do not count towards the limit. */
-static int judge_length(struct ws__protocol *p, const struct ws__frame *frame, size_t max_payload,
-                        struct ws__event *event)
+/* Checks the length of a data frame. Control frames do not count towards the limit. */
+static int check_payload_length(struct ws__protocol *p, const struct ws__frame *frame,
+                                size_t max_payload, struct ws__event *event)
 {
     size_t held = ws__buffer_length(p->message);
     size_t limit = wire_limit(max_payload, p->compressed || frame->first & WS__FRAME_RSV1);
-    if (frame->length >> 63) /* RFC 6455 5.2 */
+    if (frame->length >> 63) /* RFC 6455 5.2: "the most significant bit MUST be 0" */
         return fail_with(p, event, PROTOCOL_ERROR,
                          "most significant bit of the 64-bit length is set");
+    /* RFC 6455 5.2: "the minimal number of bytes MUST be used to encode the length" */
     if ((frame->length7 == 126 && frame->length < 126) ||
-        (frame->length7 == 127 && frame->length <= UINT16_MAX)) /* RFC 6455 5.2: minimal form */
+        (frame->length7 == 127 && frame->length <= UINT16_MAX))
         return fail_with(p, event, PROTOCOL_ERROR, "length %" PRIu64 " is not in its shortest form",
                          frame->length);
     if (frame->length > limit || held > limit - frame->length) /* RFC 6455 10.4 */
@@ -119,17 +127,17 @@ static int judge_length(struct ws__protocol *p, const struct ws__frame *frame, s
     return 0;
 }
 
-/* Judges as much of the header as is known. 0: nothing wrong so far. */
-static int judge(struct ws__protocol *p, const struct ws__frame *frame, int known,
-                 size_t max_payload, struct ws__event *event)
+/* Checks as much of the header as is known. Returns 0 if nothing is wrong so far. */
+static int check_header(struct ws__protocol *p, const struct ws__frame *frame, int known,
+                        size_t max_payload, struct ws__event *event)
 {
     int rc = 0;
     if (known >= 1)
-        rc = judge_first(p, frame->first, event);
+        rc = check_first_byte(p, frame->first, event);
     if (!rc && known >= 2)
-        rc = judge_second(p, frame, event);
+        rc = check_second_byte(p, frame, event);
     if (!rc && known >= 3 && !(frame->first & CONTROL_BIT))
-        rc = judge_length(p, frame, max_payload, event);
+        rc = check_payload_length(p, frame, max_payload, event);
     return rc;
 }
 
@@ -143,8 +151,8 @@ static char *take_input(struct ws__input *in, size_t n)
     return bytes;
 }
 
-/* Unmasks bytes[n] in place and, where they are text, takes the UTF-8 state over them: in blocks,
- * so that each is still in the cache when it is read again. */
+/* Unmasks bytes[n] in place and, if they are text, returns the UTF-8 state after them. Does so in
+ * blocks, so that each is still in the cache when it is read for the second time. */
 static uint32_t open_payload(char *bytes, size_t n, const uint8_t key[4], uint64_t offset,
                              bool text, uint32_t utf8)
 {
@@ -158,7 +166,7 @@ static uint32_t open_payload(char *bytes, size_t n, const uint8_t key[4], uint64
     return utf8;
 }
 
-/* The common case: the message is one frame that has arrived whole. It stays where it is. */
+/* Handles a message of one frame that has arrived whole. It stays in the input buffer. */
 static int read_message(struct ws__protocol *p, const struct ws__frame *frame, struct ws__input *in,
                         struct ws__event *event)
 {
@@ -174,7 +182,7 @@ static int read_message(struct ws__protocol *p, const struct ws__frame *frame, s
     return 1;
 }
 
-/* RFC 6455 5.5.1: nothing, or a code and a reason. */
+/* RFC 6455 5.5.1: the body is empty, or begins with a 2-byte code that a reason may follow. */
 static int read_close(struct ws__protocol *p, char *body, size_t length, struct ws__event *event)
 {
     int code = NO_CODE;
@@ -192,7 +200,7 @@ static int read_close(struct ws__protocol *p, char *body, size_t length, struct 
         return fail_with(p, event, INVALID_DATA, "invalid UTF-8 in close reason");
     set_event(event, WS__EVENT_CLOSE, WS_CLOSE, body, length);
     event->code = code;
-    p->ended = true; /* RFC 6455 5.5.1: nothing may follow a Close */
+    p->ended = true; /* RFC 6455 5.5.1: a peer "MUST NOT send any more data frames" after a Close */
     return 1;
 }
 
@@ -223,14 +231,14 @@ static void start_frame(struct ws__protocol *p, const struct ws__frame *frame)
     p->in_frame = true;
 }
 
-/* The payload of the data frame in hand is complete. */
+/* The payload of the current data frame is complete. */
 static int end_frame(struct ws__protocol *p, struct ws__event *event)
 {
     int opcode = p->opcode;
     p->in_frame = false;
     if (!p->fin)
         return 0;
-    if (p->utf8 != WS__UTF8_ACCEPT) /* it ends inside a character */
+    if (p->utf8 != WS__UTF8_ACCEPT) /* the text ends inside a character */
         return fail_text(p, event);
     p->opcode = 0;
     set_event(event, WS__EVENT_MESSAGE, opcode,
@@ -241,8 +249,8 @@ static int end_frame(struct ws__protocol *p, struct ws__event *event)
     return 1;
 }
 
-/* Takes up to a block of the data frame in hand over to p->message, which grows by what has
- * arrived, never by what a header promised. */
+/* Moves up to a block of the current data frame to p->message, which grows by what has arrived,
+ * never by the length that a header announces. */
 static int read_payload(struct ws__protocol *p, struct ws__memory *memory, struct ws__input *in,
                         struct ws__event *event)
 {
@@ -272,7 +280,7 @@ static int read_frame(struct ws__protocol *p, struct ws__memory *memory, size_t 
     int known;
     size_t header =
         (size_t)ws__frame_decode(&frame, (const uint8_t *)in->data, in->length, &known);
-    int rc = judge(p, &frame, known, max_payload, event);
+    int rc = check_header(p, &frame, known, max_payload, event);
     if (rc || !header)
         return rc;
     bool whole = frame.length <= in->length - header;
@@ -288,15 +296,15 @@ static int read_frame(struct ws__protocol *p, struct ws__memory *memory, size_t 
     return read_payload(p, memory, in, event);
 }
 
-/* Most messages are small and arrive whole: is this one, with nothing to object to? What read_frame
- * would find out in many more steps. */
+/* Most messages are small and arrive whole. Returns true if the next one is like that and valid;
+ * this takes far fewer steps than read_frame. */
 static bool is_small_message(const struct ws__protocol *p, size_t max_payload,
                              const struct ws__input *in)
 {
     const uint8_t *head = (const uint8_t *)in->data;
     if (in->length < SMALL_HEADER || p->opcode || p->message || p->ended)
         return false;
-    size_t length = head[1] ^ 0x80u; /* above 125 when not masked, or when extended */
+    size_t length = head[1] ^ 0x80u; /* above 125 unless masked and not extended */
     return (head[0] == (WS__FRAME_FIN | WS_TEXT) || head[0] == (WS__FRAME_FIN | WS_BINARY)) &&
            length < 126 && length <= max_payload && length <= in->length - SMALL_HEADER;
 }
@@ -316,7 +324,7 @@ static int read_small_message(struct ws__protocol *p, struct ws__input *in, stru
 
 /* ---- the machine --------------------------------------------------------------------------- */
 
-/* Kept out of line: the common case needs none of its registers. */
+/* This is not inlined, because the common case needs none of its registers. */
 __attribute__((noinline)) static int read_event(struct ws__protocol *p, struct ws__memory *memory,
                                                 size_t max_payload, struct ws__input *in,
                                                 struct ws__event *event)
@@ -324,7 +332,7 @@ __attribute__((noinline)) static int read_event(struct ws__protocol *p, struct w
     size_t before;
     int rc, steps = 0;
     ws__protocol_release(p, memory);
-    if (p->ended) { /* RFC 6455 5.5.1, 7.1.7: whatever follows is ignored */
+    if (p->ended) { /* RFC 6455 1.4: "discards any further data received" */
         take_input(in, in->length);
         return 0;
     }
@@ -337,7 +345,7 @@ __attribute__((noinline)) static int read_event(struct ws__protocol *p, struct w
     } while (!rc && in->length != before && ++steps < STEPS);
     if (p->ended)
         ws__buffer_free(memory, &p->message);
-    if (steps == STEPS && in->length) /* fragments may be empty: what arrived bounds no time */
+    if (steps == STEPS && in->length) /* fragments may be empty, so bytes alone do not bound time */
         return set_event(event, WS__EVENT_NONE, 0, in->data, 0);
     return rc;
 }

@@ -1,7 +1,7 @@
 /*
- * protocol.h: frames to messages (RFC 6455 sections 5-7): a pull machine, bytes in, events out.
- * Sans-IO: no socket, no clock, no ws_conn, no user code. Every rule about what a client may send
- * once the connection is open is enforced here, at the first byte that breaks it.
+ * protocol.h: turns frames into messages (RFC 6455 sections 5-7). The caller presents bytes and
+ * pulls events. Sans-IO: no socket, no clock, no ws_conn, no user code. Every rule about what a
+ * client may send on an open connection is enforced here, at the first byte that breaks it.
  */
 #ifndef WS__PROTOCOL_H
 #define WS__PROTOCOL_H
@@ -9,64 +9,65 @@
 #include "buffer.h"
 
 enum ws__event_type {
-    WS__EVENT_MESSAGE, /* opcode WS_TEXT or WS_BINARY, data: the whole message */
+    WS__EVENT_MESSAGE, /* a whole message; the opcode is WS_TEXT or WS_BINARY */
     WS__EVENT_PING,
     WS__EVENT_PONG,
-    WS__EVENT_CLOSE, /* the peer's Close: code (1005: none), data: the reason */
-    WS__EVENT_FAIL,  /* the peer broke a rule: code to close with, data: why, in English */
-    WS__EVENT_NONE   /* many fragments of a message went in, there is more: others may come first */
+    WS__EVENT_CLOSE, /* the peer's Close; `code` is 1005 if it had none, `data` is the reason */
+    WS__EVENT_FAIL,  /* the peer broke a rule; `code` is to close with, `data` is an English text */
+    WS__EVENT_NONE   /* much was read without an event, and there is more: a chance to pause */
 };
 
 struct ws__event {
     enum ws__event_type type;
     int opcode, code;
-    bool compressed; /* data is what RFC 7692 made of the message: to be inflated, then judged */
-    char *data; /* borrowed until the next call; never NULL; may be written to */
+    bool compressed; /* the message must be decompressed (RFC 7692), and its text is not checked */
+    char *data;      /* borrowed until the next call; never NULL; may be modified */
     size_t length;
-    char why[96]; /* room for the text of a WS__EVENT_FAIL */
+    char why[96]; /* holds the text of a WS__EVENT_FAIL */
 };
 
-/* An open connection's receiving side. Zero it to begin. */
+/* The receiving side of an open connection. Zero it to begin. */
 struct ws__protocol {
-    struct ws__buffer *message; /* what has arrived of a message that is not whole yet */
-    uint64_t remaining;         /* payload bytes missing of the data frame in hand */
-    uint8_t key[4];             /* its masking key, ... */
-    uint8_t utf8;               /* state of its text so far */
-    uint8_t opcode;             /* of the message in hand; 0: none */
-    uint8_t phase : 2;          /* ... rotated by this many bytes */
-    bool fin : 1;               /* the data frame in hand is the last of its message */
-    bool in_frame : 1;          /* the header of a data frame was read */
-    bool ended : 1;             /* Close or failure seen: whatever follows is ignored */
+    struct ws__buffer *message; /* what has arrived of an unfinished message */
+    uint64_t remaining;         /* payload bytes of the current data frame that are missing */
+    uint8_t key[4];             /* masking key of the current data frame */
+    uint8_t utf8;               /* state of the current text message */
+    uint8_t opcode;             /* of the current message; 0 if there is none */
+    uint8_t phase : 2;          /* position in `key` of the next payload byte */
+    bool fin : 1;               /* the current data frame is the last of its message */
+    bool in_frame : 1;          /* the header of the current data frame was read */
+    bool ended : 1;             /* a Close or a failure was seen: what follows is ignored */
     bool deflate : 1;           /* set by the caller: permessage-deflate was negotiated */
-    bool compressed : 1;        /* the message in hand has RSV1 */
+    bool compressed : 1;        /* RSV1 is set in the current message */
 };
 
+/* Received bytes. They are consumed from the front, and unmasked in place. */
 struct ws__input {
-    char *data; /* consumed from the front; unmasked in place */
+    char *data;
     size_t length;
 };
 
-/* Takes the next event out of *in. 1: *event is set; 0: more bytes are needed (what is left in
- * *in, at most 130 bytes, must be presented again in front of them); WS_ENOMEM (nothing is lost,
- * the same call may be tried again).
- * max_payload: bytes of the largest message. */
+/* Takes the next event out of *in. `max_payload` is the size of the largest message. Returns 1 if
+ * *event is set; 0 if more bytes are needed, in front of which the rest of *in, at most 130 bytes,
+ * must be presented again; or WS_ENOMEM, after which the same call can be repeated. */
 int ws__protocol_next(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload,
                       struct ws__input *in, struct ws__event *event);
 
-/* The message handed out last is done with, its memory too: called after its handler, also when the
- * machine has been deinitialized in that handler. */
+/* Frees the memory of the last message. Must be called after its handler, even if the handler has
+ * called ws__protocol_deinit. */
 void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory);
 
-/* The data of the event handed out last, a message, for later: in a block of its own, without a
- * copy where it is in one already. Called before ws__protocol_release. WS_ENOMEM. */
+/* Moves the data of the last event, a message, to *data (NULL before), so that it outlives the
+ * event. Copies only what is not in a block of its own. Must be called before ws__protocol_release.
+ * Returns WS_OK or WS_ENOMEM. */
 int ws__protocol_take(struct ws__protocol *p, struct ws__memory *memory,
                       const struct ws__event *event, struct ws__buffer **data);
 
-/* Frees all memory; the machine is as new, but `ended`. Safe inside a handler: the message that was
- * handed out last stays valid until ws__protocol_release. */
+/* Frees all memory, and ignores what follows. Safe inside a handler: its message stays valid until
+ * ws__protocol_release. */
 void ws__protocol_deinit(struct ws__protocol *p, struct ws__memory *memory);
 
-/* RFC 6455 7.4: may this code stand in a Close frame on the wire? (C3, C4) */
+/* Returns true if a Close frame may contain this code (RFC 6455 7.4). */
 bool ws__protocol_code_valid(int code);
 
 #endif

@@ -1,16 +1,16 @@
 /*
- * router.c: a list of patterns, sorted when a route is added, so that finding one is a walk to the
- * first match, without memory and without backtracking. Knows nothing of HTTP or WebSocket. Paths
- * are compared as sent: percent-encoding is not decoded, and "/a" is not "/a/".
+ * router.c: a list of patterns, sorted when a route is added, so that the first match is the right
+ * one: no memory, no backtracking. Knows nothing of HTTP or WebSocket. Paths are compared as they
+ * were sent: percent-encoding is not decoded, and "/a" is not "/a/".
  */
 #include "router.h"
 
 #include <string.h>
 
-/* What a segment of a pattern is; in this order of specificity. */
+/* Kinds of segments of a pattern, the most specific one first. */
 enum kind { END, LITERAL, PARAMETER, WILDCARD };
 
-/* `p` is at the slash before the segment, or at the end of the pattern. */
+/* Returns the kind of the segment whose slash is at p. */
 static enum kind kind_of(const char *p)
 {
     if (*p == '\0')
@@ -18,13 +18,14 @@ static enum kind kind_of(const char *p)
     return p[1] == ':' ? PARAMETER : p[1] == '*' ? WILDCARD : LITERAL;
 }
 
-/* The slash behind the segment whose slash is at p, or the end. */
+/* Returns the slash after the segment whose slash is at p, or the end of the pattern. */
 static const char *next_segment(const char *p)
 {
     return p + 1 + strcspn(p + 1, "/");
 }
 
-/* One segment, from its slash on; its name, if it is a parameter, is not in pattern[..p). */
+/* Returns true if the segment whose slash is at p is valid. If it is a parameter, its name must not
+ * be that of an earlier one. */
 static bool segment_valid(const char *pattern, const char *p)
 {
     const char *end = next_segment(p);
@@ -55,8 +56,8 @@ static bool pattern_valid(const char *pattern)
     return parameters <= WS__ROUTER_MAX_PARAMETERS;
 }
 
-/* Below 0: a is more specific than b. The text of literals does not count: no path matches both
- * of two different ones. */
+/* Returns a negative number if a is more specific than b. The text of literals does not matter,
+ * because no path matches two different ones. */
 static int compare(const char *a, const char *b)
 {
     while (*a && kind_of(a) == kind_of(b)) {
@@ -66,7 +67,7 @@ static int compare(const char *a, const char *b)
     return (int)kind_of(a) - (int)kind_of(b);
 }
 
-/* Both match the same paths; their kinds are the same. */
+/* Returns true if both patterns, whose segments are of the same kinds, match the same paths. */
 static bool same_shape(const char *a, const char *b)
 {
     for (; *a; a = next_segment(a), b = next_segment(b)) {
@@ -83,7 +84,7 @@ void ws__router_init(struct ws__router *router, struct ws__memory *memory)
     *router = (struct ws__router){memory, NULL};
 }
 
-/* The pattern lies behind the route in one block. */
+/* Returns the size of a route, whose pattern follows it in the same block. */
 static size_t size_of(const char *pattern)
 {
     return sizeof(struct ws__route) + strlen(pattern) + 1;
@@ -137,7 +138,8 @@ static void add_parameter(struct ws__match *match, const char *path, const char 
         (struct ws__parameter){(uint32_t)(from - path), (uint32_t)(to - from)};
 }
 
-/* `s` walks over the segments of the path as `p` does over those of the pattern. */
+/* Returns true if the pattern p matches path[length], and fills *match. `s` is at the slash of the
+ * segment that is compared with the one at p. */
 static bool matches(const char *p, const char *path, size_t length, struct ws__match *match)
 {
     const char *s = path, *end = path + length;

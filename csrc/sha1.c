@@ -18,7 +18,7 @@ static uint32_t load_word(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* f and K of round t (4.1.1, 4.2.1). */
+/* Returns f(b, c, d) + K of round t (FIPS 180-4 4.1.1 and 4.2.1). */
 static uint32_t round_function(int t, uint32_t b, uint32_t c, uint32_t d)
 {
     if (t < 20)
@@ -30,7 +30,8 @@ static uint32_t round_function(int t, uint32_t b, uint32_t c, uint32_t d)
     return (b ^ c ^ d) + 0xca62c1d6u;
 }
 
-/* 6.1.2, the hash after one more block; w holds the last 16 words of the message schedule. */
+/* Adds one block to the hash (FIPS 180-4 6.1.2). `w` holds the last 16 words of the message
+ * schedule. */
 static void add_block(uint32_t hash[5], const uint8_t *block)
 {
     uint32_t w[16], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
@@ -61,7 +62,7 @@ void ws__sha1(const void *data, size_t length, uint8_t digest[20])
     for (size_t i = 0; i < whole; i += SHA1_BLOCK)
         add_block(hash, in + i);
 
-    /* 5.1.1: a one bit, zeros, and the length in bits at the end of the last block. */
+    /* FIPS 180-4 5.1.1: a one bit, zeros, and the length in bits at the end of the last block. */
     uint8_t tail[2 * SHA1_BLOCK] = {0};
     size_t padded = rest + 1 + LENGTH_FIELD <= SHA1_BLOCK ? SHA1_BLOCK : 2 * SHA1_BLOCK;
     if (rest)

@@ -51,8 +51,8 @@ struct ws__text {
     size_t length;
 };
 
-/* Takes the next element of a comma-separated list (RFC 9110 5.6.1) and trims it. Empty elements
- * are skipped. A comma inside a quoted string does not separate. Returns false at the end. */
+/* Takes the next element of a comma-separated list (RFC 9110 5.6.1) and trims it. Skips empty
+ * elements. A comma inside a quoted string does not separate. Returns false at the end. */
 bool ws__text_next_element(struct ws__text *list, struct ws__text *element);
 
 /* Takes a token, after any blanks. It is empty if there is none. */

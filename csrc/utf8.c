@@ -1,14 +1,15 @@
 /*
- * utf8.c: incremental UTF-8 validation (RFC 3629 section 4; RFC 6455 section 8.1 demands it).
- * An automaton that makes one shift per byte, and a short cut for ASCII. Knows nothing of frames:
- * a state and bytes in, a state out.
+ * utf8.c: incremental UTF-8 validation (RFC 3629 section 4), which RFC 6455 section 8.1 requires.
+ * An automaton that makes one shift per byte, with a short cut for ASCII. Knows nothing of frames:
+ * takes a state and bytes, and returns a state.
  */
 #include "utf8.h"
 #include "words.h"
 
 #include <stdbool.h>
 
-/* What has to follow: n continuation bytes (80-BF), or one from a narrower range first. */
+/* A state is what must follow: that many continuation bytes (80-BF), where some lead bytes allow
+ * only a part of the range for the first one. */
 enum utf8_state {
     ACCEPT = WS__UTF8_ACCEPT,
     REJECT = WS__UTF8_REJECT,
@@ -21,7 +22,7 @@ enum utf8_state {
     AFTER_F4  /* 80-8F: more is above U+10FFFF */
 };
 
-/* Bytes that no state tells apart. */
+/* Two bytes are of one class if they lead to the same state from every state. */
 enum byte_class {
     ASCII,
     LOW,    /* 80-8F */
@@ -57,10 +58,11 @@ static const uint8_t class_of[256] = {
     NEVER,  NEVER,   NEVER,  NEVER,  NEVER,  NEVER,  NEVER,  NEVER,
 };
 
-/* The next state for each state, in fields of six bits. A field holds the position of the next
- * state's field: `row >> position & 63` is a whole step, and only the shift waits for the step
- * before. */
 enum { STATE_BITS = 6, STATE_MASK = 63, ASCII_BLOCK = 16 };
+
+/* A row holds the next state for each state, in fields of six bits. A field holds the position of
+ * the next state's field, so `row >> position & 63` is a whole step, of which only the shift
+ * depends on the step before. */
 
 #define ENTRY(from, to) ((uint64_t)(STATE_BITS * (to)) << STATE_BITS * (from))
 #define ROW(accept, one, two, three, e0, ed, f0, f4)                                               \
@@ -104,7 +106,7 @@ uint32_t ws__utf8_next(uint32_t state, const void *bytes, size_t n)
 {
     const uint8_t *p = bytes;
     size_t position = STATE_BITS * state, i = ws__word_distance(p);
-    if (WS__WORD_ALIGNMENT > 1 && n < 2 * ASCII_BLOCK) /* not worth an aligned block */
+    if (WS__WORD_ALIGNMENT > 1 && n < 2 * ASCII_BLOCK) /* too short for an aligned block */
         return (uint32_t)step(position, p, n) / STATE_BITS;
     if (i)
         position = step(position, p, i);
