@@ -3,7 +3,7 @@
 import sys
 from typing import Any, Dict, Sequence
 
-from conftest import ROOT
+from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

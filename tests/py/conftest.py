@@ -3,17 +3,14 @@
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from common import ROOT, TIMEOUT
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from pyws import App, AppOptions  # noqa: E402
-
-TIMEOUT = 15.0  # seconds
+from pyws import App, AppOptions
 
 # A shell starts its background jobs with SIGINT ignored, which the programs of the tests would
 # inherit: Python and asyncio leave it ignored then.

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
-from typing import Optional
+from typing import Optional, TypeVar
 
-ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 20.0  # seconds; generous, only a failing test waits that long
+from common import ROOT, TIMEOUT
+
+P = TypeVar("P", bound="Program")
 
 
 class Program:
@@ -41,7 +41,7 @@ class Program:
             self.lines.put(line.rstrip("\n"))
         self.lines.put(None)
 
-    def __enter__(self) -> "Program":
+    def __enter__(self: P) -> P:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -62,7 +62,7 @@ class Program:
         return line
 
     def rest(self) -> str:
-        """What it printed behind the last `line`; only once it has ended."""
+        """What it printed after the last `line`; only once it has ended."""
         return "".join(line + "\n" for line in iter(self.lines.get_nowait, None))
 
     def wait(self) -> int:

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -17,7 +16,8 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
 import peer
 import pytest
-from conftest import ROOT, TIMEOUT, Server
+from common import ROOT, TIMEOUT
+from conftest import Server
 from peer import Peer, close_frame, frame, upgraded
 from program import Program
 
@@ -318,11 +318,6 @@ def test_the_queue_is_bounded(
     assert seen == sent
 
 
-def reset(client: Peer) -> None:
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.socket.close()
-
-
 @pytest.mark.parametrize("code", [1000, None])
 def test_messages_before_a_reset_are_handled(serve: Serve, code: Optional[int]) -> None:
     """The socket is paused, as more messages wait than may, when its peer resets the connection."""
@@ -346,7 +341,7 @@ def test_messages_before_a_reset_are_handled(serve: Serve, code: Optional[int]) 
         b"".join(frame(b"%d" % i) for i in range(100)) + (close_frame(code) if code else b"")
     )
     peer.eventually(lambda: sockets and sockets[0]._paused)
-    reset(client)
+    client.reset()
     peer.eventually(lambda: server.call(sockets[0].send, "x") is SendStatus.DROPPED)
     assert not sockets[0].closed
     gate.open()

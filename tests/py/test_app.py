@@ -22,6 +22,8 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import peer
 import pytest
+from common import ROOT, TIMEOUT
+from program import Program
 from websockets.sync.client import connect
 
 from pyws import (
@@ -38,9 +40,6 @@ from pyws._core import callbacks, runtime
 from pyws._core.settings import BEHAVIOR_KEYS, Behavior
 from pyws._core.values import HANDLERS
 from pyws._native import lib
-
-ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = peer.TIMEOUT
 
 # ---- listening ----------------------------------------------------------------------------------
 
@@ -758,38 +757,22 @@ finally:
 """
 
 
-class Program:
+class Served(Program):
     """A server in a process of its own, in whose main thread run() runs."""
 
     def __init__(self, extra: str = "") -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.replace("EXTRA", extra)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        super().__init__("-c", PROGRAM.replace("EXTRA", extra))
         self.port = int(self.line())
 
-    def __enter__(self) -> "Program":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.process.kill()
-        self.process.communicate(timeout=TIMEOUT)
-
-    def line(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
     def finish(self) -> Tuple[int, List[str], str]:
-        out, err = self.process.communicate(timeout=TIMEOUT)
-        return self.process.returncode, out.splitlines(), err
+        """Its exit status, what it has printed, and its stderr."""
+        status = self.wait()
+        return status, self.rest().splitlines(), self.error_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_t87_first_signal_shuts_down_gracefully(number: int) -> None:
-    with Program() as program:
+    with Served() as program:
         with peer.upgraded(program.port) as client:
             program.process.send_signal(number)
             assert client.frame() == (True, 8, b"\x03\xe9server shutting down")
@@ -805,7 +788,7 @@ def test_t87_first_signal_shuts_down_gracefully(number: int) -> None:
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_t72_second_sigint_drops_everything(first: int) -> None:
-    with Program() as program, peer.upgraded(program.port) as client:
+    with Served() as program, peer.upgraded(program.port) as client:
         program.process.send_signal(first)
         assert client.frame().close_code == 1001
         program.process.send_signal(signal.SIGINT)
@@ -828,7 +811,7 @@ pyws._core.signals.Signals.note = noted
 
 @pytest.mark.parametrize("what", ["sleep", "loop"])
 def test_t72_second_sigint_reaches_a_busy_handler(what: str) -> None:
-    with Program(NOTED) as program, peer.upgraded(program.port) as client:
+    with Served(NOTED) as program, peer.upgraded(program.port) as client:
         client.send(peer.frame(what.encode()))
         assert program.line() in ("asleep", "looping")
         program.process.send_signal(signal.SIGINT)
@@ -849,7 +832,7 @@ def test_t72_third_sigint_reaches_a_busy_close_handler(what: str) -> None:
     extra = f"""{NOTED}
 app.ws("/close", close=lambda ws, code, reason: on_message(ws, {what!r}, 1))
 """
-    with Program(extra) as program, peer.upgraded(program.port, "/close"):
+    with Served(extra) as program, peer.upgraded(program.port, "/close"):
         program.process.send_signal(signal.SIGINT)
         assert program.line() == "noted"
         assert program.line() in ("asleep", "looping")
@@ -865,7 +848,7 @@ app.ws("/close", close=lambda ws, code, reason: on_message(ws, {what!r}, 1))
 def test_other_signal_handlers_run_while_the_loop_waits() -> None:
     # print() must not be called within print(), as it would be when the next signal comes early.
     extra = 'import os; signal.signal(signal.SIGUSR1, lambda *args: os.write(1, b"usr1\\n"))'
-    with Program(extra) as program:
+    with Served(extra) as program:
         peer.request(program.port, "GET / HTTP/1.1")  # run() is under way
         for _ in range(3):
             program.process.send_signal(signal.SIGUSR1)
@@ -876,7 +859,7 @@ def test_other_signal_handlers_run_while_the_loop_waits() -> None:
 
 def test_t72_a_signal_handler_that_raises_ends_run() -> None:
     extra = "signal.signal(signal.SIGUSR1, lambda *args: sys.exit(7))"
-    with Program(extra) as program, peer.upgraded(program.port) as client:
+    with Served(extra) as program, peer.upgraded(program.port) as client:
         program.process.send_signal(signal.SIGUSR1)
         assert client.frame().close_code == 1001
         client.send(peer.close_frame(1001))
@@ -890,7 +873,7 @@ import socket
 a, b = socket.socketpair(); b.setblocking(False)
 signal.set_wakeup_fd(b.fileno())
 app.defer(lambda: print(b.fileno(), flush=True))"""
-    with Program(extra) as program:
+    with Served(extra) as program:
         number = program.line()
         program.process.send_signal(signal.SIGINT)
         lines = ["returned None", f"True {number}"]

@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 import peer
 import pytest
-from conftest import ROOT
+from common import ROOT
 
 BENCH = ROOT / "tools" / "bench"
 

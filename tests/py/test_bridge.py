@@ -15,16 +15,14 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 from typing import Any, Callable, List
 
 import peer
 import pytest
+from common import ROOT, TIMEOUT
 
 from pyws import App, CompressOptions, OpCode, SendStatus, WebSocket, _native
 
-ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = peer.TIMEOUT
 ONLY_BRIDGE = pytest.mark.skipif(not _native.lib.bridge, reason="runs without the bridge")
 ONLY_CPYTHON = pytest.mark.skipif(
     platform.python_implementation() != "CPython", reason="elsewhere objects go later"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
+from common import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"
 
 

@@ -12,7 +12,7 @@ from typing import Callable, List
 
 import pytest
 from broken_server import Server
-from conftest import ROOT
+from common import ROOT
 from delay_proxy import DelayProxy
 from test_conformance_runner import Handler, fake, make_case, upgrade
 

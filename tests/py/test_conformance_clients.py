@@ -27,8 +27,9 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import pytest
 from broken_client import MANNERS, SWITCHES, Client
+from common import ROOT, TIMEOUT
 from delay_proxy import DelayProxy
-from program import ROOT, TIMEOUT, Program
+from program import Program
 from test_conformance_trust import Verdicts, compact, expand, read_table, row_of, wrapped
 
 sys.path.insert(0, str(ROOT / "tools"))

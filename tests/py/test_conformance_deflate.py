@@ -10,7 +10,7 @@ from broken_deflate import Negotiation
 from broken_parts import PONG, T
 from broken_server import Server
 from broken_websocket import WebSocket
-from conftest import ROOT
+from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

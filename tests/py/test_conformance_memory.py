@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from broken_server import Server
-from conftest import ROOT
+from common import ROOT
 
 MOST = 150  # MiB at any time, of which an interpreter with all cases has about 35
 LARGE = ["9.1", "9.2", "B.1.10"]  # up to 16 MiB in a message, and 24 MiB that wait to be read

@@ -14,7 +14,7 @@ from typing import Any, Iterator, List
 
 import pytest
 from broken_server import Server
-from conftest import ROOT
+from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -4,13 +4,13 @@ not hold, the case is SKIPPED and tells why; where the RFC leaves it open, it is
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import List, Set
 
 import pytest
 from broken_server import Server
+from common import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance import cases
 from conformance.case import CASES, ONE_CONNECTION, Case, Manners, Result, Settings, natural, run

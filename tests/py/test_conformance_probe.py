@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
-from conftest import ROOT
+from common import ROOT
 from delay_proxy import DelayProxy
 from test_conformance_runner import Handler, Reports, echo, fake, greet, read_frame, upgrade
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
+from common import ROOT
 from conformance_runs import HOSTILE_RUNS, VERDICTS, case, hostile_run, run_of
-from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from common import ROOT
 from conformance_runs import HOSTILE_RUNS, case, run_of
-from conftest import ROOT
 from test_conformance_report import HELLO, REQUEST, RESPONSE, events
 
 sys.path.insert(0, str(ROOT / "tools"))

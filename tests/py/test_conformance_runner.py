@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import pytest
-from conftest import ROOT
+from common import ROOT, TIMEOUT
 from peer import eventually
-from program import TIMEOUT, Program
+from program import Program
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -26,8 +26,9 @@ from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 import pytest
 from broken_server import Server
 from broken_switches import LIMITS, SWITCHES
+from common import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance import cases
 from conformance.case import CASES, MAY, Result, Settings, natural, run

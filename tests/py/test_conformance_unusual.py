@@ -17,15 +17,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Set
 
 import pytest
+from common import ROOT
 from delay_proxy import DelayProxy
 from test_conformance_trust import COMPLETE, SERVERS, expand, without
 from unusual_server import UNUSUAL, UnusualServer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance.case import CASES, Manners, Result, Settings, Verdict, run
 from conformance.probe import Unfit, failure_code, learn

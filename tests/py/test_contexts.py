@@ -10,7 +10,8 @@ from typing import Any, AsyncIterator, Callable, Dict, List
 
 import peer
 import pytest
-from conftest import TIMEOUT, Server
+from common import TIMEOUT
+from conftest import Server
 from peer import Peer, close_frame, eventually, frame, upgraded
 
 from pyws import App, AppOptions, OpCode, Request, Response, SendStatus, WebSocket

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import peer
 import pytest
 import vectors
+from common import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
@@ -362,7 +363,7 @@ def test_memory_is_told_and_freed(serve: Any) -> None:
 
 def _costs() -> Dict[str, int]:
     """The table of docs/compression.md."""
-    text = (Path(__file__).parents[2] / "docs" / "compression.md").read_text()
+    text = (ROOT / "docs" / "compression.md").read_text()
     row = r"`(DEDICATED_\w+|SHARED_\w+)` \| [^|]+ \| ([\d,]+)"
     return {name: int(cost.replace(",", "")) for name, cost in re.findall(row, text)}
 
@@ -378,7 +379,7 @@ def test_s46_the_documented_costs_are_true(serve: Any) -> None:
     """S46: what each mode costs a connection, as docs/compression.md and ws.h have it."""
     costs = _costs()
     assert len(costs) == 18
-    header = (Path(__file__).parents[2] / "csrc" / "ws.h").read_text()
+    header = (ROOT / "csrc" / "ws.h").read_text()
     for name, cost in costs.items():
         noted = re.search(rf" WS_{name} = \d+,? +/\* ([\d,]+) \*/", header)
         assert noted is None or noted.group(1) == f"{cost:,}"

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import List, Tuple
 
 import pytest
+from common import ROOT
 from peer import Frame, Peer, close_frame, frame, upgraded
-from program import ROOT, Program
+from program import Program
 
 EXAMPLES = ROOT / "examples" / "py"
 

@@ -5,12 +5,12 @@ from typing import Any, Callable, List, Tuple
 
 import peer
 import pytest
+from common import TIMEOUT
 from test_websocket import open_socket
 from websockets.sync.client import connect
 
 from pyws import App, WebSocket
 
-TIMEOUT = peer.TIMEOUT
 TICK = 0.02  # seconds between the sends of the tests that keep something alive
 
 # ---- Pings --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import gc
 import inspect
 import random
 import socket
-import struct
 import threading
 import time
 import weakref
@@ -12,20 +11,14 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import peer
 import pytest
+from common import TIMEOUT
 from test_websocket import open_socket
 
 from pyws import App, OpCode, Request, Response, SendStatus, WebSocket
 from pyws._core.sockets import sockets as open_sockets
 from pyws._native import lib
 
-TIMEOUT = peer.TIMEOUT
-
 # ---- close_info ---------------------------------------------------------------------------------
-
-
-def reset(client: peer.Peer) -> None:
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.socket.close()
 
 
 def answer_with(data: bytes) -> Callable[[Any, peer.Peer], None]:
@@ -114,7 +107,7 @@ ENDS = {
     ),
     "peer without a code": End((None, ""), (None, ""), True, False, client=peer.frame(b"", 8)),
     "EOF": End(None, None, False, False),
-    "reset": End(None, None, False, False, finish=lambda ws, client: reset(client)),
+    "reset": End(None, None, False, False, finish=lambda ws, client: client.reset()),
     "1002": End(
         (1002, ...), None, False, True, client=b"\xff\xff",
         finish=answer_with(peer.close_frame(1002)),
@@ -850,7 +843,7 @@ def test_t87_s25_shutdown_closes_each_socket_once(serve: Callable[..., Any]) -> 
         if number % 3 == 0:
             client.send(peer.close_frame(1012))
         elif number % 3 == 1:
-            reset(client)
+            client.reset()
     server.join()
     assert [code for _, code in closed] == [1012] * 20
     assert len({ws for ws, _ in closed}) == 20

@@ -11,11 +11,10 @@ from typing import Any, Callable, Dict, List
 
 import peer
 import pytest
+from common import TIMEOUT
 from program import Program
 
 from pyws import App, AppListenOptions, AppOptions
-
-TIMEOUT = peer.TIMEOUT
 
 # ---- the caller's options -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List
 
 import peer
 import pytest
-from conftest import ROOT
+from common import ROOT, TIMEOUT
 from peer import close_frame, frame, handshake, upgraded
 
 from pyws import App, AppOptions, WebSocket
@@ -228,7 +228,7 @@ def test_p8_unix_sockets_have_no_address(tmp_path: Any, caplog: pytest.LogCaptur
 
     def talk() -> None:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(peer.TIMEOUT)
+            client.settimeout(TIMEOUT)
             client.connect(path)
             client.sendall(handshake("/none"))
             client.recv(1)
@@ -239,7 +239,7 @@ def test_p8_unix_sockets_have_no_address(tmp_path: Any, caplog: pytest.LogCaptur
         thread = threading.Thread(target=talk)
         app.defer(thread.start)
         app.run()
-        thread.join(peer.TIMEOUT)
+        thread.join(TIMEOUT)
     assert "refused unix: /none: 404" in caplog.text
 
 

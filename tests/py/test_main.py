@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
+from common import ROOT, TIMEOUT
 from peer import Peer, close_frame, eventually, frame, handshake, upgraded
-from program import ROOT, TIMEOUT, Program
+from program import Program
 
 import pyws
 from pyws import __main__ as command

@@ -14,8 +14,9 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import peer
 import pytest
-from program import ROOT, Program
-from test_topics import Room, reset
+from common import ROOT, TIMEOUT
+from program import Program
+from test_topics import Room
 from websockets.sync.client import connect
 
 import pyws
@@ -24,7 +25,6 @@ from pyws._core.settings import BEHAVIOR_KEYS, Behavior
 from pyws._core.values import HANDLERS
 from pyws._native import lib
 
-TIMEOUT = peer.TIMEOUT
 DEFLATE = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
 PROGRAM = ROOT / "examples" / "py" / "upgrade.py"
 
@@ -707,7 +707,7 @@ def test_s42_everything_is_freed(serve: Callable[..., Any]) -> None:
             assert room.count() == 3
             assert memory() > before
             for client in room.clients[first:]:
-                reset(client)
+                client.reset()
             peer.eventually(lambda: room.call(room.app.stats)["connections"] == 0)
             assert room.count() == 0
             settled.append(memory())

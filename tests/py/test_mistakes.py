@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, List
 
 import peer
 import pytest
-from conftest import ROOT
+from common import ROOT
 from peer import close_frame, frame, upgraded
 
 from pyws import App, Response, WebSocket

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
+from common import ROOT
 
 from pyws import _native
 from pyws.errors import ErrorCode, exception_for
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pyws"
 CHECKER = ROOT / "tools" / "check_native.py"
 

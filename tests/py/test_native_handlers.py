@@ -12,8 +12,9 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import peer
 import pytest
+from common import ROOT
 from peer import close_frame, frame, upgraded
-from program import ROOT, Program
+from program import Program
 
 import pyws
 from pyws import App, WebSocket

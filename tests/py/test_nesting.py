@@ -7,6 +7,7 @@ from typing import Any, Callable, List
 
 import peer
 import pytest
+from common import TIMEOUT
 
 from pyws import App, WebSocket
 from pyws._core.sockets import sockets as open_sockets
@@ -127,7 +128,7 @@ def test_the_report_of_a_failing_handler_is_interrupted(monkeypatch: pytest.Monk
     client.start()
     with pytest.raises(Interrupted):
         app.run()
-    client.join(peer.TIMEOUT)
+    client.join(TIMEOUT)
     assert codes == [1011]
 
 
@@ -156,7 +157,7 @@ def test_s25_a_close_event_that_is_interrupted(
     client.start()
     with pytest.raises(Interrupted):
         app.run()
-    client.join(peer.TIMEOUT)
+    client.join(TIMEOUT)
     assert seen == ["close"]
     assert sockets[0].closed
     assert not [ws for ws in open_sockets.values() if ws._runtime is app._runtime]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Set
 
 import pytest
+from common import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MESON = [sys.executable, "-m", "mesonbuild.mesonmain"]
 WHERE = "import pyws, pyws._native; print(pyws.__file__)"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from select import select
 
 import pytest
+from common import ROOT, TIMEOUT
 from peer import Peer, eventually, frame, upgraded
-from program import ROOT, TIMEOUT
 
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 

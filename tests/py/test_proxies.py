@@ -14,15 +14,15 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 from chromium import unavailable
+from common import ROOT, TIMEOUT
 from peer import Peer, close_frame, eventually, frame, handshake, request, upgraded
 
 from pyws import App, Response, WebSocket
 
 pytestmark = pytest.mark.timeout(120)
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"
+DOCS = ROOT / "docs" / "proxies.md"
 TUNNEL = 3  # seconds of silence that the proxies allow
-TIMEOUT = 15.0  # seconds
 
 
 def configuration(language: str) -> str:

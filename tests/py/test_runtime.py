@@ -12,8 +12,8 @@ from typing import Any, List
 
 import peer
 import pytest
+from common import ROOT
 from peer import upgraded
-from program import ROOT
 
 from pyws import App
 from pyws._core.runtime import State

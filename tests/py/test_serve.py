@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable, Coroutine, List
 
 import pytest
-from conftest import TIMEOUT
+from common import TIMEOUT
 from peer import Peer, close_frame, upgraded
 from program import Program
 

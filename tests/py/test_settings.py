@@ -6,7 +6,7 @@ import sys
 from typing import Any, Tuple
 
 import pytest
-from program import ROOT
+from common import ROOT
 
 from pyws import AppListenOptions, AppOptions
 from pyws._core.settings import ROUTE_SETTINGS, Behavior, Setting

@@ -22,6 +22,7 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tu
 
 import peer
 import pytest
+from common import TIMEOUT
 from conftest import Server
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -41,7 +42,6 @@ from pyws._native import lib
 
 SECONDS = float(os.environ.get("PYWS_SOAK_SECONDS", "8"))
 SEED = int(os.environ.get("PYWS_SOAK_SEED", "1"))
-TIMEOUT = peer.TIMEOUT
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 TOPICS = ["", "news", "news/1", "\u20ac"]
 MOST = 10  # connections at a time

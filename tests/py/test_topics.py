@@ -4,19 +4,16 @@ import gc
 import logging
 import random
 import re
-import socket
-import struct
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import peer
 import pytest
+from common import TIMEOUT
 from websockets.sync.client import connect
 
 from pyws import App, CompressOptions, OpCode, SendStatus, WebSocket
 from pyws._native import lib
-
-TIMEOUT = peer.TIMEOUT
 
 
 class Room:
@@ -352,14 +349,9 @@ ENDINGS: Dict[str, Callable[[Room], Any]] = {
     "close": lambda room: room.call(room.sockets[0].close),
     "peer": lambda room: room.clients[0].send(peer.close_frame(1000)),
     "eof": lambda room: room.clients[0].socket.close(),
-    "reset": lambda room: reset(room.clients[0]),
+    "reset": lambda room: room.clients[0].reset(),
     "broken rule": lambda room: room.clients[0].send(b"\xff\xff"),
 }
-
-
-def reset(client: peer.Peer) -> None:
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.socket.close()
 
 
 @pytest.mark.parametrize("how", sorted(ENDINGS))
@@ -606,7 +598,7 @@ def test_s42_t53_everything_is_freed_on_close(serve: Callable[..., Any]) -> None
         clients = [peer.upgraded(server.port, more=peer.frame(b"x")) for _ in range(4)]
         peer.eventually(lambda: server.call(server.app.stats)["open"] == 4)
         for client in clients:
-            reset(client)
+            client.reset()
         peer.eventually(lambda: server.call(server.app.stats)["connections"] == 0)
         memory.append(server.call(server.app.stats)["memory"])
     assert memory[-1] <= memory[0]
@@ -615,7 +607,7 @@ def test_s42_t53_everything_is_freed_on_close(serve: Callable[..., Any]) -> None
 def test_t65_subscribers_that_reset(serve: Callable[..., Any]) -> None:
     with Room(serve, clients=50, open=lambda ws: ws.subscribe("news")) as room:
         for client in room.clients[:-1]:
-            reset(client)
+            client.reset()
         for number in range(20):
             assert room.call(room.app.publish, "news", b"%d" % number * 15_000)
             assert room.clients[-1].frame().payload == b"%d" % number * 15_000

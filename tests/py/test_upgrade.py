@@ -8,12 +8,10 @@ from typing import Any, Callable, Dict, List
 
 import peer
 import pytest
-from conftest import ROOT
+from common import ROOT, TIMEOUT
 from websockets.sync.client import connect
 
 from pyws import App, AppOptions, CompressOptions, Request, Response, WebSocket
-
-TIMEOUT = peer.TIMEOUT
 
 
 def accept(

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Tuple
 import peer
 import pytest
 import vectors
+from common import TIMEOUT
 
 VECTORS = vectors.load_all()
 KINDS = {1: "TEXT", 2: "BINARY"}
@@ -62,7 +63,7 @@ class Recorder:
             while not client.at_end():
                 frames.append(client.frame())
         with self.closed:
-            assert self.closed.wait_for(lambda: self.is_closed(path), peer.TIMEOUT)
+            assert self.closed.wait_for(lambda: self.is_closed(path), TIMEOUT)
         return self.logs.pop(path), frames
 
     def is_closed(self, path: str) -> bool:

@@ -3,24 +3,17 @@
 import gc
 import math
 import socket
-import struct
 import threading
 import weakref
 from typing import Any, Callable, Dict, List
 
 import peer
 import pytest
+from common import TIMEOUT
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from pyws import OpCode, SendStatus, WebSocket
-
-TIMEOUT = peer.TIMEOUT
-
-
-def reset(client: peer.Peer) -> None:
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.socket.close()
 
 
 def echo(ws: WebSocket, message: Any, opcode: OpCode) -> None:
@@ -356,7 +349,7 @@ def test_messages_before_a_reset_are_handled(serve: Callable[..., Any]) -> None:
     client.send(
         b"".join(peer.frame(b"%d" % i) for i in range(3000)) + peer.close_frame(4000, b"bye")
     )
-    reset(client)
+    client.reset()
     left.set()
     peer.eventually(lambda: closed)
     assert seen == [str(i) for i in range(3000)]
@@ -375,7 +368,7 @@ def test_s28_a_loop_of_sends_ends_where_the_peer_is_gone(serve: Callable[..., An
     server = serve(message=on_message, close=lambda ws, *args: closed.append(args))
     client = peer.upgraded(server.port)
     client.send(peer.frame(b"go") * 20)
-    reset(client)
+    client.reset()
     left.set()
     peer.eventually(lambda: closed)
     assert closed == [(1006, "connection reset by peer")]

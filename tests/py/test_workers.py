@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
+from common import ROOT
 from peer import Peer, close_frame, eventually, frame, handshake, upgraded
-from program import ROOT, Program
+from program import Program
 
 from pyws import App
 from pyws._core.workers import FIRST_DELAY, LONGEST_DELAY, backlog, next_delay, reason, twin

@@ -1,0 +1,6 @@
+"""What all tests share: where the project is, and how long they wait."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 20.0  # seconds; generous, as only a failing test waits that long
