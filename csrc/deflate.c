@@ -1,7 +1,7 @@
 /*
- * deflate.c: permessage-deflate (RFC 7692) on zlib: what is agreed to, and one message at a time
- * compressed or decompressed, with all memory counted and the result bounded while it grows.
- * Knows nothing of frames, RSV1 or connections; the only file that includes zlib.h.
+ * deflate.c: permessage-deflate (RFC 7692) on top of zlib: negotiates, and compresses and
+ * decompresses one message at a time. Counts all memory, and limits the result while it grows.
+ * Knows nothing of frames, RSV1 or connections. The only file that includes zlib.h.
  */
 #include "deflate.h"
 #include "text.h"
@@ -17,22 +17,22 @@
 
 enum {
     MAX_BITS = 15,
-    MIN_BITS = 8,            /* that a peer may name (RFC 7692 7.1.2) */
-    MIN_OUR_BITS = 9,        /* zlib has no raw deflate with an 8-bit window */
+    MIN_BITS = 8,            /* the fewest window bits of an offer (RFC 7692 7.1.2) */
+    MIN_OUR_BITS = 9,        /* zlib cannot make raw deflate data with an 8-bit window */
     SHARED_MEMORY_LEVEL = 8, /* zlib's default */
     LEVEL = 6,               /* zlib's default */
-    FIRST_SPACE = 16 * 1024, /* what output space begins with */
-    KEPT_SPACE = 64 * 1024,  /* what it may keep between messages */
-    MARKER = 7,              /* zlib.h: less room than this repeats the flush marker */
+    FIRST_SPACE = 16 * 1024, /* the least output space */
+    KEPT_SPACE = 64 * 1024,  /* the most output space that is kept between messages */
+    MARKER = 7,              /* zlib.h: with less room than this, zlib repeats the flush marker */
     TAIL = 4,                /* 00 00 ff ff */
-    AT_BLOCK_BOUNDARY = 128, /* z_stream.data_type: an end of block, no bits left behind it */
-    CHUNK = INT_MAX / 2      /* handed to zlib at once: it counts in uInt */
+    AT_BLOCK_BOUNDARY = 128, /* z_stream.data_type: a block has ended, and no bits are left over */
+    CHUNK = INT_MAX / 2      /* the most bytes for one call of zlib, which counts in uInt */
 };
 
 struct ws__deflate_stream {
     z_stream z;
     int (*end)(z_streamp z); /* deflateEnd or inflateEnd */
-    bool stale;              /* to be reset before it is used again */
+    bool stale;              /* must be reset before it is used again */
 };
 
 bool ws__deflate_available(void)
@@ -51,9 +51,12 @@ bool ws__deflate_options_valid(unsigned options)
 }
 
 enum parameter { SERVER_NO_CONTEXT, CLIENT_NO_CONTEXT, SERVER_BITS, CLIENT_BITS, PARAMETERS };
-enum { ABSENT = -1, BARE = 0, BROKEN = -2 }; /* or 8 to 15 */
 
-/* RFC 7692 7.1.2.1: "a decimal integer value without leading zeroes between 8 to 15, inclusive". */
+/* Values of a parameter other than 8 to 15. */
+enum { ABSENT = -1, BARE = 0, BROKEN = -2 };
+
+/* Returns window bits, or BROKEN. RFC 7692 7.1.2.1: "a decimal integer value without leading zeroes
+ * between 8 to 15, inclusive". */
 static int bits_of(struct ws__text value)
 {
     int bits = 0;
@@ -68,8 +71,8 @@ static int bits_of(struct ws__text value)
     return bits < MIN_BITS ? BROKEN : bits;
 }
 
-/* Sets the parameter's value. RFC 7692 7.1: an offer with a parameter that is unknown, invalid or
- * repeated is declined. */
+/* Sets the value of one parameter. Returns false if the offer must be declined (RFC 7692 7.1),
+ * because the parameter is unknown, invalid or repeated. */
 static bool set_parameter(const struct ws__text_parameter *parameter, int values[PARAMETERS])
 {
     static const char *const names[PARAMETERS] = {
@@ -104,8 +107,8 @@ static bool parse_offer(struct ws__text offer, int values[PARAMETERS])
     return !more;
 }
 
-/* What we send. A client that wants isolated messages gets them from a shared stream, whatever
- * window of its own the connection was to have. */
+/* Sets the terms for what we send. A client that asks for isolated messages gets them from a shared
+ * stream, even if the options give the connection a window of its own. */
 static bool agree_on_compressor(const int offer[PARAMETERS], unsigned own,
                                 struct ws__deflate_terms *terms)
 {
@@ -120,8 +123,9 @@ static bool agree_on_compressor(const int offer[PARAMETERS], unsigned own,
     return bits >= MIN_OUR_BITS;
 }
 
-/* What the peer sends. Only a client that offers client_max_window_bits may be told a window
- * (RFC 7692 7.1.2.2), and only a window that is kept costs the connection anything. */
+/* Sets the terms for what the peer sends. The response may limit the window only of a client that
+ * offered client_max_window_bits (RFC 7692 7.1.2.2), and does so only if the connection keeps the
+ * window between messages: otherwise it needs no memory. */
 static void agree_on_decompressor(const int offer[PARAMETERS], unsigned own,
                                   struct ws__deflate_terms *terms)
 {
@@ -164,7 +168,7 @@ size_t ws__deflate_answer(const struct ws__deflate_terms *terms,
 
 /* ---- memory ---- */
 
-/* In front of every block that zlib holds: zlib does not say how large what it frees was. */
+/* Precedes every block of zlib, which does not pass the size of what it frees. */
 struct zlib_block {
     _Alignas(max_align_t) size_t size;
 };
@@ -191,7 +195,8 @@ static void zlib_free(void *context, void *ptr)
     ws__memory_free(pool->memory, block, block->size);
 }
 
-/* Twice the space, but not above `most` (never less than FIRST_SPACE). */
+/* Doubles the space, up to `most` bytes. It has at least FIRST_SPACE bytes. Returns false if out of
+ * memory. */
 static bool grow_space(struct ws__deflate_pool *pool, struct ws__deflate_space *space, size_t most)
 {
     size_t capacity = space->capacity <= most / 2 ? 2 * space->capacity : most;
@@ -205,7 +210,7 @@ static bool grow_space(struct ws__deflate_pool *pool, struct ws__deflate_space *
     return true;
 }
 
-/* Space of more than `keep` bytes. */
+/* Frees the space if it has more than `keep` bytes. */
 static void drop_space(struct ws__deflate_pool *pool, struct ws__deflate_space *space, size_t keep)
 {
     if (space->capacity <= keep)
@@ -272,7 +277,8 @@ void ws__deflate_streams_deinit(struct ws__deflate_pool *pool, struct ws__deflat
 
 /* ---- compression ---- */
 
-/* All of data[length] and a flush marker, into the pool's space; *produced bytes. */
+/* Compresses data[length] and a flush marker into the pool's space. Sets *produced to the number of
+ * bytes. */
 static int run_deflate(struct ws__deflate_pool *pool, z_stream *z, const char *data, size_t length,
                        size_t *produced)
 {
@@ -288,7 +294,7 @@ static int run_deflate(struct ws__deflate_pool *pool, z_stream *z, const char *d
         z->avail_in = in;
         z->next_out = (Bytef *)space->bytes + *produced;
         z->avail_out = out;
-        /* Cannot fail: no space for output is the only thing that zlib may meet here. */
+        /* The only possible failure is a lack of output space, which the loop handles. */
         deflate(z, in < length ? Z_NO_FLUSH : Z_SYNC_FLUSH);
         data += in - z->avail_in;
         length -= in - z->avail_in;
@@ -297,7 +303,8 @@ static int run_deflate(struct ws__deflate_pool *pool, z_stream *z, const char *d
     return WS_OK;
 }
 
-/* Each piece ends with a flush, so that it is on byte boundaries and reaches the peer whole. */
+/* Ends each piece with a flush, so that it ends at a byte boundary and the peer can decompress all
+ * of it. */
 static int compress_piece(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
                           struct ws__deflate_stream **d, const void *data, size_t length,
                           size_t *produced)
@@ -320,7 +327,7 @@ int ws__deflate_compress(struct ws__deflate_pool *pool, const struct ws__deflate
         isolated && !lent ? &pool->deflaters[terms->server_bits] : &streams->deflater;
     int result = WS_OK;
     pool->deflate_calls += first;
-    if (isolated && first) /* of a message that was given up */
+    if (isolated && first) /* of a message that was never finished */
         free_stream(pool, &streams->deflater);
     *out_length = 0;
     if (length)
@@ -332,7 +339,7 @@ int ws__deflate_compress(struct ws__deflate_pool *pool, const struct ws__deflate
     if (result)
         return result;
     *out = length ? pool->deflated.bytes : "";
-    if (last) /* an empty message, or end of one, is one byte 00 (RFC 7692 7.2.3.6) */
+    if (last) /* RFC 7692 7.2.3.6: an empty message, or last piece, is one byte 0x00 */
         *out_length = length ? *out_length - TAIL : 1;
     return WS_OK;
 }
@@ -345,8 +352,8 @@ void ws__deflate_forget(struct ws__deflate_streams *streams)
 
 /* ---- decompression ---- */
 
-/* n more bytes came out. The first byte that may not be there decides, so the result does not
- * depend on how the output is cut. */
+/* Checks n more bytes of output. The first offending byte decides, so the result does not depend on
+ * how the output was cut. */
 static int check_output(struct ws__inflation *m, size_t n)
 {
     const char *bytes = m->space.bytes + m->produced;
@@ -359,8 +366,8 @@ static int check_output(struct ws__inflation *m, size_t n)
     return n > allowed ? WS__INFLATE_TOO_BIG : WS__INFLATE_OK;
 }
 
-/* What comes after a block with BFINAL = 1 goes on with the same window (RFC 7692 7.2.3.4; zlib
- * would begin anew). This must cost nothing: two bytes are such a block. */
+/* What follows a block with BFINAL = 1 may refer to the window before it (RFC 7692 7.2.3.4), which
+ * zlib would forget. Keeping the window must be cheap, because such a block can have two bytes. */
 static int check_status(struct ws__inflation *m, int status, size_t input_left)
 {
     m->ended = status == Z_STREAM_END;
@@ -372,7 +379,7 @@ static int check_status(struct ws__inflation *m, int status, size_t input_left)
     return good ? WS__INFLATE_OK : WS__INFLATE_INVALID;
 }
 
-/* The least of what there is, what zlib counts with, and what the budget allows. */
+/* Returns how many of n bytes zlib may handle in one call. */
 static uInt portion(size_t n, size_t budget)
 {
     if (n > budget)
@@ -380,7 +387,8 @@ static uInt portion(size_t n, size_t budget)
     return (uInt)(n < CHUNK ? n : CHUNK);
 }
 
-/* Up to one byte more than allowed is let out, to see that it is there. */
+/* Decompresses data[length]. Produces up to one byte more than the limit, to detect that there is
+ * one. */
 static int feed(struct ws__deflate_pool *pool, struct ws__inflation *m, const void *data,
                 size_t length)
 {
@@ -416,15 +424,15 @@ static int feed(struct ws__deflate_pool *pool, struct ws__inflation *m, const vo
     return result;
 }
 
-/* "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end" (RFC 7692 7.2.2). They must be what the
- * peer took off, the rest of an empty stored block, and not what is missing of cut data. A message
- * that ends with a last block needs none. */
+/* RFC 7692 7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload". They
+ * must be what the peer removed, the rest of an empty stored block, and not what truncated data
+ * lacks. A message that ends with a BFINAL block needs none. */
 static int feed_tail(struct ws__deflate_pool *pool, struct ws__inflation *m)
 {
     static const uint8_t tail[TAIL] = {0x00, 0x00, 0xff, 0xff};
     size_t left = m->budget;
     m->limit = m->produced;
-    m->budget = TAIL * WS__INFLATE_PRICE; /* it is not left for another turn */
+    m->budget = TAIL * WS__INFLATE_PRICE; /* the tail is never left for another turn */
     int result = feed(pool, m, tail, TAIL);
     m->budget = left;
     bool whole = m->ended || m->stream->z.data_type == AT_BLOCK_BOUNDARY;
@@ -441,8 +449,8 @@ static int inflate_message(struct ws__deflate_pool *pool, struct ws__inflation *
     return !result && m->utf8 != WS__UTF8_ACCEPT ? WS__INFLATE_NOT_UTF8 : result;
 }
 
-/* The message takes the stream from where it is at home, and the pool's output space, until it is
- * done: the others make their own meanwhile. */
+/* Moves the stream at *home and the pool's output space to the message, which keeps them until it
+ * is complete. Other messages make their own meanwhile. */
 static int begin_message(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
                          struct ws__deflate_stream **home, struct ws__inflation *m)
 {
@@ -465,7 +473,8 @@ static int begin_message(struct ws__deflate_pool *pool, const struct ws__deflate
     return WS__INFLATE_OK;
 }
 
-/* Others may have made a stream and space meanwhile; of the spaces that with the result stays. */
+/* Moves the stream and the space back. Other messages may have made their own meanwhile: then only
+ * one stream is kept, and the space that holds the result. */
 static void finish_message(struct ws__deflate_pool *pool, struct ws__deflate_stream **home,
                            struct ws__inflation *m, bool stale)
 {

@@ -1,6 +1,6 @@
 /*
- * deflate_none.c: stands in for deflate.c where the library is built without zlib. Every offer is
- * declined, so that no connection ever has terms and nothing is compressed or decompressed.
+ * deflate_none.c: replaces deflate.c if the library is built without zlib. Every offer is declined,
+ * so nothing is ever compressed or decompressed.
  */
 #include "deflate.h"
 
@@ -11,7 +11,7 @@ bool ws__deflate_available(void)
 
 bool ws__deflate_options_valid(unsigned options)
 {
-    (void)options; /* whoever asks for compression hears that there is none, not that it is wrong */
+    (void)options; /* the error for any compression is then WS_ENOTSUP, not WS_EINVAL */
     return true;
 }
 

@@ -1,8 +1,8 @@
 /*
- * loop.c: epoll, one timerfd and one eventfd behind one descriptor. Knows nothing of WebSocket.
- * The timerfd is set again when the first deadline moves forward, or back by more than a grace: a
- * busy connection, whose timer always moves, costs no system call each time, a silent one no
- * wake-up for what was called off.
+ * loop.c: epoll, a timerfd and an eventfd behind one descriptor. Knows nothing of WebSocket.
+ * The timerfd is set only if the first deadline becomes earlier, or later by more than GRACE. So a
+ * busy connection, whose timer moves all the time, needs no system call each time, and a timer that
+ * was stopped wakes no one up.
  */
 #include "loop.h"
 
@@ -16,9 +16,11 @@
 enum { DATA_WAKE = 0, DATA_TIMER = 1 };
 #define NS_PER_S 1000000000u
 #define NS_PER_MS 1000000u
-/* How much too early the timerfd may be set. */
+
+/* Nanoseconds by which the timerfd may expire too early. */
 #define GRACE NS_PER_S
-/* Seconds that fit any time_t. */
+
+/* Seconds that fit into any time_t. */
 #define LONGEST_WAIT ((uint64_t)1 << 30)
 
 static uint64_t monotonic(void *user)
@@ -140,8 +142,8 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
     return count;
 }
 
-/* Empty queues leave the list, so that its length is that of what goes on, not of all durations
- * that there ever were. */
+/* Sets loop->first. Removes empty queues from the active list, so that its length does not grow
+ * with the number of durations that were ever used. */
 static void find_first(struct ws__loop *loop)
 {
     struct ws__timer_queue **link = &loop->active, *q;
@@ -162,30 +164,30 @@ static void find_first(struct ws__loop *loop)
     }
 }
 
-/* NULL: none is started. */
+/* Returns the timer that expires first, or NULL if none is started. */
 static inline struct ws__timer *first_timer(struct ws__loop *loop)
 {
     const struct ws__timer_queue *q = loop->first_queue;
     if (!q || q->list.next->deadline != loop->first)
-        find_first(loop); /* it was stopped or moved */
+        find_first(loop); /* the timer was stopped or restarted */
     return loop->first_queue ? loop->first_queue->list.next : NULL;
 }
 
-/* Relative to now, so that a replaced clock with another origin works, too. */
+/* The timerfd is set relative to now, so that a custom clock can have another origin. */
 void ws__loop_arm(struct ws__loop *loop)
 {
     const struct ws__timer *timer = first_timer(loop);
     uint64_t first = timer && timer->deadline < loop->alarm ? timer->deadline : loop->alarm;
     if (first >= loop->armed && first - loop->armed < GRACE)
         return;
-    struct itimerspec when = {0}; /* disarms it */
+    struct itimerspec when = {0}; /* this disarms the timerfd */
     if (first != WS__LOOP_NEVER) {
         uint64_t wait = first > loop->now ? first - loop->now : 1;
         uint64_t seconds = wait / NS_PER_S;
         when.it_value.tv_sec = (time_t)(seconds < LONGEST_WAIT ? seconds : LONGEST_WAIT);
         when.it_value.tv_nsec = (long)(wait % NS_PER_S);
     }
-    if (!timerfd_settime(loop->timer_fd, 0, &when, NULL)) /* otherwise again at the next wait */
+    if (!timerfd_settime(loop->timer_fd, 0, &when, NULL)) /* otherwise the next wait tries again */
         loop->armed = first;
 }
 
@@ -194,7 +196,7 @@ void ws__loop_wakeup(const struct ws__loop *loop)
     int error = errno; /* a signal handler may be the caller */
     uint64_t one = 1;
     ssize_t written = write(loop->wake_fd, &one, sizeof one);
-    (void)written; /* full means: a wake-up is pending already */
+    (void)written; /* if it fails, a wake-up is pending already */
     errno = error;
 }
 
@@ -218,7 +220,7 @@ struct ws__timer_queue *ws__loop_queue_ns(struct ws__loop *loop, struct ws__memo
     q->duration = duration;
     q->kind = kind;
     q->list.next = q->list.previous = &q->list;
-    q->list.deadline = WS__LOOP_NEVER; /* that of an empty queue */
+    q->list.deadline = WS__LOOP_NEVER; /* the first deadline of an empty queue */
     q->next_queue = loop->queues;
     loop->queues = q;
     return q;

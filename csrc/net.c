@@ -1,6 +1,6 @@
 /*
  * net.c: TCP and Unix sockets. Knows nothing of WebSocket. Every descriptor is non-blocking and
- * close-on-exec; EINTR never leaves this file.
+ * close-on-exec. No caller ever sees EINTR.
  */
 #include "net.h"
 
@@ -22,7 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Younger than glibc 2.17 is; a kernel that does not know it refuses it. */
+/* glibc before 2.18 does not define this option. A kernel that does not know it returns an
+ * error. */
 #ifndef TCP_NOTSENT_LOWAT
 #define TCP_NOTSENT_LOWAT 25
 #endif
@@ -44,6 +45,7 @@ static int new_socket(int family)
     return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
+/* Closes fd, keeps errno, and returns -1. */
 static int close_failed(int fd)
 {
     int error = errno;
@@ -69,7 +71,8 @@ static void set_address(struct ws__address *out, const union address *in)
 
 /* ---- listening ---- */
 
-/* Takes the descriptor. Returns -1 with errno, and then the caller still has it. */
+/* Adds a listening descriptor, which then belongs to *endpoints. Returns 0, or -1 with errno; the
+ * descriptor then still belongs to the caller. */
 static int add_endpoint(struct ws__endpoints *endpoints, int fd)
 {
     union address a;
@@ -90,8 +93,9 @@ static int add_or_close(struct ws__endpoints *endpoints, int fd)
     return fd < 0 || !add_endpoint(endpoints, fd) ? fd : close_failed(fd);
 }
 
-/* Accepted sockets inherit TCP_NODELAY. Without SO_REUSEADDR bind may fail, without TCP_NODELAY
- * small messages are slower; without the other two the socket is not what was asked for. */
+/* Returns a listening socket, or -1 with errno. Accepted sockets inherit TCP_NODELAY. A failure to
+ * set SO_REUSEADDR or TCP_NODELAY is ignored: bind() may then fail, or small messages are slower.
+ * Without the other two options, the socket would not be what the caller asked for. */
 static int bind_tcp(const union address *a, const ws_listen_options *options)
 {
     bool v6 = a->any.sa_family == AF_INET6;
@@ -107,8 +111,8 @@ static int bind_tcp(const union address *a, const ws_listen_options *options)
     return fd;
 }
 
-/* The machine does not have that address. EINVAL, ENODEV: it is of one link only, and which one is
- * missing or wrong. */
+/* Returns true if the machine does not have the address. EINVAL and ENODEV mean a link-local
+ * address whose link is missing or wrong. */
 static bool is_missing(int error)
 {
     return error == EADDRNOTAVAIL || error == EAFNOSUPPORT || error == EINVAL || error == ENODEV;
@@ -143,7 +147,8 @@ struct addresses {
     uint32_t count;
 };
 
-/* Resolvers return some addresses twice: once for each line of /etc/hosts. */
+/* Adds an address, unless it is there already: resolvers return an address once for each line of
+ * /etc/hosts. Returns 0, or -1 with errno. */
 static int add_address(struct addresses *addresses, const struct sockaddr *address)
 {
     union address a;
@@ -163,7 +168,8 @@ static int add_address(struct addresses *addresses, const struct sockaddr *addre
     return 0;
 }
 
-/* RFC 6761 section 6.3: localhost means these, also on a machine that cannot resolve it. */
+/* RFC 6761 section 6.3: localhost means the loopback addresses, even on a machine that cannot
+ * resolve the name. */
 static int add_loopback(struct addresses *addresses)
 {
     union address v6, v4;
@@ -206,7 +212,8 @@ static int close_endpoints(struct ws__endpoints *endpoints)
     return -1;
 }
 
-/* Listens at all addresses. *port 0: at a port that the kernel picks for the first one. */
+/* Listens on all addresses. If *port is 0, the kernel picks one for the first address, and the
+ * others get the same. */
 static int listen_all(struct addresses *addresses, uint16_t *port,
                       const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
@@ -234,7 +241,8 @@ static int listen_all(struct addresses *addresses, uint16_t *port,
     return any ? 0 : -1;
 }
 
-/* A port that is free at the first address may be taken at another one. */
+/* A port that the kernel picked for the first address may be in use on another one. Then another
+ * port is tried. */
 static int listen_host(const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
     enum { ATTEMPTS = 16 };
@@ -259,7 +267,8 @@ static struct ws__file file_of(const struct stat *status)
     return (struct ws__file){(uint64_t)status->st_dev, (uint64_t)status->st_ino};
 }
 
-/* The path leads to that very file. False with errno 0: to another one. */
+/* Returns true if the path leads to this very file. Otherwise sets errno, to 0 if it leads to
+ * another file. */
 static bool leads_to(const char *path, const struct ws__file *file)
 {
     struct stat status;
@@ -270,6 +279,7 @@ static bool leads_to(const char *path, const struct ws__file *file)
     return now.device == file->device && now.inode == file->inode;
 }
 
+/* Returns true if no process listens on the socket file. */
 static bool refuses(const union address *a)
 {
     int fd = new_socket(AF_UNIX);
@@ -279,9 +289,9 @@ static bool refuses(const union address *a)
     return refused;
 }
 
-/* A socket file on which no process listens was left behind by one that died. Files of any other
- * kind refuse a connection as well, but are somebody's data. While the file is open, no file that
- * another process puts in its place can have the same inode number. */
+/* Removes a socket file on which no process listens: one that died has left it. Files of other
+ * kinds refuse a connection as well, but are data of someone. While the file is open, a file that
+ * another process puts in its place cannot have the same inode number. */
 static bool remove_stale(const union address *a)
 {
     const char *path = a->unix_path.sun_path;
@@ -309,8 +319,8 @@ static int bind_path(int fd, const union address *a)
     return -1;
 }
 
-/* Another process that started at the same time may have taken the file for a stale one: until
- * listen has been called, that is what it looks like. */
+/* Listens on the Unix socket fd. Until listen() is called, its file looks like a stale one, so
+ * another process that started at the same time may have removed it. */
 static int listen_at(int fd, const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
     const char *path = options->path;
@@ -368,7 +378,8 @@ static bool is_bound(int fd)
     return address.length ? address.port != 0 : length > sizeof a.any.sa_family;
 }
 
-/* listen(2) alone would bind a TCP socket to a port that no one knows. */
+/* Listens on a socket of the caller. One that is not bound is refused, because listen() would bind
+ * it to a random port. */
 static int listen_given(int fd, int backlog)
 {
     union address a;
@@ -393,7 +404,8 @@ static int listen_given(int fd, int backlog)
     return listen(fd, backlog);
 }
 
-/* Returns -1 with errno; the descriptor stays the caller's then. */
+/* Takes over a socket of the caller. Returns 0, or -1 with errno; the socket then still belongs to
+ * the caller. */
 static int adopt(const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
     int fd = options->fd;
@@ -402,7 +414,7 @@ static int adopt(const ws_listen_options *options, struct ws__endpoints *endpoin
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
         return -1;
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails on a Unix socket, which needs none */
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails on a Unix socket, which has no delay */
     return add_endpoint(endpoints, fd);
 }
 
@@ -443,7 +455,7 @@ int ws__net_accept(int listen_fd, struct ws__address *peer)
 #if EWOULDBLOCK != EAGAIN
     case EWOULDBLOCK:
 #endif
-    case ECONNABORTED: /* it died in the backlog and has left that */
+    case ECONNABORTED: /* the connection ended while it was in the backlog */
         return WS__NET_AGAIN;
     case EMFILE:
     case ENFILE:
@@ -505,7 +517,7 @@ void ws__net_finish(int fd)
     shutdown(fd, SHUT_WR);
 }
 
-/* tcp(7) calls it SIOCOUTQ. Of a Unix socket it is what the peer has not read. */
+/* tcp(7) calls TIOCOUTQ SIOCOUTQ. For a Unix socket it counts what the peer has not read. */
 bool ws__net_unacknowledged(int fd)
 {
     int bytes = 0;
@@ -536,8 +548,8 @@ void ws__net_limit_unsent(int fd, int bytes)
     set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
 }
 
-/* The C library has no getrandom() before glibc 2.25, and no number for it where the headers are
- * those of a kernel before 3.17. */
+/* glibc before 2.25 has no getrandom(), and the headers of a kernel before 3.17 have no number for
+ * the system call. */
 #ifndef SYS_getrandom
 #define SYS_getrandom (-1)
 #endif
@@ -565,7 +577,7 @@ void ws__net_random(void *bytes, size_t n)
 {
     if (random_of_kernel(bytes, n) || random_of_device(bytes, n))
         return;
-    /* Denied, and no /dev either: where memory lies and what time it is has to do. */
+    /* Without the system call and /dev, the address of the memory and the time must do. */
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t mix = (uint64_t)(uintptr_t)bytes ^ (uint64_t)now.tv_nsec << 20 ^ (uint64_t)getpid();

@@ -1,7 +1,7 @@
 /*
  * net.h: TCP and Unix sockets: listen, accept, read, write, shut down. The only file with socket
- * calls. Knows nothing of WebSocket. No call here raises SIGPIPE. None blocks, with one exception:
- * ws__net_listen asks the resolver where the host is a name.
+ * calls. Knows nothing of WebSocket. No function raises SIGPIPE, and none blocks, except that
+ * ws__net_listen asks the resolver if the host is a name.
  */
 #ifndef WS__NET_H
 #define WS__NET_H
@@ -11,83 +11,96 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+/* The address of a peer or of a listening socket. */
 struct ws__address {
     uint8_t bytes[16]; /* network order; IPv4-mapped addresses are stored as IPv4 */
     uint16_t port;
     uint8_t length; /* 4, 16, or 0 for a Unix socket */
 };
 
-/* Identifies a file for as long as it exists. Its path may lead to another one by then. */
+/* Identifies a file for as long as it exists, while its path may lead to another file. */
 struct ws__file {
     uint64_t device, inode;
 };
 
-/* Results of the functions below that are not counts. */
+/* Results of ws__net_accept, ws__net_read and ws__net_write that are not descriptors or counts. */
 enum { WS__NET_AGAIN = -1, WS__NET_ERROR = -2, WS__NET_EXHAUSTED = -3 };
 
-/* How many addresses a name may have. */
+/* The most addresses that a name may have. */
 enum { WS__NET_MAX_ENDPOINTS = 32 };
 
-/* One address of a place to listen at. */
+/* One address that was to be listened on. */
 struct ws__endpoint {
-    int fd;    /* non-blocking and listening; -1 where that failed */
-    int error; /* the errno of that failure */
+    int fd;    /* non-blocking and listening, or -1 if that failed */
+    int error; /* the errno of the failure */
     struct ws__address address;
 };
 
 struct ws__endpoints {
     struct ws__endpoint all[WS__NET_MAX_ENDPOINTS];
     uint32_t count;
-    struct ws__file file; /* of a Unix socket */
+    struct ws__file file; /* the file of a Unix socket */
 };
 
-/* Listens at every address of the place, at one port. An address that this machine does not have
- * is left out as long as there is another one. After any other failure nothing is left open, and
- * the last endpoint is the one that failed.
- * Returns WS_ESYSTEM with errno. */
+/* Listens on all addresses that the options name, on the same port. An address that this machine
+ * does not have is skipped, as long as another one remains. After any other failure nothing stays
+ * open, and the last endpoint is the one that failed. Returns WS_OK, or WS_ESYSTEM with errno. */
 int ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpoints);
 
-/* Removes the file of a Unix socket, unless `path` leads to another file by now. To be called
- * while the socket is open: as long as it is, no other file has the same inode number.
- * Returns WS_ESYSTEM with errno where the file is still there. */
+/* Removes the file of a Unix socket, unless `path` leads to another file by now. Must be called
+ * while the socket is open: until it is closed, no other file has the same inode number. Returns
+ * WS_OK, or WS_ESYSTEM with errno if the file still exists. */
 int ws__net_unlink(const char *path, const struct ws__file *file);
 
-/* A new connection, non-blocking; WS__NET_AGAIN: none waits (or that one is gone already).
- * Otherwise the listening socket may stay readable, so that trying again at once would spin:
- * WS__NET_EXHAUSTED: out of descriptors or memory; WS__NET_ERROR with errno: anything else. */
+/* Returns the descriptor of a new connection, which is non-blocking, or WS__NET_AGAIN if no
+ * connection waits, or the waiting one is gone. After any other result the listening socket may
+ * stay readable, so trying again at once would spin: WS__NET_EXHAUSTED (out of descriptors or
+ * memory) or WS__NET_ERROR with errno. */
 int ws__net_accept(int listen_fd, struct ws__address *peer);
 
-/* Bytes read, 0 at end of file, WS__NET_AGAIN or WS__NET_ERROR. */
+/* Returns the number of bytes read, 0 at end of file, WS__NET_AGAIN or WS__NET_ERROR. */
 ssize_t ws__net_read(int fd, void *bytes, size_t n);
 
-/* Bytes taken (also fewer than given), WS__NET_AGAIN or WS__NET_ERROR. */
+/* Returns the number of bytes that the kernel took, which may be fewer than n, WS__NET_AGAIN or
+ * WS__NET_ERROR. */
 ssize_t ws__net_write(int fd, const void *bytes, size_t n);
+
+/* Does the same for bytes in several places. */
 ssize_t ws__net_writev(int fd, const struct iovec *parts, int count);
 
-/* Is there something to read, be it after a reset of the peer's? */
+/* Returns true if there are bytes to read, even if the peer has reset the connection. */
 bool ws__net_has_input(int fd);
-/* Sends FIN behind what was written. */
+
+/* Sends FIN after everything that was written. */
 void ws__net_finish(int fd);
-/* Has the peer's kernel not acknowledged all that was sent yet, FIN included? */
+
+/* Returns true until the peer's kernel has acknowledged everything that was sent, including FIN. */
 bool ws__net_unacknowledged(int fd);
-/* Ends the connection for its peer, also where another process holds a copy of fd. */
+
+/* Ends the connection for its peer, even if another process has a copy of fd. */
 void ws__net_cut(int fd);
+
 void ws__net_close(int fd);
-/* Reads away everything. */
+
+/* Reads and discards everything. */
 void ws__net_drain(int fd);
-/* The kernel takes no more while it holds that many bytes that were never sent. */
+
+/* Makes the kernel take no more bytes while it has this many that it has not sent. */
 void ws__net_limit_unsent(int fd, int bytes);
 
-/* At most 256 random bytes, from the kernel if it gives any: a sandbox may deny them. */
+/* Writes at most 256 random bytes. They come from the kernel, unless a sandbox denies them. */
 void ws__net_random(void *bytes, size_t n);
 
-/* Text form into text[size], NUL-terminated, cut if it must be; returns its length. */
+/* Writes the address without its port to text[size], NUL-terminated, and cut if it does not fit.
+ * Returns its length before the cut. */
 size_t ws__net_address_text(const struct ws__address *address, char *text, size_t size);
 
-/* Text form of an address with its port, "[::1]:8000". */
 enum { WS__NET_PLACE_SIZE = 128 };
+
+/* Writes the address with its port: "[::1]:8000". */
 void ws__net_endpoint_text(const struct ws__address *address, char text[WS__NET_PLACE_SIZE]);
-/* Where a socket listens: the same, or the path of a Unix socket. */
+
+/* Writes the address of a listening socket: the same, or the path of a Unix socket. */
 void ws__net_place_text(int fd, char text[WS__NET_PLACE_SIZE]);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * topics.c: a hash table of topics, and arrays on both sides of a subscription. Knows nothing of
  * connections or messages.
- * Names may come from peers: the hash is keyed (SipHash-1-3), so that nobody can make them collide,
- * and whatever shrinks gives its memory back.
+ * Names may come from peers. So the hash is keyed (SipHash-1-3), which keeps a peer from choosing
+ * names that collide, and tables and arrays release their memory when they shrink.
  */
 #include "topics.h"
 
@@ -10,7 +10,8 @@
 
 enum { MIN_ELEMENTS = 4 };
 
-_Static_assert(sizeof(struct ws__member) == sizeof(struct ws__subscription), "one size for both");
+_Static_assert(sizeof(struct ws__member) == sizeof(struct ws__subscription),
+               "element_size is for both arrays");
 
 static const size_t element_size = sizeof(struct ws__member);
 static const size_t max_elements =
@@ -19,7 +20,7 @@ static const size_t max_elements =
 
 /* ---- SipHash-1-3 -------------------------------------------------------------------------- */
 
-/* Eight bytes, the first one lowest. */
+/* Reads eight bytes in little-endian order. */
 static uint64_t load64(const char *bytes)
 {
     unsigned char b[8];
@@ -74,7 +75,7 @@ static uint64_t hash_of(const uint64_t seed[2], const char *name, size_t length)
 
 /* ---- the table ---------------------------------------------------------------------------- */
 
-/* What `capacity` becomes so that one more fits. */
+/* Returns the capacity that an array with `count` elements needs for one more. */
 static size_t larger(size_t count, size_t capacity)
 {
     if (count < capacity)
@@ -82,7 +83,7 @@ static size_t larger(size_t count, size_t capacity)
     return capacity ? capacity * 2 : MIN_ELEMENTS;
 }
 
-/* What it becomes when one has gone: half, as soon as less than a quarter is used. */
+/* Returns the capacity after an element was removed: half, once less than a quarter is used. */
 static size_t smaller(size_t count, size_t capacity)
 {
     if (!count)
@@ -90,8 +91,8 @@ static size_t smaller(size_t count, size_t capacity)
     return count < capacity / 4 ? capacity / 2 : capacity;
 }
 
-/* Best effort: without memory the table stays as it is. The product cannot wrap: for every second
- * bucket there is a topic, which is larger. */
+/* If out of memory, the table stays as it is. The product cannot overflow, because there is a
+ * topic, which is larger than a bucket, for every second bucket. */
 static void set_bucket_count(struct ws__topics *topics, size_t count)
 {
     struct ws__topic **buckets = NULL;
@@ -154,7 +155,7 @@ struct ws__topic *ws__topics_find(const struct ws__topics *topics, const char *n
     return find_hashed(topics, hash_of(topics->seed, name, length), name, length);
 }
 
-/* A topic without members. NULL: no memory. */
+/* Adds a topic without members. Returns NULL if out of memory. */
 static struct ws__topic *add_topic(struct ws__topics *topics, uint64_t hash, const char *name,
                                    size_t length)
 {
@@ -194,7 +195,7 @@ static void free_if_unused(struct ws__topics *topics, struct ws__topic *topic)
 
 /* ---- both sides of a subscription --------------------------------------------------------- */
 
-/* The array as it is now: without memory for the other capacity, as it was. */
+/* Returns the array after the change of its capacity, or as it was if out of memory. */
 static void *set_capacity(struct ws__memory *memory, void *array, uint32_t *capacity, size_t wanted)
 {
     void *block;
@@ -214,7 +215,7 @@ static void set_capacities(struct ws__memory *memory, struct ws__subscriber *s, 
     t->members = set_capacity(memory, t->members, &t->capacity, of_members);
 }
 
-/* False: nothing has changed. */
+/* Adds a subscription. Returns false if out of memory; nothing is changed then. */
 static bool join(struct ws__memory *memory, struct ws__subscriber *s, struct ws__topic *t)
 {
     const uint32_t of_list = s->capacity, of_members = t->capacity;
@@ -243,7 +244,7 @@ int ws__topics_subscribe(struct ws__topics *topics, struct ws__subscriber *subsc
         free_if_unused(topics, t);
         return WS_ENOMEM;
     }
-    /* Last, as it may fail; then chains are longer, that is all. */
+    /* This comes last, because it may fail. Then the chains are longer than usual. */
     set_bucket_count(topics, larger(topics->topic_count, topics->bucket_count));
     *topic = t;
     return 1;

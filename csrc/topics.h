@@ -1,37 +1,38 @@
 /*
- * topics.h: which subscriber takes part in which topic. Sans-IO: knows nothing of connections or
- * messages; whoever wants to take part embeds a struct ws__subscriber.
- * Both sides hold arrays that name each other's positions: publishing walks one array, and starting
- * and ending a subscription cost no allocation of their own.
+ * topics.h: which subscriber has subscribed to which topic. Sans-IO: knows nothing of connections
+ * or messages. What can subscribe embeds a struct ws__subscriber.
+ * Topics and subscribers have arrays that hold each other's positions: publishing walks one array,
+ * and a subscription needs no allocation of its own.
  */
 #ifndef WS__TOPICS_H
 #define WS__TOPICS_H
 
 #include "buffer.h"
 
-/* One subscription, as the topic sees it, ... Either array may move with every change. */
+/* One subscription in the array of its topic, which may move with every change. */
 struct ws__member {
     struct ws__subscriber *subscriber;
     uint32_t position; /* in subscriber->list */
 };
-/* ... and as the subscriber does. */
+
+/* The same subscription in the array of its subscriber, which may move with every change. */
 struct ws__subscription {
     struct ws__topic *topic;
     uint32_t position; /* in topic->members */
 };
 
-/* Exists while it has members, or is pinned. */
+/* A topic exists while it has members or is pinned. */
 struct ws__topic {
-    struct ws__topic *next; /* in its bucket */
+    struct ws__topic *next; /* in the same bucket */
     uint64_t hash;
     struct ws__member *members;
     uint32_t count, capacity; /* of members */
     uint32_t pins;
     size_t length;
-    char name[]; /* no NUL */
+    char name[]; /* not NUL-terminated */
 };
 
-/* Zero it to begin. */
+/* A subscriber and its subscriptions. Zero it to begin. */
 struct ws__subscriber {
     struct ws__subscription *list;
     uint32_t count, capacity;
@@ -40,36 +41,39 @@ struct ws__subscriber {
 struct ws__topics {
     struct ws__memory *memory;
     struct ws__topic **buckets;
-    size_t bucket_count, topic_count; /* bucket_count: 0 or a power of 2 */
+    size_t bucket_count; /* 0 or a power of 2 */
+    size_t topic_count;
     uint64_t seed[2];
 };
 
-/* `seed` is as random as the kernel allows, so that peers cannot choose names that fall into one
- * bucket. */
+/* `seed` must be random, so that peers cannot choose names that all fall into one bucket. */
 void ws__topics_init(struct ws__topics *topics, struct ws__memory *memory, const uint64_t seed[2]);
-/* No subscriber may have a subscription left; pins end. */
+
+/* Frees all topics, even pinned ones. No subscriber may have a subscription left. */
 void ws__topics_deinit(struct ws__topics *topics);
 
-/* NULL: nobody takes part in it. A pinned one may have lost its members: count 0. */
+/* Returns the topic, or NULL if it does not exist. A pinned topic may have no members. */
 struct ws__topic *ws__topics_find(const struct ws__topics *topics, const char *name, size_t length);
 
-/* 1: made, 0: was there already; *topic is set for both. WS_ENOMEM: nothing has changed. `name` is
- * copied; NULL is fine for length 0. */
+/* Subscribes to a topic and sets *topic. Returns 1, 0 if the subscription existed already, or
+ * WS_ENOMEM; nothing is changed then. `name` is copied, and may be NULL if its length is 0. */
 int ws__topics_subscribe(struct ws__topics *topics, struct ws__subscriber *subscriber,
                          const char *name, size_t length, struct ws__topic **topic);
 
-/* Position of the topic in subscriber->list; subscriber->count: it is not there. Takes the shorter
- * way of the two. */
+/* Returns the position of the topic in subscriber->list, or subscriber->count if it is not there.
+ * Searches the shorter one of the two arrays. */
 uint32_t ws__topics_position(const struct ws__subscriber *subscriber,
                              const struct ws__topic *topic);
 
-/* Ends the subscription at that position of subscriber->list; the last one moves there, and the
- * topic's last member to its place. A topic without members and pins is freed. */
+/* Ends the subscription at this position of subscriber->list. The last element of each of the two
+ * arrays takes its position. Frees a topic without members and pins. */
 void ws__topics_unsubscribe(struct ws__topics *topics, struct ws__subscriber *subscriber,
                             uint32_t position);
 
-/* Between these two the topic stays, also without members. Pins nest. */
+/* Keeps the topic, even without members, until ws__topics_unpin. Calls nest. */
 void ws__topics_pin(struct ws__topic *topic);
+
+/* Ends the effect of one ws__topics_pin, which may free the topic. */
 void ws__topics_unpin(struct ws__topics *topics, struct ws__topic *topic);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * zlib.h: the names of zlib that deflate.c and its tests use, on zlib-ng in its native form. With
- * -Dzlib=ng it is found in place of zlib's own header; see docs/compression.md.
+ * zlib.h: the names of zlib that deflate.c and its tests use, for the native interface of zlib-ng.
+ * With -Dzlib=ng, this header is found instead of zlib's own; see docs/compression.md.
  */
 #ifndef WS__ZLIB_NG_H
 #define WS__ZLIB_NG_H
@@ -12,7 +12,7 @@ typedef uint32_t uInt;
 typedef zng_stream z_stream;
 typedef zng_streamp z_streamp;
 
-/* Members of structs have these two names, so macros will not do. */
+/* Members of structs also have these two names, so they cannot be macros. */
 static inline int deflate(z_stream *z, int flush)
 {
     return zng_deflate(z, flush);
@@ -30,7 +30,7 @@ static inline int inflate(z_stream *z, int flush)
 #define inflateReset zng_inflateReset
 #define inflateResetKeep zng_inflateResetKeep
 
-/* The tests look at the result with these, too. */
+/* Only the tests use these. */
 #define adler32(sum, data, length) ((unsigned long)zng_adler32((uint32_t)(sum), data, length))
 #define deflateSetDictionary zng_deflateSetDictionary
 #define inflateSetDictionary zng_inflateSetDictionary
