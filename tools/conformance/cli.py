@@ -256,7 +256,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         default="strict",
         help="; ".join(f"{name}: {one.purpose}" for name, one in PROFILES.items()),
     )
-    for name, what in (("--include", "only these"), ("--exclude", "not these")):
+    for name, what in (("--include", "run only these cases"), ("--exclude", "skip these cases")):
         group.add_argument(
             name,
             metavar="PATTERNS",
@@ -273,7 +273,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--show", metavar="ID", help="explain a case instead")
     group.add_argument(
         "--fail-on",
-        metavar="VERDICTS",
+        metavar="RESULTS",
         type=fail_on,
         default=FAILED,
         help="results that count as failures besides FAILED: non-strict,unimplemented,... or none",

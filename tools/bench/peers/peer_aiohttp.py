@@ -1,4 +1,4 @@
-"""Echo server with `aiohttp` on uvloop. What comes to /broadcast goes to all connected there."""
+"""Echo server with `aiohttp` on uvloop. Messages to /broadcast go to all clients there."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-// Echo server with Bun. What comes to /broadcast goes to all that are connected there.
+// Echo server with Bun. Messages to /broadcast go to all clients there.
 "use strict";
 
 const deflate = process.argv.includes("--deflate");

@@ -1,6 +1,6 @@
 """Echo server with the core of `picows` on uvloop: frames, no messages, and no compression.
 
-What comes to /broadcast goes to all that are connected there.
+Messages to /broadcast go to all clients there.
 """
 
 import asyncio

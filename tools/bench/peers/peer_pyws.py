@@ -1,4 +1,4 @@
-"""Echo server with pyws. What comes to /broadcast goes to all that are connected there."""
+"""Echo server with pyws. Messages to /broadcast go to all clients there."""
 
 import sys
 from typing import Union

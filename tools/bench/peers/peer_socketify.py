@@ -1,4 +1,4 @@
-"""Echo server with `socketify`. What comes to /broadcast goes to all that are connected there."""
+"""Echo server with `socketify`. Messages to /broadcast go to all clients there."""
 
 import sys
 from typing import Any
@@ -26,7 +26,7 @@ def join(ws: Any) -> None:
 
 
 def spread(ws: Any, message: Any, opcode: Any) -> None:
-    ws.publish(TOPIC, message, opcode)  # its sender gets it, too
+    ws.publish(TOPIC, message, opcode)  # the sender gets it too
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Echo server with `websockets`, on uvloop and with `broadcast`, as its page on performance says.
 
-What comes to /broadcast goes to all that are connected there.
+Messages to /broadcast go to all clients there.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ async def spread(connection: ServerConnection) -> None:
 
 
 def extensions() -> List[Any]:
-    """Each message is compressed on its own, as by a shared compressor."""
+    """Compress each message by itself, like a shared compressor."""
     if "--deflate" not in sys.argv:
         return []
     alone: Any = {"server_no_context_takeover": True, "client_no_context_takeover": True}

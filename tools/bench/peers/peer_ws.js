@@ -1,9 +1,9 @@
-// Echo server with `ws` and bufferutil. What comes to /broadcast goes to all connected there.
+// Echo server with `ws` and bufferutil. Messages to /broadcast go to all clients there.
 "use strict";
 
 const { WebSocketServer } = require("ws");
 
-// Each message is compressed on its own, as by a shared compressor.
+// Each message is compressed by itself, as with a shared compressor.
 const alone = { serverNoContextTakeover: true, clientNoContextTakeover: true };
 const server = new WebSocketServer({
   host: "127.0.0.1",

@@ -116,10 +116,10 @@ def chops(size: int) -> Callable[[bytes], Sequence[bytes]]:
 
 for number, what, parts in (
     (1, "octet by octet", chops(1)),
-    (2, "in pieces of 2", chops(2)),
-    (3, "in pieces of 3", chops(3)),
-    (4, "in pieces of 7", chops(7)),
-    (5, "in pieces of 64", chops(64)),
+    (2, "in pieces of 2 octets", chops(2)),
+    (3, "in pieces of 3 octets", chops(3)),
+    (4, "in pieces of 7 octets", chops(7)),
+    (5, "in pieces of 64 octets", chops(64)),
     (6, "line by line", lambda data: data.splitlines(keepends=True)),
     (7, "line by line, each LF in the write of the next line",
      lambda data: [line + b"\r" if i == 0 else b"\n" + line + b"\r" if line else b"\n\r"

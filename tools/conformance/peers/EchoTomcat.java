@@ -1,5 +1,5 @@
-// Echo server with Tomcat: its defaults. It hands over messages in parts that fit its buffers of
-// 8 KiB: with buffers for the largest message, every connection would take them at once.
+// Echo server with Tomcat: its defaults. It delivers messages in parts that fit into its buffers of
+// 8 KiB. Buffers for the largest message would be allocated for every connection.
 
 import jakarta.websocket.OnMessage;
 import jakarta.websocket.Session;

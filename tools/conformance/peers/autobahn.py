@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the Autobahn suite against a server, for compare.py.
+"""Run the Autobahn suite against a server, for compare.py.
 
     python tools/conformance/peers/autobahn.py --folder DIR --json FILE --serve CMD
 
-The suite (`autobahntestsuite` of PyPI) needs Python 2.7: `python2.7` in the PATH, or one of pyenv.
-pip installs it into the folder, with the versions that it names. FILE gets its results by case.
+The suite (`autobahntestsuite` on PyPI) needs Python 2.7: `python2.7` in the PATH, or one of pyenv.
+pip installs it into the folder with pinned versions. FILE receives the results by case.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ autobahntestsuite.wstest.run()
 
 
 def python2() -> str:
-    """Of a Python 2.7 that works. LookupError."""
+    """Return the path of a working Python 2.7; LookupError if there is none."""
     named = [shutil.which("python2.7") or "", shutil.which("python2") or ""]
     named += map(str, sorted((Path.home() / ".pyenv/versions").glob("2.7.*/bin/python2.7")))
     for path in filter(None, named):
         done = subprocess.run([path, "--version"], capture_output=True)
         if done.returncode == 0:
             return path
-    raise LookupError("the Autobahn suite needs Python 2.7, and there is none")
+    raise LookupError("the Autobahn suite needs Python 2.7, which was not found")
 
 
 def install(python: str, folder: Path) -> dict[str, str]:
-    """The environment that finds the suite. CalledProcessError."""
+    """Install the suite and return the environment that finds it; CalledProcessError."""
     place = folder / "autobahn"
     environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONWARNINGS": "ignore"}
     if not (place / "autobahntestsuite").is_dir():
@@ -60,7 +60,7 @@ def install(python: str, folder: Path) -> dict[str, str]:
 
 
 def examine(command: list[str], environment: dict[str, str], url: str, cases: list[str]) -> object:
-    """What its index says of each case. OSError, ValueError: nothing."""
+    """Return the result of each case from the suite's index; OSError, ValueError."""
     with tempfile.TemporaryDirectory() as folder:
         specification = {
             "outdir": folder,
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True, help="what the results are written to")
     parser.add_argument("--cases", nargs="*", default=["*"], help="globs (all)")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and stop the server, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # also stop the server
     try:
         python = python2()
         environment = install(python, args.folder.resolve())

@@ -31,7 +31,7 @@ async def main() -> None:
             try:
                 await echo(session, f"/runCase?case={number}&agent={NAME}")
             except (OSError, ValueError, TypeError, aiohttp.ClientError):
-                pass  # what the case expects, in many of them
+                pass  # many cases expect this
         async with session.ws_connect(f"{URL}/updateReports?agent={NAME}"):
             pass
 

@@ -1,4 +1,4 @@
-// Client with the WebSocket of Node itself, for --listen: node client_node.js URL NAME.
+// Client with Node's own WebSocket, for --listen: node client_node.js URL NAME.
 // Before Node 22: node --experimental-websocket.
 "use strict";
 
@@ -9,7 +9,7 @@ function visit(path, onMessage) {
     const socket = new WebSocket(base + path, ["chat", "superchat"]);
     socket.binaryType = "arraybuffer";
     socket.onmessage = (event) => onMessage(socket, event.data);
-    socket.onerror = () => resolve(); // what the case expects, in many of them
+    socket.onerror = () => resolve(); // many cases expect this
     socket.onclose = () => resolve();
   });
 }

@@ -26,7 +26,7 @@ for number in range(1, count + 1):
     try:
         connection = to(f"/runCase?case={number}&agent={NAME}")
     except (OSError, ValueError, websocket.WebSocketException):
-        continue  # what the case expects, in many of them
+        continue  # many cases expect this
     try:
         echo(connection)
     except (OSError, ValueError, websocket.WebSocketException):

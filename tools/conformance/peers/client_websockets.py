@@ -28,7 +28,7 @@ async def main() -> None:
             async with to(f"/runCase?case={number}&agent={NAME}") as connection:
                 await echo(connection)
         except (OSError, WebSocketException):
-            pass  # what the case expects, in many of them
+            pass  # many cases expect this
     async with to(f"/updateReports?agent={NAME}"):
         pass
 

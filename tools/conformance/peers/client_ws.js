@@ -10,7 +10,7 @@ function visit(path, onMessage) {
   return new Promise((resolve) => {
     const socket = new WebSocket(base + path, ["chat", "superchat"], options);
     socket.on("message", (data, isBinary) => onMessage(socket, data, isBinary));
-    socket.on("error", () => {}); // what the case expects, in many of them
+    socket.on("error", () => {}); // many cases expect this
     socket.on("close", resolve);
   });
 }

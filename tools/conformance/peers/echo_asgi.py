@@ -1,4 +1,4 @@
-"""Echo server as an ASGI application, for the server that is named: its defaults.
+"""Echo server as an ASGI application for the named server, with its defaults.
 
 python echo_asgi.py uvicorn|uvicorn-wsproto|granian
 """
@@ -44,7 +44,7 @@ def granian() -> None:
 
 
 def announce(port: int) -> None:
-    """As soon as it is there; it calls on_startup earlier."""
+    """Print the port when the server accepts connections, which is later than on_startup."""
     while socket.socket().connect_ex(("127.0.0.1", port)):
         time.sleep(0.1)
     print(f"listening on 127.0.0.1:{port}", flush=True)

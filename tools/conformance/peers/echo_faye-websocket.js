@@ -1,5 +1,5 @@
 // Echo server with `faye-websocket`: its defaults, a limit of 16 MiB for messages, and the
-// extension `permessage-deflate`. What it takes for no WebSocket handshake gets 400 from here.
+// extension `permessage-deflate`. This program answers 400 to requests that it does not recognize.
 "use strict";
 const http = require("http");
 const WebSocket = require("faye-websocket");

@@ -1,5 +1,5 @@
 // Echo server with gorilla/websocket: its defaults, a limit of 16 MiB for messages, and
-// permessage-deflate. That a text is UTF-8 is checked neither by it nor here.
+// permessage-deflate. Neither the library nor this program checks whether text is UTF-8.
 package main
 
 import (
@@ -15,7 +15,7 @@ var upgrader = websocket.Upgrader{EnableCompression: true}
 func echo(response http.ResponseWriter, request *http.Request) {
 	connection, err := upgrader.Upgrade(response, request, nil)
 	if err != nil {
-		return // it has answered
+		return // it has sent a response
 	}
 	defer connection.Close()
 	connection.SetReadLimit(16 * 1024 * 1024)

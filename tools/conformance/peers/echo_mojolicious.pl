@@ -1,5 +1,5 @@
 # Echo server with Mojolicious: its defaults, a limit of 16 MiB for messages, and
-# permessage-deflate. That a text is UTF-8 is left to the program, and not checked here.
+# permessage-deflate. Mojolicious leaves the UTF-8 check to the program, which does not check.
 use Mojolicious::Lite -signatures;
 use Mojo::Server::Daemon;
 

@@ -1,7 +1,7 @@
-"""Echo server with `picows`: the part of it that reads whole messages and knows compression.
+"""Echo server with the part of `picows` that reads whole messages and supports compression.
 
-Its defaults, and a limit of 16 MiB for messages. With the other part the program would have to do
-itself what is tested here: put fragments together, and check their text.
+It uses its defaults and a limit of 16 MiB for messages. With the other part, this program would
+have to do itself what the cases test: assemble fragments and check their text.
 """
 
 import asyncio
