@@ -89,7 +89,7 @@ def sends(
         finally:
             client(test).dismiss()
 
-    add(id, section, level, quote, f"nothing yet: {subject}", expects, run, ["client"])
+    add(id, section, level, quote, f"nothing; this case checks {subject}", expects, run, ["client"])
 
 
 def asked(check: Callable[[ClientTest], None]) -> Run:

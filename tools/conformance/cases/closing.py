@@ -337,7 +337,7 @@ for id, what, prepare in HALF_CLOSES:
         SHOULD,
         "An endpoint SHOULD use a method that cleanly closes the TCP connection",
         f"{what}, then FIN without a Close",
-        "the end of TCP, with or without a Close ahead, but nothing else",
+        "the end of TCP, with or without a Close before it, and nothing else",
         half_closed(prepare),
     )
 
@@ -408,7 +408,7 @@ def add_bad_body(id: str, what: str, payload: bytes, rule: str = BODY) -> None:
 
 add_body("7.3.1", "no body", b"")
 add_bad_body("7.3.2", "one byte, 'a'", b"a")
-add_body("7.3.3", "a code alone, 1000", close_payload(1000))
+add_body("7.3.3", "only a code, 1000", close_payload(1000))
 add_body("7.3.4", "1000 and a reason", close_payload(1000, b"Hello World!"))
 add_body("7.3.5", "1000 and a reason of 123 bytes", close_payload(1000, text(123)))
 add_bad_body("7.3.6", "1000 and a reason of 124 bytes", close_payload(1000, text(124)), rule=LIMIT)

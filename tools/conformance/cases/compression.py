@@ -180,8 +180,7 @@ def add_series(prefix: str, quote: str, section: str, offers: str, told: str, ki
             quote,
             sends=f"{count} compressed messages (with --full {FULL}) of {size} bytes of "
             f"{KINDS[kind][0]}{cut}; {told}",
-            expects="every echo: the same bytes, as the same kind of message, within what was "
-            "agreed on",
+            expects="every echo, with the same bytes and opcode, within the agreed parameters",
             run=functools.partial(run, offers=offers, kind=kind, row=row),
             tags=("deflate",),
         )

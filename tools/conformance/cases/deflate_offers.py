@@ -186,7 +186,7 @@ add_offers(
 add_offers(
     71,
     CHOSEN,
-    "RFC 6455 9.1: a value may be a quoted-string; NON-STRICT where this form alone is declined",
+    "RFC 6455 9.1: a value may be a quoted-string; NON-STRICT: only this form is declined",
     [
         one(f'{NAME}; {SERVER_BITS}="10"', "a quoted value", f"{NAME}; {SERVER_BITS}=10"),
         one(f'{NAME}; {CLIENT_BITS}="10"', "a quoted value", f"{NAME}; {CLIENT_BITS}=10"),
@@ -202,7 +202,7 @@ _ALL = f"{NAME}; {SERVER_NO_CONTEXT}; {SERVER_BITS}=12"
 add_offers(
     81,
     CHOSEN,
-    "RFC 6455 9.1: blanks do not matter; NON-STRICT where this form alone is declined",
+    "RFC 6455 9.1: whitespace does not matter; NON-STRICT: only this form is declined",
     [
         one(f"{NAME};{SERVER_NO_CONTEXT};{SERVER_BITS}=12", "no blanks", _ALL),
         one(f"  {NAME} \t;  {SERVER_NO_CONTEXT}\t ; {SERVER_BITS}=12  ", "spaces and tabs", _ALL),
@@ -212,7 +212,7 @@ add_offers(
 add_offers(
     83,
     CHOSEN,
-    "RFC 7692 5: one of those that are sound; NON-STRICT where all are declined",
+    "RFC 7692 5: one of the valid ones; NON-STRICT: all are declined",
     [
         one(f"{NAME}; {SERVER_BITS}=10, {NAME}", "an offer and a fallback"),
         one(f"{NAME}, {NAME}, {NAME}", "one offer three times"),
@@ -236,7 +236,7 @@ add_offers(
 add_offers(
     101,
     CHOSEN,
-    "RFC 6455 9.1: the same as one list; NON-STRICT where all are declined",
+    "RFC 6455 9.1: the same as one list; NON-STRICT: all are declined",
     [
         Offer("two fields", [f"{NAME}; {SERVER_BITS}=10", NAME]),
         Offer("three fields, the last one with the offer", ["x-one", "x-two; a=b", NAME]),

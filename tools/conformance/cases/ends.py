@@ -49,7 +49,7 @@ NOTHING_MORE = "The application MUST NOT send any more data frames after sending
     MUST,
     AT_ONCE,
     sends="a Close",
-    expects="a Close, then the end of TCP, which the server begins",
+    expects="a Close, then the end of TCP, initiated by the server",
 )
 def server_ends(test: Test) -> None:
     session = test.open()
@@ -64,7 +64,7 @@ def server_ends(test: Test) -> None:
     SHOULD,
     CLEAN,
     sends="a Close",
-    expects="a Close with the same code, then FIN, no reset",
+    expects="a Close with the same code, then FIN and no reset",
 )
 def ends_cleanly(test: Test) -> None:
     session = test.open()

@@ -434,7 +434,7 @@ def error_line(test: Test) -> None:
     MAY,
     'the client MUST send only "*" (%x2A) as the request-target',
     sends="OPTIONS * HTTP/1.1",
-    expects="a whole response",
+    expects="a complete response",
 )
 def options(test: Test) -> None:
     connection, response = ask(test, plain(test, method="OPTIONS", resource="*"))

@@ -252,7 +252,7 @@ WHOLES: list[tuple[str, Sequence[F], bytes, int]] = [
         TEXT,
     ),
     (
-        "a text message in three fragments, a Pong after each but the last",
+        "a text message in three fragments, with a Pong after each except the last",
         [ONE, F(b"a", PONG), middle(b"fragment2"), F(b"", PONG), last(b"fragment3")],
         b"fragment1fragment2fragment3",
         TEXT,

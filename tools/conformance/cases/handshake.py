@@ -136,7 +136,7 @@ OBS_TEXT = (
 accept("H.0.4", FIELDS, SHOULD, UNKNOWN, "a handshake with many more fields", OTHERS)
 accept("H.0.5", FIELDS, SHOULD, UNKNOWN, "a field with an empty value", {"X-Empty": ""})
 accept(
-    "H.0.6", "RFC 9110 5.5", SHOULD, OBS_TEXT, "a field with letters beyond ASCII",
+    "H.0.6", "RFC 9110 5.5", SHOULD, OBS_TEXT, "a field with non-ASCII letters",
     {"X-Name": "J\xfcrgen"},
 )  # fmt: skip
 for number, old, new, what in (
@@ -176,7 +176,7 @@ for number, method in enumerate(("POST", "HEAD", "OPTIONS", "PUT", "DELETE", "ge
     "The origin server MUST generate an Allow header field in a 405 response containing a list of "
     "the target resource's currently supported methods.",
     sends="a handshake with the method POST",
-    expects="if that is answered with 405: the field Allow, and GET in it",
+    expects="if the response is 405, an Allow field that includes GET",
 )
 def allow(test: Test) -> None:
     response = ask(test, handshake(test, method="POST"))[1]

@@ -384,11 +384,11 @@ for number, section, quote, what, make in (
      first_line(b" Upgrade: websocket\r\n", NO_UPGRADE)),
     (8, "RFC 9112 2.2", CR, "Upgrade: websocket only after a bare CR in another field",
      with_line(b"X-Name: value\rUpgrade: websocket", NO_UPGRADE)),
-    (9, "RFC 9112 2.2", CR, "a bare CR within the number of Sec-WebSocket-Version",
+    (9, "RFC 9112 2.2", CR, "a bare CR within Sec-WebSocket-Version",
      changed({"Sec-WebSocket-Version": "1\r3"})),
     (10, "RFC 9112 2.2", CR, "a bare CR within the word websocket",
      changed({"Upgrade": "web\rsocket"})),
-    (11, "RFC 9110 5.5", NUL, "a NUL within the number of Sec-WebSocket-Version",
+    (11, "RFC 9110 5.5", NUL, "a NUL within Sec-WebSocket-Version",
      changed({"Sec-WebSocket-Version": "1\x003"})),
     (12, "RFC 9110 5.5", NUL, "websocket, a NUL and more in Upgrade",
      changed({"Upgrade": "websocket\0x"})),
@@ -409,28 +409,28 @@ OTHER_CTL = (
     "such characters for the sake of robustness"
 )
 for number, section, quote, what, make in (
-    (14, "RFC 9112 5.2", FOLD, "a folded field of no importance",
+    (14, "RFC 9112 5.2", FOLD, "a folded unimportant field",
      with_line(b"X-Name: one\r\n two")),
     (15, "RFC 9112 5.2", FOLD, "a fold within the list of Connection",
      changed({"Connection": "keep-alive,\r\n Upgrade"})),
     (16, "RFC 9112 2.2", BEFORE_FIRST, "an indented line before the first field",
      first_line(b" X-Name: value\r\n")),
-    (17, "RFC 9112 2.2", CR, "a bare CR in a field of no importance",
+    (17, "RFC 9112 2.2", CR, "a bare CR in an unimportant field",
      with_line(b"X-Name: one\rtwo")),
-    (18, "RFC 9110 5.5", NUL, "a NUL in a field of no importance",
+    (18, "RFC 9110 5.5", NUL, "a NUL in an unimportant field",
      with_line(b"X-Name: one\0two")),
-    (19, "RFC 9112 2.2", LF, "LF for all ends of lines", swapped(b"\r\n", b"\n")),
+    (19, "RFC 9112 2.2", LF, "LF for all line ends", swapped(b"\r\n", b"\n")),
     (20, "RFC 9112 2.2", LF, "LF at the end of one field",
      swapped(b"Upgrade: websocket\r\n", b"Upgrade: websocket\n")),
     (21, "RFC 9112 2.2", LF, "LF at the end of the request line",
      swapped(b"HTTP/1.1\r\n", b"HTTP/1.1\n")),
-    (22, "RFC 9112 2.2", LF, "LF in the place of the last CRLF",
+    (22, "RFC 9112 2.2", LF, "LF in place of the last CRLF",
      lambda test: handshake(test)[:-2] + b"\n"),
     (23, "RFC 9112 2.2", LF, "CR CR LF at the end of one field",
      swapped(b"websocket\r\n", b"websocket\r\r\n")),
-    (24, "RFC 9110 5.5", OTHER_CTL, "the control character 01 in a field of no importance",
+    (24, "RFC 9110 5.5", OTHER_CTL, "the control character 01 in an unimportant field",
      with_line(b"X-Name: one\x01two")),
-    (25, "RFC 9110 5.5", OTHER_CTL, "the control character 7F in a field of no importance",
+    (25, "RFC 9110 5.5", OTHER_CTL, "the control character 7F in an unimportant field",
      with_line(b"X-Name: one\x7ftwo")),
 ):  # fmt: skip
     add(
@@ -750,7 +750,7 @@ def endless_fields(test: Test) -> None:
 
 
 add(
-    "P.5.18", "RFC 9110 17.5", SHOULD, LIMITED, "1 MiB of small fields, and no end of them",
+    "P.5.18", "RFC 9110 17.5", SHOULD, LIMITED, "1 MiB of endless small fields",
     "an error status, or only the end of the connection", endless_fields,
 )  # fmt: skip
 

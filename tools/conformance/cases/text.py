@@ -53,7 +53,7 @@ valid("6.1.1", "an empty text message", echoed(b""))
 valid("6.1.2", "three empty fragments", joined(fragments(b"", b"", b""), b""))
 valid(
     "6.1.3",
-    "three fragments, the first and the last empty",
+    "three fragments, of which the first and the last are empty",
     joined(fragments(b"", b"in the middle", b""), b"in the middle"),
 )
 valid("6.2.1", f"{LATIN.decode()!r} in one frame", echoed(LATIN))
@@ -209,13 +209,13 @@ SEQUENCES: list[tuple[int, str, list[bytes]]] = [
     (11, "at a boundary", each([0xD7FF, 0xE000, 0xFFFD, 0x10FFFF, 0x110000])),
     (12, "lone continuation octets", [b"\x80", b"\xbf"]
      + [(b"\x80\xbf" * 3)[:n] for n in range(2, 7)] + [bytes(range(0x80, 0xBF))]),
-    (13, "leads alone", [lonely(0xC0, 0xDF), lonely(0xE0, 0xEF), lonely(0xF0, 0xF7),
+    (13, "lone lead octets", [lonely(0xC0, 0xDF), lonely(0xE0, 0xEF), lonely(0xF0, 0xF7),
                          lonely(0xF8, 0xFB), lonely(0xFC, 0xFD)]),
     (14, "without its last octet", CUT_SHORT),
     (15, "many without their last octets", [b"".join(CUT_SHORT)]),
     (16, "impossible octets", [b"\xfe", b"\xff", b"\xfe\xfe\xff\xff"]),
     (17, "an overlong slash", [encode(0x2F, n) for n in OVERLONG]),
-    (18, "the highest overlong", [encode(highest(n - 1), n) for n in OVERLONG]),
+    (18, "the highest overlong form", [encode(highest(n - 1), n) for n in OVERLONG]),
     (19, "an overlong NUL", [encode(0, n) for n in OVERLONG]),
     (20, "a surrogate", each([0xD800, 0xDB7F, 0xDB80, 0xDBFF, 0xDC00, 0xDF80, 0xDFFF])),
     (21, "a surrogate pair", [b"".join(each(pair)) for pair in PAIRS]),

@@ -90,7 +90,7 @@ for number, what, sends in (
         "RFC 9112 9.5",
         MAY,
         RESTS,
-        f"{what}, and nothing else",
+        f"{what}, then silence",
         f"the end of the connection within {PATIENCE:g} s, perhaps after a 408",
         cut_off(sends),
         SLOW,
