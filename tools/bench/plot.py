@@ -55,7 +55,7 @@ def bars(results: Results, key: str) -> list[Bar]:
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """Format a number with three significant digits."""
     if value < 9.995:
         return f"{value:.2f}"
     return f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"

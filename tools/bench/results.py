@@ -106,7 +106,7 @@ class Results:
 
 
 def load(paths: Sequence[pathlib.Path]) -> Results:
-    """Load several files; later ones replace whole cases; BenchError."""
+    """Load several files, of which later ones replace whole cases, or raise BenchError."""
     results = Results()
     for path in paths:
         try:

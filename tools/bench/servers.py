@@ -150,7 +150,7 @@ def attempt(command: Sequence[str]) -> None:
 
 
 def choose(build: pathlib.Path, folder: Folder, wanted: Sequence[str]) -> dict[str, Server]:
-    """Return the wanted servers that are installed, and list missing ones; BenchError."""
+    """Return the wanted servers that are installed, and list missing ones, or raise BenchError."""
     known = own(build)
     chosen: dict[str, Server] = {}
     missing = []

@@ -140,7 +140,7 @@ def markdown(results: Results) -> str:
 
 
 def put(document: pathlib.Path, text: str) -> None:
-    """Replace the text between the marks of a document; BenchError if there are none."""
+    """Replace the text between the marks of a document, or raise BenchError if there are none."""
     try:
         before = document.read_text(encoding="utf-8")
     except OSError as error:

@@ -24,7 +24,7 @@ TAKEN = 16384
 
 
 class Verdict(str, enum.Enum):
-    """Of one case."""
+    """The verdict of a case."""
 
     OK = "OK"
     NON_STRICT = "NON-STRICT"
@@ -32,7 +32,7 @@ class Verdict(str, enum.Enum):
     INFORMATIONAL = "INFORMATIONAL"
     """The RFC leaves it open; the report shows what happened."""
     FAILED = "FAILED"
-    """A MUST was broken."""
+    """A MUST was violated."""
     UNIMPLEMENTED = "UNIMPLEMENTED"
     """The peer does not support the feature that the case is about (an extension)."""
     SKIPPED = "SKIPPED"
@@ -140,7 +140,7 @@ def add(
     run: Run,
     tags: Sequence[str] = (),
 ) -> None:
-    """Register a case; ValueError if the id exists."""
+    """Register a case, or raise ValueError if the id exists."""
     if id in CASES:
         raise ValueError(f"case {id} already exists")
     CASES[id] = Case(id, section, level, quote, sends, expects, run, frozenset(tags))
@@ -252,7 +252,7 @@ class Test:
         time.sleep(seconds * self.settings.scale)
 
     def connect(self) -> Connection:
-        """Open a TCP connection; OSError, or Skipped if the peer would not serve it yet."""
+        """Open a TCP connection, or raise OSError, or Skipped if the peer would not serve it."""
         if self.settings.manners.one_connection:
             for connection in self.connections:
                 if connection.over:  # the peer may be waiting for this side to end TCP
@@ -264,7 +264,7 @@ class Test:
         return connection
 
     def session(self, connection: Connection, response: wire.Response) -> Session:
-        """Return the session of a connection that was opened manually; Failed."""
+        """Return the session of a connection that was opened manually, or raise Failed."""
         session = Session(self, connection, response)
         for number in range(self.settings.manners.greetings):
             session.greetings.append(session.read_message(f"greeting {number + 1} from the server"))
@@ -286,7 +286,7 @@ class Test:
         pieces: int | None = None,
         ahead: bytes = b"",
     ) -> Session:
-        """Perform the opening handshake (RFC 6455 section 4); Failed.
+        """Perform the opening handshake (RFC 6455 section 4), or raise Failed.
 
         The frames in `ahead` are sent together with the request.
         """
@@ -304,7 +304,7 @@ class Test:
         return self.session(connection, response)
 
     def expect_response(self, connection: Connection) -> wire.Response:
-        """Read a response head; Failed, or Cut if TCP ends instead."""
+        """Read a response head, or raise Failed, or Cut if TCP ends instead."""
         try:
             return connection.read_response()
         except (Ended, TimedOut, wire.Garbled) as error:
@@ -347,7 +347,7 @@ class Session:
             self.test.trace.note("the peer accepts no more data")
 
     def pour(self, data: bytes | memoryview, pieces: int = 65536) -> None:
-        """Send much data while receiving, until the peer closes; TimedOut, Garbled."""
+        """Send much data while receiving, until the peer closes, or raise TimedOut or Garbled."""
         try:
             self.connection.pour(data, pieces)
         except Ended:
@@ -382,7 +382,7 @@ class Session:
     # ---- receiving ----
 
     def read(self, wanted: str, timeout: float | None = None, every: bool = False) -> Frame:
-        """Read the next message as one frame, Close, or Pong for a Ping (see `next`); Failed."""
+        """Read the next message, Close, or Pong for a Ping (see `next`), or raise Failed."""
         try:
             return self.next(self.connection.deadline(timeout), every)
         except Ended as error:
@@ -391,7 +391,7 @@ class Session:
             raise Late(f"expected {wanted}, but {error}") from None
 
     def next(self, deadline: float, every: bool = False) -> Frame:
-        """Read the next message, Close or Pong; Ended, TimedOut, or Failed for an invalid frame.
+        """Read the next message, Close or Pong, or raise Ended, TimedOut or Failed.
 
         A peer may send messages in fragments, with Pings and Pongs between them. Pings are
         answered. Unless `every` is set, unsolicited Pongs are skipped, because they "MAY be sent
@@ -436,7 +436,7 @@ class Session:
             self.send(pong)
 
     def joined(self, frame: Frame) -> Frame | None:
-        """Add a data frame; returns the message if it is complete, else None; Failed."""
+        """Add a data frame and return the message if it is complete, else None, or raise Failed."""
         if (frame.opcode == CONTINUATION) != bool(self.parts):
             wanted = "the rest of a message" if self.parts else "a message"
             raise Failed(f"expected {wanted}, but received {frame}")
@@ -475,7 +475,7 @@ class Session:
         return True
 
     def answers(self, seconds: float | None = None) -> bool:
-        """Return whether `read` returns anything within that time; Failed."""
+        """Return whether `read` returns anything within that time, or raise Failed."""
         limit = None if seconds is None else self.test.seconds(seconds)
         try:
             self.ahead = self.next(self.connection.deadline(limit))
@@ -486,7 +486,7 @@ class Session:
         return True
 
     def read_but_pongs(self, wanted: str, timeout: float | None = None) -> Frame:
-        """Read the next message or Close; Failed."""
+        """Read the next message or Close, or raise Failed."""
         deadline = self.connection.deadline(timeout)
         while True:
             frame = self.read(wanted, max(deadline - time.monotonic(), 0.0))
@@ -494,13 +494,13 @@ class Session:
                 return frame
 
     def read_message(self, wanted: str, timeout: float | None = None) -> tuple[int, int, bytes]:
-        """Read opcode, RSV bits and payload of the next message; Failed."""
+        """Read opcode, RSV bits and payload of the next message, or raise Failed."""
         return self.read_rest(self.read_but_pongs(wanted, timeout), wanted, timeout)
 
     def read_rest(
         self, frame: Frame, wanted: str, timeout: float | None = None
     ) -> tuple[int, int, bytes]:
-        """Read the rest of a message whose first frame has arrived; Failed."""
+        """Read the rest of a message whose first frame has arrived, or raise Failed."""
         if frame.opcode == CLOSE:
             raise Closed(f"expected {wanted}, but received {frame}", frame.close_code)
         if frame.opcode not in (TEXT, BINARY):
@@ -514,7 +514,7 @@ class Session:
     def expect_message(
         self, payload: bytes, opcode: int = TEXT, timeout: float | None = None
     ) -> None:
-        """Expect the uncompressed echo of a message; Failed.
+        """Expect the uncompressed echo of a message, or raise Failed.
 
         For a message above TAKEN bytes: Informational if the server closes with 1009 instead, and
         Limited if it ends the connection in another way.
@@ -527,7 +527,7 @@ class Session:
             raise Failed(f"expected {wanted} with opcode {opcode}, but received {came}")
 
     def read_large(self, wanted: str, size: int, timeout: float | None = None) -> Frame:
-        """Read the answer to a message of that size; Failed, Informational, Limited.
+        """Read the answer to a message of that size, or raise Failed, Informational or Limited.
 
         The answer may be a Close for a reason other than a limit.
         """
@@ -557,7 +557,7 @@ class Session:
         self.expect_message(payload, opcode, self.test.timeout * (2 + len(payload) / 2**20))
 
     def expect_pong(self, payload: bytes = b"") -> None:
-        """Expect this Pong, possibly after others that "MAY be sent unsolicited"; Failed."""
+        """Expect this Pong, perhaps after ones that "MAY be sent unsolicited", or raise Failed."""
         wanted, other = f"a Pong with {wire.shown(payload)}", ""
         deadline = self.connection.deadline()
         while True:
@@ -570,7 +570,7 @@ class Session:
             other = f" after {frame}"
 
     def expect_silence(self, seconds: float = 0.2) -> None:
-        """Expect no message, no Pong for a Ping, and no end of the connection; Failed."""
+        """Expect no message, no Pong for a Ping, and no end of the connection, or raise Failed."""
         try:
             frame = self.next(self.connection.deadline(self.test.seconds(seconds)))
         except TimedOut:
@@ -616,7 +616,7 @@ class Session:
         return code in (None, 1000) and code != self.test.settings.manners.failure_code
 
     def expect_close(self, code: int | None, reason: bytes | None = None) -> None:
-        """Expect a Close frame and the end of TCP, see `expect_end`; Failed.
+        """Expect a Close frame and the end of TCP, see `expect_end`, or raise Failed.
 
         Raises NonStrict for another code (None: no code) or reason, because an endpoint only
         "typically echos the status code" (RFC 6455 section 5.5.1).
@@ -652,7 +652,7 @@ class Session:
             raise NonStrict("the connection was failed before the preceding message was echoed")
 
     def expect_end(self) -> None:
-        """Expect the server to end TCP first (RFC 6455 section 7.1.1); Failed if it sends more.
+        """Expect the server to end TCP first (RFC 6455 section 7.1.1), or raise Failed.
 
         Leaving TCP open does not affect the verdict of this case: see `Test.closing`.
         """
@@ -671,7 +671,7 @@ class Session:
         return self.test.seconds(0.1) if failed else None
 
     def require_end(self, timeout: float | None = None) -> None:
-        """Expect the end of TCP in a case that is about it; Failed, or Late if it stays open."""
+        """Expect the end of TCP in a case about it, or raise Failed, or Late if it stays open."""
         if self.connection.at_end(timeout):
             return
         if self.connection.buffer:
@@ -699,7 +699,7 @@ class Session:
             self.test.close_fault(Verdict.NON_STRICT, f"a Close with {code} got {frame}")
 
     def require_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
-        """Perform the closing handshake in a case about it; Failed, NonStrict for another code."""
+        """Perform the closing handshake in a case about it, or raise Failed or NonStrict."""
         self.send(self.frame(wire.close_payload(code, reason), CLOSE))
         self.expect_close(code)
 

@@ -55,7 +55,7 @@ FORMS = ("json", "junit", "tap", "html", "markdown", "table")
 
 
 def positive(text: str) -> float:
-    """Parse a number above 0; ArgumentTypeError if it is not one."""
+    """Parse a number above 0, or raise ArgumentTypeError if it is not one."""
     try:
         value = float(text)
     except ValueError:
@@ -66,14 +66,14 @@ def positive(text: str) -> float:
 
 
 def jobs(text: str) -> int:
-    """Parse the value of --jobs or --retry; ArgumentTypeError if it is out of range."""
+    """Parse the value of --jobs or --retry, or raise ArgumentTypeError if it is out of range."""
     if not text.isdecimal() or not 1 <= int(text) <= 256:
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 256, not {text!r}")
     return int(text)
 
 
 def place(text: str) -> tls.Place:
-    """Parse the value of --listen; ArgumentTypeError if it is not an address."""
+    """Parse the value of --listen, or raise ArgumentTypeError if it is not an address."""
     try:
         return tls.Place.parse(text)
     except ValueError as error:
@@ -81,7 +81,7 @@ def place(text: str) -> tls.Place:
 
 
 def target(text: str) -> Target:
-    """Parse the URL of the server; ArgumentTypeError if it is not one."""
+    """Parse the URL of the server, or raise ArgumentTypeError if it is not one."""
     try:
         return Target.parse(text)
     except ValueError as error:
@@ -89,7 +89,7 @@ def target(text: str) -> Target:
 
 
 def fail_on(text: str) -> frozenset[str]:
-    """Parse the value of --fail-on; ArgumentTypeError if it names an unknown result."""
+    """Parse the value of --fail-on, or raise ArgumentTypeError if it names an unknown result."""
     try:
         return runner.failing(text)
     except ValueError as error:
@@ -97,7 +97,7 @@ def fail_on(text: str) -> frozenset[str]:
 
 
 def port_pattern(text: str) -> re.Pattern[str]:
-    """Compile the value of --port-pattern; ArgumentTypeError if it is invalid or has no group."""
+    """Compile the value of --port-pattern, or raise ArgumentTypeError if it has no group."""
     try:
         pattern = re.compile(text)
     except re.error as error:
@@ -108,7 +108,7 @@ def port_pattern(text: str) -> re.Pattern[str]:
 
 
 def command(text: str) -> str:
-    """Check the value of --serve; ArgumentTypeError if it is not a command."""
+    """Check the value of --serve, or raise ArgumentTypeError if it is not a command."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -119,14 +119,14 @@ def command(text: str) -> str:
 
 
 def field_value(text: str) -> str:
-    """Check the value of a header field; ArgumentTypeError if it is not printable ASCII."""
+    """Check the value of a header field, or raise ArgumentTypeError if it is not ASCII."""
     if not text or not text.isascii() or not text.isprintable():
         raise argparse.ArgumentTypeError(f"must be printable ASCII characters, not {text!r}")
     return text.strip()
 
 
 def header(text: str) -> tuple[str, str]:
-    """Parse the value of --header; ArgumentTypeError if it is not a field."""
+    """Parse the value of --header, or raise ArgumentTypeError if it is not a field."""
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         raise argparse.ArgumentTypeError(f"must have the form 'Name: value', not {text!r}")
@@ -134,7 +134,7 @@ def header(text: str) -> tuple[str, str]:
 
 
 def query(text: str) -> str:
-    """Check the value of --query; ArgumentTypeError if it cannot be part of a URL."""
+    """Check the value of --query, or raise ArgumentTypeError if it cannot be part of a URL."""
     if re.search(r"[\s#]", field_value(text)):
         raise argparse.ArgumentTypeError(f"must not contain whitespace or '#': {text!r}")
     return text
@@ -443,7 +443,7 @@ class Session:
         return self.finish([name or self.where], self.where, settings, [outcome], started)
 
     def attempt(self, cases: Sequence[Case], settings: Settings) -> runner.Outcome:
-        """Start the peer for --serve, probe it, and run; Unreachable if it does not answer."""
+        """Start the peer for --serve, probe it, and run, or raise Unreachable."""
         patience = settings.timeout * settings.scale
         with ExitStack() as stack:
             program = None
@@ -472,7 +472,7 @@ class Session:
             return outcome
 
     def learn(self, program: testee.Testee | None, settings: Settings) -> None:
-        """Find the peer's address and probe it; Unreachable if it does not answer."""
+        """Find the peer's address and probe it, or raise Unreachable if it does not answer."""
         patience = settings.timeout * settings.scale
         if program:
             place = program.target(5 * patience)
@@ -649,7 +649,7 @@ def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 
 def write_reports(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> None:
-    """Write all requested reports; OSError if a file cannot be written."""
+    """Write all requested reports, or raise OSError if a file cannot be written."""
     failing = getattr(args, "fail_on", FAILED)
     texts: dict[str, Callable[[], str]] = {
         "json": lambda: report.json_text(runs),

@@ -142,7 +142,7 @@ SERVERS = {
 
 
 def output(command: Sequence[str], seconds: float, **environment: str) -> str:
-    """Return the output of a program; Failed with the last line if it fails."""
+    """Return the output of a program, or raise Failed with its last line."""
     try:
         done = subprocess.run(
             command,
@@ -180,7 +180,7 @@ class Place:
         return self.folder / f"{name}.autobahn"
 
     def install(self, server: Server) -> str:
-        """Return the installed version of a server; Failed."""
+        """Return the installed version of a server, or raise Failed."""
         if server.kind == "pip":
             if not Path(self.python).exists():
                 output([sys.executable, "-m", "venv", str(self.folder / "venv")], INSTALL)
@@ -268,7 +268,7 @@ def examine(place: Place, name: str, jobs: int, seconds: float) -> None:
 
 
 def run(place: Place, server: Server, title: str, path: Path, jobs: int, seconds: float) -> None:
-    """Run the runner, which writes a report whatever happens to the server; Failed."""
+    """Run the runner, which writes a report whatever happens to the server, or raise Failed."""
     command = [sys.executable, str(HERE), "--serve", shlex.join(place.command(server))]
     command += ["--name", title, "--json", str(path), "--jobs", str(jobs)]
     # Repeat alone what was not OK: a case that blocks the server must not fail other cases.
@@ -327,7 +327,7 @@ Run = Dict[str, Any]  # evaluated at run time, and Python 3.8 has no dict[...]
 
 
 def table(place: Place, page: str | None) -> str:
-    """Return the table of all reports in the folder in the order of SERVERS; Failed."""
+    """Return the table of all reports in the folder in the order of SERVERS, or raise Failed."""
     runs = read(place)
     if page:
         paths = [str(place.report(name)) for name in runs]
@@ -341,7 +341,7 @@ def table(place: Place, page: str | None) -> str:
 
 
 def read(place: Place) -> dict[str, Run]:
-    """Return the existing reports by server; Failed if there are none."""
+    """Return the existing reports by server, or raise Failed if there are none."""
     paths = {name: place.report(name) for name in SERVERS if place.report(name).exists()}
     if not paths:
         raise Failed("there is no report")
@@ -400,7 +400,7 @@ def tool_version(name: str) -> str:
 
 
 def table_rules(place: Place) -> str:
-    """Return each violated sentence of the RFCs with the servers and cases; Failed."""
+    """Return each violated sentence of the RFCs with the servers and cases, or raise Failed."""
     rules: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, run in read(place).items():
         for case in run["cases"]:
@@ -420,7 +420,7 @@ def first(rule: tuple[tuple[str, str], dict[str, list[str]]]) -> tuple[Any, ...]
 
 
 def table_autobahn(place: Place) -> str:
-    """Compare the results of both suites for their common cases; Failed if there are none."""
+    """Compare both suites for their common cases, or raise Failed if there are none."""
     lines = ["| Server | Both have | Same | Differ (Autobahn, here: cases) |", "|---|--:|--:|---|"]
     for name, run in read(place).items():
         if not place.autobahn(name).exists():
@@ -441,7 +441,7 @@ def table_autobahn(place: Place) -> str:
 
 
 def ranges(ids: Sequence[str]) -> list[str]:
-    """5.1, 5.2 and 5.3 as 5.1-3."""
+    """Return ids with consecutive ones as a range: 5.1, 5.2 and 5.3 are 5.1-3."""
     found: list[list[str]] = []
     for id in sorted(ids, key=natural):
         prefix, _, last = id.rpartition(".")
@@ -456,7 +456,7 @@ def ranges(ids: Sequence[str]) -> list[str]:
 
 
 def put(document: Path, marks: tuple[str, str], text: str) -> None:
-    """Replace the text between the marks; Failed if there are none."""
+    """Replace the text between the marks, or raise Failed if there are none."""
     before = document.read_text(encoding="utf-8")
     begin, end = marks
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

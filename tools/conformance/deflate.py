@@ -62,7 +62,7 @@ _PART = re.compile(
 
 
 def parse(value: str) -> list[Extension]:
-    """Parse a whole field value; Malformed."""
+    """Parse a whole field value, or raise Malformed."""
     extensions: list[Extension] = []
     at, end = 0, ","
     while end:
@@ -154,7 +154,7 @@ class Terms(NamedTuple):
 
 
 def agree(offers: str, answer: str | None) -> Terms | None:
-    """Return the terms of an answer to these offers, or None if all were declined; Failed."""
+    """Return the terms of an answer (None if it declines all offers), or raise Failed."""
     if answer is None:
         return None
     told = f"Sec-WebSocket-Extensions: {answer}"
@@ -238,7 +238,7 @@ class Inflater:
             self.stream = zlib.decompressobj(-self.bits)
 
     def message(self, data: bytes, limit: int) -> bytes:
-        """Decompress a whole message of at most `limit` bytes; Failed."""
+        """Decompress a whole message of at most `limit` bytes, or raise Failed."""
         if self.fresh:
             self.restart(b"")
         out = bytearray()
@@ -254,7 +254,7 @@ class Inflater:
         return bytes(out)
 
     def feed(self, data: bytes, out: bytearray, limit: int) -> None:
-        """Decompress data; zlib.error, Failed."""
+        """Decompress data, or raise zlib.error or Failed."""
         while True:
             piece = self.stream.decompress(data, self.step)
             out += piece
@@ -282,7 +282,7 @@ class Channel:
     """A session whose messages are compressed."""
 
     def __init__(self, session: Session, terms: Terms) -> None:
-        """Start a session; Failed if the server's greetings cannot be decompressed."""
+        """Start a session, or raise Failed if the server's greetings cannot be decompressed."""
         self.session = session
         self.terms = terms
         session.test.lax = terms.lax or session.test.lax
@@ -313,7 +313,7 @@ class Channel:
     ) -> None:
         """Expect the echo of a message, compressed or not; `first` is its first frame, if read.
 
-        Raises Failed; Skipped if the server closes because a large message is too large, and
+        Raises Failed, Skipped if the server closes because a large message is too large, and
         Limited if that may be the reason.
         """
         wanted = f"the echo of {shown(payload)}"
@@ -336,7 +336,7 @@ class Channel:
             raise Failed(f"expected {wanted} with opcode {opcode}, but received {came}")
 
     def echo(self, payload: bytes, opcode: int = TEXT, size: int | None = None) -> None:
-        """Send a message and expect its echo; Failed."""
+        """Send a message and expect its echo, or raise Failed."""
         self.send(payload, opcode, size)
         self.expect(payload, opcode)
 
@@ -345,7 +345,7 @@ class Channel:
 
 
 def open_channel(test: Test, offers: str = NAME) -> Channel:
-    """Perform an opening handshake with these offers; Failed.
+    """Perform an opening handshake with these offers, or raise Failed.
 
     Raises Unimplemented if the server declines them or refuses the handshake because of them, which
     D.1 tests.
@@ -416,7 +416,7 @@ class Blocks:
         return self
 
     def stored(self, data: bytes = b"", final: bool = False) -> Blocks:
-        """Not compressed."""
+        """Add a stored block."""
         sizes = len(data).to_bytes(2, "little") + (len(data) ^ 0xFFFF).to_bytes(2, "little")
         return self.bits(int(final), 3).raw(sizes + data)
 

@@ -53,7 +53,7 @@ def escaped(text: str, more: str = "") -> str:
 
 
 def summarize(runs: Sequence[dict[str, Any]], environment: Mapping[str, str]) -> None:
-    """Append to the summary of the job, if there is one; OSError if that fails."""
+    """Append to the summary of the job, if there is one, or raise OSError if that fails."""
     path = environment.get("GITHUB_STEP_SUMMARY")
     if not path:
         return

@@ -25,7 +25,7 @@ MOST, LEAST = 16384, 512  # bytes of the trace of a case
 
 
 def text(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the page; OSError if report.html is missing."""
+    """Return the page, or raise OSError if report.html is missing."""
     page = (pkgutil.get_data(__package__, "report.html") or b"").decode("utf-8")  # also from a zip
     page = page.replace("@POLICY@", policy(page), 1)
     data = data_of(runs)
@@ -125,7 +125,7 @@ def finding_of(finding: dict[str, Any], texts: Texts) -> dict[str, Any]:
 
 
 def row_of(case: dict[str, Any], runs: int, texts: Texts) -> dict[str, Any]:
-    """Return what is the same in all runs."""
+    """Return a case's row with the data that all runs share."""
     row = {key: case[key] for key in ("id", "group", "section", "level", "tags")}
     row["quote"] = texts.number(cut(case["quote"]))
     row["sends"], row["expects"] = cut(case["sends"]), texts.number(cut(case["expects"]))
@@ -133,7 +133,7 @@ def row_of(case: dict[str, Any], runs: int, texts: Texts) -> dict[str, Any]:
 
 
 def result_of(case: dict[str, Any], numbers: dict[tuple[str, str], int]) -> dict[str, Any]:
-    """What differs."""
+    """Return the result of a case in one run."""
     result = {"verdict": case["verdict"], "seconds": case["seconds"], "trace": []}
     result["came"] = cut(case["came"], 160 if case["verdict"] == "OK" else SHOWN)
     if case["close"] != "OK":

@@ -133,7 +133,7 @@ class Request(NamedTuple):
 
 
 def read_request(connection: Connection) -> Request:
-    """Read the request of a client; Ended, TimedOut or Garbled if there is none."""
+    """Read the request of a client, or raise Ended, TimedOut or Garbled if there is none."""
     deadline = connection.deadline(PATIENCE)
     while b"\r\n\r\n" not in connection.buffer:
         if len(connection.buffer) > 65536:
@@ -432,7 +432,7 @@ class Listener:
         say: Callable[[str], None] = lambda text: None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """Listen at an address; OSError if that fails.
+        """Listen at an address, or raise OSError if that fails.
 
         `observe` makes an observer for a new client with that name. `say` shows the user, once, why
         clients cannot start a case. `context` is for TLS.

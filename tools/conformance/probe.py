@@ -43,7 +43,7 @@ class Unfit(Exception):
 
 
 def learn(target: Target, timeout: float) -> Manners:
-    """Probe the server like a well-behaved client; Unfit if it cannot be tested.
+    """Probe the server like a well-behaved client, or raise Unfit if it cannot be tested.
 
     The timeout is the number of seconds for an answer.
     """
@@ -111,7 +111,7 @@ class Visit:
     """A connection with a normal opening handshake, closed at the end of the with block."""
 
     def __init__(self, target: Target, timeout: float) -> None:
-        """Connect; Unfit if the server does not accept the connection."""
+        """Connect, or raise Unfit if the server does not accept the connection."""
         self.target = target
         self.trace = wire.Trace()
         self.trace.deadline = self.trace.began + 5 * timeout
@@ -179,7 +179,7 @@ class Visit:
         raise Unfit(self.no_echo(payload, came))
 
     def message(self) -> Frame:
-        """Read the next message or Close, and answer Pings; Ended, TimedOut, Garbled."""
+        """Read the next message or Close, and answer Pings, or raise Ended, TimedOut or Garbled."""
         parts: list[bytes] = []
         first: Frame | None = None
         while True:

@@ -153,7 +153,7 @@ def json_text(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def read_json(text: str) -> list[dict[str, Any]]:
-    """Return the runs of a report of this format or an older one; ValueError if it is invalid."""
+    """Return the runs of a report of this or an older format, or raise ValueError."""
     try:
         data = json.loads(text)
         if data["format"] not in (1, FORMAT):
@@ -183,7 +183,7 @@ def upgrade(run: dict[str, Any]) -> None:
 
 
 def check(run: dict[str, Any]) -> None:
-    """Check that a run is complete; KeyError, TypeError or ValueError if it is not."""
+    """Check that a run is complete, or raise KeyError, TypeError or ValueError if it is not."""
     if not all(isinstance(run[key], str) for key in ("peer", "target", "started", "ended")):
         raise TypeError("a text of the run is missing")
     float(run["seconds"])
@@ -439,7 +439,7 @@ def one_line(text: str) -> str:
 
 
 def groups_of(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """In natural order."""
+    """Return the groups in natural order."""
     return sorted({case["group"] for run in runs for case in run["cases"]}, key=natural)
 
 
@@ -482,7 +482,7 @@ def cell(text: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Write to a file, or to standard output for "-"; OSError if that fails."""
+    """Write to a file, or to standard output for "-", or raise OSError if that fails."""
     if path == "-":
         print(text, end="", flush=True)
     else:

@@ -121,7 +121,7 @@ def read_baseline(text: str, fail_on: frozenset[str]) -> Baseline:
 
 
 def listed(text: str) -> Baseline:
-    """Read a baseline that is a list; ValueError for an invalid line."""
+    """Read a baseline that is a list, or raise ValueError for an invalid line."""
     known, flaky = set(), set()
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
@@ -257,7 +257,7 @@ class Outcome:
     """The outcome of a run."""
 
     results: list[Result] = field(default_factory=list)
-    """In natural order."""
+    """The results in natural order of the ids."""
     not_run: list[str] = field(default_factory=list)
     ended: str = ""
     """Why the run ended before its last case."""

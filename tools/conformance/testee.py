@@ -39,14 +39,14 @@ class Testee:
     """A server program in its own process group, stopped at the end of the with block."""
 
     def __init__(self, command: str, pattern: re.Pattern[str] = PORT, path: str = "/") -> None:
-        """Start the program; Unreachable if that fails."""
+        """Start the program, or raise Unreachable if that fails."""
         self.command = command
         self.pattern = pattern
         self.path = path
         self.start()
 
     def start(self) -> None:
-        """Start or restart the program; Unreachable if that fails."""
+        """Start or restart the program, or raise Unreachable if that fails."""
         self.killed = False
         self.errors: deque[str] = deque(maxlen=KEPT)
         self.places: queue.Queue[tuple[str, int] | None] = queue.Queue()  # None: no more output
@@ -87,7 +87,7 @@ class Testee:
             self.errors.append(line.decode("utf-8", "replace").rstrip("\r\n"))
 
     def target(self, timeout: float) -> Target:
-        """Wait for the program to print its address; Unreachable if it does not."""
+        """Wait for the program to print its address, or raise Unreachable if it does not."""
         try:
             place = self.places.get(timeout=timeout)
         except queue.Empty:

@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """Parse [HOST:]PORT, or a URL with both; ValueError if it is neither."""
+        """Parse [HOST:]PORT, or a URL with both, or raise ValueError if it is neither."""
         match = re.fullmatch(r"(?:(wss?)://)?(?:([^/]*):)?(\d{1,5})/?", text)
         if not match or int(match[3]) > 65535 or (match[1] and not match[2]):
             raise ValueError(f"must be [HOST:]PORT or wss://HOST:PORT, not {text!r}")

@@ -157,7 +157,7 @@ class Target(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """Parse a URL; ValueError if it is not a ws: or wss: URL."""
+        """Parse a URL, or raise ValueError if it is not a ws: or wss: URL."""
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"{url!r} is not ws://HOST[:PORT][/PATH] or wss://...")
@@ -218,7 +218,7 @@ class Response(NamedTuple):
 
 
 def parse_response(head: bytes) -> Response:
-    """Parse a head without its final empty line; Garbled if it is not a response."""
+    """Parse a head without its final empty line, or raise Garbled if it is not a response."""
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
@@ -352,7 +352,7 @@ class Connection:
     # ---- sending ----
 
     def send(self, data: bytes, pieces: int | None = None, pause: float = 0.0) -> None:
-        """Send data, optionally in pieces of the given size; Ended, TimedOut, Garbled.
+        """Send data, optionally in pieces of the given size, or raise Ended, TimedOut or Garbled.
 
         A peer may stop reading until its own data is read. This method therefore also receives, so
         that neither side waits for the other. If the pieces take more than HURRY seconds, the
@@ -380,7 +380,7 @@ class Connection:
     def pour(
         self, data: bytes | memoryview, pieces: int = 65536, timeout: float | None = None
     ) -> None:
-        """Send much data, and receive at the same time; Ended, TimedOut, Garbled.
+        """Send much data, and receive at the same time, or raise Ended, TimedOut or Garbled.
 
         Returns early if the next received frame is a Close. The timeout applies to a period in
         which nothing is sent or received.
@@ -393,7 +393,7 @@ class Connection:
             at += self.give(view[at : at + pieces])
 
     def await_room(self, timeout: float) -> None:
-        """Wait until the peer accepts more, or receive what it sends; Ended, TimedOut, Garbled.
+        """Wait until the peer accepts more or sends data, or raise Ended, TimedOut or Garbled.
 
         A peer may send a lot before it reads again.
         """
@@ -406,7 +406,7 @@ class Connection:
             self.take()
 
     def give(self, data: memoryview) -> int:
-        """Send what can be sent without waiting; Ended."""
+        """Send what can be sent without waiting, or raise Ended."""
         self.socket.settimeout(0)
         try:
             sent = self.socket.send(data)
@@ -421,7 +421,7 @@ class Connection:
     # ---- receiving ----
 
     def take(self) -> None:
-        """Receive the available bytes, with TLS perhaps none; Ended, Garbled."""
+        """Receive the available bytes, with TLS perhaps none, or raise Ended or Garbled."""
         try:
             self.fill(self.deadline(0.01))
         except TimedOut:
@@ -439,7 +439,7 @@ class Connection:
         return TimedOut(f"received nothing for {idle:.1f} s")
 
     def left(self, deadline: float) -> float:
-        """Return the seconds until the deadline or the end of the case; TimedOut if it passed."""
+        """Return the seconds until the deadline or the end of the case, or raise TimedOut."""
         now = time.monotonic()
         if now >= self.trace.deadline:
             limit = self.trace.deadline - self.trace.began
@@ -449,7 +449,7 @@ class Connection:
         return min(deadline, self.trace.deadline) - now
 
     def fill(self, deadline: float, most: int = 65536) -> None:
-        """Receive more bytes; Ended, TimedOut, Garbled."""
+        """Receive more bytes, or raise Ended, TimedOut or Garbled."""
         if self.over:
             raise Ended(self.over.reset)
         if len(self.buffer) > 2 * self.trace.longest:
@@ -475,7 +475,7 @@ class Connection:
         return time.monotonic() + (self.timeout if timeout is None else timeout)
 
     def read(self, n: int, timeout: float | None = None) -> bytes:
-        """Read exactly n bytes; Ended, TimedOut."""
+        """Read exactly n bytes, or raise Ended or TimedOut."""
         deadline = self.deadline(timeout)
         while len(self.buffer) < n:
             self.fill(deadline)
@@ -488,7 +488,7 @@ class Connection:
         return data
 
     def read_response(self, timeout: float | None = None) -> Response:
-        """Read the head of a final response or a 101; Ended, TimedOut, Garbled.
+        """Read the head of a final response or a 101, or raise Ended, TimedOut or Garbled.
 
         Skips other 1xx responses, which may precede it (RFC 9110 section 15.2).
         """
@@ -500,7 +500,7 @@ class Connection:
             self.trace.note(f"skipped the interim response {response.status}", self.number)
 
     def read_head(self, deadline: float) -> Response:
-        """Read the next response head, whatever its status; Ended, TimedOut, Garbled."""
+        """Read the next response head, whatever its status, or raise Ended, TimedOut or Garbled."""
         while b"\r\n\r\n" not in self.buffer:
             if len(self.buffer) > 65536:
                 raise Garbled("a response head of more than 64 KiB")
@@ -510,7 +510,7 @@ class Connection:
         return parse_response(head)
 
     def read_frame(self, timeout: float | None = None) -> Frame:
-        """Read a frame and unmask it; Ended, Garbled, or TimedOut, after which it can continue."""
+        """Read and unmask a frame, or raise Ended, Garbled, or TimedOut, which allows a retry."""
         deadline = self.deadline(timeout)
         taken = b""
 
@@ -580,6 +580,6 @@ def with_fields(target: Target, fields: Fields) -> list[tuple[str, str]]:
 
 
 def request(resource: str, fields: Fields, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
-    """A request head."""
+    """Return a request head."""
     lines = [f"{method} {resource} {version}"] + [f"{name}: {value}" for name, value in fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -65,7 +65,7 @@ def elements(test: ClientTest, name: str) -> list[str]:
 
 
 def one_value(test: ClientTest, name: str) -> str:
-    """Return the value of the first field with that name; Failed if there is none."""
+    """Return the value of the first field with that name, or raise Failed if there is none."""
     found = values(test, name)
     if not found:
         raise Failed(f"the handshake has no {name}")
@@ -200,7 +200,7 @@ def websocket_version(test: ClientTest) -> None:
 
 
 def offered(test: ClientTest, name: str) -> list[str]:
-    """Return the values of an optional field; Unimplemented if there is none."""
+    """Return the values of an optional field, or raise Unimplemented if there is none."""
     found = values(test, name)
     if not found:
         raise Unimplemented(f"the client sends no {name}")

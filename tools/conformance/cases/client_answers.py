@@ -90,7 +90,7 @@ def with_line(line: bytes) -> Make:
 
 
 def ready(test: Test) -> ClientTest:
-    """Return the test if its client's handshake can be answered; Skipped."""
+    """Return the test if its client's handshake can be answered, or raise Skipped."""
     mine = client(test)
     mine.require_handshake()
     return mine
@@ -105,7 +105,7 @@ def plain(payload: bytes, opcode: int = TEXT, **more: Any) -> bytes:
 
 
 def hello(test: ClientTest, session: Session) -> None:
-    """Expect an echo, then close the connection; Failed."""
+    """Expect an echo, then close the connection, or raise Failed."""
     session.send(session.message(HELLO))
     session.expect_message(HELLO)
     session.close()
@@ -178,7 +178,7 @@ def reaction(test: ClientTest, answer: bytes) -> tuple[str, str]:
 
 
 def what_came(connection: Connection) -> tuple[str, str]:
-    """Return how the client reacts to a message; Ended, TimedOut."""
+    """Return how the client reacts to a message, or raise Ended or TimedOut."""
     if connection.buffer[:1].isalpha():  # no client frame begins like this
         return AGAIN, f"received {wire.shown(bytes(connection.buffer))}"
     frame = connection.read_frame()

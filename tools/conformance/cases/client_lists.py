@@ -64,7 +64,7 @@ INVALID_RESPONSE = (
 
 
 def offers(test: ClientTest) -> list[deflate.Parameters]:
-    """Return the offers of permessage-deflate; Unimplemented if there are none."""
+    """Return the offers of permessage-deflate, or raise Unimplemented if there are none."""
     found = listen.offers_of(test.asked.fields.get(EXTENSIONS.lower(), ""))
     if not found:
         test.dismiss()
@@ -73,7 +73,7 @@ def offers(test: ClientTest) -> list[deflate.Parameters]:
 
 
 def extension_of(test: ClientTest) -> str:
-    """Return the plainest answer to the client's offers; Unimplemented if there are none."""
+    """Return the plainest answer to the client's offers, or raise Unimplemented."""
     offers(test)
     agreed = listen.terms(deflate.NAME, test.asked.fields[EXTENSIONS.lower()])
     if agreed is None:
@@ -279,7 +279,7 @@ NOT_REQUESTED = (
 
 
 def with_protocol(made: Callable[[list[str]], str | Sequence[str] | None]) -> Make:
-    """Make a value from the client's subprotocols; Unimplemented if it asks for none."""
+    """Make a value from the client's subprotocols, or raise Unimplemented if it asks for none."""
 
     def make(test: ClientTest) -> bytes:
         names = [name for name in elements(test, PROTOCOL) if name]

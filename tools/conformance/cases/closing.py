@@ -46,7 +46,7 @@ NORMAL = F(close_payload(1000), CLOSE)
 
 
 def expect_last(session: Session, code: int | None = 1000) -> None:
-    """Expect a Close and nothing after it; Failed.
+    """Expect a Close and nothing after it, or raise Failed.
 
     Raises NonStrict for another code, see `Session.expect_close`, and for other control frames
     after it, which only section 1.4 mentions, and that "is non-normative".
@@ -83,7 +83,7 @@ def closed(ahead: Sequence[F], behind: Sequence[F], how: int | None = None) -> R
 
 
 def expect_close_and_end(session: Session) -> None:
-    """Expect a Close with any code, then the end of TCP; Failed."""
+    """Expect a Close with any code, then the end of TCP, or raise Failed."""
     frame = session.read("a Close")
     if frame.opcode != CLOSE:
         raise Failed(f"expected a Close, but received {frame}")
@@ -186,7 +186,7 @@ def long_message_then_close(test: Test) -> None:
 
 
 def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None:
-    """Expect echoes, then the answer to a Close with 1000; Failed.
+    """Expect echoes, then the answer to a Close with 1000, or raise Failed.
 
     Informational when that comes before them: an endpoint "MAY delay sending a Close frame until
     its current message is sent" (RFC 6455 section 5.5.1), and need not.
@@ -368,7 +368,7 @@ BAD_BODY = f"{CLOSING} and 10.7"
 
 
 def answered(payload: bytes, *codes: int | None, known: bool = True) -> Run:
-    """Send a Close with this body, and expect one of the codes; NonStrict for another one.
+    """Send a Close with this body, and expect one of the codes, or raise Failed or NonStrict.
 
     If the RFC does not define the code (`known` is False), another one is Informational.
     """

@@ -71,7 +71,7 @@ def ponged(payload: bytes, how: int | None = None, ahead: Sequence[F] = ()) -> R
 
 
 def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
-    """Expect Pongs for Pings that were sent without waiting; Failed.
+    """Expect Pongs for Pings that were sent without waiting, or raise Failed.
 
     Raises Informational if some are missing, or if the server ends the connection because so many
     Pings exceed its limit.

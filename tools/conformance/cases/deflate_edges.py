@@ -381,7 +381,7 @@ def every_cut(test: Test) -> None:
 
 
 def expect_amid(channel: Channel, pings: list[bytes], payload: bytes) -> None:
-    """Expect a Pong for each of these Pings, then the echo of a message that ended later; Failed.
+    """Expect a Pong for each Ping, then the echo of a message, or raise Failed.
 
     Raises NonStrict if a Pong follows the echo: "as soon as is practical" (RFC 6455 5.5.2). Raises
     Informational if Pongs are missing, because only the last pending Ping must be answered.

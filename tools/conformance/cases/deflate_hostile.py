@@ -260,7 +260,7 @@ def zeros() -> bytes:
 
 
 def first_opcode(channel: Channel, seconds: float) -> int | None:
-    """Return the opcode of the next frame except Pings and Pongs, or None if TCP ended; TimedOut.
+    """Return the opcode of the next frame except Pings and Pongs (None: TCP ended).
 
     This does not wait for the payload of a large message.
     """
@@ -322,7 +322,7 @@ for _number, (_mib, _opcode, _size) in enumerate(BOMBS, 1):
 
 
 def taken(channel: Channel, message: bytes, *codes: int) -> None:
-    """Send "Hello" in a form that is more expensive than it looks; Failed.
+    """Send "Hello" in a form that is more expensive than it looks, or raise Failed.
 
     Raises Informational if the server refuses it with one of these codes, and NonStrict for 1008.
     """

@@ -126,13 +126,13 @@ def beside(test: Test) -> Channel | None:
 
 
 def crossed(channel: Channel, data: bytes, payload: bytes) -> None:
-    """Send compressed data, and expect the echo of the inflated data; Failed."""
+    """Send compressed data, and expect the echo of the inflated data, or raise Failed."""
     channel.send_data(data)
     channel.expect(payload)
 
 
 def plain(channel: Channel, payload: bytes, opcode: int = TEXT) -> None:
-    """Send an uncompressed message, and expect its echo; Failed."""
+    """Send an uncompressed message, and expect its echo, or raise Failed."""
     channel.session.send(channel.session.message(payload, opcode))
     channel.expect(payload, opcode)
 

@@ -252,7 +252,7 @@ for number, what, method, upgrade, chunked in (
 
 
 def without_key(test: Test) -> tuple[Connection, Response]:
-    """Return the response to a handshake that servers refuse; Skipped if it is accepted."""
+    """Return the response to a handshake that servers refuse, or raise Skipped."""
     connection, response = ask(test, handshake(test, {"Sec-WebSocket-Key": None}))
     if response.status == 101:
         raise Skipped("a handshake without a key was accepted, see H.6.1")
@@ -479,7 +479,7 @@ class Behind(NamedTuple):
     """The answers to a POST with a body and to the handshake after it."""
 
     status: int
-    """Of the POST."""
+    """Status of the POST."""
     second: int | None
     """Status of the handshake; None if there was no answer in time or the connection ended."""
     over: bool
@@ -487,7 +487,7 @@ class Behind(NamedTuple):
 
 
 def behind_chunks(test: Test, connection: Connection, seconds: float) -> Behind:
-    """Read both answers, the second one within that time; Failed, NonStrict, Skipped."""
+    """Read both answers, the second one within that time, or raise Failed, NonStrict or Skipped."""
     second, over = None, False
     try:
         response = answer(connection)

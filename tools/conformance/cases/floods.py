@@ -84,7 +84,7 @@ def repeated(payload: bytes, opcode: int, count: int) -> Callable[[Session], byt
 
 
 def same_echoes(payload: bytes, count: int) -> Callable[[Session], None]:
-    """Expect that many equal echoes; Informational if some are missing."""
+    """Expect that many equal echoes, or raise Informational if some are missing."""
 
     def after(session: Session) -> None:
         for i in range(count):
@@ -97,7 +97,7 @@ def same_echoes(payload: bytes, count: int) -> Callable[[Session], None]:
 
 
 def one_echo(payload: bytes) -> Callable[[Session], None]:
-    """Expect one echo; Informational if the server closes instead."""
+    """Expect one echo, or raise Informational if the server closes instead."""
 
     def after(session: Session) -> None:
         frame = read_or_limit(session, "one echo")
@@ -110,7 +110,7 @@ def one_echo(payload: bytes) -> Callable[[Session], None]:
 
 
 def unfinished(session: Session) -> None:
-    """Expect nothing, as the message does not end; Failed.
+    """Expect nothing, as the message does not end, or raise Failed.
 
     Raises Informational if the server closes, or echoes fragments as they arrive.
     """
@@ -124,7 +124,7 @@ def unfinished(session: Session) -> None:
 
 
 def echo_behind_pongs(session: Session) -> None:
-    """Expect the echo of a message; Failed, or NonStrict if the Pongs are answered."""
+    """Expect the echo of a message, or raise Failed, or NonStrict if the Pongs are answered."""
     frame = read_or_limit(session, "the echo after the Pongs", every=True)
     while frame.opcode == PONG:
         session.test.lax = f"expected no answer to a Pong, but received {frame}"
@@ -154,7 +154,7 @@ def pings_between(session: Session) -> bytes:
 
 
 def pongs_and_echo(session: Session) -> None:
-    """Expect Pongs, and the echo before, among or after them; Failed, Informational."""
+    """Expect Pongs, and the echo before, among or after them, or raise Failed or Informational."""
     wanted = {PONG, TEXT}
     while wanted:
         frame = read_or_limit(session, "Pongs and an echo")
@@ -223,7 +223,7 @@ def crowd(count: int, come: Callable[[Test], object]) -> Run:
 
 
 def one_by_one(count: int, come: Callable[[Test], object]) -> Run:
-    """Open that many connections one after another, then one more; Skipped only by the first."""
+    """Open that many connections one after another, then one more."""
 
     def run(test: Test) -> None:
         come(test)

@@ -75,7 +75,7 @@ def may_close() -> Iterator[None]:
 def read_or_limit(
     session: Session, wanted: str, timeout: float | None = None, every: bool = False
 ) -> Frame:
-    """Return what `Session.read` returns; Failed.
+    """Return what `Session.read` returns, or raise Failed.
 
     Raises Informational if the server closes or ends TCP, which is its limit for floods.
     """
@@ -155,7 +155,7 @@ def read_slowly(session: Session, size: int, pause: float, seconds: float) -> No
 
 
 def next_message(session: Session, wanted: str) -> bytes | None:
-    """Return the next message, skipping Pongs, or None if the server closes; Failed, Late."""
+    """Return the next message except Pongs (None: a Close), or raise Failed or Late."""
     while session.comes():
         try:
             frame = session.connection.read_frame()
@@ -199,7 +199,7 @@ def echoes(session: Session, payloads: Sequence[bytes], *more: bytes) -> int:
 
 
 def expect_echoes(session: Session, payloads: Sequence[bytes]) -> None:
-    """Expect that the server continues; Failed, or Informational if echoes are missing.
+    """Expect that the server continues, or raise Failed, or Informational if echoes are missing.
 
     A last message is sent again if necessary, because the first answer may be dropped too.
     """
@@ -218,7 +218,7 @@ def expect_echoes(session: Session, payloads: Sequence[bytes]) -> None:
 
 
 def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None:
-    """Expect echoes in order, then the answer to a Close, and no data after it; Failed, NonStrict.
+    """Expect echoes in order, then the answer to a Close, or raise Failed or NonStrict.
 
     The number of echoes depends on the server's speed. If much is unread, it may also give up
     before it reads the Close.
@@ -249,7 +249,7 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
 
 
 def expect_last_close(session: Session, code: int) -> None:
-    """Expect a Close with that code and nothing after it; Failed, NonStrict."""
+    """Expect a Close with that code and nothing after it, or raise Failed or NonStrict."""
     frame = session.read(f"a Close with {code}")
     if frame.opcode != CLOSE:
         raise Failed(f"expected a Close with {code}, but received {frame}")
@@ -259,7 +259,7 @@ def expect_last_close(session: Session, code: int) -> None:
 
 
 def expect_nothing_behind(session: Session) -> None:
-    """Expect no data after the Close of the server (RFC 6455 section 5.5.1); Failed.
+    """Expect no data after the Close of the server (RFC 6455 section 5.5.1), or raise Failed.
 
     Raises NonStrict for control frames, which that section does not mention.
     """
@@ -271,7 +271,7 @@ def expect_nothing_behind(session: Session) -> None:
 
 
 def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
-    """Expect the Pong of the last Ping; others may be missing (RFC 6455 section 5.5.3); Failed.
+    """Expect the Pong of the last Ping (RFC 6455 section 5.5.3), or raise Failed.
 
     Raises Informational for Pongs that answer no Ping or are out of order, because an endpoint may
     send unsolicited ones.
@@ -295,7 +295,7 @@ NOT_SERVED = (Failed, NonStrict, Ended, TimedOut, Garbled, OSError)
 
 
 def expect_served_soon(test: Test) -> None:
-    """Wait until the server has noticed that others have closed, see `expect_served`; Failed."""
+    """Wait until the server has noticed that others have closed, or raise Failed."""
     deadline = time.monotonic() + test.timeout
     while True:
         try:
@@ -308,7 +308,7 @@ def expect_served_soon(test: Test) -> None:
 
 
 def expect_beside(bystander: Session) -> None:
-    """Expect that a new connection is served after others were reset; Failed.
+    """Expect that a new connection is served after others were reset, or raise Failed.
 
     A connection that was open before must also still echo, and is closed.
     """

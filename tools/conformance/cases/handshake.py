@@ -508,7 +508,7 @@ def upgrade_required(test: Test) -> None:
 
 
 def expect_upgrade_field(response: wire.Response) -> None:
-    """Of a 426. Failed."""
+    """Check the fields of a 426, or raise Failed, or Informational for another status."""
     if response.status != 426:
         raise Informational(f"the response is {response.status}")
     if "websocket" not in tokens(response, "Upgrade"):

@@ -144,7 +144,7 @@ def has_content(response: Response, method: str = "GET") -> bool:
 
 
 def read_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
-    """Read a body by its framing (RFC 9112 section 6.3); Skipped if it is incomplete."""
+    """Read a body by its framing (RFC 9112 section 6.3), or raise Skipped if it is incomplete."""
     try:
         return whole_body(connection, response, method)
     except Failed as error:
@@ -152,7 +152,7 @@ def read_body(connection: Connection, response: Response, method: str = "GET") -
 
 
 def whole_body(connection: Connection, response: Response, method: str = "GET") -> bytes:
-    """Read a body in a case about its framing; Failed."""
+    """Read a body in a case about its framing, or raise Failed."""
     try:
         if not has_content(response, method):
             return b""
@@ -165,7 +165,7 @@ def whole_body(connection: Connection, response: Response, method: str = "GET") 
 
 
 def read_line(connection: Connection) -> bytes:
-    """Without its CRLF."""
+    """Read a line without its CRLF."""
     line = b""
     while not line.endswith(b"\r\n"):
         line += connection.read(1)
@@ -173,7 +173,7 @@ def read_line(connection: Connection) -> bytes:
 
 
 def read_chunks(connection: Connection) -> bytes:
-    """RFC 9112 section 7.1."""
+    """Read a chunked body (RFC 9112 section 7.1)."""
     body = b""
     while True:
         size = int(read_line(connection).split(b";")[0], 16)
@@ -187,7 +187,7 @@ def read_chunks(connection: Connection) -> bytes:
 
 
 def read_to_end(connection: Connection, timeout: float | None = None) -> bytes:
-    """Read until the peer ends TCP; TimedOut, Garbled, or Ended if it is reset."""
+    """Read until the peer ends TCP, or raise TimedOut, Garbled, or Ended if it is reset."""
     deadline = connection.deadline(timeout)
     try:
         while True:
@@ -206,7 +206,7 @@ def tokens(response: Response, name: str) -> list[str]:
 
 
 def expect_error(response: Response, *statuses: int) -> None:
-    """Require a 4xx or 5xx, or raise Failed; NonStrict if it is not among given `statuses`."""
+    """Require a 4xx or 5xx, or raise Failed, or NonStrict if it is not in `statuses`."""
     if response.status == 101:
         raise Failed("the handshake was accepted")
     if response.status < 400:
@@ -230,7 +230,7 @@ def expect_turned_down(response: Response, lax: str = "") -> None:
 
 
 def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
-    """Require that the opening handshake succeeded; Failed."""
+    """Require that the opening handshake succeeded, or raise Failed."""
     connection, response = ask(test, data)
     if response.status != 101:
         raise Refused(response.status)
@@ -242,7 +242,7 @@ def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
 def expect_one_answer(
     test: Test, connection: Connection, response: Response, ends: bool = False
 ) -> None:
-    """Expect only the end of the connection after a response that closes it; Failed.
+    """Expect only the end of the connection after a response that closes it, or raise Failed.
 
     `ends` means that the case is about that end. In other cases, it counts separately.
     """
@@ -261,7 +261,7 @@ def expect_one_answer(
 
 
 def expect_served(test: Test) -> None:
-    """Open another connection, expect an echo, and close it; Failed."""
+    """Open another connection, expect an echo, and close it, or raise Failed."""
     session = test.open()
     session.send(session.message(b"others"))
     session.expect_message(b"others")
@@ -322,7 +322,7 @@ def not_upgraded(make: Make, ends: bool = False) -> Run:
 
 
 def left_open(make: Make, accepts: str, key: str = KEY) -> Run:
-    """Expect a refusal; Informational if the request is accepted."""
+    """Expect a refusal, or raise Informational if the request is accepted."""
 
     def run(test: Test) -> None:
         connection, response = ask(test, make(test))
@@ -339,7 +339,7 @@ def left_open(make: Make, accepts: str, key: str = KEY) -> Run:
 
 
 def may_be_refused(make: Make, key: str = KEY) -> Run:
-    """Expect success; Informational if the request is refused."""
+    """Expect success, or raise Informational if the request is refused."""
 
     def run(test: Test) -> None:
         response = ask(test, make(test))[1]
@@ -363,7 +363,7 @@ def is_silent(connection: Connection, seconds: float) -> bool:
 
 
 def ended(connection: Connection, seconds: float) -> bool:
-    """Return whether the server ends TCP in that time; Garbled if it sends too much."""
+    """Return whether the server ends TCP in that time, or raise Garbled if it sends too much."""
     deadline = connection.deadline(seconds)
     try:
         while True:

@@ -660,7 +660,7 @@ for number, what, make in (
 
 
 def asked_much(test: Test, data: bytes) -> Response:
-    """Send this while receiving, and return the response head; NonStrict if there is none."""
+    """Send this while receiving, and return the response head, or raise NonStrict."""
     connection = test.connect()
     try:
         connection.pour(data)

@@ -79,7 +79,7 @@ EXTENSIONS = "Sec-WebSocket-Extensions"
 
 
 def declined(make: Make) -> Run:
-    """Expect a handshake without any extension; NonStrict if it is refused."""
+    """Expect a handshake without any extension, or raise NonStrict if it is refused."""
 
     def run(test: Test) -> None:
         try:

@@ -48,7 +48,7 @@ def cut_at(session: Session, data: bytes, *cuts: int) -> None:
 def expect_each(
     session: Session, payload: bytes, opcode: int, places: Sequence[tuple[int, ...]]
 ) -> None:
-    """Send a message with each list of splits, each after the previous echo; Failed.
+    """Send a message with each list of splits, each after the previous echo, or raise Failed.
 
     If the peer is far away, several are in flight, so that the case ends in time.
     """
@@ -187,7 +187,7 @@ def mixed_octets(test: Test) -> None:
 
 
 def end_of(session: Session) -> str:
-    """Return how the server ends the connection; Failed if it does not."""
+    """Return how the server ends the connection, or raise Failed if it does not."""
     wanted = "a Close or the end of TCP"
     try:
         frame = session.read(wanted)

@@ -86,7 +86,7 @@ def send_part(connection: wire.Connection, data: bytes) -> None:
 
 
 def opens(test: Test, connection: wire.Connection) -> Session:
-    """Expect that the handshake sent on a connection succeeds; Failed."""
+    """Expect that the handshake sent on a connection succeeds, or raise Failed."""
     response = test.expect_response(connection)
     if response.status != 101 or response.get("Sec-WebSocket-Accept") != ACCEPT:
         raise Failed(f"the handshake was answered with {response.status}")
@@ -180,7 +180,7 @@ def random_parts(test: Test) -> None:
 
 
 def status_of(connection: wire.Connection) -> int:
-    """Return the status of the response, or 0 if the connection ends without one; Failed."""
+    """Return the status of the response (0: the connection ended), or raise Failed."""
     try:
         return answer(connection).status
     except NonStrict:
@@ -246,7 +246,7 @@ BEGINS = "At this point, the server may begin sending (and receiving) data."
 
 
 def expect_all(session: Session, answers: Sequence[tuple[int, bytes]]) -> None:
-    """Expect the echoes in order; a Pong may precede earlier echoes; Failed."""
+    """Expect echoes in order, where a Pong may precede earlier echoes, or raise Failed."""
     echoes = [answer for answer in answers if answer[0] != PONG]
     pongs = [answer for answer in answers if answer[0] == PONG]
     for _ in answers:

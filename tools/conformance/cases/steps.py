@@ -64,7 +64,7 @@ def octets(length: int) -> bytes:
 
 
 def exchange(session: Session, messages: Sequence[tuple[bytes, int]]) -> None:
-    """Send each message after the echo of the previous one; Failed if an echo is wrong.
+    """Send each message after the echo of the previous one, or raise Failed if an echo is wrong.
 
     If the peer is far away, several are in flight, so that the case ends in time.
     """
@@ -77,7 +77,7 @@ def exchange(session: Session, messages: Sequence[tuple[bytes, int]]) -> None:
 
 
 def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
-    """Expect a Pong, then the echo of a message that ended after the Ping; Failed.
+    """Expect a Pong, then the echo of a message that ended after the Ping, or raise Failed.
 
     Raises NonStrict for the other order, because RFC 6455 5.5.2 requires the answer "as soon as is
     practical".
@@ -97,7 +97,7 @@ def expect_pong_and_echo(session: Session, ping: bytes, payload: bytes) -> None:
 
 
 def expect_ended(session: Session) -> None:
-    """Expect the end of TCP, perhaps after a Close, which is not answered; Failed."""
+    """Expect the end of TCP, perhaps after a Close, which is not answered, or raise Failed."""
     try:
         frame = session.read("the end of TCP")
         if frame.opcode != CLOSE:

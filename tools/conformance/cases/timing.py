@@ -62,7 +62,7 @@ ONE_RESPONSE = (
 
 
 def expect_cut(test: Test, connection: Connection) -> None:
-    """Expect the end of the connection, perhaps after 408 or another error; Failed."""
+    """Expect the end of the connection, perhaps after 408 or another error, or raise Failed."""
     if not ended(connection, test.seconds(PATIENCE)):
         raise Failed(f"the connection is still open after {test.seconds(PATIENCE):g} s")
     data = bytes(connection.buffer)

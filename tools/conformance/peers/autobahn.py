@@ -34,7 +34,7 @@ autobahntestsuite.wstest.run()
 
 
 def python2() -> str:
-    """Return the path of a working Python 2.7; LookupError if there is none."""
+    """Return the path of a working Python 2.7, or raise LookupError if there is none."""
     named = [shutil.which("python2.7") or "", shutil.which("python2") or ""]
     named += map(str, sorted((Path.home() / ".pyenv/versions").glob("2.7.*/bin/python2.7")))
     for path in filter(None, named):
@@ -45,7 +45,7 @@ def python2() -> str:
 
 
 def install(python: str, folder: Path) -> dict[str, str]:
-    """Install the suite and return the environment that finds it; CalledProcessError."""
+    """Install the suite and return the environment that finds it, or raise CalledProcessError."""
     place = folder / "autobahn"
     environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONWARNINGS": "ignore"}
     if not (place / "autobahntestsuite").is_dir():
@@ -60,7 +60,7 @@ def install(python: str, folder: Path) -> dict[str, str]:
 
 
 def examine(command: list[str], environment: dict[str, str], url: str, cases: list[str]) -> object:
-    """Return the result of each case from the suite's index; OSError, ValueError."""
+    """Return the result of each case from the suite's index, or raise OSError or ValueError."""
     with tempfile.TemporaryDirectory() as folder:
         specification = {
             "outdir": folder,
