@@ -77,4 +77,11 @@ void ws__buffer_fit(struct ws__memory *memory, struct ws__buffer **b);
 /* Frees the queue and sets *b to NULL. */
 void ws__buffer_free(struct ws__memory *memory, struct ws__buffer **b);
 
+/* Bytes that were received, borrowed. Whoever handles some of them moves `data` past them; they may
+ * be written to. */
+struct ws__input {
+    char *data;
+    size_t length;
+};
+
 #endif

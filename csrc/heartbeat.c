@@ -1,20 +1,20 @@
 /*
- * heartbeat.c: silence of a peer: Pings when it lasts, the end when it lasts too long; and the end
- * that a route sets to every connection's life. Any byte received ends a silence, so a Pong is no
- * more than that, but for the round trip that it tells. RFC 6455 sections 5.5.2, 5.5.3.
+ * heartbeat.c: the silence of a peer: Pings while it lasts, the end when it lasts too long. Any
+ * byte received ends a silence: a Pong is no more than that, except for the round trip that it
+ * shows. RFC 6455 sections 5.5.2, 5.5.3.
  *
  *      last byte        first Ping            last Ping              end
  *          ├─────────────────┼────────── ... ─────┼───────────────────┤
  *               h->first           h->between            h->last
  */
-#include "conn.h"
+#include "heartbeat.h"
 
 static const uint64_t MILLISECOND = 1000000, LARGEST_MARGIN = UINT64_C(16000000000),
                       LARGEST_SLACK = 50000000;
 
 /* ---- a route ---- */
 
-/* Nanoseconds of silence between Pings; 0: none. */
+/* Nanoseconds of silence between Pings; 0: none are sent. */
 static uint64_t ping_interval(const ws_behavior *b)
 {
     uint64_t idle = b->idle_timeout * MILLISECOND, margin = idle / 3;
@@ -23,7 +23,8 @@ static uint64_t ping_interval(const ws_behavior *b)
     return idle - (margin < LARGEST_MARGIN ? margin : LARGEST_MARGIN);
 }
 
-/* The first Ping of a silence is the one that ping_timeout is about. 0: no end by it. */
+/* ping_timeout counts from the first Ping of a silence. Returns nanoseconds from the last byte; 0
+ * if ping_timeout ends nothing. */
 static uint64_t end_by_ping(const ws_behavior *b, uint64_t interval)
 {
     if (!interval || !b->ping_timeout || b->ping_timeout == WS_DERIVED)
@@ -31,8 +32,8 @@ static uint64_t end_by_ping(const ws_behavior *b, uint64_t interval)
     return interval + b->ping_timeout * MILLISECOND;
 }
 
-/* A duration is never 0 here; 0 stands for a queue that is not needed. */
-static bool make_queue(struct ws__hub *hub, struct ws__timer_queue **queue, uint64_t duration,
+/* duration 0: no queue is needed. Returns false if out of memory. */
+static bool find_queue(struct ws__hub *hub, struct ws__timer_queue **queue, uint64_t duration,
                        enum ws__timer_kind kind)
 {
     *queue = NULL;
@@ -41,8 +42,8 @@ static bool make_queue(struct ws__hub *hub, struct ws__timer_queue **queue, uint
     return *queue || !duration;
 }
 
-/* `first` lasts longer than the silence it stands for by a slack: a byte that comes so soon after
- * the timer was started needs not move it. */
+/* `first` lasts longer than `silence` by a slack: a byte that arrives so soon after the timer was
+ * started need not move it. */
 int ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_behavior *behavior)
 {
     uint64_t interval = ping_interval(behavior), end = behavior->idle_timeout * MILLISECOND;
@@ -56,10 +57,10 @@ int ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_be
     h->silence = interval ? interval : end;
     uint64_t slack = h->silence / 128 < LARGEST_SLACK ? h->silence / 128 : LARGEST_SLACK;
     uint64_t last = end && interval ? end - h->pings * interval : 0;
-    return make_queue(hub, &h->first, h->silence + slack, WS__TIMER_CONN) &&
-                   make_queue(hub, &h->between, h->pings > 1 ? interval : 0, WS__TIMER_CONN) &&
-                   make_queue(hub, &h->last, last, WS__TIMER_CONN) &&
-                   make_queue(hub, &h->lifetime, behavior->max_lifetime * MILLISECOND,
+    return find_queue(hub, &h->first, h->silence + slack, WS__TIMER_STREAM) &&
+                   find_queue(hub, &h->between, h->pings > 1 ? interval : 0, WS__TIMER_STREAM) &&
+                   find_queue(hub, &h->last, last, WS__TIMER_STREAM) &&
+                   find_queue(hub, &h->lifetime, behavior->max_lifetime * MILLISECOND,
                               WS__TIMER_LIFETIME)
                ? WS_OK
                : WS_ENOMEM;
@@ -67,49 +68,35 @@ int ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_be
 
 /* ---- a connection ---- */
 
-bool ws__heartbeat_start(ws_conn *c)
+/* A timer that is running only moves back: a loop that is asleep need not be woken. */
+void ws__heartbeat_restart(struct ws__stream *s, const struct ws__heartbeat *h)
 {
-    const struct ws__heartbeat *h = &c->target->heartbeat;
-    struct ws__extra *extra = h->lifetime ? ws__conn_extra(c) : NULL;
-    if (h->lifetime && !extra)
-        return false;
-    ws__heartbeat_restart(c);
-    if (extra)
-        ws__timer_start(&c->hub->loop, h->lifetime, &extra->lifetime);
-    return true;
+    if (!s->timer.next)
+        ws__hub_touch(s->hub);
+    s->count = 0;
+    if (h->first)
+        ws__timer_start(&s->hub->loop, h->first, &s->timer);
 }
 
-void ws__heartbeat_pause(ws_conn *c)
-{
-    ws__timer_stop(&c->timer);
-}
-
-/* A timer that runs moves back only: a loop that sleeps needs not be told. */
-void ws__heartbeat_restart(ws_conn *c)
-{
-    if (!c->timer.next)
-        ws__hub_touch(c->hub);
-    c->pings = 0;
-    if (c->target->heartbeat.first)
-        ws__timer_start(&c->hub->loop, c->target->heartbeat.first, &c->timer);
-}
-
-void ws__heartbeat_stop(ws_conn *c)
-{
-    if (c->extra)
-        ws__timer_stop(&c->extra->lifetime);
-}
-
-/* The present, also where no turn has read the clock. */
+/* The present, also between turns, when no turn has read the clock. */
 static uint64_t read_time(const struct ws__hub *hub)
 {
     return hub->in_turn ? hub->loop.now : hub->loop.clock(hub->loop.user);
 }
 
-void ws__heartbeat_sent(ws_conn *c)
+void ws__heartbeat_sent(struct ws__stream *s, const struct ws__heartbeat *h)
 {
-    c->hub->loop.now = read_time(c->hub);
-    ws__heartbeat_heard(c);
+    s->hub->loop.now = read_time(s->hub);
+    ws__heartbeat_heard(s, h);
+}
+
+/* Every step counts from the one before as it really was: a Ping that a busy loop sent late leaves
+ * the peer as much time for its answer. The timer is stopped until then, so that a Ping is no sign
+ * of life where other sends are. */
+void ws__heartbeat_pinged(struct ws__stream *s, const struct ws__heartbeat *h)
+{
+    s->count = h->pings == UINT32_MAX ? 0 : s->count + 1;
+    ws__timer_start(&s->hub->loop, s->count == h->pings ? h->last : h->between, &s->timer);
 }
 
 /* ---- Ping and Pong ---- */
@@ -124,66 +111,33 @@ static uint32_t hash(const void *data, size_t length)
     return h;
 }
 
-static uint32_t microseconds(const struct ws__hub *hub)
+static uint32_t microseconds(const struct ws__stream *s)
 {
-    return (uint32_t)(read_time(hub) / 1000);
+    return (uint32_t)(read_time(s->hub) / 1000);
 }
 
-void ws__heartbeat_ping(ws_conn *c, const void *data, size_t length)
+void ws__heartbeat_payload(const struct ws__stream *s, char payload[WS__HEARTBEAT_PAYLOAD])
 {
-    c->ping_mark = hash(data, length);
-    c->ping_time = microseconds(c->hub);
-    c->pinged = true;
+    uint32_t time = microseconds(s);
+    for (int i = 0; i < WS__HEARTBEAT_PAYLOAD; i++)
+        payload[i] = (char)(time >> (24 - 8 * i) & 0xff);
 }
 
-/* RFC 6455 5.5.3: the answer has the payload of the Ping; unsolicited Pongs tell nothing. */
-void ws__heartbeat_pong(ws_conn *c, const void *data, size_t length)
+void ws__heartbeat_ping(const struct ws__stream *s, struct ws__pulse *pulse, const void *data,
+                        size_t length)
 {
-    if (!c->pinged || hash(data, length) != c->ping_mark)
+    uint32_t time = microseconds(s);
+    pulse->ping_mark = hash(data, length);
+    pulse->ping_time = time ? time : 1;
+}
+
+/* RFC 6455 5.5.3: a Pong "must have identical 'Application data'" as the Ping that it answers. */
+void ws__heartbeat_pong(const struct ws__stream *s, struct ws__pulse *pulse, const void *data,
+                        size_t length)
+{
+    if (!pulse->ping_time || hash(data, length) != pulse->ping_mark)
         return;
-    uint32_t took = microseconds(c->hub) - c->ping_time;
-    c->latency = took ? took : 1;
-    c->pinged = false;
-}
-
-/* The payload is what tells this Ping from the one before. */
-static void send_ping(ws_conn *c)
-{
-    uint32_t mark = microseconds(c->hub);
-    const char payload[4] = {(char)(mark >> 24), (char)(mark >> 16 & 0xff),
-                             (char)(mark >> 8 & 0xff), (char)(mark & 0xff)};
-    ws_conn_send(c, payload, sizeof payload, WS_PING);
-}
-
-/* Every step counts from the one before as it really was: a Ping that a busy loop sent late leaves
- * the peer as much time for its answer. The timer stands still meanwhile, so that a Ping is no sign
- * of life where other sends are. */
-void ws__heartbeat_on_timer(ws_conn *c)
-{
-    const struct ws__heartbeat *h = &c->target->heartbeat;
-    uint32_t sent = c->pings;
-    if (sent == h->pings) {
-        c->by_peer = c->gone;
-        ws__conn_drop(c, c->gone      ? "connection reset by peer"
-                         : h->by_ping ? "ping timeout"
-                                      : "idle timeout");
-        return;
-    }
-    send_ping(c);
-    c->pings = h->pings == UINT32_MAX ? 0 : sent + 1;
-    ws__timer_start(&c->hub->loop, c->pings == h->pings ? h->last : h->between, &c->timer);
-}
-
-/* RFC 6455 7.4.1: 1000, the purpose of the connection is fulfilled. */
-void ws__heartbeat_on_lifetime(ws_conn *c)
-{
-    static const char reason[] = "please reconnect";
-    ws_conn_end(c, 1000, reason, sizeof reason - 1);
-}
-
-/* ---- ws.h ---- */
-
-uint32_t ws_conn_latency(const ws_conn *conn)
-{
-    return conn->latency;
+    uint32_t took = microseconds(s) - pulse->ping_time;
+    pulse->latency = took ? took : 1;
+    pulse->ping_time = 0;
 }

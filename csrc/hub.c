@@ -1,21 +1,21 @@
 /*
- * hub.c: what all connections of one server share: memory, ids, the lists of those that have
- * something left to do and of those that are gone. Knows nothing of what they do.
+ * hub.c: what all streams of one server share: memory, ids, the list of streams that have work left
+ * and of those that are dead. Knows nothing of what they do.
  */
-#include "conn.h"
+#include "hub.h"
+#include "net.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { SLOT_BITS = 24 };
-
-enum { TURN_TIME = 8000000 };   /* nanoseconds */
-enum { LATE_CONNECTIONS = 64 }; /* of the ready list, in a turn that is late */
+enum { TURN_TIME = 8000000 };   /* nanoseconds until a turn is late */
+enum { LATE_STREAMS = 64 };     /* of the ready list, served in a turn that is late */
 
 static struct ws__timer_queue *make_queue(struct ws__hub *hub, uint32_t duration_ms)
 {
-    return ws__loop_queue(&hub->loop, &hub->memory, duration_ms, WS__TIMER_CONN);
+    return ws__loop_queue(&hub->loop, &hub->memory, duration_ms, WS__TIMER_STREAM);
 }
 
 static bool make_queues(struct ws__hub *hub)
@@ -128,20 +128,19 @@ static bool grow_slots(struct ws__hub *hub)
     return true;
 }
 
-bool ws__hub_take_slot(struct ws__hub *hub, ws_conn *c)
+ws_conn_id ws__hub_take_slot(struct ws__hub *hub, struct ws__link *stream)
 {
     uint32_t index = hub->free_slot;
     if (index != WS__MAX_SLOTS) {
         hub->free_slot = (uint32_t)hub->slots[index].next_free;
     } else {
         if (hub->slot_count == hub->slot_capacity && !grow_slots(hub))
-            return false;
+            return 0;
         index = hub->slot_count++;
-        hub->slots[index].generation = 1; /* 0 is left to ids that are no connection */
+        hub->slots[index].generation = 1; /* ids with generation 0 name no connection */
     }
-    hub->slots[index].conn = c;
-    c->id = index | (uint64_t)hub->slots[index].generation << SLOT_BITS;
-    return true;
+    hub->slots[index].stream = stream;
+    return index | (uint64_t)hub->slots[index].generation << SLOT_BITS;
 }
 
 /* A slot whose generation would wrap is retired. */
@@ -149,7 +148,7 @@ void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id)
 {
     uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
     struct ws__slot *slot = &hub->slots[index];
-    slot->conn = NULL;
+    slot->stream = NULL;
     slot->generation++;
     if (!slot->generation)
         return;
@@ -157,15 +156,15 @@ void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id)
     hub->free_slot = index;
 }
 
-ws_conn *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
+struct ws__link *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
 {
     uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
     if (index >= hub->slot_count || hub->slots[index].generation != id >> SLOT_BITS)
         return NULL;
-    return hub->slots[index].conn;
+    return hub->slots[index].stream;
 }
 
-/* ---- lists ---- */
+/* ---- turns ---- */
 
 bool ws__hub_is_late(struct ws__hub *hub)
 {
@@ -176,18 +175,18 @@ bool ws__hub_is_late(struct ws__hub *hub)
     return hub->late;
 }
 
-static void append(struct ws__list *list, ws_conn *c)
+void ws__hub_append(struct ws__list *list, struct ws__link *stream)
 {
-    c->next = NULL;
+    stream->next = NULL;
     if (list->last)
-        list->last->next = c;
+        list->last->next = stream;
     else
-        list->first = c;
-    list->last = c;
+        list->first = stream;
+    list->last = stream;
 }
 
 /* Moves all of `from` to the end of `to`. */
-static void move(struct ws__list *to, struct ws__list *from)
+static void move_list(struct ws__list *to, struct ws__list *from)
 {
     if (!from->first)
         return;
@@ -199,41 +198,27 @@ static void move(struct ws__list *to, struct ws__list *from)
     *from = (struct ws__list){NULL, NULL};
 }
 
-void ws__hub_append(struct ws__hub *hub, ws_conn *c)
-{
-    append(&hub->ready, c);
-}
-
-void ws__hub_postpone(ws_conn *c)
-{
-    c->more = true;
-    if (c->in_ready)
-        return; /* its peer was lost in this turn, which has put it on the other list */
-    c->in_ready = true;
-    append(&c->hub->postponed, c);
-}
-
-/* Once the turn is late, LATE_CONNECTIONS more are looked at: timers are due as well, however many
- * wait. In the next turn those come first that were postponed, then those that were not looked at
- * or had their turn when it was late already, at last those that had all they wanted. */
+/* Once the turn is late, LATE_STREAMS more are served: timers are due as well, however many streams
+ * wait. The next turn begins with those that were postponed, goes on with those that were not
+ * served or were served when it was late already, and ends with those that had all they wanted. */
 static void run_ready(struct ws__hub *hub)
 {
     struct ws__list list = {NULL, NULL}, served = {NULL, NULL};
-    int left = LATE_CONNECTIONS;
-    move(&list, &hub->ready);
+    int left = LATE_STREAMS;
+    move_list(&list, &hub->ready);
     while (list.first && left) {
-        ws_conn *c = list.first;
+        struct ws__link *stream = list.first;
         bool late = hub->late;
-        list.first = c->next;
+        list.first = stream->next;
         left -= late;
-        ws__conn_on_ready(c);
+        hub->run(stream);
         if (!late)
-            move(&served, &hub->ready);
+            move_list(&served, &hub->ready);
     }
-    move(&hub->postponed, &list);
-    move(&hub->postponed, &hub->ready);
-    move(&hub->postponed, &served);
-    move(&hub->ready, &hub->postponed);
+    move_list(&hub->postponed, &list);
+    move_list(&hub->postponed, &hub->ready);
+    move_list(&hub->postponed, &served);
+    move_list(&hub->ready, &hub->postponed);
 }
 
 void ws__hub_run_ready(struct ws__hub *hub)
@@ -244,33 +229,19 @@ void ws__hub_run_ready(struct ws__hub *hub)
     hub->late = false;
 }
 
+void ws__hub_bury(struct ws__hub *hub, struct ws__link *stream)
+{
+    stream->next = hub->dead;
+    hub->dead = stream;
+}
+
 void ws__hub_free_dead(struct ws__hub *hub)
 {
-    ws_conn *c = hub->dead;
+    struct ws__link *stream = hub->dead;
     hub->dead = NULL;
-    while (c) {
-        ws_conn *next = c->next;
-        ws__conn_free(c);
-        c = next;
+    while (stream) {
+        struct ws__link *next = stream->next;
+        hub->release(stream);
+        stream = next;
     }
-}
-
-void ws__hub_shutdown(struct ws__hub *hub, int code, const char *reason, size_t length)
-{
-    for (uint32_t i = 0; i < hub->slot_count; i++) {
-        ws_conn *c = hub->slots[i].conn;
-        if (c && c->state == WS__HTTP)
-            ws__request_shutdown(c);
-        else if (c && c->state == WS__OPEN)
-            ws_conn_end(c, code, reason, length);
-        else if (c && c->state == WS__LINGERING && c->finished) /* not: dead, in on_closed */
-            ws__conn_linger_briefly(c);
-    }
-}
-
-void ws__hub_drop_all(struct ws__hub *hub, const char *reason)
-{
-    for (uint32_t i = 0; i < hub->slot_count; i++)
-        if (hub->slots[i].conn)
-            ws__conn_drop(hub->slots[i].conn, reason);
 }

@@ -1,10 +1,8 @@
 /*
  * inflate.c: compressed messages on their way to the handler, and what all connections together may
- * spend on them in one turn. A message that needs more is suspended: its connection keeps what has
- * come out so far and the bytes that are still to go in, handles nothing that follows, and goes on
- * in later turns. RFC 7692 section 7.2.2.
+ * spend on them in one turn. RFC 7692 section 7.2.2.
  */
-#include "conn.h"
+#include "inflate.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,9 +28,9 @@ enum { SHORT = 512 * WS__INFLATE_PRICE };
  * is theirs: messages that have just come cannot starve them. */
 static uint64_t share_of(const ws_conn *c)
 {
-    const struct ws__hub *hub = c->hub;
+    const struct ws__hub *hub = c->stream.hub;
     uint64_t used = hub->turn_inflating;
-    uint64_t total = hub->inflating && !c->inflating ? TURN / 2 : TURN;
+    uint64_t total = hub->inflating && !c->stream.busy ? TURN / 2 : TURN;
     uint64_t share = hub->inflating < TURN / MOST ? MOST : TURN / hub->inflating;
     uint64_t left = used < total ? total - used : 0;
     if (share < LEAST)
@@ -42,32 +40,34 @@ static uint64_t share_of(const ws_conn *c)
 
 void ws__inflate_forget(ws_conn *c)
 {
-    struct ws__memory *memory = &c->hub->memory;
-    if (!c->inflating)
+    struct ws__hub *hub = c->stream.hub;
+    struct ws__suspended *s = c->extra ? c->extra->suspended : NULL;
+    if (!s)
         return;
-    struct ws__suspended *s = c->extra->suspended;
-    c->inflating = false;
     c->extra->suspended = NULL;
-    c->hub->inflating--;
-    ws__deflate_abandon(&c->hub->deflate, &s->inflation);
-    ws__buffer_free(memory, &s->input);
-    ws__memory_free(memory, s, sizeof *s);
-    ws__conn_update_interest(c); /* perhaps only the socket can bring more, the peer's Close */
+    hub->inflating--;
+    ws__deflate_abandon(&hub->deflate, &s->inflation);
+    ws__buffer_free(&hub->memory, &s->input);
+    ws__memory_free(&hub->memory, s, sizeof *s);
+    ws__stream_set_busy(&c->stream, false); /* the peer's Close may still come */
 }
 
-static int fail(ws_conn *c, int result)
+/* The event becomes the failure that `result` means. */
+static enum ws__inflated fail(const ws_conn *c, int result, struct ws__event *event)
 {
-    size_t limit = c->target->behavior.max_payload_length;
-    int code = result == WS__INFLATE_TOO_BIG ? 1009 : result < 0 ? 1011 : 1007;
-    char why[WS__CLOSE_REASON_MAX];
-    snprintf(why, sizeof why, "%s",
+    size_t limit = ws__conn_settings(c)->behavior.max_payload_length;
+    event->type = WS__EVENT_FAIL;
+    event->code = result == WS__INFLATE_TOO_BIG ? 1009 : result < 0 ? 1011 : 1007;
+    snprintf(event->why, sizeof event->why, "%s",
              result < 0                       ? "out of memory"
              : result == WS__INFLATE_NOT_UTF8 ? "invalid UTF-8 in text message"
                                               : "invalid compressed data");
     if (result == WS__INFLATE_TOO_BIG)
-        snprintf(why, sizeof why, "message exceeds max_payload_length %zu when inflated", limit);
-    ws__conn_fail(c, code, why, strlen(why));
-    return WS__INFLATE_FAILED;
+        snprintf(event->why, sizeof event->why,
+                 "message exceeds max_payload_length %zu when inflated", limit);
+    event->data = event->why;
+    event->length = strlen(event->why);
+    return WS__INFLATED_FAILED;
 }
 
 /* Inflates until *share is used up, in slices; the first one needs no share. WS__INFLATE_OK:
@@ -75,7 +75,7 @@ static int fail(ws_conn *c, int result)
 static int spend(ws_conn *c, struct ws__inflation *m, size_t slice, uint64_t *share,
                  struct ws__event *event)
 {
-    struct ws__hub *hub = c->hub;
+    struct ws__hub *hub = c->stream.hub;
     struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
     if (!c->terms.client_no_context)
         streams = ws__conn_extra(c) ? &c->extra->streams : NULL;
@@ -96,33 +96,33 @@ static int spend(ws_conn *c, struct ws__inflation *m, size_t slice, uint64_t *sh
 }
 
 /* The message continues in another turn. */
-static int suspend(ws_conn *c, const struct ws__inflation *m, const struct ws__event *event)
+static enum ws__inflated suspend(ws_conn *c, const struct ws__inflation *m,
+                                 struct ws__event *event)
 {
-    struct ws__memory *memory = &c->hub->memory;
+    struct ws__hub *hub = c->stream.hub;
     struct ws__inflation inflation = *m;
     struct ws__suspended *s = NULL;
     if (ws__conn_extra(c))
-        s = ws__memory_zalloc(memory, sizeof *s);
-    if (!s || ws__protocol_take(&c->protocol, memory, event, &s->input)) {
-        ws__memory_free(memory, s, sizeof *s);
-        ws__deflate_abandon(&c->hub->deflate, &inflation);
-        return fail(c, WS_ENOMEM);
+        s = ws__memory_zalloc(&hub->memory, sizeof *s);
+    if (!s || ws__protocol_take(&c->protocol, &hub->memory, event, &s->input)) {
+        ws__memory_free(&hub->memory, s, sizeof *s);
+        ws__deflate_abandon(&hub->deflate, &inflation);
+        return fail(c, WS_ENOMEM, event);
     }
     s->inflation = inflation;
     s->opcode = event->opcode;
     c->extra->suspended = s;
-    c->inflating = true;
-    c->hub->inflating++;
-    ws__conn_make_more(c);
-    ws__conn_update_interest(c);
-    return WS__INFLATE_SUSPENDED;
+    hub->inflating++;
+    ws__stream_make_more(&c->stream);
+    ws__stream_set_busy(&c->stream, true);
+    return WS__INFLATED_LATER;
 }
 
-int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share)
+enum ws__inflated ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share)
 {
-    struct ws__inflation m = {.limit = c->target->behavior.max_payload_length,
+    struct ws__inflation m = {.limit = ws__conn_settings(c)->behavior.max_payload_length,
                               .text = event->opcode == WS_TEXT};
-    bool first = *share == WS__SHARE_UNKNOWN;
+    bool first = *share == WS__INFLATE_SHARE_UNKNOWN;
     int result = WS__INFLATE_MORE;
     if (first)
         *share = share_of(c);
@@ -132,25 +132,26 @@ int ws__inflate_message(ws_conn *c, struct ws__event *event, uint64_t *share)
         result = spend(c, &m, SHORT, share, event);
     if (result == WS__INFLATE_MORE)
         return suspend(c, &m, event);
-    return result ? fail(c, result) : WS__INFLATE_DONE;
+    return result ? fail(c, result, event) : WS__INFLATED;
 }
 
-int ws__inflate_resume(ws_conn *c, struct ws__event *event)
+enum ws__inflated ws__inflate_resume(ws_conn *c, struct ws__event *event)
 {
     struct ws__suspended *s = c->extra->suspended;
     uint64_t share = share_of(c);
     if (!share) {
-        ws__hub_postpone(c);
-        return WS__INFLATE_SUSPENDED;
+        ws__stream_postpone(&c->stream);
+        return WS__INFLATED_LATER;
     }
+    event->type = WS__EVENT_MESSAGE;
     event->opcode = s->opcode;
     event->data = ws__buffer_data(s->input);
     event->length = ws__buffer_length(s->input);
     int result = spend(c, &s->inflation, SLICE, &share, event);
     if (result == WS__INFLATE_MORE) {
-        ws__conn_make_more(c);
-        return WS__INFLATE_SUSPENDED;
+        ws__stream_make_more(&c->stream);
+        return WS__INFLATED_LATER;
     }
     ws__inflate_forget(c);
-    return result ? fail(c, result) : WS__INFLATE_DONE;
+    return result ? fail(c, result, event) : WS__INFLATED;
 }

@@ -3,6 +3,7 @@
  * it accepts.
  */
 #include "listen.h"
+#include "serve.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,7 +21,7 @@ int ws__listeners_init(struct ws__listeners *listeners, struct ws__hub *hub, uin
 
 /* ---- opening and closing ---- */
 
-static bool resize(struct ws__listeners *listeners, uint32_t capacity)
+static bool resize_list(struct ws__listeners *listeners, uint32_t capacity)
 {
     size_t one = sizeof *listeners->all;
     struct ws__listener *all = ws__memory_resize(&listeners->hub->memory, listeners->all,
@@ -50,7 +51,7 @@ static void free_path(struct ws__memory *memory, char *path)
 static int add(struct ws__listeners *listeners, const struct ws__endpoints *found, char *path)
 {
     uint32_t before = listeners->count;
-    if (!resize(listeners, before + found->count))
+    if (!resize_list(listeners, before + found->count))
         return WS_ENOMEM;
     for (uint32_t i = 0; i < found->count; i++) {
         if (found->all[i].fd < 0)
@@ -130,7 +131,7 @@ int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options 
     if (error)
         free_path(memory, path);
     if (listeners->capacity > listeners->count) /* addresses that are missing */
-        resize(listeners, listeners->count);
+        resize_list(listeners, listeners->count);
     errno = number; /* the allocator may have changed it */
     return error;
 }
@@ -167,7 +168,7 @@ void ws__listeners_close(struct ws__listeners *listeners)
         struct ws__listener last = listeners->all[--listeners->count];
         close_listener(listeners, &last);
     }
-    resize(listeners, 0);
+    resize_list(listeners, 0);
 }
 
 /* ---- accepting ---- */
@@ -184,7 +185,7 @@ static void log_failure(struct ws__hub *hub, struct ws__listener *l, int level,
     ws__hub_log(hub, level, "accept on %s: %s, %s", text, reason, consequence);
 }
 
-static int watch(struct ws__listeners *listeners, uint32_t i, unsigned interest)
+static int watch_listener(struct ws__listeners *listeners, uint32_t i, unsigned interest)
 {
     return ws__loop_change(&listeners->hub->loop, listeners->all[i].fd, interest,
                            listeners->first_data + i);
@@ -195,7 +196,7 @@ static void pause_accept(struct ws__listeners *listeners, uint32_t i, bool exhau
 {
     struct ws__listener *l = &listeners->all[i];
     const char *reason = exhausted ? "out of file descriptors or memory" : strerror(errno);
-    watch(listeners, i, WS__LOOP_QUIET);
+    watch_listener(listeners, i, WS__LOOP_QUIET);
     l->paused = true;
     if (!listeners->timer.next)
         ws__timer_start(&listeners->hub->loop, listeners->queue, &listeners->timer);
@@ -217,7 +218,7 @@ void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i)
             pause_accept(listeners, i, fd == WS__NET_EXHAUSTED);
             return;
         }
-        int error = ws__conn_accept(hub, fd, &peer);
+        int error = ws__serve(hub, fd, &peer);
         if (i >= listeners->count)
             return;
         l = &listeners->all[i];
@@ -235,7 +236,7 @@ void ws__listeners_resume(struct ws__listeners *listeners)
         if (!l->paused)
             continue;
         l->paused = false;
-        if (watch(listeners, i, WS__LOOP_READ))
+        if (watch_listener(listeners, i, WS__LOOP_READ))
             pause_accept(listeners, i, false);
     }
 }

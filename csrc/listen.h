@@ -4,7 +4,8 @@
 #ifndef WS__LISTEN_H
 #define WS__LISTEN_H
 
-#include "conn.h"
+#include "hub.h"
+#include "net.h"
 
 struct ws__listener {
     int fd;
@@ -31,14 +32,14 @@ int ws__listeners_init(struct ws__listeners *listeners, struct ws__hub *hub, uin
 int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options *options,
                        uint16_t *port);
 
-/* The loop reports listener number i. */
-void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i);
-/* The timer has expired: accept again. */
-void ws__listeners_resume(struct ws__listeners *listeners);
-
 /* Closes those that the last call opened. Returns false if there are none. */
 bool ws__listeners_close_last(struct ws__listeners *listeners);
 /* Closes all of them. */
 void ws__listeners_close(struct ws__listeners *listeners);
+
+/* The loop reports listener number i. */
+void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i);
+/* The timer has expired: accept again. */
+void ws__listeners_resume(struct ws__listeners *listeners);
 
 #endif

@@ -1,15 +1,14 @@
 /*
- * pong.c: which answers to Pings wait in the queue. All Pings are answered while the kernel takes
- * the answers; once it is full only the newest is kept (RFC 6455 5.5.3, F12), also of those that
- * were corked before that was known. The queue is send.c's; it consists of whole frames from the
- * oldest Pong on (ws_conn.pong_back), and what has left it is still there in front of it.
+ * pong.c: taking answers to Pings out of the queue that a newer one replaces. The queue consists of
+ * whole frames from the oldest Pong on, which is the stream's mark; what has left the queue is
+ * still there in front of it.
  */
-#include "conn.h"
+#include "pong.h"
 #include "frame.h"
 
 #include <string.h>
 
-/* Of a whole frame of ours. */
+/* Bytes of the frame, which is whole and one of ours. */
 static size_t frame_size(const char *frame, size_t available)
 {
     struct ws__frame header;
@@ -19,70 +18,70 @@ static size_t frame_size(const char *frame, size_t available)
 }
 
 /* A Pong that has not begun to leave. */
-static bool waits(const ws_conn *c, const char *frame)
+static bool waits(struct ws__buffer *queue, const char *frame)
 {
-    return (frame[0] & WS__FRAME_OPCODE) == WS_PONG && frame >= ws__buffer_data(c->out);
+    return (frame[0] & WS__FRAME_OPCODE) == WS_PONG && frame >= ws__buffer_data(queue);
 }
 
-static void take_out(ws_conn *c)
+static void take_out_marked(struct ws__stream *s)
 {
-    struct ws__buffer *b = c->out;
-    char *pong = b->bytes + b->end - c->pong_back;
-    size_t length = frame_size(pong, c->pong_back);
-    memmove(pong, pong + length, c->pong_back - length);
+    struct ws__buffer *b = s->out;
+    char *pong = b->bytes + b->end - s->mark;
+    size_t length = frame_size(pong, s->mark);
+    memmove(pong, pong + length, s->mark - length);
     b->end -= length;
 }
 
-static char *newest_pong(const ws_conn *c, char *from, const char *end)
+/* Returns NULL if no Pong between `from` and `end` waits. */
+static char *find_newest(struct ws__buffer *queue, char *from, const char *end)
 {
     char *newest = NULL;
     for (; from < end; from += frame_size(from, (size_t)(end - from)))
-        if (waits(c, from))
+        if (waits(queue, from))
             newest = from;
     return newest;
 }
 
-/* Takes all Pongs that wait out of the queue, but for the newest. */
-static void thin(ws_conn *c)
+/* Takes all Pongs that wait out of the queue, except for the newest, and marks that one. */
+static void keep_newest(struct ws__stream *s)
 {
-    struct ws__buffer *b = c->out;
-    char *end = b->bytes + b->end, *from = end - c->pong_back, *to = from;
-    char *newest = newest_pong(c, from, end);
+    struct ws__buffer *b = s->out;
+    char *end = b->bytes + b->end, *from = end - s->mark, *to = from;
+    char *newest = find_newest(b, from, end);
     size_t n;
-    c->pongs = false;
-    c->pong_back = newest ? (uint32_t)(end - newest) : 0;
+    s->mark = newest ? (uint32_t)(end - newest) : 0;
     if (!newest)
         return;
     for (; from < newest; from += n) {
         n = frame_size(from, (size_t)(newest - from));
-        if (waits(c, from))
+        if (waits(b, from))
             continue;
         memmove(to, from, n);
         to += n;
     }
-    memmove(to, newest, c->pong_back);
-    b->end = (size_t)(to - b->bytes) + c->pong_back;
+    memmove(to, newest, s->mark);
+    b->end = (size_t)(to - b->bytes) + s->mark;
 }
 
 void ws__pong_queued(ws_conn *c, size_t size)
 {
-    size_t length = ws__buffer_length(c->out);
+    struct ws__stream *s = &c->stream;
+    size_t length = ws__buffer_length(s->out);
     if (!length)
         return;
-    if (c->blocked && c->pong_back) { /* there is one at most */
-        if (c->pong_back <= length)
-            take_out(c);
-        c->pong_back = 0;
+    if (s->blocked && s->mark) { /* there is one at most */
+        if (s->mark <= length)
+            take_out_marked(s);
+        s->mark = 0;
     }
-    c->pongs = c->pong_back;
+    c->pongs = s->mark;
     if (!c->pongs)
-        c->pong_back = (uint32_t)size;
+        s->mark = (uint32_t)size;
 }
 
-void ws__pong_written(ws_conn *c)
+void ws__pong_left(ws_conn *c)
 {
-    if (!ws__buffer_length(c->out))
-        c->pong_back = 0;
-    else if (c->pongs)
-        thin(c);
+    if (c->pongs)
+        keep_newest(&c->stream);
+    c->pongs = false;
 }

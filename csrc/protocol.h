@@ -41,12 +41,6 @@ struct ws__protocol {
     bool compressed : 1;        /* RSV1 is set in the current message */
 };
 
-/* Received bytes. They are consumed from the front, and unmasked in place. */
-struct ws__input {
-    char *data;
-    size_t length;
-};
-
 /* Takes the next event out of *in. `max_payload` is the size of the largest message. Returns 1 if
  * *event is set; 0 if more bytes are needed, in front of which the rest of *in, at most 130 bytes,
  * must be presented again; or WS_ENOMEM, after which the same call can be repeated. */

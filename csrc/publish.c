@@ -1,13 +1,12 @@
 /*
  * publish.c: subscriptions of connections, and messages to all subscribers of a topic.
  * A published frame is built once for each form that its receivers take (plain, or compressed with
- * one window size) and appended to hub->published. A receiver whose kernel buffer is not full gets
- * nothing copied: it notes the range of that buffer which is its own, and the end of the turn
- * writes queue and range in one call. Where the range would get a gap, where the connection is sent
- * something else, or where the kernel takes less, the bytes move to its queue (ws__send_own).
+ * one window size) and appended to hub->published, from where share.c sends it.
  */
-#include "conn.h"
+#include "publish.h"
 #include "frame.h"
+#include "send.h"
+#include "share.h"
 
 #include <string.h>
 
@@ -16,14 +15,15 @@ enum { PLAIN = 0, FORMS = 16 };
 
 /* A frame in hub->published. */
 struct form {
-    uint32_t from, to; /* to 0: it could not be built, or is no use */
+    uint32_t from, to; /* to 0: it could not be built, or is of no use */
     bool tried;
 };
 
-/* A receiver to whom ws__send_conclude is owed, once everybody has got the message. */
-struct owed {
+/* A receiver for whom ws__send_conclude is still to be called, once every other one has the
+ * message. */
+struct unconcluded {
     ws_conn *conn;
-    int result;
+    enum ws__sent sent;
 };
 
 struct publication {
@@ -32,8 +32,8 @@ struct publication {
     size_t length;
     int opcode; /* also with WS_COMPRESS */
     struct form forms[FORMS]; /* by window bits */
-    struct owed *owed;
-    size_t owed_count, owed_capacity;
+    struct unconcluded *unconcluded;
+    size_t unconcluded_count, unconcluded_capacity;
     bool delivered; /* to one at least */
 };
 
@@ -41,8 +41,8 @@ struct publication {
 
 static void report_subscription(ws_conn *c, const struct ws__topic *topic, uint32_t before)
 {
-    const ws_behavior *b = &c->target->behavior;
-    WS__CALL(c->hub, b->on_subscription, c, topic->name, topic->length, topic->count, before,
+    const ws_behavior *b = &ws__conn_settings(c)->behavior;
+    WS__CALL(c->stream.hub, b->on_subscription, c, topic->name, topic->length, topic->count, before,
              b->user);
 }
 
@@ -53,7 +53,7 @@ static uint32_t subscriptions(const ws_conn *c)
 
 static void leave(ws_conn *c, uint32_t position)
 {
-    struct ws__topics *topics = &c->hub->topics;
+    struct ws__topics *topics = &c->stream.hub->topics;
     struct ws__subscriber *subscriber = &c->extra->subscriber;
     struct ws__topic *topic = subscriber->list[position].topic;
     ws__topics_pin(topic);
@@ -68,30 +68,30 @@ void ws__publish_leave(ws_conn *c)
         leave(c, subscriptions(c) - 1);
 }
 
-/* Its position in the connection's list; the list's length: not there. */
+/* Returns its position in the list of the connection; the length of the list if it is not there. */
 static uint32_t find(const ws_conn *c, const char *topic, size_t length)
 {
     uint32_t count = subscriptions(c);
     const struct ws__topic *found =
-        count ? ws__topics_find(&c->hub->topics, topic, length) : NULL;
+        count ? ws__topics_find(&c->stream.hub->topics, topic, length) : NULL;
     return found ? ws__topics_position(&c->extra->subscriber, found) : count;
 }
 
 int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
 {
-    const ws_behavior *b = &conn->target->behavior;
-    struct ws__topics *topics = &conn->hub->topics;
+    const ws_behavior *b = &ws__conn_settings(conn)->behavior;
+    struct ws__topics *topics = &conn->stream.hub->topics;
     struct ws__topic *joined;
     if (length > b->max_topic_length)
         return WS_EINVAL;
-    if (conn->state != WS__OPEN)
+    if (conn->stream.phase != WS__CONN_OPEN)
         return WS_ECLOSED;
     if (subscriptions(conn) >= b->max_topics) {
         if (ws_conn_is_subscribed(conn, topic, length))
             return 0;
         if (!conn->topics_full)
-            ws__hub_log(conn->hub, WS_LOG_WARNING, "a connection wants more than max_topics %u",
-                        (unsigned)b->max_topics);
+            ws__hub_log(conn->stream.hub, WS_LOG_WARNING,
+                        "a connection wants more than max_topics %u", (unsigned)b->max_topics);
         conn->topics_full = true;
         return WS_ELIMIT;
     }
@@ -108,7 +108,7 @@ int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
 
 int ws_conn_unsubscribe(ws_conn *conn, const char *topic, size_t length)
 {
-    if (conn->state != WS__OPEN)
+    if (conn->stream.phase != WS__CONN_OPEN)
         return WS_ECLOSED;
     uint32_t position = find(conn, topic, length);
     if (position == subscriptions(conn))
@@ -192,99 +192,61 @@ static const struct form *compressed_form(struct publication *p,
 
 /* ---- one receiver ---- */
 
-/* The frame needs no copy: it is noted, behind what the connection has already. */
-static bool note_form(ws_conn *c, const struct form *form)
-{
-    struct ws__extra *extra = c->extra; /* its subscription is there */
-    size_t amount = ws__conn_queued(c) + (form->to - form->from);
-    if (c->blocked || c->broken || amount > c->target->cork_limit)
-        return false;
-    if (extra->published_to != form->from || !ws__conn_published(c)) {
-        ws__send_own(c);
-        extra->published_from = form->from;
-    }
-    extra->published_to = form->to;
-    if (!c->in_publishing) {
-        c->in_publishing = true;
-        extra->next_published = c->hub->publishing;
-        c->hub->publishing = extra;
-    }
-    return true;
-}
-
-/* The results of ws__send_offer. */
-static int offer(struct publication *p, ws_conn *c)
+static enum ws__sent offer(struct publication *p, ws_conn *c)
 {
     bool compress = ws__send_compresses(c, p->opcode, p->length);
-    if (c->state != WS__OPEN || c->ending) /* it is leaving its topics, or will */
-        return WS_DROPPED;
+    if (c->stream.phase != WS__CONN_OPEN || c->ending) /* it is leaving its topics, or will */
+        return WS__SENT_DROPPED;
     if (c->fragmenting || (compress && !c->terms.server_no_context))
-        return ws__send_offer(c, p->data, p->length, p->opcode);
+        return ws__send_message(c, p->data, p->length, p->opcode);
     const struct form *form = compress ? compressed_form(p, &c->terms) : plain_form(p);
     if (!form->to)
-        return ws__send_offer(c, p->data, p->length, p->opcode & ~WS_COMPRESS);
-    return note_form(c, form) ? WS_SUCCESS : ws__send_published(c, form->from, form->to);
+        return ws__send_message(c, p->data, p->length, p->opcode & ~WS_COMPRESS);
+    if (ws__share_note(c, form->from, form->to))
+        return WS__SENT;
+    return ws__send_frame(c, p->hub->published->bytes + form->from, form->to - form->from);
 }
 
 /* Handlers run after the last receiver was served, so that none of them sees a later message first,
- * and none of them changes the list of members under way. */
-static void owe(struct publication *p, ws_conn *c, int result)
+ * and none of them changes the list of members while it is walked over. */
+static void conclude_later(struct publication *p, ws_conn *c, enum ws__sent sent)
 {
-    struct ws__memory *memory = &p->hub->memory;
-    if (p->owed_count == p->owed_capacity) {
-        size_t capacity = p->owed_capacity ? 2 * p->owed_capacity : 16;
-        void *owed = ws__memory_resize(memory, p->owed, p->owed_capacity * sizeof *p->owed,
-                                       capacity * sizeof *p->owed);
-        if (!owed) { /* a handler that cannot be called: the connection goes instead */
-            ws__conn_break(c, true);
+    if (p->unconcluded_count == p->unconcluded_capacity) {
+        size_t one = sizeof *p->unconcluded;
+        size_t capacity = p->unconcluded_capacity ? 2 * p->unconcluded_capacity : 16;
+        void *grown = ws__memory_resize(&p->hub->memory, p->unconcluded,
+                                        p->unconcluded_capacity * one, capacity * one);
+        if (!grown) { /* its handler cannot be called later: the connection goes instead */
+            ws__stream_break(&c->stream, true);
             return;
         }
-        p->owed = owed;
-        p->owed_capacity = capacity;
+        p->unconcluded = grown;
+        p->unconcluded_capacity = capacity;
     }
-    p->owed[p->owed_count++] = (struct owed){c, result};
+    p->unconcluded[p->unconcluded_count++] = (struct unconcluded){c, sent};
 }
 
 static void deliver(struct publication *p, ws_conn *c)
 {
-    int result = offer(p, c);
-    if (result == WS_SUCCESS || result == WS_BACKPRESSURE)
+    enum ws__sent sent = offer(p, c);
+    if (sent == WS__SENT || sent == WS__SENT_QUEUED)
         p->delivered = true;
-    else if (result != WS_DROPPED)
-        owe(p, c, result < 0 ? WS__SEND_NO_MEMORY : result);
+    else if (sent != WS__SENT_DROPPED)
+        conclude_later(p, c, sent == WS__SENT_NO_MEMORY ? WS__SENT_NOT_COMPRESSED : sent);
 }
 
 static void conclude(struct publication *p)
 {
-    for (size_t i = 0; i < p->owed_count; i++) {
-        ws_conn *c = p->owed[i].conn;
-        if (c->state == WS__OPEN)
-            ws__send_conclude(c, p->owed[i].result, p->data, p->length, p->opcode);
+    for (size_t i = 0; i < p->unconcluded_count; i++) {
+        ws_conn *c = p->unconcluded[i].conn;
+        if (c->stream.phase == WS__CONN_OPEN)
+            ws__send_conclude(c, p->unconcluded[i].sent, p->data, p->length, p->opcode);
     }
-    ws__memory_free(&p->hub->memory, p->owed, p->owed_capacity * sizeof *p->owed);
+    ws__memory_free(&p->hub->memory, p->unconcluded,
+                    p->unconcluded_capacity * sizeof *p->unconcluded);
 }
 
 /* ---- all of them ---- */
-
-void ws__publish_flush(struct ws__hub *hub)
-{
-    struct ws__extra *extra = hub->publishing;
-    hub->publishing = NULL;
-    while (extra) {
-        ws_conn *c = extra->conn;
-        extra = extra->next_published;
-        c->in_publishing = false;
-        if (c->corked)
-            ws__send_own(c);
-        else if (ws__conn_published(c))
-            ws__send_flush(c);
-        c->extra->published_from = c->extra->published_to = 0; /* left where it is broken */
-    }
-    if (hub->published && hub->published->capacity > WS__CORK_SIZE)
-        ws__buffer_free(&hub->memory, &hub->published);
-    else
-        ws__buffer_consume(hub->published, ws__buffer_length(hub->published));
-}
 
 static ws_conn *receiver(const struct ws__member *member)
 {
@@ -301,15 +263,15 @@ static int publish(struct ws__hub *hub, const char *topic, size_t topic_length,
         return WS_EINVAL;
     if (!found)
         return 0;
-    if (ws__buffer_length(hub->published) >= WS__PUBLISHED_SIZE)
-        ws__publish_flush(hub);
+    if (ws__buffer_length(hub->published) >= WS__SHARE_SIZE)
+        ws__share_flush(hub);
     for (uint32_t i = 0; i < found->count; i++) {
         ws_conn *c = receiver(&found->members[i]);
         if (c != except)
             deliver(p, c);
     }
     if (!hub->in_turn)
-        ws__publish_flush(hub);
+        ws__share_flush(hub);
     conclude(p);
     return p->delivered;
 }
@@ -325,9 +287,9 @@ int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
 int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const void *data,
                     size_t length, int opcode, bool exclude_self)
 {
-    struct ws__hub *hub = conn->hub;
+    struct ws__hub *hub = conn->stream.hub;
     struct publication p = {.hub = hub, .data = data, .length = length, .opcode = opcode};
-    if (conn->state != WS__OPEN)
+    if (conn->stream.phase != WS__CONN_OPEN)
         return 0;
     return publish(hub, topic, topic_length, exclude_self ? conn : NULL, &p);
 }

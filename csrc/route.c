@@ -1,8 +1,11 @@
 /*
  * route.c: what ws_server_ws and ws_server_http register: behaviors and handlers, with copies of
- * all their texts. Which path belongs to which route is router.c's to find.
+ * all their texts. router.c finds which path belongs to which route.
  */
-#include "conn.h"
+#include "route.h"
+#include "http.h"
+#include "receive.h"
+#include "text.h"
 
 #include <string.h>
 
@@ -68,7 +71,7 @@ static size_t round_up(size_t n)
 
 static int copy_strings(struct ws__memory *memory, struct ws__target *t)
 {
-    ws_behavior *b = &t->behavior;
+    ws_behavior *b = &t->settings.behavior;
     size_t subprotocols, origins;
     size_t first = round_up(list_size(b->subprotocols, &subprotocols));
     t->strings_size = first + list_size(b->origins, &origins);
@@ -102,19 +105,22 @@ int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *beha
     struct ws__target *t = ws__memory_zalloc(&hub->memory, sizeof *t);
     if (!t)
         return WS_ENOMEM;
-    t->behavior = *behavior;
-    t->cork_limit = WS__CORK_SIZE;
+    t->settings.protocol = ws__receive_protocol;
+    if (!behavior->reset_idle_timeout_on_send)
+        t->settings.protocol.on_sent = NULL;
+    t->settings.behavior = *behavior;
+    t->settings.cork_limit = WS__CORK_SIZE;
     if (behavior->max_backpressure && behavior->max_backpressure / 2 < WS__CORK_SIZE)
-        t->cork_limit = behavior->max_backpressure / 2;
+        t->settings.cork_limit = behavior->max_backpressure / 2;
     int error = check_compression(behavior->compression);
     if (!error)
         error = copy_strings(&hub->memory, t);
-    t->close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout,
-                                    WS__TIMER_CONN);
-    if (!error && !t->close_queue)
+    t->settings.close_queue = ws__loop_queue(&hub->loop, &hub->memory, behavior->close_timeout,
+                                             WS__TIMER_STREAM);
+    if (!error && !t->settings.close_queue)
         error = WS_ENOMEM;
     if (!error)
-        error = ws__heartbeat_init(hub, &t->heartbeat, behavior);
+        error = ws__heartbeat_init(hub, &t->settings.heartbeat, behavior);
     if (!error)
         error = ws__router_add(&hub->websocket_routes, pattern, t);
     if (error)

@@ -5,6 +5,7 @@
  */
 #include "utf8.h"
 #include "words.h"
+#include "ws.h"
 
 #include <stdbool.h>
 
@@ -127,4 +128,11 @@ size_t ws__utf8_cut(const void *bytes, size_t n, size_t limit)
     while (limit > 0 && class_of[p[limit]] >= LOW && class_of[p[limit]] <= HIGH)
         limit--;
     return limit;
+}
+
+/* ---- ws.h ---- */
+
+bool ws_utf8_valid(const void *data, size_t length)
+{
+    return ws__utf8_next(WS__UTF8_ACCEPT, data, length) == WS__UTF8_ACCEPT;
 }

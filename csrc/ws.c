@@ -1,9 +1,10 @@
 /*
- * ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from
- * other threads. What happens on one connection is conn.c's, send.c's and request.c's.
+ * ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from other threads.
  */
-#include "conn.h"
+#include "close.h"
 #include "listen.h"
+#include "route.h"
+#include "share.h"
 #include "utf8.h"
 
 #include <errno.h>
@@ -85,11 +86,6 @@ bool ws_compression_available(void)
     return ws__deflate_available();
 }
 
-bool ws_utf8_valid(const void *data, size_t length)
-{
-    return ws__utf8_next(WS__UTF8_ACCEPT, data, length) == WS__UTF8_ACCEPT;
-}
-
 /* ---- life cycle ---- */
 
 int ws_config_init(ws_config *config, size_t size)
@@ -137,7 +133,7 @@ static void *resize_server(const ws_config *config, void *server, size_t old_siz
 }
 
 /* That of the shutdown gets its duration when it is known. */
-static bool make_queues(ws_server *s)
+static bool make_server_queues(ws_server *s)
 {
     struct ws__hub *hub = &s->hub;
     s->shutdown_queue = ws__loop_queue(&hub->loop, &hub->memory, 0, WS__TIMER_SHUTDOWN);
@@ -161,8 +157,10 @@ int ws_server_new(ws_server **server, const ws_config *config)
     memset(s, 0, sizeof *s);
     s->interrupt_fd = -1;
     int error = ws__hub_init(&s->hub, s, &copy), number = errno;
+    s->hub.run = ws__stream_on_ready;
+    s->hub.release = ws__stream_free;
     if (!error) {
-        if (make_queues(s)) {
+        if (make_server_queues(s)) {
             *server = s;
             return WS_OK;
         }
@@ -201,6 +199,13 @@ static bool in_callback(const ws_server *s)
     return s->hub.in_turn || s->hub.in_callbacks;
 }
 
+static void drop_all(struct ws__hub *hub, const char *reason)
+{
+    for (uint32_t i = 0; i < hub->slot_count; i++)
+        if (hub->slots[i].stream)
+            ws__stream_drop(ws__stream_of_link(hub->slots[i].stream), reason, false);
+}
+
 int ws_server_free(ws_server *server)
 {
     if (!server)
@@ -214,11 +219,11 @@ int ws_server_free(ws_server *server)
     hub->in_turn = true;
     hub->stopping = true;
     ws__listeners_close(&server->listeners);
-    ws__hub_drop_all(hub, "the server was freed");
+    drop_all(hub, "the server was freed");
     run_deferred(server, &server->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     if (ws__buffer_length(hub->published))
-        ws__publish_flush(hub);
+        ws__share_flush(hub);
     ws__hub_free_dead(hub);
     ws__router_deinit(&hub->websocket_routes, ws__target_free, &hub->memory);
     ws__router_deinit(&hub->http_routes, ws__target_free, &hub->memory);
@@ -280,9 +285,9 @@ bool ws_server_unlisten(ws_server *server)
 static void on_event(ws_server *s, const struct ws__loop_event *event)
 {
     if (event->data >= DATA_CONNECTION) {
-        ws_conn *c = ws__hub_find(&s->hub, event->data);
-        if (c) /* else: it was closed earlier in this turn */
-            ws__conn_on_event(c, event->ready);
+        struct ws__link *stream = ws__hub_find(&s->hub, event->data);
+        if (stream) /* otherwise it was closed earlier in this turn */
+            ws__stream_on_event(ws__stream_of_link(stream), event->ready);
     } else if (event->data == DATA_INTERRUPT) {
         if (s->interrupt_fd >= 0)
             ws__net_drain(s->interrupt_fd);
@@ -292,31 +297,25 @@ static void on_event(ws_server *s, const struct ws__loop_event *event)
     }
 }
 
-static ws_conn *conn_of(struct ws__timer *timer)
+static struct ws__stream *stream_of(struct ws__timer *timer)
 {
-    return (ws_conn *)(void *)((char *)timer - offsetof(ws_conn, timer));
+    return (struct ws__stream *)(void *)((char *)timer - offsetof(struct ws__stream, timer));
 }
 
-static ws_conn *conn_of_lifetime(struct ws__timer *timer)
-{
-    return ((struct ws__extra *)(void *)((char *)timer - offsetof(struct ws__extra, lifetime)))
-        ->conn;
-}
-
-static void on_timer(ws_server *s, struct ws__timer *timer, int kind)
+static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
 {
     switch (kind) {
-    case WS__TIMER_CONN:
-        ws__conn_on_timer(conn_of(timer));
+    case WS__TIMER_STREAM:
+        ws__stream_on_timer(stream_of(timer));
         break;
     case WS__TIMER_LIFETIME:
-        ws__heartbeat_on_lifetime(conn_of_lifetime(timer));
+        ws__close_on_lifetime(timer);
         break;
     case WS__TIMER_ACCEPT:
         ws__listeners_resume(&s->listeners);
         break;
     case WS__TIMER_SHUTDOWN:
-        ws__hub_drop_all(&s->hub, "shutdown timeout");
+        drop_all(&s->hub, "shutdown timeout");
         break;
     }
 }
@@ -338,7 +337,7 @@ static void judge_timers(ws_server *s)
     int kind;
     s->seen = 0;
     while ((timer = ws__loop_expired(&s->hub.loop, &kind)))
-        on_timer(s, timer, kind);
+        run_timer(s, timer, kind);
 }
 
 static void run_alarm(ws_server *s)
@@ -393,7 +392,7 @@ static int turn(ws_server *s, int timeout_ms)
     run_alarm(s);
     run_deferred(s, NULL);
     if (ws__buffer_length(hub->published))
-        ws__publish_flush(hub);
+        ws__share_flush(hub);
     if (hub->dead)
         ws__hub_free_dead(hub);
     ws__deflate_trim(&hub->deflate);
@@ -402,7 +401,7 @@ static int turn(ws_server *s, int timeout_ms)
 }
 
 /* Nothing is left to do of a shutdown; what was deferred until now still runs. */
-static void finish(ws_server *s)
+static void finish_shutdown(ws_server *s)
 {
     struct ws__hub *hub = &s->hub;
     if (!s->stopped)
@@ -413,7 +412,7 @@ static void finish(ws_server *s)
     run_deferred(s, &s->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     if (ws__buffer_length(hub->published))
-        ws__publish_flush(hub);
+        ws__share_flush(hub);
     ws__hub_free_dead(hub);
     hub->in_turn = false;
 }
@@ -422,7 +421,7 @@ static inline bool is_over(ws_server *s)
 {
     if (!s->hub.stopping || s->hub.stats.connections)
         return false;
-    finish(s);
+    finish_shutdown(s);
     return true;
 }
 
@@ -513,7 +512,9 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
         return WS_OK;
     hub->stopping = true;
     ws__listeners_close(&server->listeners);
-    ws__hub_shutdown(hub, code, reason, length);
+    for (uint32_t i = 0; i < hub->slot_count; i++)
+        if (hub->slots[i].stream)
+            ws__stream_shutdown(ws__stream_of_link(hub->slots[i].stream), code, reason, length);
     ws__loop_wakeup(&hub->loop);
     return WS_OK;
 }
@@ -552,8 +553,9 @@ int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argumen
 
 ws_conn *ws_server_find(ws_server *server, ws_conn_id id)
 {
-    ws_conn *c = ws__hub_find(&server->hub, id);
-    return c && !c->reported ? c : NULL;
+    struct ws__link *stream = ws__hub_find(&server->hub, id);
+    ws_conn *c = stream ? ws__conn_of(ws__stream_of_link(stream)) : NULL;
+    return c && c->report == WS__REPORT_CLOSE ? c : NULL;
 }
 
 void ws_server_set_on_response(ws_server *server,

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Checks that the files of csrc/ include each other only as the layer map allows.
+"""Checks that the files of csrc/ use each other only as the layer map allows.
 
     python3 tools/check_layers.py [--root DIR]
 
+An include, and every mention of a function, must lead to a lower layer, or to an earlier file of a
+layer whose files stand in an order. Every foo.c has a foo.h, whose functions it defines in their
+order; no file-local name stands for two things, so that all files can be compiled as one.
 Prints one line per violation and exits 1 if there is any. See ARCHITECTURE.md for the map.
 """
 
@@ -10,30 +13,40 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Set, Tuple, Union
 
 import csource
 
-LAYERS: Dict[str, int] = {
-    "buffer": 0, "utf8": 0, "sha1": 0, "text": 0, "words": 0,
-    "http": 1, "frame": 1, "router": 1, "topics": 1, "deflate": 1, "loop": 1, "net": 1,
-    "handshake": 2, "protocol": 2,
-    "conn": 3, "heartbeat": 3, "hub": 3, "inflate": 3, "listen": 3, "pong": 3,
-    "publish": 3, "request": 3, "route": 3, "send": 3,
-    "bridge": 4, "ws": 4,
-}  # fmt: skip
+# From the bottom to the top. The files of a set know nothing of each other; those of a list may use
+# the files before them in it.
+LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
+    {"buffer", "utf8", "sha1", "words", "text"},
+    {"http", "frame", "router", "topics", "deflate", "loop", "net"},
+    {"handshake", "protocol", "hub"},
+    {"stream"},
+    ["heartbeat", "conn", "share", "pong", "send", "publish", "inflate", "close", "receive"],
+    ["route", "request", "respond", "serve"],
+    ["listen", "ws"],
+    {"bridge"},
+)
+LAYERS = {module: number for number, layer in enumerate(LAYER_MAP) for module in layer}
+# The position in an ordered layer; 0 in others.
+POSITIONS = {
+    module: position
+    for layer in LAYER_MAP
+    if isinstance(layer, list)
+    for position, module in enumerate(layer)
+}
 
 # Files that do the work of another name: which one is built, the build system picks. zlib.h is
 # zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form.
 STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate"}
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
-# Ten files, one layer: a routed request becomes a connection, which sends; all need conn.h.
-ONE_MODULE = {
-    "conn", "heartbeat", "hub", "inflate", "listen", "pong", "publish", "request", "route", "send",
-}  # fmt: skip
-# The only modules below layer 3 that make system calls; they know nothing of WebSocket.
+# The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
 SYSTEM = {"loop", "net"}
+# What all streams share is no code that turns bytes into events.
+IMPURE = SYSTEM | {"hub"}
 # Code that turns bytes into events needs no more than these: no sockets, clocks, files or errno.
 PURE_LAYER = 2
 PURE = {
@@ -53,23 +66,30 @@ PROTOTYPE = re.compile(
 Violation = Tuple[int, str]
 
 
+def why_not(module: str, target: str) -> str:
+    """Why `module` must not use `target`, another module; "" when it may."""
+    here, there = LAYERS[module], LAYERS[target]
+    if there == here and target not in POSITIONS:
+        return f"is of the same layer {here}"
+    if there > here:
+        return f"is of layer {there}, above layer {here}"
+    if there == here and POSITIONS[target] > POSITIONS[module]:
+        return f"comes after {module} in layer {here}"
+    return ""
+
+
 def judge_project_include(module: str, target: str) -> str:
     """Why `module` must not include the header of `target`; "" when it may."""
-    if target in (module, "ws") and module != "ws":
-        return ""
-    if module == "ws" and target == "ws":
+    if target in (module, "ws"):
         return ""
     if module == "bridge":
         return "bridge must go through ws.h alone"
     if module in SYSTEM and target not in ("buffer", "text"):
         return f"{module} must know nothing of WebSocket, only ws.h, buffer.h and text.h"
-    if target in COMMON or {module, target} <= ONE_MODULE:
+    if target in COMMON:
         return ""
-    if LAYERS[target] == LAYERS[module]:
-        return f"{target}.h is of the same layer {LAYERS[module]}"
-    if LAYERS[target] > LAYERS[module]:
-        return f"{target}.h is of layer {LAYERS[target]}, above layer {LAYERS[module]}"
-    return ""
+    reason = why_not(module, target)
+    return f"{target}.h {reason}" if reason else ""
 
 
 def module_of(path: Path) -> str:
@@ -77,7 +97,7 @@ def module_of(path: Path) -> str:
 
 
 def is_pure(module: str) -> bool:
-    return LAYERS[module] <= PURE_LAYER and module not in SYSTEM
+    return LAYERS[module] <= PURE_LAYER and module not in IMPURE
 
 
 def judge_include(path: Path, argument: str) -> str:
@@ -127,16 +147,94 @@ def own_prototypes(text: str) -> Iterator[Violation]:
         yield number, f"declares {match.group(1)} itself, a header must do that"
 
 
+# ---- functions ------------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """A file of csrc/, and what it defines."""
+
+    path: Path
+    module: str
+    code: str  # without comments, literals and directives
+    functions: List[csource.Function]
+
+
+def definitions(sources: List[Source]) -> Dict[str, str]:
+    """The module of every function that more than one file can name."""
+    return {
+        function.name: source.module
+        for source in sources
+        for function in source.functions
+        if source.path.suffix == ".h" or not function.is_static
+    }
+
+
+def check_calls(sources: List[Source]) -> Iterator[Tuple[Path, int, str]]:
+    """Every mention of another module's function: a call, or a pointer that is installed."""
+    home = definitions(sources)
+    for source in sources:
+        local = {function.name for function in source.functions if function.is_static}
+        bodies = csource.bodies(source.code)
+        for match in re.finditer(r"\b\w+\b", bodies):
+            target = home.get(match.group(), source.module)
+            if target in COMMON | {source.module} or match.group() in local:
+                continue
+            reason = why_not(source.module, target)
+            if reason:
+                number = bodies.count("\n", 0, match.start()) + 1
+                yield source.path, number, f"{match.group()} of {target}.c {reason}"
+
+
+def check_order(sources: List[Source]) -> Iterator[Tuple[Path, int, str]]:
+    """A file defines the functions of its header in the order of the header."""
+    headers = {source.module: source for source in sources if source.path.suffix == ".h"}
+    for source in sources:
+        if source.path.suffix != ".c" or source.path.stem != source.module:
+            continue
+        header = headers.get(source.module)
+        if header is None:
+            yield source.path, 1, f"has no {source.module}.h"
+            continue
+        declared = [m.group(1) for m in PROTOTYPE.finditer(header.code)]
+        last = -1
+        for function in source.functions:
+            if function.is_static or function.name not in declared:
+                continue
+            position = declared.index(function.name)
+            if position < last:
+                reason = f"{function.name} comes after {declared[last]}, unlike in the header"
+                yield source.path, function.first, reason
+            last = max(last, position)
+
+
+def check_names(sources: List[Source]) -> Iterator[Tuple[Path, int, str]]:
+    """File-local names of one .c file that another one defines, too."""
+    seen: Dict[str, Path] = {}
+    for source in sources:
+        if source.path.suffix != ".c" or source.path.stem in STANDS_FOR:
+            continue
+        names = [(f.name, f.first) for f in source.functions if f.is_static]
+        names += [(name, number) for name, number in csource.file_scope_names(source.code)]
+        for name, number in names:
+            other = seen.setdefault(name, source.path)
+            if other != source.path:
+                yield source.path, number, f"{name} is defined in {other.name}, too"
+
+
 def check(root: Path) -> List[str]:
     """All violations under root, as lines of text."""
-    sources = sorted(p for p in (root / "csrc").rglob("*") if p.suffix in (".c", ".h"))
-    if not sources:
+    paths = sorted(p for p in (root / "csrc").rglob("*") if p.suffix in (".c", ".h"))
+    if not paths:
         return ["csrc: no C sources found"]
-    return [
-        f"{path.relative_to(root)}:{number}: {reason}"
-        for path in sources
-        for number, reason in check_file(path)
+    found = [(path, number, reason) for path in paths for number, reason in check_file(path)]
+    sources = [
+        Source(path, module_of(path), csource.declarations(text), csource.functions(text))
+        for path in paths
+        for text in [csource.read(path)]
+        if module_of(path) in LAYERS
     ]
+    found += [*check_calls(sources), *check_order(sources), *check_names(sources)]
+    return [f"{path.relative_to(root)}:{number}: {reason}" for path, number, reason in found]
 
 
 def main() -> int:

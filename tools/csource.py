@@ -6,7 +6,7 @@ in comments and literals is blanked, so that positions and line numbers stay cor
 
 import re
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
 _SKIP = re.compile(
     r"""/\*.*?\*/ | //[^\n]* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""",
@@ -23,6 +23,7 @@ class Function(NamedTuple):
     name: str
     first: int
     last: int
+    is_static: bool
 
     @property
     def length(self) -> int:
@@ -87,10 +88,38 @@ def functions(text: str) -> List[Function]:
             if depth == 0 and head and code[start:opening].rstrip().endswith(")"):
                 name = _function_name(code[start:opening])
                 line = code.count("\n", 0, opening) + 1
-                found.append(Function(name, line, code.count("\n", 0, match.start()) + 1))
+                last = code.count("\n", 0, match.start()) + 1
+                is_static = re.search(r"\bstatic\b", code[start:opening]) is not None
+                found.append(Function(name, line, last, is_static))
         if depth == 0:
             start = match.end()
     return found
+
+
+def bodies(code: str) -> str:
+    """What stands between braces in code from declarations(); the rest is blanked."""
+    found: List[str] = []
+    depth = 0
+    for char in code:
+        depth -= char == "}"
+        found.append(char if depth or char == "\n" else " ")
+        depth += char == "{"
+    return "".join(found)
+
+
+_TAG = re.compile(r"^(?:struct|enum|union)\s+(\w+)\s*\{", re.MULTILINE)
+_CONSTANT = re.compile(r"^enum\b[^{;]*\{([^}]*)\}", re.MULTILINE)
+_OBJECT = re.compile(r"^static\s+[\w\s*]*?(\w+)(?:\[[^\]]*\])*\s*=", re.MULTILINE)
+
+
+def file_scope_names(code: str) -> List[Tuple[str, int]]:
+    """Tags, enumeration constants and static objects that code from declarations() defines, with
+    their lines."""
+    found = [(m.group(1), m.start(1)) for m in (*_TAG.finditer(code), *_OBJECT.finditer(code))]
+    for match in _CONSTANT.finditer(code):
+        for name in re.finditer(r"(\w+)\s*(?:=[^,]*)?(?:,|$)", match.group(1).strip()):
+            found.append((name.group(1), match.start(1)))
+    return [(name, code.count("\n", 0, at) + 1) for name, at in found]
 
 
 def _function_name(head: str) -> str:

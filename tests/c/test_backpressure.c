@@ -256,7 +256,7 @@ static void test_one_pong_waits(void)
             give_room(0, draw(2) ? draw(400) : draw(8));
             say_numbered(1 + draw(draw(8) ? 30 : 600));
             client_read(&c);
-            if (conn_at(&h, 0)->blocked)
+            if (conn_at(&h, 0)->stream.blocked)
                 stops[count++] = (struct stop){numbered, c.in_length};
         }
         give_all_room(0);

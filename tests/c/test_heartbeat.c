@@ -114,15 +114,15 @@ static void test_busy(void)
     start(120000, WS_DERIVED, WS_DERIVED);
     h.quiet = true;
     const ws_conn *conn = conn_at(&h, 0);
-    uint64_t from = h.now, deadline = conn->timer.deadline;
+    uint64_t from = h.now, deadline = conn->stream.timer.deadline;
     ok(deadline > from + 104 * SECOND && deadline <= from + 104 * SECOND + 50 * MS, "a slack");
     int moves = 0;
     for (int i = 0; i < 1000; i++) {
         h.now += MS;
         client_text(&c, "x");
         turns(&h, 1);
-        moves += conn->timer.deadline != deadline;
-        deadline = conn->timer.deadline;
+        moves += conn->stream.timer.deadline != deadline;
+        deadline = conn->stream.timer.deadline;
         if (deadline < h.now + 104 * SECOND)
             ok(false, "S38: too early after %d messages", i);
     }

@@ -287,7 +287,7 @@ static void test_dropped(void)
     open_mixed();
     for (int i = 0; i < 3; i++) {
         ws_conn *conn = conn_at(&h, i);
-        ((struct ws__target *)(uintptr_t)conn->target)->behavior.max_backpressure = 1500;
+        ((struct ws__settings *)(uintptr_t)ws__conn_settings(conn))->behavior.max_backpressure = 1500;
         kernel_give_room(conn, 0);
     }
     make_data(2000, 11); /* about 1,100 compressed: one fits */

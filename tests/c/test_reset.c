@@ -79,7 +79,7 @@ static const char *run(int count)
     ending[0] = '\0';
     for (; count; count--) {
         ws_conn *conn = conn_at(&h, 0);
-        if (conn && conn->paused)
+        if (conn && conn->stream.paused)
             ws_conn_resume(conn);
         turns(&h, 1);
         const char *events = harness_events(&h), *end = strstr(events, "close");

@@ -33,8 +33,13 @@ LAYERS_GOOD = {
     "csrc/ws.h": "#include <stdint.h>\n",
     "csrc/ws.c": '#include "ws.h"\n#include "conn.h"\n#include "loop.h"\n#include <errno.h>\n',
     "csrc/conn.h": '#include "protocol.h"\n',
-    "csrc/conn.c": '#include "conn.h"\n#include <errno.h>\nint code = errno;\n',
-    "csrc/request.c": '#include "conn.h"\n#include "http.h"\n',
+    "csrc/conn.c": '#include "conn.h"\n#include <errno.h>\nint code = errno;\n'
+    "static int own;\nenum { BOTH };\nstruct pair {\n    int a;\n};\nstatic void once(void)\n{\n}\n"
+    "void ws__conn_free(int a)\n{\n    own = a;\n}\n",
+    "csrc/request.c": '#include "request.h"\n#include "conn.h"\n#include "http.h"\n',
+    "csrc/send.c": '#include "send.h"\nstatic int total = 2;\nvoid ws__send_one(void)\n{\n}\n'
+    "void ws__send_two(void)\n{\n    ws__conn_free(total);\n}\n",
+    "csrc/send.h": "void ws__send_one(void);\nvoid ws__send_two(void);\n",
     "csrc/protocol.h": '#include "frame.h"\n#include "buffer.h"\n',
     "csrc/http.c": '#include "http.h"\n/* errno, #include "conn.h" */\nconst char *s = "errno";\n',
     "csrc/buffer.h": '#include "ws.h"\n',
@@ -47,6 +52,18 @@ LAYERS_GOOD = {
     "csrc/buffer.c": '#include "buffer.h"\n#include <stdlib.h>\n',
     "csrc/deflate.c": '#include "deflate.h"\n#include <zlib.h>\n#include <stdio.h>\n',
     "csrc/bridge.c": '#include "bridge.h"\n#include <pthread.h>\n',
+    # Each .c file that is planted below has a header.
+    "csrc/bridge.h": "",
+    "csrc/deflate.h": "",
+    "csrc/frame.h": "",
+    "csrc/handshake.h": "",
+    "csrc/http.h": "",
+    "csrc/loop.h": "",
+    "csrc/net.h": "",
+    "csrc/request.h": "",
+    "csrc/router.h": "",
+    "csrc/stream.h": "",
+    "csrc/utf8.h": "",
 }
 
 
@@ -88,7 +105,27 @@ def test_layers_accepts_the_map(tmp_path: Path) -> None:
         ("csrc/utf8.c", "int a;\nint ws__g(void) __attribute__((cold));", "declares ws__g itself"),
         ("csrc/protocol.c", "int fail(void)\n{\n    return errno;\n}", "errno is not for"),
         ("csrc/frame.c", "#include HEADER", "written out"),
-        ("csrc/extra.c", "int extra;", "is not in the layer map"),
+        ("csrc/topics.c", "int a;", "has no topics.h"),
+        (
+            "csrc/http.c",
+            "int f(void)\n{\n    return ws__send_one();\n}",
+            "of layer 4, above layer 1",
+        ),
+        ("csrc/conn.c", "void ws__conn_free(int a)\n{\n    ws__send_one();\n}", "after conn in"),
+        (
+            "csrc/stream.c",
+            "void f(void)\n{\n    table.end = ws__send_two;\n}",
+            "of send.c is of layer",
+        ),
+        (
+            "csrc/send.c",
+            "void ws__send_two(void)\n{\n}\nvoid ws__send_one(void)\n{\n}",
+            "ws__send_one comes after ws__send_two",
+        ),
+        ("csrc/utf8.c", "static int total = 1;", "total is defined in send.c, too"),
+        ("csrc/router.c", "struct pair {\n    int a;\n};", "pair is defined in conn.c, too"),
+        ("csrc/router.c", "enum { ALONE, BOTH = 2 };", "BOTH is defined in conn.c, too"),
+        ("csrc/router.c", "static int once(void)\n{\n}", "once is defined in conn.c, too"),
     ],
 )
 def test_layers_finds(tmp_path: Path, name: str, text: str, want: str) -> None:

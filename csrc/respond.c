@@ -1,0 +1,254 @@
+/*
+ * respond.c: responses, and the 101 that makes a WebSocket connection of a stream. handshake.c
+ * decides what an opening handshake is granted. RFC 9112 section 9 (connection management),
+ * RFC 6455 section 4.2.2.
+ */
+#include "respond.h"
+#include "handshake.h"
+#include "receive.h"
+#include "text.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { UNSENT_LIMIT = 128 * 1024 }; /* bytes of a response that the kernel holds unsent */
+
+/* ---- responses ---- */
+
+/* The Date of this second (RFC 9110 6.6.1), made once per second. */
+static const char *date(struct ws__hub *hub)
+{
+    int64_t now = (int64_t)time(NULL);
+    if (now != hub->date_second) {
+        hub->date_second = now;
+        ws__http_date(now, hub->date);
+    }
+    return hub->date;
+}
+
+/* RFC 9110 6.4.1: these have no content; 9.3.2: nor has the answer to HEAD. */
+static bool has_content(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
+}
+
+/* HTTP/1.1 connections persist unless a field says otherwise, 1.0 ones do not (RFC 9112 9.3). */
+static const char *connection_field(const ws_request *r, int status, bool keep)
+{
+    if (status == 426) /* RFC 9110 15.5.22 and 7.8 */
+        return "Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n";
+    if (!keep)
+        return "Connection: close\r\n";
+    return r->head.minor ? "" : "Connection: keep-alive\r\n";
+}
+
+/* A slow download shows its progress by frequent EPOLLOUTs, if the kernel holds little of it. What
+ * the kernel has taken already would count: this is for before the first byte. */
+static void limit_unsent(ws_conn *c, size_t length)
+{
+    if (c->unsent_limited || length < UNSENT_LIMIT)
+        return;
+    ws__net_limit_unsent(c->stream.fd, UNSENT_LIMIT);
+    c->unsent_limited = true;
+}
+
+static int send_response(ws_request *r, int status, const char *reason, const char *body,
+                         size_t length, bool keep)
+{
+    ws_conn *c = r->conn;
+    struct ws__stream *s = &c->stream;
+    char head[512], content[48] = "";
+    if (has_content(status))
+        snprintf(content, sizeof content, "Content-Length: %zu\r\n", length);
+    int n = snprintf(head, sizeof head, "HTTP/1.1 %d %.200s\r\nDate: %s\r\n%s%s", status,
+                     reason ? reason : ws__http_reason(status), date(c->stream.hub), content,
+                     connection_field(r, status, keep));
+    limit_unsent(c, length);
+    ws__stream_cork(s);
+    int error = ws__stream_send(s, head, (size_t)n);
+    if (!error && r->fields)
+        error = ws__stream_send(s, ws__buffer_data(r->fields), ws__buffer_length(r->fields));
+    if (!error)
+        error = ws__stream_send(s, "\r\n", 2);
+    if (!error && length && has_content(status) && !ws__request_method_is(r, "HEAD"))
+        error = ws__stream_send(s, body, length);
+    if (error)
+        ws__stream_drop(s, "out of memory", false);
+    ws__stream_uncork(s);
+    return error;
+}
+
+/* The request is answered; the connection goes on with the next one, or ends. `deferred`: it waited
+ * for this, and input may have waited for it. */
+static void finish(ws_request *r, bool keep, bool deferred)
+{
+    ws_conn *c = r->conn;
+    struct ws__stream *s = &c->stream;
+    if (ws__respond_is_http(c)) {
+        s->count = 1; /* see begin_request in serve.c */
+        if (keep)
+            ws__stream_set_timer(s, s->hub->keep_alive_queue);
+        else
+            ws__stream_linger(s, s->hub->linger_queue);
+    }
+    if (deferred && s->in && s->state == WS__STREAM_OPEN)
+        ws__stream_make_more(s);
+    ws__request_free(r);
+}
+
+/* why: see ws_server_set_on_response. */
+static int respond(ws_request *r, int status, const char *reason, const char *why,
+                   const char *body, size_t length, bool keep)
+{
+    struct ws__hub *hub = r->conn->stream.hub;
+    bool outer = r->in_use, deferred = r->state == WS__REQUEST_DEFERRED;
+    r->in_use = true; /* should this fail, r is still to be finished here */
+    ws__request_set_state(r, WS__REQUEST_ANSWERED);
+    int error = send_response(r, status, reason, body, length, keep);
+    if (!error)
+        WS__CALL(hub, hub->on_response, r, status, length, why, why ? strlen(why) : 0,
+                 hub->response_user);
+    r->in_use = outer;
+    finish(r, keep && !hub->stopping, deferred);
+    return error;
+}
+
+void ws__respond_refuse(ws_request *r, int status, const char *why, bool keep)
+{
+    char body[160];
+    int n = snprintf(body, sizeof body, "%d %s%s%s\n", status, ws__http_reason(status),
+                     why ? ": " : "", why ? why : "");
+    static const char type[] = "Content-Type: text/plain\r\n";
+    ws__buffer_append(&r->conn->stream.hub->memory, &r->fields, type, sizeof type - 1);
+    respond(r, status, NULL, why ? why : "", body, (size_t)n, keep);
+}
+
+/* ---- ws.h: responses ---- */
+
+/* Fields that frame the message or belong to the handshake are the library's alone. */
+static bool is_reserved(const char *name, size_t length)
+{
+    static const char *const names[] = {"content-length", "transfer-encoding", "connection",
+                                        "upgrade", "date", "sec-websocket-"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t n = strlen(names[i]);
+        bool prefix = names[i][n - 1] == '-';
+        if (ws__text_same(name, prefix && length > n ? n : length, names[i]))
+            return true;
+    }
+    return false;
+}
+
+int ws_request_add_header(ws_request *request, const char *name, size_t name_length,
+                          const char *value, size_t value_length)
+{
+    struct ws__memory *memory = &request->conn->stream.hub->memory;
+    if (!ws__text_is_token(name, name_length) || !ws__text_is_value(value, value_length) ||
+        is_reserved(name, name_length) || name_length > SIZE_MAX / 4 ||
+        value_length > SIZE_MAX / 4)
+        return WS_EINVAL;
+    if (request->state == WS__REQUEST_ANSWERED)
+        return WS_ECLOSED;
+    size_t n = name_length + value_length + 4;
+    char *to = ws__buffer_reserve(memory, &request->fields, n);
+    if (!to)
+        return WS_ENOMEM;
+    memcpy(to, name, name_length);
+    memcpy(to + name_length, ": ", 2);
+    if (value_length)
+        memcpy(to + name_length + 2, value, value_length);
+    memcpy(to + n - 2, "\r\n", 2);
+    ws__buffer_commit(request->fields, n);
+    return WS_OK;
+}
+
+int ws_request_respond(ws_request *request, int status, const char *reason, const char *body,
+                       size_t length)
+{
+    if (status < 200 || status > 599 || (reason && !ws__text_is_value(reason, strlen(reason))))
+        return WS_EINVAL;
+    if (request->state == WS__REQUEST_ANSWERED)
+        return WS_ECLOSED;
+    return respond(request, status, reason, NULL, body, length,
+                   ws__request_keeps_alive(request) && status != 426);
+}
+
+static int send_extension(ws_conn *c)
+{
+    char answer[WS__DEFLATE_ANSWER_MAX], line[WS__DEFLATE_ANSWER_MAX + 32];
+    ws__deflate_answer(&c->terms, answer);
+    int n = snprintf(line, sizeof line, "Sec-WebSocket-Extensions: %s\r\n", answer);
+    return ws__stream_send(&c->stream, line, (size_t)n);
+}
+
+/* RFC 6455 4.2.2: the 101, with nothing in it that was not asked for (H10). */
+static int send_101(ws_request *r)
+{
+    ws_conn *c = r->conn;
+    struct ws__stream *s = &c->stream;
+    char accept[29], head[160];
+    ws__handshake_accept(&r->head, r->bytes, accept);
+    unsigned options = r->no_extensions ? 0 : r->target->settings.behavior.compression;
+    struct ws__deflate_terms terms;
+    c->protocol.deflate = ws__handshake_deflate(&r->head, r->bytes, options, &terms);
+    if (c->protocol.deflate)
+        c->terms = terms;
+    int n = snprintf(head, sizeof head,
+                     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                     "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n",
+                     accept);
+    int error = ws__stream_send(s, head, (size_t)n);
+    if (!error && r->selected_length) {
+        static const char field[] = "Sec-WebSocket-Protocol: ";
+        error = ws__stream_send(s, field, sizeof field - 1);
+        if (!error)
+            error = ws__stream_send(s, r->selected, r->selected_length);
+        if (!error)
+            error = ws__stream_send(s, "\r\n", 2);
+    }
+    if (!error && c->protocol.deflate)
+        error = send_extension(c);
+    if (!error && r->fields)
+        error = ws__stream_send(s, ws__buffer_data(r->fields), ws__buffer_length(r->fields));
+    return error ? error : ws__stream_send(s, "\r\n", 2);
+}
+
+void ws_request_decline_extensions(ws_request *request)
+{
+    request->no_extensions = true;
+}
+
+int ws_request_upgrade(ws_request *request, const char *protocol, size_t length, void *conn_user)
+{
+    ws_request *r = request;
+    ws_conn *c = r->conn;
+    if (r->state == WS__REQUEST_ANSWERED)
+        return WS_ECLOSED;
+    if (!r->is_upgrade ||
+        (protocol && length && !ws__handshake_offered(&r->head, r->bytes, protocol, length)))
+        return WS_EINVAL;
+    if (c->stream.hub->stopping) {
+        ws__respond_refuse(r, 503, NULL, false);
+        return WS_ECLOSED;
+    }
+    r->selected = protocol ? protocol : ws_request_subprotocol(r, &length);
+    r->selected_length = length;
+    bool outer = r->in_use, deferred = r->state == WS__REQUEST_DEFERRED;
+    r->in_use = true; /* valid until on_open has returned */
+    ws_conn_cork(c);
+    int error = send_101(r);
+    ws__request_set_state(r, WS__REQUEST_ANSWERED);
+    if (error)
+        ws__stream_drop(&c->stream, "out of memory", false);
+    else
+        ws__receive_open(c, r, &r->target->settings, conn_user);
+    ws_conn_uncork(c);
+    if (protocol) { /* it was borrowed */
+        r->selected = NULL;
+        r->selected_length = 0;
+    }
+    r->in_use = outer;
+    finish(r, true, deferred);
+    return error;
+}

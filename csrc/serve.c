@@ -1,0 +1,373 @@
+/*
+ * serve.c: the HTTP protocol of a stream: requests in, one at a time, to the handlers of their
+ * routes. http.c decides about syntax, handshake.c about opening handshakes.
+ * RFC 9112 section 9 (connection management), RFC 9110 section 15.
+ */
+#include "serve.h"
+#include "handshake.h"
+#include "respond.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { TURN_REQUESTS = 64 };    /* handled per stream and turn */
+enum { REFUSED_RESERVE = 64 };  /* streams above max_connections that still get a 503 */
+
+/* ---- routing ---- */
+
+static const struct ws__target *target_for_method(const ws_request *r, const struct ws__target *t)
+{
+    const struct ws__target *get = NULL, *any = NULL;
+    for (; t; t = t->next) {
+        if (ws__request_method_is(r, t->method))
+            return t;
+        if (ws__request_method_is(r, "HEAD") && !strcmp(t->method, "GET"))
+            get = t;
+        if (t->method[0] == '*')
+            any = t;
+    }
+    return get ? get : any;
+}
+
+static bool accepts_method(void *context, void *target)
+{
+    return target_for_method(context, target) != NULL;
+}
+
+static const struct ws__route *find_route(ws_request *r, const struct ws__router *router,
+                                          bool any_method)
+{
+    return ws__router_find(router, r->bytes + r->head.path.offset, r->head.path.length,
+                           any_method ? NULL : accepts_method, r, &r->match);
+}
+
+/* 405 with Allow (RFC 9110 15.5.6: the server "MUST generate an Allow header field"), or the end if
+ * there is no memory for it. */
+static void refuse_method(ws_request *r, const char *why, bool keep)
+{
+    const struct ws__span *path = &r->head.path, *method = &r->head.method;
+    if (ws__route_allow(r->conn->stream.hub, r->bytes + path->offset, path->length,
+                        r->bytes + method->offset, method->length, &r->fields))
+        ws__stream_drop(&r->conn->stream, "out of memory", false);
+    else
+        ws__respond_refuse(r, 405, why, keep);
+}
+
+/* The handler may answer, defer, or drop the connection; one that does nothing is a fault of the
+ * application, which the client learns as 500. */
+static void shut_down(ws_conn *c);
+
+static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), void *user)
+{
+    ws_conn *c = r->conn;
+    struct ws__hub *hub = c->stream.hub;
+    ws__request_set_state(r, WS__REQUEST_HANDLING);
+    r->in_use = true;
+    handler(r, user);
+    if (r->state == WS__REQUEST_HANDLING) {
+        ws__hub_log(hub, WS_LOG_ERROR, "the handler of %.100s did not answer the request",
+                    r->pattern);
+        ws__buffer_free(&hub->memory, &r->fields); /* they described another response */
+        ws__respond_refuse(r, 500, NULL, false);
+    }
+    r->in_use = false;
+    ws__request_free(r);
+    if (hub->stopping && ws__respond_is_http(c)) /* the handler itself may have asked for it */
+        shut_down(c);
+}
+
+static void handle_upgrade(ws_request *r, const struct ws__route *route)
+{
+    const struct ws__target *t = route->target;
+    const char *why = NULL;
+    int status = ws__handshake_check(&r->head, r->bytes, r->has_body, t->settings.behavior.origins,
+                                     t->settings.behavior.origin_optional, &why);
+    r->target = t;
+    r->pattern = route->pattern;
+    if (status == -405)
+        refuse_method(r, why, false);
+    else if (status)
+        ws__respond_refuse(r, -status, why, false);
+    else if (t->settings.behavior.on_upgrade)
+        run_handler(r, t->settings.behavior.on_upgrade, t->settings.behavior.user);
+    else
+        ws_request_upgrade(r, NULL, 0, NULL); /* whatever comes of it, r is done with */
+}
+
+static void handle_plain(ws_request *r)
+{
+    struct ws__hub *hub = r->conn->stream.hub;
+    const struct ws__route *route = find_route(r, &hub->http_routes, false);
+    bool keep = ws__request_keeps_alive(r);
+    if (route) {
+        const struct ws__target *t = target_for_method(r, route->target);
+        r->target = t;
+        r->pattern = t->pattern;
+        run_handler(r, t->handler, t->user);
+        return;
+    }
+    const bool http = find_route(r, &hub->http_routes, true);
+    const bool websocket = find_route(r, &hub->websocket_routes, true);
+    if (websocket && (ws__request_method_is(r, "GET") || ws__request_method_is(r, "HEAD")))
+        ws__respond_refuse(r, 426, "this resource speaks the WebSocket protocol only", false);
+    else if (http || websocket)
+        refuse_method(r, NULL, keep);
+    else
+        ws__respond_refuse(r, 404, NULL, keep);
+}
+
+static void handle_request(ws_request *r)
+{
+    struct ws__hub *hub = r->conn->stream.hub;
+    int status = ws__http_check(&r->head, r->bytes, &r->has_body);
+    if (status) {
+        ws__respond_refuse(r, -status, "one Host field and one clear length of the body are needed",
+                           false);
+        return;
+    }
+    if (ws__handshake_is_upgrade(&r->head, r->bytes)) {
+        const struct ws__route *route = find_route(r, &hub->websocket_routes, true);
+        r->is_upgrade = route != NULL;
+        if (route) {
+            handle_upgrade(r, route);
+            return;
+        }
+    }
+    handle_plain(r);
+}
+
+static void refuse_syntax(ws_request *r, int status, const char *bytes)
+{
+    enum { TLS_HANDSHAKE = 0x16 };
+    const char *why = bytes[0] == TLS_HANDSHAKE ? "TLS ClientHello on a port without TLS"
+                      : status == 400           ? "the request head is malformed"
+                      : status == 505           ? "the request is not HTTP/1"
+                                                : NULL;
+    ws__request_forget_head(r);
+    ws__respond_refuse(r, status, why, false);
+}
+
+/* ---- reading ---- */
+
+/* The first byte of a later request starts its time (H22). */
+static ws_request *begin_request(ws_conn *c)
+{
+    if (c->request)
+        return c->request;
+    ws_request *r = ws__request_new(c);
+    if (!r)
+        ws__stream_drop(&c->stream, "out of memory", false);
+    else if (c->stream.count)
+        ws__stream_set_timer(&c->stream, c->stream.hub->handshake_queue);
+    return r;
+}
+
+/* Returns false if no request was handled, for want of bytes or because the stream has ended. */
+static bool read_request(ws_conn *c, struct ws__input *in)
+{
+    ws_request *r = begin_request(c);
+    if (!r)
+        return false;
+    int size = ws__http_parse(&r->head, in->data, in->length,
+                              c->stream.hub->config.max_header_size);
+    if (size == 0)
+        return false;
+    if (size < 0) {
+        refuse_syntax(r, -size, in->data);
+        return false;
+    }
+    r->bytes = in->data;
+    r->length = (size_t)size;
+    in->data += size;
+    in->length -= (size_t)size;
+    handle_request(r);
+    return true;
+}
+
+static void read_requests(ws_conn *c, struct ws__input *in)
+{
+    struct ws__stream *s = &c->stream;
+    for (unsigned handled = 0; in->length; handled++) {
+        if (!ws__respond_is_http(c) || s->awaiting || s->blocked)
+            return;
+        bool enough =
+            handled == TURN_REQUESTS || (handled && ws__hub_had_turn(s->hub, handled, in));
+        if (enough || ws__buffer_length(s->out) >= WS__CORK_SIZE) { /* to be sent first */
+            ws__stream_make_more(s);
+            return;
+        }
+        if (!read_request(c, in))
+            return;
+    }
+}
+
+/* What follows a request that is upgraded belongs to WebSocket. */
+static void http_input(struct ws__stream *s, struct ws__input *in)
+{
+    ws_conn *c = ws__conn_of(s);
+    ws_conn_cork(c);
+    read_requests(c, in);
+    if (c->stream.phase != WS__CONN_NONE && in->length && s->state == WS__STREAM_OPEN)
+        s->protocol->on_input(s, in);
+    ws_conn_uncork(c);
+}
+
+static void http_ready(struct ws__stream *s, bool more)
+{
+    if (more)
+        ws__stream_handle_kept(s);
+}
+
+/* ---- requests that get no other response ---- */
+
+/* Runs on_aborted, once; whatever the application does with the request then has no effect. */
+static void abort_request(ws_request *r)
+{
+    bool deferred = r->state == WS__REQUEST_DEFERRED, outer = r->in_use;
+    ws__request_set_state(r, WS__REQUEST_ANSWERED);
+    if (!deferred)
+        return;
+    r->in_use = true;
+    WS__CALL(r->conn->stream.hub, r->on_aborted, r, r->aborted_user);
+    r->in_use = outer;
+}
+
+/* 503 or 408 to a request that is whole or not. */
+static void give_up(ws_request *r, int status)
+{
+    ws_conn *c = r->conn;
+    if (r->state == WS__REQUEST_READING)
+        ws__request_forget_head(r);
+    abort_request(r);
+    ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described another response */
+    if (ws__respond_is_http(c))
+        ws__respond_refuse(r, status, NULL, false);
+    else
+        ws__request_free(r);
+}
+
+static void http_timer(struct ws__stream *s)
+{
+    ws_request *r = ws__conn_of(s)->request;
+    if (!r)
+        ws__stream_drop(s, "timeout", false);
+    else
+        give_up(r, s->awaiting ? 503 : 408); /* RFC 9110 15.6.4, 15.5.9 */
+}
+
+/* A response that the peer is taking is no idle connection (H22): its time starts again. */
+static void http_writable(struct ws__stream *s)
+{
+    const struct ws__hub *hub = s->hub;
+    if (s->awaiting)
+        return;
+    ws__stream_set_timer(s, s->state == WS__STREAM_LINGERING ? hub->linger_queue
+                            : ws__conn_of(s)->request        ? hub->handshake_queue
+                                                             : hub->keep_alive_queue);
+}
+
+/* 503 to a request that has begun; a response on its way may still arrive. */
+static void shut_down(ws_conn *c)
+{
+    struct ws__stream *s = &c->stream;
+    if (c->request && c->request->in_use)
+        return; /* until its handler has returned */
+    if (c->request)
+        give_up(c->request, 503);
+    else if (ws__buffer_length(s->out))
+        ws__stream_linger(s, s->hub->linger_queue);
+    else
+        ws__stream_drop(s, "shutdown", false);
+}
+
+static void http_shutdown(struct ws__stream *s, int code, const char *reason, size_t length)
+{
+    (void)code;
+    (void)reason;
+    (void)length;
+    shut_down(ws__conn_of(s));
+}
+
+static void http_end(struct ws__stream *s, const char *reason, bool by_peer)
+{
+    ws_request *r = ws__conn_of(s)->request;
+    (void)reason;
+    (void)by_peer;
+    if (!r)
+        return;
+    abort_request(r);
+    ws__request_free(r);
+}
+
+/* No one will read the response to a request; those that are queued are still sent. */
+static bool http_eof(struct ws__stream *s)
+{
+    http_end(s, NULL, true);
+    ws__stream_linger(s, s->hub->linger_queue);
+    return true;
+}
+
+static const struct ws__stream_protocol http = {
+    .size = sizeof(ws_conn),
+    .half_duplex = true,
+    .eof_reason = "connection closed without a request",
+    .on_input = http_input,
+    .on_ready = http_ready,
+    .on_timer = http_timer,
+    .on_writable = http_writable,
+    .on_eof = http_eof,
+    .end = http_shutdown,
+    .on_end = http_end,
+    .release = ws__conn_release,
+};
+
+int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer)
+{
+    const uint32_t count = hub->stats.connections, limit = hub->config.max_connections;
+    struct ws__stream *s = NULL;
+    int error = WS_OK;
+    hub->stats.accepted++;
+    if (count < limit + REFUSED_RESERVE) {
+        error = ws__stream_new(hub, fd, peer, &http, &s);
+    } else {
+        ws__net_cut(fd);
+        ws__net_close(fd);
+    }
+    hub->stats.refused += count >= limit || !s;
+    if (!s)
+        return error;
+    ws__stream_set_timer(s, hub->handshake_queue);
+    if (count >= limit && begin_request(ws__conn_of(s)))
+        give_up(ws__conn_of(s)->request, 503);
+    return WS_OK;
+}
+
+/* ---- ws.h ---- */
+
+int ws_request_defer(ws_request *request, void (*on_aborted)(ws_request *request, void *user),
+                     void *user)
+{
+    ws_request *r = request;
+    struct ws__hub *hub = r->conn->stream.hub;
+    if (r->state > WS__REQUEST_HANDLING)
+        return WS_ECLOSED;
+    r->copy = ws__memory_resize(&hub->memory, NULL, 0, r->length);
+    if (!r->copy)
+        return WS_ENOMEM;
+    memcpy(r->copy, r->bytes, r->length);
+    r->bytes = r->copy;
+    r->on_aborted = on_aborted;
+    r->aborted_user = user;
+    ws__request_set_state(r, WS__REQUEST_DEFERRED);
+    ws__stream_set_timer(&r->conn->stream, hub->upgrade_queue);
+    return WS_OK;
+}
+
+int ws_request_abort(ws_request *request)
+{
+    if (request->state == WS__REQUEST_ANSWERED)
+        return WS_ECLOSED;
+    ws__request_set_state(request, WS__REQUEST_ANSWERED);
+    ws__stream_drop(&request->conn->stream, "aborted by the server", false);
+    return WS_OK;
+}

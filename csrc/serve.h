@@ -1,0 +1,15 @@
+/*
+ * serve.h: the HTTP protocol of a stream, from accept to the last response or the 101.
+ */
+#ifndef WS__SERVE_H
+#define WS__SERVE_H
+
+#include "hub.h"
+#include "net.h"
+
+/* Takes over an accepted descriptor; closes it if out of memory, and answers 503 above
+ * max_connections. Returns WS_OK, or WS_ESYSTEM with errno where the loop cannot watch it, so that
+ * it was closed. */
+int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer);
+
+#endif

@@ -1,0 +1,617 @@
+/*
+ * stream.c: a connected socket as a stream of bytes. What the bytes mean is the protocol's affair.
+ * RFC 6455 section 7.1.1, RFC 9112 section 9.6 (closing without losing what was sent).
+ */
+#include "stream.h"
+
+#include <errno.h>
+
+/* ---- the socket: every byte passes one of these three, which is where TLS belongs ---- */
+
+static inline ssize_t receive(const struct ws__stream *s, void *bytes, size_t n)
+{
+    return ws__net_read(s->fd, bytes, n);
+}
+
+static inline ssize_t transmit(const struct ws__stream *s, const void *bytes, size_t n)
+{
+    return ws__net_write(s->fd, bytes, n);
+}
+
+static inline ssize_t transmit_parts(const struct ws__stream *s, const struct iovec *parts,
+                                     int count)
+{
+    return count == 1 ? transmit(s, parts->iov_base, parts->iov_len)
+                      : ws__net_writev(s->fd, parts, count);
+}
+
+/* Closing alone would neither end the watch nor reach the peer where a forked child has a copy of
+ * the descriptor. */
+static void close_socket(struct ws__stream *s)
+{
+    if (!s->hub->forked) {
+        ws__loop_remove(&s->hub->loop, s->fd);
+        ws__net_cut(s->fd);
+    }
+    ws__net_close(s->fd);
+    s->fd = -1;
+}
+
+/* ---- what the loop watches ---- */
+
+static inline bool half_duplex(const struct ws__stream *s)
+{
+    return s->protocol->half_duplex && s->state == WS__STREAM_OPEN;
+}
+
+/* What a client sends ahead of an answer is bounded. */
+static bool can_read(const struct ws__stream *s)
+{
+    if (s->eof || s->paused || s->busy)
+        return false;
+    return !half_duplex(s) ||
+           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= WS__EARLY_LIMIT));
+}
+
+static bool can_handle(const struct ws__stream *s)
+{
+    return s->state == WS__STREAM_OPEN && !s->paused && !s->busy && !s->awaiting &&
+           !(s->blocked && half_duplex(s));
+}
+
+static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
+{
+    struct ws__loop *loop = &s->hub->loop;
+    bool was_unwatched = s->unwatched;
+    s->unwatched = unwatched;
+    if (!unwatched)
+        return was_unwatched ? ws__loop_add(loop, s->fd, interest, s->id)
+                             : ws__loop_change(loop, s->fd, interest, s->id);
+    ws__loop_remove(loop, s->fd);
+    return WS_OK;
+}
+
+/* epoll reports the end of a lost peer whatever is watched, so that one which is not read must
+ * leave the loop. */
+static void update_interest(struct ws__stream *s)
+{
+    unsigned interest = (can_read(s) ? (unsigned)WS__LOOP_READ : 0) |
+                        (s->blocked ? (unsigned)WS__LOOP_WRITE : 0);
+    bool unwatched = s->gone && !interest;
+    if ((interest == s->interest && unwatched == s->unwatched) || s->state == WS__STREAM_DEAD)
+        return;
+    s->interest = interest & 3;
+    if (watch(s, interest, unwatched))
+        ws__stream_break(s, true);
+}
+
+/* ---- life cycle ---- */
+
+int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
+                   const struct ws__stream_protocol *protocol, struct ws__stream **stream)
+{
+    struct ws__stream *s = ws__memory_zalloc(&hub->memory, protocol->size);
+    int error = WS_OK, number = 0;
+    *stream = NULL;
+    if (!s || !(s->id = ws__hub_take_slot(hub, &s->link)))
+        goto failed;
+    s->hub = hub;
+    s->protocol = protocol;
+    s->fd = fd;
+    s->peer = *peer;
+    s->interest = WS__LOOP_READ;
+    if (!(error = ws__loop_add(&hub->loop, fd, WS__LOOP_READ, s->id))) {
+        hub->stats.connections++;
+        *stream = s;
+        return WS_OK;
+    }
+    number = errno;
+    ws__hub_release_slot(hub, s->id);
+failed:
+    ws__memory_free(&hub->memory, s, protocol->size);
+    ws__net_cut(fd);
+    ws__net_close(fd);
+    errno = number;
+    return error;
+}
+
+void ws__stream_free(struct ws__link *link)
+{
+    struct ws__stream *s = ws__stream_of_link(link);
+    struct ws__memory *memory = &s->hub->memory;
+    s->protocol->release(s);
+    ws__buffer_free(memory, &s->in);
+    ws__buffer_free(memory, &s->out);
+    ws__memory_free(memory, s, s->protocol->size);
+}
+
+static void on_read_end(struct ws__stream *s, ssize_t result)
+{
+    if (result == WS__NET_AGAIN)
+        return;
+    if (result == 0 && s->out) { /* half-closed by the peer, which may still read */
+        s->eof = true;
+        if (s->state == WS__STREAM_LINGERING || s->protocol->on_eof(s)) {
+            update_interest(s);
+            return;
+        }
+    }
+    ws__stream_drop(
+        s, result || s->broken ? "connection reset by peer" : s->protocol->eof_reason, true);
+}
+
+/* RFC 6455 7.1.1: what arrives after everything is said is read and discarded, so that the last
+ * bytes sent are not destroyed by a reset. */
+static void discard_input(struct ws__stream *s)
+{
+    struct ws__hub *hub = s->hub;
+    size_t left = WS__TURN_DISCARD;
+    ssize_t n;
+    do {
+        n = receive(s, hub->recv_buffer, hub->config.recv_buffer_size);
+        left -= n > 0 && (size_t)n < left ? (size_t)n : left;
+    } while (n > 0 && left);
+    if (n <= 0)
+        on_read_end(s, n);
+}
+
+/* The peer has reset the connection, or a write has failed. What it had sent before, messages and
+ * perhaps its Close, is still handled, and the end comes after the last of it: at once where the
+ * stream is read, else when it is resumed. No one is left to read an answer that is awaited. */
+static void lose_peer(struct ws__stream *s)
+{
+    bool left = s->in || s->busy || ws__net_has_input(s->fd);
+    if (s->starved || s->awaiting || s->state != WS__STREAM_OPEN || !left) {
+        ws__stream_drop(s, s->starved ? "out of memory" : "connection reset by peer", !s->starved);
+        return;
+    }
+    if (!s->broken)
+        ws__stream_break(s, false);
+    s->gone = true;
+    ws__net_cut(s->fd); /* where a write alone has failed, the peer must not go on */
+    ws__stream_refuse(s, ws__buffer_length(s->out));
+    s->blocked = false;
+    ws__buffer_free(&s->hub->memory, &s->out);
+    if (s->protocol->on_lost)
+        s->protocol->on_lost(s);
+    update_interest(s);
+    if (s->in || s->busy)
+        ws__stream_make_more(s);
+}
+
+static void read_socket(struct ws__stream *s);
+static void unblock(struct ws__stream *s);
+
+void ws__stream_on_event(struct ws__stream *s, unsigned ready)
+{
+    if (ready & WS__LOOP_WRITE)
+        unblock(s);
+    if (!(ready & (WS__LOOP_READ | WS__LOOP_HANGUP)) || s->state == WS__STREAM_DEAD)
+        return;
+    if (!(s->interest & WS__LOOP_READ)) {
+        if (ready & WS__LOOP_HANGUP)
+            lose_peer(s);
+    } else if (s->state == WS__STREAM_LINGERING) {
+        discard_input(s);
+    } else if (!s->more) { /* otherwise what was left over comes first */
+        read_socket(s);
+    }
+}
+
+static void on_linger_timer(struct ws__stream *s)
+{
+    if (s->count > 1 && ws__net_unacknowledged(s->fd)) {
+        s->count--;
+        ws__stream_set_timer(s, s->hub->last_queue);
+        return;
+    }
+    ws__stream_drop(s, "close timeout", false);
+}
+
+void ws__stream_on_timer(struct ws__stream *s)
+{
+    if (s->state == WS__STREAM_LINGERING)
+        on_linger_timer(s);
+    else
+        s->protocol->on_timer(s);
+}
+
+void ws__stream_on_ready(struct ws__link *link)
+{
+    struct ws__stream *s = ws__stream_of_link(link);
+    bool more = s->more;
+    s->in_ready = s->more = false;
+    if (s->state == WS__STREAM_DEAD) {
+        ws__hub_bury(s->hub, link);
+        return;
+    }
+    if (s->broken && (!s->gone || s->starved))
+        lose_peer(s);
+    if (s->state != WS__STREAM_DEAD)
+        s->protocol->on_ready(s, more);
+}
+
+void ws__stream_set_timer(struct ws__stream *s, struct ws__timer_queue *queue)
+{
+    ws__hub_touch(s->hub);
+    ws__timer_start(&s->hub->loop, queue, &s->timer);
+}
+
+static void enlist(struct ws__stream *s, struct ws__list *list)
+{
+    s->in_ready = true;
+    ws__hub_append(list, &s->link);
+}
+
+void ws__stream_make_ready(struct ws__stream *s)
+{
+    if (s->in_ready || s->state == WS__STREAM_DEAD)
+        return;
+    ws__hub_touch(s->hub);
+    enlist(s, &s->hub->ready);
+}
+
+void ws__stream_make_more(struct ws__stream *s)
+{
+    s->more = true;
+    ws__stream_make_ready(s);
+}
+
+void ws__stream_postpone(struct ws__stream *s)
+{
+    s->more = true;
+    if (!s->in_ready) /* it is where its peer was lost in this turn */
+        enlist(s, &s->hub->postponed);
+}
+
+void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
+{
+    if (s->state != WS__STREAM_OPEN)
+        return;
+    s->state = WS__STREAM_LINGERING;
+    s->paused = false;
+    s->count = 0;
+    if (queue)
+        ws__stream_set_timer(s, queue);
+    update_interest(s);
+    ws__stream_flush(s);
+}
+
+/* A peer that keeps TCP open would hold up the shutdown until the deadline. Once its kernel has
+ * everything, the Close or the answer and FIN, a second is left to read it. */
+static void linger_briefly(struct ws__stream *s)
+{
+    ws__hub_touch(s->hub);
+    uint64_t duration = s->hub->last_queue->duration, now = s->hub->loop.now;
+    if (s->timer.deadline <= now + duration)
+        return;
+    s->count = (uint32_t)((s->timer.deadline - now) / duration); /* C10: no longer than before */
+    ws__stream_set_timer(s, s->hub->last_queue);
+}
+
+void ws__stream_shutdown(struct ws__stream *s, int code, const char *reason, size_t length)
+{
+    if (s->state == WS__STREAM_OPEN)
+        s->protocol->end(s, code, reason, length);
+    else if (s->state == WS__STREAM_LINGERING && s->finished) /* a dead one may be in on_end */
+        linger_briefly(s);
+}
+
+void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer)
+{
+    struct ws__hub *hub = s->hub;
+    if (s->state == WS__STREAM_DEAD)
+        return;
+    s->state = WS__STREAM_DEAD;
+    ws__timer_stop(&s->timer);
+    close_socket(s);
+    hub->stats.connections--;
+    s->protocol->on_end(s, reason, by_peer);
+    ws__hub_release_slot(hub, s->id);
+    if (!s->in_ready) /* otherwise ws__stream_on_ready does it */
+        ws__hub_bury(hub, &s->link);
+    ws__hub_touch(hub); /* its memory waits for a turn, perhaps the end of a shutdown, too */
+}
+
+void ws__stream_break(struct ws__stream *s, bool starved)
+{
+    if (!s->broken)
+        s->refused = 0;
+    s->starved = s->starved || (starved && (!s->broken || s->gone));
+    s->broken = true;
+    ws__stream_make_ready(s);
+}
+
+/* ---- reading ---- */
+
+void ws__stream_pause(struct ws__stream *s)
+{
+    s->paused = true;
+    update_interest(s);
+}
+
+void ws__stream_resume(struct ws__stream *s)
+{
+    if (!s->paused)
+        return;
+    s->paused = false;
+    if (s->in || s->busy)
+        ws__stream_make_more(s);
+    update_interest(s);
+}
+
+void ws__stream_set_busy(struct ws__stream *s, bool busy)
+{
+    s->busy = busy;
+    update_interest(s);
+}
+
+void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting)
+{
+    s->awaiting = awaiting;
+    update_interest(s);
+}
+
+static void handle_input(struct ws__stream *s, struct ws__input *in)
+{
+    s->protocol->on_input(s, in);
+    if (s->state != WS__STREAM_OPEN)
+        in->length = 0;
+}
+
+/* What could not be handled yet is copied out of the receive buffer. */
+static void keep_input(struct ws__stream *s, const struct ws__input *in)
+{
+    if (!in->length || s->state != WS__STREAM_OPEN)
+        return;
+    if (ws__buffer_append(&s->hub->memory, &s->in, in->data, in->length))
+        ws__stream_drop(s, "out of memory", false);
+    else
+        update_interest(s);
+}
+
+/* The first n bytes of what was kept were handled. The rest stays where it is while it is most of
+ * its block: moved in each turn, a long one would cost the square of its length. */
+static void fit_kept_input(struct ws__stream *s, size_t n)
+{
+    ws__buffer_consume(s->in, n);
+    if (n && ws__buffer_length(s->in) <= s->in->capacity / 2)
+        ws__buffer_fit(&s->hub->memory, &s->in);
+}
+
+void ws__stream_handle_kept(struct ws__stream *s)
+{
+    if (!s->in || !can_handle(s))
+        return;
+    size_t before = ws__buffer_length(s->in);
+    struct ws__input in = {ws__buffer_data(s->in), before};
+    handle_input(s, &in);
+    fit_kept_input(s, before - in.length);
+    update_interest(s);
+}
+
+/* How much to read. What is kept while an answer is awaited is bounded by this, also when it
+ * arrives together with the request. */
+static size_t room_for(const struct ws__stream *s, size_t kept)
+{
+    size_t room = s->hub->config.recv_buffer_size - kept;
+    if (!half_duplex(s))
+        return room;
+    size_t early = WS__EARLY_LIMIT - (s->awaiting ? ws__buffer_length(s->in) : 0);
+    return early < room ? early : room;
+}
+
+/* A few bytes that are kept (of a frame at most a header and a control frame) move to the front of
+ * the receive buffer. An unfinished request head may be long: what arrives is appended to it, and
+ * both are handled there, so that a head that arrives in many pieces is copied once. */
+static void read_socket(struct ws__stream *s)
+{
+    struct ws__hub *hub = s->hub;
+    bool append = s->in && half_duplex(s);
+    size_t kept = append ? 0 : ws__buffer_length(s->in);
+    ssize_t n = receive(s, hub->recv_buffer + kept, room_for(s, kept));
+    if (n <= 0) {
+        on_read_end(s, n);
+        return;
+    }
+    struct ws__input in = {hub->recv_buffer, kept + (size_t)n};
+    if (kept) {
+        memcpy(hub->recv_buffer, ws__buffer_data(s->in), kept);
+        ws__buffer_free(&hub->memory, &s->in);
+    }
+    if (!append && !s->awaiting)
+        handle_input(s, &in);
+    keep_input(s, &in);
+    if (append)
+        ws__stream_handle_kept(s);
+}
+
+/* ---- sending ---- */
+
+static void lend_spare(struct ws__stream *s)
+{
+    if (s->out || !s->corked)
+        return;
+    s->out = s->hub->spare;
+    s->hub->spare = NULL;
+    if (!s->out)
+        ws__buffer_reserve(&s->hub->memory, &s->out, WS__CORK_SIZE); /* or grow as needed */
+}
+
+/* The queue is empty: its block goes back to be lent again, or is freed. */
+static void recycle(struct ws__stream *s)
+{
+    struct ws__buffer *b = s->out;
+    s->mark = 0;
+    if (!b)
+        return;
+    if (s->hub->spare || b->capacity != WS__CORK_SIZE) {
+        ws__buffer_free(&s->hub->memory, &s->out);
+        return;
+    }
+    b->start = b->end = 0;
+    s->hub->spare = b;
+    s->out = NULL;
+}
+
+/* The kernel is full: nothing is written until it reports that it has room. */
+static void block(struct ws__stream *s)
+{
+    s->blocked = true;
+    s->drain_due = true;
+    update_interest(s);
+}
+
+/* What follows from an empty queue: FIN where everything is said, on_ready where it is due. */
+static void settle(struct ws__stream *s)
+{
+    if (ws__buffer_length(s->out))
+        return;
+    recycle(s);
+    if (s->state == WS__STREAM_LINGERING && !s->finished) {
+        s->finished = true;
+        ws__net_finish(s->fd);
+        if (s->eof)
+            ws__stream_break(s, false);
+        else if (s->hub->stopping)
+            linger_briefly(s);
+    }
+    if (s->drain_due && s->state == WS__STREAM_OPEN)
+        ws__stream_make_ready(s);
+}
+
+static inline void note_sent(struct ws__stream *s)
+{
+    if (s->protocol->on_sent)
+        s->protocol->on_sent(s);
+}
+
+/* The kernel took n bytes of the queue, and no more. A block is made smaller only where little of
+ * it is left: moving more would cost too much. */
+static void take_part(struct ws__stream *s, size_t n)
+{
+    ws__buffer_consume(s->out, n);
+    if (!ws__buffer_length(s->out))
+        s->mark = 0;
+    else if (s->mark)
+        s->protocol->on_mark_left(s);
+    if (s->out && s->out->start >= s->out->capacity / 2)
+        ws__buffer_fit(&s->hub->memory, &s->out);
+    block(s);
+}
+
+char *ws__stream_reserve(struct ws__stream *s, size_t n)
+{
+    lend_spare(s);
+    return ws__buffer_reserve(&s->hub->memory, &s->out, n);
+}
+
+int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n)
+{
+    if (s->broken)
+        return WS_OK;
+    int error = ws__stream_queue(s, bytes, n, NULL, 0);
+    if (!error)
+        ws__stream_flush(s);
+    return error;
+}
+
+void ws__stream_flush(struct ws__stream *s)
+{
+    if (s->corked || s->blocked || s->broken || s->state == WS__STREAM_DEAD)
+        return;
+    size_t queued = ws__buffer_length(s->out);
+    if (queued) {
+        ssize_t sent = transmit(s, ws__buffer_data(s->out), queued);
+        if (sent == WS__NET_ERROR) {
+            ws__stream_break(s, false);
+            return;
+        }
+        if (sent > 0)
+            note_sent(s);
+        if (sent != (ssize_t)queued) {
+            take_part(s, sent > 0 ? (size_t)sent : 0);
+            return;
+        }
+        ws__buffer_consume(s->out, queued);
+    }
+    settle(s);
+}
+
+void ws__stream_flush_cork(struct ws__stream *s)
+{
+    uint16_t corked = s->corked;
+    s->corked = 0;
+    ws__stream_flush(s);
+    s->corked = corked;
+}
+
+/* The queue has left and n bytes of first and second, of which the rest is queued. */
+static enum ws__written queue_rest(struct ws__stream *s, const struct iovec parts[2], size_t n)
+{
+    size_t head = n < parts[0].iov_len ? n : parts[0].iov_len, body = n - head;
+    recycle(s);
+    block(s);
+    if (!ws__stream_queue(s, (const char *)parts[0].iov_base + head, parts[0].iov_len - head,
+                          (const char *)parts[1].iov_base + body, parts[1].iov_len - body))
+        return WS__WRITTEN_PART;
+    ws__stream_break(s, true); /* half a frame cannot be taken back */
+    return WS__WRITTEN_BROKEN;
+}
+
+enum ws__written ws__stream_write(struct ws__stream *s, const void *first, size_t n,
+                                  const void *second, size_t m)
+{
+    size_t queued = ws__buffer_length(s->out);
+    struct iovec parts[3] = {
+        {queued ? ws__buffer_data(s->out) : NULL, queued}, {(void *)first, n}, {(void *)second, m}};
+    ssize_t result = transmit_parts(s, parts + !queued, 1 + (queued > 0) + (m > 0));
+    size_t sent = result > 0 ? (size_t)result : 0;
+    if (result == WS__NET_ERROR) {
+        ws__stream_break(s, false);
+        return WS__WRITTEN_BROKEN;
+    }
+    if (sent)
+        note_sent(s);
+    if (sent == queued + n + m) {
+        ws__buffer_consume(s->out, queued);
+        settle(s);
+        return WS__WRITTEN_ALL;
+    }
+    if (sent > queued)
+        return queue_rest(s, parts + 1, sent - queued);
+    take_part(s, sent);
+    return WS__WRITTEN_NONE;
+}
+
+void ws__stream_uncork(struct ws__stream *s)
+{
+    if (!s->corked || --s->corked)
+        return;
+    ws__stream_flush(s);
+    /* A queue that stays does not keep the block that was lent to it, unless it fills two thirds:
+     * its own block would be no smaller. */
+    if (s->blocked && s->out && s->out->capacity >= WS__CORK_SIZE &&
+        ws__buffer_length(s->out) < WS__CORK_SIZE / 3 * 2)
+        ws__buffer_fit(&s->hub->memory, &s->out);
+}
+
+void ws__stream_refuse(struct ws__stream *s, size_t n)
+{
+    s->refused = n < UINT32_MAX - s->refused ? s->refused + (uint32_t)n : UINT32_MAX;
+}
+
+/* A cork gathers what is new, not what was waiting. Input of a half-duplex stream, which was not
+ * read meanwhile, is handled now. */
+static void unblock(struct ws__stream *s)
+{
+    if (!s->blocked || s->state == WS__STREAM_DEAD)
+        return;
+    s->blocked = false;
+    if (s->protocol->on_writable)
+        s->protocol->on_writable(s);
+    ws__stream_flush_cork(s);
+    update_interest(s);
+    if (!s->blocked && s->in && half_duplex(s))
+        ws__stream_make_more(s);
+}

@@ -1,0 +1,212 @@
+/*
+ * stream.h: a connected socket as a stream of bytes: reading, the queue of bytes to be sent, cork
+ * and flush, reading paused and resumed, FIN and lingering, the loss of the peer. Knows no
+ * protocol: the one that is spoken on the stream (request.c: HTTP; receive.c: WebSocket) is a table
+ * of functions that the stream calls.
+ *
+ *        accept              everything is said               EOF, timeout
+ *      ──────────▶ OPEN ───────────────────────▶ LINGERING ────────────────▶ DEAD
+ *                    └───────────────────────────────────────────────────────▲
+ *                       ws__stream_drop: by the application, reset, EOF, timeout
+ *
+ * LINGERING: once the queue is sent, FIN follows, and input is read and discarded until the peer's
+ * FIN, so that the last bytes sent are not destroyed by a reset (RFC 6455 7.1.1, RFC 9112 9.6).
+ * DEAD: the socket is closed. The memory is freed after the turn, so that any handler may drop any
+ * stream.
+ */
+#ifndef WS__STREAM_H
+#define WS__STREAM_H
+
+#include "hub.h"
+#include "net.h"
+
+#include <string.h>
+
+enum {
+    WS__CORK_SIZE = 64 * 1024,      /* bytes of the block that is lent to a corked stream */
+    WS__COPY_LIMIT = 16 * 1024,     /* payloads of this size are offered to the kernel uncopied */
+    WS__EARLY_LIMIT = 64 * 1024,    /* bytes read ahead while an answer is awaited */
+    WS__TURN_DISCARD = 1024 * 1024, /* bytes discarded for a lingering stream in one turn */
+};
+
+enum ws__stream_state { WS__STREAM_OPEN, WS__STREAM_LINGERING, WS__STREAM_DEAD };
+
+struct ws__stream;
+
+/* What is spoken on a stream. The stream's functions may be called from all of these; whatever may
+ * run a handler of the application may drop the stream. */
+struct ws__stream_protocol {
+    size_t size; /* of the block that begins with the stream */
+    /* Input waits while output is blocked, as an HTTP client gets its answer before its next
+     * request is read; and what arrives is appended to input that is left over. */
+    bool half_duplex;
+    const char *eof_reason; /* for on_end, when the peer ends the stream between its messages */
+    /* Handles input, from the front of *in; what it leaves there is presented again, together with
+     * what arrives later. */
+    void (*on_input)(struct ws__stream *stream, struct ws__input *in);
+    /* A turn on the ready list. `more`: there is input for ws__stream_handle_kept. */
+    void (*on_ready)(struct ws__stream *stream, bool more);
+    /* The timer has expired, and the stream is open. */
+    void (*on_timer)(struct ws__stream *stream);
+    /* The kernel has room again; NULL: of no interest. */
+    void (*on_writable)(struct ws__stream *stream);
+    /* The kernel has taken bytes; NULL: of no interest. */
+    void (*on_sent)(struct ws__stream *stream);
+    /* The kernel took less than the queue, in which a place is marked. */
+    void (*on_mark_left)(struct ws__stream *stream);
+    /* The peer has sent FIN while bytes were queued. Returns false if that ends the stream at
+     * once; true if they are still worth sending: the stream lingers then. */
+    bool (*on_eof)(struct ws__stream *stream);
+    /* The peer is lost, but what it had sent before is still to be handled. What the protocol has
+     * queued of its own is given to ws__stream_refuse. NULL: nothing to do. */
+    void (*on_lost)(struct ws__stream *stream);
+    /* The protocol's way to end: a Close frame, or 503. */
+    void (*end)(struct ws__stream *stream, int code, const char *reason, size_t length);
+    /* The stream is dead. by_peer: the peer was the one that ended it. */
+    void (*on_end)(struct ws__stream *stream, const char *reason, bool by_peer);
+    /* Frees what the block holds beside the stream. */
+    void (*release)(struct ws__stream *stream);
+};
+
+struct ws__stream {
+    struct ws__link link; /* first: a struct ws__link is the stream that begins with it */
+    struct ws__hub *hub;
+    const struct ws__stream_protocol *protocol;
+    ws_conn_id id;
+    struct ws__timer timer; /* the one deadline of the present state */
+    struct ws__buffer *in;  /* received, not yet handled */
+    struct ws__buffer *out; /* to be sent */
+    struct ws__address peer;
+    int fd;
+    union {
+        uint32_t mark;    /* bytes from a marked place to the end of `out`; 0: nothing is marked */
+        uint32_t refused; /* once broken: bytes that could not be sent any more */
+    };
+    uint32_t count;  /* the protocol's; LINGERING: how often last_queue may still run */
+    uint16_t corked; /* depth */
+    uint8_t state;   /* enum ws__stream_state */
+    uint8_t phase;   /* the protocol's own state; 0 at first */
+    /* Reading. */
+    unsigned interest : 2; /* what the loop watches: WS__LOOP_READ, WS__LOOP_WRITE */
+    bool paused : 1;       /* by the application */
+    bool busy : 1;         /* input that was taken is still being worked on, nothing follows it */
+    bool awaiting : 1;     /* input waits until the application has answered */
+    bool more : 1;         /* there is input to be handled without further bytes */
+    bool eof : 1;          /* FIN was received, the queue is still being sent */
+    bool unwatched : 1;    /* gone, and not read: epoll does not know it */
+    /* Sending, and the end. */
+    bool blocked : 1;      /* the kernel refused bytes, EPOLLOUT is awaited */
+    bool drain_due : 1;    /* on_ready is due as soon as the queue is empty */
+    bool finished : 1;     /* FIN was sent */
+    bool broken : 1;       /* a write failed, or memory ran out: on_ready sees to it */
+    bool starved : 1;      /* broken, by a lack of memory */
+    bool gone : 1;         /* broken by the peer; what it had sent before is still handled */
+    bool in_ready : 1;     /* is on hub->ready or hub->postponed */
+};
+
+static inline struct ws__stream *ws__stream_of_link(struct ws__link *link)
+{
+    return (struct ws__stream *)(void *)link;
+}
+
+/* ---- life cycle ---- */
+
+/* Makes a stream of an accepted descriptor, which it closes if it cannot: the block is zeroed but
+ * for the stream. *stream is NULL if out of memory. Returns WS_OK, or WS_ESYSTEM with errno where
+ * the loop cannot watch it. */
+int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
+                   const struct ws__stream_protocol *protocol, struct ws__stream **stream);
+/* For hub->release. */
+void ws__stream_free(struct ws__link *link);
+
+/* The loop reports the stream as WS__LOOP_*; its timer has expired; it is its turn on the ready
+ * list (for hub->run). */
+void ws__stream_on_event(struct ws__stream *s, unsigned ready);
+void ws__stream_on_timer(struct ws__stream *s);
+void ws__stream_on_ready(struct ws__link *link);
+
+/* Sets the deadline of the present state. */
+void ws__stream_set_timer(struct ws__stream *s, struct ws__timer_queue *queue);
+/* on_ready will be called, ... */
+void ws__stream_make_ready(struct ws__stream *s);
+/* ... with `more`. */
+void ws__stream_make_more(struct ws__stream *s);
+/* The same for a stream that was denied its share of the turn: in the next turn it comes before
+ * those that had theirs, unless it is on the ready list already. */
+void ws__stream_postpone(struct ws__stream *s);
+
+/* Everything is said: FIN follows the queue, then the peer's FIN is awaited, for as long as `queue`
+ * says, or until the deadline that is set (queue NULL). */
+void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue);
+/* The server shuts down: a stream that lingers waits for the acknowledgement of FIN rather than
+ * for the peer's FIN, an open one is ended by its protocol. */
+void ws__stream_shutdown(struct ws__stream *s, int code, const char *reason, size_t length);
+/* Closes the socket; on_end runs. */
+void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer);
+/* The stream is damaged or gone, by the peer or (starved) by a lack of memory. No handler runs
+ * here, inside a send: on the ready list the stream is dropped, by the peer's fault only once what
+ * it had sent before was handled. */
+void ws__stream_break(struct ws__stream *s, bool starved);
+
+/* ---- reading ---- */
+
+void ws__stream_pause(struct ws__stream *s);
+/* Does nothing unless it is paused. */
+void ws__stream_resume(struct ws__stream *s);
+/* Sets `busy`: nothing is read or handled, and a lost peer is kept, until it is cleared. */
+void ws__stream_set_busy(struct ws__stream *s, bool busy);
+/* Sets `awaiting`: little is read ahead, nothing is handled, and a lost peer ends the stream at
+ * once. */
+void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting);
+/* Presents the input that is left over to the protocol. To be called by on_ready. */
+void ws__stream_handle_kept(struct ws__stream *s);
+
+/* ---- sending ---- */
+
+/* Room for n more bytes at the end of the queue. Returns NULL if out of memory. */
+char *ws__stream_reserve(struct ws__stream *s, size_t n);
+/* Appends first[n] and second[m] to the queue. WS_ENOMEM: nothing was appended. */
+static inline int ws__stream_queue(struct ws__stream *s, const void *first, size_t n,
+                                   const void *second, size_t m)
+{
+    char *to = ws__buffer_room(s->out, n + m);
+    if (!to && !(to = ws__stream_reserve(s, n + m)))
+        return WS_ENOMEM;
+    memcpy(to, first, n);
+    if (m)
+        memcpy(to + n, second, m);
+    ws__buffer_commit(s->out, n + m);
+    if (s->mark) /* beyond the range of the type the mark is lost */
+        s->mark = n + m < UINT32_MAX - s->mark ? s->mark + (uint32_t)(n + m) : 0;
+    return WS_OK;
+}
+/* ws__stream_queue and ws__stream_flush. Does nothing on a broken stream. */
+int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n);
+/* Writes the queue; EPOLLOUT is awaited for what remains. Does nothing while corked or blocked. */
+void ws__stream_flush(struct ws__stream *s);
+/* The same in spite of the cork: for what was gathered so far. */
+void ws__stream_flush_cork(struct ws__stream *s);
+
+enum ws__written {
+    WS__WRITTEN_ALL,
+    WS__WRITTEN_PART,   /* the kernel is full; what is left of the bytes was queued */
+    WS__WRITTEN_NONE,   /* the kernel is full; the bytes were neither written nor queued */
+    WS__WRITTEN_BROKEN, /* the stream is broken */
+};
+/* Writes the queue, first[n] and second[m] in one call, whether corked or not. The stream is not
+ * blocked. */
+enum ws__written ws__stream_write(struct ws__stream *s, const void *first, size_t n,
+                                  const void *second, size_t m);
+
+static inline void ws__stream_cork(struct ws__stream *s)
+{
+    s->corked++;
+}
+/* Flushes when this ends the outermost cork. */
+void ws__stream_uncork(struct ws__stream *s);
+
+/* The peer is gone, n bytes for it count as refused, so that a loop which sends until enough was
+ * refused comes to its end. */
+void ws__stream_refuse(struct ws__stream *s, size_t n);
+
+#endif
