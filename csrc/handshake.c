@@ -28,8 +28,7 @@ static const char *only(const struct ws__http_head *head, const char *bytes, con
 
 static bool is_base64(char c)
 {
-    const char letter = ws__text_lower(c);
-    return (letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+    return ws__text_is_letter(c) || (c >= '0' && c <= '9') || c == '+' || c == '/';
 }
 
 /* RFC 6455 4.2.1 item 5: a base64-encoded value "that, when decoded, is 16 bytes in length". The

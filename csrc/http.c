@@ -110,7 +110,7 @@ static int begin_target(struct ws__http_head *head, char c, uint32_t at)
         head->state = PATH;
     else if (c == '*')
         head->state = ASTERISK;
-    else if (ws__text_lower(c) >= 'a' && ws__text_lower(c) <= 'z')
+    else if (ws__text_is_letter(c))
         head->state = SCHEME;
     else
         return -400; /* among others authority-form, which only CONNECT uses (RFC 9112 3.2.3) */
@@ -371,9 +371,10 @@ int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *ha
 
 int ws__http_find(const struct ws__http_head *head, const char *bytes, const char *name, int from)
 {
+    const size_t length = strlen(name); /* few names have it, so few must be compared */
     for (int i = from; i < head->field_count; i++) {
         const struct ws__span field = head->fields[i].name;
-        if (ws__text_same(bytes + field.offset, field.length, name))
+        if (field.length == length && ws__text_same(bytes + field.offset, length, name))
             return i;
     }
     return -1;

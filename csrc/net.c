@@ -22,8 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* glibc before 2.18 does not define this option. A kernel that does not know it returns an
- * error. */
+/* glibc 2.17 does not define this option. A kernel that does not know it returns an error. */
 #ifndef TCP_NOTSENT_LOWAT
 #define TCP_NOTSENT_LOWAT 25
 #endif

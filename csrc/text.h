@@ -35,6 +35,11 @@ static inline char ws__text_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
+static inline bool ws__text_is_letter(char c)
+{
+    return ws__text_lower(c) >= 'a' && ws__text_lower(c) <= 'z';
+}
+
 /* Returns true if text[length] equals `other` (NUL-terminated), ignoring the case of ASCII
  * letters. */
 bool ws__text_same(const char *text, size_t length, const char *other);

@@ -65,6 +65,7 @@ static void test_case(void)
         }
         const bool upper = a >= 'A' && a <= 'Z';
         wrong += ws__text_lower((char)a) != (char)(upper ? a - 'A' + 'a' : a);
+        wrong += ws__text_is_letter((char)a) != is_letter(a);
     }
     is_int(wrong, 0, "case: all pairs of bytes");
     ok(ws__text_same(guarded("WebSocket", 9).at, 9, "websocket"), "case: a word");
