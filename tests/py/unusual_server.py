@@ -9,6 +9,7 @@ A manner is a name in `UNUSUAL`; most are made of a class that does one thing in
 
 import argparse
 import re
+import select
 import socket
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
@@ -92,9 +93,6 @@ UNUSUAL: Dict[str, Manner] = {
     "many-blocks": Manner("messages have many blocks", (ManyBlocks,)),
     "small-buffers": Manner(
         "nothing is read while echoes are unsent, and buffers are small", buffers=32768
-    ),
-    "closes-behind-message": Manner(
-        "a Close within a message is answered behind it", switches=("close-waits-for-message",)
     ),
     "one-at-a-time": Manner("one connection is served, others wait", one_connection=True),
     "few-connections": Manner("503 for 16 connections", most=16),
@@ -181,6 +179,15 @@ class LateClose(WebSocket):
     def answer_close(self, payload: bytes) -> None:
         time.sleep(LATE)
         super().answer_close(payload)
+
+
+@manner("closes-behind-message", "a Close within a message is answered behind it, if it ends soon")
+class ClosesBehindMessage(WebSocket):
+    def on_close(self, payload: bytes) -> None:
+        stream = self.stream
+        while self.message and (stream.buffer or select.select([stream.socket], [], [], LATE)[0]):
+            self.read_frame()
+        super().on_close(payload)
 
 
 # ---- requests that are refused, or no handshake -------------------------------------------------
