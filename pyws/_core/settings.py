@@ -8,7 +8,7 @@ validation, the values for C, the docstring of `App.ws` and docs/settings.md (to
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ..enums import CompressOptions
 from . import mistakes, values
@@ -19,7 +19,7 @@ __all__ = ["BEHAVIOR_KEYS", "Behavior", "Setting", "c_fields", "check_all", "set
 # ---- what is known of a setting -----------------------------------------------------------------
 
 
-class Setting(NamedTuple):
+class Setting:
     """A line of the table.
 
     Attributes:
@@ -28,24 +28,23 @@ class Setting(NamedTuple):
         default: The default value.
         check: Takes name and value; returns the value, or raises TypeError or ValueError.
         unit: What a number counts; "" for other values.
-        field: The field of the C structure; "" where only Python uses the setting.
-        to_c: Makes the value of that field.
         text: What the setting does, as one sentence.
+        field: The field of the C structure; "" if only Python uses the setting.
+        to_c: Makes the value of that field.
+        may_be_none: Whether None is a value, which is not checked further.
     """
 
-    name: str
-    type: str
-    default: Any
-    check: Callable[[str, Any], Any]
-    unit: str
-    field: str
-    to_c: Callable[[Any], Any]
-    text: str
-
-    @property
-    def may_be_none(self) -> bool:
-        """Whether None is a value, which is not checked further."""
-        return self.type.endswith("| None")
+    def __init__(self, field: dataclasses.Field[Any]) -> None:
+        self.name = field.name
+        self.type = str(field.type)
+        self.default: Any = field.default
+        self.check: Callable[[str, Any], Any] = field.metadata["check"]
+        self.unit: str = field.metadata["unit"]
+        self.text: str = field.metadata["text"]
+        to_c: Callable[[Any], Any] | None = field.metadata["to_c"]
+        self.field = field.name if to_c else ""
+        self.to_c = to_c or same
+        self.may_be_none = self.type.endswith("| None")
 
 
 def same(value: Any) -> Any:
@@ -71,19 +70,7 @@ def setting(
 
 def settings(kind: type) -> tuple[Setting, ...]:
     """The table that a dataclass is, in its order."""
-    return tuple(
-        Setting(
-            name=field.name,
-            type=str(field.type),
-            default=field.default,
-            check=field.metadata["check"],
-            unit=field.metadata["unit"],
-            field=field.name if field.metadata["to_c"] else "",
-            to_c=field.metadata["to_c"] or same,
-            text=field.metadata["text"],
-        )
-        for field in dataclasses.fields(kind)
-    )
+    return tuple(Setting(field) for field in dataclasses.fields(kind))
 
 
 def check_all(options: Any, table: Sequence[Setting]) -> None:
