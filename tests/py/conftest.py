@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
@@ -103,3 +104,11 @@ def balance() -> Iterator[Dict[str, int]]:
     counts = {"open": 0, "close": 0}
     yield counts
     assert counts["open"] == counts["close"]
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Any:
+    """The reports of a run of the conformance runner, which only its tests import."""
+    from conformance_peers import Reports
+
+    return Reports(tmp_path)

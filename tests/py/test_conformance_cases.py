@@ -13,8 +13,8 @@ from typing import Callable, List
 import pytest
 from broken_server import Server
 from common import ROOT
+from conformance_peers import Handler, fake, make_case, upgrade
 from delay_proxy import DelayProxy
-from test_conformance_runner import Handler, fake, make_case, upgrade
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -3,13 +3,12 @@
 import socket
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
 from common import ROOT
+from conformance_peers import Handler, Reports, echo, fake, greet, read_frame, upgrade
 from delay_proxy import DelayProxy
-from test_conformance_runner import Handler, Reports, echo, fake, greet, read_frame, upgrade
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -18,11 +17,6 @@ from conformance.case import MUST, Case, Settings, Test, Verdict, run
 
 Test.__test__ = False  # type: ignore[attr-defined]  # it is no class of tests
 PATIENCE = 5.0  # seconds; only a server that never answers needs them
-
-
-@pytest.fixture
-def reports(tmp_path: Path) -> Reports:
-    return Reports(tmp_path)
 
 
 def target(port: int, **more: Any) -> wire.Target:

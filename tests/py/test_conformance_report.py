@@ -1,17 +1,14 @@
 """tools/conformance: one fault of a peer is one finding, in every report."""
 
-import io
 import json
 import re
 import subprocess
 import sys
-import threading
-import time
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 from common import ROOT
@@ -28,29 +25,15 @@ from conformance import (
     html_report,
     markdown,
     profiles,
-    progress,
     report,
     runner,
     summary,
     wire,
 )
 from conformance.case import (
-    Case,
-    Failed,
-    Informational,
-    Result,
     Settings,
-    Skipped,
-    Test,
-    Unimplemented,
-    Verdict,
 )
-
-Test.__test__ = False  # type: ignore[attr-defined]  # it is no class of tests
-ENDS = {kind.verdict: kind for kind in (Failed, Informational, Skipped, Unimplemented)}
-FAILING = runner.failing("failed")
-OPEN = {"close": "FAILED", "close_came": "the server does not end TCP after the closing handshake"}
-
+from conformance_results import BAD, FAILING, HELLO, OPEN, REQUEST, RESPONSE, events, result
 
 # ---- findings -----------------------------------------------------------------------------------
 
@@ -137,15 +120,6 @@ def test_the_rule_of_a_close(came: str, words: str) -> None:
 
 
 # ---- every report -------------------------------------------------------------------------------
-
-BAD = run_of(
-    [
-        *(case(f"4.{i}", "FAILED", f"Text 'a{i}' came", **OPEN) for i in range(1, 8)),
-        case("5.1", "OK", "", flaky=["FAILED", "OK"], **OPEN),
-        case("5.2", "NON-STRICT", "late"),
-    ],
-    known=["4.1"],
-)
 
 
 def test_findings_are_in_every_report() -> None:
@@ -487,184 +461,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pyws-conformance {conformance.__version__}\n"
 
 
-# ---- the baseline -------------------------------------------------------------------------------
-
-
-def result(id: str, verdict: str, **more: Any) -> Result:
-    one = Case(id, "RFC 6455 5.1", "MUST", "a quote", "things", "others", lambda test: None)
-    return Result(one, Verdict(verdict), "came", 0.1, wire.Trace(), **more)
-
-
-def test_a_baseline_has_flaky_cases_and_the_close() -> None:
-    text = runner.baseline_of(
-        [
-            result("1.1", "FAILED"),
-            result("1.2", "OK", flaky=(Verdict.FAILED, Verdict.OK)),
-            result("1.3", "OK", flaky=(Verdict.INFORMATIONAL, Verdict.OK)),
-            result("1.4", "NON-STRICT", close=Verdict.FAILED, close_came="open"),
-        ],
-        FAILING,
-    )
-    lines = [line.split() for line in text.splitlines()[1:]]
-    assert [words[0] for words in lines] == ["1.1", "1.2", "close"]
-    assert lines[1][1] == "flaky"
-    known = runner.read_baseline(text, FAILING)
-    assert known == runner.Baseline(frozenset({"1.1", "1.2", "close"}), frozenset({"1.2"}))
-    assert runner.read_baseline(report.json_text([BAD]), FAILING) == runner.Baseline(
-        frozenset({*(f"4.{i}" for i in range(1, 8)), "5.1", "close"}), frozenset({"5.1"})
-    )
-    with pytest.raises(ValueError, match="line 2: must be an id, or an id and `flaky`"):
-        runner.read_baseline("1.1\n1.2 shaky # why\n", FAILING)
-
-
-def test_what_the_console_tells_of_a_baseline() -> None:
-    run = run_of([case("1.1", "FAILED", "x"), case("1.2"), case("1.3", "FAILED", "y"), case("1.4")])
-    lines = summary.of_baseline(run, {"1.1", "1.2", "1.4", "close"}, {"1.4"}, ["1.1", "1.3"])
-    assert lines == [
-        "baseline: 1 failures are known, 1 are new",
-        "new: 1.3",
-        "no longer failing: 1.2 close",
-        "marked as flaky: 1.4 is OK",
-    ]
-
-
-# ---- cases that waver ---------------------------------------------------------------------------
-
-
-def test_retry() -> None:
-    """What is not OK is run again, alone, until its verdict changes; the last one counts."""
-    runs: Dict[str, int] = {}
-    beside: List[str] = []
-    lock = threading.Lock()
-
-    def coming_to(*verdicts: str) -> Callable[[Test], None]:
-        def body(test: Test) -> None:
-            id = test.case.id
-            with lock:
-                runs[id] = runs.get(id, 0) + 1
-                beside.append(id)
-                if runs[id] > 1:
-                    assert beside == [id]
-            time.sleep(0.01)
-            with lock:
-                beside.remove(id)
-            verdict = Verdict(verdicts[min(runs[id], len(verdicts)) - 1])
-            if verdict != Verdict.OK:
-                raise ENDS[verdict]("x")
-
-        return body
-
-    bodies = {
-        "1.1": coming_to("FAILED", "OK"),
-        "1.2": coming_to("FAILED"),
-        "1.3": coming_to("INFORMATIONAL", "INFORMATIONAL", "FAILED"),
-        "1.4": coming_to("OK", "FAILED"),
-        "1.5": coming_to("UNIMPLEMENTED", "OK"),
-        "1.6": coming_to("SKIPPED", "OK"),
-    }
-    cases = [Case(id, "s", "MUST", "q", "t", "e", body) for id, body in bodies.items()]
-    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
-    stream = io.StringIO()
-    work = runner.Runner(settings, 8, 60.0, lambda wait: "", str, retry=3)
-    outcome = work.run(cases, progress.observer(len(cases), stream))
-    got = {r.case.id: (r.verdict.value, [v.value for v in r.flaky]) for r in outcome.results}
-    assert got == {
-        "1.1": ("OK", ["FAILED", "OK"]),
-        "1.2": ("FAILED", []),
-        "1.3": ("FAILED", ["INFORMATIONAL", "INFORMATIONAL", "FAILED"]),
-        "1.4": ("OK", []),
-        "1.5": ("UNIMPLEMENTED", []),
-        "1.6": ("OK", ["SKIPPED", "OK"]),
-    }
-    assert runs == {"1.1": 2, "1.2": 4, "1.3": 3, "1.4": 1, "1.5": 1, "1.6": 2}
-    assert stream.getvalue().endswith("3 OK, 2 FAILED, 1 UNIMPLEMENTED\n")
-    assert len(stream.getvalue().splitlines()) == 6 + 3  # the cases, and what has changed
-    assert not outcome.ended
-
-
-def test_retries_end_with_the_time_of_the_run() -> None:
-    def body(test: Test) -> None:
-        time.sleep(0.2)
-        raise Failed("x")
-
-    cases = [Case(f"1.{i}", "s", "MUST", "q", "t", "e", body) for i in range(4)]
-    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
-    work = runner.Runner(settings, 8, 1.0, lambda wait: "", str, retry=200)
-    outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
-    assert outcome.ended == "the run took more than 1 s"
-    assert len(outcome.results) == 4
-
-
-def test_retries_can_be_interrupted() -> None:
-    runs: List[str] = []
-
-    def body(test: Test) -> None:
-        runs.append(test.case.id)
-        if len(runs) > 4:
-            raise KeyboardInterrupt
-        if len(runs) < 4:
-            raise Failed("x")
-
-    cases = [Case(f"1.{i}", "s", "MUST", "q", "t", "e", body) for i in range(3)]
-    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
-    work = runner.Runner(settings, 1, 60.0, lambda wait: "", str, retry=2)
-    outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
-    assert outcome.interrupted
-    got = [(r.case.id, r.verdict.value) for r in outcome.results]
-    assert got == [("1.0", "OK"), ("1.1", "FAILED"), ("1.2", "FAILED")]
-
-
-def test_a_server_that_dies_late_when_cases_are_run_again() -> None:
-    """The case that finds it gone is not to blame, and the run goes on with a new one."""
-    alive = [True]
-    runs: List[str] = []
-
-    def body(test: Test) -> None:
-        runs.append(test.case.id)
-        if not alive[0]:
-            raise OSError("refused")
-        alive[0] = len(runs) != 5
-        raise Failed("x")
-
-    def ended(wait: float) -> str:
-        # The case that brings it down has not dropped a connection: that is not waited for.
-        return "" if alive[0] or (runs[-1:] == ["1.1"] and wait == 0.0) else "killed"
-
-    def restart() -> str:
-        alive[0] = True
-        return ""
-
-    cases = [Case(f"1.{i}", "s", "MUST", "q", "t", "e", body) for i in range(3)]
-    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
-    work = runner.Runner(settings, 1, 60.0, ended, str, restart, retry=1)
-    outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
-    assert runs == ["1.0", "1.1", "1.2"] * 2
-    assert [r.came for r in outcome.results] == ["x"] * 3
-    assert outcome.crashes == ["killed\nThat was before 1.2, run again."]
-    assert not outcome.ended
-
-
-def test_clients_are_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as info:
-        cli.main(["--listen", "0", "--retry", "1"])
-    assert info.value.code == cli.USAGE
-    assert "--retry does not work with --listen" in capsys.readouterr().err
-
-
 # ---- decoded traces -----------------------------------------------------------------------------
-
-
-def events(*pairs: Any, kept: int = 256, connection: int = 1) -> List[Dict[str, Any]]:
-    common = {"at": 0.0, "connection": connection}
-    return [
-        {**common, "what": what, "hex": data[:kept].hex(), "length": len(data)}
-        for what, data in pairs
-    ]
-
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
-RESPONSE = b"HTTP/1.1 101 x\r\nA: b\r\n\r\n"
-HELLO = wire.frame(b"hello")
 
 
 def test_frames_are_found() -> None:

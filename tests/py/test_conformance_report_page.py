@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from common import ROOT
+from conformance_results import HELLO, REQUEST, RESPONSE, events
 from conformance_runs import HOSTILE_RUNS, case, run_of
-from test_conformance_report import HELLO, REQUEST, RESPONSE, events
 
 sys.path.insert(0, str(ROOT / "tools"))
 

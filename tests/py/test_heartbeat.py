@@ -6,7 +6,7 @@ from typing import Any, Callable, List, Tuple
 import peer
 import pytest
 from common import TIMEOUT
-from test_websocket import open_socket
+from handlers import open_socket
 from websockets.sync.client import connect
 
 from pyws import App, WebSocket

@@ -1,0 +1,168 @@
+"""Which methods other threads may call, and what ``app.defer`` does for them."""
+
+import inspect
+import threading
+from typing import Any, Callable, Dict, List, Tuple
+
+import peer
+import pytest
+from common import TIMEOUT
+from handlers import open_socket
+
+from pyws import App, Request, Response, WebSocket
+
+# ---- threads ------------------------------------------------------------------------------------
+
+# What may be used in any thread, and why. All that is public and not here must raise.
+ANY_THREAD = {
+    App: {
+        "defer",  # that is what it is for
+        "run", "serve", "serving",  # make their thread the owner
+        "app_options", "port",  # plain attributes
+    },
+    # Plain attributes: nothing of C is asked.
+    WebSocket: {
+        "id", "path", "subprotocol", "compression", "headers", "closed", "close_info",
+    },
+}  # fmt: skip
+ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
+    "any": ("/x", print),
+    "call_later": (1, print),
+    "cork": (print,),
+    "cork_send": ("x",),
+    "delete": ("/x", print),
+    "for_each_topic": (print,),
+    "get": ("/x", print),
+    "head": ("/x", print),
+    "is_subscribed": ("x",),
+    "listen": (0,),
+    "num_subscribers": ("x",),
+    "on_error": (print,),
+    "options": ("/x", print),
+    "patch": ("/x", print),
+    "post": ("/x", print),
+    "publish": ("x", "y"),
+    "put": ("/x", print),
+    "send": ("x",),
+    "send_first_fragment": ("x",),
+    "send_fragment": ("x",),
+    "subscribe": ("x",),
+    "unsubscribe": ("x",),
+    "ws": ("/x", {}),
+}
+
+
+def public_names(cls: type, instance: Any) -> List[str]:
+    names = {name for name in dir(cls) if not name.startswith("_")}
+    names |= {name for name in getattr(instance, "__dict__", {}) if not name.startswith("_")}
+    return sorted(names - ANY_THREAD[cls])
+
+
+def use(instance: Any, name: str) -> Any:
+    """Call the method, or read the property."""
+    if not inspect.isroutine(getattr(type(instance), name)):
+        return getattr(instance, name)
+    result = getattr(instance, name)(*ARGUMENTS.get(name, ()))
+    if inspect.iscoroutine(result):
+        result.close()  # it was not refused: nothing more is asked
+    return result
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_t74_every_method_refuses_other_threads(serve: Callable[..., Any], ended: bool) -> None:
+    server, ws, client = open_socket(serve)
+    with client:
+        if ended:
+            server.call(ws.end)
+        for instance in (server.app, ws):
+            names = public_names(type(instance), instance)
+            assert len(names) > 15
+            for name in names:
+                with pytest.raises(RuntimeError, match=r"app\.defer\(fn, \*args\)"):
+                    print(name, use(instance, name))
+            for name in ANY_THREAD[type(instance)] - {"defer", "run", "serve", "serving"}:
+                getattr(instance, name)
+        with pytest.raises(RuntimeError, match=r"app\.defer\(fn, \*args\)"):
+            ws.user_data = 5
+        assert server.call(server.app.stats)["open"] == (not ended)
+        assert not ended or server.call(ws.get_topics) == []
+
+
+def test_t74_every_method_works_in_the_right_thread(serve: Callable[..., Any]) -> None:
+    """The arguments of the test above are none that are refused anyway."""
+    server, ws, client = open_socket(serve)
+    with client:
+        for name in public_names(WebSocket, ws):
+            try:
+                server.call(use, ws, name)
+            except RuntimeError as error:
+                assert name in ("send_fragment", "send_last_fragment"), name
+                assert "order" in str(error)
+
+
+def test_t74_requests_refuse_other_threads(serve: Callable[..., Any]) -> None:
+    kept: List[Tuple[Response, Request]] = []
+
+    def handler(res: Response, req: Request) -> None:
+        res.on_aborted(print)
+        kept.append((res, req))
+
+    server = serve(lambda app: app.get("/", handler))
+    with peer.Peer(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        peer.eventually(lambda: kept)
+        res, req = kept[0]
+        calls: List[Callable[[], Any]] = [
+            res.end, res.close, res.get_remote_address, req.get_url, req.get_headers, req.preserve,
+            lambda: res.send("x"), lambda: res.write_status(200), lambda: res.redirect("/"),
+            lambda: res.write_header("a", "b"), lambda: res.set_cookie("a", "b"),
+            lambda: res.cork(print), lambda: res.on_aborted(print),
+        ]  # fmt: skip
+        for call in calls:
+            with pytest.raises(RuntimeError, match="defer"):
+                call()
+        server.call(res.end, "fine")
+        assert client.response().body == b"fine"
+
+
+def test_t74_defer_from_4_threads_with_churn(serve: Callable[..., Any]) -> None:
+    """Sends and publishes in order for each thread, none lost, while clients come and go."""
+    rounds = 300
+    sockets: List[WebSocket] = []
+
+    def on_open(ws: WebSocket) -> None:
+        ws.subscribe("news")
+        if ws.path == "/stays":
+            sockets.append(ws)
+
+    server = serve(open=on_open, max_backpressure=0)
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            with peer.upgraded(server.port) as client:
+                client.send(peer.frame(b"x") + peer.close_frame(1000))
+
+    def work(number: int) -> None:
+        for i in range(rounds):
+            if i % 2:
+                server.app.defer(sockets[0].send, f"{number} {i}")
+            else:
+                server.app.defer(server.app.publish, "news", f"{number} {i}")
+
+    with peer.upgraded(server.port, "/stays") as client:
+        peer.eventually(lambda: sockets)
+        churner = threading.Thread(target=churn)
+        churner.start()
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        seen: List[List[int]] = [[], [], [], []]
+        for _ in range(4 * rounds):
+            number, i = client.frame().payload.split()
+            seen[int(number)].append(int(i))
+        for thread in threads:
+            thread.join(TIMEOUT)
+        stop.set()
+        churner.join(TIMEOUT)
+    assert seen == [list(range(rounds))] * 4
