@@ -31,8 +31,8 @@ class Request:
     """What the client asked for.
 
     It may be read during its handler; in a coroutine handler, and after ``res.on_aborted(...)``,
-    until the response is given. Afterwards, and in another thread, every method raises
-    RuntimeError, unless `preserve` was called in time.
+    until the response is given. Afterwards every method raises RuntimeError, unless `preserve` was
+    called in time. Until then it belongs to the thread of ``app.run()``.
     """
 
     __slots__ = ("_facts",)

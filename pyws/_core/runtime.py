@@ -43,16 +43,18 @@ Deferred = Tuple[Context, Handler, Tuple[Any, ...]]  # the context, what to call
 class State(Enum):
     """The states of an app.
 
-                 begin            finish
-        IDLE ------------> RUNNING ------> FINISHING ------> STOPPED
-         ^                    |                                 |
-         |                    | rest                            | listen
-         |                    v                                 |
-         |               SUPERVISING --> FINISHING              |
-         +------------------------------------------------------+
+               begin           finish
+        IDLE --------> RUNNING ------> FINISHING --------> STOPPED
+         ^                |                ^                  |
+         |                | supervise      | end_supervision  |
+         |                v                |                  |
+         |           SUPERVISING ----------+                  |
+         |                         listen                     |
+         +----------------------------------------------------+
 
-    `free` leads from any of them to FREED. A fork leads to FORKED in the child, which stays there,
-    unless it is a worker: `renew` leads it to IDLE.
+    STOPPED may begin again, too, where it listens afterwards (`serve` with an address). `free`
+    leads from each of them to FREED. A fork leads to FORKED in the child, which stays there, unless
+    it is a worker: `renew` leads it to IDLE.
     """
 
     IDLE = "idle"
