@@ -111,7 +111,7 @@ int ws__handshake_check(const struct ws__http_head *head, const char *bytes, boo
     if (!ws__http_list_has(head, bytes, "connection", "upgrade"))
         return deny(400, why, "the Connection header does not list upgrade");
     text = only(head, bytes, "sec-websocket-version", &length);
-    if (!text || length != 2 || memcmp(text, "13", 2)) /* 4.2.2 item 4 and 4.4: 426 */
+    if (!text || length != 2 || memcmp(text, "13", 2)) /* RFC 6455 4.2.2 item 4, 4.4 */
         return deny(426, why, "Sec-WebSocket-Version is not 13");
     text = only(head, bytes, "sec-websocket-key", &length);
     if (!text || !is_key(text, length))

@@ -486,7 +486,7 @@ WS_API void ws_request_decline_extensions(ws_request *request);
 
 /* Accepts the opening handshake with a 101; on_open runs before this returns. `protocol` (borrowed)
  * must be one that the client offered. NULL selects the first of the client's list that the route
- * supports, and length 0 selects none. `conn_user` is returned by ws_conn_user. Returns WS_OK,
+ * supports, and length 0 selects none. ws_conn_user returns `conn_user` (kept). Returns WS_OK,
  * WS_EINVAL (not offered, or not an opening handshake), WS_ECLOSED (already answered, or the server
  * is shutting down and the client got a 503) or WS_ENOMEM (the connection was dropped). */
 WS_API int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
@@ -504,7 +504,8 @@ WS_API int ws_request_abort(ws_request *request);
 
 /* ---- connections -------------------------------------------------------------------------- */
 
-/* A ws_conn is valid from on_open until its on_close has returned. */
+/* A ws_conn is valid from on_open until its on_close has returned; see on_closed for what may be
+ * done with it there. */
 
 /* Returns the id of the connection. */
 WS_API ws_conn_id ws_conn_get_id(const ws_conn *conn);
