@@ -38,7 +38,7 @@ class Server:
     group: bool = False
 
 
-# ---- of this project ----------------------------------------------------------------------------
+# ---- servers of this project --------------------------------------------------------------------
 
 
 def own(build: pathlib.Path) -> dict[str, Server]:
@@ -54,7 +54,7 @@ def own(build: pathlib.Path) -> dict[str, Server]:
     }
 
 
-# ---- of others ----------------------------------------------------------------------------------
+# ---- other servers ------------------------------------------------------------------------------
 
 
 class Folder:
@@ -146,7 +146,7 @@ def attempt(command: Sequence[str]) -> None:
         print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
 
 
-# ---- a choice -----------------------------------------------------------------------------------
+# ---- selection ----------------------------------------------------------------------------------
 
 
 def choose(build: pathlib.Path, folder: Folder, wanted: Sequence[str]) -> dict[str, Server]:

@@ -335,7 +335,7 @@ def told_of(manners: Manners) -> list[str]:
     return told
 
 
-# ---- the cases in words -------------------------------------------------------------------------
+# ---- descriptions of the cases ------------------------------------------------------------------
 
 
 def all_cases() -> list[Case]:

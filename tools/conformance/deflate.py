@@ -367,7 +367,7 @@ def require(test: Test) -> None:
     open_channel(test).session.connection.close()
 
 
-# ---- DEFLATE data made by hand (RFC 1951) -------------------------------------------------------
+# ---- DEFLATE data built by hand (RFC 1951) ------------------------------------------------------
 
 
 def _bases(first: int, group: int, count: int) -> list[tuple[int, int]]:

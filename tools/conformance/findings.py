@@ -138,7 +138,7 @@ def _close_rule(came: str) -> str:
     return "echoes" if re.search(r"but (received )?Close ", came) else "answers"
 
 
-# ---- which of them count ------------------------------------------------------------------------
+# ---- findings that count ------------------------------------------------------------------------
 
 
 def failing_ids(run: dict[str, Any], fail_on: Iterable[str]) -> list[str]:
@@ -154,7 +154,7 @@ def worst_close(run: dict[str, Any]) -> str:
     return next((verdict for verdict in ORDER if verdict in closes), "OK")
 
 
-# ---- in words -----------------------------------------------------------------------------------
+# ---- text ---------------------------------------------------------------------------------------
 
 
 def title(finding: dict[str, Any]) -> str:

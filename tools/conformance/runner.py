@@ -75,7 +75,7 @@ def select(
     return chosen
 
 
-# ---- which failures count -----------------------------------------------------------------------
+# ---- failures that count ------------------------------------------------------------------------
 
 
 def failing(text: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ def short(text: str, width: int = WIDTH) -> str:
     return textwrap.shorten(progress.plain(text), width, placeholder=" ...")
 
 
-# ---- what was found -----------------------------------------------------------------------------
+# ---- findings -----------------------------------------------------------------------------------
 
 
 def of_run(run: dict[str, Any], stream: TextIO, verbose: bool) -> list[str]:

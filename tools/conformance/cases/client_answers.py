@@ -101,7 +101,7 @@ def plain(payload: bytes, opcode: int = TEXT, **more: Any) -> bytes:
     return wire.frame(payload, opcode, key=None, **more)
 
 
-# ---- what a client does with them ---------------------------------------------------------------
+# ---- reactions of a client ----------------------------------------------------------------------
 
 
 def hello(test: ClientTest, session: Session) -> None:

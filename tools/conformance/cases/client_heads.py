@@ -480,7 +480,7 @@ open_question(
     head({"Upgrade": ["websocket", "websocket"]}),
 )  # fmt: skip
 
-# ---- C.8: no good HTTP, and no end --------------------------------------------------------------
+# ---- C.8: malformed and incomplete HTTP ---------------------------------------------------------
 
 NUL = (
     "a recipient of CR, LF, or NUL within a field value MUST either reject the message or replace "

@@ -443,7 +443,7 @@ def fragmented_close(test: Test) -> None:
     failed([F(close_payload(1000), CLOSE, fin=False)], 1002)(test)
 
 
-# ---- 7.5: reasons that are no UTF-8 -------------------------------------------------------------
+# ---- 7.5: reasons that are not UTF-8 ------------------------------------------------------------
 
 NOT_UTF8 = (
     "When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is "

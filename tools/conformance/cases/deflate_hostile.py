@@ -30,7 +30,7 @@ from .deflate_steps import (
     taking_over,
 )
 
-# ---- D.9: broken data ---------------------------------------------------------------------------
+# ---- D.9: corrupt data --------------------------------------------------------------------------
 
 
 def dynamic(literals: int, distances: int, lengths: list[int], *codes: tuple[int, int]) -> bytes:

@@ -42,7 +42,7 @@ from .deflate_steps import (
     taking_over,
 )
 
-# ---- D.7: windows taken over, or not ------------------------------------------------------------
+# ---- D.7: context takeover ----------------------------------------------------------------------
 
 
 @named(
@@ -223,7 +223,7 @@ def two_windows(test: Test) -> None:
         finish(channel)
 
 
-# ---- D.8: as far back as the window reaches -----------------------------------------------------
+# ---- D.8: references to the end of the window ---------------------------------------------------
 
 REACH = (
     "RFC 7692 7.2.2",

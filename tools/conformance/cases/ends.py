@@ -263,7 +263,7 @@ def read_late(test: Test) -> None:
     session.expect_close(1000)
 
 
-# ---- T.5: a Close while data is under way -------------------------------------------------------
+# ---- T.5: a Close while data is in flight -------------------------------------------------------
 
 
 def closed_behind(count: int, size: int, wait: float) -> Run:

@@ -49,7 +49,7 @@ BETWEEN = (
 PATIENCE = 3.0
 """A factor for the time of an answer, because a flood has to be handled first."""
 
-# ---- F.1: frames that carry little --------------------------------------------------------------
+# ---- F.1: frames with little data ---------------------------------------------------------------
 
 
 def flood(make: Callable[[Session], bytes], after: Callable[[Session], None]) -> Run:

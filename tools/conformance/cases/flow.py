@@ -60,7 +60,7 @@ ANSWER = (
 RECEIVING = "RFC 6455 6.2"
 SEVERAL = ["several"]
 
-# ---- what the cases do --------------------------------------------------------------------------
+# ---- bodies of the cases ------------------------------------------------------------------------
 
 
 @contextmanager
@@ -485,7 +485,7 @@ def ping_behind_echoes(test: Test) -> None:
                 session.read_rest(frame, "a Pong among echoes")
 
 
-# ---- B.2: little is read at a time --------------------------------------------------------------
+# ---- B.2: reading in small pieces ---------------------------------------------------------------
 
 
 def slow(count: int, length: int, size: int, pause: float, seconds: float) -> Run:

@@ -67,7 +67,7 @@ PLAIN = F(b"Hello, world!")
 for id, opcode, name in (("5.1", PING, "Ping"), ("5.2", PONG, "Pong")):
     wrong(id, CONTROL, f"a {name} in two fragments", start(b"fragment1", opcode), TWO)
 
-# ---- two fragments, and a Ping between them -----------------------------------------------------
+# ---- two fragments with a Ping between them -----------------------------------------------------
 
 
 def add_two(number: int, how: int | None) -> None:
@@ -102,7 +102,7 @@ for number, how in enumerate(WRITES):
     add_two(3 + number, how)
     add_ping_between(6 + number, how)
 
-# ---- nothing to continue ------------------------------------------------------------------------
+# ---- continuations without a message ------------------------------------------------------------
 
 for number, how in enumerate(WRITES):
     wrong(
@@ -181,7 +181,7 @@ def add_pings(id: str, how: int | None) -> None:
 add_pings("5.19", None)
 add_pings("5.20", BY_FRAME)
 
-# ---- 5.21 and on: our own -----------------------------------------------------------------------
+# ---- 5.21 and later: not in the Autobahn suite --------------------------------------------------
 
 wrong("5.21", CONTROL, "a Ping with FIN 0 and nothing else", start(b"ping", PING))
 wrong(

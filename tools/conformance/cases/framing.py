@@ -339,7 +339,7 @@ for group, first, kind in ((1, 3, "data"), (2, 11, "control")):
         )
     wrong(f"4.{group}.11", UNKNOWN, f"a {some} {first} with FIN 0", F(HELLO, first, fin=False))
 
-# ---- 4.3: frames without a mask -----------------------------------------------------------------
+# ---- 4.3: unmasked frames -----------------------------------------------------------------------
 
 UNMASKED = "The server MUST close the connection upon receiving a frame that is not masked."
 IS_CLOSED = "the connection is closed; INFORMATIONAL: with a code other than 1002, or none"
@@ -410,7 +410,7 @@ def unmasked_after_masked(test: Test) -> None:
     expect_closed(session)
 
 
-# ---- 4.4: lengths that are longer than they need to be ------------------------------------------
+# ---- 4.4: lengths that are not minimally encoded ------------------------------------------------
 
 MINIMAL = (
     "in all cases, the minimal number of bytes MUST be used to encode the length [10.7:] If the "
@@ -458,7 +458,7 @@ wrong(
     section=f"{FRAMING} and 10.7",
 )
 
-# ---- 4.5: lengths beyond everything -------------------------------------------------------------
+# ---- 4.5: impossible and huge lengths -----------------------------------------------------------
 
 TOP_BIT = f"the most significant bit MUST be 0 {VALIDATED}"
 for number, (what, bad) in enumerate(
@@ -704,7 +704,7 @@ def large_in_turn(test: Test) -> None:
     session.close()
 
 
-# ---- 10: every cut ------------------------------------------------------------------------------
+# ---- 10: every split ----------------------------------------------------------------------------
 
 FRAGMENTS = "RFC 6455 5.4"
 

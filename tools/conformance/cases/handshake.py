@@ -81,7 +81,7 @@ def refuse(id: str, quote: str, sends: str, change: Change, lax: str = "") -> No
     add(id, READING, MUST, f"{MALFORMED} [...] {quote}", sends, expects, run)
 
 
-# ---- H.0: what is a handshake -------------------------------------------------------------------
+# ---- H.0: unusual but valid handshakes ----------------------------------------------------------
 
 
 def reordered(test: Test) -> bytes:
@@ -186,7 +186,7 @@ def allow(test: Test) -> None:
         raise Failed(f"a 405 with Allow: {response.get('Allow')}")
 
 
-# ---- H.2: the version of HTTP -------------------------------------------------------------------
+# ---- H.2: the HTTP version ----------------------------------------------------------------------
 
 IGNORED_IN_10 = (
     "A server that receives an Upgrade header field in an HTTP/1.0 request MUST ignore that "
@@ -430,7 +430,7 @@ for number, what, key in (
         accepted(changed({"Sec-WebSocket-Key": key}), key),
     )
 
-# ---- H.7: the version of WebSocket --------------------------------------------------------------
+# ---- H.7: the WebSocket version -----------------------------------------------------------------
 
 VERSION = "A |Sec-WebSocket-Version| header field, with a value of 13."
 for number, value in enumerate(("", "x", "0", "12", "14", "255", "256", "013", "+13", "13.0"), 2):

@@ -102,7 +102,7 @@ def with_request_line(line: str) -> Make:
     return make
 
 
-# ---- what comes back ----------------------------------------------------------------------------
+# ---- responses ----------------------------------------------------------------------------------
 
 
 def ask(test: Test, data: bytes) -> tuple[Connection, Response]:
@@ -268,7 +268,7 @@ def expect_served(test: Test) -> None:
     session.close()
 
 
-# ---- judges -------------------------------------------------------------------------------------
+# ---- checks -------------------------------------------------------------------------------------
 
 
 def accepted(make: Make, key: str = KEY) -> Run:

@@ -72,7 +72,7 @@ invalid(
 )
 
 
-# ---- 6.4: how early -----------------------------------------------------------------------------
+# ---- 6.4: early detection -----------------------------------------------------------------------
 
 
 def expect_fast_failure(session: Session, bad: bytes, rest: bytes) -> None:
@@ -164,7 +164,7 @@ for number, sequence in enumerate(IMPOSSIBLE, 5):
     )
 
 
-# ---- 6.5 to 6.23: sequence by sequence ----------------------------------------------------------
+# ---- 6.5 to 6.23: single sequences --------------------------------------------------------------
 
 
 def encode(code: int, length: int) -> bytes:
@@ -246,7 +246,7 @@ for group, what, rows in SEQUENCES:
         add_sequence(f"6.{group}.{number}", what, sequence)
 
 
-# ---- 6.24 and on: our own -----------------------------------------------------------------------
+# ---- 6.24 and later: not in the Autobahn suite --------------------------------------------------
 
 CHARACTERS = [c.encode() for c in "é€\U00024b62"]
 for number, character in enumerate(CHARACTERS, 1):

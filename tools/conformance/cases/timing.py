@@ -58,7 +58,7 @@ ONE_RESPONSE = (
     "status code in one of the other ranges."
 )
 
-# ---- T.1: handshakes that get nowhere -----------------------------------------------------------
+# ---- T.1: incomplete handshakes -----------------------------------------------------------------
 
 
 def expect_cut(test: Test, connection: Connection) -> None:
