@@ -12,7 +12,7 @@ struct ws__listener {
     bool paused;  /* not watched until the timer expires */
     bool failing; /* the last accept failed, which was logged */
     bool first;   /* of those that one call opened */
-    char *path;   /* of a Unix socket, whose file is removed at the end; NULL: none */
+    char *path;   /* of a Unix socket, whose file is removed at the end; else NULL */
     struct ws__file file;
 };
 
@@ -32,7 +32,7 @@ int ws__listeners_init(struct ws__listeners *listeners, struct ws__hub *hub, uin
 int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options *options,
                        uint16_t *port);
 
-/* Closes those that the last call opened. Returns false if there are none. */
+/* Closes those that the last successful call opened. Returns false if there is nothing to close. */
 bool ws__listeners_close_last(struct ws__listeners *listeners);
 /* Closes all of them. */
 void ws__listeners_close(struct ws__listeners *listeners);

@@ -26,16 +26,16 @@ struct deferred {
 struct ws_server {
     struct ws__hub hub; /* first: ws__hub_of relies on it */
     struct ws__listeners listeners;
-    int interrupt_fd; /* -1: none */
+    int interrupt_fd; /* -1: not set */
     bool interrupted;
     struct ws__timer shutdown_timer;
     struct ws__timer_queue *shutdown_queue; /* of that one timer */
     void (*alarm)(void *argument);
     void *alarm_argument;
-    uint32_t seen, unseen; /* events since the timers were judged, and until then at least */
+    uint32_t seen, expected; /* events since timers ran, and those to be seen before they run */
     bool stopped;  /* the shutdown is over */
     atomic_uint in_defer; /* calls of ws_server_defer, by any thread */
-    struct deferred no_more; /* stands in `deferred` once nothing is accepted any longer */
+    struct deferred no_more; /* `deferred` points here once no more calls are accepted */
     _Atomic(struct deferred *) deferred; /* newest first; pushed to by any thread */
 };
 
@@ -320,18 +320,18 @@ static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
     }
 }
 
-/* Nobody is judged before all that waits in the kernel was looked at once. epoll takes turns: the
+/* No timer runs before every socket that was ready has been read once. epoll takes turns: the
  * sockets that were ready when it began to fill its batches all come before any comes again. */
 static bool all_seen(ws_server *s, int n)
 {
     enum { OTHERS = 3 }; /* that may be ready: interrupt, wake-up, time */
     if (!s->seen)
-        s->unseen = s->hub.stats.connections + s->listeners.count + OTHERS;
+        s->expected = s->hub.stats.connections + s->listeners.count + OTHERS;
     s->seen += (uint32_t)n;
-    return !s->hub.loop.full || s->seen > s->unseen;
+    return !s->hub.loop.full || s->seen > s->expected;
 }
 
-static void judge_timers(ws_server *s)
+static void run_timers(ws_server *s)
 {
     struct ws__timer *timer;
     int kind;
@@ -373,7 +373,7 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
     return n;
 }
 
-/* Sockets first, then what is left over, then time: a loop that was held up judges nobody late
+/* Sockets first, then what is left over, then time: a loop that was held up times no one out
  * whose bytes are here already. */
 static int turn(ws_server *s, int timeout_ms)
 {
@@ -388,7 +388,7 @@ static int turn(ws_server *s, int timeout_ms)
         on_event(s, &events[i]);
     ws__hub_run_ready(hub);
     if (complete)
-        judge_timers(s);
+        run_timers(s);
     run_alarm(s);
     run_deferred(s, NULL);
     if (ws__buffer_length(hub->published))
@@ -448,7 +448,7 @@ int ws_server_run(ws_server *server)
     do
         result = one_turn(server, -1);
     while (result > 0 && !server->interrupted);
-    if (result != WS_EBUSY) /* else: it is the outer call's */
+    if (result != WS_EBUSY) /* otherwise it belongs to the outer call */
         server->interrupted = false;
     return result;
 }
@@ -577,7 +577,7 @@ void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *
     if (server->hub.in_turn || !fn || ws__loop_is_shared(loop))
         return;
     loop->now = loop->clock(loop->user);
-    ws__loop_arm(loop); /* perhaps a foreign loop sleeps: the descriptor tells it */
+    ws__loop_arm(loop); /* wakes a foreign loop that is asleep */
 }
 
 int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size)
