@@ -74,11 +74,9 @@ static void test_statuses(void)
     expect("GET /ws HTTP/1.1\r\nHost: t\r\nUpgrade: websocket\r\n" REST, "400, EOF",
            "H5: no Connection: 400");
     expect("GET /ws HTTP/1.1\r\nHost: t\r\nUpgrade: h2c, WebSocket\r\nConnection: keep-alive, "
-           "Upgrade\r\n" REST,
-           "101", "H4, H5, T3: lists, any case");
+           "Upgrade\r\n" REST, "101", "H4, H5, T3: lists, any case");
     expect("GET /ws HTTP/1.1\r\nHost: t\r\nUpgrade: websocket\r\nConnection: close\r\n"
-           "Connection: UPGRADE\r\n" REST,
-           "101", "H4, H5: split over lines");
+           "Connection: UPGRADE\r\n" REST, "101", "H4, H5: split over lines");
     expect("GET /ws HTTP/1.1\r\n" FIELDS VERSION "\r\n", "400, EOF", "H6: no key: 400");
     expect("GET /ws HTTP/1.1\r\n" FIELDS KEY REST, "400, EOF", "H6: two keys: 400");
     expect("GET /ws HTTP/1.1\r\n" FIELDS VERSION "Sec-WebSocket-Key: c2hvcnQ=\r\n\r\n", "400, EOF",
@@ -219,8 +217,7 @@ static void test_101(void)
                                "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     is_mem(last.head, strlen(last.head), want, strlen(want), "H10, H24: exactly this, no Date");
     expect("GET /sub HTTP/1.1\r\n" FIELDS "Sec-WebSocket-Protocol: x,, superchat\r\n"
-           "Sec-WebSocket-Protocol: chat\r\n" REST,
-           "101", "H12: one list over two lines");
+           "Sec-WebSocket-Protocol: chat\r\n" REST, "101", "H12: one list over two lines");
     ok(head_has(&last, "Sec-WebSocket-Protocol: superchat\r\n"), "H11: the client's first");
     expect("GET /sub HTTP/1.1\r\n" FIELDS "Sec-WebSocket-Protocol: x\r\n" REST, "101", "H11");
     ok(!head_has(&last, "Sec-WebSocket-Protocol"), "H11: none in common, none sent");

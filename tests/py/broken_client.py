@@ -23,6 +23,8 @@ import time
 import zlib
 from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
+from broken_client_switches import MANNERS, SWITCHES
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 HEAD_LIMIT = 256 << 10
@@ -36,110 +38,6 @@ BITS = ("server_max_window_bits", "client_max_window_bits")
 
 Parameters = Dict[str, Optional[str]]
 
-SWITCHES: Dict[str, str] = {
-    # ---- what is sent (RFC 6455 section 4.1)
-    "method-post": "the handshake is a POST",
-    "http-1.0": "the handshake is of HTTP/1.0",
-    "target-without-slash": "the target begins without a slash",
-    "target-with-fragment": "the target has a fragment",
-    "host-missing": "there is no Host",
-    "host-with-user": "Host has user information",
-    "host-twice": "there are two fields Host",
-    "upgrade-missing": "there is no Upgrade",
-    "connection-missing": "Connection is keep-alive",
-    "key-missing": "there is no Sec-WebSocket-Key",
-    "key-short": "the key has 15 bytes",
-    "key-constant": "the key is always the same",
-    "key-twice": "there are two keys",
-    "version-8": "Sec-WebSocket-Version is 8",
-    "version-twice": "Sec-WebSocket-Version is there twice",
-    "protocol-twice": "the same subprotocol is there twice",
-    "extension-offer-malformed": "the offer of extensions has a parameter without a name",
-    "deflate-offer-unknown": "permessage-deflate is offered with a parameter that there is not",
-    "space-before-colon": "a name has a blank behind it",
-    "frame-ahead": "a message is sent ahead of the answer",
-    "body-announced": "the handshake has a Content-Length",
-    "origin-with-path": "Origin has a path",
-    "no-server-name": "the TLS handshake has no name of the server",
-    # ---- the status line
-    "head-unchecked": "whatever ends with an empty line is taken for a good answer",
-    "status-line-unchecked": "any first line with 101 in it will do",
-    "status-unchecked": "any status will do",
-    "status-by-prefix": "a status need only begin with 101",
-    "status-as-number": "a status is whatever int() takes for 101",
-    "status-http-1.0": "a 101 of HTTP/1.0 is taken",
-    "interim-taken": "any status from 100 to 199 will do",
-    "interim-refused": "100 or 103 ahead of the 101 is an error",
-    "minor-refused": "HTTP/1.2 is an error",
-    "reason-checked": "the reason must be Switching Protocols",
-    # ---- the head
-    "head-in-one-read": "a head that does not come as a whole is an error",
-    "end-as-empty-line": "the end of TCP ends a head, and the client goes on",
-    "end-ignored": "after the end of TCP within a head the connection stays open",
-    "leftover-lost": "what comes together with the head is lost",
-    "fields-in-order": "Upgrade must be the first field",
-    "names-case-sensitive": "field names are known in their usual spelling only",
-    "unknown-fields-refused": "a field that the client does not know is an error",
-    "obs-text-refused": "octets above 7F are an error",
-    "first-field-counts": "of several fields with the same name the first counts",
-    "last-field-counts": "of several fields with the same name the last counts",
-    "blanks-kept": "blanks around values belong to them",
-    "blank-needed": "behind a colon comes a blank",
-    "nul-ends-value": "what stands behind a NUL is dropped",
-    "cr-ends-line": "a CR alone ends a line, and lines that are no fields are skipped",
-    "fold-refused": "an indented line is an error",
-    "body-awaited": "a 101 with Content-Length or chunked has a body",
-    # ---- Upgrade, Connection, Sec-WebSocket-Accept
-    "upgrade-unchecked": "Upgrade may be anything",
-    "upgrade-by-substring": "Upgrade need only have websocket in it",
-    "upgrade-by-unicode": "Upgrade is compared as Unicode without case",
-    "upgrade-case-sensitive": "Upgrade must be websocket",
-    "connection-unchecked": "Connection may be anything",
-    "connection-by-substring": "Connection need only have upgrade in it",
-    "connection-case-sensitive": "Connection must be Upgrade",
-    "connection-whole-value": "Connection is no list",
-    "empty-elements-refused": "empty elements of a list are an error",
-    "accept-unchecked": "Sec-WebSocket-Accept may be anything",
-    "accept-by-prefix": "Sec-WebSocket-Accept may be longer than it should be",
-    "accept-cut": "Sec-WebSocket-Accept may be shorter than it should be",
-    "accept-case-insensitive": "Sec-WebSocket-Accept is compared without case",
-    # ---- extensions and subprotocols
-    "extensions-ignored": "Sec-WebSocket-Extensions may be anything",
-    "extensions-by-prefix": "an extension whose name begins with one offered is that one",
-    "extensions-first-only": "only the first extension is looked at",
-    "extensions-unasked": "permessage-deflate need not be offered",
-    "extensions-malformed": "what is malformed in the list is skipped",
-    "extensions-unquoted": "a quoted value is an error",
-    "extensions-no-blanks": "blanks ahead of a semicolon are an error",
-    "extensions-with-blanks": "a semicolon is followed by a blank",
-    "parameters-unchecked": "any parameters of permessage-deflate will do",
-    "parameters-unknown": "unknown parameters are skipped",
-    "parameters-by-int": "bits are whatever int() takes for 8 to 15",
-    "parameters-twice": "the same parameter may be there twice",
-    "parameters-not-of-offer": "an answer need not fit the offer",
-    "parameters-no-client-context": "client_no_context_takeover is an error",
-    "protocol-unchecked": "any subprotocol will do",
-    "protocol-by-prefix": "a subprotocol that begins with one asked for will do",
-    "protocol-case-insensitive": "subprotocols are compared without case",
-    "protocol-list": "one of several subprotocols need be asked for",
-    "protocol-empty": "an empty subprotocol is none",
-    "protocol-refused": "a subprotocol that was asked for is an error",
-    "protocol-only-first": "only the subprotocol that was asked for first will do",
-    # ---- frames
-    "masked-accepted": "frames of the server may be masked",
-    "mask-constant": "all masking keys are the same",
-    "mask-counts": "each masking key is one more than that before it",
-    "deaf": "nothing is echoed, and nothing ends",
-    "close-unchecked": "any Close is answered with its own code",
-}
-MANNERS: Dict[str, str] = {
-    "offers-nothing": "no extension, and no subprotocol",
-    "offers-plainly": "permessage-deflate without parameters",
-    "offers-limits": "permessage-deflate with server_max_window_bits and no takeover",
-    "close-without-code": "every Close is without a code",
-    "ends-without-close": "a broken connection is ended without a Close",
-    "resets": "a broken connection is ended with a reset",
-}
 OFFERS = {
     "offers-nothing": "",
     "offers-plainly": DEFLATE,

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import pytest
-from broken_client import MANNERS, SWITCHES, Client
+from broken_client import Client
+from broken_client_switches import MANNERS, SWITCHES
 from common import ROOT, TIMEOUT
 from delay_proxy import DelayProxy
 from program import Program

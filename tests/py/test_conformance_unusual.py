@@ -23,7 +23,8 @@ import pytest
 from common import ROOT
 from delay_proxy import DelayProxy
 from test_conformance_trust import COMPLETE, SERVERS, expand, without
-from unusual_server import UNUSUAL, UnusualServer
+from unusual_manners import UNUSUAL
+from unusual_server import UnusualServer
 
 sys.path.insert(0, str(ROOT / "tools"))
 
