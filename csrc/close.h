@@ -7,18 +7,18 @@
 
 #include "conn.h"
 
-/* Reports the end to the application, once: on_close gets `code` and reason. What the connection
- * was subscribed to and compressed with goes with it (S42). */
+/* Runs on_close with `code` and reason, if it has not run yet. The subscriptions end and the
+ * compression streams are freed with it (S42). */
 void ws__close_report(ws_conn *c, int code, const char *reason, size_t length);
-/* Reports, once, that the closing handshake is over. */
+/* Runs on_closed, if on_close has run and on_closed has not. */
 void ws__close_report_closed(ws_conn *c, bool clean, int code, const char *reason, size_t length);
-/* The peer's Close has arrived: it is answered, if that is due, and both ends are reported. */
+/* The peer's Close has arrived: answers it unless our Close was sent, and reports the end. */
 void ws__close_on_frame(ws_conn *c, int code, const char *reason, size_t length);
-/* Sends a Close frame and reports it (RFC 6455 7.1.7: fail the connection). */
+/* Fails the connection (RFC 6455 7.1.7): sends a Close frame and reports it. */
 void ws__close_fail(ws_conn *c, int code, const char *reason, size_t length);
-/* Both Closes were sent, or the last one that matters: the stream lingers. */
+/* No Close is awaited any more: the stream lingers. */
 void ws__close_linger(ws_conn *c);
-/* max_lifetime is over, of the connection whose ws__extra.lifetime this is. */
+/* The max_lifetime of the connection is over whose ws__extra.lifetime this is. */
 void ws__close_on_lifetime(struct ws__timer *lifetime);
 
 /* For ws__stream_protocol: the stream is dead; the peer has sent FIN; the server shuts down or a

@@ -1,10 +1,16 @@
 /*
- * conn.h: a WebSocket connection: the block that begins with its stream, and what the files of the
- * WebSocket protocol know of it. In this order, each may call those before it:
- * conn.c (state, ids, addresses), share.c (what was published to it), pong.c (answers to Pings in
- * the queue), heartbeat.c (silence), send.c (frames out), publish.c (topics), inflate.c (compressed
- * messages), close.c (the closing handshake, and what the application learns of the end),
- * receive.c (frames in).
+ * conn.h: a WebSocket connection, a block that begins with its stream. These files implement the
+ * WebSocket protocol, and each calls only the files before it:
+ *
+ *     heartbeat.c   how long the peer has been silent
+ *     conn.c        the data of a connection
+ *     share.c       published frames that are waiting to be sent to it
+ *     pong.c        answers to Pings that are waiting in its queue
+ *     send.c        frames out
+ *     publish.c     its topics, and messages to all subscribers of one
+ *     inflate.c     compressed messages
+ *     close.c       the closing handshake, and what the application learns of the end
+ *     receive.c     frames in
  *
  *          101               ws_conn_end            the peer's Close, or a violation
  *    NONE ───────▶ OPEN ─────────────────────▶ CLOSING ──────────────────────────────▶ CLOSED
@@ -33,31 +39,30 @@ enum ws__ending {
     WS__ENDING_MEMORY /* out of memory while a message was compressed */
 };
 
-/* What the application is still to learn: on_open is followed by one on_close, and that by one
- * on_closed. While on_close runs nothing is due. */
+/* Which handler of the application runs next at the end: on_open is followed by one on_close, and
+ * on_close by one on_closed. Until on_close has returned, on_closed is not due. */
 enum ws__report { WS__REPORT_NONE, WS__REPORT_CLOSE, WS__REPORT_CLOSED };
 
-/* The settings of a WebSocket route, and what follows from them: WebSocket as it is spoken on its
- * connections. */
+/* The settings of a WebSocket route, and what is derived from them. */
 struct ws__settings {
-    struct ws__stream_protocol protocol; /* first: a stream leads to the settings by it */
+    struct ws__stream_protocol protocol; /* first: ws_conn.stream.protocol points here */
     ws_behavior behavior;
-    /* Corked or published bytes that leave at once. Should the kernel refuse all of them, there is
-     * as much room again below max_backpressure: an application that looks at the buffered amount
-     * before each send, of which corked bytes are no part, loses nothing. */
+    /* How many corked or published bytes are gathered before they are written: at most half of
+     * max_backpressure, so that an application which checks the buffered amount before each send,
+     * which does not include corked bytes, loses nothing even if the kernel refuses all of them. */
     size_t cork_limit;
     struct ws__timer_queue *close_queue;
     struct ws__heartbeat heartbeat;
 };
 
-/* What few connections need; made when they do. */
+/* What only few connections need. It is allocated when it is first needed. */
 struct ws__extra {
     ws_conn *conn;
-    struct ws__subscriber subscriber; /* publish.c: to topics */
-    uint32_t shared_from, shared_to;  /* share.c: of hub->published, to be sent after the queue */
+    struct ws__subscriber subscriber; /* publish.c */
+    uint32_t shared_from, shared_to;  /* share.c: range of hub->published to be sent after `out` */
     struct ws__extra *next_sharing;
     struct ws__buffer *held; /* send.c: frames that wait for the last fragment of another message */
-    struct ws__deflate_streams streams; /* of its own */
+    struct ws__deflate_streams streams; /* its own, where a window is kept between messages */
     struct ws__suspended *suspended;    /* inflate.c: the message that keeps the stream busy */
     struct ws__timer lifetime;          /* heartbeat.c */
 };
@@ -89,7 +94,7 @@ static inline ws_conn *ws__conn_of(struct ws__stream *stream)
     return (ws_conn *)(void *)stream;
 }
 
-/* Of a connection that is or was open. */
+/* The connection is or was open. */
 static inline const struct ws__settings *ws__conn_settings(const ws_conn *c)
 {
     return (const struct ws__settings *)(const void *)c->stream.protocol;

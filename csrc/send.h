@@ -8,10 +8,10 @@
 
 #include "conn.h"
 
-enum { WS__SEND_UNCOMPRESSED = 8 }; /* bytes of a message that compression cannot make shorter */
+enum { WS__SEND_UNCOMPRESSED = 8 }; /* bytes; compression makes no message of this size shorter */
 
-/* What became of a message. The first three are the results of ws_conn_send; what they and the
- * others lead to is ws__send_conclude's. */
+/* What happened to a message. The first three are results of ws_conn_send; ws__send_conclude turns
+ * the others into one of them. */
 enum ws__sent {
     WS__SENT_QUEUED = WS_BACKPRESSURE,
     WS__SENT = WS_SUCCESS,
@@ -21,11 +21,10 @@ enum ws__sent {
     WS__SENT_NO_MEMORY             /* out of memory for the queue */
 };
 
-/* Does what follows from a result: runs on_dropped, or ends the connection. Returns the result of
- * ws_conn_send. */
+/* Acts on a result: runs on_dropped, or ends the connection. Returns what ws_conn_send returns. */
 int ws__send_conclude(ws_conn *c, enum ws__sent sent, const void *message, size_t length,
                       int opcode);
-/* Ends the connection now if that is due. */
+/* Ends the connection if ws__send_conclude has put that off. */
 void ws__send_end_due(ws_conn *c);
 
 /* Sends a whole frame as ws_conn_send does, except that no handler runs. */
@@ -36,16 +35,18 @@ static inline bool ws__send_compresses(const ws_conn *c, int opcode, size_t leng
     return opcode & WS_COMPRESS && c->protocol.deflate && length > WS__SEND_UNCOMPRESSED &&
            length <= UINT32_MAX / 2;
 }
-/* The same for a data message of at most SIZE_MAX / 2 bytes. */
+/* Sends a data message of at most SIZE_MAX / 2 bytes as ws_conn_send does, except that no handler
+ * runs. */
 enum ws__sent ws__send_message(ws_conn *c, const void *data, size_t length, int opcode);
 
-/* Queues a Close frame after everything else; code 1005: an empty one. The reason has at most
- * WS__CLOSE_REASON_MAX bytes. */
+/* Sends a Close frame after everything that is queued, without a body if the code is 1005. The
+ * reason has at most WS__CLOSE_REASON_MAX bytes. */
 void ws__send_close(ws_conn *c, int code, const char *reason, size_t length);
+/* Answers a Ping. */
 void ws__send_pong(ws_conn *c, const void *data, size_t length);
-/* Runs on_drain, if it is due and the queue is empty. */
+/* Runs on_drain if it is due and the queue is empty. */
 void ws__send_run_drain(ws_conn *c);
-/* The peer is lost: what waits counts as refused. */
+/* Discards what waits outside of the stream for a peer that is lost; it counts as refused. */
 void ws__send_discard(ws_conn *c);
 
 #endif

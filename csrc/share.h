@@ -10,9 +10,9 @@
 
 #include "conn.h"
 
-enum { WS__SHARE_SIZE = 256 * 1024 }; /* bytes of hub->published that leave at once */
+enum { WS__SHARE_SIZE = 256 * 1024 }; /* bytes of hub->published at which all of it is sent */
 
-/* Bytes that are to be sent to c and are still shared. */
+/* How many bytes in hub->published are still to be sent to c. */
 static inline uint32_t ws__share_length(const ws_conn *c)
 {
     return c->extra ? c->extra->shared_to - c->extra->shared_from : 0;
@@ -43,7 +43,7 @@ static inline bool ws__share_note(ws_conn *c, uint32_t from, uint32_t to)
 }
 /* Writes queue and range. */
 void ws__share_send(ws_conn *c);
-/* Nothing of the range will be sent. */
+/* The range will not be sent. */
 static inline void ws__share_forget(ws_conn *c)
 {
     if (c->extra)

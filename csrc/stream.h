@@ -1,10 +1,10 @@
 /*
- * stream.h: a connected socket as a stream of bytes: reading, the queue of bytes to be sent, cork
- * and flush, reading paused and resumed, FIN and lingering, the loss of the peer. Knows no
+ * stream.h: a connected socket as a stream of bytes: reading and pausing, the queue of bytes to be
+ * sent, cork and flush, FIN and lingering, the loss of the peer. Knows no
  * protocol: the one that is spoken on the stream (request.c: HTTP; receive.c: WebSocket) is a table
  * of functions that the stream calls.
  *
- *        accept              everything is said               EOF, timeout
+ *        accept            nothing more to send               EOF, timeout
  *      ──────────▶ OPEN ───────────────────────▶ LINGERING ────────────────▶ DEAD
  *                    └───────────────────────────────────────────────────────▲
  *                       ws__stream_drop: by the application, reset, EOF, timeout
@@ -37,34 +37,34 @@ struct ws__stream;
  * run a handler of the application may drop the stream. */
 struct ws__stream_protocol {
     size_t size; /* of the block that begins with the stream */
-    /* Input waits while output is blocked, as an HTTP client gets its answer before its next
-     * request is read; and what arrives is appended to input that is left over. */
+    /* Input is not read while output is blocked: an HTTP client gets its response before its next
+     * request is read. What arrives is appended to input that is left over. */
     bool half_duplex;
-    const char *eof_reason; /* for on_end, when the peer ends the stream between its messages */
-    /* Handles input, from the front of *in; what it leaves there is presented again, together with
+    const char *eof_reason; /* passed to on_end when the peer has sent FIN */
+    /* Handles input from the front of *in. What it leaves there is presented again together with
      * what arrives later. */
     void (*on_input)(struct ws__stream *stream, struct ws__input *in);
     /* A turn on the ready list. `more`: there is input for ws__stream_handle_kept. */
     void (*on_ready)(struct ws__stream *stream, bool more);
     /* The timer has expired, and the stream is open. */
     void (*on_timer)(struct ws__stream *stream);
-    /* The kernel has room again; NULL: of no interest. */
+    /* The kernel has room again. May be NULL. */
     void (*on_writable)(struct ws__stream *stream);
-    /* The kernel has taken bytes; NULL: of no interest. */
+    /* The kernel has taken bytes. May be NULL. */
     void (*on_sent)(struct ws__stream *stream);
-    /* The kernel took less than the queue, in which a place is marked. */
+    /* The kernel took only a part of a queue with a mark. */
     void (*on_mark_left)(struct ws__stream *stream);
-    /* The peer has sent FIN while bytes were queued. Returns false if that ends the stream at
-     * once; true if they are still worth sending: the stream lingers then. */
+    /* The peer has sent FIN while bytes were queued. Returns true, after ws__stream_linger, if they
+     * are still to be sent; false if the stream is to be dropped. */
     bool (*on_eof)(struct ws__stream *stream);
-    /* The peer is lost, but what it had sent before is still to be handled. What the protocol has
-     * queued of its own is given to ws__stream_refuse. NULL: nothing to do. */
+    /* The peer is lost, but what it had sent before is still to be handled. The protocol discards
+     * what it has queued itself, by ws__stream_refuse. May be NULL. */
     void (*on_lost)(struct ws__stream *stream);
-    /* The protocol's way to end: a Close frame, or 503. */
+    /* Ends the stream as the protocol does it: with a Close frame, or a 503. */
     void (*end)(struct ws__stream *stream, int code, const char *reason, size_t length);
-    /* The stream is dead. by_peer: the peer was the one that ended it. */
+    /* The stream is dead. by_peer is true if the peer ended it. */
     void (*on_end)(struct ws__stream *stream, const char *reason, bool by_peer);
-    /* Frees what the block holds beside the stream. */
+    /* Frees what the block owns in addition to the stream. */
     void (*release)(struct ws__stream *stream);
 };
 
@@ -82,10 +82,10 @@ struct ws__stream {
         uint32_t mark;    /* bytes from a marked place to the end of `out`; 0: nothing is marked */
         uint32_t refused; /* once broken: bytes that could not be sent any more */
     };
-    uint32_t count;  /* the protocol's; LINGERING: how often last_queue may still run */
+    uint32_t count;  /* OPEN: the protocol's own; LINGERING: runs of last_queue that are left */
     uint16_t corked; /* depth */
     uint8_t state;   /* enum ws__stream_state */
-    uint8_t phase;   /* the protocol's own state; 0 at first */
+    uint8_t phase;   /* the protocol's own state, 0 at first */
     /* Reading. */
     unsigned interest : 2; /* what the loop watches: WS__LOOP_READ, WS__LOOP_WRITE */
     bool paused : 1;       /* by the application */
@@ -111,9 +111,9 @@ static inline struct ws__stream *ws__stream_of_link(struct ws__link *link)
 
 /* ---- life cycle ---- */
 
-/* Makes a stream of an accepted descriptor, which it closes if it cannot: the block is zeroed but
- * for the stream. *stream is NULL if out of memory. Returns WS_OK, or WS_ESYSTEM with errno where
- * the loop cannot watch it. */
+/* Makes a stream of an accepted descriptor, at the beginning of a block of protocol->size bytes
+ * that are zero. Returns WS_OK, with *stream NULL if out of memory, or WS_ESYSTEM with errno if the
+ * loop cannot watch the descriptor; without a stream the descriptor is closed. */
 int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
                    const struct ws__stream_protocol *protocol, struct ws__stream **stream);
 /* For hub->release. */
@@ -135,8 +135,8 @@ void ws__stream_make_more(struct ws__stream *s);
  * those that had theirs, unless it is on the ready list already. */
 void ws__stream_postpone(struct ws__stream *s);
 
-/* Everything is said: FIN follows the queue, then the peer's FIN is awaited, for as long as `queue`
- * says, or until the deadline that is set (queue NULL). */
+/* Nothing more is to be sent: FIN follows the queue, then the peer's FIN is awaited. `queue` is the
+ * time limit for that; if it is NULL, the deadline stays as it is. */
 void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue);
 /* The server shuts down: a stream that lingers waits for the acknowledgement of FIN rather than
  * for the peer's FIN, an open one is ended by its protocol. */
