@@ -27,7 +27,8 @@ static const char *date(struct ws__hub *hub)
     return hub->date;
 }
 
-/* RFC 9110 6.4.1: these have no content; 9.3.2: nor has the answer to HEAD. */
+/* RFC 9110 6.4.1: a 1xx, 204 or 304 has no content. The response to HEAD has none either, but the
+ * fields of one (9.3.2): see send_response. */
 static bool has_content(int status)
 {
     return status >= 200 && status != 204 && status != 304;
@@ -43,8 +44,9 @@ static const char *connection_field(const ws_request *r, int status, bool keep)
     return r->head.minor ? "" : "Connection: keep-alive\r\n";
 }
 
-/* A slow download shows its progress by frequent EPOLLOUTs, if the kernel holds little of it. What
- * the kernel has taken already would count: this is for before the first byte. */
+/* Limits how much of a long response the kernel holds, so that frequent EPOLLOUTs show the progress
+ * of a slow download. Must be called before the first byte is sent, because bytes that the kernel
+ * already holds count. */
 static void limit_unsent(ws_conn *c, size_t length)
 {
     if (c->unsent_limited || length < UNSENT_LIMIT)
@@ -85,7 +87,7 @@ static void finish(ws_request *r, bool keep, bool deferred)
 {
     ws_conn *c = r->conn;
     struct ws__stream *s = &c->stream;
-    if (ws__respond_is_http(c)) {
+    if (ws__conn_is_http(c)) {
         s->count = 1; /* see begin_request in serve.c */
         if (keep)
             ws__stream_set_timer(s, s->hub->keep_alive_queue);
@@ -229,6 +231,7 @@ int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
         (protocol && length && !ws__handshake_offered(&r->head, r->bytes, protocol, length)))
         return WS_EINVAL;
     if (c->stream.hub->stopping) {
+        ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described the 101 */
         ws__respond_refuse(r, 503, NULL, false);
         return WS_ECLOSED;
     }

@@ -186,6 +186,34 @@ static void defer_and_shut_down(struct harness *harness, enum event event, ws_co
         ws_server_shutdown(harness->server, 1001, NULL, 0, 60000);
 }
 
+/* The fields that were added describe the 101 that is not sent. */
+static void shut_down_and_upgrade(struct harness *harness, enum event event, ws_conn *conn,
+                                  ws_request *request, const char *data, size_t length)
+{
+    (void)conn;
+    (void)data;
+    (void)length;
+    if (event != ON_UPGRADE)
+        return;
+    ws_server_shutdown(harness->server, 1001, NULL, 0, 60000);
+    ws_request_add_header(request, "X-Room", 6, "blue", 4);
+    is_int(ws_request_upgrade(request, NULL, 0, NULL), WS_ECLOSED, "upgrade after shutdown");
+}
+
+static void test_upgrade_after_shutdown(void)
+{
+    start();
+    h.hook = shut_down_and_upgrade;
+    client_say(&c, handshake_request);
+    turns(&h, 3);
+    client_read(&c);
+    ok(c.in_length && !memmem(c.in, c.in_length, "X-Room", 6), "H21: the 503 has no 101's field");
+    is_responses(&c, "503, EOF", "H21: an upgrade in a shutdown gets a 503");
+    client_close(&c);
+    turns(&h, 2);
+    harness_stop(&h, "upgrade after shutdown");
+}
+
 static void test_shutdown_in_handler(void)
 {
     static const char *const want[] = {"503, EOF", "503, EOF", "200 ok, EOF"};
@@ -311,6 +339,7 @@ static void cases(void)
     CASE(test_time());
     CASE(test_shutdown());
     CASE(test_shutdown_in_handler());
+    CASE(test_upgrade_after_shutdown());
     CASE(test_early_limit());
     CASE(test_early_count());
     CASE(test_close_in_open());
