@@ -13,8 +13,9 @@
 
 /* ---- reports ---- */
 
-/* While on_close runs nothing is due, so that no handler runs twice. */
-void ws__close_report(ws_conn *c, int code, const char *reason, size_t length)
+/* Runs on_close, once. The subscriptions end and the compression streams are freed with it (S42).
+ * While on_close runs nothing is due, so that no handler runs twice. */
+static void report_close(ws_conn *c, int code, const char *reason, size_t length)
 {
     const ws_behavior *behavior = &ws__conn_settings(c)->behavior;
     struct ws__hub *hub = c->stream.hub;
@@ -31,7 +32,9 @@ void ws__close_report(ws_conn *c, int code, const char *reason, size_t length)
     c->report = WS__REPORT_CLOSED;
 }
 
-void ws__close_report_closed(ws_conn *c, bool clean, int code, const char *reason, size_t length)
+/* Runs on_closed, once, after on_close. */
+static void report_closed(ws_conn *c, bool clean, int code, const char *reason,
+                          size_t length)
 {
     const ws_behavior *behavior = &ws__conn_settings(c)->behavior;
     if (c->report != WS__REPORT_CLOSED)
@@ -44,9 +47,9 @@ void ws__close_report_closed(ws_conn *c, bool clean, int code, const char *reaso
 /* The end was begun here; a handler may have dropped the connection meanwhile. */
 static void report_own_close(ws_conn *c, int code, const char *reason, size_t length)
 {
-    ws__close_report(c, code, reason, length);
+    report_close(c, code, reason, length);
     if (c->stream.state == WS__STREAM_DEAD)
-        ws__close_report_closed(c, false, 0, NULL, 0);
+        report_closed(c, false, 0, NULL, 0);
 }
 
 /* ---- the closing handshake ---- */
@@ -58,13 +61,10 @@ void ws__close_on_frame(ws_conn *c, int code, const char *reason, size_t length)
     if (c->stream.phase == WS__CONN_OPEN) {
         c->by_peer = true;
         ws__send_close(c, code, NULL, 0);
-        ws__close_linger(c);
-        ws__close_report(c, code, reason, length);
-        ws__close_report_closed(c, true, code, reason, length);
-    } else {
-        ws__close_report_closed(c, true, code, reason, length);
-        ws__close_linger(c);
     }
+    ws__close_linger(c);
+    report_close(c, code, reason, length);
+    report_closed(c, true, code, reason, length);
 }
 
 void ws__close_fail(ws_conn *c, int code, const char *reason, size_t length)
@@ -74,14 +74,14 @@ void ws__close_fail(ws_conn *c, int code, const char *reason, size_t length)
     report_own_close(c, code, reason, length);
 }
 
-/* The time for all of closing is one close_timeout, which has begun if our Close was sent (C10). */
+/* All of closing takes at most one close_timeout, which has begun if our Close was sent (C10). */
 void ws__close_linger(ws_conn *c)
 {
-    bool timed = c->stream.phase == WS__CONN_CLOSING;
+    bool begun = c->stream.phase == WS__CONN_CLOSING;
     if (c->stream.state != WS__STREAM_OPEN)
         return;
     ws__conn_set_state(c, WS__CONN_CLOSED);
-    ws__stream_linger(&c->stream, timed ? NULL : ws__conn_settings(c)->close_queue);
+    ws__stream_linger(&c->stream, begun ? NULL : ws__conn_settings(c)->close_queue);
 }
 
 /* RFC 6455 7.4.1: 1000 "indicates a normal closure, meaning that the purpose for which the
@@ -102,11 +102,11 @@ void ws__close_on_end(struct ws__stream *stream, const char *reason, bool by_pee
     c->by_peer = c->by_peer || (by_peer && c->stream.phase == WS__CONN_OPEN);
     ws__conn_set_state(c, WS__CONN_CLOSED);
     ws__share_forget(c);
-    ws__close_report(c, 1006, reason, strlen(reason));
-    ws__close_report_closed(c, false, 0, NULL, 0);
+    report_close(c, 1006, reason, strlen(reason));
+    report_closed(c, false, 0, NULL, 0);
 }
 
-/* The peer owes a Close, so what is queued is worth sending only where ours was sent. */
+/* The peer has ended TCP without a Close. The queue is worth sending only if ours was sent. */
 bool ws__close_on_eof(struct ws__stream *stream)
 {
     ws_conn *c = ws__conn_of(stream);

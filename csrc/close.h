@@ -7,11 +7,6 @@
 
 #include "conn.h"
 
-/* Runs on_close with `code` and reason, if it has not run yet. The subscriptions end and the
- * compression streams are freed with it (S42). */
-void ws__close_report(ws_conn *c, int code, const char *reason, size_t length);
-/* Runs on_closed, if on_close has run and on_closed has not. */
-void ws__close_report_closed(ws_conn *c, bool clean, int code, const char *reason, size_t length);
 /* The peer's Close has arrived: answers it unless our Close was sent, and reports the end. */
 void ws__close_on_frame(ws_conn *c, int code, const char *reason, size_t length);
 /* Fails the connection (RFC 6455 7.1.7): sends a Close frame and reports it. */
@@ -21,10 +16,11 @@ void ws__close_linger(ws_conn *c);
 /* The max_lifetime of the connection is over whose ws__extra.lifetime this is. */
 void ws__close_on_lifetime(struct ws__timer *lifetime);
 
-/* For ws__stream_protocol: the stream is dead; the peer has sent FIN; the server shuts down or a
- * message could not be sent. */
+/* For ws__stream_protocol: the stream is dead. */
 void ws__close_on_end(struct ws__stream *stream, const char *reason, bool by_peer);
+/* The peer has sent FIN. */
 bool ws__close_on_eof(struct ws__stream *stream);
+/* The server shuts down, or a message could not be sent. */
 void ws__close_end(struct ws__stream *stream, int code, const char *reason, size_t length);
 
 #endif

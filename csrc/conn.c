@@ -67,6 +67,11 @@ bool ws_conn_closed_by_peer(const ws_conn *conn)
     return conn->by_peer;
 }
 
+uint32_t ws_conn_latency(const ws_conn *conn)
+{
+    return conn->pulse.latency;
+}
+
 size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size)
 {
     char answer[WS__DEFLATE_ANSWER_MAX] = "";

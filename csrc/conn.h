@@ -64,7 +64,7 @@ struct ws__extra {
     struct ws__buffer *held; /* send.c: frames that wait for the last fragment of another message */
     struct ws__deflate_streams streams; /* its own, where a window is kept between messages */
     struct ws__suspended *suspended;    /* inflate.c: the message that keeps the stream busy */
-    struct ws__timer lifetime;          /* heartbeat.c */
+    struct ws__timer lifetime;          /* until max_lifetime is over */
 };
 
 struct ws_conn {
@@ -86,12 +86,18 @@ struct ws_conn {
     bool pongs : 1;          /* several wait in the queue, the oldest is marked */
     bool sharing : 1;        /* extra is on hub->sharing */
     bool topics_full : 1;    /* max_topics was reached and logged */
-    bool unsent_limited : 1; /* request.c: WS__UNSENT_LIMIT was set */
+    bool unsent_limited : 1; /* respond.c: UNSENT_LIMIT was set */
 };
 
 static inline ws_conn *ws__conn_of(struct ws__stream *stream)
 {
     return (ws_conn *)(void *)stream;
+}
+
+/* True if the stream speaks HTTP and is open. */
+static inline bool ws__conn_is_http(const ws_conn *c)
+{
+    return c->stream.state == WS__STREAM_OPEN && c->stream.phase == WS__CONN_NONE;
 }
 
 /* The connection is or was open. */

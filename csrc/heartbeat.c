@@ -68,7 +68,7 @@ int ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_be
 
 /* ---- a connection ---- */
 
-/* A timer that is running only moves back: a loop that is asleep need not be woken. */
+/* Restarting a running timer only postpones its deadline, so a sleeping loop need not be woken. */
 void ws__heartbeat_restart(struct ws__stream *s, const struct ws__heartbeat *h)
 {
     if (!s->timer.next)
@@ -90,9 +90,9 @@ void ws__heartbeat_sent(struct ws__stream *s, const struct ws__heartbeat *h)
     ws__heartbeat_heard(s, h);
 }
 
-/* Every step counts from the one before as it really was: a Ping that a busy loop sent late leaves
- * the peer as much time for its answer. The timer is stopped until then, so that a Ping is no sign
- * of life where other sends are. */
+/* Each step counts from the time when the previous one really happened: if a busy loop sent a Ping
+ * late, the peer still gets the full time to answer. The timer is stopped while the Ping is sent,
+ * so that a Ping does not count as activity on routes where other sends do. */
 void ws__heartbeat_pinged(struct ws__stream *s, const struct ws__heartbeat *h)
 {
     s->count = h->pings == UINT32_MAX ? 0 : s->count + 1;

@@ -78,11 +78,11 @@ struct ws__hub {
     bool in_ending;          /* send.c: a send that failed ends its connection: handlers run */
     ws_conn *opening;        /* receive.c: whose on_open is running, and its request */
     ws_request *opening_request;
-    /* request.c: NULL unless the application wants to know of responses. */
+    /* respond.c: NULL unless the application wants to know of responses. */
     void (*on_response)(ws_request *request, int status, size_t length, const char *why,
                         size_t why_length, void *user);
     void *response_user;
-    int64_t date_second; /* request.c: the second that `date` shows */
+    int64_t date_second; /* respond.c: the second that `date` shows */
     char date[30];
 };
 
@@ -92,9 +92,10 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
     return (struct ws__hub *)server;
 }
 
-/* Calls a function of the application, if there is one. Until it returns the server can neither be
+/* Calls a function of the application, if there is one. Until it returns, the server can neither be
  * freed nor run a turn (WS_EBUSY). Handlers that only turns call (on_message, ...) need no count,
- * as `in_turn` refuses the same. A forked child calls none: they are the parent's to call. */
+ * because `in_turn` has the same effect. A forked child calls none of them: they belong to the
+ * parent. */
 #define WS__CALL(hub, function, ...)                                                               \
     do {                                                                                           \
         if ((function) && !(hub)->forked) {                                                        \
@@ -107,8 +108,8 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
 /* Returns WS_OK, WS_ENOMEM, or WS_ESYSTEM with errno. Afterwards set `run` and `release`. */
 int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config);
 void ws__hub_deinit(struct ws__hub *hub);
-/* Something is to be done in the next turn. Between turns the time of the loop may be an old one,
- * and a foreign loop that watches ws_server_fd is asleep: both are mended here. */
+/* There is something to do in the next turn. Between turns the time of the loop may be stale, and a
+ * foreign loop that watches ws_server_fd may be asleep: updates the one and wakes the other. */
 void ws__hub_touch(struct ws__hub *hub);
 /* Writes one line to config.log, cut to 200 bytes. */
 void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
@@ -136,7 +137,7 @@ static inline bool ws__hub_had_turn(struct ws__hub *hub, unsigned handled,
 
 /* Appends a stream that is on no list. */
 void ws__hub_append(struct ws__list *list, struct ws__link *stream);
-/* Gives the streams on the ready list their turn. */
+/* Gives the streams on the ready list their turn, and ends the account of the turn's time. */
 void ws__hub_run_ready(struct ws__hub *hub);
 /* To be freed by ws__hub_free_dead, when no handler can be running in it. */
 void ws__hub_bury(struct ws__hub *hub, struct ws__link *stream);

@@ -7,25 +7,25 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The cost of inflating is measured, because it cannot be known before: a byte of an ordinary
- * message costs 5 ns, one of blocks that are made to be expensive 250 ns. All in nanoseconds. */
+/* The cost of inflating is measured, because it cannot be predicted: a byte of an ordinary message
+ * costs 5 ns, a byte of blocks made to be expensive 250 ns. The limits are in nanoseconds. */
 enum {
     TURN = 8000000,  /* for all connections in one turn */
-    MOST = TURN / 2, /* for one of them, however few others wait */
-    LEAST = TURN / 8 /* and however many do */
+    MOST = TURN / 2, /* for one connection, however few others wait */
+    LEAST = TURN / 8 /* for one connection, however many others wait */
 };
 
 /* Between two looks at the clock: 4 KiB of input, or 256 KiB of output, 1 ms at the very worst.
  * What is shorter is inflated in one go. */
 enum { SLICE = 4 * 1024 * WS__INFLATE_PRICE };
 
-/* What the first message of a connection in a turn gets even where nothing is left for it: 512
- * bytes of input, or 32 KiB of output, 0.13 ms at the very worst. So those who send short messages
- * are answered at once, however many others wait with long ones. */
+/* The budget that the first message of a connection in a turn gets even if no time is left: 512
+ * bytes of input or 32 KiB of output, which takes at most 0.13 ms. So short messages are answered
+ * at once, however many connections wait with long ones. */
 enum { SHORT = 512 * WS__INFLATE_PRICE };
 
-/* Those that wait share the turn. They are served after the sockets that are ready, so half of it
- * is theirs: messages that have just come cannot starve them. */
+/* Returns the connection's share of the turn. Suspended messages are served after the sockets that
+ * are ready, so half of the turn is reserved for them: new messages cannot starve them. */
 static uint64_t share_of(const ws_conn *c)
 {
     const struct ws__hub *hub = c->stream.hub;

@@ -231,7 +231,7 @@ static void deliver(struct publication *p, ws_conn *c)
     enum ws__sent sent = offer(p, c);
     if (sent == WS__SENT || sent == WS__SENT_QUEUED)
         p->delivered = true;
-    else if (sent != WS__SENT_DROPPED)
+    else if (sent != WS__SENT_DROPPED) /* out of memory: the connection ends, as no caller knows */
         conclude_later(p, c, sent == WS__SENT_NO_MEMORY ? WS__SENT_NOT_COMPRESSED : sent);
 }
 

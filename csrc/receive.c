@@ -27,7 +27,7 @@ static inline void on_message(ws_conn *c, struct ws__event *event, uint64_t *sha
         b->on_message(c, event->data, event->length, event->opcode, b->user);
 }
 
-static void on_open_event(ws_conn *c, struct ws__event *event, uint64_t *share)
+static void event_while_open(ws_conn *c, struct ws__event *event, uint64_t *share)
 {
     const ws_behavior *b = &ws__conn_settings(c)->behavior;
     switch (event->type) {
@@ -57,7 +57,7 @@ static void on_open_event(ws_conn *c, struct ws__event *event, uint64_t *share)
 }
 
 /* After our Close only the peer's matters; data is discarded (RFC 6455 7.1.3, S26). */
-static void on_closing_event(ws_conn *c, const struct ws__event *event)
+static void event_while_closing(ws_conn *c, const struct ws__event *event)
 {
     if (event->type == WS__EVENT_CLOSE)
         ws__close_on_frame(c, event->code, event->data, event->length);
@@ -65,8 +65,8 @@ static void on_closing_event(ws_conn *c, const struct ws__event *event)
         ws__close_linger(c);
 }
 
-/* What a compressed message of so many bytes counts of TURN_INFLATED. Its handler has much to do
- * with a long one, too. */
+/* How much of TURN_INFLATED a compressed message uses up. In a late turn a long one uses all of it,
+ * because it keeps its handler busy, too. */
 static size_t inflated_size(const ws_conn *c, size_t compressed, size_t length, uint64_t share)
 {
     bool enough = !share || (length >= WS__COPY_LIMIT && ws__hub_is_late(c->stream.hub));
@@ -88,9 +88,9 @@ static void read_frames(ws_conn *c, struct ws__input *in)
             break;
         size_t compressed = event.length;
         if (c->stream.phase == WS__CONN_OPEN)
-            on_open_event(c, &event, &share);
+            event_while_open(c, &event, &share);
         else
-            on_closing_event(c, &event);
+            event_while_closing(c, &event);
         ws__protocol_release(&c->protocol, memory);
         if (event.compressed)
             inflated += inflated_size(c, compressed, event.length, share);
@@ -187,7 +187,8 @@ static void websocket_mark_left(struct ws__stream *s)
     ws__pong_left(ws__conn_of(s));
 }
 
-/* A silence begins, also where reading is paused, so that it has an end. */
+/* The idle time starts again, also while reading is paused: it is what ends a paused connection
+ * whose peer is gone. */
 static void websocket_lost(struct ws__stream *s)
 {
     ws_conn *c = ws__conn_of(s);
@@ -235,7 +236,7 @@ void ws__receive_open(ws_conn *c, ws_request *request, const struct ws__settings
     ws_request *outer_request = hub->opening_request;
     ws__timer_stop(&s->timer);
     s->protocol = &settings->protocol;
-    s->drain_due = false; /* it was of a response before */
+    s->drain_due = false; /* left over from an HTTP response */
     c->user = user;
     c->report = WS__REPORT_CLOSE;
     ws__conn_set_state(c, WS__CONN_OPEN);
@@ -257,7 +258,7 @@ void ws_conn_pause(ws_conn *conn)
     struct ws__stream *s = &conn->stream;
     if (conn->stream.phase != WS__CONN_OPEN || s->paused)
         return;
-    if (!s->gone)
+    if (!s->gone) /* the idle time of a lost peer continues */
         ws__timer_stop(&s->timer);
     ws__stream_pause(s);
 }
@@ -269,9 +270,4 @@ void ws_conn_resume(ws_conn *conn)
     if (conn->stream.phase == WS__CONN_OPEN)
         ws__heartbeat_restart(&conn->stream, &ws__conn_settings(conn)->heartbeat);
     ws__stream_resume(&conn->stream);
-}
-
-uint32_t ws_conn_latency(const ws_conn *conn)
-{
-    return conn->pulse.latency;
 }

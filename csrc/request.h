@@ -44,10 +44,10 @@ struct ws_request {
 
 /* Returns NULL if out of memory. The request is the one of its connection. */
 ws_request *ws__request_new(ws_conn *c);
-/* Frees a request that is answered and not in use. */
+/* Frees a request once it is answered and not in use; does nothing until then. */
 void ws__request_free(ws_request *r);
 void ws__request_set_state(ws_request *r, enum ws__request_state state);
-/* A head that is incomplete or malformed: nothing of it may be looked at. */
+/* Empties a head that is incomplete or malformed, so that nothing of it is looked at. */
 void ws__request_forget_head(ws_request *r);
 bool ws__request_method_is(const ws_request *r, const char *method);
 bool ws__request_keeps_alive(const ws_request *r);

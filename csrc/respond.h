@@ -9,10 +9,4 @@
 
 /* Sends the library's own response: one line of text that says what was wrong (why may be NULL). */
 void ws__respond_refuse(ws_request *r, int status, const char *why, bool keep);
-/* True if the stream speaks HTTP, and is open. */
-static inline bool ws__respond_is_http(const ws_conn *c)
-{
-    return c->stream.state == WS__STREAM_OPEN && c->stream.phase == WS__CONN_NONE;
-}
-
 #endif

@@ -68,8 +68,9 @@ static void end_now(ws_conn *c)
     c->stream.protocol->end(&c->stream, limit ? 1008 : 1011, reason, strlen(reason));
 }
 
-/* A handler that this end runs may send to other connections that are over their limit, too: they
- * end later, or handlers would nest as deeply as there are connections. */
+/* Ends the connection now, or later if this is inside on_dropped or inside another such end. The
+ * handlers of an end may send to further connections that are over their limit. If those ended at
+ * once, handlers would nest as deeply as there are connections. */
 static void end_soon(ws_conn *c, enum ws__ending ending)
 {
     struct ws__hub *hub = c->stream.hub;
@@ -83,8 +84,8 @@ static void end_soon(ws_conn *c, enum ws__ending ending)
     hub->in_ending = false;
 }
 
-/* What is dropped inside on_dropped is reported by its result alone: each drop might lead to many
- * others. */
+/* Runs on_dropped, but never inside itself, because each drop might cause many others. A message
+ * that is dropped there is reported only by the result of the send. */
 static void run_dropped(ws_conn *c, const void *message, size_t length, int opcode)
 {
     const ws_behavior *b = &ws__conn_settings(c)->behavior;
@@ -96,8 +97,8 @@ static void run_dropped(ws_conn *c, const void *message, size_t length, int opco
     hub->in_dropped = false;
 }
 
-/* Nothing of the message was queued. The connection ends where the route wants it, and where a
- * frame continues a message, which cannot be dropped in its middle. */
+/* Reports a message of which nothing was queued. Ends the connection instead if the route asks for
+ * that, or if the frame is a continuation: a message cannot be dropped halfway. */
 static void drop_message(ws_conn *c, const void *message, size_t length, int opcode)
 {
     struct ws__stream *s = &c->stream;
@@ -111,7 +112,7 @@ static void drop_message(ws_conn *c, const void *message, size_t length, int opc
     else
         run_dropped(c, message, length, opcode);
     if (c->stream.phase == WS__CONN_OPEN && !s->blocked && !later && !ws__conn_queued(c))
-        ws__stream_make_ready(s);
+        ws__stream_make_ready(s); /* for on_drain */
 }
 
 int ws__send_conclude(ws_conn *c, enum ws__sent sent, const void *message, size_t length,
@@ -179,7 +180,7 @@ static inline enum ws__sent push(ws_conn *c, const struct outgoing *f)
 {
     struct ws__stream *s = &c->stream;
     if (ws__share_length(c))
-        ws__share_own(c);
+        ws__share_queue(c);
     if (s->broken)
         return refuse(c, total(f));
     bool over = is_over_limit(c, f);

@@ -29,15 +29,15 @@ void ws__send_end_due(ws_conn *c);
 
 /* Sends a whole frame as ws_conn_send does, except that no handler runs. */
 enum ws__sent ws__send_frame(ws_conn *c, const char *frame, size_t length);
+/* Sends a data message of at most SIZE_MAX / 2 bytes as ws_conn_send does, except that no handler
+ * runs. */
+enum ws__sent ws__send_message(ws_conn *c, const void *data, size_t length, int opcode);
 /* True if a message is compressed (RFC 7692 6): very short ones would only grow. */
 static inline bool ws__send_compresses(const ws_conn *c, int opcode, size_t length)
 {
     return opcode & WS_COMPRESS && c->protocol.deflate && length > WS__SEND_UNCOMPRESSED &&
            length <= UINT32_MAX / 2;
 }
-/* Sends a data message of at most SIZE_MAX / 2 bytes as ws_conn_send does, except that no handler
- * runs. */
-enum ws__sent ws__send_message(ws_conn *c, const void *data, size_t length, int opcode);
 
 /* Sends a Close frame after everything that is queued, without a body if the code is 1005. The
  * reason has at most WS__CLOSE_REASON_MAX bytes. */

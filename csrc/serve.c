@@ -7,7 +7,6 @@
 #include "handshake.h"
 #include "respond.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum { TURN_REQUESTS = 64 };    /* handled per stream and turn */
@@ -53,10 +52,10 @@ static void refuse_method(ws_request *r, const char *why, bool keep)
         ws__respond_refuse(r, 405, why, keep);
 }
 
-/* The handler may answer, defer, or drop the connection; one that does nothing is a fault of the
- * application, which the client learns as 500. */
 static void shut_down(ws_conn *c);
 
+/* The handler may answer, defer, or drop the connection. One that does nothing is a fault of the
+ * application, to which the client gets a 500. */
 static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), void *user)
 {
     ws_conn *c = r->conn;
@@ -72,7 +71,7 @@ static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), vo
     }
     r->in_use = false;
     ws__request_free(r);
-    if (hub->stopping && ws__respond_is_http(c)) /* the handler itself may have asked for it */
+    if (hub->stopping && ws__conn_is_http(c)) /* the handler itself may have asked for it */
         shut_down(c);
 }
 
@@ -188,7 +187,7 @@ static void read_requests(ws_conn *c, struct ws__input *in)
 {
     struct ws__stream *s = &c->stream;
     for (unsigned handled = 0; in->length; handled++) {
-        if (!ws__respond_is_http(c) || s->awaiting || s->blocked)
+        if (!ws__conn_is_http(c) || s->awaiting || s->blocked)
             return;
         bool enough =
             handled == TURN_REQUESTS || (handled && ws__hub_had_turn(s->hub, handled, in));
@@ -232,7 +231,7 @@ static void abort_request(ws_request *r)
     r->in_use = outer;
 }
 
-/* 503 or 408 to a request that is whole or not. */
+/* Answers a request, whole or not, with 503 or 408. */
 static void give_up(ws_request *r, int status)
 {
     ws_conn *c = r->conn;
@@ -240,7 +239,7 @@ static void give_up(ws_request *r, int status)
         ws__request_forget_head(r);
     abort_request(r);
     ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described another response */
-    if (ws__respond_is_http(c))
+    if (ws__conn_is_http(c))
         ws__respond_refuse(r, status, NULL, false);
     else
         ws__request_free(r);
@@ -280,7 +279,7 @@ static void shut_down(ws_conn *c)
         ws__stream_drop(s, "shutdown", false);
 }
 
-static void http_shutdown(struct ws__stream *s, int code, const char *reason, size_t length)
+static void http_end(struct ws__stream *s, int code, const char *reason, size_t length)
 {
     (void)code;
     (void)reason;
@@ -288,7 +287,7 @@ static void http_shutdown(struct ws__stream *s, int code, const char *reason, si
     shut_down(ws__conn_of(s));
 }
 
-static void http_end(struct ws__stream *s, const char *reason, bool by_peer)
+static void http_on_end(struct ws__stream *s, const char *reason, bool by_peer)
 {
     ws_request *r = ws__conn_of(s)->request;
     (void)reason;
@@ -299,10 +298,10 @@ static void http_end(struct ws__stream *s, const char *reason, bool by_peer)
     ws__request_free(r);
 }
 
-/* No one will read the response to a request; those that are queued are still sent. */
+/* No one would read a response that is not there yet; those in the queue are still sent. */
 static bool http_eof(struct ws__stream *s)
 {
-    http_end(s, NULL, true);
+    http_on_end(s, NULL, true);
     ws__stream_linger(s, s->hub->linger_queue);
     return true;
 }
@@ -316,8 +315,8 @@ static const struct ws__stream_protocol http = {
     .on_timer = http_timer,
     .on_writable = http_writable,
     .on_eof = http_eof,
-    .end = http_shutdown,
-    .on_end = http_end,
+    .end = http_end,
+    .on_end = http_on_end,
     .release = ws__conn_release,
 };
 

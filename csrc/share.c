@@ -3,7 +3,7 @@
  */
 #include "share.h"
 
-void ws__share_own(ws_conn *c)
+void ws__share_queue(ws_conn *c)
 {
     uint32_t n = ws__share_length(c);
     if (!n || c->stream.broken)
@@ -23,7 +23,7 @@ void ws__share_send(ws_conn *c)
     const char *bytes = s->hub->published->bytes + c->extra->shared_from;
     switch (ws__stream_write(s, bytes, n, "", 0)) {
     case WS__WRITTEN_NONE:
-        ws__share_own(c);
+        ws__share_queue(c);
         break;
     case WS__WRITTEN_ALL:
     case WS__WRITTEN_PART:
@@ -43,10 +43,10 @@ void ws__share_flush(struct ws__hub *hub)
         extra = extra->next_sharing;
         c->sharing = false;
         if (c->stream.corked)
-            ws__share_own(c);
+            ws__share_queue(c);
         else
             ws__share_send(c);
-        ws__share_forget(c); /* it is left where the stream is broken */
+        ws__share_forget(c); /* a broken stream still has its range */
     }
     if (hub->published && hub->published->capacity > WS__CORK_SIZE)
         ws__buffer_free(&hub->memory, &hub->published);

@@ -19,7 +19,7 @@ static inline uint32_t ws__share_length(const ws_conn *c)
 }
 
 /* Copies what is still shared to the queue: something else is about to follow it. */
-void ws__share_own(ws_conn *c);
+void ws__share_queue(ws_conn *c);
 /* Notes the range from..to of hub->published, for a connection that has c->extra and holds no
  * message back. Returns false if the range must be sent or queued at once. */
 static inline bool ws__share_note(ws_conn *c, uint32_t from, uint32_t to)
@@ -30,7 +30,7 @@ static inline bool ws__share_note(ws_conn *c, uint32_t from, uint32_t to)
     if (c->stream.blocked || c->stream.broken || amount > ws__conn_settings(c)->cork_limit)
         return false;
     if (!shared || extra->shared_to != from) {
-        ws__share_own(c);
+        ws__share_queue(c);
         extra->shared_from = from;
     }
     extra->shared_to = to;
@@ -49,7 +49,8 @@ static inline void ws__share_forget(ws_conn *c)
     if (c->extra)
         c->extra->shared_from = c->extra->shared_to = 0;
 }
-/* The end of a turn: all ranges are sent, and hub->published is empty. */
+/* Sends all ranges and empties hub->published: at the end of a turn, between turns at once, or when
+ * WS__SHARE_SIZE is reached. */
 void ws__share_flush(struct ws__hub *hub);
 
 #endif

@@ -6,6 +6,9 @@
 
 #include <errno.h>
 
+enum { EARLY_LIMIT = 64 * 1024 };    /* bytes read ahead while an answer is awaited */
+enum { TURN_DISCARD = 1024 * 1024 }; /* bytes discarded for a lingering stream in one turn */
+
 /* ---- the socket: every byte passes one of these three, which is where TLS belongs ---- */
 
 static inline ssize_t receive(const struct ws__stream *s, void *bytes, size_t n)
@@ -50,7 +53,7 @@ static bool can_read(const struct ws__stream *s)
     if (s->eof || s->paused || s->busy)
         return false;
     return !half_duplex(s) ||
-           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= WS__EARLY_LIMIT));
+           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= EARLY_LIMIT));
 }
 
 static bool can_handle(const struct ws__stream *s)
@@ -71,8 +74,8 @@ static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
     return WS_OK;
 }
 
-/* epoll reports the end of a lost peer whatever is watched, so that one which is not read must
- * leave the loop. */
+/* epoll reports the hang-up of a lost peer whatever is watched. So its stream must leave the loop
+ * while it is not read. */
 static void update_interest(struct ws__stream *s)
 {
     unsigned interest = (can_read(s) ? (unsigned)WS__LOOP_READ : 0) |
@@ -145,7 +148,7 @@ static void on_read_end(struct ws__stream *s, ssize_t result)
 static void discard_input(struct ws__stream *s)
 {
     struct ws__hub *hub = s->hub;
-    size_t left = WS__TURN_DISCARD;
+    size_t left = TURN_DISCARD;
     ssize_t n;
     do {
         n = receive(s, hub->recv_buffer, hub->config.recv_buffer_size);
@@ -155,9 +158,10 @@ static void discard_input(struct ws__stream *s)
         on_read_end(s, n);
 }
 
-/* The peer has reset the connection, or a write has failed. What it had sent before, messages and
- * perhaps its Close, is still handled, and the end comes after the last of it: at once where the
- * stream is read, else when it is resumed. No one is left to read an answer that is awaited. */
+/* The peer has reset the connection, or a write has failed. What the peer sent before, messages and
+ * perhaps its Close, is still handled, and the stream ends after that: at once if it is being read,
+ * otherwise once it is resumed. If an answer is awaited, the stream is dropped now, because no one
+ * is left to read the answer. */
 static void lose_peer(struct ws__stream *s)
 {
     bool left = s->in || s->busy || ws__net_has_input(s->fd);
@@ -181,6 +185,7 @@ static void lose_peer(struct ws__stream *s)
 
 static void read_socket(struct ws__stream *s);
 static void unblock(struct ws__stream *s);
+static void flush(struct ws__stream *s);
 
 void ws__stream_on_event(struct ws__stream *s, unsigned ready)
 {
@@ -260,7 +265,7 @@ void ws__stream_make_more(struct ws__stream *s)
 void ws__stream_postpone(struct ws__stream *s)
 {
     s->more = true;
-    if (!s->in_ready) /* it is where its peer was lost in this turn */
+    if (!s->in_ready) /* it is listed already if its peer was lost in this turn */
         enlist(s, &s->hub->postponed);
 }
 
@@ -274,11 +279,11 @@ void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
     if (queue)
         ws__stream_set_timer(s, queue);
     update_interest(s);
-    ws__stream_flush(s);
+    flush(s);
 }
 
 /* A peer that keeps TCP open would hold up the shutdown until the deadline. Once its kernel has
- * everything, the Close or the answer and FIN, a second is left to read it. */
+ * acknowledged everything, including FIN, the peer gets at most one more second to read it. */
 static void linger_briefly(struct ws__stream *s)
 {
     ws__hub_touch(s->hub);
@@ -293,7 +298,7 @@ void ws__stream_shutdown(struct ws__stream *s, int code, const char *reason, siz
 {
     if (s->state == WS__STREAM_OPEN)
         s->protocol->end(s, code, reason, length);
-    else if (s->state == WS__STREAM_LINGERING && s->finished) /* a dead one may be in on_end */
+    else if (s->state == WS__STREAM_LINGERING && s->finished)
         linger_briefly(s);
 }
 
@@ -310,7 +315,7 @@ void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer)
     ws__hub_release_slot(hub, s->id);
     if (!s->in_ready) /* otherwise ws__stream_on_ready does it */
         ws__hub_bury(hub, &s->link);
-    ws__hub_touch(hub); /* its memory waits for a turn, perhaps the end of a shutdown, too */
+    ws__hub_touch(hub); /* a turn must free its memory, and perhaps end a shutdown */
 }
 
 void ws__stream_break(struct ws__stream *s, bool starved)
@@ -370,8 +375,8 @@ static void keep_input(struct ws__stream *s, const struct ws__input *in)
         update_interest(s);
 }
 
-/* The first n bytes of what was kept were handled. The rest stays where it is while it is most of
- * its block: moved in each turn, a long one would cost the square of its length. */
+/* The first n bytes of the kept input were handled. The rest is moved only once it fills at most
+ * half of its block: moving it in each turn would take time quadratic in its length. */
 static void fit_kept_input(struct ws__stream *s, size_t n)
 {
     ws__buffer_consume(s->in, n);
@@ -397,13 +402,13 @@ static size_t room_for(const struct ws__stream *s, size_t kept)
     size_t room = s->hub->config.recv_buffer_size - kept;
     if (!half_duplex(s))
         return room;
-    size_t early = WS__EARLY_LIMIT - (s->awaiting ? ws__buffer_length(s->in) : 0);
+    size_t early = EARLY_LIMIT - (s->awaiting ? ws__buffer_length(s->in) : 0);
     return early < room ? early : room;
 }
 
-/* A few bytes that are kept (of a frame at most a header and a control frame) move to the front of
- * the receive buffer. An unfinished request head may be long: what arrives is appended to it, and
- * both are handled there, so that a head that arrives in many pieces is copied once. */
+/* If only a few bytes were kept (at most a frame header and a control frame), they are moved to the
+ * front of the receive buffer. An unfinished request head may be long, so new input is appended to
+ * it instead and handled there: a head that arrives in many pieces is copied only once. */
 static void read_socket(struct ws__stream *s)
 {
     struct ws__hub *hub = s->hub;
@@ -506,17 +511,8 @@ char *ws__stream_reserve(struct ws__stream *s, size_t n)
     return ws__buffer_reserve(&s->hub->memory, &s->out, n);
 }
 
-int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n)
-{
-    if (s->broken)
-        return WS_OK;
-    int error = ws__stream_queue(s, bytes, n, NULL, 0);
-    if (!error)
-        ws__stream_flush(s);
-    return error;
-}
-
-void ws__stream_flush(struct ws__stream *s)
+/* EPOLLOUT is awaited for what the kernel does not take. */
+static void flush(struct ws__stream *s)
 {
     if (s->corked || s->blocked || s->broken || s->state == WS__STREAM_DEAD)
         return;
@@ -538,15 +534,25 @@ void ws__stream_flush(struct ws__stream *s)
     settle(s);
 }
 
+int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n)
+{
+    if (s->broken)
+        return WS_OK;
+    int error = ws__stream_queue(s, bytes, n, NULL, 0);
+    if (!error)
+        flush(s);
+    return error;
+}
+
 void ws__stream_flush_cork(struct ws__stream *s)
 {
     uint16_t corked = s->corked;
     s->corked = 0;
-    ws__stream_flush(s);
+    flush(s);
     s->corked = corked;
 }
 
-/* The queue has left and n bytes of first and second, of which the rest is queued. */
+/* The queue and n bytes of the parts were written: queues the rest of them. */
 static enum ws__written queue_rest(struct ws__stream *s, const struct iovec parts[2], size_t n)
 {
     size_t head = n < parts[0].iov_len ? n : parts[0].iov_len, body = n - head;
@@ -588,9 +594,9 @@ void ws__stream_uncork(struct ws__stream *s)
 {
     if (!s->corked || --s->corked)
         return;
-    ws__stream_flush(s);
-    /* A queue that stays does not keep the block that was lent to it, unless it fills two thirds:
-     * its own block would be no smaller. */
+    flush(s);
+    /* A queue that remains gets a smaller block of its own, unless it fills two thirds of the lent
+     * block: then its own block would be no smaller. */
     if (s->blocked && s->out && s->out->capacity >= WS__CORK_SIZE &&
         ws__buffer_length(s->out) < WS__CORK_SIZE / 3 * 2)
         ws__buffer_fit(&s->hub->memory, &s->out);
@@ -601,8 +607,8 @@ void ws__stream_refuse(struct ws__stream *s, size_t n)
     s->refused = n < UINT32_MAX - s->refused ? s->refused + (uint32_t)n : UINT32_MAX;
 }
 
-/* A cork gathers what is new, not what was waiting. Input of a half-duplex stream, which was not
- * read meanwhile, is handled now. */
+/* A cork holds back only new data, so the waiting queue is written even if the stream is corked. A
+ * half-duplex stream handles the input that it did not read while it was blocked. */
 static void unblock(struct ws__stream *s)
 {
     if (!s->blocked || s->state == WS__STREAM_DEAD)

@@ -1,7 +1,7 @@
 /*
  * stream.h: a connected socket as a stream of bytes: reading and pausing, the queue of bytes to be
  * sent, cork and flush, FIN and lingering, the loss of the peer. Knows no
- * protocol: the one that is spoken on the stream (request.c: HTTP; receive.c: WebSocket) is a table
+ * protocol: the one that is spoken on the stream (serve.c: HTTP; receive.c: WebSocket) is a table
  * of functions that the stream calls.
  *
  *        accept            nothing more to send               EOF, timeout
@@ -23,10 +23,8 @@
 #include <string.h>
 
 enum {
-    WS__CORK_SIZE = 64 * 1024,      /* bytes of the block that is lent to a corked stream */
-    WS__COPY_LIMIT = 16 * 1024,     /* payloads of this size are offered to the kernel uncopied */
-    WS__EARLY_LIMIT = 64 * 1024,    /* bytes read ahead while an answer is awaited */
-    WS__TURN_DISCARD = 1024 * 1024, /* bytes discarded for a lingering stream in one turn */
+    WS__CORK_SIZE = 64 * 1024, /* bytes of the block that is lent to a corked stream */
+    WS__COPY_LIMIT = 16 * 1024 /* payloads of this size are offered to the kernel uncopied */
 };
 
 enum ws__stream_state { WS__STREAM_OPEN, WS__STREAM_LINGERING, WS__STREAM_DEAD };
@@ -127,25 +125,25 @@ void ws__stream_on_ready(struct ws__link *link);
 
 /* Sets the deadline of the present state. */
 void ws__stream_set_timer(struct ws__stream *s, struct ws__timer_queue *queue);
-/* on_ready will be called, ... */
+/* Puts the stream on the ready list, so that on_ready is called. */
 void ws__stream_make_ready(struct ws__stream *s);
-/* ... with `more`. */
+/* Does the same with `more` set. */
 void ws__stream_make_more(struct ws__stream *s);
-/* The same for a stream that was denied its share of the turn: in the next turn it comes before
- * those that had theirs, unless it is on the ready list already. */
+/* Does the same for a stream that got no share of this turn. In the next turn it is served before
+ * those that got one, unless it is already on the ready list. */
 void ws__stream_postpone(struct ws__stream *s);
 
 /* Nothing more is to be sent: FIN follows the queue, then the peer's FIN is awaited. `queue` is the
  * time limit for that; if it is NULL, the deadline stays as it is. */
 void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue);
-/* The server shuts down: a stream that lingers waits for the acknowledgement of FIN rather than
- * for the peer's FIN, an open one is ended by its protocol. */
+/* Ends the stream because the server is shutting down. An open stream is ended by its protocol. A
+ * lingering one then waits only until its FIN is acknowledged, not for the peer's FIN. */
 void ws__stream_shutdown(struct ws__stream *s, int code, const char *reason, size_t length);
 /* Closes the socket; on_end runs. */
 void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer);
-/* The stream is damaged or gone, by the peer or (starved) by a lack of memory. No handler runs
- * here, inside a send: on the ready list the stream is dropped, by the peer's fault only once what
- * it had sent before was handled. */
+/* Marks the stream as broken: a write failed, or memory ran out (starved). Sends call this, so no
+ * handler runs here; the ready list drops the stream, after a lost peer only once all that it had
+ * sent before is handled. */
 void ws__stream_break(struct ws__stream *s, bool starved);
 
 /* ---- reading ---- */
@@ -180,11 +178,10 @@ static inline int ws__stream_queue(struct ws__stream *s, const void *first, size
         s->mark = n + m < UINT32_MAX - s->mark ? s->mark + (uint32_t)(n + m) : 0;
     return WS_OK;
 }
-/* ws__stream_queue and ws__stream_flush. Does nothing on a broken stream. */
+/* Queues bytes, and writes the queue unless the stream is corked or blocked. Does nothing on a
+ * broken stream. Returns WS_ENOMEM if out of memory. */
 int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n);
-/* Writes the queue; EPOLLOUT is awaited for what remains. Does nothing while corked or blocked. */
-void ws__stream_flush(struct ws__stream *s);
-/* The same in spite of the cork: for what was gathered so far. */
+/* Writes what was gathered so far, in spite of the cork, unless the stream is blocked. */
 void ws__stream_flush_cork(struct ws__stream *s);
 
 enum ws__written {
@@ -205,8 +202,8 @@ static inline void ws__stream_cork(struct ws__stream *s)
 /* Flushes when this ends the outermost cork. */
 void ws__stream_uncork(struct ws__stream *s);
 
-/* The peer is gone, n bytes for it count as refused, so that a loop which sends until enough was
- * refused comes to its end. */
+/* Counts n bytes for a peer that is gone as refused, so that a loop that sends until the kernel
+ * refuses enough bytes comes to an end. */
 void ws__stream_refuse(struct ws__stream *s, size_t n);
 
 #endif

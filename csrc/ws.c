@@ -172,8 +172,8 @@ int ws_server_new(ws_server **server, const ws_config *config)
     return error;
 }
 
-/* What was accepted until now; `leave` takes its place: NULL, or &s->no_more, so that no call of
- * another thread falls between the last run and the refusal. */
+/* Runs the deferred calls accepted so far and leaves `leave` in their place: NULL, or &s->no_more
+ * to refuse further calls. One exchange does both, so no call from another thread is lost. */
 static void run_deferred(ws_server *s, struct deferred *leave)
 {
     if (!leave && !atomic_load_explicit(&s->deferred, memory_order_relaxed))
@@ -320,8 +320,8 @@ static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
     }
 }
 
-/* No timer runs before every socket that was ready has been read once. epoll takes turns: the
- * sockets that were ready when it began to fill its batches all come before any comes again. */
+/* Returns true once every socket that was ready has been read once; timers wait for that. epoll is
+ * fair: it reports all sockets that are ready before it reports any of them again. */
 static bool all_seen(ws_server *s, int n)
 {
     enum { OTHERS = 3 }; /* that may be ready: interrupt, wake-up, time */
@@ -357,7 +357,8 @@ static void note_blocked(ws_server *s)
                     (unsigned long long)(took / 1000));
 }
 
-/* What before_wait does is done between turns: it ends the wait, and its time is now. */
+/* Waits for events. before_wait runs as if between turns: what it does can end the wait, and the
+ * wait counts from the time at which it returns. */
 static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
 {
     struct ws__hub *hub = &s->hub;
@@ -519,6 +520,8 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     return WS_OK;
 }
 
+/* ---- other threads ---- */
+
 void ws_server_wakeup(ws_server *server)
 {
     ws__loop_wakeup(&server->hub.loop);
@@ -550,6 +553,8 @@ int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *argumen
     atomic_fetch_sub(&server->in_defer, 1);
     return result;
 }
+
+/* ---- queries and settings ---- */
 
 ws_conn *ws_server_find(ws_server *server, ws_conn_id id)
 {

@@ -142,9 +142,9 @@ class Host(AnyHost):
         self._last_turn.result()
 
     def _await_echo(self, turns: int = 3) -> None:
-        """Count further cancellations within so many turns of the loop as the same one.
+        """Treat further cancellations within this many turns of the loop as the same one.
 
-        A cancel scope of anyio cancels in each turn whatever is still in it.
+        A cancel scope of anyio cancels the tasks that are still in it again in each turn.
         """
         if self._echo is not None:
             self._echo.cancel()

@@ -17,7 +17,7 @@ _masks: dict[int, set[int]] = {}  # thread -> its signal mask, while it forks
 
 
 def _before_fork() -> None:
-    """Keep signals for the child pending until its handlers are those from before `run`."""
+    """Block signals until the child has restored the handlers from before `run`."""
     if watching:
         wait = (signal.SIGINT, signal.SIGTERM)
         _masks[thread_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, wait)

@@ -1,8 +1,9 @@
-"""The table of settings: each is one line in the body of its class, and everything follows from it.
+"""The tables of settings. Each setting is defined once, as one line in the body of its class.
 
-`AppOptions` and `AppListenOptions` (options.py) and `Behavior` (here) are the tables. A line says
-the default, the check, the unit, the field of the C structure, and one sentence. They make the
-validation, the values for C, the docstring of `App.ws` and docs/settings.md (tools/settings.py).
+`AppOptions` and `AppListenOptions` (options.py) and `Behavior` (here) are the tables. A line gives
+the default, the check, the unit, the field of the C structure, and one sentence. The validation,
+the values for C, the docstring of `App.ws`, and docs/settings.md (tools/settings_page.py) are
+derived from them.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Signals:
         return [end.fileno() for end in self._pair]
 
     def restore(self) -> None:
-        """Restore what signals did before, unless a later one of these has replaced that."""
+        """Restore the previous handlers, or leave that to a later `Signals` that still runs."""
         if self not in watching:
             return
         later = watching[watching.index(self) + 1 :]
@@ -84,7 +84,7 @@ class Signals:
             signal.set_wakeup_fd(current)  # add_signal_handler of asyncio has set it meanwhile
 
     def _inherit(self, earlier: Signals) -> None:
-        """An earlier one has ended before this one: restore later what it would have restored."""
+        """Take over what an earlier `Signals`, which ended before this one, would have restored."""
         for number, old in earlier._old.items():
             if self._old[number] in (earlier.note, _ignore):
                 self._old[number] = old
@@ -115,9 +115,10 @@ class Signals:
             self._loop.remove_reader(wakes.fileno())
 
     def _woken(self, wakes: socket.socket) -> None:
-        """A signal came: the loop calls this Python function, and `note` runs during it.
+        """The loop calls this after a signal, so that Python runs the signal handler, `note`.
 
-        uvloop would call a builtin without running any bytecode, hence no signal handler either.
+        It must be a Python function: uvloop would call a builtin without executing any bytecode, so
+        no signal handler would run.
         """
         numbers = wakes.recv(4096)
         if self._old_fd >= 0:

@@ -94,9 +94,9 @@ def address_text(packed: bytes) -> str:
 
 
 def check_stack(depth: int = 40) -> None:
-    """Raise RecursionError here, before C calls back and there is no stack left to do that on.
+    """Raise RecursionError here if there is too little stack left for a callback from C.
 
-    CPython 3.8 ends the process at 50 calls beyond the limit, where a program continues after one.
+    A program can survive a RecursionError, but CPython 3.8 aborts 50 calls beyond the limit.
     """
     if depth:
         check_stack(depth - 1)
@@ -374,9 +374,9 @@ def _call(ws: Socket, event: str, arguments: Callable[[], Any]) -> None:
 
 
 def detach(error: BaseException, outer: BaseException | None) -> None:
-    """Cut what was handled around a handler off from the exceptions of the handler.
+    """Remove `outer`, which was being handled when a handler was called, from the handler's error.
 
-    It is no context of theirs, though Python notes it as __context__.
+    The two are unrelated, although Python records `outer` as __context__.
     """
     inner, links = error, 100  # a program may have made a circle of them
     while inner.__context__ is not None and inner.__context__ is not outer and links:
