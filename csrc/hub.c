@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SLOT_BITS = 24 };
+/* An id is a generation and the index of a slot. */
+enum { SLOT_BITS = 24, SLOT_MASK = 0xffffff, NO_SLOT = SLOT_MASK };
 enum { TURN_TIME = 8000000 };   /* nanoseconds until a turn is late */
 enum { LATE_STREAMS = 64 };     /* of the ready list, served in a turn that is late */
 
@@ -54,7 +55,7 @@ int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config
     memset(hub, 0, sizeof *hub);
     hub->server = server;
     hub->config = *config;
-    hub->free_slot = WS__MAX_SLOTS;
+    hub->free_slot = NO_SLOT;
     hub->deflate.memory = &hub->memory;
     ws__memory_init(&hub->memory, &allocator, config->max_memory);
     uint64_t seed[2];
@@ -114,8 +115,8 @@ void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
 static bool grow_slots(struct ws__hub *hub)
 {
     uint32_t capacity = hub->slot_capacity ? hub->slot_capacity * 2 : 16;
-    if (capacity > WS__MAX_SLOTS)
-        capacity = WS__MAX_SLOTS;
+    if (capacity > NO_SLOT)
+        capacity = NO_SLOT;
     if (capacity == hub->slot_capacity)
         return false;
     void *slots = ws__memory_resize(&hub->memory, hub->slots,
@@ -131,7 +132,7 @@ static bool grow_slots(struct ws__hub *hub)
 ws_conn_id ws__hub_take_slot(struct ws__hub *hub, struct ws__link *stream)
 {
     uint32_t index = hub->free_slot;
-    if (index != WS__MAX_SLOTS) {
+    if (index != NO_SLOT) {
         hub->free_slot = (uint32_t)hub->slots[index].next_free;
     } else {
         if (hub->slot_count == hub->slot_capacity && !grow_slots(hub))
@@ -146,19 +147,19 @@ ws_conn_id ws__hub_take_slot(struct ws__hub *hub, struct ws__link *stream)
 /* A slot whose generation would wrap is retired. */
 void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id)
 {
-    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
+    uint32_t index = (uint32_t)(id & SLOT_MASK);
     struct ws__slot *slot = &hub->slots[index];
     slot->stream = NULL;
     slot->generation++;
     if (!slot->generation)
         return;
-    slot->next_free = hub->free_slot & WS__MAX_SLOTS;
+    slot->next_free = hub->free_slot & SLOT_MASK;
     hub->free_slot = index;
 }
 
 struct ws__link *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
 {
-    uint32_t index = (uint32_t)(id & WS__MAX_SLOTS);
+    uint32_t index = (uint32_t)(id & SLOT_MASK);
     if (index >= hub->slot_count || hub->slots[index].generation != id >> SLOT_BITS)
         return NULL;
     return hub->slots[index].stream;

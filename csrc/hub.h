@@ -11,8 +11,6 @@
 #include "router.h"
 #include "topics.h"
 
-enum { WS__MAX_SLOTS = 0xffffff };
-
 /* A stream in the lists below, of which it is on one at most. */
 struct ws__link {
     struct ws__link *next;
@@ -27,7 +25,7 @@ struct ws__list {
 struct ws__slot {
     struct ws__link *stream;
     uint64_t generation : 40;
-    uint64_t next_free : 24; /* index; WS__MAX_SLOTS: the last free slot */
+    uint64_t next_free : 24; /* index; all bits are set in the last free slot */
 };
 
 /* What the timers of the loop are for. */

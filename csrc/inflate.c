@@ -7,6 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A message that is inflated in several turns. */
+struct ws__suspended {
+    struct ws__inflation inflation;
+    struct ws__buffer *input; /* all of its compressed bytes */
+    int opcode;
+};
+
 /* The cost of inflating is measured, because it cannot be predicted: a byte of an ordinary message
  * costs 5 ns, a byte of blocks made to be expensive 250 ns. The limits are in nanoseconds. */
 enum {

@@ -9,13 +9,6 @@
 
 #include "conn.h"
 
-/* A message that is inflated in several turns. */
-struct ws__suspended {
-    struct ws__inflation inflation;
-    struct ws__buffer *input; /* all of its compressed bytes */
-    int opcode;
-};
-
 enum ws__inflated {
     WS__INFLATED,       /* the event is the message, borrowed until the next one */
     WS__INFLATED_LATER, /* the message is suspended; the event need not be kept */
