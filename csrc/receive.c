@@ -234,9 +234,7 @@ void ws__receive_open(ws_conn *c, ws_request *request, const struct ws__settings
     struct ws__hub *hub = s->hub;
     ws_conn *outer = hub->opening;
     ws_request *outer_request = hub->opening_request;
-    ws__timer_stop(&s->timer);
-    s->protocol = &settings->protocol;
-    s->drain_due = false; /* left over from an HTTP response */
+    ws__stream_set_protocol(s, &settings->protocol);
     c->user = user;
     c->report = WS__REPORT_CLOSE;
     ws__conn_set_state(c, WS__CONN_OPEN);

@@ -128,6 +128,15 @@ void ws__stream_free(struct ws__link *link)
     ws__memory_free(memory, s, s->protocol->size);
 }
 
+/* What was not read while the old protocol was blocked may be read now. */
+void ws__stream_set_protocol(struct ws__stream *s, const struct ws__stream_protocol *protocol)
+{
+    ws__timer_stop(&s->timer);
+    s->protocol = protocol;
+    s->drain_due = false;
+    update_interest(s);
+}
+
 static void on_read_end(struct ws__stream *s, ssize_t result)
 {
     if (result == WS__NET_AGAIN)

@@ -117,6 +117,9 @@ int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
 /* For hub->release. */
 void ws__stream_free(struct ws__link *link);
 
+/* Exchanges the protocol of an open stream. The timer is stopped, and on_ready is no longer due. */
+void ws__stream_set_protocol(struct ws__stream *s, const struct ws__stream_protocol *protocol);
+
 /* The loop reports the stream as WS__LOOP_*; its timer has expired; it is its turn on the ready
  * list (for hub->run). */
 void ws__stream_on_event(struct ws__stream *s, unsigned ready);

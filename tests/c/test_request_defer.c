@@ -5,7 +5,9 @@
 #include "harness.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static struct harness h;
 static struct client c;
@@ -186,6 +188,58 @@ static void defer_and_shut_down(struct harness *harness, enum event event, ws_co
         ws_server_shutdown(harness->server, 1001, NULL, 0, 60000);
 }
 
+/* An upgrade that is deferred while the kernel is full of the response before. */
+static void answer_or_defer(struct harness *harness, enum event event, ws_conn *conn,
+                            ws_request *request, const char *data, size_t length)
+{
+    static const char page[60000]; /* less than a cork: the next request is read before it leaves */
+    (void)conn;
+    (void)data;
+    (void)length;
+    if (event == ON_HTTP)
+        ws_request_respond(request, 200, NULL, page, sizeof page);
+    if (event == ON_UPGRADE && !ws_request_defer(request, NULL, NULL))
+        harness->deferred = request;
+}
+
+/* The client reads nothing until the kernel takes no more. */
+static void upgrade_behind_response(void)
+{
+    char two[512];
+    harness_init(&h);
+    h.hook = answer_or_defer;
+    h.answers = true;
+    h.send_buffer = 4096;
+    harness_create(&h);
+    harness_http(&h, "GET", "/page");
+    harness_route(&h, "/");
+    harness_listen(&h);
+    client_connect_small(&c, &h);
+    snprintf(two, sizeof two, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n%s", handshake_request);
+    client_say(&c, two);
+    for (int i = 0; i < 20; i++) {
+        turns(&h, 2);
+        usleep(5000);
+    }
+    is_int(ws_request_upgrade(h.deferred, NULL, 0, NULL), WS_OK, "an upgrade while blocked");
+    h.deferred = NULL;
+    turns(&h, 3);
+}
+
+static void test_upgrade_behind_response(void)
+{
+    upgrade_behind_response();
+    client_text(&c, "hello");
+    turns(&h, 5);
+    is_events(&h, "open; message TEXT hello", "a message is read while the kernel is full");
+    client_finish(&c);
+    turns(&h, 5);
+    is_events(&h, "close 1006 connection closed without a Close frame", "so is the end");
+    client_close(&c);
+    turns(&h, 2);
+    harness_stop(&h, "upgrade behind a response");
+}
+
 /* The fields that were added describe the 101 that is not sent. */
 static void shut_down_and_upgrade(struct harness *harness, enum event event, ws_conn *conn,
                                   ws_request *request, const char *data, size_t length)
@@ -340,6 +394,7 @@ static void cases(void)
     CASE(test_shutdown());
     CASE(test_shutdown_in_handler());
     CASE(test_upgrade_after_shutdown());
+    CASE(test_upgrade_behind_response());
     CASE(test_early_limit());
     CASE(test_early_count());
     CASE(test_close_in_open());
