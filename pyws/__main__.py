@@ -99,7 +99,7 @@ class Chat:
             ws.send({"type": "error", "text": str(error)})
 
     def act(self, ws: WebSocket, wish: Any) -> None:
-        """Join a room, or say something there. ValueError."""
+        """Join a room, or say something there. Raises ValueError."""
         kind = wish.get("type") if isinstance(wish, dict) else None
         if kind == "join":
             self.join(ws, Member(text_of(wish, "name", 24), text_of(wish, "room", 32)))

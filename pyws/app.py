@@ -30,7 +30,7 @@ _PATTERNS = (
     'once), or "*" (only the last part)'
 )
 
-_MISSING: Any = object()  # an argument that was left out
+_MISSING: Any = values.LeftOut()  # an argument that was left out
 
 
 class App:
@@ -76,7 +76,7 @@ class App:
         """Drop all connections and free the server.
 
         Raises:
-            RuntimeError: The app is running, or this is another thread.
+            RuntimeError: The app is running, or called from another thread.
         """
         runtime = self._runtime
         if runtime.inert:
@@ -110,7 +110,7 @@ class App:
             TypeError, ValueError: A setting, a handler or the pattern is wrong, or the pattern is
                 taken.
             RuntimeError: Compression needs zlib; coroutine handlers come after `run` began without
-                an asyncio loop; or this is another thread.
+                an asyncio loop; or called from another thread.
 
         Settings and their defaults:
 
@@ -192,12 +192,12 @@ class App:
         path = self._check_pattern(pattern)
         coroutines = [name for name in values.HANDLERS if _is_coroutine(getattr(checked, name))]
         if coroutines:
-            self._check_coroutines()
+            self._check_coroutines(coroutines[0], pattern)
         if coroutines and coroutines != ["upgrade"]:
             from ._core.aio import enqueue
 
             enqueue(checked)
-        runtime, handler = self._runtime, self._request_handler(checked.upgrade, pattern)
+        runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
         route = Route(runtime, pattern, checked, handler, callbacks.ON_CLOSED)
         fields = callbacks.c_fields(route)
         self._add(route, lambda: calls.add_route(runtime.server, path, fields))
@@ -253,7 +253,7 @@ class App:
     def _http(self, method: str, pattern: str, handler: Handler) -> App:
         mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
         path = self._check_pattern(pattern)
-        runtime, handler_ = self._runtime, self._request_handler(handler, pattern)
+        runtime, handler_ = self._runtime, self._request_handler("handler", handler, pattern)
         route = Route(runtime, pattern, Behavior(None, {}), handler_, callbacks.ON_CLOSED)
         verb, on_request = method.encode(), callbacks.ON_REQUEST
         self._add(
@@ -262,20 +262,28 @@ class App:
         )
         return self
 
-    def _request_handler(self, handler: Handler | None, pattern: str) -> Handler | None:
+    def _request_handler(self, name: str, handler: Handler | None, pattern: str) -> Handler | None:
         """`handler`, or what runs it if it is a coroutine function."""
         if not _is_coroutine(handler):
             return handler
-        self._check_coroutines()
+        self._check_coroutines(name, pattern)
         from ._core.aio import Later
 
         assert handler is not None
         return Later(handler, pattern)
 
-    def _check_coroutines(self) -> None:
-        """Note that `run` needs a loop for coroutines. Raises RuntimeError if that is too late."""
+    def _check_coroutines(self, name: str, pattern: str) -> None:
+        """Note that `run` needs a loop for coroutines. Raises RuntimeError if that is too late.
+
+        Args:
+            name: The name of a handler that is a coroutine function, for error messages.
+            pattern: The path that it is for.
+        """
         if self._runtime.is_busy and self._runtime.host is None:
-            raise RuntimeError("coroutine handlers must be there before run()")
+            raise RuntimeError(
+                f"{name} of {pattern!r} is a coroutine function, but run() already runs without "
+                "asyncio: add it before run()"
+            )
         self._coroutines = True
 
     def _check_pattern(self, pattern: Any) -> bytes:
@@ -311,7 +319,7 @@ class App:
             where: A port (0 lets the kernel choose one, see `port`), options, or a dict of them.
                 They are never changed.
             callback: ``callback(options)`` runs at once, with a copy of the options that has the
-                real port. If it raises, the exception comes out here, and nothing listens there.
+                real port. If it raises, the exception propagates, and nothing listens there.
 
         Returns:
             The app itself.
@@ -319,7 +327,7 @@ class App:
         Raises:
             OSError: It is not possible to listen there, `errno` says why. Nothing of it stays open.
             TypeError, ValueError: The options are wrong.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         address = AppListenOptions.of(where)
         if callback is not None:
@@ -382,8 +390,8 @@ class App:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
 
         In the main thread the first SIGINT or SIGTERM shuts down gracefully; a SIGINT after that
-        drops everything and raises KeyboardInterrupt. What handlers raise beyond Exception
-        (KeyboardInterrupt, SystemExit) shuts down, too, and comes out here.
+        drops everything and raises KeyboardInterrupt. An exception of a handler that is no
+        Exception (KeyboardInterrupt, SystemExit) shuts down, too, and is raised here.
 
         With coroutine handlers this is an asyncio loop of its own (``asyncio.run``); those that are
         still running when the timeout of `close` is over are cancelled. Without coroutine handlers
@@ -512,10 +520,10 @@ class App:
 
         Raises:
             TypeError, ValueError: An argument is wrong.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         status, data = values.shutdown_arguments(code, reason)
-        limit = values.milliseconds(values.seconds("timeout", timeout))
+        limit = values.milliseconds(values.duration("timeout", timeout))
         self._runtime.close(status, data, limit)
 
     # ---- topics ---------------------------------------------------------------------------------
@@ -536,7 +544,7 @@ class App:
 
         Raises:
             TypeError, ValueError: An argument is wrong. Nothing was sent.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         name = values.topic(topic)
         data, code = pack_publication(message, opcode, compress)
@@ -547,9 +555,12 @@ class App:
     def num_subscribers(self, topic: str) -> int:
         """How many connections of this app, in this process, have subscribed to `topic`.
 
+        Args:
+            topic: Any str.
+
         Raises:
             TypeError, ValueError: The topic is wrong.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         name = values.topic(topic)
         self._runtime.check_server()
@@ -575,9 +586,9 @@ class App:
 
         Raises:
             TypeError, ValueError: An argument is wrong.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
-        delay = values.seconds("seconds", seconds)
+        delay = values.duration("seconds", seconds)
         values.function("fn", fn)
         self._runtime.leave_closed_loop()
         self._runtime.check_server()
@@ -612,7 +623,7 @@ class App:
 
         Raises:
             TypeError: `handler` is not a plain function of two arguments.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         mistakes.check_arity("handler", values.function("handler", handler), ("error", "source"))
@@ -627,7 +638,7 @@ class App:
             and its part compression_memory (bytes), connections, open.
 
         Raises:
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         self._runtime.check_server()
         return calls.stats(self._runtime.server)

@@ -22,6 +22,7 @@ __all__ = ["Request", "Response"]
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*\Z")  # RFC 6265 section 4.1.1
 _JSON, _PLAIN = "application/json", "text/plain; charset=utf-8"
+_REDIRECTS = "301, 302, 303, 307 or 308"
 _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 
 # ---- request ------------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ class Request:
             The request itself.
 
         Raises:
-            RuntimeError: The request is over already, or this is another thread.
+            RuntimeError: The request is over already, or called from another thread.
         """
         self._facts.preserve()
         return self
@@ -78,7 +79,9 @@ class Request:
             TypeError: The name is not a str.
         """
         if not isinstance(lower_case_name, str):
-            raise TypeError("the name of a header must be a str")
+            raise TypeError(
+                f"the name of a header must be a str, not {values.type_name(lower_case_name)}"
+            )
         return self.get_headers().get(lower_case_name.lower())
 
     def get_headers(self) -> dict[str, str]:
@@ -89,14 +92,21 @@ class Request:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received.
 
         Args:
-            fn: A plain function; what it raises comes out here.
+            fn: A plain function; its exceptions propagate.
+
+        Raises:
+            TypeError: `fn` is not a plain function, or returned a coroutine.
         """
         values.function("fn", fn)
         for name, value in self._facts.get("headers"):
             mistakes.check_result("the function of for_each_header", fn, fn(name, value))
 
     def get_query(self, key: str) -> str | None:
-        """The first value of a key of the query, percent-decoded; None without it."""
+        """The first value of a key of the query, percent-decoded; None without it.
+
+        Args:
+            key: Its name, decoded; case matters.
+        """
         found = self.get_queries().get(key)
         return found[0] if found else None
 
@@ -136,7 +146,11 @@ class Request:
         return list(self._facts.get("parameters"))
 
     def get_cookie(self, name: str) -> str | None:
-        """The value of a cookie; None without it."""
+        """The value of a cookie; None without it.
+
+        Args:
+            name: Its name; case matters.
+        """
         return self.get_cookies().get(name)
 
     def get_cookies(self) -> dict[str, str]:
@@ -155,7 +169,7 @@ class Request:
 # ---- response -----------------------------------------------------------------------------------
 
 
-_REQUESTED: Any = object()  # an argument of `upgrade` that was left out
+_REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
 class Response(Exchange):
@@ -204,7 +218,10 @@ class Response(Exchange):
         if isinstance(status, str):
             match = _STATUS_LINE.match(status)
             if not match:
-                raise ValueError(f'status must be like "404 Not Found", not {status!r}')
+                raise ValueError(
+                    'status must be 200 to 599 and may have a phrase, like "404 Not Found", '
+                    f"not {status!r}"
+                )
             self._status = int(match[1])
             self._reason = match[2].encode() if match[2] else None
         else:
@@ -251,7 +268,9 @@ class Response(Exchange):
                 f"not {values.type_name(value)}"
             )
         if any(byte in value for byte in b"\r\n\0"):
-            raise ValueError(f"the header {name} must not contain CR, LF or NUL: {value!r}")
+            raise ValueError(
+                f"the value of the header {name} must not contain CR, LF or NUL: {value!r}"
+            )
         return value
 
     def set_cookie(
@@ -274,12 +293,17 @@ class Response(Exchange):
             The response itself.
 
         Raises:
-            TypeError, ValueError: Something of it is wrong. Nothing was added.
+            TypeError, ValueError: An argument is wrong. Nothing was added.
         """
         self._runtime.check_thread()
-        if not isinstance(name, str) or not values.is_token(name):
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a cookie must be a str, not {values.type_name(name)}")
+        if not values.is_token(name):
             raise ValueError(f"the name of a cookie must be a token, not {name!r}")
-        if not isinstance(value, str) or not _COOKIE_VALUE.match(value):
+        if not isinstance(value, str):
+            what = values.type_name(value)
+            raise TypeError(f"the value of cookie {name} must be a str, not {what}")
+        if not _COOKIE_VALUE.match(value):
             raise ValueError(
                 f"the value of cookie {name} must be printable ASCII without space, quote, comma, "
                 f"semicolon and backslash: {value!r}"
@@ -299,7 +323,7 @@ class Response(Exchange):
             The response itself.
 
         Raises:
-            RuntimeError: The request is answered already, or this is another thread.
+            RuntimeError: The request is answered already, or called from another thread.
             TypeError, ValueError: The body cannot be sent. Nothing was changed.
         """
         self._runtime.check_thread()
@@ -325,14 +349,19 @@ class Response(Exchange):
             The response itself.
 
         Raises:
-            RuntimeError: The request is answered already, or this is another thread.
-            TypeError, ValueError: Something of it is wrong. Nothing was changed.
+            RuntimeError: The request is answered already, or called from another thread.
+            TypeError, ValueError: An argument is wrong. Nothing was changed.
         """
         self._runtime.check_thread()
         data, opcode = pack(body)
+        pairs: Any = () if headers is None else headers
+        if isinstance(pairs, Mapping):
+            pairs = pairs.items()
+        elif isinstance(pairs, (str, bytes)) or not hasattr(pairs, "__iter__"):
+            what = values.type_name(headers)
+            raise TypeError(f"headers must be a dict or a list of pairs, not {what}")
         before = self._status, self._reason, list(self._headers)
         try:
-            pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
             if status != 200:  # the default leaves an earlier write_status alone
                 self.write_status(status)
             for name, value in pairs:
@@ -357,9 +386,10 @@ class Response(Exchange):
         Raises:
             RuntimeError, TypeError, ValueError: As for `send`.
         """
-        if values.integer("code", code, 300, 399) not in (301, 302, 303, 307, 308):
-            raise ValueError(f"code must be 301, 302, 303, 307 or 308, not {code}")
-        return self.send(b"", code, {"Location": url})
+        status = values.whole("code", code, _REDIRECTS)
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"code must be {_REDIRECTS}, not {values.shown(status)}")
+        return self.send(b"", status, {"Location": url})
 
     def upgrade(
         self,
@@ -383,7 +413,7 @@ class Response(Exchange):
             user_data: What ``ws.get_user_data()`` will return.
 
         Raises:
-            RuntimeError: This is no handshake, it is answered already, or this is another thread.
+            RuntimeError: This is no handshake, it is answered, or called from another thread.
             TypeError, ValueError: An argument is wrong, or differs from the request.
         """
         self._runtime.check_thread()
@@ -432,11 +462,18 @@ class Response(Exchange):
         if wanted == offered and offered:
             return None if self._route.behavior.subprotocols else offered[0]
         if len(wanted) != 1 or wanted[0] not in offered:
-            raise ValueError(f"the client did not offer the subprotocol {protocol!r}")
+            raise ValueError(
+                f"the client did not offer the subprotocol {protocol!r}; "
+                f"it offered {', '.join(offered) or 'none'}"
+            )
         return wanted[0]
 
     def close(self) -> None:
-        """Drop the connection without an answer; nothing when there is an answer already."""
+        """Drop the connection without an answer; does nothing if the request is answered.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
         self._runtime.check_thread()
         self._drop()
 
@@ -451,6 +488,7 @@ class Response(Exchange):
 
         Raises:
             TypeError: `fn` is not a plain function.
+            RuntimeError: Called from another thread.
         """
         values.function("fn", fn)
         self._runtime.check_thread()
@@ -461,10 +499,14 @@ class Response(Exchange):
         """Run ``fn(res)``; everything that it writes leaves in one write.
 
         Args:
-            fn: A plain function; what it raises comes out here.
+            fn: A plain function; its exceptions propagate.
 
         Returns:
             The response itself.
+
+        Raises:
+            TypeError: `fn` is not a plain function, or returned a coroutine.
+            RuntimeError: Called from another thread.
         """
         values.function("fn", fn)
         self._runtime.check_thread()
@@ -509,8 +551,11 @@ def _attribute(key: str, value: Any) -> str:
             # RFC 6265 section 5.1.1 wants English names, in any locale; naive times are UTC.
             moment = value if value.tzinfo is None else value.astimezone(timezone.utc)
             return _http_date(moment)
-    if not isinstance(value, str) or ";" in value or not value.isprintable():
-        raise ValueError(f"{key} of a cookie must be a str without semicolon: {value!r}")
+    if not isinstance(value, str):
+        allowed = "a datetime or a str" if key == "expires" else "a str"
+        raise TypeError(f"{key} of a cookie must be {allowed}, not {values.type_name(value)}")
+    if ";" in value or not value.isprintable():
+        raise ValueError(f"{key} of a cookie must be printable, without semicolon: {value!r}")
     if key == "same_site" and value not in ("Strict", "Lax", "None"):
         raise ValueError(f'same_site must be "Strict", "Lax" or "None", not {value!r}')
     return value

@@ -147,18 +147,21 @@ APP_SETTINGS = settings(AppOptions)
 
 
 def host_name(name: str, value: Any) -> str:
-    """A check for `host`. TypeError, ValueError."""
+    """A check for `host`. Raises TypeError, ValueError."""
     if not values.c_string(name, value):
         raise ValueError(f"{name} must not be empty; None means all interfaces")
     return str(value)
 
 
 def socket_path(name: str, value: Any) -> str:
-    """A check for `path`. TypeError, ValueError."""
-    path = os.fspath(value)
-    if not 1 <= len(values.c_string(name, path)) <= 107:  # sun_path, with its NUL
-        raise ValueError(f"{name} must have 1 to 107 bytes: {path!r}")
-    return str(path)
+    """A check for `path`. Raises TypeError, ValueError."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be a str or os.PathLike, not {values.type_name(path)}")
+    size = len(values.c_string(name, path))
+    if not 1 <= size <= 107:  # sun_path, with its NUL
+        raise ValueError(f"{name} must have 1 to 107 bytes, not {size}: {path!r}")
+    return path
 
 
 @suggesting(mistakes.OTHERS_OF_LISTEN)
@@ -228,9 +231,8 @@ class AppListenOptions:
         if self.path is not None and self.port:
             given.append("port")
         if len(given) > 1:
-            raise ValueError(
-                f"{given[0]} and {given[1]} name different addresses: call listen() once for each"
-            )
+            both = " and ".join(f"{name}={getattr(self, name)!r}" for name in given[:2])
+            raise ValueError(f"{both} name different addresses: call listen() once for each")
 
     @classmethod
     def of(cls, value: int | AppListenOptions | Mapping[str, Any]) -> AppListenOptions:

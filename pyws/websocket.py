@@ -80,7 +80,7 @@ class WebSocket(Socket):
         Raises:
             TypeError: An argument is of a wrong type. Nothing was sent.
             ValueError: An argument is out of range, or TEXT is not UTF-8. Nothing was sent.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         kind = type(message)
         if fin is not True or compress is not False:
@@ -115,7 +115,8 @@ class WebSocket(Socket):
         data, code = self._prepare(message, opcode)
         if code in (OpCode.PING, OpCode.PONG):
             if compress or not fin:
-                raise ValueError("PING and PONG cannot be compressed or fragmented")
+                what = "compressed" if compress else "fragmented"
+                raise ValueError(f"{OpCode(code).name} cannot be {what}")
         elif not fin or code == 0:
             return self._send_fragment(data, code, fin, compress and code != 0)
         return self._send_message(data, code | COMPRESS if compress else code)
@@ -146,14 +147,17 @@ class WebSocket(Socket):
             What became of the fragment, as `send` does.
 
         Raises:
-            RuntimeError: A message in fragments has begun already, or this is another thread.
+            RuntimeError: A message in fragments has begun already, or called from another thread.
             TypeError, ValueError: As for `send`.
         """
         values.flag("compress", compress)
         data, suited = pack(message)
         code = suited if opcode is None else values.opcode(opcode)
         if code not in (OpCode.TEXT, OpCode.BINARY):
-            raise ValueError("the opcode of a first fragment must be TEXT or BINARY")
+            raise ValueError(
+                "opcode must be OpCode.TEXT or OpCode.BINARY for a first fragment, "
+                f"not {OpCode(code).name}"
+            )
         return self._send_fragment(data, code, False, compress)
 
     def send_fragment(self, message: Any) -> SendStatus:
@@ -166,7 +170,7 @@ class WebSocket(Socket):
             What became of the fragment, as `send` does.
 
         Raises:
-            RuntimeError: No message in fragments has begun, or this is another thread.
+            RuntimeError: No message in fragments has begun, or called from another thread.
             TypeError, ValueError: As for `send`.
         """
         return self._send_fragment(pack(message)[0], 0, False)
@@ -212,11 +216,11 @@ class WebSocket(Socket):
         Handlers are corked already.
 
         Args:
-            fn: A plain function; what it raises comes out here.
+            fn: A plain function; its exceptions propagate.
 
         Raises:
             TypeError: `fn` is not a plain function, or returned a coroutine.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         values.function("fn", fn)
         self._runtime.check_thread()
@@ -239,13 +243,13 @@ class WebSocket(Socket):
         compress: bool = False,
         fin: bool = True,
     ) -> SendStatus:
-        """Send one message as `send` does, corked."""
+        """Send one message as `send` does, corked; arguments, result and errors as for `send`."""
         statuses = []
         self.cork(lambda ws: statuses.append(ws.send(message, opcode, compress, fin)))
         return statuses[0]
 
     def cork_end(self, code: int = 1000, message: str = "") -> None:
-        """Close as `end` does, corked."""
+        """Close as `end` does, corked; arguments and errors as for `end`."""
         self.cork(lambda ws: ws.end(code, message))
 
     def ping(self, data: Any = b"") -> SendStatus:
@@ -272,7 +276,7 @@ class WebSocket(Socket):
         refused.
 
         Raises:
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         return lib.ws_conn_buffered_amount(self._conn) if self._conn else 0
@@ -292,7 +296,7 @@ class WebSocket(Socket):
         Raises:
             TypeError: `topic` is not a str.
             ValueError: It is too long, or has lone surrogates.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         name = self._topic(topic)
         if not self._conn:
@@ -331,7 +335,11 @@ class WebSocket(Socket):
         return name
 
     def get_topics(self) -> list[str]:
-        """All topics of this socket, in no particular order; none when it is closed."""
+        """All topics of this socket, in no particular order; none when it is closed.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
         self._runtime.check_thread()
         return [name.decode() for name in topic_names(self._conn)] if self._conn else []
 
@@ -339,8 +347,11 @@ class WebSocket(Socket):
         """Call ``fn(topic)`` for each topic of this socket.
 
         Args:
-            fn: A plain function, which may subscribe and unsubscribe; what it raises comes out
-                here.
+            fn: A plain function, which may subscribe and unsubscribe; its exceptions propagate.
+
+        Raises:
+            TypeError: `fn` is not a plain function, or returned a coroutine.
+            RuntimeError: Called from another thread.
         """
         values.function("fn", fn)
         for topic in self.get_topics():
@@ -385,7 +396,7 @@ class WebSocket(Socket):
         and ends the wait. Does nothing when closed.
 
         Raises:
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         self._pause(BY_USER)
@@ -412,7 +423,7 @@ class WebSocket(Socket):
 
         Raises:
             TypeError, ValueError: The code or the message is wrong. Nothing was sent.
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         status, reason = values.close_arguments(code, message)
         self._runtime.check_thread()
@@ -424,7 +435,7 @@ class WebSocket(Socket):
         Does nothing when closed.
 
         Raises:
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         if self._conn:
@@ -443,7 +454,7 @@ class WebSocket(Socket):
             How the connection ended, as `close_info`.
 
         Raises:
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         return self._wait_closed()
@@ -491,7 +502,7 @@ class WebSocket(Socket):
         """The object given to ``res.upgrade``, or assigned since; None after the close handler.
 
         Raises:
-            RuntimeError: This is another thread.
+            RuntimeError: Called from another thread.
         """
         if thread_ident() != self._runtime.owner:
             self._runtime.check_thread()
@@ -499,7 +510,7 @@ class WebSocket(Socket):
 
     @property
     def user_data(self) -> Any:
-        """The same as `get_user_data`; may be assigned."""
+        """The same as `get_user_data`; may be assigned. Raises RuntimeError in another thread."""
         return self.get_user_data()
 
     @user_data.setter
@@ -509,23 +520,39 @@ class WebSocket(Socket):
             self._user_data = value
 
     def get_remote_address(self) -> str:
-        """The IP address of the client as text; "" for a Unix socket."""
+        """The IP address of the client as text; "" for a Unix socket.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
         return address_text(self.get_remote_address_bytes())
 
     def get_remote_address_bytes(self) -> bytes:
-        """The IP address of the client in network order: 4 or 16 bytes, 0 for a Unix socket."""
+        """The IP address of the client in network order: 4 or 16 bytes, 0 for a Unix socket.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
         self._runtime.check_thread()
         return self._peer()[0]
 
     @property
     def remote_port(self) -> int:
-        """The TCP port of the client; 0 for a Unix socket."""
+        """The TCP port of the client; 0 for a Unix socket.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
         self._runtime.check_thread()
         return self._peer()[1]
 
     @property
     def latency(self) -> float | None:
-        """Seconds from the last Ping of this side that was answered to its Pong; None without."""
+        """Seconds from the last Ping of this side that was answered to its Pong; None without.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
         self._runtime.check_thread()
         microseconds = lib.ws_conn_latency(self._conn) if self._conn else self._latency
         return microseconds / 1_000_000 if microseconds else None

@@ -42,7 +42,8 @@ def pack_publication(message: Any, opcode: Any, compress: Any) -> tuple[bytes, i
     data, suited = pack(message)
     code = int(suited) if opcode is None else values.opcode(opcode)
     if code not in (OpCode.TEXT, OpCode.BINARY):
-        raise ValueError("the opcode of a publish must be TEXT or BINARY")
+        name = OpCode(code).name
+        raise ValueError(f"opcode must be OpCode.TEXT or OpCode.BINARY for publish, not {name}")
     if code == OpCode.TEXT and suited is _BINARY:
         check_text(data)
     return data, code | COMPRESS if compress else code

@@ -94,7 +94,7 @@ def in_range(low: int, high: int) -> Callable[[str, Any], int]:
 
 def seconds_from(low: float) -> Callable[[str, Any], float]:
     """A check for times of at least `low` seconds."""
-    return lambda name, value: values.seconds(name, value, low)
+    return lambda name, value: values.duration(name, value, low)
 
 
 # ---- the settings of a WebSocket route ----------------------------------------------------------
@@ -106,7 +106,7 @@ _count = in_range(1, values.MAX_COUNT)
 
 
 def _minutes(name: str, value: Any) -> float:
-    return values.seconds(name, value, 0, values.MAX_SECONDS // 60)
+    return values.duration(name, value, 0, values.MAX_SECONDS // 60, "minutes")
 
 
 def _or_derived(value: float | None) -> int:
@@ -145,7 +145,7 @@ class Behavior:
     )
     close_timeout: float = setting(
         5,
-        values.seconds,
+        values.duration,
         "how long the client may take to answer a Close frame",
         unit="seconds",
         to_c=values.milliseconds,
@@ -168,7 +168,7 @@ class Behavior:
     )
     idle_timeout: float = setting(
         120,
-        values.seconds,
+        values.duration,
         "how long no byte may arrive before the connection is dropped with 1006, "
         '"idle timeout". 0 means forever',
         unit="seconds",
@@ -176,7 +176,7 @@ class Behavior:
     )
     ping_interval: float | None = setting(
         None,
-        values.seconds,
+        values.duration,
         "how long no byte may arrive before a Ping is sent, and another one after each further "
         "interval. 0 sends none. None means idle_timeout less a third of it, at most 16 seconds "
         "less",
@@ -185,7 +185,7 @@ class Behavior:
     )
     ping_timeout: float | None = setting(
         None,
-        values.seconds,
+        values.duration,
         "how long no byte may arrive after a Ping before the connection is dropped with 1006, "
         '"ping timeout". 0 or None leaves that to idle_timeout',
         unit="seconds",

@@ -26,11 +26,13 @@ __all__ = [
     "MAX_COUNT",
     "MAX_SECONDS",
     "Handler",
+    "LeftOut",
     "c_handler",
     "c_string",
     "close_arguments",
     "compression",
     "decode",
+    "duration",
     "encode",
     "flag",
     "function",
@@ -43,12 +45,13 @@ __all__ = [
     "opcode",
     "origins",
     "pick",
-    "seconds",
+    "shown",
     "shutdown_arguments",
     "strings",
     "subprotocols",
     "topic",
     "type_name",
+    "whole",
 ]
 
 Handler = Callable[..., Any]
@@ -58,17 +61,7 @@ MAX_COUNT = 2**31 - 1
 MAX_SECONDS = 4_000_000  # the library counts milliseconds in 32 bits
 MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
 
-HANDLERS = (
-    "upgrade",
-    "open",
-    "message",
-    "drain",
-    "dropped",
-    "ping",
-    "pong",
-    "subscription",
-    "close",
-)
+HANDLERS = tuple(mistakes.PARAMETERS)
 
 # The handlers that may be C functions, which C calls without Python, and the arguments they get.
 C_HANDLERS = {
@@ -94,6 +87,14 @@ _OPCODES = "OpCode.TEXT, BINARY, CONTINUATION, PING or PONG"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
 
+
+class LeftOut:
+    """The default of an argument whose value None means something; help() shows `...`."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
 # ---- single values ------------------------------------------------------------------------------
 
 
@@ -108,7 +109,7 @@ def type_name(value: object) -> str:
 
 
 def whole(name: str, value: Any, allowed: str) -> int:
-    """`value` as an int, which a bool is not. TypeError says that it must be `allowed`."""
+    """`value` as an int, which a bool is not. Raises TypeError: it must be `allowed`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be {allowed}, not {type_name(value)}")
     return operator.index(value)
@@ -120,19 +121,22 @@ def shown(number: float) -> str:
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as an int from `low` to `high`, which a bool is not. TypeError, ValueError."""
+    """`value` as an int from `low` to `high`, which a bool is not. Raises TypeError, ValueError."""
     number = whole(name, value, f"an int from {low} to {high}")
     if not low <= number <= high:
         raise ValueError(f"{name} must be from {low} to {high}, not {shown(number)}")
     return number
 
 
-def seconds(name: str, value: Any, low: float = 0, high: float = MAX_SECONDS) -> float:
-    """`value` as a finite number from `low` to `high`. TypeError, ValueError."""
+def duration(
+    name: str, value: Any, low: float = 0, high: float = MAX_SECONDS, unit: str = "seconds"
+) -> float:
+    """`value` as a finite number from `low` to `high`. Raises TypeError, ValueError."""
+    allowed = f"from {low} to {high} {unit}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number from {low} to {high}, not {type_name(value)}")
+        raise TypeError(f"{name} must be a number {allowed}, not {type_name(value)}")
     if not low <= value <= high:  # false for a NaN, too
-        raise ValueError(f"{name} must be from {low} to {high}, not {shown(value)}")
+        raise ValueError(f"{name} must be {allowed}, not {shown(value)}")
     return value
 
 
@@ -142,7 +146,7 @@ def milliseconds(value: float) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """`value`, which must be a bool. TypeError."""
+    """`value`, which must be a bool. Raises TypeError."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {type_name(value)}")
     return value
@@ -157,13 +161,13 @@ def is_coroutine_handler(value: Any) -> bool:
 
 
 def handler(name: str, value: Any) -> Handler:
-    """`value`, a function or coroutine function that takes the arguments of `name`. TypeError."""
+    """`value`, a function or coroutine function with the arguments of `name`. Raises TypeError."""
     mistakes.check_handler(name, value, mistakes.PARAMETERS[name])
     return value  # type: ignore[no-any-return]
 
 
 def c_handler(name: str, value: Any) -> bool:
-    """Whether `value` is a C function, suitable for the event `name`. TypeError, ValueError."""
+    """Whether `value` is a C function, fit for the event `name`. Raises TypeError, ValueError."""
     address = function_address(value)
     if address is None:
         return False
@@ -178,7 +182,7 @@ def c_handler(name: str, value: Any) -> bool:
 
 
 def function(name: str, value: Any) -> Handler:
-    """`value`, which must be callable, and not a coroutine function. TypeError."""
+    """`value`, which must be callable, and not a coroutine function. Raises TypeError."""
     if is_coroutine_handler(value):
         raise TypeError(f"{name} must be a plain function, not a coroutine function")
     if not callable(value):
@@ -187,7 +191,7 @@ def function(name: str, value: Any) -> Handler:
 
 
 def strings(name: str, value: Any) -> tuple[str, ...]:
-    """`value` as a tuple of str. TypeError, for a single str too: it would be a list of letters."""
+    """`value` as a tuple of str. Raises TypeError, also for a str, which is a list of letters."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be a list of str, not {type_name(value)}")
     items = tuple(value)
@@ -198,7 +202,7 @@ def strings(name: str, value: Any) -> tuple[str, ...]:
 
 
 def subprotocols(name: str, value: Any) -> tuple[str, ...]:
-    """A list of tokens (RFC 6455 section 4.1). TypeError, ValueError."""
+    """A list of tokens (RFC 6455 section 4.1). Raises TypeError, ValueError."""
     items = strings(name, value)
     for item in items:
         if not is_token(item):
@@ -207,19 +211,23 @@ def subprotocols(name: str, value: Any) -> tuple[str, ...]:
 
 
 def origins(name: str, value: Any) -> tuple[str | None, ...]:
-    """Origin values, and None for handshakes without one. TypeError, ValueError."""
+    """Origin values, and None for handshakes without one. Raises TypeError, ValueError."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{name} must be a list of str, not {type_name(value)}")
+        raise TypeError(f"{name} must be a list of str and None, not {type_name(value)}")
     items = tuple(value)
     if not items:
         raise ValueError(f"{name} must not be empty: no client could connect; None lets in all")
-    for item in strings(name, [item for item in items if item is not None]):
-        mistakes.check_origin(name, item)
+    for item in items:
+        if not isinstance(item, (str, type(None))):
+            raise TypeError(f"{name} must hold only str and None, not {type_name(item)}")
+    for item in items:
+        if item is not None:
+            mistakes.check_origin(name, item)
     return items
 
 
 def compression(name: str, value: Any) -> int:
-    """Bits of at most one compressor and one decompressor. TypeError, ValueError."""
+    """Bits of at most one compressor and one decompressor. Raises TypeError, ValueError."""
     bits = whole(name, value, _COMPRESSIONS)
     known = {int(option) for option in CompressOptions}
     parts = (bits & COMPRESSOR_BITS, bits & DECOMPRESSOR_BITS)
@@ -234,7 +242,7 @@ def is_token(text: str) -> bool:
 
 
 def encode(name: str, text: str) -> bytes:
-    """`text` in UTF-8. ValueError for lone surrogates."""
+    """`text` in UTF-8. Raises ValueError for lone surrogates."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -242,7 +250,7 @@ def encode(name: str, text: str) -> bytes:
 
 
 def c_string(name: str, value: Any) -> bytes:
-    """`value`, a str without NUL, in UTF-8. TypeError, ValueError."""
+    """`value`, a str without NUL, in UTF-8. Raises TypeError, ValueError."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type_name(value)}")
     if "\0" in value:
@@ -251,7 +259,7 @@ def c_string(name: str, value: Any) -> bytes:
 
 
 def topic(value: Any) -> bytes:
-    """The name of a topic, any str, in UTF-8. TypeError, ValueError for lone surrogates."""
+    """The name of a topic in UTF-8. Raises TypeError, and ValueError for lone surrogates."""
     if not isinstance(value, str):
         raise TypeError(f"topic must be a str, not {type_name(value)}")
     return encode("topic", value)
@@ -285,33 +293,41 @@ def pick(
 # ---- closing ------------------------------------------------------------------------------------
 
 
-def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
-    """Code and UTF-8 reason of a Close frame (RFC 6455 section 7.4). TypeError, ValueError.
+def close_arguments(code: Any, reason: Any, name: str = "message") -> tuple[int, bytes]:
+    """Code and UTF-8 reason of a Close frame (RFC 6455 section 7.4).
 
     0 and 1005 mean a Close frame without a code, which cannot have a reason.
+
+    Args:
+        code: The code.
+        reason: The reason.
+        name: The name of the argument that is the reason, for error messages.
+
+    Raises:
+        TypeError, ValueError: One of them is wrong.
     """
     status = whole("code", code, _CLOSE_CODES)
     empty = status in (0, 1005)
     if not (empty or _is_close_code(status)):
         raise ValueError(f"code must be {_CLOSE_CODES}, not {shown(status)}")
     if isinstance(reason, str):
-        data = encode("message", reason)
+        data = encode(name, reason)
     elif isinstance(reason, bytes):
-        data = encode("message", decode("message", reason))
+        data = encode(name, decode(name, reason))
     else:
-        raise TypeError(f"message must be str or bytes, not {type_name(reason)}")
+        raise TypeError(f"{name} must be str or bytes, not {type_name(reason)}")
     if empty and data:
-        raise ValueError("a Close without a code cannot have a message")
+        raise ValueError(f"a Close without a code cannot have a {name}")
     return status, data
 
 
 def shutdown_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
-    """Code and reason of a Close frame that must have a code. TypeError, ValueError."""
+    """Code and reason of a Close frame that must have a code. Raises TypeError, ValueError."""
     allowed = "1000-1003, 1007-1014 or 3000-4999"
     status = whole("code", code, allowed)
     if not _is_close_code(status):
         raise ValueError(f"code must be {allowed}, not {shown(status)}")
-    return close_arguments(status, reason)
+    return close_arguments(status, reason, "reason")
 
 
 def _is_close_code(code: int) -> bool:
@@ -319,7 +335,7 @@ def _is_close_code(code: int) -> bool:
 
 
 def decode(name: str, data: bytes) -> str:
-    """`data` as UTF-8. ValueError."""
+    """`data` as UTF-8. Raises ValueError."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -327,11 +343,13 @@ def decode(name: str, data: bytes) -> str:
 
 
 def opcode(value: Any) -> int:
-    """`value`, an opcode that `send` takes. TypeError, ValueError."""
+    """`value`, an opcode that `send` takes. Raises TypeError, ValueError."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"opcode must be {_OPCODES}, not {type_name(value)}")
     if value == OpCode.CLOSE:
-        raise ValueError("a Close frame is sent by end(code, message), not by send()")
+        raise ValueError(
+            f"opcode must be {_OPCODES}, not CLOSE: end(code, message) sends a Close frame"
+        )
     if value not in (0, 1, 2, 9, 10):
         raise ValueError(f"opcode must be {_OPCODES}, not {shown(value)}")
     return value

@@ -108,12 +108,12 @@ def test_run_inside_of_loops_and_handlers(serve: Serve) -> None:
 
 def test_coroutine_handlers_come_before_a_run_without(serve: Serve) -> None:
     server = serve(message=print)
-    for register in (
-        lambda: server.app.ws("/late", message=echo),
-        lambda: server.app.ws("/late", upgrade=accept),
-        lambda: server.app.get("/late", functools.partial(accept, context=None)),
+    for name, register in (
+        ("message", lambda: server.app.ws("/late", message=echo)),
+        ("upgrade", lambda: server.app.ws("/late", upgrade=accept)),
+        ("handler", lambda: server.app.get("/late", functools.partial(accept, context=None))),
     ):
-        with pytest.raises(RuntimeError, match="before run"):
+        with pytest.raises(RuntimeError, match=f"^{name} of '/late' .* add it before run"):
             server.call(register)
     assert server.call(lambda: server.app.get("/late", print)) is server.app
 

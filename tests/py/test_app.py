@@ -388,10 +388,10 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "names, options",
     [
-        ("path and port", {"path": "/run/x", "port": 80}),
-        ("path and host", {"path": "/run/x", "host": "::1"}),
-        ("fd and path", {"fd": 3, "path": "/run/x"}),
-        ("fd and host", {"fd": 3, "host": "::1"}),
+        ("path='/run/x' and port=80", {"path": "/run/x", "port": 80}),
+        ("path='/run/x' and host='::1'", {"path": "/run/x", "host": "::1"}),
+        ("fd=3 and path='/run/x'", {"fd": 3, "path": "/run/x"}),
+        ("fd=3 and host='::1'", {"fd": 3, "host": "::1"}),
     ],
 )
 def test_two_places_in_one_listen_are_refused(names: str, options: Dict[str, Any]) -> None:

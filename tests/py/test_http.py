@@ -132,6 +132,14 @@ WRONG: List[Tuple[Callable[[Response], Any], Any]] = [
     (lambda res: res.redirect("/a\r\nX: y"), ValueError),
     (lambda res: res.redirect("/a", 200), ValueError),
     (lambda res: res.redirect("/a", 304), ValueError),
+    (lambda res: res.redirect("/a", "302"), TypeError),  # type: ignore[arg-type]
+    (lambda res: res.send("", headers=5), TypeError),  # type: ignore[arg-type]
+    (lambda res: res.send("", headers=0), TypeError),  # type: ignore[arg-type]
+    (lambda res: res.send("", headers="ab"), TypeError),  # type: ignore[arg-type]
+    (lambda res: res.set_cookie(5, "c"), TypeError),  # type: ignore[arg-type]
+    (lambda res: res.set_cookie("a", 5), TypeError),  # type: ignore[arg-type]
+    (lambda res: res.set_cookie("a", "b", path=5), TypeError),
+    (lambda res: res.set_cookie("a", "b", expires=5), TypeError),
     (lambda res: res.set_cookie("a b", "c"), ValueError),
     (lambda res: res.set_cookie("a", "b;c"), ValueError),
     (lambda res: res.set_cookie("a", "b\r\nX: y"), ValueError),

@@ -9,10 +9,12 @@ from unittest.mock import Mock
 import pytest
 
 from pyws import (
+    App,
     AppListenOptions,
     AppOptions,
     CompressOptions,
     OpCode,
+    Response,
     SendStatus,
 )
 from pyws._core import mistakes, values
@@ -211,7 +213,8 @@ def test_t73_times_must_be_numbers(key: str, value: Any) -> None:
     "value", [-1, -0.001, math.nan, math.inf, -math.inf, 2**32, 2**64, 10**400]
 )
 def test_t78_times_out_of_range(key: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"^{key} must be from 0 to "):
+    unit = "minutes" if key == "max_lifetime" else "seconds"
+    with pytest.raises(ValueError, match=f"^{key} must be from 0 to [0-9]+ {unit}, not "):
         behavior(**{key: value})
 
 
@@ -290,6 +293,18 @@ def test_lists_are_copied() -> None:
 def test_origins_that_let_no_client_in_are_refused() -> None:
     with pytest.raises(ValueError, match="origins must not be empty: no client could connect"):
         Behavior({"origins": []}, {})
+
+
+@pytest.mark.parametrize("value", [5, b"https://example.org"])
+def test_t73_origins_must_be_str_or_none(value: Any) -> None:
+    name = type(value).__name__
+    with pytest.raises(TypeError, match=f"^origins must hold only str and None, not {name}$"):
+        behavior(origins=[None, value])
+
+
+def test_help_shows_no_address_of_an_argument_that_was_left_out() -> None:
+    for method in (App.ws, Response.upgrade):
+        assert "object at" not in str(inspect.signature(method))
 
 
 @pytest.mark.parametrize("value", ["", "a b", "https://ex\u00e4mple.org", "a\nb", "a\0"])
@@ -543,3 +558,5 @@ def test_t35_close_arguments() -> None:
     for wrong in (None, 5, ["bye"]):
         with pytest.raises(TypeError, match="^message must be str or bytes"):
             values.close_arguments(1000, wrong)
+        with pytest.raises(TypeError, match="^reason must be str or bytes"):
+            values.shutdown_arguments(1000, wrong)
