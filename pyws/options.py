@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import os
 import sys
 from dataclasses import dataclass
@@ -18,17 +19,28 @@ T = TypeVar("T")
 Options = TypeVar("Options", "AppOptions", "AppListenOptions")
 
 
-def suggesting(others: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
-    """Let a dataclass suggest what may be meant when it is given a field that it does not have."""
+def suggesting(others: Mapping[str, str], by_name: bool = False) -> Callable[[type[T]], type[T]]:
+    """Let a dataclass suggest what may be meant when it is given a field that it does not have.
+
+    With `by_name` it refuses fields that are given by position, whose meaning a new field could
+    change. (Python before 3.10 has no kw_only.)
+    """
 
     def decorate(cls: type[T]) -> type[T]:
         init = cls.__init__
 
         @functools.wraps(init)
         def checked(self: Any, *args: Any, **fields: Any) -> None:
+            if by_name and args:
+                example = f"{cls.__name__}({next(iter(cls.__annotations__))}=...)"
+                raise TypeError(f"{cls.__name__} takes its settings by name, as in {example}")
             values.pick(fields, list(cls.__annotations__), cls.__name__, others)
             init(self, *args, **fields)
 
+        if by_name:
+            own, *rest = inspect.signature(init).parameters.values()
+            named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in rest]
+            checked.__signature__ = inspect.Signature([own, *named])  # type: ignore[attr-defined]
         cls.__init__ = checked  # type: ignore[method-assign]
         return cls
 
@@ -45,7 +57,7 @@ def _checked_copy(options: Options) -> Options:
 # ---- the app ------------------------------------------------------------------------------------
 
 
-@suggesting(mistakes.OTHERS_OF_APP)
+@suggesting(mistakes.OTHERS_OF_APP, by_name=True)
 @dataclass
 class AppOptions:
     """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory` means no limit.
@@ -56,7 +68,7 @@ class AppOptions:
     access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
 
     Raises:
-        TypeError: A value is of a wrong type, or there is no such setting.
+        TypeError: A value is of a wrong type or given by position, or there is no such setting.
         ValueError: A value is out of range.
     """
 

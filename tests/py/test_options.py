@@ -477,10 +477,17 @@ def test_unknown_fields_name_the_closest() -> None:
     assert list(inspect.signature(AppListenOptions).parameters)[:2] == ["port", "host"]
 
 
+def test_app_options_are_given_by_name() -> None:
+    with pytest.raises(TypeError, match=r"by name, as in AppOptions\(max_connections=\.\.\.\)"):
+        AppOptions(5)
+    parameters = inspect.signature(AppOptions).parameters.values()
+    assert {one.kind for one in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+
+
 LISTEN_WRONG: Dict[str, Any] = {
     "port": (-1, 65536, 2**64, "80", None, True, 80.0),
     "host": ("", "a\0b", b"localhost", 5, "\ud800"),
-    "path": ("", "x" * 108, "a\0b"),
+    "path": ("", "x" * 108, "a\0b", b"/run/x", 5),
     "mode": (-1, 0o1000, "660", None),
     "backlog": (0, -1, 2**31, True),
     "reuse_port": (1, None),
