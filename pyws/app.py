@@ -58,8 +58,8 @@ class App:
             raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
         self.app_options = AppOptions.of(options)
         self._routes: list[Route] = []
-        self._added: list[Callable[[], Any]] = []  # adds them to a server
-        self._coroutines = False  # are among the handlers
+        self._registrations: list[Callable[[], Any]] = []  # adds them to a server
+        self._has_coroutines = False  # are among the handlers
         self._runtime = Runtime(self.app_options, callbacks.new_bridge(), callbacks.ON_RESPONSE)
 
     __reduce_ex__ = values.no_copy
@@ -79,7 +79,7 @@ class App:
             RuntimeError: The app is running, or called from another thread.
         """
         runtime = self._runtime
-        if runtime.inert:
+        if runtime.refusal:
             return
         runtime.leave_closed_loop()
         runtime.check_thread()
@@ -194,9 +194,9 @@ class App:
         if coroutines:
             self._check_coroutines(coroutines[0], pattern)
         if coroutines and coroutines != ["upgrade"]:
-            from ._core.aio import enqueue
+            from ._core.aio import wrap_handlers
 
-            enqueue(checked)
+            wrap_handlers(checked)
         runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
         route = Route(runtime, pattern, checked, handler, callbacks.ON_CLOSED)
         fields = callbacks.c_fields(route)
@@ -284,7 +284,7 @@ class App:
                 f"{name} of {pattern!r} is a coroutine function, but run() already runs without "
                 "asyncio: add it before run()"
             )
-        self._coroutines = True
+        self._has_coroutines = True
 
     def _check_pattern(self, pattern: Any) -> bytes:
         self._runtime.check_server()
@@ -304,7 +304,7 @@ class App:
             invalid = lib.ws_strerror(ErrorCode.EINVAL).decode()
             why = _PATTERNS if str(error) == invalid else error
             raise ValueError(f"pattern {route.pattern!r}: {why}") from None
-        self._added.append(add)
+        self._registrations.append(add)
 
     # ---- life -----------------------------------------------------------------------------------
 
@@ -419,7 +419,7 @@ class App:
         runtime = self._runtime
         runtime.check_idle()
         mistakes.refuse_running_loop()
-        if self._coroutines:
+        if self._has_coroutines:
             from ._core import aio
 
             aio.run(runtime)
@@ -438,7 +438,7 @@ class App:
 
     def _add_all(self) -> None:
         """This is a worker, with a new server: add all routes to it."""
-        for add in self._added:
+        for add in self._registrations:
             add()
 
     def _loop(self) -> int:

@@ -6,7 +6,7 @@ import codecs
 from typing import Any, Callable, Coroutine
 
 from ._core import mistakes, values
-from ._core.bridge import shorten
+from ._core.bridge import install_fast_path
 from ._core.calls import thread_ident, topic_names
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
 from ._core.sockets import BY_USER, CloseFrame, CloseInfo, Socket, address_text, check_stack
@@ -561,4 +561,4 @@ class WebSocket(Socket):
 CloseFrame.__module__ = CloseInfo.__module__ = __name__  # where programs import them from
 
 if lib.bridge:
-    shorten(WebSocket, "send", "_send")
+    install_fast_path(WebSocket, "send", "_send")

@@ -29,7 +29,7 @@ from .signals import Signals
 from .sockets import BY_QUEUE, BY_USER, Socket
 from .values import Handler
 
-__all__ = ["Host", "Later", "Queue", "enqueue", "run", "serve", "serving"]
+__all__ = ["Host", "Later", "Queue", "run", "serve", "serving", "wrap_handlers"]
 
 T = TypeVar("T")
 Listen = Callable[[], Any]  # begins to listen, where `serve` was given an address
@@ -248,7 +248,7 @@ async def serving(runtime: Runtime, listen: Listen | None, app: T) -> AsyncItera
 # ---- events of sockets --------------------------------------------------------------------------
 
 
-def enqueue(behavior: Behavior) -> None:
+def wrap_handlers(behavior: Behavior) -> None:
     """Pass the events of a route with coroutine handlers through the queues of its sockets."""
     for event in values.HANDLERS:
         handler = getattr(behavior, event)

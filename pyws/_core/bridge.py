@@ -27,9 +27,9 @@ __all__ = [
     "Handle",
     "address_of",
     "bridge_function",
+    "install_fast_path",
     "new_bridge",
     "new_bridge_route",
-    "shorten",
 ]
 
 # ---- which interpreters -------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def refuse_subinterpreters() -> None:
         raise ImportError("pyws works in the main interpreter only, not in subinterpreters")
 
 
-def find_bridge() -> bool:
+def enable_bridge() -> bool:
     """Set up bridge.c if the library has it and the interpreter has all that it needs.
 
     PYWS_BRIDGE=ctypes does without it; PYWS_BRIDGE=c raises ImportError if it is not possible.
@@ -82,12 +82,12 @@ def set_up_bridge() -> str:
             return f"this Python has no {name}"
         setattr(functions, name, address)
     try:
-        set_up = lib.quick.ws_bridge_setup
+        set_up = lib.with_gil.ws_bridge_setup
     except AttributeError:
         return f"{lib.path} was built without it"
     set_up.restype, set_up.argtypes = c_int, (POINTER(ws_python), c_size_t, c_size_t)
     if set_up(functions, ctypes.sizeof(functions), object.__basicsize__):
-        raise lib.mismatch(f"struct ws_python has not {ctypes.sizeof(functions)} bytes")
+        raise lib.mismatch(f"struct ws_python does not have {ctypes.sizeof(functions)} bytes")
     return ""
 
 
@@ -101,9 +101,9 @@ def interpreter_function(name: str) -> int | None:
 
 
 refuse_subinterpreters()
-lib.bridge = find_bridge()
+lib.bridge = enable_bridge()
 if lib.bridge:  # it releases the GIL itself, around each wait
-    lib.declare(lib.quick, ("ws_server_run", "ws_server_step"))
+    lib.declare(lib.with_gil, ("ws_server_run", "ws_server_step"))
 
 # ---- types and methods made without a compiler --------------------------------------------------
 
@@ -181,24 +181,24 @@ if lib.bridge:
     Handle = new_handle_type()  # type: ignore[misc,assignment]
 
 
-def shorten(kind: type, name: str, rest: str) -> None:
-    """Put ws_bridge_`name` in front of a method of `kind`, which is named `rest` from now on.
+def install_fast_path(cls: type, name: str, fallback: str) -> None:
+    """Put ws_bridge_`name` in front of a method of `cls`, which is named `fallback` from now on.
 
     The function of bridge.c handles the common arguments and calls the method for all others.
     """
-    method = getattr(kind, name)
+    method = getattr(cls, name)
     code, defaults = method.__code__, method.__defaults__
     names = code.co_varnames[1 : code.co_argcount]
     required = names[: len(names) - len(defaults)]
     optional = [f"{key}={value!r}" for key, value in zip(names[len(required) :], defaults)]
     signature = ", ".join(("$self", *required, *optional))
-    function = ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), c_void_p)
+    function = ctypes.cast(getattr(lib.without_gil, "ws_bridge_" + name), c_void_p)
     document = f"{name}({signature})\n--\n\n{method.__doc__}"
     definition = PyMethodDef(name.encode(), function, _FAST_METHOD, document.encode())
     keep(definition)
     make = ctypes.PYFUNCTYPE(py_object, py_object, POINTER(PyMethodDef))
-    setattr(kind, rest, method)
-    setattr(kind, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(kind, definition))
+    setattr(cls, fallback, method)
+    setattr(cls, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(cls, definition))
 
 
 # ---- servers and routes -------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def new_bridge_route(bridge: ws_bridge, message: Any, closed: Any) -> ws_bridge_
 
 def bridge_function(kind: Any, name: str) -> Any:
     """The function ws_bridge_`name` as a callback of that kind."""
-    return ctypes.cast(getattr(lib.loaded, "ws_bridge_" + name), kind)
+    return ctypes.cast(getattr(lib.without_gil, "ws_bridge_" + name), kind)
 
 
 address_of = ctypes.addressof

@@ -42,7 +42,7 @@ def _on_response(
     request: int, status: int, length: int, why: Any, why_length: int, key: int
 ) -> None:
     runtime = runtimes.get(key)
-    if runtime is not None and runtime.traffic and not runtime.inert:
+    if runtime is not None and runtime.traffic and not runtime.refusal:
         reason = why[:why_length].decode() if why else None
         line = functools.partial(runtime.traffic.answered, request, status, length, reason)
         exchange = exchanges.get(request)  # None: no handler has run for it

@@ -25,6 +25,7 @@ __all__ = [
     "add_route",
     "address_bytes",
     "c_function",
+    "copied_bytes",
     "function_address",
     "header_fields",
     "listen",
@@ -33,7 +34,6 @@ __all__ = [
     "set_on_response",
     "short_text",
     "stats",
-    "text",
     "thread_ident",
     "topic_names",
 ]
@@ -148,7 +148,7 @@ def c_function(field: str, address: int) -> Any:
 # ---- requests and connections -------------------------------------------------------------------
 
 
-def text(function: Any, *arguments: Any) -> bytes | None:
+def copied_bytes(function: Any, *arguments: Any) -> bytes | None:
     """A copy of the bytes that a function returns as pointer and length; None for NULL."""
     length = c_size_t()
     pointer = function(*arguments, ctypes.byref(length))
@@ -176,7 +176,7 @@ def short_text(function: Any, handle: int) -> str:
 def topic_names(conn: int) -> list[bytes]:
     """Copies of the names of all topics that a connection has subscribed to."""
     names: list[bytes] = []
-    while (name := text(lib.ws_conn_topic_at, conn, len(names))) is not None:
+    while (name := copied_bytes(lib.ws_conn_topic_at, conn, len(names))) is not None:
         names.append(name)
     return names
 

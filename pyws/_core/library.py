@@ -91,9 +91,10 @@ class Library:
 
     Attributes:
         path: What the system's loader was given.
-        loaded: The ctypes library, whose functions are called without the GIL.
-        quick: The same library, whose functions are called with the GIL held, which is faster and
-            leaves no gap between a check in Python and the call. PyPy has no such thing.
+        without_gil: The ctypes library, whose functions are called without the GIL.
+        with_gil: The same library, whose functions are called with the GIL held, which is faster
+            and leaves no gap between a check in Python and the call. PyPy has no such thing: there
+            it is the same as `without_gil`.
         bridge: Whether bridge.c runs message handlers; `pyws._core.bridge` decides that.
     """
 
@@ -101,17 +102,17 @@ class Library:
 
     def __init__(self, loaded: Any, signatures: Mapping[str, Any], version: str) -> None:
         self.path: str = loaded._name
-        self.loaded = self.quick = loaded
+        self.without_gil = self.with_gil = loaded
         self._signatures = signatures
         self._version = version
         if sys.implementation.name == "cpython":
-            self.quick = ctypes.PyDLL(self.path, handle=loaded._handle, use_errno=True)
+            self.with_gil = ctypes.PyDLL(self.path, handle=loaded._handle, use_errno=True)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
 
     def declare(self, source: Any, names: Collection[str]) -> None:
-        """Make attributes of these functions of `source`: `loaded` or `quick`."""
+        """Make attributes of these functions of `source`: `without_gil` or `with_gil`."""
         for name in names:
             setattr(self, name, self.prototype(source, name))
 
@@ -128,10 +129,10 @@ class Library:
 
     def check_abi(self, abi: int, structures: Sequence[type[ctypes.Structure]]) -> None:
         """Raise ImportError if the library has another ABI or structures of other sizes."""
-        theirs = self.prototype(self.loaded, "ws_abi")()
+        theirs = self.prototype(self.without_gil, "ws_abi")()
         if theirs != abi:
             raise self.mismatch(f"has ABI {theirs}, pyws needs ABI {abi}")
-        struct_size = self.prototype(self.loaded, "ws_struct_size")
+        struct_size = self.prototype(self.without_gil, "ws_struct_size")
         for structure in structures:
             name, ours = structure.__name__, ctypes.sizeof(structure)
             size = struct_size(name.encode())
@@ -142,7 +143,7 @@ class Library:
         """The error for a library that does not belong to this package."""
         theirs = "unknown"
         try:
-            function = self.loaded.ws_version
+            function = self.without_gil.ws_version
             function.restype = ctypes.c_char_p
             theirs = function().decode("ascii", "replace")
         except AttributeError:
@@ -175,6 +176,6 @@ def load(
     loaded = find_library([chosen] if chosen else list(candidates()))
     library = Library(loaded, signatures, version)
     library.check_abi(abi, structures)
-    library.declare(library.quick, [name for name in signatures if name not in blocking])
-    library.declare(library.loaded, blocking)
+    library.declare(library.with_gil, [name for name in signatures if name not in blocking])
+    library.declare(library.without_gil, blocking)
     return library

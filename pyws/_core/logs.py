@@ -14,7 +14,7 @@ from typing import Any
 
 from .._native import lib
 from . import mistakes
-from .calls import short_text, text
+from .calls import copied_bytes, short_text
 
 __all__ = ["Traffic", "complain", "escaped", "log_failure", "logger", "peer_name", "server_logger"]
 
@@ -105,7 +105,7 @@ class Traffic:
         address = short_text(lib.ws_request_remote_address, request)
         peer = peer_name(address, lib.ws_request_remote_port(request))
         method, path = (
-            (text(function, request) or b"-").decode("latin-1")
+            (copied_bytes(function, request) or b"-").decode("latin-1")
             for function in (lib.ws_request_method, lib.ws_request_path)
         )
         facts = {"peer": peer, "method": method, "path": path, "status": status, "size": length}

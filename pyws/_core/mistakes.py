@@ -24,7 +24,7 @@ __all__ = [
     "location",
     "no_event_loop",
     "refuse_running_loop",
-    "unexpected",
+    "result_warning",
     "unknown_key",
 ]
 
@@ -121,7 +121,7 @@ def check_result(what: str, handler: Any, result: Any) -> None:
         )
 
 
-def unexpected(what: str, handler: Any, result: Any) -> str:
+def result_warning(what: str, handler: Any, result: Any) -> str:
     """The warning about a handler that returned `result`, which is not None; "" for none.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Callable
 from .._native import fail, lib
 from ..errors import ErrorCode
 from . import mistakes
-from .calls import header_fields, short_text, text
+from .calls import copied_bytes, header_fields, short_text
 from .contexts import run_in
 from .fields import header_text
 from .logs import peer_name
@@ -84,7 +84,7 @@ def _pattern_names(ptr: int) -> list[str]:
 
 def _parameters(ptr: int) -> list[str]:
     how_many = len(_pattern_names(ptr))
-    values = (text(lib.ws_request_parameter, ptr, i) for i in range(how_many))
+    values = (copied_bytes(lib.ws_request_parameter, ptr, i) for i in range(how_many))
     from urllib.parse import unquote
 
     return [unquote(header_text(value or b"")) for value in values]
@@ -92,7 +92,7 @@ def _parameters(ptr: int) -> list[str]:
 
 def _read(name: str) -> Callable[[int], str]:
     function = getattr(lib, "ws_request_" + name)
-    return lambda ptr: header_text(text(function, ptr) or b"")
+    return lambda ptr: header_text(copied_bytes(function, ptr) or b"")
 
 
 _READERS: dict[str, Callable[[int], Any]] = {
@@ -277,7 +277,7 @@ def context_of(exchange: Exchange) -> Context:
     return exchange._context
 
 
-def became(exchange: Exchange, socket: Any) -> Any:
+def set_socket(exchange: Exchange, socket: Any) -> Any:
     """The handshake was accepted; returns the user data for the WebSocket."""
     exchange._socket = socket
     return exchange._user_data

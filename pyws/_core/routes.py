@@ -78,7 +78,7 @@ def returned(route: Route, event: str, handler: Any, result: Any) -> None:
         TypeError: It is a coroutine or a generator, which nothing would ever run.
     """
     what = f"the {event} handler of {route.pattern}" if event else f"the handler of {route.pattern}"
-    warning = mistakes.unexpected(what, handler, result)
+    warning = mistakes.result_warning(what, handler, result)
     if warning and not route.warned:
         route.warned = True
         logger.warning("%s", warning)

@@ -75,7 +75,7 @@ class State(Enum):
 
 _BUSY = (State.RUNNING, State.SUPERVISING, State.FINISHING)
 _OPEN = (State.IDLE, State.RUNNING)  # calls may be deferred
-_INERT = {
+_REFUSALS = {
     State.SUPERVISING: "the workers of run() serve, this process only watches over them",
     State.FORKED: "this app belongs to the process that made it: a forked child needs an App of "
     "its own",
@@ -136,7 +136,7 @@ class Runtime:
     Attributes:
         options: The settings of the app.
         state: Where the app is in its life; only `set_state` changes it.
-        inert: Why nothing works in this process, or "".
+        refusal: Why nothing works in this process, or "".
         server: The address of the ws_server; 0 once it has been freed.
         bridge: The ws_bridge of the server; None without the bridge.
         key: What C passes back to find this object.
@@ -165,7 +165,7 @@ class Runtime:
         """
         self.options = options
         self.state = State.IDLE
-        self.inert = ""
+        self.refusal = ""
         self.server = 0
         self.bridge = bridge_
         self.bridge_address = 0 if bridge_ is None else bridge.address_of(bridge_)
@@ -200,7 +200,7 @@ class Runtime:
         if state is self.state or (self.state is State.FORKED and state is not State.IDLE):
             return
         before, self.state = self.state, state
-        self.inert = _INERT.get(state, "")
+        self.refusal = _REFUSALS.get(state, "")
         if logger.isEnabledFor(logging.DEBUG):
             line = partial(logger.debug, "app %d: %s -> %s", self.key, before.value, state.value)
             self.report("logging", line)
@@ -229,8 +229,8 @@ class Runtime:
 
     def check_process(self) -> None:
         """Raise RuntimeError in a process that must not use the app."""
-        if self.inert:
-            raise RuntimeError(self.inert)
+        if self.refusal:
+            raise RuntimeError(self.refusal)
 
     def check_server(self) -> None:
         """Raise RuntimeError in another thread, or after the server was freed."""
@@ -290,28 +290,28 @@ class Runtime:
         self.addresses.clear()
         with self._lock:
             self.set_state(State.STOPPED)
-            self.own(0 if self.inert else self._creator)
-        if not self.inert:
+            self.own(0 if self.refusal else self._creator)
+        if not self.refusal:
             server_logger.info("stopped serving")
 
-    def close(self, code: int, reason: bytes, limit: int) -> None:
-        """`App.close`; `limit` in milliseconds. Raises RuntimeError."""
+    def close(self, code: int, reason: bytes, limit_ms: int) -> None:
+        """`App.close`. Raises RuntimeError."""
         if self.crew is not None:  # called by a signal handler of the parent
-            self.crew.stop(limit / 1000)
+            self.crew.stop(limit_ms / 1000)
             return
         self.leave_closed_loop()
         self.check_server()
-        self.shutdown(code, reason, limit)
+        self.shutdown(code, reason, limit_ms)
 
-    def go_away(self, limit: int = 5000) -> None:
+    def go_away(self, limit_ms: int = 5000) -> None:
         """`close` with the code and reason that clients get by default. Raises RuntimeError."""
-        self.close(GOING_AWAY, SHUTDOWN_REASON.encode(), limit)
+        self.close(GOING_AWAY, SHUTDOWN_REASON.encode(), limit_ms)
 
-    def shutdown(self, code: int, reason: bytes, limit: int) -> None:
-        """Shut the server down within `limit` milliseconds."""
-        lib.ws_server_shutdown(self.server, code, reason, len(reason), limit)
+    def shutdown(self, code: int, reason: bytes, limit_ms: int) -> None:
+        """Shut the server down within `limit_ms`."""
+        lib.ws_server_shutdown(self.server, code, reason, len(reason), limit_ms)
         if self.host is not None:
-            self.host.stop_within(limit / 1000)
+            self.host.stop_within(limit_ms / 1000)
 
     def leave_closed_loop(self) -> None:
         """End the run here if the asyncio loop was closed while the app ran in it.
@@ -319,7 +319,7 @@ class Runtime:
         The connections are dropped; their close handlers run, except those that are coroutines.
         """
         host = self.host
-        if host is None or self.inert or not host.is_lost():
+        if host is None or self.refusal or not host.is_lost():
             return
         self.host = None
         self.own(thread_ident())
@@ -334,7 +334,7 @@ class Runtime:
 
     def free(self) -> None:
         """Drop all connections and free the server."""
-        if self.inert or self.state is State.FREED:
+        if self.refusal or self.state is State.FREED:
             return
         with self._lock:  # `defer` must not touch the server any more
             never_ran = self.addresses if self.state is State.IDLE else []
@@ -355,7 +355,7 @@ class Runtime:
         """`App.defer`; may be called from any thread. Raises RuntimeError."""
         with self._lock:
             if self.state not in _OPEN:
-                raise RuntimeError(self.inert or "run() has returned, nothing can be deferred")
+                raise RuntimeError(self.refusal or "run() has returned, nothing can be deferred")
             self.postpone(fn, *args)
 
     def postpone(self, fn: Callable[..., Any], *args: Any) -> None:

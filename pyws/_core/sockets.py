@@ -18,7 +18,7 @@ from .bridge import Handle
 from .contexts import run_in
 from .fields import header_text
 from .logs import peer_name
-from .requests import Exchange, Facts, became
+from .requests import Exchange, Facts, set_socket
 from .routes import Route, returned
 from .runtime import Runtime
 
@@ -155,17 +155,17 @@ class Socket(Handle):
     def _greet(self, request: int, exchange: Exchange | None) -> None:
         """Keep what the socket needs of its opening handshake."""
         behavior = self._route.behavior
-        self._path = header_text(calls.text(lib.ws_request_path, request) or b"")
+        self._path = header_text(calls.copied_bytes(lib.ws_request_path, request) or b"")
         self._subprotocol = self._compression = self._headers = None
         if behavior.subprotocols or exchange is not None:
-            subprotocol = calls.text(lib.ws_request_subprotocol, request)
+            subprotocol = calls.copied_bytes(lib.ws_request_subprotocol, request)
             self._subprotocol = None if subprotocol is None else header_text(subprotocol)
         if behavior.compression:
             self._compression = calls.short_text(lib.ws_conn_compression, self._conn) or None
         if self._runtime.options.keep_headers:
             self._headers = Facts(self._runtime, request).headers()
         if exchange is not None:
-            self._user_data = became(exchange, self)
+            self._user_data = set_socket(exchange, self)
 
     def _peer(self) -> tuple[bytes, int]:
         if self._remote is None and self._conn:
@@ -252,7 +252,7 @@ def opened(ws: Socket, request: int, exchange: Exchange | None) -> None:
 def on_message(conn: int, data: Any, length: int, opcode: int, key: int) -> None:
     """A message came; with the bridge, bridge.c does this."""
     ws = sockets[conn]
-    if ws._runtime.inert:  # the child of a fork has come back from a handler
+    if ws._runtime.refusal:  # the child of a fork has come back from a handler
         return
     try:
         handler: Any = ws._route.behavior.message
@@ -355,7 +355,7 @@ def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: 
 def _call(ws: Socket, event: str, arguments: Callable[[], Any]) -> None:
     """Run the handler of an event that may happen inside another handler."""
     runtime = ws._runtime
-    if runtime.inert:  # the child of a fork
+    if runtime.refusal:  # the child of a fork
         return
     runtime.nested += 1
     outer = sys.exc_info()[1]
@@ -393,7 +393,7 @@ def failed(ws: Socket, event: str, error: BaseException) -> None:
     behavior, runtime = ws._route.behavior, ws._runtime
     handler, what = getattr(behavior, event), f"the {event} handler"
     runtime.handler_failed(what, error, handler, ws._context, ws, ws._facts)
-    if behavior.close_on_error and not runtime.inert:
+    if behavior.close_on_error and not runtime.refusal:
         ws._end(1011, f"the {event} handler failed".encode())
 
 

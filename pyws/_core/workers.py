@@ -136,7 +136,7 @@ class Crew(base.Crew):
         """See `supervise`. Raises OSError if there are no descriptors left."""
         self._runtime = runtime
         self._add_routes = add_routes
-        self._serve = run
+        self._run = run
         self._slots = [Slot(number) for number in range(1, count + 1)]
         self._shared = [Socket(fileno=os.dup(fd)) for fd in watched_listeners(runtime)]
         tcp = (socket.AF_INET, socket.AF_INET6)
@@ -179,7 +179,7 @@ class Crew(base.Crew):
         while True:
             try:
                 if self._runtime.crew is not self:
-                    raise RuntimeError(self._runtime.inert)  # a forked child has come back
+                    raise RuntimeError(self._runtime.refusal)  # a forked child has come back
                 while self._calls:
                     self._calls.pop(0)()
                 if not self._tend():
@@ -294,7 +294,7 @@ class Crew(base.Crew):
             # This closes the listening sockets; there are no connections.
             lib.ws_server_shutdown(self._runtime.server, base.GOING_AWAY, b"", 0, 0)
             self._close_sockets()
-            self._send(signal.SIGTERM)
+            self._signal_all(signal.SIGTERM)
         if seconds == 0:
             self._drop()
         self._deadline = min(self._deadline, time.monotonic() + seconds + GRACE)
@@ -305,7 +305,7 @@ class Crew(base.Crew):
         for slot in self._slots:
             slot.close_sockets()
 
-    def _send(self, number: int) -> None:
+    def _signal_all(self, number: int) -> None:
         for slot in self._slots:
             if slot.pid:  # not waited for yet, so no other process can have it
                 os.kill(slot.pid, number)
@@ -333,13 +333,13 @@ class Crew(base.Crew):
                 logger.warning(
                     "worker %d (pid %d) did not end, it is killed", slot.number, slot.pid
                 )
-        self._send(signal.SIGKILL)
+        self._signal_all(signal.SIGKILL)
         self._deadline = float("inf")
 
     def bury(self) -> None:
         """End all workers, whatever has happened."""
         self._stop(0)
-        self._send(signal.SIGKILL)
+        self._signal_all(signal.SIGKILL)
         for slot in self._slots:
             if slot.pid:
                 os.waitpid(slot.pid, 0)
@@ -363,7 +363,7 @@ class Crew(base.Crew):
             args = (signal.SIG_SETMASK, mask)
             self._deferred.appendleft((copy_context(), signal.pthread_sigmask, args))
             self._runtime.renew(self._add_routes, listeners, self._timers, self._deferred)
-            status = _serve(self._serve)
+            status = _run_app(self._run)
         except BaseException:
             logger.exception("worker %d (pid %d) cannot serve", slot.number, os.getpid())
         finally:
@@ -394,19 +394,19 @@ def _listens(fd: int) -> bool:
 def twin(shared: Socket) -> Socket:
     """Another socket that listens on the same port. Raises OSError."""
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    twin = Socket(shared.family, socket.SOCK_STREAM)
+    copy = Socket(shared.family, socket.SOCK_STREAM)
     try:
-        twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if shared.family == socket.AF_INET6:
             only = shared.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            twin.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        twin.bind(shared.getsockname())
-        twin.listen(backlog(shared))
+            copy.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        copy.bind(shared.getsockname())
+        copy.listen(backlog(shared))
     except BaseException:
-        twin.close()
+        copy.close()
         raise
-    return twin
+    return copy
 
 
 def backlog(listener: Socket) -> int:
@@ -464,7 +464,7 @@ def _end_with(parent: int, read_end: int) -> None:
         os._exit(1)
 
 
-def _serve(run: Callable[[], Any]) -> int:
+def _run_app(run: Callable[[], Any]) -> int:
     """Run the app; returns the exit status, as the interpreter would choose it."""
     status = 0
     try:

@@ -87,7 +87,7 @@ def test_a_wrong_mode_is_refused() -> None:
 
 @ONLY_BRIDGE
 def test_a_table_of_another_size_is_refused() -> None:
-    assert _native.lib.loaded.ws_bridge_setup(_native.ws_python(), 8, 16) < 0
+    assert _native.lib.without_gil.ws_bridge_setup(_native.ws_python(), 8, 16) < 0
 
 
 SUBINTERPRETER = """
@@ -481,7 +481,7 @@ def test_a_route_that_is_refused_leaves_nothing() -> None:
         with pytest.raises(ValueError, match="pattern"):
             app.ws("no slash", {})
     assert app._routes == []
-    assert app._added == []
+    assert app._registrations == []
 
 
 @ONLY_BRIDGE
