@@ -37,7 +37,7 @@ THREADS = 12
 TIMEOUT = 2.0  # seconds
 SKIPS = {
     "codeless-limits", "failure-ends-tcp", "failure-resets", "few-connections", "limits-end-tcp",
-    "one-at-a-time", "refusal-ends-tcp", "small-messages",
+    "one-at-a-time", "refusal-ends-tcp", "sheds-load", "small-messages",
 }  # fmt: skip
 """Manners with which cases may be SKIPPED: they need what such a server does not have."""
 
@@ -61,6 +61,7 @@ ABOUT: Dict[str, str] = {
     "hasty": f"{CLOSINGS} {REFUSALS}",
     "late-end": CLOSINGS,
     "late-close": CLOSINGS,
+    "other-code": f"{CLOSINGS} B.1.6 F.2.* T.4.*",
     "refusal-ends-tcp": f"{REFUSALS} D.2.* D.3.*",
     "page-for-others": REFUSALS,
     "ignores-upgrade": REFUSALS,
@@ -117,6 +118,7 @@ ABOUT: Dict[str, str] = {
     "few-pings": "2.* B.1.8-9 F.1.4-9",
     "one-at-a-time": "B.1.* F.2.* T.2.12 T.4.* S.1.10",
     "few-connections": "B.1.* F.2.* T.2.12 T.4.*",
+    "sheds-load": f"{OPENINGS} {REFUSALS} B.1.* F.2.* T.4.*",
     "far-away": "1.1.* 2.* 5.1-20 7.1.* T.* S.1.*",
 }
 

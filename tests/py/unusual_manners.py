@@ -34,6 +34,8 @@ class Manner(NamedTuple):
     one_connection: bool = False
     most: int = 0
     """Connections at a time."""
+    sheds: int = 0
+    """Of so many connections one is answered with 503."""
     buffers: int = 0
     """Bytes of the buffers of the kernel."""
     distance: float = 0.0
@@ -71,6 +73,7 @@ UNUSUAL: Dict[str, Manner] = {
     ),
     "one-at-a-time": Manner("one connection is served, others wait", one_connection=True),
     "few-connections": Manner("503 for 16 connections", most=16),
+    "sheds-load": Manner("503 for each 7th connection", sheds=7),
     "far-away": Manner("bytes take 0.3 s each way", distance=0.3),
 }
 """By name; below those that need a class of their own."""

@@ -102,6 +102,14 @@ class LateClose(WebSocket):
         super().answer_close(payload)
 
 
+@manner("other-code", "every Close is answered with 1001")
+class OtherCode(WebSocket):
+    """RFC 6455 section 5.5.1: an endpoint "typically echos the status code it received"."""
+
+    def answer_close(self, payload: bytes) -> None:
+        super().answer_close(b"\x03\xe9")
+
+
 @manner("closes-behind-message", "a Close within a message is answered behind it, if it ends soon")
 class ClosesBehindMessage(WebSocket):
     def on_close(self, payload: bytes) -> None:
@@ -384,6 +392,7 @@ class UnusualServer(Server):
     def __init__(self, name: str, port: int = 0, patience: float = 1.0) -> None:
         """KeyError: there is no such manner."""
         self.manner = UNUSUAL[name]
+        self.served = 0
         super().__init__(self.manner.switches, port, patience)
 
     def part(self, kind: Type[T]) -> Type[T]:
@@ -400,7 +409,9 @@ class UnusualServer(Server):
     def _talk(self, stream: Stream) -> None:
         with self.lock:
             count = len(self.streams)
-        if self.manner.most and count > self.manner.most:
+            self.served += 1
+            sheds = self.manner.sheds and self.served % self.manner.sheds == 0
+        if sheds or (self.manner.most and count > self.manner.most):
             stream.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return
         super()._talk(stream)

@@ -67,6 +67,10 @@ class Late(Failed):
     """The peer sent nothing until the timeout."""
 
 
+BUSY = (429, 503)
+"""Statuses of a server that is busy or limits its clients."""
+
+
 class Refused(Failed):
     """The opening handshake was answered with a status other than 101."""
 
@@ -97,6 +101,21 @@ class Unimplemented(Judged):
 
 class Skipped(Judged):
     verdict = Verdict.SKIPPED
+
+
+class Busy(Skipped):
+    """A proper opening handshake was answered with one of `BUSY`."""
+
+
+def refusal(status: int) -> Judged:
+    """Return what a status other than 101 means in answer to a proper opening handshake.
+
+    A server that is busy or limits its clients violates nothing, but does not show what a case is
+    about either (RFC 9110 15.6.4, RFC 6585 4).
+    """
+    if status in BUSY:
+        return Busy(f"the server is busy: the opening handshake was answered with {status}")
+    return Refused(status)
 
 
 Run = Callable[["Test"], None]
@@ -298,7 +317,7 @@ class Test:
         connection.send(self.request(sent) + ahead, pieces)
         response = self.expect_response(connection)
         if response.status != 101:
-            raise Refused(response.status)
+            raise refusal(response.status)
         if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
             raise Failed("Sec-WebSocket-Accept does not match the key")
         return self.session(connection, response)

@@ -120,8 +120,13 @@ def command(text: str) -> str:
 
 def field_value(text: str) -> str:
     """Check the value of a header field, or raise ArgumentTypeError if it is not ASCII."""
-    if not text or not text.isascii() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"must be printable ASCII characters, not {text!r}")
+    odd = next((char for char in text if not (char.isascii() and char.isprintable())), None)
+    if odd is not None:  # the rest may be a secret
+        raise argparse.ArgumentTypeError(
+            f"must be printable ASCII characters, but number {text.index(odd) + 1} is {odd!r}"
+        )
+    if not text:
+        raise argparse.ArgumentTypeError("must be printable ASCII characters, not ''")
     return text.strip()
 
 
@@ -604,7 +609,8 @@ class Session:
             return INTERRUPTED
         if ended:
             return INCOMPLETE
-        return FAILURES if new or any(outcome.crashes for outcome in outcomes) else FINE
+        crashed = self.args.fail_on and any(outcome.crashes for outcome in outcomes)
+        return FAILURES if new or crashed else FINE
 
     def options(self, settings: Settings) -> dict[str, Any]:
         """Return the options that reports show besides `settings`."""

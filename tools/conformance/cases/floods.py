@@ -15,6 +15,7 @@ from typing import Callable, Sequence
 from .. import wire
 from ..case import (
     MUST,
+    Busy,
     Cut,
     Failed,
     Informational,
@@ -230,6 +231,8 @@ def one_by_one(count: int, come: Callable[[Test], object]) -> Run:
         for _ in range(count - 1):
             try:
                 come(test)
+            except Busy:
+                raise
             except Skipped as error:
                 raise Failed(f"different from before: {error}") from None
         expect_served(test)

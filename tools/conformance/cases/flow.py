@@ -20,10 +20,12 @@ from .. import wire
 from ..case import (
     MUST,
     TAKEN,
+    Busy,
     Closed,
     Cut,
     Failed,
     Informational,
+    Judged,
     Late,
     NonStrict,
     Run,
@@ -291,17 +293,22 @@ def expect_pongs(session: Session, payloads: Sequence[bytes]) -> None:
         raise Informational(odd)
 
 
-NOT_SERVED = (Failed, NonStrict, Ended, TimedOut, Garbled, OSError)
+NOT_SERVED = (Failed, NonStrict, Busy, Ended, TimedOut, Garbled, OSError)
 
 
 def expect_served_soon(test: Test) -> None:
-    """Wait until the server has noticed that others have closed, or raise Failed."""
+    """Wait until the server has noticed that others have closed, or raise Failed.
+
+    Whatever else the last attempt came to, such as NonStrict, is raised as it is.
+    """
     deadline = time.monotonic() + test.timeout
     while True:
         try:
             return expect_served(test)
         except NOT_SERVED as error:
             if time.monotonic() > deadline:
+                if isinstance(error, Judged) and not isinstance(error, Failed):
+                    raise
                 raise Failed(f"after the others have closed: {error}") from None
         test.connections[-1].close()
         test.pause(0.1)

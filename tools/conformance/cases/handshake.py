@@ -22,12 +22,12 @@ from ..case import (
     Informational,
     Late,
     NonStrict,
-    Refused,
     Run,
     Skipped,
     Test,
     add,
     case,
+    refusal,
 )
 from ..wire import BINARY, PONG, TEXT, Ended
 from .heads import (
@@ -756,7 +756,7 @@ absent(
 def status_line(test: Test) -> None:
     response = ask(test, handshake(test))[1]
     if response.status != 101:
-        raise Refused(response.status)
+        raise refusal(response.status)
     lines = response.head.split(b"\r\n")
     if not lines[0].startswith(b"HTTP/1.1 101 "):
         raise Failed(f"the status line is {wire.shown(lines[0])}")

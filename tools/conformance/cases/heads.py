@@ -14,12 +14,12 @@ from ..case import (
     Informational,
     Late,
     NonStrict,
-    Refused,
     Run,
     Session,
     Skipped,
     Test,
     Verdict,
+    refusal,
 )
 from ..wire import Connection, Ended, Garbled, Response, TimedOut
 
@@ -233,7 +233,7 @@ def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
     """Require that the opening handshake succeeded, or raise Failed."""
     connection, response = ask(test, data)
     if response.status != 101:
-        raise Refused(response.status)
+        raise refusal(response.status)
     if response.get("Sec-WebSocket-Accept") != wire.accept_value(key):
         raise Failed(f"Sec-WebSocket-Accept is not {wire.accept_value(key)}")
     return test.session(connection, response)

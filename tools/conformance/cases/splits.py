@@ -28,6 +28,7 @@ from ..case import (
     Test,
     add,
     case,
+    refusal,
 )
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Ended
 from .heads import ACCEPT, Make, answer, handshake, swapped, with_line
@@ -88,8 +89,10 @@ def send_part(connection: wire.Connection, data: bytes) -> None:
 def opens(test: Test, connection: wire.Connection) -> Session:
     """Expect that the handshake sent on a connection succeeds, or raise Failed."""
     response = test.expect_response(connection)
-    if response.status != 101 or response.get("Sec-WebSocket-Accept") != ACCEPT:
-        raise Failed(f"the handshake was answered with {response.status}")
+    if response.status != 101:
+        raise refusal(response.status)
+    if response.get("Sec-WebSocket-Accept") != ACCEPT:
+        raise Failed("Sec-WebSocket-Accept does not match the key")
     return test.session(connection, response)
 
 

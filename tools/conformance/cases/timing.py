@@ -25,6 +25,7 @@ from ..case import (
     Test,
     add,
     case,
+    refusal,
 )
 from ..wire import BINARY, CLOSE, PING, Connection, Ended, TimedOut
 from .flow import (
@@ -176,7 +177,7 @@ def unhurried(test: Test) -> None:
     if response.status == 408:
         raise Informational("received 408 less than 0.5 s after the beginning of the request")
     if response.status != 101:
-        raise Failed(f"the handshake was answered with {response.status}")
+        raise refusal(response.status)
     session = test.session(connection, response)
     session.send(session.message(b"at last"))
     session.expect_message(b"at last")
