@@ -1,6 +1,7 @@
 """The table of settings, and all that must say the same."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from typing import Any, Tuple
@@ -57,7 +58,6 @@ def test_every_field_of_c_is_a_setting(kind: Any, table: Any, struct: Any) -> No
 
 def test_page_and_docstring_say_what_the_table_says() -> None:
     command = [sys.executable, str(ROOT / "tools" / "settings_page.py"), "--check"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={"PYWS_LIBRARY": lib.path}
-    )
+    environment = {**os.environ, "PYWS_LIBRARY": lib.path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
