@@ -268,7 +268,7 @@ def closing(connection: socket.socket) -> None:
         pytest.param(flood(b"\0\0" * 4096, first=b"\1\0"), "never ends", id="empty fragments"),
         pytest.param(flood(b"\0\x7d" + b"x" * 125, first=b"\1\0"), "never ends", id="fragments"),
         pytest.param(flood(b"\x82\x7f\x7f" + b"\0" * 7), f"of {0x7F << 56} bytes", id="huge frame"),
-        pytest.param(flood(b"\x82\x7e\xff\xff" + b"x" * 65535), "but", id="frames"),
+        pytest.param(flood(b"\x82\x7e\xff\xff" + b"x" * 65535), "but|unexpected", id="frames"),
         pytest.param(flood(b"\xff\xff\xff\xff\xff\xff\xff\xff"), "frame of", id="bits"),
     ],
 )
