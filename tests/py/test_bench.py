@@ -35,7 +35,7 @@ SEND = "int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opc
 PUBLISHED = "    conclude(p);\n"
 PLANTS = {
     "slow": ("send.c", SEND, "for (volatile int i = 0; i < 100; i++) continue;"),
-    "chatty": ("send.c", SEND, "ws__net_write(conn->fd, NULL, 0);"),
+    "chatty": ("send.c", SEND, "ws__net_write(conn->stream.fd, NULL, 0);"),
     "sweeping": (
         "send.c",
         SEND,
@@ -43,7 +43,7 @@ PLANTS = {
         "ws_server_stats(ws_conn_server(conn), &s, sizeof s);"
         "for (volatile unsigned i = 0; i < s.connections; i++) continue;",
     ),
-    "impatient": ("publish.c", PUBLISHED, "ws__publish_flush(hub);"),
+    "impatient": ("publish.c", PUBLISHED, "ws__share_flush(hub);"),
 }
 READ_PLANT = """
 #include <stdlib.h>
