@@ -432,6 +432,9 @@ def _steps(
         try:
             argument = yield awaited
             resume = work.send
+        except GeneratorExit:  # freed with its task; `work` may be closed by then, so no throw()
+            run_in(context, work.close)
+            raise
         except BaseException as error:
             argument, resume = error, work.throw
 

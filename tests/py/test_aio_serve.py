@@ -352,6 +352,23 @@ def test_an_app_whose_loop_was_closed_can_run_again(how: str) -> None:
     client.socket.close()
 
 
+def test_an_old_task_may_be_freed_after_the_coroutine_that_it_awaits() -> None:
+    """The garbage collector ends the coroutines of a cycle in any order."""
+
+    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+        await asyncio.sleep(1000)
+
+    app, _, client, task = lost_app(message=on_message)
+    with client, app:
+        loop = task.get_loop()
+        (handling,) = asyncio.all_tasks(loop) - {task}
+        handling._log_destroy_pending = False  # type: ignore[attr-defined]
+        outer: Any = handling.get_coro()
+        inner = outer.cr_await.gi_frame.f_locals["work"]
+        inner.close()
+        outer.close()
+
+
 def test_what_an_app_gets_after_its_loop_was_closed_is_for_the_next_run() -> None:
     """It need not be told that it is over by `close` or `run` first."""
     app, old_port, client, task = lost_app(close=lambda ws, code, reason: None)
