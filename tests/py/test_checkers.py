@@ -301,7 +301,7 @@ def test_functions_refuses_an_empty_tree(tmp_path: Path) -> None:
 # ---- rules and promises -----------------------------------------------------------------------
 
 sys.path.insert(0, str(TOOLS))
-from check_protocol_docs import PROMISES, PROTOCOL, REQUIRED  # noqa: E402
+from check_protocol_docs import OPTIONAL, PROMISES, PROTOCOL, REQUIRED  # noqa: E402
 
 RULES, PROMISED = REQUIRED[PROTOCOL], REQUIRED[PROMISES]
 
@@ -310,6 +310,7 @@ def test_docs_knows_what_is_required() -> None:
     assert len(RULES) == 29 + 18 + 10 + 15
     assert len(PROMISED) == 51 + 90
     assert not {"S47", "T48"} & set(PROMISED)
+    assert [i for i in OPTIONAL if i[0] == "P"] == [f"P{n}" for n in range(1, 12)]
 
 
 def table(head: str, rows: List[str]) -> str:
@@ -558,6 +559,38 @@ def test_docs_leaves_what_is_no_id(tmp_path: Path) -> None:
         },
     )
     assert run("check_protocol_docs.py", tmp_path) == []
+
+
+PROMISE_TEST = "`tests/py/test_more.py::test_p3_drained`"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "tests", "text", "want"),
+    [
+        ("", "", "def test_it(): pass\n", []),
+        ("P3", PROMISE_TEST, "def test_p3_drained(): pass\n", []),
+        ("P3", PROMISE_TEST, "def test_p3_gone(): pass\n", ["no test test_p3_drained in"]),
+        (
+            "P4",
+            PROMISE_TEST,
+            "def test_p3_drained(): pass\n",
+            ["does not name it", "P3 has no row"],
+        ),
+        ("", "", "def test_p3_drained(): pass\n", ["P3 has no row in"]),
+        ("", "", "def test_it(): 'P3: drained'\n", ["P3 has no row in"]),
+        ("P12", PROMISE_TEST, "def test_p3_drained(): 'P12'\n", ["no such id", "P3 has no row"]),
+        ("P3", "not yet: drained", "def test_p3_drained(): pass\n", ["is not there yet, but"]),
+    ],
+)
+def test_docs_checks_promises_that_may_come_later(
+    tmp_path: Path, identifier: str, tests: str, text: str, want: List[str]
+) -> None:
+    promises = [*map(promise, PROMISED), *([promise(identifier, tests)] if identifier else [])]
+    docs_tree(tmp_path, list(map(row, RULES)), promises)
+    plant(tmp_path, {"tests/py/test_more.py": text})
+    found = run("check_protocol_docs.py", tmp_path)
+    assert len(found) == len(want), found
+    assert all(part in line for part, line in zip(want, found))
 
 
 @pytest.mark.parametrize("page", [PROTOCOL, PROMISES])
