@@ -29,7 +29,7 @@ const char *ws__handshake_select(const struct ws__http_head *head, const char *b
                                  const char *const *names);
 
 /* Sets *terms to those of the first extension offer that can be accepted with these options
- * (ws_behavior.compression), as RFC 7692 5 requires. Returns false if there is none. */
+ * (ws_behavior.compression), as RFC 7692 5 requires. Returns false without an acceptable offer. */
 bool ws__handshake_deflate(const struct ws__http_head *head, const char *bytes, unsigned options,
                            struct ws__deflate_terms *terms);
 

@@ -200,7 +200,7 @@ static void move_list(struct ws__list *to, struct ws__list *from)
 }
 
 /* Once the turn is late, LATE_STREAMS more are served: timers are due as well, however many streams
- * wait. The next turn begins with those that were postponed, goes on with those that were not
+ * wait. The next turn begins with those that were postponed, continues with those that were not
  * served or were served when it was late already, and ends with those that had all they wanted. */
 static void run_ready(struct ws__hub *hub)
 {

@@ -2,7 +2,7 @@
  * inflate.h: compressed messages on their way to the handler. What all connections together may
  * spend on them in one turn is bounded: a message that needs more is suspended. Its stream is busy
  * then: the connection keeps what has come out so far and the bytes that are still to go in,
- * handles nothing that follows, and goes on in later turns. RFC 7692 section 7.2.2.
+ * handles nothing that follows, and continues in later turns. RFC 7692 section 7.2.2.
  */
 #ifndef WS__INFLATE_H
 #define WS__INFLATE_H

@@ -32,7 +32,7 @@ struct ws__protocol {
     uint64_t remaining;         /* payload bytes of the current data frame that are missing */
     uint8_t key[4];             /* masking key of the current data frame */
     uint8_t utf8;               /* state of the current text message */
-    uint8_t opcode;             /* of the current message; 0 if there is none */
+    uint8_t opcode;             /* of the current message, 0 between messages */
     uint8_t phase : 2;          /* position in `key` of the next payload byte */
     bool fin : 1;               /* the current data frame is the last of its message */
     bool in_frame : 1;          /* the header of the current data frame was read */

@@ -81,8 +81,8 @@ static int send_response(ws_request *r, int status, const char *reason, const ch
     return error;
 }
 
-/* The request is answered; the connection goes on with the next one, or ends. `deferred`: it waited
- * for this, and input may have waited for it. */
+/* The request is answered; the connection reads the next one, or ends. `deferred`: it waited for
+ * this, and input may have waited for it. */
 static void finish(ws_request *r, bool keep, bool deferred)
 {
     ws_conn *c = r->conn;

@@ -222,7 +222,7 @@ static void allow_method(struct allow *allow, const char *method)
     ws__buffer_commit(allow->methods, gap + n);
 }
 
-/* For ws__router_find, which goes on with the next route that matches. */
+/* For ws__router_find, which continues with the next route that matches. */
 static bool allow_target(void *context, void *target)
 {
     for (const struct ws__target *t = target; t; t = t->next) {

@@ -181,7 +181,7 @@ static void lose_peer(struct ws__stream *s)
     if (!s->broken)
         ws__stream_break(s, false);
     s->gone = true;
-    ws__net_cut(s->fd); /* where a write alone has failed, the peer must not go on */
+    ws__net_cut(s->fd); /* where a write alone has failed, the peer must stop sending, too */
     ws__stream_refuse(s, ws__buffer_length(s->out));
     s->blocked = false;
     ws__buffer_free(&s->hub->memory, &s->out);

@@ -60,13 +60,13 @@ struct ws__text {
  * elements. A comma inside a quoted string does not separate. Returns false at the end. */
 bool ws__text_next_element(struct ws__text *list, struct ws__text *element);
 
-/* Takes a token, after any blanks. It is empty if there is none. */
+/* Takes a token, after any blanks. It is empty if no character of a token follows. */
 struct ws__text ws__text_take_token(struct ws__text *in);
 
 /* A parameter of an extension (RFC 6455 9.1). */
 struct ws__text_parameter {
     struct ws__text name;
-    struct ws__text value; /* at == NULL if there is none; for ws__text_take_unescaped */
+    struct ws__text value; /* at is NULL without a value; for ws__text_take_unescaped */
 };
 
 /* Takes ";", a name, and, if "=" follows, a value: a token, or a quoted string (RFC 9110 5.6.4)

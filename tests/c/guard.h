@@ -1,6 +1,6 @@
 /*
  * guard.h: bytes that lie flush against a PROT_NONE page, so that reading or writing one byte
- * behind them crashes, with or without a sanitizer. One region, at most GUARD_SIZE bytes.
+ * after them crashes, with or without a sanitizer. One region, at most GUARD_SIZE bytes.
  */
 #ifndef GUARD_H
 #define GUARD_H

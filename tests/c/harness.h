@@ -33,7 +33,7 @@ struct counter {
     size_t bytes, blocks, calls;
     size_t asked;    /* sizes of all blocks that were asked for, all in all */
     size_t fail_at;  /* the call of this number fails; 0: none */
-    bool fail_after; /* and all behind it */
+    bool fail_after; /* and all after it */
     uint32_t also;   /* with fail_at: bit i stands for the call i + 1 after that one, which fails */
     bool mismatch;   /* old_size was not the size of the block */
 };

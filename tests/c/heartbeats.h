@@ -1,7 +1,7 @@
 /*
- * heartbeats.h: a server with heartbeats and one client, in virtual time that moves from deadline to
- * deadline, as a loop would that sleeps. Only the timer itself shows what it is set to, so the
- * loop's is read here.
+ * heartbeats.h: a server with heartbeats and one client, in virtual time that moves from
+ * deadline to deadline, as it does for a loop that sleeps. Only the timer itself shows what it is
+ * set to, so the loop's is read here.
  */
 #ifndef HEARTBEATS_H
 #define HEARTBEATS_H
@@ -23,8 +23,8 @@ void stop(const char *name);
 struct ws__loop *loop_of(void);
 void wake_by_time(void); /* the timer expires, whatever it is set to */
 
-/* sleep_once lets the timer expire and runs a turn, unless the timer is set to a time after `until`:
- * then time moves to that and the result is false. sleep_until returns how many turns there were. */
+/* sleep_once lets the timer expire and runs a turn. If the timer is set to a time after `until`, it
+ * only moves the time to `until` and returns false. sleep_until returns the number of turns. */
 bool sleep_once(uint64_t until);
 int sleep_until(uint64_t until);
 

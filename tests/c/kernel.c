@@ -30,7 +30,7 @@ static bool is_served(int fd)
            ntohs(address.sin_port) == kernel.port;
 }
 
-/* Only the kernel knows which descriptor the server has for a connection: that of its peer's port. */
+/* Only the kernel knows the server's descriptor of a connection: the one with its peer's port. */
 struct kernel_socket *kernel_of(const ws_conn *conn)
 {
     for (int fd = 0; fd < KERNEL_FDS; fd++) {
@@ -40,7 +40,7 @@ struct kernel_socket *kernel_of(const ws_conn *conn)
             ntohs(peer.sin_port) == ws_conn_remote_port(conn))
             return &kernel.sockets[fd];
     }
-    abort(); /* the test could not go on */
+    abort(); /* the test could not continue */
 }
 
 void kernel_give_room(const ws_conn *conn, size_t room)
@@ -50,7 +50,7 @@ void kernel_give_room(const ws_conn *conn, size_t room)
     socket->room = room;
 }
 
-/* How many of n bytes may go on; -1 with errno: none. */
+/* How many of n bytes may continue; -1 with errno: none. */
 static ssize_t admit(int fd, size_t n)
 {
     if (!is_served(fd))

@@ -1,8 +1,8 @@
 /*
- * kernel.h: stands between the server of a test and the kernel: counts the server's writes, and says
- * how many bytes each of its sockets still takes and whether peers acknowledge what was sent. A
- * program that has it is linked with kernel.c, whose send, sendmsg and ioctl take the place of the
- * C library's.
+ * kernel.h: stands between the server of a test and the kernel. It counts the server's writes, and
+ * determines how many bytes each socket still takes and whether peers acknowledge what was sent.
+ * Programs that use it are linked with kernel.c, whose send, sendmsg and ioctl replace those of the
+ * C library.
  */
 #ifndef KERNEL_H
 #define KERNEL_H

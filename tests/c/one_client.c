@@ -36,6 +36,6 @@ void expect_alive(void)
     h.answers = false;
     client_open(&other, &h);
     client_frame(&other, 0x89, "alive", 5);
-    is_frames(&other, "PONG alive", "the server goes on");
+    is_frames(&other, "PONG alive", "the server continues");
     client_close(&other);
 }

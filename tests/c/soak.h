@@ -45,7 +45,7 @@ struct peer {
     struct ws__deflate_streams streams;
     char *in, *out, *message; /* received; to be sent; of frames without FIN */
     size_t in_length, in_size, out_length, out_size, message_length;
-    int opcode;            /* of the message in hand, 0: none */
+    int opcode;            /* of the current message, 0: none */
     bool compressed;
     uint32_t said, pinged, ponged;
     uint32_t last, got;    /* number of the last message; how many of those that were sent */

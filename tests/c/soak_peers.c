@@ -78,7 +78,8 @@ size_t make_request(const struct peer *p, char text[512])
                             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n%s%s%s"
                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
                             p->path, (int)(p - peers), (unsigned)p->serial,
-                            *offer ? "Sec-WebSocket-Extensions: " : "", offer, *offer ? "\r\n" : "");
+                            *offer ? "Sec-WebSocket-Extensions: " : "", offer,
+                            *offer ? "\r\n" : "");
 }
 
 void peer_connect(struct peer *p, const char *path, bool small)
@@ -184,7 +185,7 @@ static bool take_message(struct peer *p, char *data, size_t n)
     return true;
 }
 
-/* Nothing comes behind it, and all that was sent came before it (RFC 6455 5.5.1). */
+/* Nothing comes after it, and all that was sent came before it (RFC 6455 5.5.1). */
 static bool take_close(struct peer *p, const char *payload, size_t n)
 {
     int code = n >= 2 ? (uint8_t)payload[0] << 8 | (uint8_t)payload[1] : 1005;
@@ -258,7 +259,7 @@ static size_t take_whole_frame(struct peer *p, char *bytes, size_t n)
     if (n - header < length)
         return 0;
     if (p->phase == OVER)
-        fault("a frame behind the Close", head[0]);
+        fault("a frame after the Close", head[0]);
     take_frame(p, head[0], bytes + header, length);
     return header + length;
 }
@@ -316,7 +317,7 @@ bool peer_read(struct peer *p)
     if (n < 0 && (errno == EAGAIN || errno == ENOTCONN))
         return true;
     if (p->phase == OVER && p->in_length)
-        fault("bytes behind the Close", (long)p->in_length);
+        fault("bytes after the Close", (long)p->in_length);
     peer_leave(p, false);
     return false;
 }
@@ -326,7 +327,8 @@ bool peer_read(struct peer *p)
 static void begin(struct peer *p)
 {
     static const char *const paths[] = {"/", "/", "/shared", "/dedicated", "/strict", "/page"};
-    static const char pages[] = "GET /page HTTP/1.1\r\nHost: t\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n";
+    static const char pages[] = "GET /page HTTP/1.1\r\nHost: t\r\n\r\n"
+                                "GET /page HTTP/1.1\r\nHost: t\r\n\r\n";
     char text[512];
     peer_connect(p, paths[draw(6)], draw(3) == 0);
     p->mute = draw(6) == 0;
@@ -340,7 +342,7 @@ static void begin(struct peer *p)
         say(p, pages, draw(sizeof pages));
     else
         say(p, text, n);
-    p->finished = kind == 1; /* what would come behind is none of its messages */
+    p->finished = kind == 1; /* what would come after is none of its messages */
 }
 
 static void go_on(struct peer *p)

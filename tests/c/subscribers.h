@@ -40,8 +40,9 @@ void publish_ten(void);   /* texts, to b and a by turns */
 void publish_four(void);  /* 996 bytes to a; results: how many have reached somebody */
 void publish_large(void); /* to a and b: messages around and above 16 KiB, among small ones */
 
-/* Publishes 660 KB to a, and some to b; most: the most memory in use meanwhile. check_much checks
- * what a client of a, or of both, has received: how many messages, or negative if they are wrong. */
+/* Publishes 660 KB to a, and some to b. `most` is the largest amount of memory in use meanwhile.
+ * check_much checks what a client of a, or of both, has received; returns the number of messages,
+ * negative if they are wrong. */
 extern size_t most;
 void publish_much(void);
 int check_much(struct client *client, bool both);

@@ -99,7 +99,7 @@ static void test_accept_fails(int error, const char *name)
         int client = connect_to("127.0.0.1", port);
         ok(loop_sleeps(), "T80: %s: the loop does not spin", name);
         is_int(fake.accepts, 1, "%s: accept is not called again at once", name);
-        ok(answers("127.0.0.2", healthy), "T80: %s: the other listener goes on", name);
+        ok(answers("127.0.0.2", healthy), "T80: %s: the other listener continues", name);
         for (int i = 0; i < 10; i++)
             advance(&h, 100);
         ok(fake.accepts >= 5 && fake.accepts <= 11, "%s: tried again every 100 ms: %d", name,
@@ -157,7 +157,7 @@ static void test_listener_is_shut_down(void)
     listen(fd, 10);
     getsockname(fd, (struct sockaddr *)&address, &length);
     advance(&h, 100);
-    ok(is_accepted(connect_to("127.0.0.1", ntohs(address.sin_port))), "listening again, it is served");
+    ok(is_accepted(connect_to("127.0.0.1", ntohs(address.sin_port))), "served after a new listen");
     harness_stop(&h, "a listener that was shut down");
 }
 

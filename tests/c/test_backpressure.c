@@ -240,7 +240,7 @@ static void test_pongs_of_one_read(void)
     give_all_room(0);
     client_drain(&c);
     is_frames(&c, "PONG 1, TEXT a, TEXT b, TEXT c, PONG own, TEXT a, TEXT b, PONG 3, TEXT c",
-              "F12: what has begun to leave goes on, and a Pong that nobody asked for is kept");
+              "F12: what has begun to leave continues, and a Pong that no one asked for is kept");
     stop("Pongs of one read");
 }
 
@@ -324,10 +324,10 @@ static void test_loop(void (*function)(ws_conn *conn), const char *name)
     client_text(&c, "go");
     turns(&h, 1);
     ok(given > 65 && given < TOTAL && ws_conn_buffered_amount(conn_at(&h, 0)) >= BOUND,
-       "S28: %s: the loop goes on until the kernel refuses: %u messages", name, given);
+       "S28: %s: the loop continues until the kernel refuses: %u messages", name, given);
     size_t before = c.received;
     client_drain(&c);
-    is_int((long long)(c.received - before), TOTAL * 1004LL, "S28: and in on_drain until all is out");
+    is_int((long long)(c.received - before), TOTAL * 1004LL, "S28: the rest from on_drain");
     is_int((long long)bound_exceeded, 0, "S28: no further than it says");
     stop(name);
 }
@@ -406,7 +406,7 @@ static void test_amount(void)
     is_int((long long)ws_conn_buffered_amount(conn), 8 + 11, "S28: what the kernel refused counts");
     ws_conn_cork(conn);
     ws_conn_send(conn, "more", 4, WS_TEXT);
-    is_int((long long)ws_conn_buffered_amount(conn), 8 + 11 + 6, "S28: and what queues up behind it");
+    is_int((long long)ws_conn_buffered_amount(conn), 8 + 11 + 6, "S28: and what is queued after");
     ws_conn_uncork(conn);
     give_all_room(0);
     turns(&h, 2);

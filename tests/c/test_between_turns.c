@@ -173,7 +173,7 @@ static void before_wait(void *user)
         now = 0;
     if (now == 1) {
         ws_conn_send_fragment(conn, "a", 1, WS_TEXT, false);
-        ws_conn_send(conn, "b", 1, WS_TEXT); /* held back: a drain is owed */
+        ws_conn_send(conn, "b", 1, WS_TEXT); /* held back: a drain is due */
         ws_conn_send_fragment(conn, "c", 1, WS_CONTINUATION, true);
     } else if (now == 2) {
         ws_conn_end(conn, 1000, NULL, 0);
@@ -200,7 +200,7 @@ static void test_before_wait(void)
     start_before_wait();
     action = 1;
     is_int(bounded(step), 1, "a turn");
-    ok(!slept, "a drain that is owed since before_wait: the loop does not sleep for ever");
+    ok(!slept, "a drain that is due since before_wait: the loop does not sleep forever");
     is_events(&h, "drain", "S31: on_drain runs");
     is_frames(&c, "TEXT+ a, CONT c, TEXT b", "and the client got it all");
     h.now += UINT64_C(60000000000); /* nothing happened for a minute */
@@ -216,7 +216,7 @@ static void test_before_wait(void)
     size_t before = h.memory.bytes;
     action = 3;
     is_int(bounded(step), 1, "a turn");
-    ok(!slept, "ws_conn_close in before_wait: the loop does not sleep for ever");
+    ok(!slept, "ws_conn_close in before_wait: the loop does not sleep forever");
     is_events(&h, "close 1006 closed by the server", "on_close ran");
     ok(h.memory.bytes < before, "and the memory is freed");
     stop("closed in before_wait");

@@ -68,7 +68,7 @@ static void stop(const char *name)
 {
     client_close(&c);
     turns(&h, 3);
-    is_events(&h, "", "nothing behind on_closed");
+    is_events(&h, "", "nothing after on_closed");
     harness_stop(&h, name);
 }
 

@@ -123,7 +123,7 @@ static void test_server_closes(void)
     harness_events(&h);
     ws_conn_end(conn_at(&h, 1), 0, NULL, 0);
     is_frames(&c, "CLOSE", "an empty Close");
-    is_events(&h, "1:close 1005", "is told as 1005");
+    is_events(&h, "1:close 1005", "is reported as 1005");
     advance(&h, 4999);
     is_int(stats_of(&h).connections, 1, "T33: waited for");
     advance(&h, 1);
@@ -221,7 +221,7 @@ static void test_failures(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         client_open(&c, &h);
         client_write(&c, cases[i].bytes, cases[i].n);
-        for (int k = 0; k < 30; k++) { /* T31: a peer that goes on sending */
+        for (int k = 0; k < 30; k++) { /* T31: a peer that continues sending */
             client_write(&c, more, sizeof more);
             turns(&h, 1);
         }
@@ -234,7 +234,7 @@ static void test_failures(void)
         client_write(&c, more, sizeof more);
         turns(&h, 2);
         client_read(&c);
-        ok(!c.reset, "C6, T27: input goes on being discarded");
+        ok(!c.reset, "C6, T27: input is still being discarded");
         ok(strstr(h.events, want + 6) != NULL, "S7: on_close gets the code");
         harness_events(&h);
         client_close(&c);

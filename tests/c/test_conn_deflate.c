@@ -116,7 +116,7 @@ static void is_every_split(const struct script *s, const char *events, const cha
     ok(!wrong && right == (long)s->n + 1, "%s: the same in all %zu splits", name, s->n);
 }
 
-/* RFC 7692 7.2.3.4: a message whose last block has BFINAL set, and the octet behind it. */
+/* RFC 7692 7.2.3.4: a message whose last block has BFINAL set, and the octet after it. */
 static size_t pack_final(const void *data, size_t n, char *to)
 {
     z_stream z;

@@ -1,6 +1,6 @@
 /*
- * test_conn_deflate_memory.c: permessage-deflate through a running server: what compression holds of
- * memory and time, for bombs, many connections and long turns, and what happens when an allocation
+ * test_conn_deflate_memory.c: permessage-deflate through a running server: the memory and time that
+ * compression takes for bombs, many connections and long turns, and what happens when an allocation
  * fails.
  */
 #include "deflate_peer.h"
@@ -155,7 +155,7 @@ static void test_streams_are_freed(unsigned options, const char *name)
         peer_close(&p);
         ending = CLIENT_CLOSE;
         say_packed(&other, 0xc1, text, sizeof text - 1);
-        is_text(peer_messages(&other), "zTEXT hello hello hello hello hello", "others go on");
+        is_text(peer_messages(&other), "zTEXT hello hello hello hello hello", "others continue");
         peer_close(&other);
         ok(harness_free(&h), "T68: %s, ending %d: nothing is left", name, (int)this);
     }
@@ -276,7 +276,7 @@ static void test_no_stream(bool sending)
        sending ? "sending" : "receiving", n - 1);
 }
 
-/* Messages behind one another in one read, and another connection behind them: what of all that is
+/* Messages one after another in one read, and another connection after them: what of all that is
  * handled before the other's turn comes. */
 static int messages_before(struct peer *next, const char *packed, size_t n, int count)
 {
@@ -335,7 +335,7 @@ static void test_many(void)
         if (i == 20)
             first = h.memory.bytes;
     }
-    is_int((long long)h.memory.bytes, (long long)first, "T47: %d connections: memory is flat", count);
+    is_int((long long)h.memory.bytes, (long long)first, "T47: %d connections: no growth", count);
     ok(zlib_memory() <= 128 * 1024, "S42: only output space is left, %zu bytes", zlib_memory());
     ok(harness_free(&h), "T68: many: nothing is left");
 }

@@ -33,7 +33,7 @@ static char big[LIMIT + 1];
 
 /* ---- messages ---- */
 
-/* `blocks` empty stored blocks, then the text, in an isolated stream or in one that goes on. */
+/* `blocks` empty stored blocks, then the text, in an isolated stream or in one that continues. */
 static struct frame make_message(z_stream *z, int first, size_t blocks, const char *text, size_t n)
 {
     z_stream own = {0};
@@ -179,7 +179,7 @@ static void test_output(void)
         say(&attackers[0], make_message(NULL, 0x82, 0, big, 200 * 1024));
     turns(&h, 1);
     int first = count_of(harness_events(&h), "[204800]");
-    ok(first >= 3 && first <= 12, "T46: 20 messages of 200 KiB do not all come out in one turn (%d)",
+    ok(first >= 3 && first <= 12, "T46: one turn does not inflate all 20 messages of 200 KiB (%d)",
        first);
     turns(&h, 20);
     is_int(first + count_of(harness_events(&h), "[204800]"), 20, "but all of them come");
@@ -347,7 +347,7 @@ static void test_order(void)
     stop(1, "order");
 }
 
-/* A window that is kept goes on where it was, also after a message in many turns. */
+/* A window that is kept continues where it was, also after a message in many turns. */
 static void test_takeover(void)
 {
     z_stream z = {0};
@@ -359,7 +359,8 @@ static void test_takeover(void)
     turns_until("another", 200);
     say(&attackers[0], make_message(&z, 0x81, 0, "a text that comes again", 23));
     turns(&h, 10);
-    is_int(count_of(harness_events(&h), "1:message TEXT a text that comes again"), 3, "X3: three messages in one context");
+    is_int(count_of(harness_events(&h), "1:message TEXT a text that comes again"), 3,
+           "X3: three messages in one context");
     deflateEnd(&z);
     stop(2, "takeover");
 }
@@ -372,7 +373,7 @@ static void test_results(unsigned compression)
     say(&attackers[1], make_message(NULL, 0x81, HEAVY / 5, big, LIMIT + 1));
     say(&attackers[2], heavy("caf\xe9"));
     struct frame f = heavy("x");
-    f.bytes[f.length - 6] ^= 0x7f; /* in an empty block behind the others */
+    f.bytes[f.length - 6] ^= 0x7f; /* in an empty block after the others */
     f.bytes[f.length - 9] ^= 0x7f;
     say(&attackers[3], f);
     turns(&h, 300);
@@ -468,10 +469,10 @@ static void test_pause(void)
     is_events(&h, "", "paused: nothing is handed out");
     ws_conn_resume(conn_at(&h, 1));
     turns(&h, 100);
-    is_events(&h, "1:message TEXT half; 1:message TEXT after", "resumed: it goes on");
+    is_events(&h, "1:message TEXT half; 1:message TEXT after", "resumed: it continues");
     stop(1, "pause");
 
-    begin(SHARED); /* with nothing behind the message */
+    begin(SHARED); /* with nothing after the message */
     turns(&h, 100);
     harness_events(&h);
     load(&attackers[0], heavy("alone"));
@@ -531,7 +532,8 @@ static void test_memory(unsigned compression)
            (long long)(h.memory.bytes - idle - 16 * (blocks - first)),
            "max_memory: all of it is counted");
     turns(&h, 1000);
-    ok(h.memory.bytes <= idle + STREAM + 65536, "and given back: %zu bytes more", h.memory.bytes - idle);
+    ok(h.memory.bytes <= idle + STREAM + 65536, "and given back: %zu bytes more",
+       h.memory.bytes - idle);
     stop(20, "memory");
 }
 
@@ -593,7 +595,7 @@ static void test_end_without_more(unsigned compression)
     stop(1, "ended without more");
 }
 
-/* A payload without a byte is no message (RFC 7692 7.2.2), also where others have used up the turn. */
+/* An empty payload is no message (RFC 7692 7.2.2), even if others have used up the turn. */
 static void test_empty_payload(void)
 {
     enum { COUNT = 20 };

@@ -262,7 +262,7 @@ static void send_again(struct harness *harness, enum event event, ws_conn *conn,
         ws_conn_send(conn, payload, 100000, WS_BINARY);
 }
 
-/* What is in the way is the message in hand, not the kernel: on_drain comes behind it. */
+/* What is in the way is the current message, not the kernel: on_drain comes after it. */
 static void test_drain_between_fragments(void)
 {
     start(64 * 1024);
@@ -347,7 +347,7 @@ static void test_cork(void)
     ws_conn_send(conn, payload, 20000, WS_BINARY);
     is_int((long long)ws_conn_buffered_amount(conn), 0, "a large payload leaves at once");
     ws_conn_uncork(conn);
-    is_frames(&c, "TEXT a, BINARY [20000]", "behind what was corked");
+    is_frames(&c, "TEXT a, BINARY [20000]", "after what was corked");
     is_int(segments(&c) - before, 1, "in one write");
     ws_conn_cork(conn);
     ws_conn_send(conn, "a", 1, WS_TEXT);
@@ -385,7 +385,7 @@ static void test_cork_and_limit(void)
         if (ws_conn_send(conn, payload, 900, WS_BINARY) != WS_SUCCESS)
             ok(false, "S34: only what the kernel refused counts");
     ws_conn_uncork(conn);
-    is_int(count_of(client_frames(&c), "BINARY [900]"), 40, "S34: corked bytes are no backpressure");
+    is_int(count_of(client_frames(&c), "BINARY [900]"), 40, "S34: a cork is no backpressure");
     stop("cork and limit");
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_deflate_data.c: what a peer may send as compressed data: bombs, limits, streams that are cut,
- * broken, or end early, and text that is not UTF-8.
+ * test_deflate_data.c: what a peer may send as compressed data: bombs, limits, streams that are
+ * cut, broken, or end early, and text that is not UTF-8.
  */
 #include "buffer.h"
 #include "deflate_side.h"
@@ -182,7 +182,7 @@ static void test_bodies(void)
     BODY("stored block that would eat the tail", "\x00\x05\x00\xfa\xff\x48",
          WS__INFLATE_INVALID, "");
     BODY("refers to before the beginning", "\x02\x13\x00\x00", WS__INFLATE_INVALID, "");
-    BODY("garbage behind a last block", "\xf3\x48\xcd\xc9\xc9\x07\x00\x06",
+    BODY("garbage after a last block", "\xf3\x48\xcd\xc9\xc9\x07\x00\x06",
          WS__INFLATE_INVALID, "");
 }
 
@@ -242,7 +242,7 @@ static void test_utf8(void)
     is_int(cut, 7, "T37 an unfinished one at the end");
     is_int(text_result(99999, "\xff", 1, 200000), WS__INFLATE_NOT_UTF8,
            "a bad byte before the limit decides");
-    is_int(text_result(100000, "\xff", 1, 200000), WS__INFLATE_TOO_BIG, "behind it, it does not");
+    is_int(text_result(100000, "\xff", 1, 200000), WS__INFLATE_TOO_BIG, "after it, it does not");
 }
 
 static void cases(void)

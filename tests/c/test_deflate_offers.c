@@ -11,7 +11,7 @@
 
 /* What a parameter can look like. Values above 0 are window bits. */
 struct form {
-    const char *text; /* behind the name; NULL: the parameter is absent */
+    const char *text; /* after the name; NULL: the parameter is absent */
     int value;        /* 0: none; -1: broken */
 };
 

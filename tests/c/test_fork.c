@@ -1,7 +1,7 @@
 /*
- * test_fork.c: descriptors of which another process holds a copy. What the server closes is over for
- * its peer and leaves the epoll set; a forked child that frees the server changes nothing of the
- * parent's. T76.
+ * test_fork.c: descriptors of which another process holds a copy. What the server closes is closed
+ * for its peer and leaves the epoll set; a forked child that frees the server changes nothing of
+ * the parent's. T76.
  */
 #include "harness.h"
 
@@ -158,7 +158,7 @@ static void test_dropped_unread(void)
     client_text(&c, "never read");
     ws_conn_close(conn_at(&h, 0));
     ok(has_ended(&c), "T76: the same where input was waiting");
-    is_idle("T76: which nobody will read");
+    is_idle("T76: which no one will read");
     let_go();
     leave(&c);
     harness_stop(&h, "dropped unread");
@@ -323,11 +323,11 @@ static void test_child_frees(void)
         bool clean = !h.memory.bytes && !h.memory.blocks && !h.memory.mismatch;
         _exit(error ? 2 : handlers || deferred ? 3 : clean ? 42 : 4);
     }
-    is_int(status_of_child(), 42, "T76: a child frees the server: no handler runs, no memory is left");
+    is_int(status_of_child(), 42, "T76: a child frees the server: no handler runs, no leak");
     ok(!stat(path, &file), "T76: the Unix socket stays");
     is_idle("T76: after a child has freed the server");
     is_int(deferred, 1, "T76: what was deferred runs in the parent");
-    is_served(&c, "T76: connections of the parent go on");
+    is_served(&c, "T76: connections of the parent continue");
     is_served(&other, "T76: all of them");
     client_close(&other);
     client_open(&other, &h);
@@ -351,7 +351,7 @@ static void test_child_frees_an_answer_to_come(void)
         _exit(ws_server_free(h.server) ? 2 : h.memory.blocks ? 4 : 42);
     is_int(status_of_child(), 42, "T76: a child frees a server whose connections are closing");
     client_send_close(&c, 1000, "");
-    is_frames(&c, "CLOSE 1000, EOF", "T76: the closing handshake goes on");
+    is_frames(&c, "CLOSE 1000, EOF", "T76: the closing handshake continues");
     leave(&c);
     turns(&h, 3);
     harness_stop(&h, "closing connections in a child");
@@ -374,7 +374,7 @@ static void test_child_calls(void)
     }
     is_int(status_of_child(), 4, "T76: run, listen, shutdown, set_interrupt_fd: WS_EFORKED");
     is_idle("T76: after that");
-    is_served(&c, "T76: the parent goes on");
+    is_served(&c, "T76: the parent continues");
     leave(&c);
     turns(&h, 3);
     harness_stop(&h, "calls of a child");

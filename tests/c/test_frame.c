@@ -79,7 +79,7 @@ static void test_lengths(bool masked)
         size_t n = build(in, 0x82, masked, form, length);
         ok(decodes_to(in, n, form, masked, length), "decode %s, length %llu", how,
            (unsigned long long)length);
-        ok(decodes_to(in, n + 3, form, masked, length), "decode %s, payload behind it", how);
+        ok(decodes_to(in, n + 3, form, masked, length), "decode %s, payload after it", how);
         ok(cuts_are_right(in, n, form), "decode %s, known at every cut, %zu bytes", how, n);
     }
 }
@@ -116,9 +116,9 @@ static void test_facts(void)
         ok(shows(8, huge[i]), "T20 F6 length %#llx is reported as sent",
            (unsigned long long)huge[i]);
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
-        ok(shows(8, small[i]), "T22 F5 64-bit form of %d is told apart", (int)small[i]);
+        ok(shows(8, small[i]), "T22 F5 64-bit form of %d is recognized", (int)small[i]);
     for (size_t i = 0; i < 3; i++)
-        ok(shows(2, small[i]), "T22 F5 16-bit form of %d is told apart", (int)small[i]);
+        ok(shows(2, small[i]), "T22 F5 16-bit form of %d is recognized", (int)small[i]);
 }
 
 static void test_control(void)

@@ -43,7 +43,7 @@ static int judge_optional(const char *const *origins, bool optional)
     return status;
 }
 
-/* The verdict on what was given, as the connection would reach it. */
+/* The result on what was given, as the connection would reach it. */
 static int judge(const char *const *origins)
 {
     return judge_optional(origins, false);
@@ -118,7 +118,7 @@ static const struct {
     {"H6 T4 empty key", NAMED_KEY "\r\n", -400},
     {"H6 T4 short key", NAMED_KEY "dGhlIHNhbXBsZSBub25jZ==\r\n", -400},
     {"H6 long key", NAMED_KEY "dGhlIHNhbXBsZSBub25jZQQ==\r\n", -400},
-    {"H6 text behind the key", NAMED_KEY "dGhlIHNhbXBsZSBub25jZQ==Q\r\n", -400},
+    {"H6 text after the key", NAMED_KEY "dGhlIHNhbXBsZSBub25jZQ==Q\r\n", -400},
     {"H6 17 bytes", NAMED_KEY "dGhlIHNhbXBsZSBub25jZQQ=\r\n", -400},
     {"H6 18 bytes", NAMED_KEY "dGhlIHNhbXBsZSBub25jZQQQ\r\n", -400},
     {"H6 pad too early", NAMED_KEY "dGhlIHNhbXBsZSBub25jZ===\r\n", -400},
@@ -173,7 +173,7 @@ static const struct {
     {"H13 T9 escaped quote", EXTENSIONS "x; a=\"1\\\"\"\r\n", -400},
     {"H13 T9 comma in quotes", EXTENSIONS "x; a=\"1,2\"\r\n", -400},
     {"H13 T9 space in quotes", EXTENSIONS "x; a=\"1 2\"\r\n", -400},
-    {"H13 T9 text behind quotes", EXTENSIONS "x; a=\"1\"2\r\n", -400},
+    {"H13 T9 text after quotes", EXTENSIONS "x; a=\"1\"2\r\n", -400},
     {"H13 T9 obs-text", EXTENSIONS "x; a=\xff\r\n", -400},
     {"H13 T9 the second offer malformed", EXTENSIONS "x, y;\r\n", -400},
     {"H0 framing before method", "POST / HTTP/1.1\r\n" REST "Content-Length: 1\r\n", -400},
@@ -229,7 +229,7 @@ static const struct {
     {"empty", GOOD "Origin:\r\n", listed, -403},
     {"absent", GOOD, listed, -403},
     {"two, both listed", GOOD "Origin: null\r\nOrigin: null\r\n", listed, -403},
-    {"nobody is listed", GOOD "Origin: https://example.com\r\n", nobody, -403},
+    {"no one is listed", GOOD "Origin: https://example.com\r\n", nobody, -403},
     {"H0 the key is judged first", NO_KEY, listed, -400},
     {"H0 the version is judged first", NO_VERSION, listed, -426},
     {"H0 H13 syntax is judged first", PROTOCOL "(\r\n", listed, -400},

@@ -22,7 +22,7 @@ static void test_silence(uint32_t idle_ms, uint64_t ping_at)
        "S38, S39, T54: %u ms: the loop wakes up at %.3f s", idle_ms,
        (double)(h.now - opened) / 1e9);
     is_int(take_pings(&c), 1, "S38, S39: and a Ping goes out");
-    is_events(&h, "", "S4: nobody is disturbed");
+    is_events(&h, "", "S4: no one is disturbed");
     ok(sleep_once(NEVER) && in_window(h.now - opened, idle),
        "S41, T54, T57: the next wake-up is the end, at %.3f s", (double)(h.now - opened) / 1e9);
     is_events(&h, "close 1006 idle timeout", "S4, S14, S41, S50: 1006, and why");
@@ -101,7 +101,7 @@ static void test_signs_of_life(void)
         is_int(stats_of(&h).open, 1, "S40: open after %s of three minutes", names[what]);
         uint64_t last = h.now;
         sleep_until(last + 12 * SECOND - 1);
-        is_int(stats_of(&h).open, 1, "S38: not early behind the last one");
+        is_int(stats_of(&h).open, 1, "S38: not early after the last one");
         sleep_until(last + 12 * SECOND + tolerance(12 * SECOND));
         is_int(stats_of(&h).open, 0, "S41: nor late");
         stop(names[what]);
@@ -392,7 +392,7 @@ static void test_pause(void)
     sleep_until(opened + 3600 * SECOND - 1);
     is_events(&h, "", "a pause of nearly an hour");
     sleep_until(opened + 3600 * SECOND);
-    is_events(&h, "close 1000 please reconnect", "max_lifetime goes on, and ends a pause");
+    is_events(&h, "close 1000 please reconnect", "max_lifetime continues, and ends a pause");
     stop("pause");
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_heartbeat_late.c: heartbeats of a loop that is held up, of one that has many connections, and
- * of a kernel that is full: no peer is ended for the server's own delay.
+ * test_heartbeat_late.c: heartbeats of a loop that is held up, of one with many connections, and of
+ * full kernel buffers: no peer times out because of the server's own delay.
  */
 #include "heartbeats.h"
 
@@ -161,7 +161,7 @@ static void test_blocked(int how_many_leave, uint32_t interval)
     client_text(&crowd[0], "block");
     turns(&h, 1);
     turns(&h, 10);
-    is_int(stats_of(&h).open, CROWD - leave, "a loop that was held up kills nobody who is alive");
+    is_int(stats_of(&h).open, CROWD - leave, "a loop that was held up kills no one who is alive");
     advance(&h, 7990); /* who said nothing since is judged as ever */
     is_int(stats_of(&h).open, CROWD - leave, "S38: not early");
     sleep_until(h.now + 5 * SECOND);
@@ -191,7 +191,7 @@ static void real_turns(int count)
     }
 }
 
-/* More than a turn handles; each turn takes longer than the peer may be silent, which it is not: but
+/* More than a turn handles; a turn takes longer than the peer may be silent, which it is not: but
  * what it sends waits in the kernel until all before is done. */
 static void test_left_over(void)
 {
@@ -268,7 +268,7 @@ static void test_late_ping(void)
     stop("a late Ping");
 }
 
-/* A peer that reads nothing: Pings wait behind the queue, and do not grow without end. */
+/* A peer that reads nothing: Pings wait after the queue, and do not grow without end. */
 static void test_full_kernel(void)
 {
     static char big[300000];
@@ -282,7 +282,7 @@ static void test_full_kernel(void)
     while (ws_conn_send(conn, big, 1000, WS_BINARY) != WS_DROPPED)
         ;
     sleep_until(h.now + 10000 * SECOND);
-    is_int(stats_of(&h).open, 1, "no idle_timeout: nobody is cut for not reading");
+    is_int(stats_of(&h).open, 1, "no idle_timeout: no one is cut for not reading");
     ok(ws_conn_buffered_amount(conn) <= h.behavior.max_backpressure + 4096 + 6,
        "10000 Pings: %zu bytes are queued", ws_conn_buffered_amount(conn));
     client_drain(&c);
@@ -335,7 +335,7 @@ static void test_before_wait(void)
     client_connect(&c, &h);
     client_say(&c, handshake_request);
     ws_server_run(h.server);
-    ok(left.it_value.tv_sec <= 11, "S41: the timerfd goes off in %ld s", (long)left.it_value.tv_sec);
+    ok(left.it_value.tv_sec <= 11, "S41: the timer expires in %ld s", (long)left.it_value.tv_sec);
     client_close(&c);
     ok(harness_free(&h), "T68: before_wait: nothing is left");
 }

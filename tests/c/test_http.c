@@ -1,6 +1,6 @@
 /*
  * test_http.c: request heads. Every input is parsed whole, byte by byte and in every two-way
- * split, each time from a fresh copy that lies flush against an unreadable page: the verdict and
+ * split, each time from a fresh copy that lies flush against an unreadable page: the result and
  * the recorded offsets must be the same. A refused input ends with the byte that decides, so all
  * of its proper prefixes must still be waiting for more.
  */
@@ -36,13 +36,13 @@ static bool same_heads(void)
            !memcmp(whole.fields, parts.fields, whole.field_count * sizeof(whole.fields[0]));
 }
 
-/* Growing by one byte: 0 for every proper prefix, then the verdict, and again when asked again. */
+/* Growing by one byte: 0 for every proper prefix, then the result, and again when asked again. */
 static bool bytewise(const char *input, size_t length, size_t limit, int verdict)
 {
     reset(&parts);
     for (size_t n = 0; n < length; n++)
         if (feed(&parts, input, n, limit) != 0)
-            return diag("verdict after %zu of %zu bytes", n, length), false;
+            return diag("result after %zu of %zu bytes", n, length), false;
     return feed(&parts, input, length, limit) == verdict &&
            feed(&parts, input, length, limit) == verdict && (verdict < 0 || same_heads());
 }
@@ -58,7 +58,7 @@ static bool in_two(const char *input, size_t length, size_t limit, int verdict)
     return true;
 }
 
-/* What comes behind the deciding byte does not matter. */
+/* What comes after the deciding byte does not matter. */
 static bool with_more(const char *input, size_t length, size_t limit, int verdict)
 {
     static char longer[GUARD_SIZE];
@@ -185,7 +185,7 @@ static const struct {
     {"H17 CRLF, then NUL", BYTES("\r\n\0"), -400},
     {"no method", BYTES(" "), -400},
     {"CRLF, then no method", BYTES("\r\n "), -400},
-    {"tab behind the method", BYTES("GET\t"), -400},
+    {"tab after the method", BYTES("GET\t"), -400},
     {"method without target", BYTES("GET\r"), -400},
     {"non-token method", BYTES("GE("), -400},
     {"two spaces", BYTES("GET  "), -400},
@@ -211,7 +211,7 @@ static const struct {
     {"H16 query instead of a host", BYTES("GET http://?"), -400},
     {"H16 port without host", BYTES("GET http://:80/"), -400},
     {"H16 userinfo", BYTES("GET http://u:p@"), -400},
-    {"H16 fragment behind the host", BYTES("GET http://h#"), -400},
+    {"H16 fragment after the host", BYTES("GET http://h#"), -400},
     {"no version", BYTES("GET /\r"), -400},
     {"no version, query", BYTES("GET /?a\r"), -400},
     {"empty version", BYTES("GET / \r"), -400},
@@ -224,7 +224,7 @@ static const struct {
     {"H2 no minor digit", BYTES("GET / HTTP/1.\r"), -400},
     {"H2 letters", BYTES("GET / HTTP/x"), -400},
     {"H2 sign", BYTES("GET / HTTP/-"), -400},
-    {"H2 space behind the version", BYTES("GET / HTTP/1.1 "), -400},
+    {"H2 space after the version", BYTES("GET / HTTP/1.1 "), -400},
     {"H2 HTTP/2.0", BYTES("GET / HTTP/2.0\r\n\r\n"), -505},
     {"H2 HTTP/0.9", BYTES("GET / HTTP/0.9\r\nA: b\r\n\r\n"), -505},
     {"H2 HTTP/3.1 after CRLF", BYTES("\r\nGET / HTTP/3.1\r\n\r\n"), -505},
@@ -250,9 +250,9 @@ static const struct {
     {"H18 T7 CTL in a value", BYTES(LINE "A: 0123456789\x1f"), -400},
     {"H18 T7 DEL in a value", BYTES(LINE "A: 0123456789\x7f"), -400},
     {"H18 T7 bare CR in a value", BYTES(LINE "A: b\rc"), -400},
-    {"H18 T7 two CR behind a value", BYTES(LINE "A: b\r\r"), -400},
-    {"H18 LF only behind a value", BYTES(LINE "A: b\n"), -400},
-    {"H18 LF only behind the colon", BYTES(LINE "A:\n"), -400},
+    {"H18 T7 two CR after a value", BYTES(LINE "A: b\r\r"), -400},
+    {"H18 LF only after a value", BYTES(LINE "A: b\n"), -400},
+    {"H18 LF only after the colon", BYTES(LINE "A:\n"), -400},
     {"H18 LF only, empty line", BYTES(LINE "A: b\r\n\n"), -400},
     {"H18 T7 bare CR, empty line", BYTES(LINE "A: b\r\n\rx"), -400},
 };
@@ -359,11 +359,11 @@ static void test_line_limit(void)
     size_t n = add(fill(0, "GET /", line - 9), " HTTP/1.1\r\n\r\n");
     ok(parse(big, n, MAX_HEADER_SIZE, (int)n), "H20 request line of 8192 bytes");
     n = add(add(fill(add(0, "\r\n"), "GET /?", line - 9), " HTTP/1.1\r\n"), "\r\n");
-    ok(parse(big, n, MAX_HEADER_SIZE, (int)n), "H20 H17 the same behind CRLF");
+    ok(parse(big, n, MAX_HEADER_SIZE, (int)n), "H20 H17 the same after CRLF");
     n = add(fill(0, "GET /", line - 8), " HTTP/1.1");
     ok(parse(big, n, MAX_HEADER_SIZE, -414), "H20 T6 8193 bytes: 414 at the one too many");
     n = add(fill(add(0, "\r\n"), "GET /", line - 8), " HTTP/1.1");
-    ok(parse(big, n, MAX_HEADER_SIZE, -414), "H20 H17 the same behind CRLF");
+    ok(parse(big, n, MAX_HEADER_SIZE, -414), "H20 H17 the same after CRLF");
     n = fill(0, "GET /", line + 1);
     ok(parse(big, n, MAX_HEADER_SIZE, -414), "H20 T6 a path without end: 414");
     n = fill(0, "GET http://h/?", line + 1);
@@ -416,7 +416,7 @@ static void test_field_limit(void)
     is_int(whole.field_count, 100, "H20 100 fields: all are kept");
     ok(parse(big, add(n, "B"), MAX_HEADER_SIZE, -431), "H20 T6 101 fields: 431 at the first byte");
     big[n] = ' ';
-    ok(parse(big, n + 1, MAX_HEADER_SIZE, -400), "H20 obs-fold behind 100 fields: 400");
+    ok(parse(big, n + 1, MAX_HEADER_SIZE, -400), "H20 obs-fold after 100 fields: 400");
     whole.max_fields = parts.max_fields = 1;
     n = add(0, LINE "A: b\r\n\r\n");
     ok(parse(big, n, MAX_HEADER_SIZE, (int)n), "H20 max_headers 1: one field");

@@ -106,7 +106,8 @@ static void test_head(uint32_t recv_buffer_size, const char *request, size_t n, 
     size_t before = h.memory.asked;
     drip(request, n, piece);
     size_t asked = h.memory.asked - before;
-    ok(asked < 6 * n + ONCE, "a head of %zu bytes in pieces of %zu: %zu bytes asked for", n, piece, asked);
+    ok(asked < 6 * n + ONCE, "a head of %zu bytes in pieces of %zu: %zu bytes asked for", n, piece,
+       asked);
     is_responses(&c, answer, "and it is answered");
     stop("a head in pieces");
 }
@@ -117,8 +118,8 @@ static void test_heads(uint32_t recv_buffer_size)
     enum { FILL = 12000 };
     static char request[FILL + 1000], fill[FILL];
     memset(fill, 'x', sizeof fill);
-    int n = snprintf(request, sizeof request, "GET /page HTTP/1.1\r\nHost: t\r\nX-Fill: %.*s\r\n\r\n",
-                     FILL, fill);
+    int n = snprintf(request, sizeof request,
+                     "GET /page HTTP/1.1\r\nHost: t\r\nX-Fill: %.*s\r\n\r\n", FILL, fill);
     test_head(recv_buffer_size, request, (size_t)n, 1, "200 /page");
     test_head(recv_buffer_size, request, (size_t)n, 700, "200 /page");
     n += snprintf(request + n, sizeof request - (size_t)n, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");

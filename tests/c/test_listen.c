@@ -222,7 +222,7 @@ static void test_unlisten(void)
     ok(connect_to("127.0.0.2", second) < 0 && connect_to("127.0.0.3", second) < 0,
        "is left at all of its addresses");
     char byte;
-    ok(recv(client, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "what was accepted there stays");
+    ok(recv(client, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "what it accepted stays");
     close(client);
     ok(answers("127.0.0.1", port), "the place before stays");
     options.host = NULL;

@@ -330,7 +330,7 @@ static void test_arming(void)
     ws__timer_start(&loop, queue(600000), &b);
     ws__timer_stop(&a);
     ws__loop_arm(&loop);
-    is_int(left(), 600, "T57: what was called off wakes nobody up");
+    is_int(left(), 600, "T57: what was called off wakes no one up");
     uint64_t armed = loop.armed;
     now += 900 * MS;
     pass(0);

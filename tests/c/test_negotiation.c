@@ -71,7 +71,7 @@ static bool is_answered(const char *fields, long cut, const char *extension)
 
 /* How a parameter can look. bits: what it asks for, or DECLINED. */
 struct form {
-    const char *value; /* behind the name; NULL: it is absent */
+    const char *value; /* after the name; NULL: it is absent */
     int bits;
     bool twice;
 };
@@ -186,13 +186,13 @@ static const struct {
     {"X1: an empty field", FIELD "\r\n", ""},
     {"X1: only empty elements", FIELD ", ,,\r\n", ""},
     {"X1: an unknown extension", FIELD "x-webkit-deflate-frame\r\n", ""},
-    {"X1: behind unknown ones", FIELD "x-a; b=c, x-d; e=\"f\", " PMD "\r\n", PMD},
+    {"X1: after unknown ones", FIELD "x-a; b=c, x-d; e=\"f\", " PMD "\r\n", PMD},
     {"X1: between empty elements", FIELD ",, " PMD " ,,\r\n", PMD},
     {"X1: the first of two that fit",
      FIELD PMD SMWB "=10, " PMD SMWB "=12\r\n", PMD SMWB "=10"},
     {"X1 X4 X14: the second, the first asks for 8 bits",
      FIELD PMD SMWB "=8, " PMD SMWB "=9\r\n", PMD SMWB "=9"},
-    {"X1: the third, behind an unknown and a repeated parameter",
+    {"X1: the third, after an unknown and a repeated parameter",
      FIELD PMD "; a, " PMD SNCT SNCT ", " PMD SNCT "\r\n", PMD SNCT},
     {"X1 X5: what browsers send", FIELD PMD CMWB "\r\n", PMD},
     {"X1 X2 X3: a wish, and what is less", FIELD PMD SNCT CNCT CMWB "=9, " PMD "\r\n",
@@ -218,7 +218,7 @@ static const struct {
     {"X6: a missing value is refused", FIELD PMD CMWB "=\r\n", NULL},
     {"X1: a missing parameter is refused", FIELD PMD ";\r\n", NULL},
     {"X1: two words are refused", FIELD PMD " " PMD "\r\n", NULL},
-    {"X1 H12: a broken element behind one that fits is refused",
+    {"X1 H12: a broken element after one that fits is refused",
      FIELD PMD "\r\n" FIELD "a b\r\n", NULL},
     {"T9: numbers that no integer holds",
      FIELD PMD SMWB "=99999999999999999999, " PMD CMWB "=4294967305\r\n", ""},

@@ -110,7 +110,7 @@ static void test_addresses(void)
     ok(port > 0, "port 0: the kernel picks one");
     ok(fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC,
        "T76: non-blocking, close-on-exec");
-    is_int(ws__net_accept(fd, &peer), WS__NET_AGAIN, "nobody is there");
+    is_int(ws__net_accept(fd, &peer), WS__NET_AGAIN, "no one is there");
     int c = connect_to(AF_INET, "127.0.0.1", port), s = accept_one(&peer);
     ok(s >= 0 && fcntl(s, F_GETFL) & O_NONBLOCK && fcntl(s, F_GETFD) & FD_CLOEXEC,
        "T76: accepted: non-blocking, close-on-exec");
@@ -263,7 +263,7 @@ static void test_reading_and_writing(void)
     is_int(sum, 0, "all of it came");
     ws__net_write(pair[0], "last", 4);
     ws__net_finish(pair[0]);
-    is_int(ws__net_read(pair[1], bytes, 100), 4, "FIN stands behind the last bytes");
+    is_int(ws__net_read(pair[1], bytes, 100), 4, "FIN comes after the last bytes");
     is_int(ws__net_read(pair[1], bytes, 100), 0, "0 at the end");
     is_int(ws__net_write(pair[0], "x", 1), WS__NET_ERROR, "T65: EPIPE without a signal");
     is_int(ws__net_writev(pair[0], parts, 1), WS__NET_ERROR, "T65: EPIPE without a signal");

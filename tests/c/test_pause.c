@@ -129,7 +129,7 @@ static void test_in_message(void)
     for (size_t cut = 1; cut < 14; cut++) { /* the last frame, and the one before, are incomplete */
         start(ON_MESSAGE, pause_it);
         say_three(cut);
-        is_events(&h, "message TEXT a", "paused with a cut frame behind");
+        is_events(&h, "message TEXT a", "paused with a cut frame after");
         char bytes[64];
         size_t n = frame(bytes, "b");
         n += frame(bytes + n, "c");
@@ -189,7 +189,7 @@ static void test_in_others(void)
         stop(names[i]);
     }
 
-    prepare(); /* messages stand behind the handshake in one packet */
+    prepare(); /* messages stand after the handshake in one packet */
     harness_start(&h);
     acting = ON_OPEN;
     action = pause_it;
@@ -472,7 +472,7 @@ static void test_we_end(void)
     is_frames(&c, "CLOSE 1000 bye, EOF", "C6");
     stop("end while paused");
 
-    start(ON_MESSAGE, pause_it); /* the Close is here already, behind kept messages */
+    start(ON_MESSAGE, pause_it); /* the Close is here already, after kept messages */
     n = frame(bytes, "a");
     n += frame(bytes + n, "b");
     n += make_close(bytes + n, 3002, "kept");

@@ -247,7 +247,7 @@ static void test_lengths(void)
     static const struct {
         uint64_t length;
         size_t limit;
-        const char *alone, *behind; /* why it fails alone, and behind a fragment of 3 bytes */
+        const char *alone, *behind; /* why it fails alone, and after a fragment of 3 bytes */
     } cases[] = {
         {UINT64_C(0xffffffffffffffff), UINT32_MAX, "msb", "msb"},
         {UINT64_C(0x8000000000000000), UINT32_MAX, "msb", "msb"},
@@ -281,7 +281,7 @@ static void test_lengths(void)
                           msb ? "most significant bit of the 64-bit length is set" : why)
                   : rc == 0 && s.heap.live == live,
            "T20 T21 F6 F17 length %llx%s", (unsigned long long)cases[i / 2].length,
-           behind ? " behind a fragment" : "");
+           behind ? " after a fragment" : "");
         side_deinit(&s, "T20");
     }
 }
@@ -361,7 +361,7 @@ static void test_allocation_failures(size_t piece)
             ws__protocol_deinit(&s.protocol, &s.memory);
             clean &= !s.heap.live && !s.memory.used;
         }
-    ok(good && failed, "T84 pieces of %zu: WS_ENOMEM at each of %zu sites, and a retry goes on",
+    ok(good && failed, "T84 pieces of %zu: WS_ENOMEM at each of %zu sites, and a retry continues",
        piece, sites);
     ok(clean, "T84 pieces of %zu: no leak", piece);
 }

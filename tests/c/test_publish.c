@@ -72,7 +72,7 @@ static void test_order_outside(void)
 
     start_speakers();
     in_turn(speak);
-    is_int(kernel.writes, 2 + 2, "one write for each send, one for what was published behind it");
+    is_int(kernel.writes, 2 + 2, "one write for each send, one for what was published after it");
     spoke("order: from ws_server_defer");
     stop_speakers("order in a deferred call");
 
@@ -185,7 +185,7 @@ static void publish_then_close(void)
 {
     publish("b", "1");
     ws_conn_close(conn_at(&h, 0));
-    is_int(publish("a", "2"), 0, "nobody is there any more");
+    is_int(publish("a", "2"), 0, "no one is there any more");
     publish("b", "3");
 }
 
@@ -308,7 +308,7 @@ static void test_fragments(void)
             publish_in_fragments();
         else
             in_turn(publish_in_fragments);
-        is_frames(&c[0], want, "RFC 6455 5.4: behind the last fragment, in order");
+        is_frames(&c[0], want, "RFC 6455 5.4: after the last fragment, in order");
         is_frames(&c[1], "TEXT 3", "the other one");
         stop("fragments");
     }
@@ -331,8 +331,8 @@ static void test_fragments(void)
     stop("limit of what is held back");
 }
 
-static const char large_frames[] = "TEXT 1, TEXT 2, BINARY [16383], BINARY [16384], BINARY [100000], "
-                            "TEXT 3, BINARY [70000]";
+static const char large_frames[] = "TEXT 1, TEXT 2, BINARY [16383], BINARY [16384], "
+                                   "BINARY [100000], TEXT 3, BINARY [70000]";
 
 static void test_large(void)
 {

@@ -275,7 +275,7 @@ static void test_in_step(void)
     turns(&h, 2);
     client_read(&peers[0].c);
     ok(peers[0].c.in_length > 500 && (peers[0].c.in[0] & 0xff) == 0x41,
-       "held back behind fragments, uncompressed");
+       "held back after fragments, uncompressed");
     for (int i = 1; i < count; i++)
         right = right && got(&peers[i], data, 500, peers[i].compresses);
     ok(right, "the others are not concerned");
@@ -287,7 +287,8 @@ static void test_dropped(void)
     open_mixed();
     for (int i = 0; i < 3; i++) {
         ws_conn *conn = conn_at(&h, i);
-        ((struct ws__settings *)(uintptr_t)ws__conn_settings(conn))->behavior.max_backpressure = 1500;
+        struct ws__settings *settings = (struct ws__settings *)(uintptr_t)ws__conn_settings(conn);
+        settings->behavior.max_backpressure = 1500;
         kernel_give_room(conn, 0);
     }
     make_data(2000, 11); /* about 1,100 compressed: one fits */
@@ -306,7 +307,7 @@ static void test_dropped(void)
     publish(2000, ZTEXT);
     is_int(receivers(2000), 20, "X15: after a drop the window begins anew");
     publish(2000, ZTEXT);
-    is_int(receivers(2000), 20, "X15: and goes on");
+    is_int(receivers(2000), 20, "X15: and continues");
     free(first);
     stop("dropped");
 }
@@ -332,7 +333,7 @@ static void test_large(void)
     stop("large");
 }
 
-/* Every allocation of a publish with compression fails, once, or with all behind it. */
+/* Every allocation of a publish with compression fails, once, or with all after it. */
 static void test_failing_memory(void)
 {
     bool right = true;

@@ -84,7 +84,7 @@ static void provoke(void)
     publish_bytes("a", 'z', 20000);
 }
 
-/* What a client got must be whole frames, and nothing behind a Close. */
+/* What a client got must be whole frames, and nothing after a Close. */
 static bool is_sound(struct client *client)
 {
     const char *frames = client_frames(client), *end = strstr(frames, "CLOSE");
@@ -130,7 +130,7 @@ static void try_action(bool turning)
         if (conn_at(&h, i))
             ws_conn_close(conn_at(&h, i));
     is_int(subscribers("a") + subscribers("b") + subscribers("more") + subscribers("new"), 0,
-           "S42: nobody is left");
+           "S42: no subscriber is left");
     h.quiet = false;
     stop(action_names[action]);
 }
@@ -175,7 +175,7 @@ static void test_leaving(void)
     start_in_topics();
     h.hook = publish_both;
     in_turn(end_first);
-    is_frames(&c[0], "CLOSE 1000 bye", "F14: nothing behind the Close, also while topics are left");
+    is_frames(&c[0], "CLOSE 1000 bye", "F14: nothing after the Close, also while topics are left");
     is_frames(&c[1], "TEXT b, TEXT b", "S42: the others get it");
     stop("leaving");
 
@@ -189,7 +189,7 @@ static void test_leaving(void)
     start_in_topics();
     h.hook = publish_both;
     client_send_close(&c[0], 1000, "");
-    is_frames(&c[0], "CLOSE 1000, EOF", "F14: the peer's Close: nothing behind the answer");
+    is_frames(&c[0], "CLOSE 1000, EOF", "F14: the peer's Close: nothing after the answer");
     stop("leaving, by the peer");
 }
 
@@ -270,8 +270,8 @@ static void test_failing_memory(void)
             clean = subscribers("a") == 0 && harness_free(&h);
         }
         ok(clean, "T84: allocation 1 to %zu fails%s: no leak", n - 1,
-           after ? ", all behind it" : "");
-        ok(served, "T84: and the server goes on");
+           after ? ", all after it" : "");
+        ok(served, "T84: and the server continues");
     }
 }
 

@@ -26,7 +26,7 @@ struct peer {
     bool topics[TOPICS];
     uint32_t *expected; /* ids of messages, CLOSING_NOW: the Close */
     size_t first, count, capacity;
-    uint32_t fragments, *held; /* id of the fragmented message in hand; behind it: */
+    uint32_t fragments, *held; /* id of the fragmented current message; after it: */
     size_t held_count, held_capacity;
     int pieces; /* sent of it */
     size_t last_piece; /* while it is sent: from here on nothing may come, SIZE_MAX: it is not */
@@ -39,8 +39,8 @@ struct peer {
 static struct harness h;
 static struct peer peers[PEERS];
 static uint32_t next_id = 1, first_of_operation;
-static uint32_t under_way[64], under_way_count; /* publishes in hand, the outer ones first */
-static uint32_t watched, watched_drops; /* a publish in hand, and who dropped it */
+static uint32_t under_way[64], under_way_count; /* current publishes, the outer ones first */
+static uint32_t watched, watched_drops; /* the current publish, and who dropped it */
 static int depth;
 static uint64_t state;
 static bool failed;
@@ -139,7 +139,7 @@ static void match(struct peer *p, const char *data, size_t n)
     int i = (int)(p - peers);
     for (;;) {
         if (p->first == p->count) {
-            complain("a message that nobody sent", i);
+            complain("a message that no one sent", i);
             return;
         }
         uint32_t id = p->expected[p->first++];
@@ -147,7 +147,7 @@ static void match(struct peer *p, const char *data, size_t n)
         if (want == n && (!n || !memcmp(other, data, n)))
             break;
         if (!(id & OPTIONAL)) {
-            complain(id == CLOSING_NOW ? "a message behind the end" : "not the message to come", i);
+            complain(id == CLOSING_NOW ? "a message after the end" : "not the message to come", i);
             return;
         }
     }

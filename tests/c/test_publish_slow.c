@@ -238,7 +238,7 @@ static void test_broken(void)
     in_turn(publish_to_broken);
     turns(&h, 3);
     is_events(&h, "-b 1; -a 1; close 1006 connection reset by peer", "T82: a failed write ends it");
-    is_frames(&c[3], "TEXT 1, TEXT 2, TEXT 4", "T82: the others go on");
+    is_frames(&c[3], "TEXT 1, TEXT 2, TEXT 4", "T82: the others continue");
     stop("broken");
 
     prepare(); /* the write at the end of the turn fails, and there is more before it is noticed */
@@ -266,7 +266,7 @@ static void test_broken(void)
     stop("broken in the middle of the turn");
 }
 
-/* A Pong that waits is taken out of the queue by the next one, whatever stands behind it. */
+/* A Pong that waits is taken out of the queue by the next one, whatever comes after it. */
 static void test_pongs(void)
 {
     prepare();

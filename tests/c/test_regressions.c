@@ -221,7 +221,7 @@ static void test_exhausted(void)
             advance(&h, 50);
         setrlimit(RLIMIT_NOFILE, &limit);
         is_int(lines_with("out of file descriptors"), time,
-               "T80, T89: EMFILE is told once per exhaustion, not at every attempt");
+               "T80, T89: EMFILE is reported once per exhaustion, not at every attempt");
         /* valgrind imitates the limit after the call: there that connection is lost. */
         int again = getenv("UNDER_VALGRIND") ? client_socket(&h, 0) : -1;
         advance(&h, 100);

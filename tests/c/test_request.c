@@ -355,7 +355,7 @@ static void test_pipelining(void)
         client_say(&c, one);
     client_finish(&c);
     const char *got = client_responses(&c);
-    ok(strstr(got, "200 99, EOF") != NULL, "H23: a half-close behind the requests: all answered");
+    ok(strstr(got, "200 99, EOF") != NULL, "H23: a half-close after the requests: all answered");
     client_close(&c);
     harness_stop(&h, "pipelining");
 }
@@ -413,7 +413,7 @@ static void test_slow_reader(void)
     turns(&h, 3);
     client_say(&c, "ge HTTP/1.1\r\n" FIELDS "\r\n");
     client_drain(&c);
-    ok(c.received > 600000, "H23: a slow answer, half a request behind it, then its rest");
+    ok(c.received > 600000, "H23: a slow answer, half a request after it, then its rest");
     struct pollfd ready = {ws_server_fd(h.server), POLLIN, 0};
     ok(!poll(&ready, 1, 0) && stats_of(&h).turns > before, "T57: and nothing spins");
     client_close(&c);
@@ -562,7 +562,7 @@ static void test_getters(void)
     if (strcmp(seen, "/sub|a=1|7|/sub|1|127.0.0.1|8|superchat"))
         diag("%s", seen);
     ok(head_has(&last, "Set-Cookie: a=b\r\n") && head_has(&last, "Protocol: chat\r\n"),
-       "what a handler added stands in the 101");
+       "what a handler added is in the 101");
     h.hook = NULL;
     is_events(&h, "open; close 1006 connection closed without a Close frame", "events");
     harness_stop(&h, "getters");
@@ -628,7 +628,7 @@ static void test_handlers(void)
     harness_stop(&h, "handlers");
 }
 
-/* Frames behind the request, in the same or another segment, at every split of the whole. */
+/* Frames after the request, in the same or another segment, at every split of the whole. */
 static void test_early_frames(void)
 {
     char bytes[512];

@@ -237,7 +237,7 @@ static void test_upgrade_behind_response(void)
     is_events(&h, "close 1006 connection closed without a Close frame", "so is the end");
     client_close(&c);
     turns(&h, 2);
-    harness_stop(&h, "upgrade behind a response");
+    harness_stop(&h, "upgrade after a response");
 }
 
 /* The fields that were added describe the 101 that is not sent. */

@@ -1,7 +1,7 @@
 /*
- * test_reset.c: what a peer had sent before it reset the connection, or before a write to it failed,
- * is handled: messages, its Close, requests; read at once or while paused, in every state, and
- * bounded by every time limit. T36.
+ * test_reset.c: what a peer had sent before it reset the connection, or before a write to it
+ * failed, is handled: messages, its Close, requests; read at once or while paused, in every state,
+ * and bounded by every time limit. T36.
  */
 #include "harness.h"
 #include "kernel.h"
@@ -72,7 +72,7 @@ static void say_all(int count, int code)
 
 static char ending[400];
 
-/* The events of some turns, from on_close on; what is paused goes on. */
+/* The events of some turns, from on_close on; what is paused continues. */
 static const char *run(int count)
 {
     ending[0] = '\0';
@@ -188,7 +188,7 @@ static void test_bounds(void)
     ok(conn_at(&h, 0) == conn, "a paused one waits for idle_timeout");
     ws_conn_resume(conn);
     turns(&h, 2);
-    is_int(messages, 20, "resumed: it goes on");
+    is_int(messages, 20, "resumed: it continues");
     harness_events(&h);
     advance(&h, 9000);
     ok(conn_at(&h, 0) == conn, "and waits for as long again");
@@ -246,7 +246,7 @@ static void test_sends(void)
     is_int(ws_conn_send_fragment(conn, "x", 1, WS_TEXT, false), WS_DROPPED, "and fragments");
     ok(h.memory.bytes <= held && !dropped, "nothing is kept for a peer that is gone");
     ok(ws_conn_buffered_amount(conn) >= 60000000, "S28: it is counted as refused");
-    is_text(run(40), all_and_close, "and the messages go on");
+    is_text(run(40), all_and_close, "and the messages continue");
     is_int(messages, 100, "all of them");
     stop("sends");
 

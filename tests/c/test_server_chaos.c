@@ -114,9 +114,9 @@ static void react(struct harness *harness, enum event event, ws_conn *conn, ws_r
 
 static void speak(struct client *c)
 {
-    static const char *const heads[] = {"GET / HTTP/1.1\r\nHost: t\r\n\r\n", "GET /page HTTP/1.1\r\n",
-                                        "Host: t\r\n\r\n", "PUT / HTTP/1.1\r\nHost: t\r\n\r\n",
-                                        "GET /page HTTP/1.1\r\nHost: t\r\n\r\n", "\r\n", "x"};
+    static const char *const heads[] = {
+        "GET / HTTP/1.1\r\nHost: t\r\n\r\n", "GET /page HTTP/1.1\r\n", "Host: t\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: t\r\n\r\n", "GET /page HTTP/1.1\r\nHost: t\r\n\r\n", "\r\n", "x"};
     char bytes[8];
     switch (random_below(14)) {
     case 0:
@@ -242,8 +242,9 @@ static void run(uint32_t seed, bool failures)
     turns(&h, 20);
     advance(&h, 60000);
     ws_stats s = stats_of(&h);
-    ok(!s.connections && !s.open && s.opened == s.closed, "T68, T93: seed %u%s: balanced, %d opened",
-       seed, failures ? ", memory fails" : "", h.opened);
+    ok(!s.connections && !s.open && s.opened == s.closed,
+       "T68, T93: seed %u%s: balanced, %d opened", seed, failures ? ", memory fails" : "",
+       h.opened);
     ok(still_serves(), "T84, T94: the server still serves");
     turns(&h, 5);
     harness_stop(&h, "chaos");

@@ -378,7 +378,7 @@ static void test_no_descriptors(void)
     low.rlim_cur = (rlim_t)fd;
     setrlimit(RLIMIT_NOFILE, &low);
     turns(&h, 2);
-    ok(log_has(&h, "out of file descriptors"), "T80: EMFILE is told");
+    ok(log_has(&h, "out of file descriptors"), "T80: EMFILE is reported");
     bool spins = true; /* on a busy machine the end of the pause may fall into the first looks */
     for (int i = 0; i < 10 && spins; i++) {
         spins = descriptor_ready(20);
@@ -571,7 +571,7 @@ static void test_two_servers(void)
     is_frames(&d, "TEXT two", "T67: do not know of each other");
     ok(harness_free(&other), "one may go");
     client_text(&c, "more");
-    is_frames(&c, "TEXT more", "the other goes on");
+    is_frames(&c, "TEXT more", "the other continues");
     client_close(&d);
     client_close(&c);
     turns(&h, 2);

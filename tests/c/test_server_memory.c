@@ -1,6 +1,6 @@
 /*
  * test_server_memory.c: every allocation can fail, and nothing leaks: the n-th allocation of a
- * long scenario fails, alone or with all behind it; thousands of connections come and go; what an
+ * long scenario fails, alone or with all after it; thousands of connections come and go; what an
  * idle connection costs.
  */
 #include "harness.h"
@@ -177,7 +177,7 @@ static void test_failing_allocations(void)
                      serves, clean);
         }
     }
-    is_int(failures, 0, "T84: whichever allocation fails: no crash, no leak, the server goes on");
+    is_int(failures, 0, "T84: whichever allocation fails: no crash, no leak, the server continues");
 }
 
 /* Each line of the head is the status line or a field; `field` is among them. */
@@ -323,7 +323,7 @@ static void test_idle(void)
     diag("%zu bytes for each", each);
     uint64_t before = stats_of(&h).turns;
     struct pollfd ready = {ws_server_fd(h.server), POLLIN, 0};
-    is_int(poll(&ready, 1, 150), 0, "T57: idle connections wake nobody up");
+    is_int(poll(&ready, 1, 150), 0, "T57: idle connections wake no one up");
     is_int((long long)stats_of(&h).turns, (long long)before, "T57: no turns");
     for (int i = 0; i < COUNT; i++)
         client_close(&clients[i]);
@@ -388,13 +388,13 @@ static void test_max_memory(void)
     turns(&h, 5);
     ok(stats_of(&h).memory <= 400 * 1024, "T58: max_memory holds");
     ok(stats_of(&h).closed > 0, "T58: who needs more is closed");
-    ok(stats_of(&h).open > 0, "T58: the others go on");
+    ok(stats_of(&h).open > 0, "T58: the others continue");
     int found = 0;
     for (int i = 0; i < 12; i++) {
         found += strstr(client_frames(&c[i]), "CLOSE 1011 ") != NULL;
         client_close(&c[i]);
     }
-    ok(found > 0, "T58: and is told why");
+    ok(found > 0, "T58: and learns why");
     turns(&h, 5);
     harness_stop(&h, "max_memory");
 }

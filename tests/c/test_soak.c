@@ -80,7 +80,7 @@ static void start(void)
     memset(apps, 0, sizeof apps);
 }
 
-/* A paused connection does not see that its peer has left, and may pause again with each message. */
+/* A paused connection does not notice its peer leaving, and may pause again with each message. */
 static void resume_all(void)
 {
     for (int i = 0; i < MAX_CONNS; i++)

@@ -1,6 +1,6 @@
 /*
- * test_subscriptions.c: who is in a topic: names and their limits, what on_subscription reports, and
- * who receives what is published: other routes, exclude_self, a server that has stopped.
+ * test_subscriptions.c: who is in a topic: names and their limits, what on_subscription reports,
+ * and who receives what is published: other routes, exclude_self, a server that has stopped.
  */
 #include "subscribers.h"
 
@@ -33,7 +33,7 @@ static void test_counts(void)
               "S15, S42: close: one for each topic, before on_close");
     ws_conn_close(conn_at(&h, 2));
     is_events(&h, "2:-a 0; 2:close 1006 closed by the server", "S15, S42: also a hard one");
-    is_int(subscribers("a"), 0, "S42: nobody is left");
+    is_int(subscribers("a"), 0, "S42: no subscriber is left");
     is_int(subscribers("b"), 0, "S42: nor there");
     stop("counts");
 }
@@ -48,7 +48,7 @@ static void test_names(void)
     is_int(ws_conn_subscribe(conn, "", 0), 1, "T64: the empty topic");
     is_int(ws_conn_subscribe(conn, NULL, 0), 0, "T64: also as NULL");
     is_int(ws_conn_subscribe(conn, "a\0b", 3), 1, "T64: NUL in a name");
-    is_int(ws_conn_subscribe(conn, "a\0c", 3), 1, "T64: another one behind the NUL");
+    is_int(ws_conn_subscribe(conn, "a\0c", 3), 1, "T64: another one after the NUL");
     is_int(ws_conn_subscribe(conn, "a", 1), 1, "T64: a name of which they are no prefix");
     memset(large, 'x', sizeof large);
     is_int(ws_conn_subscribe(conn, large, sizeof large), WS_EINVAL, "T64: 1 MiB is refused");
@@ -56,7 +56,7 @@ static void test_names(void)
     is_int(ws_conn_subscribe(conn, large, 1024), 1, "max_topic_length: exactly");
     ok(!ws_conn_is_subscribed(conn, large, sizeof large), "T64: 1 MiB: is not subscribed");
     is_int(ws_conn_unsubscribe(conn, large, sizeof large), 0, "T64: 1 MiB: nothing to end");
-    is_int(ws_server_publish(h.server, large, sizeof large, "x", 1, WS_TEXT), 0, "T64: nobody");
+    is_int(ws_server_publish(h.server, large, sizeof large, "x", 1, WS_TEXT), 0, "T64: no one");
     is_int(ws_server_publish(h.server, "", 0, "1", 1, WS_TEXT), 1, "T64: publish to the empty one");
     is_int(ws_server_publish(h.server, "a\0b", 3, "2", 1, WS_TEXT), 1, "T64: to that with the NUL");
     is_int(ws_server_publish(h.server, "a\0d", 3, "3", 1, WS_TEXT), 0, "T64: to a third");
@@ -89,7 +89,7 @@ static void test_max_topics(void)
     is_int(leave(0, "b"), 1, "T53: one leaves");
     is_int(join(0, "d"), 1, "T53: another one fits");
     is_int(subscribers("d"), 2, "T53: counted");
-    is_int(subscribers("e"), 0, "T53: refused: nobody");
+    is_int(subscribers("e"), 0, "T53: refused: no one");
     stop("max_topics");
 
     prepare();
@@ -158,7 +158,7 @@ static void test_exclude_self(void)
     leave(1, "a");
     client_text(&c[0], "4-");
     turns(&h, 2);
-    is_int(results, 0, "0: nobody else is there");
+    is_int(results, 0, "0: no one else is there");
     results = -1;
     client_close(&c[2]);
     turns(&h, 2);
@@ -177,7 +177,7 @@ static void test_exclude_self(void)
     ws_server_shutdown(h.server, 1001, NULL, 0, 1000);
     is_int(publish("a", "x"), 0, "T64: publish after shutdown");
     client_send_close(&c[0], 1001, "");
-    is_frames(&c[0], "CLOSE 1001, EOF", "T64: nothing behind the Close");
+    is_frames(&c[0], "CLOSE 1001, EOF", "T64: nothing after the Close");
     client_close(&c[0]);
     turns(&h, 10);
     is_int(publish("a", "x"), 0, "T64: publish after the server has stopped");
@@ -224,7 +224,7 @@ static void test_leave_at_once(void)
     h.hook = leave_at_once;
     is_int(join(0, "solo"), 1, "T63: subscribed, and gone again");
     ok(!strcmp(topic_seen, "solo"), "S15: the topic's name stays until the handler returns");
-    is_int(subscribers("solo"), 0, "S15: nobody is left");
+    is_int(subscribers("solo"), 0, "S15: no subscriber is left");
     stop("leave at once");
 }
 

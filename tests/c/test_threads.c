@@ -1,7 +1,7 @@
 /*
- * test_threads.c: the two calls that belong to no thread, ws_server_defer and ws_server_wakeup, from
- * four threads at once: while connections come and go, and while the server shuts down and runs
- * again; and two servers in two threads. Made for -Db_sanitize=thread, true without it, too.
+ * test_threads.c: the two calls that any thread may make, ws_server_defer and ws_server_wakeup,
+ * from four threads at once: while connections come and go, and while the server shuts down and
+ * runs again; and two servers in two threads. Made for -Db_sanitize=thread, true without it, too.
  */
 #include "harness.h"
 
@@ -156,7 +156,7 @@ static bool write_all(int fd, const void *bytes, size_t n)
     return wait_for(fd, POLLOUT) && send(fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n;
 }
 
-/* Up to the empty line behind the head of the answer. */
+/* Up to the empty line after the head of the answer. */
 static bool shake_hands(int fd)
 {
     char last[5] = "";

@@ -12,7 +12,7 @@
 struct heap {
     size_t live, calls;
     size_t fail_at;  /* the call of this number fails; 0: none */
-    bool fail_after; /* and all behind it */
+    bool fail_after; /* and all after it */
     bool wrong;      /* an old_size was not what the block was allocated with */
 };
 
@@ -146,7 +146,7 @@ static void test_subscribe(void)
 {
     struct ws__subscriber a = {0}, b = {0};
     begin();
-    is_int(members("news"), -1, "T64 nobody subscribed: no topic, in a table without buckets");
+    is_int(members("news"), -1, "T64 no one subscribed: no topic, in a table without buckets");
     is_int(subscribe(&a, "news"), 1, "T64 subscribe");
     is_int(subscribe(&a, "news"), 0, "T64 subscribe twice");
     is_int(members("news"), 1, "T64 counts once");
@@ -216,7 +216,7 @@ static void test_pins(void)
     leave_all(&topics, &a);
     ok(ws__topics_find(&topics, "news", 4) == topic && !topic->count && !topic->members,
        "T63 a pinned topic without members is found, with count 0");
-    is_int(ws__topics_position(&b, topic), b.count, "T63 nobody has a position in it");
+    is_int(ws__topics_position(&b, topic), b.count, "T63 no one has a position in it");
     is_int(ws__topics_subscribe(&topics, &b, "news", 4, &again), 1, "T63 it can be joined again");
     ok(again == topic && topic->count == 1, "T63 it is the same one");
     ws__topics_unpin(&topics, topic);
@@ -381,7 +381,7 @@ static void test_failures(void)
     for (size_t i = 1; i <= calls; i++)
         wrong += !scenario(i, false) + !scenario(i, true);
     ok(calls > 100, "T84 that are %zu allocations", calls);
-    is_int(wrong, 0, "T84 each fails, alone and with all behind it: WS_ENOMEM changes nothing");
+    is_int(wrong, 0, "T84 each fails, alone and with all after it: WS_ENOMEM changes nothing");
 }
 
 /* ---- against a matrix --------------------------------------------------------------------- */

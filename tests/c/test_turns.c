@@ -1,7 +1,7 @@
 /*
  * test_turns.c: a turn of the loop is bounded by count and by time, so that a few busy connections,
- * or handlers that take long, delay others by little. The clock is the test's: it goes on by `tick`
- * whenever it is read, and a turn takes 8 ms (TURN_TIME) before it is late.
+ * or slow handlers, delay others only a little. The clock is the test's: it advances by `tick` each
+ * time it is read, and a turn takes 8 ms (TURN_TIME) before it is late.
  */
 #include "harness.h"
 
@@ -108,7 +108,7 @@ static void test_messages(void)
     stop(FLOODERS, "messages");
 }
 
-/* Fragments are no messages, but take time: as many of them as one likes, and no byte of payload. */
+/* Fragments are no messages, but take time: any number of them, without a byte of payload. */
 static void test_fragments(void)
 {
     enum { FRAGMENTS = 8000 };
@@ -136,7 +136,7 @@ static void test_requests(void)
     for (int i = 0; i < 60; i++)
         client_say(&clients[0], "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");
     turns(&h, 1);
-    ok(requests >= STEP && requests <= 3 * STEP, "S50: requests that take long: %d of 60", requests);
+    ok(requests >= STEP && requests <= 3 * STEP, "S50: slow requests: %d of 60", requests);
     turns(&h, 5);
     is_int(requests, 60, "all of them are answered");
     stop(1, "requests");
@@ -148,7 +148,7 @@ static void ring(void *argument)
     rings++;
 }
 
-/* However many flood: 256 at most that epoll names, and 64 of those that wait (LATE_CONNECTIONS). */
+/* However many flood: at most 256 that epoll names, and 64 that wait (LATE_CONNECTIONS). */
 static void test_alarm_among_many(void)
 {
     enum { TURNS = 20, PER_CONNECTION = 200, MOST = STEP * (256 + 64 + 10) };

@@ -79,7 +79,7 @@ static enum verdict verdict_of(uint32_t state)
     return state == WS__UTF8_ACCEPT ? VALID : state == WS__UTF8_REJECT ? INVALID : UNFINISHED;
 }
 
-/* In one piece and in every division into pieces (bit i of `cuts`: cut behind byte i + 1): after
+/* In one piece and in every division into pieces (bit i of `cuts`: cut after byte i + 1): after
  * each piece the state is what the bytes so far deserve. */
 static bool agrees(const uint8_t *p, size_t n)
 {
@@ -281,7 +281,7 @@ static void test_late_error(void)
            "70 kB of text");
     text[n++] = 0xff;
     is_int(ws__utf8_next(WS__UTF8_ACCEPT, guard_copy(text, n), n), WS__UTF8_REJECT,
-           "T38 one wrong byte behind 70 kB");
+           "T38 one wrong byte after 70 kB");
 }
 
 /* The definition, from the front: characters while they fit. */

@@ -65,7 +65,7 @@ static void take(struct run *r, struct ws__event *event)
     ws__protocol_release(&r->protocol, &r->memory);
 }
 
-/* Presents the bytes up to `to`, behind those that were not consumed. */
+/* Presents the bytes up to `to`, after those that were not consumed. */
 static void feed(struct run *r, size_t to)
 {
     const uint8_t *wire = r->vector->wire.data;

@@ -12,7 +12,7 @@ enum { ALL_SPLITS = 150, SOME_SPLITS = 40, TURNS = 100000 };
 
 static struct harness h;
 
-/* Handlers compare with the vector in hand. */
+/* Handlers compare with the current vector. */
 static struct {
     const struct vector *vector;
     size_t events;

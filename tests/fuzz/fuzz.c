@@ -1,5 +1,5 @@
 /*
- * fuzz.c: parameters, memory and verdicts for all fuzz targets, see fuzz.h.
+ * fuzz.c: parameters, memory and results for all fuzz targets, see fuzz.h.
  */
 #include "fuzz.h"
 

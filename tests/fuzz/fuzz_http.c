@@ -1,6 +1,6 @@
 /*
  * fuzz_http.c: request heads (RFC 9112 2 to 5), and what is made of them. The bytes are presented
- * whole, one by one and in pieces that move: the verdict and all offsets must be the same. Of a
+ * whole, one by one and in pieces that move: the result and all offsets must be the same. Of a
  * whole head every part must lie where it may lie, and hold what it may hold.
  * limit: of the head; flags: 1 with a list of origins, 2 with one of subprotocols, 4 with room for
  * three fields.
@@ -98,7 +98,7 @@ static void check_fields(const struct ws__http_head *head, const char *bytes, in
         must(ws__text_is_token(bytes + name.offset, name.length), "a name is no token");
         must(ws__text_is_value(bytes + value.offset, value.length), "a value has CR, LF or NUL");
         must(name.offset + name.length < value.offset, "a value in front of its name");
-        must(bytes[name.offset + name.length] == ':', "no colon behind a name");
+        must(bytes[name.offset + name.length] == ':', "no colon after a name");
     }
 }
 
@@ -207,7 +207,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     struct ws__http_head head = new_head(&input, fields);
     int length = parse(&head, &input, input.length);
-    must(length > 0 || is_one_of(length, statuses), "verdict %d", length);
+    must(length > 0 || is_one_of(length, statuses), "result %d", length);
     must(length <= 0 || (size_t)length <= input.length, "longer than what is there");
     must(length <= 0 || (size_t)length <= max_header(&input), "larger than it may be");
     must(length <= 0 || head.target.length < max_header(&input) / 2, "a request line as long");

@@ -1,6 +1,6 @@
 /*
  * fuzz_inflate.c: compressed messages (RFC 7692 7.2.2). The bytes are sent in one frame and in
- * several, and inflated within a limit: the verdict, the output and the memory that it took are
+ * several, and inflated within a limit: the result, the output and the memory that it took are
  * checked against zlib, fed byte by byte, with a window that is made anew for each block that says
  * it is the last. Three messages in a row, so that the window between them counts.
  * flags: 1 text, 2 context takeover, 4 little memory, too; options: 8 + options % 8 bits of
@@ -228,7 +228,7 @@ static void check_output(int result, const char *out, size_t got, int want, size
 }
 
 /* A peer that looks back further than was agreed may be understood, or not. Returns whether the
- * connection goes on. */
+ * connection continues. */
 static bool check_message(struct peers *p, const struct fuzz_input *input, const uint8_t *data,
                           size_t length)
 {
@@ -286,7 +286,7 @@ static void run(const struct fuzz_input *input)
     side_deinit(&p.ours);
 }
 
-/* WS_ENOMEM, or the verdict; nothing is lost of what others hold. */
+/* WS_ENOMEM, or the result; nothing is lost of what others hold. */
 static void run_with_little_memory(const struct fuzz_input *input)
 {
     struct side s;

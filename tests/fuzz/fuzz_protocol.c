@@ -80,7 +80,7 @@ static void check_failure(const struct ws__event *e)
 
 static void check_event(struct run *r, const struct ws__event *e)
 {
-    must(!r->over, "event %d behind the end", (int)e->type);
+    must(!r->over, "event %d after the end", (int)e->type);
     must(e->data, "data is NULL");
     r->over = e->type == WS__EVENT_CLOSE || e->type == WS__EVENT_FAIL;
     must(r->protocol.ended == r->over, "ended: %d", r->protocol.ended);
@@ -116,7 +116,7 @@ static void check_memory(const struct run *r)
     must(r->memory.held == r->memory.memory.used, "not all is counted");
 }
 
-/* Presents the bytes up to `to`, behind those that were not consumed. */
+/* Presents the bytes up to `to`, after those that were not consumed. */
 static void feed(struct run *r, size_t to)
 {
     const uint8_t *wire = r->input->data;

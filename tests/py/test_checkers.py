@@ -292,6 +292,10 @@ def test_functions_measures_lines(tmp_path: Path) -> None:
     assert run("check_functions.py", tmp_path) == [
         "csrc/a.c:2: 101 columns, at most 100 are allowed"
     ]
+    plant(tmp_path, {"csrc/a.c": c_function("f", 3), "tests/c/test_a.c": "x" * 101})
+    assert run("check_functions.py", tmp_path) == [
+        "tests/c/test_a.c:1: 101 columns, at most 100 are allowed"
+    ]
 
 
 def test_functions_refuses_an_empty_tree(tmp_path: Path) -> None:
