@@ -30,9 +30,10 @@ LAYERS: Dict[str, int] = {
     "_core/sockets": 10,
     "http": 11, "websocket": 11,
     "_core/aio": 12, "_core/callbacks": 12, "_core/fork": 12, "_core/workers": 12,
-    "app": 13,
-    "__init__": 14,
-    "__main__": 15,
+    "router": 13,
+    "app": 14,
+    "__init__": 15,
+    "__main__": 16,
 }  # fmt: skip
 
 GENERATED = {"_build"}  # by the build system

@@ -21,7 +21,7 @@ from pyws.enums import CompressOptions  # noqa: E402
 from pyws.options import APP_SETTINGS, LISTEN_SETTINGS  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
-APP = ROOT / "pyws" / "app.py"
+ROUTER = ROOT / "pyws" / "router.py"
 BEGIN = "        Settings and their defaults:\n\n"
 END = "\n        Handlers, each of them optional"
 
@@ -105,10 +105,10 @@ def docstring() -> str:
 
 def texts() -> Dict[Path, str]:
     """The files, as they should be."""
-    source = APP.read_text(encoding="utf-8")
+    source = ROUTER.read_text(encoding="utf-8")
     before, rest = source.split(BEGIN)
     after = rest.split(END, 1)[1]
-    return {PAGE: page(), APP: before + BEGIN + docstring() + END + after}
+    return {PAGE: page(), ROUTER: before + BEGIN + docstring() + END + after}
 
 
 def main() -> int:

@@ -1,0 +1,259 @@
+"""Routes: what a program registers for paths."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, TypeVar
+
+from ._core import callbacks, calls, mistakes, values
+from ._core.routes import Route
+from ._core.runtime import Runtime
+from ._core.settings import Behavior
+from ._core.values import Handler
+from ._native import lib
+from .errors import ErrorCode
+
+__all__ = ["Router"]
+
+AnyRouter = TypeVar("AnyRouter", bound="Router")
+
+_PATTERNS = (
+    'must be a path like "/chat/:room" or "/files/*" whose parts are literal, ":name" (each name '
+    'once), or "*" (only the last part)'
+)
+
+_MISSING: Any = values.LeftOut()  # an argument that was left out
+
+
+class Router:
+    """Registers routes. Programs use its subclass `pyws.App`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._routes: list[Route] = []
+        self._registrations: list[Callable[[], Any]] = []  # adds them to a server
+        self._has_coroutines = False  # are among the handlers
+
+    def _add_all(self) -> None:
+        """This is a worker, with a new server: add all routes to it."""
+        for add in self._registrations:
+            add()
+
+    # ---- routes ---------------------------------------------------------------------------------
+
+    def ws(
+        self: AnyRouter, pattern: str, behavior: Mapping[str, Any] | None = _MISSING, **more: Any
+    ) -> AnyRouter:
+        """Accept WebSocket connections on a path.
+
+        Args:
+            pattern: A path whose parts are literal, ":name", or "*" at the end; the most specific
+                route wins.
+            behavior: Settings and handlers as a dict, see below.
+            more: Settings and handlers as keywords, which win.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError, ValueError: A setting, a handler or the pattern is wrong, or the pattern is
+                taken.
+            RuntimeError: Compression needs zlib; coroutine handlers come after `run` began without
+                an asyncio loop; or called from another thread.
+
+        Settings and their defaults:
+
+        compression: The compressor and the decompressor of permessage-deflate, joined by |.
+            Default: DISABLED.
+        max_payload_length: The longest message that is accepted; a longer one ends the connection
+            with 1009. Default: 16 KiB.
+        max_backpressure: What may wait for a slow client; messages beyond it are dropped. 0 means
+            no limit. Default: 64 KiB.
+        close_on_backpressure_limit: Close with 1008 instead of dropping a message. Default: False.
+        close_timeout: How long the client may take to answer a Close frame. Default: 5 seconds.
+        close_on_error: Close with 1011 when a handler raises. Default: True.
+        subprotocols: The subprotocols that the route speaks; the first one of the client's list is
+            selected. Default: ().
+        origins: The values of Origin that are accepted, as browsers send them
+            ("https://example.org"); None in the list stands for clients that send none. None
+            instead of a list accepts all. Default: None.
+        idle_timeout: How long no byte may arrive before the connection is dropped with 1006, "idle
+            timeout". 0 means forever. Default: 120 seconds.
+        ping_interval: How long no byte may arrive before a Ping is sent, and another one after each
+            further interval. 0 sends none. None means idle_timeout less a third of it, at most 16
+            seconds less. Default: None.
+        ping_timeout: How long no byte may arrive after a Ping before the connection is dropped with
+            1006, "ping timeout". 0 or None leaves that to idle_timeout. Default: None.
+        send_pings_automatically: Send Pings; False is the same as ping_interval=0. Default: True.
+        reset_idle_timeout_on_send: Data that the kernel takes counts as activity, too. Default:
+            False.
+        max_lifetime: How long a connection may live before it is closed with 1000, "please
+            reconnect". 0 means forever. Default: 0 minutes.
+        max_topics: Topics of one connection; beyond it, subscribe() returns False. Default: 1000
+            topics.
+        max_topic_length: The longest name of a topic in UTF-8; a longer one raises ValueError.
+            Default: 1 KiB.
+        max_pending_messages: While this many messages, or max_payload_length bytes of them, wait
+            for a coroutine handler, the socket is not read. Default: 16 messages.
+
+        Handlers, each of them optional, functions or coroutine functions (``async def``):
+
+        upgrade(res, req, socket_context): Answer the opening handshake; without it, it is accepted.
+        open(ws): The connection is open.
+        message(ws, message, opcode): A str with OpCode.TEXT, bytes with OpCode.BINARY.
+        drain(ws): The queue of a slow client is empty again.
+        dropped(ws, message, opcode): A message was not sent because of max_backpressure.
+        ping(ws, data): A Ping came; pyws answers it by itself.
+        pong(ws, data): A Pong came.
+        subscription(ws, topic, subscriptions, subscriptions_before): ws has subscribed to a topic
+            or unsubscribed, or it is closing (then this comes before its close event). The numbers
+            are the subscribers that the topic has in the app, now and before.
+        close(ws, code, reason): The connection has ended.
+
+        message, drain, dropped, ping, pong and subscription may also be C functions (of ctypes, or
+        objects with an `address` like those of numba), which C calls without Python: see
+        docs/native_handlers.md.
+
+        Events of one socket run in order, one at a time; those of different sockets do not wait for
+        each other. While a coroutine handler of a socket runs, all later events of that socket
+        wait, even those of plain functions: so ``ws.end()`` returns before a close handler that is
+        a coroutine, or that has to wait for one. When this side ends the connection, messages that
+        wait are discarded; after a Close frame of the client they are still handled. What a
+        coroutine sends between two awaits leaves in one write. A handler that gets
+        asyncio.CancelledError has failed, unless `run` or `serve` ends.
+
+        All handlers of a socket run in one contextvars.Context, a copy of the one that `run`,
+        `serve` or `serving` was called in. What one of them sets is there for the later ones, and
+        for no other socket. If a handler of A ends B, and the close handler of B ends A, the close
+        handler of A runs in a copy of its context.
+        """
+        if behavior is _MISSING and not more:
+            raise TypeError(
+                f"app.ws({pattern!r}) has no handlers: app.ws({pattern!r}, message=on_message), or "
+                "a dict with them, {} for none; it is not a decorator"
+            )
+        checked = Behavior(None if behavior is _MISSING else behavior, more)
+        if checked.compression and not lib.ws_compression_available():
+            raise RuntimeError(
+                f"compression needs zlib, and {lib.path} was built without it "
+                "(meson setup -Ddeflate=enabled)"
+            )
+        path = self._check_pattern(pattern)
+        coroutines = [name for name in values.HANDLERS if _is_coroutine(getattr(checked, name))]
+        if coroutines:
+            self._check_coroutines(coroutines[0], pattern)
+        if coroutines and coroutines != ["upgrade"]:
+            from ._core.aio import wrap_handlers
+
+            wrap_handlers(checked)
+        runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
+        route = Route(runtime, pattern, checked, handler, callbacks.ON_CLOSED)
+        fields = callbacks.c_fields(route)
+        self._add(route, lambda: calls.add_route(runtime.server, path, fields))
+        return self
+
+    def get(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer GET, and HEAD with it.
+
+        Everything that runs for one request runs in a contextvars.Context of its own, as with `ws`.
+
+        Args:
+            pattern: A path, as for `ws`.
+            handler: ``handler(res, req)`` is called for each request, and answers with a method of
+                `res`; it may be a coroutine function.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError, ValueError: The handler is wrong, or the pattern is wrong or taken.
+            RuntimeError: As for `ws`.
+        """
+        return self._http("GET", pattern, handler)
+
+    def post(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer POST; arguments, result and errors as for `get`."""
+        return self._http("POST", pattern, handler)
+
+    def put(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer PUT; arguments, result and errors as for `get`."""
+        return self._http("PUT", pattern, handler)
+
+    def patch(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer PATCH; arguments, result and errors as for `get`."""
+        return self._http("PATCH", pattern, handler)
+
+    def delete(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer DELETE; arguments, result and errors as for `get`."""
+        return self._http("DELETE", pattern, handler)
+
+    def options(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer OPTIONS; arguments, result and errors as for `get`."""
+        return self._http("OPTIONS", pattern, handler)
+
+    def head(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer HEAD; arguments, result and errors as for `get`."""
+        return self._http("HEAD", pattern, handler)
+
+    def any(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+        """Answer all methods without a handler of their own; arguments as for `get`."""
+        return self._http("*", pattern, handler)
+
+    def _http(self: AnyRouter, method: str, pattern: str, handler: Handler) -> AnyRouter:
+        mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
+        path = self._check_pattern(pattern)
+        runtime, handler_ = self._runtime, self._request_handler("handler", handler, pattern)
+        route = Route(runtime, pattern, Behavior(None, {}), handler_, callbacks.ON_CLOSED)
+        verb, on_request = method.encode(), callbacks.ON_REQUEST
+        self._add(
+            route,
+            lambda: lib.ws_server_http(runtime.server, verb, path, on_request, route.key),
+        )
+        return self
+
+    def _request_handler(self, name: str, handler: Handler | None, pattern: str) -> Handler | None:
+        """`handler`, or what runs it if it is a coroutine function."""
+        if not _is_coroutine(handler):
+            return handler
+        self._check_coroutines(name, pattern)
+        from ._core.aio import Later
+
+        assert handler is not None
+        return Later(handler, pattern)
+
+    def _check_coroutines(self, name: str, pattern: str) -> None:
+        """Note that `run` needs a loop for coroutines. Raises RuntimeError if that is too late.
+
+        Args:
+            name: The name of a handler that is a coroutine function, for error messages.
+            pattern: The path that it is for.
+        """
+        if self._runtime.is_busy and self._runtime.host is None:
+            raise RuntimeError(
+                f"{name} of {pattern!r} is a coroutine function, but run() already runs without "
+                "asyncio: add it before run()"
+            )
+        self._has_coroutines = True
+
+    def _check_pattern(self, pattern: Any) -> bytes:
+        self._runtime.check_server()
+        path = values.c_string("pattern", pattern)
+        mistakes.check_pattern(pattern)
+        return path
+
+    def _add(self, route: Route, add: Callable[[], Any]) -> None:
+        """Run `add`; its errors name the pattern that the library refuses."""
+        self._routes.append(route)  # first: once it is added, C knows its address
+        try:
+            add()
+        except Exception as error:
+            self._routes.remove(route)
+            if not isinstance(error, ValueError):
+                raise
+            invalid = lib.ws_strerror(ErrorCode.EINVAL).decode()
+            why = _PATTERNS if str(error) == invalid else error
+            raise ValueError(f"pattern {route.pattern!r}: {why}") from None
+        self._registrations.append(add)
+
+
+def _is_coroutine(handler: Handler | None) -> bool:
+    return handler is not None and values.is_coroutine_handler(handler)
