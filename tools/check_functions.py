@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Check the size of C functions (40 lines, brace to brace), files (700 lines) and lines.
+"""Check the size of C functions (40 lines, brace to brace), of files (700 lines) and of lines.
 
-Of the tests, only the size of files and the lines in C are checked.
+Files are checked in every folder, in C, Python and JavaScript. Of the tests, functions are not
+checked; ruff checks lines of Python.
 
     python3 tools/check_functions.py [--root DIR] [--allow FILE:FUNCTION ...]
 
@@ -21,7 +22,8 @@ MAX_EXCEPTION = 80
 MAX_FILE = 700
 MAX_COLUMNS = 100
 FOLDERS = ("csrc", "examples/c", "tools/bench")
-TEST_SUFFIXES = (".c", ".h", ".py")
+EVERYWHERE = (".ci", "csrc", "docs", "examples", "packaging", "pyws", "tests", "tools")
+SUFFIXES = (".c", ".h", ".py", ".js")
 
 # State switches that are clearer in one piece. Remove a name when it no longer needs this.
 ALLOWED: Set[str] = {"csrc/http.c:handle_byte"}
@@ -32,8 +34,9 @@ def sources(root: Path) -> List[Path]:
     return sorted(found)
 
 
-def tests(root: Path) -> List[Path]:
-    return sorted(path for path in (root / "tests").rglob("*.*") if path.suffix in TEST_SUFFIXES)
+def all_files(root: Path) -> List[Path]:
+    found = (path for folder in EVERYWHERE for path in (root / folder).rglob("*.*"))
+    return sorted(path for path in found if path.suffix in SUFFIXES and path.is_file())
 
 
 def judge(lengths: Dict[str, int], allowed: Iterable[str]) -> List[str]:
@@ -61,7 +64,7 @@ def measure(root: Path) -> Dict[str, int]:
 
 def check_files(root: Path) -> List[str]:
     violations = []
-    for path in [*sources(root), *tests(root)]:
+    for path in all_files(root):
         name, length = path.relative_to(root), len(csource.read(path).splitlines())
         if length > MAX_FILE:
             violations.append(f"{name}: {length} lines, at most {MAX_FILE} are allowed")
@@ -71,7 +74,7 @@ def check_files(root: Path) -> List[str]:
 def check_columns(root: Path) -> List[str]:
     """Return the lines of C that are too long; ruff checks those of Python."""
     violations: List[str] = []
-    for path in [*sources(root), *(path for path in tests(root) if path.suffix in (".c", ".h"))]:
+    for path in [*sources(root), *sorted((root / "tests").rglob("*.[ch]"))]:
         name, lines = path.relative_to(root), csource.read(path).splitlines()
         violations += (
             f"{name}:{number}: {len(line)} columns, at most {MAX_COLUMNS} are allowed"

@@ -14,7 +14,7 @@ from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import cli, report, wire
+from conformance import arguments, cli, report, wire
 from conformance.case import (
     MUST,
     Case,
@@ -156,7 +156,7 @@ class Reports:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.options: List[str] = []
-        for form in cli.FORMS:
+        for form in arguments.FORMS:
             self.options += [f"--{form}", str(folder / form)]
 
     def run(self) -> Dict[str, Any]:

@@ -8,15 +8,9 @@ from conformance_runs import case, run_of
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import (
-    runner,
-    wire,
-)
-from conformance.case import (
-    Case,
-    Result,
-    Verdict,
-)
+from conformance import runner, wire
+from conformance.case import Case, Result
+from conformance.verdicts import Verdict
 
 FAILING = runner.failing("failed")
 OPEN = {"close": "FAILED", "close_came": "the server does not end TCP after the closing handshake"}

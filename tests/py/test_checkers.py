@@ -277,7 +277,21 @@ def test_functions_finds_a_needless_exception(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(("lines", "want"), [(700, 0), (701, 1)])
 @pytest.mark.parametrize(
     "name",
-    ["csrc/a.h", "tools/bench/load.c", "examples/c/echo.c", "tests/c/test_a.c", "tests/py/a.py"],
+    [
+        "csrc/a.h",
+        "tools/bench/load.c",
+        "examples/c/echo.c",
+        "tests/c/test_a.c",
+        "tests/py/a.py",
+        "tools/a.py",
+        "tools/conformance/cases/a.py",
+        "tools/bench/a.py",
+        "pyws/_core/a.py",
+        "examples/py/a.py",
+        "packaging/a.py",
+        ".ci/a.py",
+        "examples/a.js",
+    ],
 )
 def test_functions_measures_files(tmp_path: Path, name: str, lines: int, want: int) -> None:
     plant(tmp_path, {"csrc/b.c": c_function("f", 3), name: "int a;\n" * lines})

@@ -12,24 +12,9 @@ from conformance_runs import case, run_of
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import (
-    cli,
-    progress,
-    report,
-    runner,
-    summary,
-    wire,
-)
-from conformance.case import (
-    Case,
-    Failed,
-    Informational,
-    Settings,
-    Skipped,
-    Test,
-    Unimplemented,
-    Verdict,
-)
+from conformance import cli, progress, report, runner, summary, wire
+from conformance.case import Case, Settings, Test
+from conformance.verdicts import Failed, Informational, Skipped, Unimplemented, Verdict
 from conformance_results import BAD, FAILING, result
 
 Test.__test__ = False  # type: ignore[attr-defined]  # it is no class of tests

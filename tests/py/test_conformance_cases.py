@@ -19,7 +19,8 @@ from delay_proxy import DelayProxy
 sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance import cases, wire
-from conformance.case import CASES, MAY, Case, Manners, Result, Session, Settings, run
+from conformance.case import CASES, MAY, Case, Manners, Result, Settings, run
+from conformance.session import Session
 
 assert cases  # its import registers them
 

@@ -15,8 +15,9 @@ from common import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance import cases, cli, deflate
-from conformance.case import CASES, Failed, Manners, Result, Settings, run
+from conformance.case import CASES, Manners, Result, Settings, run
 from conformance.cases import compression
+from conformance.verdicts import Failed
 from conformance.wire import Target
 
 assert cases  # its import registers them

@@ -18,7 +18,7 @@ from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import cli, pack
+from conformance import arguments, pack
 
 FOLDER = ROOT / "tools" / "conformance"
 CONTAINER = ROOT / "packaging" / "conformance" / "Containerfile"
@@ -254,7 +254,7 @@ FOREIGN |= {"--port", "--compression", "--max-payload", "--max-backpressure"}
 def test_the_readme_names_options_that_there_are() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", (FOLDER / "README.md").read_text()))
     assert named > {"--header", "--cookie", "--query", "--origin", "--protocol", "--baseline"}
-    assert named - FOREIGN <= set(cli.run_parser("x")._option_string_actions)
+    assert named - FOREIGN <= set(arguments.run_parser("x")._option_string_actions)
 
 
 # ---- a container --------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from delay_proxy import DelayProxy
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import cli, probe, wire
-from conformance.case import MUST, Case, Settings, Test, Verdict, run
+from conformance import arguments, cli, probe, wire
+from conformance.case import MUST, Case, Settings, Test, run
+from conformance.verdicts import Verdict
 
 Test.__test__ = False  # type: ignore[attr-defined]  # it is no class of tests
 PATIENCE = 5.0  # seconds; only a server that never answers needs them
@@ -177,7 +178,7 @@ def test_a_login_is_in_every_request_and_in_no_report(
     assert all(line in head.split("\r\n") for head in heads)
     reports.run()
     written = [path.read_text() for path in reports.folder.iterdir()]
-    assert len(written) >= len(cli.FORMS)
+    assert len(written) >= len(arguments.FORMS)
     for text in (*written, *capsys.readouterr()):
         assert SECRET not in text
         assert SECRET.encode().hex() not in text

@@ -17,7 +17,7 @@ from program import Program
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import cli, report, runner, wire
+from conformance import arguments, cli, report, runner, wire
 from conformance_peers import (
     QUICK,
     Handler,
@@ -131,7 +131,7 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert shown.startswith("1.1.1  Framing\n")
     assert "RFC 6455" in shown and "expected:" in shown
-    parser = cli.run_parser("conformance")
+    parser = arguments.run_parser("conformance")
     for case in cli.all_cases():
         assert cli.show_case(parser, case.id) == cli.FINE
     capsys.readouterr()
@@ -143,8 +143,8 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_both_names() -> None:
     """From a checkout, and as a module."""
-    for arguments in ([str(ROOT / "tools" / "conformance")], ["-m", "tools.conformance"]):
-        with Program(*arguments, "--list", "--include", "1.1.1") as program:
+    for words in ([str(ROOT / "tools" / "conformance")], ["-m", "tools.conformance"]):
+        with Program(*words, "--list", "--include", "1.1.1") as program:
             assert program.line().startswith("1.1.1")
             assert program.wait() == 0
 

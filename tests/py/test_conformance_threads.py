@@ -13,17 +13,8 @@ from common import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance import progress, runner, wire
-from conformance.case import (
-    SHOULD,
-    Case,
-    Failed,
-    Late,
-    Result,
-    Settings,
-    Skipped,
-    Test,
-    Verdict,
-)
+from conformance.case import SHOULD, Case, Result, Settings, Test
+from conformance.verdicts import Failed, Late, Skipped, Verdict
 from conformance_peers import fake, flood, make_case
 
 # ---- the threads --------------------------------------------------------------------------------

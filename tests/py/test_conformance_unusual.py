@@ -28,8 +28,9 @@ from unusual_server import UnusualServer
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance.case import CASES, Manners, Result, Settings, Verdict, run
+from conformance.case import CASES, Manners, Result, Settings, run
 from conformance.probe import Unfit, failure_code, learn
+from conformance.verdicts import Verdict
 from conformance.wire import Target
 
 OF_ABOUT, OF_OTHERS = 40, 15  # cases that are run with each manner

@@ -9,19 +9,9 @@ import re
 import zlib
 from typing import Dict, NamedTuple, Optional, Tuple, Union
 
-from .case import (
-    TAKEN,
-    Closed,
-    Cut,
-    Failed,
-    Limited,
-    Refused,
-    Session,
-    Skipped,
-    Test,
-    Unimplemented,
-    is_refusable,
-)
+from .case import Test
+from .session import TAKEN, Session, is_refusable
+from .verdicts import Closed, Cut, Failed, Limited, Refused, Skipped, Unimplemented
 from .wire import BINARY, TEXT, Frame, shown
 
 NAME = "permessage-deflate"

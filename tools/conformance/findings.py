@@ -11,7 +11,8 @@ import re
 from itertools import groupby
 from typing import Any, Callable, Iterable, Sequence
 
-from .case import Verdict, natural
+from .case import natural
+from .verdicts import Verdict
 
 ORDER = ("FAILED", "NON-STRICT", "UNIMPLEMENTED", "SKIPPED", "INFORMATIONAL")
 """Verdicts, worst first."""

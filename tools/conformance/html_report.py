@@ -15,7 +15,8 @@ from hashlib import sha256
 from typing import Any, Iterable, Sequence
 
 from . import decode, findings, report
-from .case import Verdict, natural
+from .case import natural
+from .verdicts import Verdict
 
 LARGEST = 2_000_000  # bytes of a page of one run
 EACH = 1_000_000  # more bytes for each further run

@@ -28,22 +28,11 @@ from typing import Any, Callable, Iterable, NamedTuple, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import deflate, tls, wire
-from .case import (
-    Case,
-    Failed,
-    Manners,
-    NonStrict,
-    Result,
-    Session,
-    Settings,
-    Skipped,
-    Test,
-    Unimplemented,
-    judge,
-    natural,
-)
+from .case import Case, Manners, Result, Settings, Test, judge, natural
 from .probe import NEAR
 from .runner import Observer, Outcome
+from .session import Session
+from .verdicts import Failed, NonStrict, Skipped, Unimplemented
 from .wire import CLOSE, TEXT, Connection, Ended, Frame, Garbled, Target, TimedOut
 
 GROUPS = ("1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13")

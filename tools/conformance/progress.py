@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from typing import TextIO
 
-from .case import Result, Verdict
+from .case import Result
+from .verdicts import Verdict
 
 COLORS = {
     "OK": "32",

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
 from . import __version__, findings, wire
-from .case import Result, Settings, Verdict, natural
+from .case import Result, Settings, natural
 from .runner import Outcome
+from .verdicts import Verdict
 
 FORMAT = 2  # of the JSON report; changes when a key changes its meaning
 NAME = "pyws-conformance"

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Callable, Iterable, NamedTuple, Protocol, Sequence
 
-from .case import Case, Result, Settings, Verdict, natural, run
+from .case import Case, Result, Settings, natural, run
 from .findings import CLOSE
 from .profiles import PROFILES
+from .verdicts import Verdict
 
 GRACE = 1.0  # seconds besides a timeout for running cases when a run ends early
 LIMITS = 2  # concurrent cases with that tag

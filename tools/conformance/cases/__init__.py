@@ -16,9 +16,12 @@ from . import floods as floods
 from . import flow as flow
 from . import fragments as fragments
 from . import framing as framing
-from . import handshake as handshake
-from . import http as http
+from . import handshake_answers as handshake_answers
+from . import handshake_requests as handshake_requests
+from . import http_bodies as http_bodies
+from . import http_heads as http_heads
 from . import lists as lists
+from . import messages as messages
 from . import segments as segments
 from . import splits as splits
 from . import text as text

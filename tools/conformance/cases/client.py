@@ -14,20 +14,9 @@ from typing import Callable
 from urllib.parse import urlsplit
 
 from .. import deflate, wire
-from ..case import (
-    MUST,
-    SHOULD,
-    Failed,
-    Informational,
-    NonStrict,
-    Run,
-    Skipped,
-    Test,
-    Unimplemented,
-    add,
-    case,
-)
+from ..case import MUST, SHOULD, Run, Test, add, case
 from ..listen import ClientTest
+from ..verdicts import Failed, Informational, NonStrict, Skipped, Unimplemented
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, TEXT
 
 OPENING = "RFC 6455 4.1"

@@ -13,21 +13,10 @@ import time
 from typing import Any, Callable, Mapping, Sequence, Union
 
 from .. import listen, wire
-from ..case import (
-    MAY,
-    MUST,
-    Closed,
-    Cut,
-    Failed,
-    Informational,
-    Judged,
-    NonStrict,
-    Run,
-    Session,
-    Test,
-    add,
-)
+from ..case import MAY, MUST, Run, Test, add
 from ..listen import ClientTest
+from ..session import Session
+from ..verdicts import Closed, Cut, Failed, Informational, Judged, NonStrict
 from ..wire import CLOSE, TEXT, Connection, Ended, Garbled, TimedOut
 from .client import OPENING, client
 

@@ -14,19 +14,10 @@ import time
 from typing import Callable
 
 from .. import wire
-from ..case import (
-    MUST,
-    SHOULD,
-    Failed,
-    Informational,
-    NonStrict,
-    Run,
-    Session,
-    Test,
-    add,
-    case,
-)
+from ..case import MUST, SHOULD, Run, Test, add, case
 from ..listen import ClientTest
+from ..session import Session
+from ..verdicts import Failed, Informational, NonStrict
 from ..wire import CLOSE, CONTINUATION, PING, Ended, Garbled, TimedOut
 from .client import OPENING
 from .client_answers import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Callable, Sequence
 
 from .. import deflate, listen
-from ..case import MUST, SHOULD, NonStrict, Run, Skipped, Test, Unimplemented, case
+from ..case import MUST, SHOULD, Run, Test, case
 from ..listen import ClientTest
+from ..verdicts import NonStrict, Skipped, Unimplemented
 from .client import EXTENSIONS, PROTOCOL, elements
 from .client_answers import (
     CONFORM,

@@ -5,22 +5,9 @@ from __future__ import annotations
 from typing import Callable, Sequence
 
 from .. import wire
-from ..case import (
-    MAY,
-    MUST,
-    SHOULD,
-    TAKEN,
-    Cut,
-    Failed,
-    Informational,
-    Limited,
-    NonStrict,
-    Run,
-    Session,
-    Test,
-    add,
-    case,
-)
+from ..case import MAY, MUST, SHOULD, Run, Test, add, case
+from ..session import TAKEN, Session
+from ..verdicts import Cut, Failed, Informational, Limited, NonStrict
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload
 from .control import EARLY, IS_FAILED, LIMIT, LIMITS, WAIT
 from .steps import BY_FRAME, VALIDATED, F, deliver, expect_ended, failed, octets, text

@@ -5,33 +5,11 @@ from __future__ import annotations
 from typing import Sequence
 
 from .. import wire
-from ..case import (
-    MAY,
-    MUST,
-    SHOULD,
-    Cut,
-    Failed,
-    Informational,
-    Late,
-    NonStrict,
-    Run,
-    Session,
-    Test,
-    Verdict,
-    add,
-    case,
-)
+from ..case import MAY, MUST, SHOULD, Run, Test, add, case
+from ..session import Session
+from ..verdicts import Cut, Failed, Informational, Late, NonStrict, Verdict
 from ..wire import CLOSE, PING, PONG, TEXT, close_payload
-from .steps import (
-    BY_FRAME,
-    VALIDATED,
-    F,
-    deliver,
-    failed,
-    failed_early,
-    octets,
-    text,
-)
+from .steps import BY_FRAME, VALIDATED, F, deliver, failed, failed_early, octets, text
 
 IS_FAILED = "the connection is failed with 1002"
 

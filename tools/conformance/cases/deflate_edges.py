@@ -13,8 +13,10 @@ from __future__ import annotations
 import functools
 from typing import Callable, List
 
-from ..case import Closed, Failed, Informational, NonStrict, Session, Test
+from ..case import Test
 from ..deflate import FIXED, HUFFMAN_ONLY, RLE, RSV1, TAIL, Blocks, Channel, Deflater, open_channel
+from ..session import Session
+from ..verdicts import Closed, Failed, Informational, NonStrict
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload
 from .compression import noise, words
 from .deflate_steps import (

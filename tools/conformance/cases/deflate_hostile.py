@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import zlib
 
-from ..case import MUST, SHOULD, Closed, Informational, NonStrict, Test, add
+from ..case import MUST, SHOULD, Test, add
 from ..deflate import TAIL, Blocks, Channel, open_channel
+from ..verdicts import Closed, Informational, NonStrict
 from ..wire import BINARY, PING, PONG, TEXT, Ended, TimedOut
 from .compression import noise
 from .deflate_steps import (

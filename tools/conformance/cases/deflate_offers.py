@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from ..case import Cut, Failed, Informational, Judged, NonStrict, Refused, Session, Skipped, Test
+from ..case import Test
 from ..deflate import (
     CLIENT_BITS,
     CLIENT_NO_CONTEXT,
@@ -24,6 +24,8 @@ from ..deflate import (
     agree,
     require,
 )
+from ..session import Session
+from ..verdicts import Cut, Failed, Informational, Judged, NonStrict, Refused, Skipped
 from ..wire import BINARY, TEXT, random_key, upgrade_fields
 from .compression import noise
 from .deflate_steps import HELLO, NOT_NEGOTIATED, Quote, named, put

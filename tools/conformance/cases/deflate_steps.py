@@ -6,20 +6,10 @@ from __future__ import annotations
 
 from typing import Callable, Tuple
 
-from ..case import (
-    MUST,
-    Closed,
-    Cut,
-    Informational,
-    Late,
-    NonStrict,
-    Run,
-    Session,
-    Test,
-    Unimplemented,
-    add,
-)
+from ..case import MUST, Run, Test, add
 from ..deflate import CLIENT_NO_CONTEXT, RSV1, Blocks, Channel, Deflater, open_channel
+from ..session import Session
+from ..verdicts import Closed, Cut, Informational, Late, NonStrict, Unimplemented
 from ..wire import BINARY, CONTINUATION, TEXT
 from .compression import STARTS_EMPTY, TAKES_OVER
 

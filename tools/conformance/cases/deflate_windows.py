@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Callable
 
-from ..case import Closed, Cut, Informational, Late, NonStrict, Test, Unimplemented
+from ..case import Test
 from ..deflate import (
     CLIENT_BITS,
     CLIENT_NO_CONTEXT,
@@ -19,6 +19,7 @@ from ..deflate import (
     Channel,
     open_channel,
 )
+from ..verdicts import Closed, Cut, Informational, Late, NonStrict, Unimplemented
 from ..wire import BINARY, PING, TEXT
 from .compression import noise, words
 from .deflate_steps import (

@@ -10,20 +10,9 @@ from __future__ import annotations
 import time
 
 from .. import wire
-from ..case import (
-    MAY,
-    MUST,
-    SHOULD,
-    Cut,
-    Failed,
-    NonStrict,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    add,
-    case,
-)
+from ..case import MAY, MUST, SHOULD, Run, Test, add, case
+from ..session import Session
+from ..verdicts import Cut, Failed, NonStrict, Skipped
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, Ended
 from .flow import ANSWER, SEVERAL, expect_echoes_and_close, expect_last_close, numbered
 from .heads import ended

@@ -1,5 +1,5 @@
 """HTTP hygiene (RFC 9110, RFC 9112), the second half of group P: P.7 data after a request, P.8
-responses, P.9 chunked bodies. See http.py.
+responses, P.9 chunked bodies. See http_bodies.py.
 """
 
 from __future__ import annotations
@@ -8,20 +8,8 @@ import time
 from typing import NamedTuple
 
 from .. import wire
-from ..case import (
-    MAY,
-    MUST,
-    SHOULD,
-    Failed,
-    Informational,
-    Late,
-    NonStrict,
-    Run,
-    Skipped,
-    Test,
-    add,
-    case,
-)
+from ..case import MAY, MUST, SHOULD, Run, Test, add, case
+from ..verdicts import Failed, Informational, Late, NonStrict, Skipped
 from ..wire import Connection, Ended, Response, TimedOut
 from .heads import (
     ACCEPT,
@@ -41,7 +29,8 @@ from .heads import (
     tokens,
     whole_body,
 )
-from .http import BODY, GRAMMAR, LENGTH, NO_UPGRADE
+from .http_bodies import BODY, LENGTH
+from .http_heads import GRAMMAR, NO_UPGRADE
 
 # ---- P.7: data after a request ------------------------------------------------------------------
 

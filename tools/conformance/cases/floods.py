@@ -13,19 +13,9 @@ from __future__ import annotations
 from typing import Callable, Sequence
 
 from .. import wire
-from ..case import (
-    MUST,
-    Busy,
-    Cut,
-    Failed,
-    Informational,
-    Late,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    add,
-)
+from ..case import MUST, Run, Test, add
+from ..session import Session
+from ..verdicts import Busy, Cut, Failed, Informational, Late, Skipped
 from ..wire import CLOSE, CONTINUATION, PING, PONG, TEXT
 from .flow import (
     FRAMES,

@@ -17,36 +17,10 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Sequence
 
 from .. import wire
-from ..case import (
-    MUST,
-    TAKEN,
-    Busy,
-    Closed,
-    Cut,
-    Failed,
-    Informational,
-    Judged,
-    Late,
-    NonStrict,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    add,
-    case,
-)
-from ..wire import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    Connection,
-    Ended,
-    Frame,
-    Garbled,
-    TimedOut,
-)
+from ..case import MUST, Run, Test, add, case
+from ..session import TAKEN, Session
+from ..verdicts import Busy, Closed, Cut, Failed, Informational, Judged, Late, NonStrict, Skipped
+from ..wire import BINARY, CLOSE, PING, PONG, TEXT, Connection, Ended, Frame, Garbled, TimedOut
 from .heads import expect_served, handshake
 from .steps import exchange
 

@@ -9,18 +9,9 @@ from __future__ import annotations
 from typing import Callable, Mapping, Sequence, Union
 
 from .. import wire
-from ..case import (
-    Failed,
-    Informational,
-    Late,
-    NonStrict,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    Verdict,
-    refusal,
-)
+from ..case import Run, Test
+from ..session import Session
+from ..verdicts import Failed, Informational, Late, NonStrict, Skipped, Verdict, refusal
 from ..wire import Connection, Ended, Garbled, Response, TimedOut
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="

@@ -1,21 +1,13 @@
 """The lists of an opening handshake (RFC 6455 sections 4.2 and 9.1): the rest of group H, see
-handshake.py. H.11 subprotocols, H.12 lists of extensions and empty elements, H.13 malformed lists.
+handshake_requests.py. H.11 subprotocols, H.12 lists of extensions and empty elements, H.13
+malformed lists.
 """
 
 from __future__ import annotations
 
-from ..case import (
-    MAY,
-    MUST,
-    Failed,
-    Informational,
-    NonStrict,
-    Refused,
-    Run,
-    Test,
-    add,
-)
-from .handshake import ANSWERING, EMPTY, IS_ACCEPTED, IS_REFUSED, NO_ABNF, READING, accept
+from ..case import MAY, MUST, Run, Test, add
+from ..verdicts import Failed, Informational, NonStrict, Refused
+from .handshake_requests import ANSWERING, EMPTY, IS_ACCEPTED, IS_REFUSED, NO_ABNF, READING, accept
 from .heads import (
     Make,
     accepted,

@@ -10,19 +10,9 @@ from __future__ import annotations
 from typing import Sequence
 
 from .. import wire
-from ..case import (
-    MUST,
-    SHOULD,
-    Cut,
-    Failed,
-    Informational,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    add,
-    case,
-)
+from ..case import MUST, SHOULD, Run, Test, add, case
+from ..session import Session
+from ..verdicts import Cut, Failed, Informational, Skipped
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from .flow import FRAMES, RECEIVING, expect_last_close
 from .heads import expect_served

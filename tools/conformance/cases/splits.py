@@ -15,21 +15,9 @@ from __future__ import annotations
 from typing import Callable, Iterable, Sequence, TypeVar
 
 from .. import wire
-from ..case import (
-    MUST,
-    SHOULD,
-    Cut,
-    Failed,
-    Late,
-    NonStrict,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    add,
-    case,
-    refusal,
-)
+from ..case import MUST, SHOULD, Run, Test, add, case
+from ..session import Session
+from ..verdicts import Cut, Failed, Late, NonStrict, Skipped, refusal
 from ..wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Ended
 from .heads import ACCEPT, Make, answer, handshake, swapped, with_line
 from .steps import F, text

@@ -7,7 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..case import Cut, Failed, Judged, NonStrict, Run, Session, Test
+from ..case import Run, Test
+from ..session import Session
+from ..verdicts import Cut, Failed, Judged, NonStrict
 from ..wire import CLOSE, PONG, TEXT
 
 VALIDATED = "[10.7:] Incoming data MUST always be validated by both clients and servers."

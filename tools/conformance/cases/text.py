@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from ..case import MUST, NonStrict, Run, Session, Test, add, case
+from ..case import MUST, Run, Test, add, case
+from ..session import Session
+from ..verdicts import NonStrict
 from ..wire import BINARY, CONTINUATION, PING, TEXT
 from .steps import F, deliver, echoed, expect_pong_and_echo, failed, joined, octets
 

@@ -12,21 +12,9 @@ import time
 from typing import Callable
 
 from .. import wire
-from ..case import (
-    MAY,
-    MUST,
-    SHOULD,
-    Failed,
-    Informational,
-    NonStrict,
-    Run,
-    Session,
-    Skipped,
-    Test,
-    add,
-    case,
-    refusal,
-)
+from ..case import MAY, MUST, SHOULD, Run, Test, add, case
+from ..session import Session
+from ..verdicts import Failed, Informational, NonStrict, Skipped, refusal
 from ..wire import BINARY, CLOSE, PING, Connection, Ended, TimedOut
 from .flow import (
     FRAMES,
