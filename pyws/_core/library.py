@@ -65,11 +65,20 @@ def open_library(path: str) -> Any:
     return ctypes.CDLL(path, use_errno=True)
 
 
+def archive() -> str | None:
+    """The zip file that the package was imported from; None if it is in a folder."""
+    path = _PACKAGE
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path if os.path.isfile(path) else None
+
+
 def find_library(paths: Sequence[str]) -> Any:
     """Load the first of `paths` that can be loaded.
 
     Raises:
-        ImportError: None can; the message lists every path and why it failed.
+        ImportError: None can; the message lists every path and why it failed, or says that the
+            package is in a zip file.
     """
     tried = []
     for path in paths:
@@ -77,6 +86,14 @@ def find_library(paths: Sequence[str]) -> Any:
             return open_library(path)
         except OSError as error:
             tried.append(f"  {path}: {error}")
+    zip_file = archive()
+    if zip_file and len(paths) > 1:  # one path only: it was chosen with PYWS_LIBRARY
+        raise ImportError(
+            f"pyws was imported from the zip file {zip_file}, but the system cannot load the C "
+            f"library {NAME} from a zip file. Install pyws-server with pip, make the program with "
+            "PyInstaller or shiv (which unpack it), or set PYWS_LIBRARY to the path of a "
+            f"{NAME} outside of the zip file"
+        )
     raise ImportError(
         f"pyws cannot load its C library {NAME} (machine: {os.uname().machine}), tried:\n"
         + "\n".join(tried)

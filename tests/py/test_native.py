@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipapp
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -304,6 +305,27 @@ def test_t79_pyws_library_is_final(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert f"{tmp_path / 'other.so'}: no such file" in result.stderr
     assert str(tmp_path / "pyws" / "libpyws.so") not in result.stderr
+
+
+def test_a_zip_file_is_explained(tmp_path: Path) -> None:
+    """Neither a zipapp nor a zip file in sys.path can contain the library."""
+    folder = tmp_path / "program"
+    package = copy_package(folder)
+    shutil.copy(_native.lib.path, package / "libpyws.so")
+    (folder / "__main__.py").write_text(SHOW)
+    program = tmp_path / "program.pyz"
+    zipapp.create_archive(folder, program)
+    result = run(f"import runpy; runpy.run_path({str(program)!r})", tmp_path, PYWS_LIBRARY=None)
+    assert result.returncode == 1
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"ImportError: pyws was imported from the zip file {program}, but the ")
+    assert "Install pyws-server with pip, make the program with PyInstaller or shiv" in error
+    assert "or set PYWS_LIBRARY to the path of a libpyws.so outside" in error
+    chosen = str(package / "libpyws.so")
+    result = run(SHOW, program, PYWS_LIBRARY=chosen)
+    assert result.stdout.strip() == chosen, result.stderr
+    result = run(SHOW, program, PYWS_LIBRARY="/nonexistent/libpyws.so")
+    assert "  /nonexistent/libpyws.so: no such file" in result.stderr
 
 
 # ---- a library that is not ours -----------------------------------------------------------------

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Set
 
 import pytest
+from chromium import unavailable
 from common import ROOT
+from peer import close_frame, frame, upgraded
 
 MESON = [sys.executable, "-m", "mesonbuild.mesonmain"]
 WHERE = "import pyws, pyws._native; print(pyws.__file__)"
@@ -351,3 +353,51 @@ def test_editable_install(tmp_path: Path) -> None:
     site = next(prefix.rglob("*editable.pth")).parent
     code = f"import site; site.addsitedir({str(site)!r}); {WHERE}"
     assert python(code, tmp_path) == str(source / "pyws" / "__init__.py")
+
+
+# ---- PyInstaller ------------------------------------------------------------------------------
+
+FROZEN = """from pyws import App
+
+async def on_message(ws, message, opcode):
+    ws.send(message, opcode)
+
+app = App()
+app.ws("/*", {"message": on_message, "close": lambda ws, code, reason: app.close()})
+app.listen({"host": "127.0.0.1"}, lambda place: print(place.port, flush=True))
+app.run()
+"""
+
+
+@apply_builds
+@needs_wheel_tools
+def test_pyinstaller_needs_no_options(wheel: Path, tmp_path: Path) -> None:
+    """The hook that the entry point names collects the library."""
+    if not has_module("PyInstaller"):
+        unavailable("no PyInstaller here")
+    site = tmp_path / "site"
+    run([*PIP, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)])
+    (tmp_path / "echo.py").write_text(FROZEN)
+    log = run([sys.executable, "-m", "PyInstaller", "echo.py"], tmp_path, PYTHONPATH=str(site))
+    (tmp_path / "dist").rename(tmp_path / "elsewhere")
+    shutil.rmtree(str(site))
+    with subprocess.Popen(
+        [str(tmp_path / "elsewhere" / "echo" / "echo")],
+        env={"PATH": "/nonexistent"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as program:
+        try:
+            assert program.stdout
+            first = program.stdout.readline()
+            assert first.strip().isdigit(), first + program.stdout.read() + log
+            with upgraded(int(first)) as peer:
+                peer.send(frame(b"frozen"))
+                assert peer.frame().payload == b"frozen"
+                peer.send(close_frame(1000))
+                assert peer.frame().close_code == 1000
+            assert program.wait(60) == 0
+            assert program.stdout.read() == ""
+        finally:
+            program.kill()
