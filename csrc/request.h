@@ -39,6 +39,7 @@ struct ws_request {
     enum ws__request_state state;
     bool in_use; /* by a callback, after which it is freed */
     bool is_upgrade, has_body, no_extensions;
+    bool last; /* of its connection: ws_request_close_after */
     struct ws__http_head head; /* its table of fields lies after the request, in the same block */
 };
 

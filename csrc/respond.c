@@ -165,6 +165,11 @@ int ws_request_add_header(ws_request *request, const char *name, size_t name_len
     return WS_OK;
 }
 
+void ws_request_close_after(ws_request *request)
+{
+    request->last = true;
+}
+
 int ws_request_respond(ws_request *request, int status, const char *reason, const char *body,
                        size_t length)
 {

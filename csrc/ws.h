@@ -473,6 +473,9 @@ WS_API uint16_t ws_request_remote_port(const ws_request *request);
 WS_API int ws_request_add_header(ws_request *request, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
+/* Makes the response, unless it is a 101, the last one of its connection ("Connection: close"). */
+WS_API void ws_request_close_after(ws_request *request);
+
 /* Sends a complete response. `status` is 200 to 599. `reason` is cut to 200 bytes; NULL means the
  * standard phrase. `body` is copied. It is left out if the status does not allow one (204, 304) or
  * the method was HEAD. The response to an opening handshake closes the connection. Returns WS_OK,

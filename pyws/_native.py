@@ -270,6 +270,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_request_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_request_remote_port": (c_uint16, (c_void_p,), None),
     "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
+    "ws_request_close_after": (None, (c_void_p,), None),
     "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),
     "ws_request_decline_extensions": (None, (c_void_p,), None),
     "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),

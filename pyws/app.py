@@ -10,19 +10,21 @@ from functools import partial
 from types import TracebackType
 from typing import Any, AsyncContextManager, Callable, Mapping, NoReturn
 
-from ._core import callbacks, calls, fork, mistakes, values
+from ._core import callbacks, calls, foreign, fork, mistakes, values
 from ._core.logs import logger, server_logger
 from ._core.messages import pack_publication
 from ._core.runtime import SHUTDOWN_REASON, Runtime, State
 from ._core.signals import Signals
 from ._core.timers import Timer
 from ._native import fail, lib
+from .http import Response
 from .options import AppListenOptions, AppOptions
 from .router import Router
 
 __all__ = ["App"]
 
 
+@foreign.explained(foreign.NOT_IN_APP)
 class App(Router):
     """A WebSocket and HTTP server.
 
@@ -47,7 +49,8 @@ class App(Router):
         for name in AppOptions.known(none):
             raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
         self.app_options = AppOptions.of(options)
-        super().__init__(Runtime(self.app_options, callbacks.new_bridge(), callbacks.ON_RESPONSE))
+        bridge, on_response = callbacks.new_bridge(), callbacks.ON_RESPONSE
+        super().__init__(Runtime(self, self.app_options, bridge, on_response))
 
     __reduce_ex__ = values.no_copy
 
@@ -297,14 +300,14 @@ class App(Router):
     # ---- topics ---------------------------------------------------------------------------------
 
     def publish(
-        self, topic: str, message: Any, opcode: int | None = None, compress: bool = False
+        self, topic: str | bytes, message: Any, opcode: int | None = None, compress: bool = False
     ) -> bool:
         """Send one message to every subscriber of `topic` in this process.
 
         A subscriber whose queue is full (max_backpressure) does not get it.
 
         Args:
-            topic: Any str.
+            topic: Any str, or bytes in UTF-8.
             message, opcode, compress: As for `WebSocket.send`; TEXT and BINARY only.
 
         Returns:
@@ -320,11 +323,11 @@ class App(Router):
         runtime.check_server()
         return bool(lib.ws_server_publish(runtime.server, name, len(name), data, len(data), code))
 
-    def num_subscribers(self, topic: str) -> int:
+    def num_subscribers(self, topic: str | bytes) -> int:
         """How many connections of this app, in this process, have subscribed to `topic`.
 
         Args:
-            topic: Any str.
+            topic: Any str, or bytes in UTF-8.
 
         Raises:
             TypeError, ValueError: The topic is wrong.
@@ -384,7 +387,8 @@ class App(Router):
 
         Args:
             handler: A plain function. Its `source` is the WebSocket or the Response that the
-                exception was about; None for a function of `defer` or `call_later`.
+                exception was about; None for a function of `defer` or `call_later`. It may answer
+                with the Response; otherwise the client gets 500.
 
         Returns:
             The app itself.
@@ -397,6 +401,30 @@ class App(Router):
         mistakes.check_arity("handler", values.function("handler", handler), ("error", "source"))
         self._runtime.error_handler = handler
         return self
+
+    def set_error_handler(self, handler: Callable[[BaseException, Any, Any], Any]) -> App:
+        """As `on_error`, for functions that take the Response and the Request.
+
+        Args:
+            handler: ``handler(error, res, req)``, a plain function. `res` and `req` are None where
+                the exception was not about a request. It may answer; otherwise the client gets 500.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError: `handler` is not a plain function of three arguments.
+            RuntimeError: Called from another thread.
+        """
+        values.function("handler", handler)
+        mistakes.check_arity("handler", handler, ("error", "res", "req"))
+
+        def on_error(error: BaseException, source: Any) -> Any:
+            if isinstance(source, Response):
+                return handler(error, source, source.request)
+            return handler(error, None, None)
+
+        return self.on_error(on_error)
 
     def stats(self) -> dict[str, int]:
         """Numbers about this process.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
-from ._core import mistakes, values
+from ._core import foreign, mistakes, values
 from ._core.calls import short_text
 from ._core.fields import Latin1, list_elements
 from ._core.messages import pack
 from ._core.requests import COOKIE, Exchange, Facts
+from ._core.sockets import address_bytes
 from ._native import lib
 from .enums import OpCode
 
@@ -28,6 +29,7 @@ _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 # ---- request ------------------------------------------------------------------------------------
 
 
+@foreign.explained(foreign.NOT_IN_REQUEST)
 class Request:
     """What the client asked for.
 
@@ -41,6 +43,11 @@ class Request:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
+
+    @property
+    def app(self) -> Any:
+        """The App that serves the request. Raises RuntimeError after it was freed."""
+        return self._facts.runtime.app
 
     def preserve(self) -> Request:
         """Copy everything now, so that the request may be read at any later time.
@@ -66,23 +73,20 @@ class Request:
         """The target as sent, with the query."""
         return str(self._facts.get("target"))
 
-    def get_header(self, lower_case_name: str) -> str | None:
+    def get_header(self, lower_case_name: str | bytes) -> str | None:
         """The value of a header field; None without it.
 
         Repeated fields are joined by ", " (RFC 9110 section 5.3), cookies by "; ". Values are
         decoded as UTF-8, or as ISO-8859-1 if they are not valid UTF-8.
 
         Args:
-            lower_case_name: The name; upper case is accepted, too.
+            lower_case_name: The name as str or bytes; upper case is accepted, too.
 
         Raises:
-            TypeError: The name is not a str.
+            TypeError, ValueError: The name is not a str, nor bytes in UTF-8.
         """
-        if not isinstance(lower_case_name, str):
-            raise TypeError(
-                f"the name of a header must be a str, not {values.type_name(lower_case_name)}"
-            )
-        return self.get_headers().get(lower_case_name.lower())
+        name = values.text("the name of a header", lower_case_name)
+        return self.get_headers().get(name.lower())
 
     def get_headers(self) -> dict[str, str]:
         """All header fields by lower-case name, decoded and joined as by `get_header`."""
@@ -172,6 +176,7 @@ class Request:
 _REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
+@foreign.explained(foreign.NOT_IN_RESPONSE)
 class Response(Exchange):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
@@ -182,6 +187,16 @@ class Response(Exchange):
     __slots__ = ()
 
     __reduce_ex__ = values.no_copy
+
+    @property
+    def app(self) -> Any:
+        """The App that serves the request. Raises RuntimeError after it was freed."""
+        return self._runtime.app
+
+    @property
+    def request(self) -> Request:
+        """What the client asked for."""
+        return Request(self._request)
 
     @property
     def aborted(self) -> bool:
@@ -200,13 +215,17 @@ class Response(Exchange):
             self._remote = short_text(lib.ws_request_remote_address, self._ptr) if self._ptr else ""
         return self._remote
 
+    def get_remote_address_bytes(self) -> bytes:
+        """The IP address of the client in network order: 4 or 16 bytes, 0 for a Unix socket."""
+        return address_bytes(self.get_remote_address())
+
     # ---- head -----------------------------------------------------------------------------------
 
-    def write_status(self, status: int | str) -> Response:
+    def write_status(self, status: int | str | bytes) -> Response:
         """Set the status, which is 200 otherwise.
 
         Args:
-            status: 200 to 599 as an int, or with a reason phrase: "404 Not Found".
+            status: 200 to 599 as an int, or as text with a reason phrase: "404 Not Found".
 
         Returns:
             The response itself.
@@ -215,12 +234,15 @@ class Response(Exchange):
             TypeError, ValueError: The status is wrong. Nothing was changed.
         """
         self._runtime.check_thread()
+        if isinstance(status, bytes):
+            status = values.text("status", status)
         if isinstance(status, str):
             match = _STATUS_LINE.match(status)
             if not match:
+                hint = " (a media type is passed as content_type=...)" if "/" in status else ""
                 raise ValueError(
                     'status must be 200 to 599 and may have a phrase, like "404 Not Found", '
-                    f"not {status!r}"
+                    f"not {status!r}{hint}"
                 )
             self._status = int(match[1])
             self._reason = match[2].encode() if match[2] else None
@@ -229,7 +251,7 @@ class Response(Exchange):
             self._reason = None
         return self
 
-    def write_header(self, name: str, value: str | bytes | int) -> Response:
+    def write_header(self, name: str | bytes, value: str | bytes | int) -> Response:
         """Add a header field, also to the answer to a handshake.
 
         Args:
@@ -244,8 +266,7 @@ class Response(Exchange):
             TypeError, ValueError: The name or the value is wrong. Nothing was added.
         """
         self._runtime.check_thread()
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a header must be a str, not {values.type_name(name)}")
+        name = values.text("the name of a header", name)
         if not values.is_token(name):
             raise ValueError(f"the name of a header must be a token (RFC 9110 5.6.2), not {name!r}")
         if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
@@ -313,11 +334,12 @@ class Response(Exchange):
 
     # ---- answers --------------------------------------------------------------------------------
 
-    def end(self, body: Any = b"") -> Response:
+    def end(self, body: Any = b"", end_connection: bool = False) -> Response:
         """Answer with `body`. Nothing happens if the client has left.
 
         Args:
             body: str or bytes-like; dict, list, tuple and numbers are sent as JSON.
+            end_connection: Close the connection after the answer.
 
         Returns:
             The response itself.
@@ -329,14 +351,22 @@ class Response(Exchange):
         self._runtime.check_thread()
         data, opcode = pack(body)
         is_json = opcode is OpCode.TEXT and not isinstance(body, str)
+        self._last = values.flag("end_connection", end_connection)
         self._answer(data, _JSON if is_json else None)
         return self
+
+    def cork_end(self, body: Any = b"", end_connection: bool = False) -> Response:
+        """The same as `end`: an answer always leaves in one write."""
+        return self.end(body, end_connection)
 
     def send(
         self,
         body: Any,
-        status: int | str = 200,
-        headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
+        status: int | str | bytes = 200,
+        headers: Mapping[Any, Any] | list[tuple[Any, Any]] | None = None,
+        *,
+        content_type: str | bytes | None = None,
+        end_connection: bool = False,
     ) -> Response:
         """Answer with `body`, `status` and further header fields.
 
@@ -344,6 +374,8 @@ class Response(Exchange):
             body: As for `end`; the Content-Type says text or JSON, unless a field does already.
             status: As for `write_status`.
             headers: Names and values, as for `write_header`.
+            content_type: The value of Content-Type.
+            end_connection: Close the connection after the answer.
 
         Returns:
             The response itself.
@@ -366,12 +398,19 @@ class Response(Exchange):
                 self.write_status(status)
             for name, value in pairs:
                 self.write_header(name, value)
+            if content_type is not None:
+                self.write_header("Content-Type", content_type)
+            self._last = values.flag("end_connection", end_connection)
         except BaseException:
             self._status, self._reason, self._headers = before
             raise
         text_type = _PLAIN if isinstance(body, str) else _JSON
         self._answer(data, text_type if opcode is OpCode.TEXT else None)
         return self
+
+    def cork_send(self, *args: Any, **more: Any) -> Response:
+        """The same as `send`: an answer always leaves in one write."""
+        return self.send(*args, **more)
 
     def redirect(self, url: str, code: int = 302) -> Response:
         """Answer that the resource is at `url` (RFC 9110 section 15.4).
@@ -393,11 +432,15 @@ class Response(Exchange):
 
     def upgrade(
         self,
-        key: str = _REQUESTED,
+        key: str | None = _REQUESTED,
         protocol: str | None = _REQUESTED,
         extensions: str | None = _REQUESTED,
         socket_context: Any = None,
         user_data: Any = None,
+        *,
+        sec_web_socket_key: str | None = _REQUESTED,
+        sec_web_socket_protocol: str | None = _REQUESTED,
+        sec_web_socket_extensions: str | None = _REQUESTED,
     ) -> None:
         """Accept the opening handshake; the ``open`` handler runs before this returns.
 
@@ -411,6 +454,8 @@ class Response(Exchange):
             extensions: The Sec-WebSocket-Extensions of the request; None means no compression.
             socket_context: What the handler received; it is not used.
             user_data: What ``ws.get_user_data()`` will return.
+            sec_web_socket_key, sec_web_socket_protocol, sec_web_socket_extensions: Other names of
+                key, protocol and extensions.
 
         Raises:
             RuntimeError: This is no handshake, it is answered, or called from another thread.
@@ -423,6 +468,9 @@ class Response(Exchange):
             raise RuntimeError("this request is answered already")
         if self._aborted:
             return
+        key = _either("key", key, sec_web_socket_key)
+        protocol = _either("protocol", protocol, sec_web_socket_protocol)
+        extensions = _either("extensions", extensions, sec_web_socket_extensions)
         if key is not _REQUESTED:
             self._check_key(key)
         if protocol is _REQUESTED:
@@ -512,6 +560,15 @@ class Response(Exchange):
         self._runtime.check_thread()
         mistakes.check_result("the function of cork", fn, fn(self))
         return self
+
+
+def _either(name: str, value: Any, other: Any) -> Any:
+    """The value of an argument that has two names. Raises TypeError if both are given."""
+    if other is _REQUESTED:
+        return value
+    if value is not _REQUESTED:
+        raise TypeError(f"upgrade() got {name} twice, also as sec_web_socket_{name}")
+    return other
 
 
 def _cookie_attributes(given: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, TypeVar
 
-from ._core import mistakes, values
+from ._core import foreign, values
 from ._core.settings import c_fields, check_all, in_range, seconds_from, setting, settings
 
 __all__ = ["AppListenOptions", "AppOptions"]
@@ -18,9 +18,16 @@ __all__ = ["AppListenOptions", "AppOptions"]
 T = TypeVar("T")
 Options = TypeVar("Options", "AppOptions", "AppListenOptions")
 
+_NO_ALIASES: dict[str, str] = {}
+_LISTEN_ALIASES = {"domain": "path"}
 
-def suggesting(others: Mapping[str, str], by_name: bool = False) -> Callable[[type[T]], type[T]]:
+
+def suggesting(
+    others: Mapping[str, str], by_name: bool = False, aliases: Mapping[str, str] = _NO_ALIASES
+) -> Callable[[type[T]], type[T]]:
     """Let a dataclass suggest what may be meant when it is given a field that it does not have.
+
+    Fields may be given by other names, too: `aliases`.
 
     With `by_name` it refuses fields that are given by position, whose meaning a new field could
     change. (Python before 3.10 has no kw_only.)
@@ -34,6 +41,11 @@ def suggesting(others: Mapping[str, str], by_name: bool = False) -> Callable[[ty
             if by_name and args:
                 example = f"{cls.__name__}({next(iter(cls.__annotations__))}=...)"
                 raise TypeError(f"{cls.__name__} takes its settings by name, as in {example}")
+            for other in [alias for alias in aliases if alias in fields]:
+                name = aliases[other]
+                if name in fields:
+                    raise TypeError(f"{cls.__name__} got {name} twice, also as {other}")
+                fields[name] = fields.pop(other)
             values.pick(fields, list(cls.__annotations__), cls.__name__, others)
             init(self, *args, **fields)
 
@@ -57,7 +69,7 @@ def _checked_copy(options: Options) -> Options:
 # ---- the app ------------------------------------------------------------------------------------
 
 
-@suggesting(mistakes.OTHERS_OF_APP, by_name=True)
+@suggesting(foreign.OTHERS_OF_APP, by_name=True)
 @dataclass
 class AppOptions:
     """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory` means no limit.
@@ -139,7 +151,7 @@ class AppOptions:
     @classmethod
     def known(cls, value: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of `value`, whose keys are all fields of this class. Raises TypeError."""
-        return values.pick(value, list(cls.__annotations__), "options", mistakes.OTHERS_OF_APP)
+        return values.pick(value, list(cls.__annotations__), "options", foreign.OTHERS_OF_APP)
 
     @classmethod
     def of(cls, value: AppOptions | Mapping[str, Any] | None) -> AppOptions:
@@ -176,7 +188,7 @@ def socket_path(name: str, value: Any) -> str:
     return path
 
 
-@suggesting(mistakes.OTHERS_OF_LISTEN)
+@suggesting(foreign.OTHERS_OF_LISTEN, aliases=_LISTEN_ALIASES)
 @dataclass
 class AppListenOptions:
     """Where to listen: TCP `host` and `port`, a Unix socket `path`, or a socket `fd`.
@@ -186,7 +198,7 @@ class AppListenOptions:
         host: An address, or a name: then pyws listens on all its addresses, on one port (those that
             this machine does not have are left out, with a warning). None means all interfaces.
         path: The path of a Unix socket. The file is removed at the end, unless another one has
-            replaced it.
+            replaced it. `domain` is another name of it.
         mode: Permission bits of `path`.
         backlog: How many connections may wait to be accepted.
         reuse_port: Share the port with other processes (SO_REUSEPORT).
@@ -252,9 +264,15 @@ class AppListenOptions:
         if isinstance(value, AppListenOptions):
             return _checked_copy(value)
         if isinstance(value, Mapping):
-            known, others = list(cls.__annotations__), mistakes.OTHERS_OF_LISTEN
+            known = [*cls.__annotations__, *_LISTEN_ALIASES]
+            others = foreign.OTHERS_OF_LISTEN
             return cls(**values.pick(value, known, "listen options", others))
         return cls(port=values.integer("port", value, 0, 65535))
+
+    @property
+    def domain(self) -> str | os.PathLike[str] | None:
+        """The same as `path`."""
+        return self.path
 
     def c_fields(self) -> dict[str, Any]:
         """The fields of the library's ws_listen_options."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Any, Callable, Coroutine
 
-from ._core import mistakes, values
+from ._core import foreign, mistakes, values
 from ._core.bridge import install_fast_path
 from ._core.calls import thread_ident, topic_names
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
@@ -24,6 +24,7 @@ _send = lib.ws_conn_send
 _send_fragment = lib.ws_conn_send_fragment
 
 
+@foreign.explained(foreign.NOT_IN_WEBSOCKET)
 class WebSocket(Socket):
     """One connection: the same object in every handler, hashable, usable as a dict key.
 
@@ -41,6 +42,11 @@ class WebSocket(Socket):
     def __bool__(self) -> bool:
         """True while the connection is open."""
         return self._conn != 0
+
+    @property
+    def app(self) -> Any:
+        """The App that the socket belongs to. Raises RuntimeError after it was freed."""
+        return self._runtime.app
 
     @property
     def closed(self) -> bool:
@@ -160,11 +166,13 @@ class WebSocket(Socket):
             )
         return self._send_fragment(data, code, False, compress)
 
-    def send_fragment(self, message: Any) -> SendStatus:
+    def send_fragment(self, message: Any, compress: bool = False) -> SendStatus:
         """Continue a message in fragments.
 
         Args:
             message: As for `send`.
+            compress: Ignored: `send_first_fragment` decides it for the whole message (RFC 7692
+                section 6.1).
 
         Returns:
             What became of the fragment, as `send` does.
@@ -175,7 +183,7 @@ class WebSocket(Socket):
         """
         return self._send_fragment(pack(message)[0], 0, False)
 
-    def send_last_fragment(self, message: Any = b"") -> SendStatus:
+    def send_last_fragment(self, message: Any = b"", compress: bool = False) -> SendStatus:
         """End a message in fragments; arguments, result and errors as for `send_fragment`."""
         return self._send_fragment(pack(message)[0], 0, True)
 
@@ -283,19 +291,19 @@ class WebSocket(Socket):
 
     # ---- topics ---------------------------------------------------------------------------------
 
-    def subscribe(self, topic: str) -> bool:
+    def subscribe(self, topic: str | bytes) -> bool:
         """Subscribe to a topic.
 
         Args:
-            topic: Any str of at most max_topic_length bytes in UTF-8.
+            topic: Any str of at most max_topic_length bytes in UTF-8, or these bytes.
 
         Returns:
             True if the socket is subscribed now, even if it was before; False if it is closed, or
             has max_topics topics already.
 
         Raises:
-            TypeError: `topic` is not a str.
-            ValueError: It is too long, or has lone surrogates.
+            TypeError: `topic` is neither str nor bytes.
+            ValueError: It is too long, or not UTF-8.
             RuntimeError: Called from another thread.
         """
         name = self._topic(topic)
@@ -307,7 +315,7 @@ class WebSocket(Socket):
         # The subscription handler may have ended it.
         return result >= 0 and self.is_subscribed(topic)
 
-    def unsubscribe(self, topic: str) -> bool:
+    def unsubscribe(self, topic: str | bytes) -> bool:
         """Unsubscribe from a topic; arguments and errors as for `subscribe`.
 
         Returns:
@@ -321,7 +329,7 @@ class WebSocket(Socket):
             fail(result)
         return result > 0
 
-    def is_subscribed(self, topic: str) -> bool:
+    def is_subscribed(self, topic: str | bytes) -> bool:
         """Whether the socket is open and subscribed to the topic; errors as for `subscribe`."""
         name = self._topic(topic)
         return bool(self._conn and lib.ws_conn_is_subscribed(self._conn, name, len(name)))
@@ -359,7 +367,7 @@ class WebSocket(Socket):
 
     def publish(
         self,
-        topic: str,
+        topic: str | bytes,
         message: Any,
         opcode: int | None = None,
         compress: bool = False,

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Coroutine
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator
 from urllib.parse import quote
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "no_event_loop",
     "refuse_running_loop",
     "result_warning",
-    "unknown_key",
 ]
 
 # What each handler is called with.
@@ -231,111 +230,6 @@ def _origin_fault(value: str) -> str:
     if right != value or not _ORIGIN.match(value):
         return f"an origin is a scheme, a host and a port that is not the usual one: {right!r}"
     return ""
-
-
-# ---- names --------------------------------------------------------------------------------------
-
-# Names that other libraries use, in lower case without "_" and "-", each with the name here or a
-# sentence about it.
-
-_NO_TLS = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
-_NOT_YET = "this is not supported yet"
-_LISTEN = "this belongs to app.listen()"
-_ROUTE = "this belongs to a route, app.ws(pattern, {...})"
-
-_TLS = dict.fromkeys(
-    (
-        "ca", "cafile", "cafilename", "cert", "certfile", "certfilename", "certificate",
-        "dhparamsfilename", "key", "keyfile", "keyfilename", "keypassword", "passphrase", "ssl",
-        "sslcafile", "sslcertfile", "sslcert", "sslciphers", "sslcontext", "sslkey", "sslkeyfile",
-        "sslpreferlowmemoryusage", "tls",
-    ),
-    _NO_TLS,
-)  # fmt: skip
-
-NO_OTHERS: dict[str, str] = {}
-
-OTHERS_OF_ROUTE = {
-    **_TLS,
-    **dict.fromkeys(("data", "handler", "receive", "received", "recv", "text"), "message"),
-    **dict.fromkeys(("connect", "connected", "connection"), "open"),
-    **dict.fromkeys(("closed", "disconnect", "disconnected"), "close"),
-    **dict.fromkeys(("error", "exception"), "exceptions of handlers go to app.on_error(handler)"),
-    **dict.fromkeys(
-        ("maxframesize", "maxmessagesize", "maxmsgsize", "maxpayload", "maxsize", "wsmaxsize"),
-        "max_payload_length",
-    ),
-    **dict.fromkeys(("maxbuffered", "maxbufferedamount", "writelimit"), "max_backpressure"),
-    **dict.fromkeys(("receivetimeout", "timeout"), "idle_timeout"),
-    **dict.fromkeys(("heartbeat", "keepalive", "wspinginterval"), "ping_interval"),
-    **dict.fromkeys(("pongtimeout", "wspingtimeout"), "ping_timeout"),
-    **dict.fromkeys(("autoping", "sendpings"), "send_pings_automatically"),
-    **dict.fromkeys(("maxqueue", "maxqueuesize", "wsmaxqueue"), "max_pending_messages"),
-    **dict.fromkeys(("protocol", "protocols"), "subprotocols"),
-    **dict.fromkeys(("allowedorigins", "checkorigin", "corsorigins", "origin"), "origins"),
-    **dict.fromkeys(
-        ("compress", "deflate", "permessagedeflate", "wspermessagedeflate"), "compression"
-    ),
-}
-
-OTHERS_OF_LISTEN = {
-    **_TLS,
-    **dict.fromkeys(("addr", "address", "bind", "hostname", "interface", "ip"), "host"),
-    **dict.fromkeys(("domain", "socketpath", "uds", "unix", "unixpath", "unixsocket"), "path"),
-    **dict.fromkeys(("filedescriptor", "fileno", "sock", "socket"), "fd"),
-    **dict.fromkeys(("permissions", "perms", "umask"), "mode"),
-}
-
-OTHERS_OF_APP = {
-    **_TLS,
-    **dict.fromkeys(("limitconcurrency", "maxclients"), "max_connections"),
-    **dict.fromkeys(("keepalive", "timeoutkeepalive"), "keep_alive_timeout"),
-    **dict.fromkeys(("maxlinesize", "maxheaderssize", "maxheaderlistsize"), "max_header_size"),
-    **dict.fromkeys(
-        (
-            "clientmaxsize", "forwardedallowips", "maxbody", "maxbodysize",
-            "maxconnectionsperaddress", "proxyheaders", "trustedproxies", "trustproxy",
-        ),
-        _NOT_YET,
-    ),
-    **dict.fromkeys(("fd", "host", "path", "port", "reuseport", "uds", "backlog"), _LISTEN),
-    **dict.fromkeys(
-        ("compression", "idletimeout", "maxbackpressure", "maxpayloadlength", "origins"), _ROUTE
-    ),
-    "workers": "this belongs to app.run(workers=N)",
-    "loglevel": "see docs/logging.md",
-}  # fmt: skip
-
-
-def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[str, str]) -> str:
-    """The error message for an unknown key.
-
-    Args:
-        what: The name of the mapping.
-        key: The unknown key.
-        known: The keys that there are.
-        others: Names that other libraries use, with the name here, or a sentence.
-    """
-    plain = {_plain(name): name for name in known}
-    wanted = _plain(str(key))
-    bare = wanted[2:] if wanted.startswith("on") else wanted  # onmessage
-    for name in (wanted, bare):
-        meant = plain.get(name) or others.get(name)
-        if meant is not None:
-            break
-    else:
-        import difflib
-
-        closest = difflib.get_close_matches(wanted, plain, 1)
-        meant = plain[closest[0]] if closest else None
-    begin = f"{what} has no key {key!r}"
-    if meant in known:
-        return f"{begin}, did you mean {meant!r}?"
-    return f"{begin}: {meant}" if meant else f"{begin}, it has {', '.join(known)}"
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
 
 
 # ---- asyncio ------------------------------------------------------------------------------------

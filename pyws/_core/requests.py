@@ -34,12 +34,13 @@ class Facts:
 
     Attributes:
         ptr: The address of the ws_request; 0 once the request is over.
+        runtime: The runtime of the app.
     """
 
-    __slots__ = ("_known", "_preserved", "_runtime", "ptr")
+    __slots__ = ("_known", "_preserved", "ptr", "runtime")
 
     def __init__(self, runtime: Runtime, ptr: int) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.ptr = ptr
         self._known: dict[str, Any] = {}
         self._preserved = False
@@ -53,7 +54,7 @@ class Facts:
                 )
             return self._known[name]
         if name not in self._known:
-            self._runtime.check_thread()
+            self.runtime.check_thread()
             self._known[name] = _READERS[name](self.ptr)
         return self._known[name]
 
@@ -120,6 +121,7 @@ class Exchange:
         "_context",
         "_deferred",
         "_headers",
+        "_last",
         "_later",
         "_ptr",
         "_reason",
@@ -146,6 +148,7 @@ class Exchange:
         self._headers: list[tuple[bytes, bytes]] = []
         self._abort_handler: Handler | None = None
         self._aborted = self._responded = self._deferred = False
+        self._last = False  # the connection closes after the answer
         self._later = False  # the handler is a coroutine
         self._remote: str | None = None
         self._user_data: Any = None
@@ -163,6 +166,7 @@ class Exchange:
         """Report what the handler raised, and answer if it did not: 500, or 1011 after a 101."""
         what = "the upgrade handler" if self._upgrades else "the handler"
         context = self._context
+        self._status, self._reason, self._headers = 200, None, []  # the error handler may answer
         self._runtime.handler_failed(what, error, handler, context, self, self._facts)
         self._fail()
 
@@ -175,6 +179,8 @@ class Exchange:
         if content_type and not any(name.lower() == b"content-type" for name, _ in self._headers):
             self._headers.append((b"Content-Type", content_type.encode()))
         self._write_head()
+        if self._last:
+            lib.ws_request_close_after(self._ptr)
         self._answered(
             lib.ws_request_respond(self._ptr, self._status, self._reason, body, len(body))
         )

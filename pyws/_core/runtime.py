@@ -11,13 +11,13 @@ import atexit
 import logging
 import threading
 import warnings
+import weakref
 from collections import deque
 from contextvars import Context, copy_context
 from enum import Enum
 from functools import partial
 from itertools import count
 from typing import Any, Callable, Coroutine, Tuple
-from weakref import WeakValueDictionary
 
 from .. import _native
 from .._native import fail, lib
@@ -127,7 +127,7 @@ class Crew:
 # ---- the runtime --------------------------------------------------------------------------------
 
 _keys = count(1)  # what C passes back as `user`; never 0
-runtimes: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
+runtimes: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
 
 
 class Runtime:
@@ -153,9 +153,10 @@ class Runtime:
         error_handler: What `App.on_error` was given.
     """
 
-    def __init__(self, options: AppOptions, bridge_: Any, on_response: Any) -> None:
+    def __init__(self, app: Any, options: AppOptions, bridge_: Any, on_response: Any) -> None:
         """
         Args:
+            app: The app, for programs that ask a socket or a request for it.
             options: The settings of the app.
             bridge_: The ws_bridge of the server, or None.
             on_response: The C callback for responses, installed while log lines are wanted.
@@ -163,6 +164,7 @@ class Runtime:
         Raises:
             MemoryError, OSError: There is no memory or descriptor for a server.
         """
+        self._app = weakref.ref(app)  # which owns this object
         self.options = options
         self.state = State.IDLE
         self.refusal = ""
@@ -204,6 +206,14 @@ class Runtime:
         if logger.isEnabledFor(logging.DEBUG):
             line = partial(logger.debug, "app %d: %s -> %s", self.key, before.value, state.value)
             self.report("logging", line)
+
+    @property
+    def app(self) -> Any:
+        """The app. Raises RuntimeError after it was freed."""
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the app was freed")
+        return app
 
     @property
     def is_busy(self) -> bool:

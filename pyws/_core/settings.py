@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any, Callable, Mapping, Sequence
 
 from ..enums import CompressOptions
-from . import mistakes, values
+from . import foreign, values
 from .values import HANDLERS, Handler
 
 __all__ = ["BEHAVIOR_KEYS", "Behavior", "Setting", "c_fields", "check_all", "setting", "settings"]
@@ -243,7 +243,7 @@ class Behavior:
         self.subscription: Handler | None = None
         self.close: Handler | None = None
         self.c_handlers: dict[str, Any] = {}  # handlers that are C functions, kept alive here
-        others = mistakes.OTHERS_OF_ROUTE
+        others = foreign.OTHERS_OF_ROUTE
         given = values.pick({} if behavior is None else behavior, BEHAVIOR_KEYS, "behavior", others)
         given.update(values.pick(more, BEHAVIOR_KEYS, "behavior", others))
         for key, value in given.items():

@@ -87,6 +87,12 @@ def _frame_code(code: int) -> int | None:
     return None if code == _NO_CODE else code
 
 
+def address_bytes(text: str) -> bytes:
+    """An IP address in network order, no bytes for ""."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return socket.inet_pton(family, text) if text else b""
+
+
 def address_text(packed: bytes) -> str:
     """An IP address as text, "" for no bytes."""
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6

@@ -15,7 +15,7 @@ import sys
 from typing import Any, Callable, Mapping, NoReturn, Sequence
 
 from ..enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
-from . import mistakes
+from . import foreign, mistakes
 from .calls import function_address
 
 __all__ = [
@@ -259,17 +259,27 @@ def c_string(name: str, value: Any) -> bytes:
 
 
 def topic(value: Any) -> bytes:
-    """The name of a topic in UTF-8. Raises TypeError, and ValueError for lone surrogates."""
-    if not isinstance(value, str):
-        raise TypeError(f"topic must be a str, not {type_name(value)}")
-    return encode("topic", value)
+    """The name of a topic in UTF-8. Raises TypeError, and ValueError for what is not UTF-8."""
+    return encode("topic", text("topic", value))
+
+
+def text(name: str, value: str | bytes) -> str:
+    """A str, or the text of bytes in UTF-8. Raises TypeError, ValueError."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, bytes):
+        raise TypeError(f"{name} must be a str or bytes, not {type_name(value)}")
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} must be UTF-8, not {value!r}: {error.reason}") from None
 
 
 def pick(
     mapping: Mapping[str, Any],
     known: Sequence[str],
     what: str,
-    others: Mapping[str, str] = mistakes.NO_OTHERS,
+    others: Mapping[str, str] = foreign.NO_OTHERS,
 ) -> dict[str, Any]:
     """A copy of `mapping`, whose keys must all be `known`.
 
@@ -277,7 +287,7 @@ def pick(
         mapping: What to copy.
         known: The keys that there are.
         what: The name of `mapping` in error messages.
-        others: What other libraries name things, see `mistakes.unknown_key`.
+        others: What other libraries name things, see `foreign.unknown_key`.
 
     Raises:
         TypeError: A key is unknown; the message suggests what may be meant.
@@ -286,7 +296,7 @@ def pick(
         raise TypeError(f"{what} must be a dict, not {type_name(mapping)}")
     for key in mapping:
         if key not in known:
-            raise TypeError(mistakes.unknown_key(what, key, known, others))
+            raise TypeError(foreign.unknown_key(what, key, known, others))
     return dict(mapping)
 
 

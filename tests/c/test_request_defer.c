@@ -124,6 +124,28 @@ static void test_http(void)
     stop("plain requests");
 }
 
+/* Two requests in one packet, of which the first is answered as the last one of its connection. */
+static void test_close_after(void)
+{
+    start();
+    client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+    turns(&h, 2);
+    ws_request_close_after(h.deferred);
+    is_int(ws_request_respond(h.deferred, 200, NULL, "one", 3), WS_OK, "answered");
+    is_responses(&c, "200 one, EOF", "H23: the next request is not read");
+    ok(head_has(&c, "Connection: close\r\n"), "H23: and the client knows");
+    stop("ws_request_close_after");
+
+    start();
+    ask();
+    ws_request_close_after(h.deferred);
+    is_int(ws_request_upgrade(h.deferred, NULL, 0, NULL), WS_OK, "upgraded");
+    client_text(&c, "x");
+    turns(&h, 2);
+    is_events(&h, "open; message TEXT x", "ws_request_close_after does nothing to a 101");
+    stop("ws_request_close_after of a 101");
+}
+
 static void test_peer_leaves(void)
 {
     start();
@@ -389,6 +411,7 @@ static void cases(void)
     CASE(test_later());
     CASE(test_refused_later());
     CASE(test_http());
+    CASE(test_close_after());
     CASE(test_peer_leaves());
     CASE(test_time());
     CASE(test_shutdown());

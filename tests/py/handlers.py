@@ -26,7 +26,7 @@ def accept(
     if protocol == "":
         protocol = req.get_header("sec-websocket-protocol")
     res.upgrade(
-        req.get_header("sec-websocket-key"),  # type: ignore[arg-type]
+        req.get_header("sec-websocket-key"),
         protocol,
         req.get_header("sec-websocket-extensions"),
         socket_context,

@@ -17,7 +17,7 @@ from pyws import (
     Response,
     SendStatus,
 )
-from pyws._core import mistakes, values
+from pyws._core import foreign, values
 from pyws._core.settings import BEHAVIOR_KEYS, Behavior
 from pyws._core.values import HANDLERS
 
@@ -397,7 +397,6 @@ OTHERS: Dict[str, Dict[str, str]] = {
     "listen": {
         "ssl": "TLS is not supported yet",
         "key_file_name": "TLS is not supported yet",
-        "domain": "did you mean 'path'?",
         "uds": "did you mean 'path'?",
         "hostname": "did you mean 'host'?",
         "sock": "did you mean 'fd'?",
@@ -443,9 +442,9 @@ def test_p7_no_suggestion_where_nothing_is_close(where: str) -> None:
 @pytest.mark.parametrize("where", sorted(MAKERS))
 def test_p7_what_other_names_lead_to_exists(where: str) -> None:
     tables = {
-        "route": (mistakes.OTHERS_OF_ROUTE, BEHAVIOR_KEYS),
-        "listen": (mistakes.OTHERS_OF_LISTEN, list(AppListenOptions.__annotations__)),
-        "app": (mistakes.OTHERS_OF_APP, list(AppOptions.__annotations__)),
+        "route": (foreign.OTHERS_OF_ROUTE, BEHAVIOR_KEYS),
+        "listen": (foreign.OTHERS_OF_LISTEN, list(AppListenOptions.__annotations__)),
+        "app": (foreign.OTHERS_OF_APP, list(AppOptions.__annotations__)),
     }
     others, known = tables[where]
     for name, meant in others.items():

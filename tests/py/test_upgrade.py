@@ -161,14 +161,14 @@ def test_upgrade_checks_its_arguments(serve: Callable[..., Any]) -> None:
                 res.upgrade(wrong, None, None, context)  # type: ignore[arg-type]
         for protocol in ("soap", "chat, soap", "a\r\nb", "chat,chat"):
             with pytest.raises(ValueError, match="did not offer"):
-                res.upgrade(key, protocol, None, context)  # type: ignore[arg-type]
+                res.upgrade(key, protocol, None, context)
         with pytest.raises(TypeError, match="protocol"):
             res.upgrade(key, 5, None, context)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="extensions"):
             res.upgrade(key, None, 5, context)  # type: ignore[arg-type]
-        res.upgrade(key, None, None, context)  # type: ignore[arg-type]
+        res.upgrade(key, None, None, context)
         with pytest.raises(RuntimeError, match="answered already"):
-            res.upgrade(key, None, None, context)  # type: ignore[arg-type]
+            res.upgrade(key, None, None, context)
         with pytest.raises(RuntimeError, match="answered already"):
             res.end("x")
 

@@ -1,0 +1,219 @@
+"""Names that other libraries use, and what to do instead here.
+
+`unknown_key` makes the error message for a setting that does not exist. `explained` makes classes
+explain which of their attributes programs for socketify may look for in vain.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping, NoReturn, Sequence, TypeVar
+
+__all__ = ["explained", "unknown_key"]
+
+T = TypeVar("T")
+
+# ---- settings -----------------------------------------------------------------------------------
+
+# Names that other libraries use, in lower case without "_" and "-", each with the name here or a
+# sentence about it.
+
+_NO_TLS = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
+_NOT_YET = "this is not supported yet"
+_LISTEN = "this belongs to app.listen()"
+_ROUTE = "this belongs to a route, app.ws(pattern, {...})"
+
+_TLS = dict.fromkeys(
+    (
+        "ca", "cafile", "cafilename", "cert", "certfile", "certfilename", "certificate",
+        "dhparamsfilename", "key", "keyfile", "keyfilename", "keypassword", "passphrase", "ssl",
+        "sslcafile", "sslcertfile", "sslcert", "sslciphers", "sslcontext", "sslkey", "sslkeyfile",
+        "sslpreferlowmemoryusage", "tls",
+    ),
+    _NO_TLS,
+)  # fmt: skip
+
+NO_OTHERS: dict[str, str] = {}
+
+OTHERS_OF_ROUTE = {
+    **_TLS,
+    **dict.fromkeys(("data", "handler", "receive", "received", "recv", "text"), "message"),
+    **dict.fromkeys(("connect", "connected", "connection"), "open"),
+    **dict.fromkeys(("closed", "disconnect", "disconnected"), "close"),
+    **dict.fromkeys(("error", "exception"), "exceptions of handlers go to app.on_error(handler)"),
+    **dict.fromkeys(
+        ("maxframesize", "maxmessagesize", "maxmsgsize", "maxpayload", "maxsize", "wsmaxsize"),
+        "max_payload_length",
+    ),
+    **dict.fromkeys(("maxbuffered", "maxbufferedamount", "writelimit"), "max_backpressure"),
+    **dict.fromkeys(("receivetimeout", "timeout"), "idle_timeout"),
+    **dict.fromkeys(("heartbeat", "keepalive", "wspinginterval"), "ping_interval"),
+    **dict.fromkeys(("pongtimeout", "wspingtimeout"), "ping_timeout"),
+    **dict.fromkeys(("autoping", "sendpings"), "send_pings_automatically"),
+    **dict.fromkeys(("maxqueue", "maxqueuesize", "wsmaxqueue"), "max_pending_messages"),
+    **dict.fromkeys(("protocol", "protocols"), "subprotocols"),
+    **dict.fromkeys(("allowedorigins", "checkorigin", "corsorigins", "origin"), "origins"),
+    **dict.fromkeys(
+        ("compress", "deflate", "permessagedeflate", "wspermessagedeflate"), "compression"
+    ),
+}
+
+OTHERS_OF_LISTEN = {
+    **_TLS,
+    **dict.fromkeys(("addr", "address", "bind", "hostname", "interface", "ip"), "host"),
+    **dict.fromkeys(("socketpath", "uds", "unix", "unixpath", "unixsocket"), "path"),
+    **dict.fromkeys(("filedescriptor", "fileno", "sock", "socket"), "fd"),
+    **dict.fromkeys(("permissions", "perms", "umask"), "mode"),
+}
+
+OTHERS_OF_APP = {
+    **_TLS,
+    **dict.fromkeys(("limitconcurrency", "maxclients"), "max_connections"),
+    **dict.fromkeys(("keepalive", "timeoutkeepalive"), "keep_alive_timeout"),
+    **dict.fromkeys(("maxlinesize", "maxheaderssize", "maxheaderlistsize"), "max_header_size"),
+    **dict.fromkeys(
+        (
+            "clientmaxsize", "forwardedallowips", "maxbody", "maxbodysize",
+            "maxconnectionsperaddress", "proxyheaders", "trustedproxies", "trustproxy",
+        ),
+        _NOT_YET,
+    ),
+    **dict.fromkeys(("fd", "host", "path", "port", "reuseport", "uds", "backlog"), _LISTEN),
+    **dict.fromkeys(
+        ("compression", "idletimeout", "maxbackpressure", "maxpayloadlength", "origins"), _ROUTE
+    ),
+    **dict.fromkeys(
+        (
+            "requestresponsefactorymaxitems", "taskfactorymaxitems", "websocketfactorymaxitems",
+        ),
+        "leave it out, there are no pools of objects",
+    ),
+    "idlerelaxationtime": "leave it out, the loop sleeps until there is something to do",
+    "lifespan": "leave it out, see app.on_start() and app.on_stop()",
+    "workers": "this belongs to app.run(workers=N)",
+    "loglevel": "see docs/logging.md",
+}  # fmt: skip
+
+
+def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[str, str]) -> str:
+    """The error message for an unknown key.
+
+    Args:
+        what: The name of the mapping.
+        key: The unknown key.
+        known: The keys that there are.
+        others: Names that other libraries use, with the name here, or a sentence.
+    """
+    plain = {_plain(name): name for name in known}
+    wanted = _plain(str(key))
+    bare = wanted[2:] if wanted.startswith("on") else wanted  # onmessage
+    for name in (wanted, bare):
+        meant = plain.get(name) or others.get(name)
+        if meant is not None:
+            break
+    else:
+        import difflib
+
+        closest = difflib.get_close_matches(wanted, plain, 1)
+        meant = plain[closest[0]] if closest else None
+    begin = f"{what} has no key {key!r}"
+    if meant in known:
+        return f"{begin}, did you mean {meant!r}?"
+    return f"{begin}: {meant}" if meant else f"{begin}, it has {', '.join(known)}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+# ---- attributes ---------------------------------------------------------------------------------
+
+_NO_BODIES = "request bodies are not supported yet"
+_NO_PARTS = "an answer in parts is not supported yet, end(body) takes the whole of it"
+_NO_PROXIES = "addresses that proxies report are not read yet, see req.get_header('forwarded')"
+_NO_ROUTERS = "routers are not supported yet, give each route its whole pattern"
+_INTERNAL = "it was internal"
+_HANDLE = "functions of the C library are found through pyws.library_path"
+_NO_SERVER_NAMES = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
+
+NOT_IN_APP = {
+    "add_server_name": _NO_SERVER_NAMES,
+    "connect": "CONNECT is for proxies, and is never routed",
+    "dispose": "leave the block of `with app:`, or drop the last reference, to free the server",
+    "get_native_handle": _HANDLE,
+    "missing_server_name": _NO_SERVER_NAMES,
+    "on_shutdown": "its name is on_stop",
+    "register": "write a subclass, or a function that takes the app",
+    "remove_server_name": _NO_SERVER_NAMES,
+    "router": _NO_ROUTERS,
+    "static": "static files are not supported yet, let a proxy serve them",
+    "template": "call the template engine in the handler: res.end(template.render(...))",
+    "trace": "use any(pattern, handler), and req.get_method() in the handler",
+    "trigger_error": "raise the exception in a handler",
+}
+NOT_IN_REQUEST = {
+    "get_yield": _INTERNAL,
+    "is_ancient": "clients of HTTP/1.0 need no special care",
+    "set_yield": "a request has one handler: call the next function there",
+    "trigger_for_each_header_handler": _INTERNAL,
+}
+NOT_IN_RESPONSE = {
+    "end_without_body": "use end()",
+    "get_data": _NO_BODIES,
+    "get_form_urlencoded": _NO_BODIES,
+    "get_json": _NO_BODIES,
+    "get_native_handle": _HANDLE,
+    "get_proxied_remote_address": _NO_PROXIES,
+    "get_proxied_remote_address_bytes": _NO_PROXIES,
+    "get_text": _NO_BODIES,
+    "get_write_offset": _NO_PARTS,
+    "grab_aborted_handler": "`aborted` is kept without it; use on_aborted(fn) to answer later",
+    "on_data": _NO_BODIES,
+    "on_writable": _NO_PARTS,
+    "pause": _NO_BODIES,
+    "render": "call the template engine: res.end(template.render(...))",
+    "resume": _NO_BODIES,
+    "run_async": "make the handler a coroutine function (async def)",
+    "send_chunk": _NO_PARTS,
+    "trigger_aborted": _INTERNAL,
+    "trigger_data_handler": _INTERNAL,
+    "trigger_writable_handler": _INTERNAL,
+    "try_end": _NO_PARTS,
+    "write": _NO_PARTS,
+    "write_continue": _NO_BODIES,
+    "write_offset": _NO_PARTS,
+}
+NOT_IN_WEBSOCKET = {
+    "clone": "keep the object itself, it may be kept as long as one likes",
+    "get_user_data_uuid": "use id",
+    "trigger_for_each_topic_handler": _INTERNAL,
+}
+
+
+class _NotHere:
+    """An attribute that does not exist, and whose AttributeError says what to do.
+
+    A __getattr__ of the class would make every access to its attributes slower.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.__doc__ = message
+        self._message = message
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(self._message)
+
+
+def explained(table: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """Make a class explain that it does not have these attributes.
+
+    Args:
+        table: Each name, with a sentence about it.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        for name, sentence in table.items():
+            message = f"{cls.__name__} has no attribute {name!r}: {sentence}"
+            setattr(cls, name, _NotHere(message))
+        return cls
+
+    return decorate
