@@ -270,5 +270,3 @@ def test_set_error_handler_that_does_not_answer(serve: Callable[..., Any]) -> No
 def test_set_error_handler_checks_its_function() -> None:
     with pytest.raises(TypeError, match=r"handler must take 3 arguments, handler\(error, res, req"):
         App().set_error_handler(lambda error, source: None)  # type: ignore[arg-type, misc]
-
-
