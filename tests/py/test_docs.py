@@ -1,0 +1,100 @@
+"""The Python in README.md and docs/ works: programs run against a client, fragments compile."""
+
+from pathlib import Path
+from typing import List
+
+import pytest
+from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
+from doc_clients import CLIENTS, client, echoes
+from program import Program
+
+BLOCKS = all_blocks()
+PROGRAMS = [block for block in BLOCKS if block.name in CLIENTS]
+
+
+def test_blocks_are_marked_and_compile() -> None:
+    assert list(mistakes(BLOCKS, CLIENTS)) == []
+    assert len(PROGRAMS) == len(CLIENTS)
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
+def test_program(block: Block, tmp_path: Path) -> None:
+    run(block, CLIENTS[block.name], tmp_path)
+
+
+# ---- these tests find what they are for ---------------------------------------------------------
+
+GOOD = """from pyws import App
+app = App()
+app.ws("/echo", message=lambda ws, message, opcode: ws.send(message, opcode))
+app.listen(8000)
+app.run()
+"""
+
+
+def page(*blocks: str) -> str:
+    return "".join(f"Some text:\n\n{block}\n" for block in blocks)
+
+
+def marked(text: str, mark: str = "program: index") -> str:
+    return f"<!-- {mark} -->\n```python\n{text}```\n"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([marked("def f(:\n")], "page.md:5: invalid syntax"),
+        ([marked("match x:\n    case 1:\n        pass\n")], "page.md:"),
+        ([f"```python\n{GOOD}```\n"], "page.md:4: this runs a server, but has no mark"),
+        ([marked(GOOD, "program index")], "page.md:5: 'program index' is not 'program: NAME'"),
+        ([marked(GOOD, "program: none")], "page.md:5: no client none in doc_clients.py"),
+        ([marked(GOOD), marked(GOOD)], "page.md:16: page.md:5 is named index, too"),
+        (["```python\nawait ws.send(f'{1}')\n```\n"], None),
+        ([marked(GOOD)], None),
+    ],
+)
+def test_mistakes_are_found(blocks: List[str], expected: str) -> None:
+    clients = {"index": CLIENTS["index"]}
+    found = list(mistakes(blocks_of("page.md", page(*blocks)), clients))
+    found = [line for line in found if not line.endswith("no program is named index")]
+    assert len(found) == (expected is not None)
+    if expected:
+        assert expected in found[0]
+
+
+def test_a_client_without_program_is_found() -> None:
+    assert list(mistakes([], {"index": CLIENTS["index"]})) == [
+        "doc_clients.py: no program is named index"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("app.run()", "app.runs()"),  # it ends with an error
+        ("ws.send(message, opcode)", "ws.send(opcode, message)"),  # its handler fails
+        ("ws.send(message, opcode)", "ws.send(message + message, opcode)"),  # the wrong answer
+        ("/echo", "/"),
+    ],
+)
+def test_a_broken_program_is_found(tmp_path: Path, old: str, new: str) -> None:
+    (good,) = blocks_of("page.md", marked(GOOD))
+    with pytest.raises((AssertionError, EOFError, OSError)):
+        run(good._replace(text=GOOD.replace(old, new)), CLIENTS["index"], tmp_path)
+
+
+def test_what_a_program_logs_is_found(tmp_path: Path) -> None:
+    (block,) = blocks_of("page.md", marked(GOOD.replace("app.run", "print(1 / 2); app.run")))
+    run(block, CLIENTS["index"], tmp_path)
+
+    def expecting(program: Program, port: int) -> str:
+        echoes(port, "/echo")
+        return "a warning"
+
+    with pytest.raises(AssertionError, match="'a warning' is not in ''"):
+        run(block, expecting, tmp_path)
+    text = GOOD.replace("app.run()", "import logging; logging.warning('late'); app.run()")
+    with pytest.raises(AssertionError, match="WARNING:root:late"):
+        run(block._replace(text=text), CLIENTS["index"], tmp_path)
+    with pytest.raises(AssertionError):
+        client("index")(expecting)
