@@ -196,7 +196,7 @@ class Session:
             finally:
                 observer.end()
             if program and not outcome.ended:
-                outcome.ended = program.ended(0.1) or program.stop()
+                outcome.ended = program.stop()
             return outcome
 
     def learn(self, program: testee.Testee | None, settings: Settings) -> None:
@@ -330,10 +330,9 @@ class Session:
                 self.say(line)
         if any(outcome.interrupted for outcome in outcomes):
             return INTERRUPTED
-        if ended:
+        if ended or any(outcome.crashes for outcome in outcomes):
             return INCOMPLETE
-        crashed = self.args.fail_on and any(outcome.crashes for outcome in outcomes)
-        return FAILURES if new or crashed else FINE
+        return FAILURES if new else FINE
 
     def options(self, settings: Settings) -> dict[str, Any]:
         """Return the options that reports show besides `settings`."""

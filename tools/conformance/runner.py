@@ -28,7 +28,12 @@ GRACE = 1.0  # seconds besides a timeout for running cases when a run ends early
 LIMITS = 2  # concurrent cases with that tag
 CRASHES = 10  # after which a run ends
 AFTER = 3.0  # seconds for the server to exit after a case that may have crashed it
+LATER = 1.0  # seconds for the server to exit after any other case
+RECENT = 2.0  # seconds before a crash, in which the case that caused it may have ended
+SEARCHING = 30.0  # seconds for finding that case
+NAMED = 40  # cases that a report names for a crash
 CRASHED = "the server ended: "
+NO_PEER = "cannot connect"
 CONFIRMING = 30.0  # seconds for repeating cases that timed out
 CONFIRMED = 3  # repeated cases about the same rule that must have the same result
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
@@ -263,7 +268,7 @@ class Outcome:
     ended: str = ""
     """Why the run ended before its last case."""
     crashes: list[str] = field(default_factory=list)
-    """Crashes that no single case reproduces, with the cases that may have caused them."""
+    """Crashes that no single case reproduces, with the cases before them."""
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -272,7 +277,7 @@ class Runner:
     """Runs cases until they are done, the peer or the time ends, or the user interrupts.
 
     The death of a peer that can be restarted does not end the run. The cases that may have caused
-    it run again, one at a time, and the one that crashes the peer is FAILED.
+    it run again, and one that alone crashes the peer twice is FAILED.
     """
 
     def __init__(
@@ -304,6 +309,8 @@ class Runner:
         self.gone = gone
         self.restart = restart
         self.retry = retry
+        self.ran: deque[tuple[float, Case]] = deque(maxlen=400)
+        """The last cases since the peer was started, and when they ended."""
 
     def run(self, cases: Sequence[Case], observer: Observer) -> Outcome:
         return_memory()
@@ -317,15 +324,18 @@ class Runner:
                 part = Round(self, left, observer)
                 outcome.ended = part.run()
                 outcome.results += part.results
+                part.results = []
                 if self.restart and self.ended(0.0):
                     crashes += 1
-                    self._recover(part.suspects(), outcome, observer, crashes)
+                    self._recover(part.suspects, outcome, observer, crashes)
                 done = {result.case.id for result in outcome.results}
                 left = [case for case in left if case.id not in done]
             if self.jobs > 1:
                 self._confirm(outcome, observer)
             for number in range(self.retry):
                 self._again(outcome, observer, number + 1)
+            if self.restart and not outcome.ended:
+                outcome.ended = self._ended_after_all()
         except KeyboardInterrupt:
             done = {result.case.id for result in outcome.results}
             outcome.results += [r for r in part.results if r.case.id not in done]
@@ -339,26 +349,90 @@ class Runner:
     def _recover(
         self, suspects: Sequence[Case], outcome: Outcome, observer: Observer, crashes: int
     ) -> None:
-        """Restart the peer, and run each suspect alone to see which one crashes it."""
-        how = self.ended(0.0)
+        """Restart the peer, and find the case that crashes it.
+
+        The suspects run again alone, because the crash may have affected their results. If none of
+        them crashes the peer, an earlier case is searched for.
+        """
+        crash = f"{self.ended(0.0)}\n{self.before(suspects)}"
+        recent = self.recent()
+        ids = [case.id for case in suspects]
+        for result in [r for r in outcome.results if r.case.id in ids]:
+            drop(result, outcome, observer)
         if crashes > CRASHES:
-            outcome.ended = f"{how}\nThat was its crash number {crashes}."
+            outcome.ended = f"{crash}\nThat was its crash number {crashes}."
             return
         outcome.ended = self._restarted()
-        found = False
+        found, noted = False, len(outcome.crashes)
         for case in suspects:
             if outcome.ended or time.monotonic() > self.end:
-                return
-            for result in [r for r in outcome.results if r.case is case]:
-                outcome.results.remove(result)
-                observer.drop(result)
+                break
             result, death = self._alone(case, outcome)
-            found = found or bool(death)
-            outcome.results.append(result)
-            observer.add(result)
-        if not found:
-            ids = ", ".join(case.id for case in suspects)
-            outcome.crashes.append(f"{how}\nThat was during or after {ids}; none crashes it alone.")
+            if not is_vain(result):
+                found = found or bool(death)
+                outcome.results.append(result)
+                observer.add(result)
+        culprits = [] if found else self._culprits([*recent, *suspects], outcome)
+        if culprits:
+            del outcome.crashes[noted:]  # the same cases caused them
+        elif not found:
+            outcome.crashes[noted:] = [f"{crash} None crashes it alone."]
+        ids = [culprit.case.id for culprit in culprits]
+        for result in [r for r in outcome.results if r.case.id in ids]:
+            drop(result, outcome, observer)
+        for culprit in culprits:
+            outcome.results.append(culprit)
+            observer.add(culprit)
+
+    def _culprits(self, cases: Sequence[Case], outcome: Outcome) -> list[Result]:
+        """Find all cases that crash the peer, perhaps some time after they have ended."""
+        left = {case.id: case for case in cases}
+        end = min(self.end, time.monotonic() + SEARCHING * self.settings.scale)
+        found = []
+        while left:
+            culprit = self._search(list(left.values()), outcome, end)
+            if culprit is None:
+                break
+            found.append(culprit)
+            del left[culprit.case.id]
+        return found
+
+    def _search(self, cases: Sequence[Case], outcome: Outcome, end: float) -> Result | None:
+        """Find a case that crashes the peer, or return None.
+
+        This runs all cases. If the peer crashes, it runs the later half of them, then a half of the
+        half that crashes the peer, and so on. The last case must do it on a peer that has run no
+        other case.
+        """
+        if not self._run_until_death(cases, outcome, end)[1]:
+            return None
+        while len(cases) > 1:
+            middle = len(cases) // 2
+            part = cases[middle:]
+            death = self._run_until_death(part, outcome, end)[1]
+            cases = part if death else cases[:middle]
+        outcome.ended = outcome.ended or self._restarted()
+        result, death = self._run_until_death(cases, outcome, end)
+        return result if result and death and blame(result, death) else None
+
+    def _run_until_death(
+        self, cases: Sequence[Case], outcome: Outcome, end: float
+    ) -> tuple[Result | None, str]:
+        """Run cases, one after the other, and restart the peer if it ends.
+
+        Returns the last result and how the peer ended, or "".
+        """
+        result = None
+        for case in cases:
+            if outcome.ended or time.monotonic() > end:
+                return None, ""
+            result = run(case, self.settings)
+            if self.ended(0.0):
+                break
+        death = self.ended(LATER)
+        if death:
+            outcome.ended = self._restarted()
+        return result, death
 
     def _confirm(self, outcome: Outcome, observer: Observer) -> None:
         """Repeat cases that timed out alone: the peer may have been busy with other cases.
@@ -394,11 +468,9 @@ class Runner:
                 outcome.ended = f"the run took more than {self.max_time:g} s"
                 return
             crashed = old.came.startswith(CRASHED)
-            result, death = self._alone(old.case, outcome, None if crashed else old.verdict)
+            result, _ = self._alone(old.case, outcome, None if crashed else old.verdict)
             if is_vain(result):
-                if death:  # caused by an earlier case, but too late to be seen there
-                    outcome.crashes.append(f"{death}\nThat was before {old.case.id}, run again.")
-                outcome.ended = outcome.ended or ("" if death else self.gone())
+                outcome.ended = outcome.ended or self.gone()
                 continue
             if result.verdict != old.verdict:
                 result.flaky = (*[old.verdict] * number, result.verdict)
@@ -409,29 +481,69 @@ class Runner:
     def _alone(
         self, case: Case, outcome: Outcome, before: Verdict | None = None
     ) -> tuple[Result, str]:
-        """Run a case while no other case runs; returns the result and how the peer ended, or "".
+        """Run a case while no other case runs; returns the result and how it ended the peer, or "".
 
-        `before` is the verdict of an earlier run that the peer survived. If the verdict is the
-        same again, this does not wait for the peer to exit.
+        If the peer ends, the case runs again on a new one. If that does not end, an earlier case
+        was the cause. `before` is the verdict of an earlier run that the peer survived. If the
+        verdict is the same again, this does not wait for the peer to exit.
         """
         how = self.ended(0.0) if self.restart else ""
-        if how:  # caused by an earlier case, but too late to be seen there
-            outcome.crashes.append(f"{how}\nThat was before {case.id}, run again.")
+        if how:
+            outcome.crashes.append(f"{how}\n{self.before()}")
             outcome.ended = self._restarted()
-        result = run(case, self.settings)
-        wait = 0.1 if result.verdict == Verdict.OK else AFTER
-        wait = 0.0 if result.verdict == before else wait
-        death = self.ended(wait) if self.restart else ""
-        if death and not is_vain(result):
-            result.verdict, result.came = Verdict.FAILED, f"{CRASHED}{death}"
+        result, death = self._observed(case, before)
+        if not death:
+            return result, ""
+        crash = f"{death}\n{self.before()}"
+        outcome.ended = self._restarted()
+        if outcome.ended:
+            return Result(case, Verdict.SKIPPED, NO_PEER, 0.0, result.trace), ""
+        result, death = self._observed(case, None, LATER)
         if death:
             outcome.ended = self._restarted()
+        if not (death and blame(result, death)):
+            outcome.crashes.append(crash)
+            death = ""
         return result, death
+
+    def _observed(
+        self, case: Case, before: Verdict | None, patience: float = 0.1
+    ) -> tuple[Result, str]:
+        """Run a case and wait a moment for the peer to exit; returns the result and how it did."""
+        result = run(case, self.settings)
+        self.note(result)
+        wait = patience if result.verdict == Verdict.OK else AFTER
+        wait = 0.0 if result.verdict == before else wait
+        return result, self.ended(wait) if self.restart else ""
 
     def _restarted(self) -> str:
         """Restart the peer; returns why that failed, or ""."""
         assert self.restart
+        self.ran.clear()
         return self.restart()
+
+    def _ended_after_all(self) -> str:
+        """Return how the peer ended after the last case that was run alone, or ""."""
+        since = time.monotonic() - self.ran[-1][0] if self.ran else LATER
+        how = self.ended(max(LATER - since, 0.0))
+        return f"{how}\n{self.before()}" if how else ""
+
+    def note(self, result: Result) -> None:
+        """Remember that a case has run, unless it could not connect."""
+        if not is_vain(result):
+            self.ran.append((result.trace.began + result.seconds, result.case))
+
+    def recent(self) -> list[Case]:
+        """Return the cases that had ended shortly before the peer did."""
+        last = max((at for at, _ in self.ran), default=0.0)
+        since = min(last, time.monotonic()) - RECENT * self.settings.scale
+        return [case for at, case in self.ran if at >= since]
+
+    def before(self, running: Sequence[Case] = ()) -> str:
+        """Return a sentence that names the last cases before the peer ended, the latest last."""
+        cases = [*self.recent()[-NAMED:], *running]
+        ids = list(dict.fromkeys(case.id for case in reversed(cases)))[::-1]
+        return f"That was during or after {', '.join(ids)}." if ids else ""
 
 
 class Round:
@@ -442,7 +554,8 @@ class Round:
         self.cases = {case.id: case for case in cases}
         self.observer = observer
         self.results: list[Result] = []
-        self.blamed: list[str] = []
+        self.suspects: list[Case] = []
+        """The cases that may have crashed the peer, or whose results a crash may have affected."""
         self.pool = Pool(cases, work.settings, work.jobs)
 
     def run(self) -> str:
@@ -457,13 +570,9 @@ class Round:
             self._collect(interrupted)
         if interrupted:
             raise KeyboardInterrupt
-        if reason and self.blamed:
-            reason = f"{reason}\nThat was during or after {', '.join(self.blamed)}."
+        if reason and self.suspects:
+            reason = f"{reason}\n{self.work.before(self.suspects)}"
         return reason
-
-    def suspects(self) -> list[Case]:
-        """Return the cases that may have crashed the peer."""
-        return [self.cases[id] for id in self.blamed]
 
     def _watch(self) -> str:
         """Collect results until the last one; returns why the run cannot continue, or ""."""
@@ -471,7 +580,7 @@ class Round:
         while len(self.results) < len(self.cases):
             reason = work.ended(0.0) or (streak >= longest and work.gone()) or ""
             if reason:
-                self.blamed = self._suspects()
+                self.suspects = self._suspects()
                 return work.ended(0.0) or reason
             if streak >= longest:
                 streak = 0
@@ -484,18 +593,19 @@ class Round:
                 continue
             self._add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
-        reason = work.ended(AFTER if any(map(is_at_fault, self.results[-work.jobs :])) else 0.0)
+        reason = work.ended(AFTER if any(map(is_at_fault, self.results[-work.jobs :])) else LATER)
         reason = reason or (any(map(is_vain, self.results)) and work.gone()) or ""
         if reason:
-            self.blamed = self._suspects()
+            self.suspects = self._suspects()
         return reason
 
     def _add(self, result: Result) -> None:
         self.results.append(result)
         self.observer.add(result)
+        self.work.note(result)
 
-    def _suspects(self) -> list[str]:
-        """Return the ids of cases that run or have just failed.
+    def _suspects(self) -> list[Case]:
+        """Return the cases that run or have just had another result than OK.
 
         This leaves out cases that could not connect, of which there may be many by now.
         """
@@ -503,9 +613,10 @@ class Round:
         while not self.pool.results.empty():
             self._add(self.pool.results.get())
         ran = [result for result in self.results if not is_vain(result)]
-        last = [r.case.id for r in ran[-2 * self.work.jobs :] if is_at_fault(r)]
+        last = {r.case.id for r in ran[-2 * self.work.jobs :] if r.verdict not in STEADY}
+        last |= {r.case.id for r in ran[-2 * self.work.jobs :] if is_at_fault(r)}
         done = {result.case.id for result in self.results}
-        return sorted({*last, *running} - (done - set(last)), key=natural)[:16]
+        return [self.cases[id] for id in sorted({*last, *running} - (done - last), key=natural)]
 
     def _collect(self, interrupted: bool) -> None:
         """Wait a moment for running cases, and drop those that could not connect."""
@@ -531,4 +642,18 @@ def is_at_fault(result: Result) -> bool:
 
 def is_vain(result: Result) -> bool:
     """Return whether the case could not connect to the peer."""
-    return result.verdict == Verdict.SKIPPED and result.came.startswith("cannot connect")
+    return result.verdict == Verdict.SKIPPED and result.came.startswith(NO_PEER)
+
+
+def blame(result: Result, death: str) -> bool:
+    """Make a case FAILED because it ended the peer; returns False if it could not connect."""
+    if is_vain(result):
+        return False
+    result.verdict, result.came = Verdict.FAILED, f"{CRASHED}{death}"
+    return True
+
+
+def drop(result: Result, outcome: Outcome, observer: Observer) -> None:
+    """Remove a result that no longer counts."""
+    outcome.results.remove(result)
+    observer.drop(result)
