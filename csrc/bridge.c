@@ -207,43 +207,64 @@ static int as_binary(void *message, const char **data, ptrdiff_t *length)
     return WS_BINARY;
 }
 
-/* Returns WS_COMPRESS or 0 for the argument `compress`, which is the third one, or the only one
- * with a name, at args[*count]. Removes a third argument from *count. Returns -1 if Python must
- * handle the call. */
-static int take_compress(const ws_bridge *bridge, void *const *args, ptrdiff_t *count, void *names)
+/* Puts the arguments that have names into `values`, as sort_arguments does. */
+static bool sort_named(const ws_bridge *bridge, void *const *args, ptrdiff_t count, void *names,
+                       ptrdiff_t required, ptrdiff_t optional, void **values)
 {
-    const void *flag = bridge->flag[0];
-    if (names && (python.PyTuple_Size(names) != 1 ||
-                  python.PyTuple_GetItem(names, 0) != bridge->compress))
-        return -1;
-    if (names)
-        flag = args[*count];
-    else if (*count == 3)
-        flag = args[--*count];
-    return flag == bridge->flag[0] ? 0 : flag == bridge->flag[1] ? WS_COMPRESS : -1;
+    ptrdiff_t named = python.PyTuple_Size(names);
+    for (ptrdiff_t i = 0; i < named; i++) {
+        const void *name = python.PyTuple_GetItem(names, i);
+        ptrdiff_t which = 0;
+        while (which < optional && bridge->optional[which] != name)
+            which++;
+        if (which == optional || required + which < count)
+            return false;
+        values[required + which] = args[count + i];
+    }
+    return true;
 }
 
-/* Sets *data and *length to the bytes of a str or bytes object. Returns its opcode, or 0 if Python
- * must handle the call. */
-static int prepare(const ws_bridge *bridge, void *const *args, ptrdiff_t count, const char **data,
-                   ptrdiff_t *length)
+/* Puts the arguments of a call in order: `required` ones, then `optional` ones, which may have the
+ * names of ws_bridge.optional. Those that are left out stay as they are in `values`. Returns false
+ * if Python must handle the call. */
+static inline bool sort_arguments(const ws_bridge *bridge, void *const *args, ptrdiff_t count,
+                                  void *names, ptrdiff_t required, ptrdiff_t optional,
+                                  void **values)
 {
-    if (count != 1 && count != 2)
+    if (count < required || count > required + optional)
+        return false;
+    for (ptrdiff_t i = 0; i < count; i++)
+        values[i] = args[i];
+    return !names || sort_named(bridge, args, count, names, required, optional, values);
+}
+
+/* Returns whether `object` is a bool, and *flag: whether it is True. */
+static inline bool as_flag(const ws_bridge *bridge, const void *object, bool *flag)
+{
+    *flag = object == bridge->flag[1];
+    return *flag || object == bridge->flag[0];
+}
+
+/* Sets *data and *length to the bytes of a str or bytes object. Returns its opcode, with
+ * WS_COMPRESS if `compress` is True; 0 if Python must handle the call. */
+static inline int prepare(const ws_bridge *bridge, void *message, const void *opcode,
+                          const void *compress, const char **data, ptrdiff_t *length)
+{
+    bool fits_any = opcode == bridge->none, compressed;
+    int prepared = 0;
+    if (!as_flag(bridge, compress, &compressed))
         return 0;
-    void *opcode = count == 2 ? args[1] : bridge->none;
-    bool fits_any = opcode == bridge->none;
-    if ((fits_any || opcode == bridge->text) && is_exactly(args[0], bridge->str_type))
-        return as_text(args[0], data, length);
-    if ((fits_any || opcode == bridge->binary) && is_exactly(args[0], bridge->bytes_type))
-        return as_binary(args[0], data, length);
-    return 0;
+    if ((fits_any || opcode == bridge->text) && is_exactly(message, bridge->str_type))
+        prepared = as_text(message, data, length);
+    else if ((fits_any || opcode == bridge->binary) && is_exactly(message, bridge->bytes_type))
+        prepared = as_binary(message, data, length);
+    return prepared && compressed ? prepared | WS_COMPRESS : prepared;
 }
 
-/* Returns self.<ws_bridge.send>(*args, **names). */
-static void *send_in_python(const ws_bridge *bridge, void *self, void *const *args,
-                            ptrdiff_t count, void *names)
+/* Returns self.<method>(*args, **names). */
+static void *call_python(void *method, void *self, void *const *args, ptrdiff_t count, void *names)
 {
-    enum { MOST = 8 }; /* more arguments than the method takes */
+    enum { MOST = 8 }; /* more arguments than any method here takes */
     void *all[1 + MOST] = {self, self, self, self, self, self, self, self, self};
     ptrdiff_t total = count + (names ? python.PyTuple_Size(names) : 0);
     if (total > MOST) { /* Python reports that these are too many */
@@ -253,7 +274,13 @@ static void *send_in_python(const ws_bridge *bridge, void *self, void *const *ar
         for (ptrdiff_t i = 0; i < total; i++)
             all[1 + i] = args[i];
     }
-    return python.PyObject_VectorcallMethod(bridge->send, all, (size_t)count + 1, names);
+    return python.PyObject_VectorcallMethod(method, all, (size_t)count + 1, names);
+}
+
+static void *new_reference(void *object)
+{
+    python.Py_IncRef(object);
+    return object;
 }
 
 void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names)
@@ -265,14 +292,69 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
         return NULL;
     }
     const char *data;
-    ptrdiff_t length, plain = count;
-    int compress = take_compress(bridge, args, &plain, names);
-    int opcode = compress < 0 ? 0 : prepare(bridge, args, plain, &data, &length);
+    ptrdiff_t length;
+    void *values[] = {NULL, bridge->none, bridge->flag[0]}; /* message, opcode, compress */
+    int opcode = sort_arguments(bridge, args, count, names, 1, 2, values)
+                     ? prepare(bridge, values[0], values[1], values[2], &data, &length)
+                     : 0;
     if (!opcode || !socket->conn || !is_owner(bridge))
-        return send_in_python(bridge, self, args, count, names);
-    int status = ws_conn_send(socket->conn, data, (size_t)length, opcode | compress);
+        return call_python(bridge->send, self, args, count, names);
+    int status = ws_conn_send(socket->conn, data, (size_t)length, opcode);
     if (status < 0) /* nothing was sent; the method in Python tries again, and raises */
-        return send_in_python(bridge, self, args, count, names);
-    python.Py_IncRef(bridge->status[status]);
-    return bridge->status[status];
+        return call_python(bridge->send, self, args, count, names);
+    return new_reference(bridge->status[status]);
+}
+
+/* The method publish of a WebSocket, or of an App if `conn` is NULL, which takes one argument
+ * less. */
+static void *publish_with(const ws_bridge *bridge, ws_conn *conn, void *self, void *const *args,
+                          ptrdiff_t count, void *names)
+{
+    const char *topic, *data;
+    ptrdiff_t topic_length, length;
+    bool exclude_self;
+    /* topic, message, opcode, compress, exclude_self */
+    void *values[] = {NULL, NULL, bridge->none, bridge->flag[0], bridge->flag[0]};
+    if (!is_owner(bridge) ||
+        !sort_arguments(bridge, args, count, names, 2, conn ? 3 : 2, values) ||
+        !is_exactly(values[0], bridge->str_type) || !as_text(values[0], &topic, &topic_length) ||
+        !as_flag(bridge, values[4], &exclude_self))
+        return call_python(bridge->publish, self, args, count, names);
+    int opcode = prepare(bridge, values[1], values[2], values[3], &data, &length);
+    if (!opcode)
+        return call_python(bridge->publish, self, args, count, names);
+    int result = conn ? ws_conn_publish(conn, topic, (size_t)topic_length, data, (size_t)length,
+                                        opcode, exclude_self)
+                      : ws_server_publish(bridge->server, topic, (size_t)topic_length, data,
+                                          (size_t)length, opcode);
+    if (result < 0) /* no one got it; the method in Python tries again, and raises */
+        return call_python(bridge->publish, self, args, count, names);
+    return new_reference(bridge->flag[result > 0]);
+}
+
+void *ws_bridge_publish(void *self, void *const *args, ptrdiff_t count, void *names)
+{
+    const ws_bridge_socket *socket = handle_of(self);
+    const ws_bridge *bridge = socket->bridge;
+    if (!bridge) {
+        python.PyErr_BadArgument();
+        return NULL;
+    }
+    if (!socket->conn)
+        return call_python(bridge->publish, self, args, count, names);
+    return publish_with(bridge, socket->conn, self, args, count, names);
+}
+
+void *ws_bridge_publish_app(void *self, void *const *args, ptrdiff_t count, void *names)
+{
+    void *address = python.PyObject_GetAttrString(self, "_bridge_address");
+    if (!address)
+        return NULL;
+    const ws_bridge *bridge = python.PyLong_AsVoidPtr(address);
+    python.Py_DecRef(address);
+    if (!bridge)
+        return NULL;
+    if (!bridge->server)
+        return call_python(bridge->publish, self, args, count, names);
+    return publish_with(bridge, NULL, self, args, count, names);
 }

@@ -17,6 +17,8 @@ typedef struct ws_python {
     void (*Py_IncRef)(void *object);
     void (*Py_DecRef)(void *object);
     void *(*PyObject_Type)(void *object);
+    void *(*PyObject_GetAttrString)(void *object, const char *name);
+    void *(*PyLong_AsVoidPtr)(void *object);
     void *(*PyBytes_FromStringAndSize)(const char *data, ptrdiff_t length);
     int (*PyBytes_AsStringAndSize)(void *object, char **data, ptrdiff_t *length);
     void *(*PyUnicode_DecodeUTF8)(const char *data, ptrdiff_t length, const char *errors);
@@ -42,6 +44,7 @@ typedef struct ws_python {
 /* What the bridge knows of one server: its ws_config.user. */
 typedef struct ws_bridge {
     unsigned long owner; /* pthread_self() of the thread that may use the server; 0 if none may */
+    ws_server *server;   /* NULL once it has been freed */
     void *thread;        /* state of that thread while it waits without the GIL */
     void *none;          /* None */
     void *str_type;      /* str */
@@ -50,8 +53,9 @@ typedef struct ws_bridge {
     void *binary;        /* OpCode.BINARY */
     void *status[3];     /* SendStatus.BACKPRESSURE, SUCCESS, DROPPED */
     void *flag[2];       /* False, True */
-    void *compress;      /* "compress", the interned name of that argument */
+    void *optional[3];   /* "opcode", "compress", "exclude_self": interned names of arguments */
     void *send;          /* name of the method that does what ws_bridge_send does not */
+    void *publish;       /* the same for ws_bridge_publish and ws_bridge_publish_app */
     void *failed;        /* failed(socket, exception): the message handler raised the exception */
     void *returned;      /* returned(socket, result): the message handler did not return None */
 } ws_bridge;
@@ -93,5 +97,13 @@ WS_API void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char 
  * bytes to ws_conn_send, and every other call to the method called ws_bridge.send. Returns a new
  * reference, or NULL with an exception set. */
 WS_API void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names);
+
+/* The method WebSocket.publish, of the same kind. Passes whole messages of type str and bytes to
+ * ws_conn_publish, and every other call to the method called ws_bridge.publish. */
+WS_API void *ws_bridge_publish(void *self, void *const *args, ptrdiff_t count, void *names);
+
+/* The method App.publish, likewise with ws_server_publish. An App has the address of its ws_bridge
+ * in the attribute _bridge_address. */
+WS_API void *ws_bridge_publish_app(void *self, void *const *args, ptrdiff_t count, void *names);
 
 #endif

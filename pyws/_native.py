@@ -152,6 +152,8 @@ class ws_python(Structure):
         ("Py_IncRef", c_void_p),
         ("Py_DecRef", c_void_p),
         ("PyObject_Type", c_void_p),
+        ("PyObject_GetAttrString", c_void_p),
+        ("PyLong_AsVoidPtr", c_void_p),
         ("PyBytes_FromStringAndSize", c_void_p),
         ("PyBytes_AsStringAndSize", c_void_p),
         ("PyUnicode_DecodeUTF8", c_void_p),
@@ -177,6 +179,7 @@ class ws_python(Structure):
 class ws_bridge(Structure):
     _fields_ = [
         ("owner", c_ulong),
+        ("server", c_void_p),
         ("thread", c_void_p),
         ("none", py_object),
         ("str_type", py_object),
@@ -185,8 +188,9 @@ class ws_bridge(Structure):
         ("binary", py_object),
         ("status", py_object * 3),
         ("flag", py_object * 2),
-        ("compress", py_object),
+        ("optional", py_object * 3),
         ("send", py_object),
+        ("publish", py_object),
         ("failed", py_object),
         ("returned", py_object),
     ]

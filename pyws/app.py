@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, AsyncContextManager, Callable, Mapping, NoReturn
 
 from ._core import callbacks, calls, foreign, fork, mistakes, values
+from ._core.bridge import install_fast_path
 from ._core.logs import logger, server_logger
 from ._core.messages import pack_publication
 from ._core.runtime import SHUTDOWN_REASON, Runtime, State
@@ -51,6 +52,7 @@ class App(Router):
         self.app_options = AppOptions.of(options)
         bridge, on_response = callbacks.new_bridge(), callbacks.ON_RESPONSE
         super().__init__(Runtime(self, self.app_options, bridge, on_response))
+        self._bridge_address = self._runtime.bridge_address  # for bridge.c
 
     __reduce_ex__ = values.no_copy
 
@@ -459,3 +461,7 @@ def _refusal(address: AppListenOptions, error: OSError) -> str | None:
 
 
 fork.register()
+
+
+if lib.bridge:
+    install_fast_path(App, "publish", "_publish", "publish_app")

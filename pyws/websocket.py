@@ -570,3 +570,4 @@ CloseFrame.__module__ = CloseInfo.__module__ = __name__  # where programs import
 
 if lib.bridge:
     install_fast_path(WebSocket, "send", "_send")
+    install_fast_path(WebSocket, "publish", "_publish")

@@ -181,10 +181,11 @@ if lib.bridge:
     Handle = new_handle_type()  # type: ignore[misc,assignment]
 
 
-def install_fast_path(cls: type, name: str, fallback: str) -> None:
-    """Put ws_bridge_`name` in front of a method of `cls`, which is named `fallback` from now on.
+def install_fast_path(cls: type, name: str, fallback: str, function_name: str = "") -> None:
+    """Put a function in front of a method of `cls`, which is named `fallback` from now on.
 
-    The function of bridge.c handles the common arguments and calls the method for all others.
+    The function of bridge.c, ws_bridge_`name` unless it has another name, handles the common
+    arguments and calls the method for all others.
     """
     method = getattr(cls, name)
     code, defaults = method.__code__, method.__defaults__
@@ -192,7 +193,8 @@ def install_fast_path(cls: type, name: str, fallback: str) -> None:
     required = names[: len(names) - len(defaults)]
     optional = [f"{key}={value!r}" for key, value in zip(names[len(required) :], defaults)]
     signature = ", ".join(("$self", *required, *optional))
-    function = ctypes.cast(getattr(lib.without_gil, "ws_bridge_" + name), c_void_p)
+    symbol = "ws_bridge_" + (function_name or name)
+    function = ctypes.cast(getattr(lib.without_gil, symbol), c_void_p)
     document = f"{name}({signature})\n--\n\n{method.__doc__}"
     definition = PyMethodDef(name.encode(), function, _FAST_METHOD, document.encode())
     keep(definition)
@@ -204,7 +206,9 @@ def install_fast_path(cls: type, name: str, fallback: str) -> None:
 # ---- servers and routes -------------------------------------------------------------------------
 
 
-def new_bridge(status: Sequence[Any], flag: Sequence[Any], **objects: Any) -> ws_bridge:
+def new_bridge(
+    status: Sequence[Any], flag: Sequence[Any], optional: Sequence[Any], **objects: Any
+) -> ws_bridge:
     """The ws_bridge of one server."""
     return ws_bridge(
         none=None,
@@ -212,6 +216,7 @@ def new_bridge(status: Sequence[Any], flag: Sequence[Any], **objects: Any) -> ws
         bytes_type=bytes,
         status=(py_object * 3)(*status),
         flag=(py_object * 2)(*flag),
+        optional=(py_object * 3)(*optional),
         **objects,
     )
 

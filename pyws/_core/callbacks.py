@@ -99,10 +99,11 @@ def new_bridge() -> Any:
     return bridge.new_bridge(
         [SendStatus(value) for value in range(3)],
         (False, True),
+        [sys.intern(name) for name in ("opcode", "compress", "exclude_self")],
         text=OpCode.TEXT,
         binary=OpCode.BINARY,
-        compress=sys.intern("compress"),
         send="_send",
+        publish="_publish",
         failed=sockets.message_failed,
         returned=sockets.message_returned,
     )

@@ -189,10 +189,15 @@ class Runtime:
         self._creator = thread_ident()
         self.own(self._creator)
         runtimes[self.key] = self
-        self.server = self._new_server()
+        self._set_server(self._new_server())
 
     def _new_server(self) -> int:
         return calls.new_server(LOG, self.bridge, self.options.c_fields())
+
+    def _set_server(self, server: int) -> None:
+        self.server = server
+        if self.bridge is not None:
+            self.bridge.server = server
 
     def _new_timers(self) -> Timers:
         return Timers(self.check_thread, self.handler_failed, self._set_alarm)
@@ -349,7 +354,8 @@ class Runtime:
         with self._lock:  # `defer` must not touch the server any more
             never_ran = self.addresses if self.state is State.IDLE else []
             self.set_state(State.FREED)
-            server, self.server = self.server, 0
+            server = self.server
+            self._set_server(0)
         self.timers.clear()
         if server:
             lib.ws_server_free(server)
@@ -512,7 +518,7 @@ class Runtime:
         self._creator = thread_ident()
         self.own(self._creator)
         self._wakes, self.nested, self._stashed = False, 0, None
-        self.server = self._new_server()
+        self._set_server(self._new_server())
         add_routes()
         for fd in listeners:
             calls.listen(self.server, {"fd": fd})

@@ -69,6 +69,16 @@ CASES = {
     "python64p16": Case(
         "--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, server="python"
     ),
+    # Both run a handler for open and one for close, the second one an upgrade handler, too.
+    "pythonconnect": Case("--conns 1", "--connects", 200, 600, server="python"),
+    "pythonupgrade": Case("--conns 1 --path /upgrade", "--connects", 200, 600, server="python"),
+    # One delivery, by ws.publish and by app.publish.
+    "pythonpublish": Case(
+        "--broadcast 500 --pipeline 16", "--messages", 80, 320, each=500, server="python"
+    ),
+    "pythonapp": Case(
+        "--broadcast 500 --pipeline 16 --path /app", "--messages", 80, 320, 500, server="python"
+    ),
     # Handshakes vary by a few instructions from run to run, thousands of them by more, which must
     # be small compared with the messages.
     "beside10": Case("--conns 1 --size 64", "--messages", 1000, 31000, beside=10),

@@ -1,9 +1,13 @@
-"""Echo server with pyws. Messages to /broadcast go to all clients there."""
+"""Echo server with pyws. Messages to /broadcast go to all clients there.
+
+budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published
+by the app instead of a socket.
+"""
 
 import sys
-from typing import Union
+from typing import Any, Union
 
-from pyws import App, AppListenOptions, CompressOptions, OpCode, WebSocket
+from pyws import App, AppListenOptions, CompressOptions, OpCode, Request, Response, WebSocket
 
 DEFLATE = "--deflate" in sys.argv
 TOPIC = "all"
@@ -25,18 +29,38 @@ def spread(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
     ws.publish(TOPIC, message, opcode)
 
 
+def opened(ws: WebSocket) -> None:
+    """A handler that does nothing, so that its call is measured."""
+
+
+def closed(ws: WebSocket, code: int, message: str) -> None:
+    """The same."""
+
+
+def accept(res: Response, req: Request, context: Any) -> None:
+    res.upgrade(req.get_header("sec-websocket-key"), "", "", context, None)
+
+
 def main() -> None:
     app = App()
+
+    def spread_by_app(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
+        app.publish(TOPIC, message, opcode)
+
     shared = CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR
     app.ws(
         "/*",
         {
             "compression": shared if DEFLATE else CompressOptions.DISABLED,
             "max_payload_length": 1024 * 1024,
+            "open": opened,
             "message": echo_compressed if DEFLATE else echo,
+            "close": closed,
         },
     )
+    app.ws("/upgrade", {"upgrade": accept, "open": opened, "close": closed})
     app.ws("/broadcast", {"open": join, "message": spread})
+    app.ws("/app", {"open": join, "message": spread_by_app})
     app.listen(
         AppListenOptions(host="127.0.0.1", port=0),
         lambda place: print(f"listening on 127.0.0.1:{place.port}", flush=True),
