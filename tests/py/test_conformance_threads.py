@@ -13,8 +13,8 @@ from common import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 from conformance import progress, runner, wire
-from conformance.case import SHOULD, Case, Result, Settings, Test
-from conformance.verdicts import Failed, Late, Skipped, Verdict
+from conformance.case import MAY, SHOULD, Case, Result, Settings, Test, run
+from conformance.verdicts import Failed, Informational, Late, NonStrict, Skipped, Verdict
 from conformance_peers import fake, flood, make_case
 
 # ---- the threads --------------------------------------------------------------------------------
@@ -122,6 +122,67 @@ def test_what_was_late_beside_other_cases_is_run_again_alone() -> None:
     assert {results[f"3.{i}"] for i in range(1, 21)} == {"FAILED"}
     assert sum(runs[f"3.{i}"] for i in range(1, 21)) == 20 + runner.CONFIRMED
     assert runs["4.1"] == 1
+
+
+def test_what_was_late_for_an_unusual_reason_is_run_again_first() -> None:
+    """Even if the peer is always late in another way in many cases about the same rule."""
+    again: List[str] = []
+    ran: List[str] = []
+
+    def dead(test: Test) -> None:
+        (again if test.case.id in ran else ran).append(test.case.id)
+        raise Late("expected a Close, but received nothing for 2.0 s")
+
+    def busy(test: Test) -> None:
+        if test.case.id in ran:
+            return again.append(test.case.id)
+        ran.append(test.case.id)
+        raise Late("expected an HTTP response, but received nothing for 2.0 s")
+
+    cases = [make_case(f"3.{i}", dead) for i in range(1, 21)]
+    cases += [make_case("3.21", busy), make_case("3.22", busy)]
+    results = {r.case.id: r.verdict.value for r in run_all(cases, jobs=2).results}
+    assert again == ["3.21", "3.22", "3.1", "3.2", "3.3"]
+    assert (results["3.20"], results["3.21"], results["3.22"]) == ("FAILED", "OK", "OK")
+
+
+def test_whatever_a_timeout_led_to_is_late() -> None:
+    """Also where the case says something else about it."""
+
+    def body(last: Exception) -> Callable[[Test], None]:
+        def run(test: Test) -> None:
+            try:
+                try:
+                    raise wire.TimedOut("received nothing for 2.0 s")
+                except wire.TimedOut as error:
+                    raise Failed(f"expected an echo, but {error}") from None
+            except Failed:
+                raise last from None
+
+        return run
+
+    target = wire.Target("127.0.0.1", 9, "/", False)
+    for last in (Failed("a"), NonStrict("b"), Informational("c"), Skipped("d"), Late("e")):
+        assert run(make_case("1.1", body(last)), Settings(target)).late
+
+    def wrong(test: Test) -> None:
+        raise Skipped("it cannot do that")
+
+    assert not run(make_case("1.1", wrong), Settings(target)).late
+
+
+def test_what_was_late_is_run_again_even_if_the_rfc_leaves_it_open() -> None:
+    """Because otherwise its verdict would depend on what the other cases do."""
+    ran: List[str] = []
+
+    def busy(test: Test) -> None:
+        ran.append(test.case.id)
+        if len(ran) == 1:
+            raise Late("expected an HTTP response, but received nothing for 2.0 s")
+
+    cases = [make_case("1.1", busy, level=MAY), make_case("1.2", lambda test: None)]
+    results = {r.case.id: r.verdict.value for r in run_all(cases, jobs=2).results}
+    assert (results["1.1"], ran) == ("OK", ["1.1", "1.1"])
 
 
 def test_the_case_after_which_the_server_was_gone() -> None:

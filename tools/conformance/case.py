@@ -269,6 +269,13 @@ def run(case: Case, settings: Settings) -> Result:
     return judge(Test(settings, case))
 
 
+def is_late(error: BaseException | None) -> bool:
+    """Return whether a timeout led to this exception."""
+    while error and not isinstance(error, (Late, TimedOut)):
+        error = error.__context__
+    return error is not None
+
+
 def judge(test: Test) -> Result:
     """Run the case of an existing Test."""
     case, settings = test.case, test.settings
@@ -276,13 +283,11 @@ def judge(test: Test) -> Result:
     try:
         case.run(test)
     except Failed as error:
-        verdict, came = _BY_LEVEL[case.level], str(error)
-        late = isinstance(error, Late) or isinstance(error.__context__, TimedOut)
+        verdict, came, late = _BY_LEVEL[case.level], str(error), is_late(error)
     except Judged as error:
-        verdict, came = error.verdict, str(error)
+        verdict, came, late = error.verdict, str(error), is_late(error)
     except (Ended, TimedOut, wire.Garbled) as error:
-        verdict, came = _BY_LEVEL[case.level], str(error)
-        late = isinstance(error, TimedOut)
+        verdict, came, late = _BY_LEVEL[case.level], str(error), is_late(error)
     except OSError as error:
         verdict, came = Verdict.SKIPPED, f"cannot connect to {settings.target}: {error}"
     except Exception as error:  # an error in the case itself must not end the run

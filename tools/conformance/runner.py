@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from typing import Callable, Iterable, NamedTuple, Protocol, Sequence
 
 from .case import Case, Result, Settings, natural, run
-from .findings import CLOSE
+from .findings import CLOSE, shape
 from .profiles import PROFILES
 from .verdicts import Verdict
 
@@ -437,21 +437,25 @@ class Runner:
     def _confirm(self, outcome: Outcome, observer: Observer) -> None:
         """Repeat cases that timed out alone: the peer may have been busy with other cases.
 
-        If a few cases about the same rule have the same result again, the other ones are not
-        repeated. All of this takes at most CONFIRMING seconds.
+        If a few cases with the same symptom have the same result again, the other ones are not
+        repeated. All of this takes at most CONFIRMING seconds, and rare symptoms come first: what
+        the peer does in many cases is hardly chance.
         """
-        confirmed: Counter[tuple[str, str]] = Counter()
+        late = [i for i, result in enumerate(outcome.results) if result.late and is_odd(result)]
+        counts = Counter(symptom(outcome.results[i]) for i in late)
+        confirmed: Counter[tuple[str, ...]] = Counter()
         end = min(self.end, time.monotonic() + CONFIRMING * self.settings.scale)
-        for i, old in enumerate(outcome.results):
-            rule = (old.case.section, old.case.quote)
-            if not (old.late and is_at_fault(old)) or confirmed[rule] >= CONFIRMED:
+        for i in sorted(late, key=lambda i: counts[symptom(outcome.results[i])]):
+            old = outcome.results[i]
+            seen = symptom(old)
+            if confirmed[seen] >= CONFIRMED:
                 continue
             if outcome.ended or time.monotonic() > end:
                 return
             result, _ = self._alone(old.case, outcome, old.verdict)
             if is_vain(result):
                 continue
-            confirmed[rule] += (result.verdict, result.close) == (old.verdict, old.close)
+            confirmed[seen] += (result.verdict, result.close) == (old.verdict, old.close)
             observer.drop(old)
             observer.add(result)
             outcome.results[i] = result
@@ -638,6 +642,17 @@ class Round:
 def is_at_fault(result: Result) -> bool:
     """Return whether the case may have crashed the peer."""
     return result.verdict in AT_FAULT or result.close in AT_FAULT
+
+
+def is_odd(result: Result) -> bool:
+    """Return whether chance may have made the verdict worse than it should be."""
+    return is_at_fault(result) or result.verdict == Verdict.INFORMATIONAL
+
+
+def symptom(result: Result) -> tuple[str, ...]:
+    """Return what all cases have in common in which the peer behaved alike."""
+    came = (shape(result.came), shape(result.close_came))
+    return (result.case.section, result.case.quote, result.verdict, result.close, *came)
 
 
 def is_vain(result: Result) -> bool:
