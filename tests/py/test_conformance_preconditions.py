@@ -1,6 +1,7 @@
 """tools/conformance: what a case needs of a server before it can be about anything. Where that does
 not hold, the case is SKIPPED and tells why; where the RFC leaves it open, it is INFORMATIONAL."""
 
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,9 +13,21 @@ from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import cases
-from conformance.case import CASES, ONE_CONNECTION, Case, Manners, Result, Settings, natural, run
+from conformance import cases, wire
+from conformance.case import (
+    CASES,
+    ONE_CONNECTION,
+    Case,
+    Manners,
+    Result,
+    Settings,
+    Test,
+    natural,
+    run,
+)
+from conformance.cases import flow
 from conformance.wire import Target
+from conformance_peers import fake, hang, make_case, read_frame, upgrade
 
 assert cases  # its import registers them
 
@@ -104,6 +117,33 @@ def test_what_is_left_open_is_told(switch: str, id: str) -> None:
 def test_early_data_may_be_lost(id: str) -> None:
     result = result_of(["ignores-early-data"], CASES[id], Manners())
     assert result.verdict.value == "NON-STRICT", result.came
+
+
+def test_echoes_after_a_pause_are_not_out_of_order() -> None:
+    """A busy server may pause for longer than a timeout; its echoes are still the right ones."""
+    payloads = flow.numbered(10, 20)
+
+    def body(test: Test) -> None:
+        session = test.open()
+        session.send(bytes(flow.binary(session, payloads)))
+        flow.expect_echoes(session, payloads)
+
+    def pausing(connection: socket.socket) -> None:
+        upgrade(connection)
+        for payload in payloads[:5]:
+            connection.sendall(wire.frame(payload, wire.BINARY, key=None))
+        asked = 0
+        while asked < 2:
+            asked += read_frame(connection)[1] == b"the last one"
+        for payload in (*payloads[5:], b"the last one"):
+            connection.sendall(wire.frame(payload, wire.BINARY, key=None))
+        hang(connection)
+
+    with fake(pausing) as port:
+        settings = Settings(Target("127.0.0.1", port, "/", False), timeout=0.3)
+        result = run(make_case("1.1", body), settings)
+    assert result.came == "the last echoes are missing or late"
+    assert (result.verdict.value, result.late) == ("INFORMATIONAL", True)
 
 
 @pytest.mark.parametrize("id", ["T.2.3", "T.2.4", "T.2.5", "T.2.9", "T.2.10"])

@@ -20,7 +20,7 @@ from .flow import (
     FRAMES,
     RECEIVING,
     SEVERAL,
-    echoes,
+    Echoes,
     expect_beside,
     may_close,
     numbered,
@@ -318,8 +318,9 @@ def echoes_before_end(count: int, size: int) -> Run:
         payloads = numbered(count, size)
         session.pour(b"".join(session.message(payload, BINARY) for payload in payloads))
         session.connection.finish()
-        came = echoes(session, [*payloads, b"never sent"])
-        test.trace.note(f"received {came} of {count} echoes")
+        echoes = Echoes(session, payloads, b"never sent")
+        echoes.read()
+        test.trace.note(f"received {echoes.count} of {count} echoes")
 
     return run
 
