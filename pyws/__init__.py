@@ -12,7 +12,7 @@ from ._native import VERSION as __version__
 from ._native import lib as _lib
 from .app import App
 from .enums import CompressOptions, OpCode, SendStatus
-from .http import Request, Response
+from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
 from .websocket import CloseInfo, WebSocket
 
@@ -23,6 +23,8 @@ __all__ = [
     "CloseInfo",
     "CompressOptions",
     "OpCode",
+    "Parameters",
+    "Query",
     "Request",
     "Response",
     "SendStatus",

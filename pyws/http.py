@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ._core import foreign, mistakes, values
 from ._core.calls import short_text
-from ._core.fields import Latin1, list_elements
+from ._core.fields import Latin1, Parameters, Query, list_elements
 from ._core.messages import pack
 from ._core.requests import COOKIE, Exchange, Facts
 from ._core.sockets import address_bytes
@@ -17,7 +17,7 @@ from .enums import OpCode
 if TYPE_CHECKING:  # it takes long to import
     from datetime import datetime
 
-__all__ = ["Request", "Response"]
+__all__ = ["Parameters", "Query", "Request", "Response"]
 
 # Written by the library itself; a second one would contradict it.
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
@@ -111,17 +111,24 @@ class Request:
         Args:
             key: Its name, decoded; case matters.
         """
-        found = self.get_queries().get(key)
-        return found[0] if found else None
+        return self.query.get(key)
 
     def get_queries(self) -> dict[str, list[str]]:
         """All keys of the query with all their values, percent-decoded.
 
         Bytes that are not UTF-8 become U+FFFD.
         """
-        from urllib.parse import parse_qs  # it takes long to import
+        query = self.query
+        return {key: query.get_all(key) for key in query}
 
-        return parse_qs(self._facts.get("query"), keep_blank_values=True)
+    @property
+    def query(self) -> Query:
+        """The query: ``req.query["token"]``, ``req.query.get("token")``, ``req.query.get_all()``.
+
+        Raises:
+            RuntimeError: The request is over.
+        """
+        return Query(self._facts.get("query"))
 
     def get_parameter(self, which: int | str) -> str | None:
         """What matched a part of the pattern, percent-decoded; None if there is no such part.
@@ -132,22 +139,26 @@ class Request:
         Raises:
             TypeError, ValueError: It is neither a name nor an index.
         """
-        names: list[str] = self._facts.get("names")
-        if isinstance(which, str):
-            if which not in names:
-                return None
-            index = names.index(which)
-        else:
-            index = values.integer("index of a parameter", which, 0, values.MAX_COUNT)
-        found = self.get_parameters()
-        return found[index] if index < len(found) else None
+        if not isinstance(which, str):
+            which = values.integer("index of a parameter", which, 0, values.MAX_COUNT)
+        found: str | None = self.parameters.get(which)
+        return found
 
     def get_parameters(self) -> list[str]:
         """What matched each ":name" or "*" of the pattern, percent-decoded.
 
         Bytes that are not UTF-8 become U+FFFD.
         """
-        return list(self._facts.get("parameters"))
+        return list(self.parameters.values())
+
+    @property
+    def parameters(self) -> Parameters:
+        """What matched each ":name" or "*": ``req.parameters["room"]``, ``req.parameters[0]``.
+
+        Raises:
+            RuntimeError: The request is over.
+        """
+        return self._facts.parameters()
 
     def get_cookie(self, name: str) -> str | None:
         """The value of a cookie; None without it.
@@ -625,3 +636,5 @@ def _http_date(moment: datetime) -> str:
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+Parameters.__module__ = Query.__module__ = __name__  # where programs import them from

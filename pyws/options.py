@@ -134,7 +134,7 @@ class AppOptions:
     keep_headers: bool = setting(
         False,
         values.flag,
-        "keep the header fields of the opening handshake as ws.headers",
+        "keep the opening handshakes of all routes, as their keep_request does",
         to_c=None,
     )
     access_log: bool = setting(

@@ -94,6 +94,8 @@ class Router:
             Default: 1 KiB.
         max_pending_messages: While this many messages, or max_payload_length bytes of them, wait
             for a coroutine handler, the socket is not read. Default: 16 messages.
+        keep_request: Keep the opening handshake, with its header fields and cookies, as ws.request
+            and ws.headers. Default: False.
 
         Handlers, each of them optional, functions or coroutine functions (``async def``):
 

@@ -8,11 +8,13 @@ from typing import Any, Callable, Coroutine
 from ._core import foreign, mistakes, values
 from ._core.bridge import install_fast_path
 from ._core.calls import thread_ident, topic_names
+from ._core.fields import path_parameters
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
 from ._core.sockets import BY_USER, CloseFrame, CloseInfo, Socket, address_text, check_stack
 from ._native import fail, lib
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
+from .http import Parameters, Query, Request
 
 __all__ = ["CloseFrame", "CloseInfo", "WebSocket"]
 
@@ -37,7 +39,7 @@ class WebSocket(Socket):
     __reduce_ex__ = values.no_copy
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self._id} {self._path}{'' if self._conn else ' closed'}>"
+        return f"<WebSocket {self._id} {self._get_path()}{'' if self._conn else ' closed'}>"
 
     def __bool__(self) -> bool:
         """True while the connection is open."""
@@ -486,7 +488,34 @@ class WebSocket(Socket):
     @property
     def path(self) -> str:
         """The path of the opening handshake, as it was sent, without the query."""
-        return self._path
+        return self._get_path()
+
+    @property
+    def parameters(self) -> Parameters:
+        """What matched each ":name" or "*" of the pattern, percent-decoded.
+
+        For the pattern "/chat/:room", ``ws.parameters["room"]`` and ``ws.parameters[0]``.
+        """
+        return path_parameters(self._route.pattern, self._get_path())
+
+    @property
+    def query(self) -> Query:
+        """The query of the URL, percent-decoded: ``ws.query.get("token")``, None without it."""
+        return Query(self._target.partition("?")[2])
+
+    @property
+    def request(self) -> Request:
+        """The opening handshake, with its header fields and cookies.
+
+        It is there while `upgrade` and `open` run. Where `open` is a coroutine, it is there until
+        its end if it was read before its first await. If the route says ``keep_request=True`` it is
+        always there.
+
+        Raises:
+            RuntimeError: The handshake is over and was not kept, or called from another thread.
+        """
+        self._runtime.check_thread()
+        return Request(self._facts_of_request())
 
     @property
     def subprotocol(self) -> str | None:
@@ -502,9 +531,9 @@ class WebSocket(Socket):
     def headers(self) -> dict[str, str] | None:
         """The header fields of the opening handshake, by lower-case name.
 
-        None without AppOptions(keep_headers=True).
+        None unless the route says ``keep_request=True``, or the app AppOptions(keep_headers=True).
         """
-        return self._headers
+        return self._facts_of_request().headers() if self._route.keeps_requests else None
 
     def get_user_data(self) -> Any:
         """The object given to ``res.upgrade``, or assigned since; None after the close handler.

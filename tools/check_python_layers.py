@@ -29,12 +29,13 @@ LAYERS: Dict[str, int] = {
     "_core/routes": 8, "_core/signals": 8,
     "_core/requests": 9,
     "_core/sockets": 10,
-    "http": 11, "websocket": 11,
-    "_core/aio": 12, "_core/callbacks": 12, "_core/fork": 12, "_core/workers": 12,
-    "router": 13,
-    "app": 14,
-    "__init__": 15,
-    "__main__": 16,
+    "http": 11,
+    "websocket": 12,
+    "_core/aio": 13, "_core/callbacks": 13, "_core/fork": 13, "_core/workers": 13,
+    "router": 14,
+    "app": 15,
+    "__init__": 16,
+    "__main__": 17,
 }  # fmt: skip
 
 GENERATED = {"_build"}  # by the build system

@@ -14,7 +14,7 @@ from ..errors import ErrorCode
 from . import mistakes
 from .calls import copied_bytes, header_fields, short_text
 from .contexts import run_in
-from .fields import header_text
+from .fields import Parameters, header_text, path_parameters
 from .logs import peer_name
 from .routes import Route, returned
 from .runtime import Host, Runtime
@@ -71,24 +71,15 @@ class Facts:
             values.setdefault(name, []).append(value)
         return {name: _joined(name, lines) for name, lines in values.items()}
 
+    def parameters(self) -> Parameters:
+        """What matched the parts of the pattern."""
+        return path_parameters(self.get("pattern"), self.get("path"))
+
 
 def _joined(name: str, lines: list[str]) -> str:
     """Repeated fields as one (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
     separator = "; " if name == COOKIE else ", "
     return separator.join(lines) if len(lines) > 1 else lines[0]
-
-
-def _pattern_names(ptr: int) -> list[str]:
-    pattern = header_text(lib.ws_request_pattern(ptr))
-    return [part.lstrip(":") for part in pattern.split("/") if part[:1] == ":" or part == "*"]
-
-
-def _parameters(ptr: int) -> list[str]:
-    how_many = len(_pattern_names(ptr))
-    values = (copied_bytes(lib.ws_request_parameter, ptr, i) for i in range(how_many))
-    from urllib.parse import unquote
-
-    return [unquote(header_text(value or b"")) for value in values]
 
 
 def _read(name: str) -> Callable[[int], str]:
@@ -104,8 +95,7 @@ _READERS: dict[str, Callable[[int], Any]] = {
     "headers": lambda ptr: [
         (header_text(name).lower(), header_text(value)) for name, value in header_fields(ptr)
     ],
-    "names": _pattern_names,
-    "parameters": _parameters,
+    "pattern": lambda ptr: lib.ws_request_pattern(ptr).decode(),
 }
 
 # ---- a request and its answer -------------------------------------------------------------------
@@ -118,6 +108,7 @@ class Exchange:
         "__weakref__",
         "_abort_handler",
         "_aborted",
+        "_before_release",
         "_context",
         "_deferred",
         "_headers",
@@ -153,6 +144,7 @@ class Exchange:
         self._remote: str | None = None
         self._user_data: Any = None
         self._socket: Any = None  # the WebSocket that it became
+        self._before_release: Callable[[], Any] | None = None  # of that WebSocket
 
     def _facts(self) -> dict[str, Any]:
         """The attributes of log records about this request."""
@@ -222,6 +214,8 @@ class Exchange:
     def _release(self) -> None:
         """The request is over: C is about to forget it."""
         exchanges.pop(self._ptr, None)
+        if self._before_release is not None:
+            self._before_release()
         self._ptr = self._request.ptr = 0
 
 
@@ -283,10 +277,22 @@ def context_of(exchange: Exchange) -> Context:
     return exchange._context
 
 
-def set_socket(exchange: Exchange, socket: Any) -> Any:
-    """The handshake was accepted; returns the user data for the WebSocket."""
+def set_socket(exchange: Exchange, socket: Any) -> tuple[Any, Facts]:
+    """The handshake was accepted; returns the user data for the WebSocket, and the request."""
     exchange._socket = socket
-    return exchange._user_data
+    return exchange._user_data, exchange._request
+
+
+def after_open(exchange: Exchange | None, end: Callable[[], Any]) -> None:
+    """The open handler has run; call `end` before C forgets the request of the handshake.
+
+    That is now if there was no upgrade handler, or if the answer was deferred, otherwise when the
+    upgrade handler has ended.
+    """
+    if exchange is None or exchange._deferred:
+        end()
+    else:
+        exchange._before_release = end
 
 
 # The next functions are for handlers that are coroutines.

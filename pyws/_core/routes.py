@@ -28,6 +28,7 @@ class Route:
         handler: The handler of requests: of plain HTTP, or `upgrade`.
         key: What C passes back to find this object; with the bridge, the address of a
             ws_bridge_route, which lives as long as this object.
+        keeps_requests: Its sockets keep their opening handshakes.
         warned: A warning was logged about a value that a handler returned.
     """
 
@@ -36,6 +37,7 @@ class Route:
         "behavior",
         "bridge",
         "handler",
+        "keeps_requests",
         "key",
         "pattern",
         "runtime",
@@ -59,6 +61,7 @@ class Route:
         self.pattern = pattern
         self.behavior = behavior
         self.handler = handler
+        self.keeps_requests = behavior.keep_request or runtime.options.keep_headers
         self.warned = False
         self.key = next(_keys)
         if runtime.bridge is not None:

@@ -226,6 +226,14 @@ class Behavior:
         to_c=None,
     )
 
+    keep_request: bool = setting(
+        False,
+        values.flag,
+        "keep the opening handshake, with its header fields and cookies, as ws.request and "
+        "ws.headers",
+        to_c=None,
+    )
+
     def __init__(self, behavior: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
         """Check what `app.ws` was given: a mapping, and keywords, which win.
 

@@ -18,7 +18,7 @@ from .bridge import Handle
 from .contexts import run_in
 from .fields import header_text
 from .logs import peer_name
-from .requests import Exchange, Facts, set_socket
+from .requests import Exchange, Facts, after_open, set_socket
 from .routes import Route, returned
 from .runtime import Runtime
 
@@ -108,6 +108,11 @@ def check_stack(depth: int = 40) -> None:
         check_stack(depth - 1)
 
 
+def _text(function: Any, request: int) -> str:
+    """A part of the target of a request, which is ASCII."""
+    return (calls.copied_bytes(function, request) or b"").decode()
+
+
 # ---- the connection -----------------------------------------------------------------------------
 
 
@@ -121,24 +126,26 @@ class Socket(Handle):
         "_compression",
         "_context",
         "_decoder",
-        "_headers",
         "_id",
         "_latency",
-        "_path",
         "_paused",
         "_queue",
         "_remote",
+        "_request",
         "_route",
         "_runtime",
         "_subprotocol",
+        "_target",
         "_user_data",
         "_waiter",
     )
 
-    _path: str
+    _target: str  # path and query; what programs ask for is made of it when they do
     _subprotocol: str | None
     _compression: str | None
-    _headers: dict[str, str] | None
+    # The opening handshake: the address of its ws_request until it is asked for. None once it is
+    # over, unless the route keeps it.
+    _request: int | Facts | None
 
     def __init__(self, route: Route, conn: int, context: Context) -> None:
         self._runtime = route.runtime
@@ -155,23 +162,66 @@ class Socket(Handle):
         self._close_event: tuple[int, str] | None = None  # what the close handler will get
         self._waiter: Any = None  # an asyncio.Future, for `wait_closed`
         self._paused = 0  # BY_USER | BY_QUEUE
+        self._request = None
         self._queue: Any = None  # an aio.Queue, while events wait for coroutine handlers
         self._id: int = lib.ws_conn_get_id(conn)
 
     def _greet(self, request: int, exchange: Exchange | None) -> None:
         """Keep what the socket needs of its opening handshake."""
         behavior = self._route.behavior
-        self._path = header_text(calls.copied_bytes(lib.ws_request_path, request) or b"")
-        self._subprotocol = self._compression = self._headers = None
+        self._request = request
+        self._target = _text(lib.ws_request_target, request)
+        if self._target[:1] != "/":  # the absolute form (RFC 9112 section 3.2.2)
+            self._target = _text(lib.ws_request_path, request)
+            self._target += "?" + _text(lib.ws_request_query, request)
+        self._subprotocol = self._compression = None
         if behavior.subprotocols or exchange is not None:
             subprotocol = calls.copied_bytes(lib.ws_request_subprotocol, request)
             self._subprotocol = None if subprotocol is None else header_text(subprotocol)
         if behavior.compression:
             self._compression = calls.short_text(lib.ws_conn_compression, self._conn) or None
-        if self._runtime.options.keep_headers:
-            self._headers = Facts(self._runtime, request).headers()
         if exchange is not None:
-            self._user_data = set_socket(exchange, self)
+            self._user_data, self._request = set_socket(exchange, self)
+
+    def _get_path(self) -> str:
+        return self._target.partition("?")[0]
+
+    def _facts_of_request(self) -> Facts:
+        """The facts of the opening handshake. Raises RuntimeError if it is over."""
+        request = self._request
+        if isinstance(request, int):
+            request = self._request = Facts(self._runtime, request)
+        if request is None:
+            raise RuntimeError(
+                "the opening handshake of this socket is over: read ws.request in upgrade or "
+                "open, or let the route keep it with keep_request=True"
+            )
+        return request
+
+    def _end_request(self) -> None:
+        """C is about to forget the opening handshake: copy it if it is needed later."""
+        if self._route.keeps_requests:
+            request: Any = self._facts_of_request()
+        elif self._queue is None:  # all handlers of it have ended
+            request = None
+        elif isinstance(self._request, int) and not self._queue.events:
+            request = None  # an open handler that is a coroutine has begun, and did not want it
+        else:
+            request = self._facts_of_request()
+        if request is not None:
+            request.preserve()
+        if isinstance(self._request, Facts):
+            self._request.ptr = 0
+        self._request = request
+
+    def _end_queue(self) -> None:
+        """The last coroutine handler for now has ended, and so has the open handler."""
+        self._queue = None
+        if not self._conn:
+            self._user_data = None  # after the last event
+        request = self._request
+        if isinstance(request, Facts) and not (request.ptr or self._route.keeps_requests):
+            self._request = None
 
     def _peer(self) -> tuple[bytes, int]:
         if self._remote is None and self._conn:
@@ -195,7 +245,7 @@ class Socket(Handle):
             write = getattr(traffic, event)
 
             def line() -> None:
-                write(self._id, self._path, self._facts(), *facts)
+                write(self._id, self._get_path(), self._facts(), *facts)
 
             run_in(self._context, self._runtime.report, "logging", line)
 
@@ -244,12 +294,15 @@ def opened(ws: Socket, request: int, exchange: Exchange | None) -> None:
     outer = sys.exc_info()[1]
     handler = ws._route.behavior.open
     try:
-        ws._greet(request, exchange)
-        ws._log("opened")
-        if handler is not None:
-            result = run_in(ws._context, handler, ws)
-            if result is not None:
-                returned(ws._route, "open", handler, result)
+        try:
+            ws._greet(request, exchange)
+            ws._log("opened")
+            if handler is not None:
+                result = run_in(ws._context, handler, ws)
+                if result is not None:
+                    returned(ws._route, "open", handler, result)
+        finally:
+            after_open(exchange, ws._end_request)
     except BaseException as error:
         detach(error, outer)
         failed(ws, "open", error)
@@ -430,9 +483,10 @@ def queue_of(ws: Socket) -> Any:
 
 def set_queue(ws: Socket, queue: Any) -> None:
     """Make events wait in this queue; None: there are no more."""
-    ws._queue = queue
-    if queue is None and not ws._conn:
-        ws._user_data = None  # after the last event
+    if queue is None:
+        ws._end_queue()
+    else:
+        ws._queue = queue
 
 
 def pause(ws: Socket, who: int) -> None:

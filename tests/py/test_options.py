@@ -124,6 +124,7 @@ def test_s11_keys_and_defaults() -> None:
         "max_topics": 1000,
         "max_topic_length": 1024,
         "max_pending_messages": 16,
+        "keep_request": False,
         "close_on_backpressure_limit": False,
         "reset_idle_timeout_on_send": False,
         "send_pings_automatically": True,
@@ -175,6 +176,7 @@ FLAGS = (
     "reset_idle_timeout_on_send",
     "send_pings_automatically",
     "close_on_error",
+    "keep_request",
 )
 
 

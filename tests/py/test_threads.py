@@ -23,6 +23,7 @@ ANY_THREAD = {
     # Plain attributes: nothing of C is asked.
     WebSocket: {
         "id", "path", "subprotocol", "compression", "headers", "closed", "close_info",
+        "parameters", "query",
     },
 }  # fmt: skip
 ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
@@ -90,7 +91,7 @@ def test_t74_every_method_refuses_other_threads(serve: Callable[..., Any], ended
 
 def test_t74_every_method_works_in_the_right_thread(serve: Callable[..., Any]) -> None:
     """The arguments of the test above are none that are refused anyway."""
-    server, ws, client = open_socket(serve)
+    server, ws, client = open_socket(serve, keep_request=True)
     with client:
         for name in public_names(WebSocket, ws):
             try:
