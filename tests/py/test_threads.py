@@ -23,7 +23,7 @@ ANY_THREAD = {
     # Plain attributes: nothing of C is asked.
     WebSocket: {
         "id", "path", "subprotocol", "compression", "headers", "closed", "close_info",
-        "parameters", "query",
+        "parameters", "query", "app",
     },
 }  # fmt: skip
 ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
@@ -39,6 +39,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "listen": (0,),
     "num_subscribers": ("x",),
     "on_error": (print,),
+    "set_error_handler": (print,),
     "options": ("/x", print),
     "patch": ("/x", print),
     "post": ("/x", print),
@@ -54,7 +55,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
 
 
 def public_names(cls: type, instance: Any) -> List[str]:
-    names = {name for name in dir(cls) if not name.startswith("_")}
+    names = {name for name in dir(cls) if not name.startswith("_") and hasattr(cls, name)}
     names |= {name for name in getattr(instance, "__dict__", {}) if not name.startswith("_")}
     return sorted(names - ANY_THREAD[cls])
 
