@@ -113,7 +113,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def run(block: Block, client: Client, folder: Path) -> None:
     """Run a program until its client is done. Raises AssertionError, also for unexpected output."""
-    runner, file = folder / "run_elsewhere.py", folder / f"{block.name}.py"
+    runner, file = folder / "run_elsewhere.py", folder / f"program_{block.name}.py"
     runner.write_text(RUN_ELSEWHERE)
     file.write_text(block.text, encoding="utf-8")
     with Program(str(runner), str(file)) as program:

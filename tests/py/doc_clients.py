@@ -1,6 +1,7 @@
 """A client for each program in README.md and docs/, which checks what the page says about it."""
 
 import json
+import signal
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from doc_blocks import Client
@@ -110,3 +111,172 @@ def settings(program: Program, port: int) -> None:
 @client("workers")
 def workers(program: Program, port: int) -> None:
     echoes(port, "/")
+
+
+# ---- rooms and authentication -------------------------------------------------------------------
+
+
+@client("rooms")
+def rooms(program: Program, port: int) -> None:
+    assert refused(port, "/chat/tea") == (400, "Connect to /chat/ROOM?name=NAME.\n")
+    tea = "/chat/tea%20%26%20cake?name="
+    with upgraded(port, tea + "Ann") as ann, upgraded(port, "/chat/other?name=Cid") as cid:
+        assert receive_json(ann) == {"name": "Ann", "event": "join", "people": 1}
+        assert receive_json(cid)["name"] == "Cid"
+        with upgraded(port, tea + "Bob") as bob:
+            for peer in (ann, bob):
+                assert receive_json(peer) == {"name": "Bob", "event": "join", "people": 2}
+            say(ann, "Hello, Bob")
+            for peer in (ann, bob):
+                assert receive_json(peer) == {"name": "Ann", "text": "Hello, Bob"}
+            leave(bob)
+        assert receive_json(ann) == {"name": "Bob", "event": "leave", "people": 1}
+        leave(cid)  # who has got none of that
+
+
+@client("cookie")
+def cookie(program: Program, port: int) -> None:
+    origin = ("Origin", "https://example.org")
+    assert refused(port, "/", [origin]) == (401, "Log in first.\n")
+    answer = request(port, "GET /login/Ann HTTP/1.1")
+    session, *attributes = answer.headers["set-cookie"].split("; ")
+    assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Lax"]
+    with upgraded(port, "/", [origin, ("Cookie", session)]) as peer:
+        assert receive(peer) == "Hello, Ann"
+        leave(peer)
+    for forged in (session[:-1], session.replace("Ann", "Bob"), "session=", "session=a.b"):
+        assert refused(port, "/", [origin, ("Cookie", forged)])[0] == 401
+    elsewhere = ("Origin", "https://evil.example")
+    assert refused(port, "/", [elsewhere, ("Cookie", session)])[0] == 403
+
+
+@client("token")
+def token(program: Program, port: int) -> None:
+    with upgraded(port, "/", [("Authorization", "Bearer s3cret")]) as peer:
+        assert program.line() == "robot is here"
+        leave(peer)
+    for path, header in (("/", "Bearer wrong"), ("/", "Basic s3cret"), ("/?ticket=x", "")):
+        headers = [("Authorization", header)] if header else None
+        assert refused(port, path, headers) == (401, "Who are you?\n")
+    ticket = json.loads(request(port, "GET /ticket HTTP/1.1").body)["ticket"]
+    with upgraded(port, f"/?ticket={ticket}") as peer:
+        assert program.line() == "Ann is here"
+        leave(peer)
+    assert refused(port, f"/?ticket={ticket}")[0] == 401  # the second time
+
+
+@client("first_message")
+def first_message(program: Program, port: int) -> None:
+    with upgraded(port) as peer, upgraded(port) as silent:
+        say(peer, {"token": "s3cret"})
+        assert receive_json(peer) == {"hello": "Ann"}
+        say(peer, "hi")
+        assert receive(peer) == "Ann says: hi"
+        wrong: Any
+        for wrong in ({"token": "wrong"}, {"token": []}, [], "no JSON"):
+            with upgraded(port) as other:
+                say(other, wrong)
+                assert closed(other) == (4003, "wrong token")
+        assert closed(silent) == (4001, "no login in time")
+        say(peer, "still here")
+        assert receive(peer) == "Ann says: still here"
+        leave(peer)
+
+
+# ---- errors and backpressure --------------------------------------------------------------------
+
+
+@client("errors")
+def errors(program: Program, port: int) -> str:
+    for path in ("/", "/robust"):
+        with upgraded(port, path) as peer:
+            say(peer, [6, 3])
+            assert receive_json(peer) == {"result": 2}
+            for wrong in ("no JSON", [1], None):
+                say(peer, wrong)
+                assert receive_json(peer) == {"error": "send two numbers in a JSON list"}
+            say(peer, [1, 0])
+            if path == "/":
+                assert closed(peer)[0] == 1011
+            else:
+                say(peer, [1, 2])
+                assert receive_json(peer) == {"result": 0.5}
+                leave(peer)
+            assert program.line() == "reported: ZeroDivisionError('division by zero')"
+    return "ZeroDivisionError: division by zero"
+
+
+@client("state")
+def state(program: Program, port: int) -> None:
+    with upgraded(port) as slow, upgraded(port) as peer:
+        assert receive_json(peer) == {"x": 0}
+        for count in range(1, 4):
+            say(peer, "move")
+            assert receive_json(peer) == {"x": count}
+        assert [receive_json(slow)["x"] for _ in range(4)] == [0, 1, 2, 3]
+        leave(peer)
+
+
+@client("transfer")
+def transfer(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        size, fragments = 0, 0
+        got = peer.frame()
+        while got.opcode == 2:
+            size += len(got.payload)
+            fragments += 1
+            got = peer.frame()
+        assert (got.opcode, got.payload[2:].decode()) == (8, f"{size} bytes")
+        assert fragments == -(-size // (64 * 1024))
+
+
+# ---- asyncio, shutdown and threads --------------------------------------------------------------
+
+
+@client("coroutines")
+def coroutines(program: Program, port: int) -> None:
+    assert refused(port, "/?token=wrong") == (401, "Who are you?\n")
+    with upgraded(port, "/?token=s3cret") as peer:
+        for word in ("one", "two", "three"):
+            say(peer, word)
+        for word in ("one", "two", "three"):
+            assert receive(peer) == f"Ann: {word}"
+        leave(peer)
+    assert request(port, "GET / HTTP/1.1").body == b"a page\n"
+
+
+@client("serve")
+def serve(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        assert receive(peer).count(":") == 2
+        program.process.send_signal(signal.SIGTERM)
+        assert closed(peer)[0] == 1001
+
+
+@client("shutdown")
+def shutdown(program: Program, port: int) -> None:
+    with upgraded(port) as peer, upgraded(port) as other:
+        for word in ("one", "two", "shut down"):
+            say(peer, word)
+        for each in (peer, other):
+            assert closed(each) == (1001, "back in a minute")
+        assert program.line() == "2 messages"
+        assert program.wait() == 0
+
+
+@client("pool")
+def pool(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        say(peer, "loud")
+        assert receive(peer) == "LOUD"
+        leave(peer)
+
+
+@client("thread")
+def thread(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        assert receive(peer).count(":") == 2
+        program.process.send_signal(signal.SIGTERM)
+        while peer.frame().opcode != 8:
+            pass
+        peer.send(close_frame(1001))

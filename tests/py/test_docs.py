@@ -5,8 +5,10 @@ from typing import List
 
 import pytest
 from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
-from doc_clients import CLIENTS, client, echoes
 from program import Program
+
+pytest.register_assert_rewrite("doc_clients")
+from doc_clients import CLIENTS, client, echoes  # noqa: E402
 
 BLOCKS = all_blocks()
 PROGRAMS = [block for block in BLOCKS if block.name in CLIENTS]
