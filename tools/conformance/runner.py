@@ -34,7 +34,7 @@ SEARCHING = 30.0  # seconds for finding that case
 NAMED = 40  # cases that a report names for a crash
 CRASHED = "the server ended: "
 NO_PEER = "cannot connect"
-CONFIRMING = 30.0  # seconds for repeating cases that timed out
+CONFIRMING = 30.0  # seconds for repeating cases that timed out and do so again
 CONFIRMED = 3  # repeated cases about the same rule that must have the same result
 STEADY = (Verdict.OK, Verdict.UNIMPLEMENTED)  # need no second run
 AT_FAULT = (Verdict.FAILED, Verdict.NON_STRICT)  # verdicts of cases that may have crashed a server
@@ -438,24 +438,27 @@ class Runner:
         """Repeat cases that timed out alone: the peer may have been busy with other cases.
 
         If a few cases with the same symptom have the same result again, the other ones are not
-        repeated. All of this takes at most CONFIRMING seconds, and rare symptoms come first: what
-        the peer does in many cases is hardly chance.
+        repeated. Repetitions without a new result take at most CONFIRMING seconds together. Rare
+        symptoms come first: what the peer does in many cases is hardly chance.
         """
         late = [i for i, result in enumerate(outcome.results) if result.late and is_odd(result)]
         counts = Counter(symptom(outcome.results[i]) for i in late)
         confirmed: Counter[tuple[str, ...]] = Counter()
-        end = min(self.end, time.monotonic() + CONFIRMING * self.settings.scale)
+        left = CONFIRMING * self.settings.scale
         for i in sorted(late, key=lambda i: counts[symptom(outcome.results[i])]):
             old = outcome.results[i]
             seen = symptom(old)
             if confirmed[seen] >= CONFIRMED:
                 continue
-            if outcome.ended or time.monotonic() > end:
+            if outcome.ended or left < 0 or time.monotonic() > self.end:
                 return
+            began = time.monotonic()
             result, _ = self._alone(old.case, outcome, old.verdict)
             if is_vain(result):
                 continue
-            confirmed[seen] += (result.verdict, result.close) == (old.verdict, old.close)
+            if (result.verdict, result.close) == (old.verdict, old.close):
+                confirmed[seen] += 1
+                left -= time.monotonic() - began
             observer.drop(old)
             observer.add(result)
             outcome.results[i] = result
@@ -646,7 +649,7 @@ def is_at_fault(result: Result) -> bool:
 
 def is_odd(result: Result) -> bool:
     """Return whether chance may have made the verdict worse than it should be."""
-    return is_at_fault(result) or result.verdict == Verdict.INFORMATIONAL
+    return result.verdict not in STEADY or result.close in AT_FAULT
 
 
 def symptom(result: Result) -> tuple[str, ...]:
