@@ -115,13 +115,17 @@ class Router:
         objects with an `address` like those of numba), which C calls without Python: see
         docs/native_handlers.md.
 
+        A coroutine handler begins at once, as a plain function does, and is a task of asyncio from
+        its first step on. If it ends without waiting for anything, it costs no turn of the loop.
+
         Events of one socket run in order, one at a time; those of different sockets do not wait for
         each other. While a coroutine handler of a socket runs, all later events of that socket
         wait, even those of plain functions: so ``ws.end()`` returns before a close handler that is
-        a coroutine, or that has to wait for one. When this side ends the connection, messages that
-        wait are discarded; after a Close frame of the client they are still handled. What a
-        coroutine sends between two awaits leaves in one write. A handler that gets
-        asyncio.CancelledError has failed, unless `run` or `serve` ends.
+        a coroutine, or that has to wait for one. Only a drain handler that is a plain function runs
+        at once. When this side ends the connection, messages that wait are discarded; after a Close
+        frame of the client they are still handled. What a coroutine sends between two awaits leaves
+        in one write. A handler that gets asyncio.CancelledError has failed, unless `run` or `serve`
+        ends.
 
         All handlers of a socket run in one contextvars.Context, a copy of the one that `run`,
         `serve` or `serving` was called in. What one of them sets is there for the later ones, and
@@ -144,7 +148,7 @@ class Router:
         if coroutines:
             self._check_coroutines(coroutines[0], pattern)
         if coroutines and coroutines != ["upgrade"]:
-            from ._core.aio import wrap_handlers
+            from ._core.coroutines import wrap_handlers
 
             wrap_handlers(checked)
         runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
@@ -217,7 +221,7 @@ class Router:
         if not _is_coroutine(handler):
             return handler
         self._check_coroutines(name, pattern)
-        from ._core.aio import Later
+        from ._core.coroutines import Later
 
         assert handler is not None
         return Later(handler, pattern)

@@ -416,7 +416,7 @@ class WebSocket(Socket):
         self._runtime.check_thread()
         self._resume(BY_USER)
         if self._queue is not None:
-            self._queue.start()
+            self._queue.resume()
 
     # ---- closing --------------------------------------------------------------------------------
 

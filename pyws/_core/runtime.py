@@ -17,7 +17,7 @@ from contextvars import Context, copy_context
 from enum import Enum
 from functools import partial
 from itertools import count
-from typing import Any, Callable, Coroutine, Tuple
+from typing import Any, Callable, Tuple, TypeVar
 
 from .. import _native
 from .._native import fail, lib
@@ -35,6 +35,7 @@ __all__ = ["GOING_AWAY", "SHUTDOWN_REASON", "Crew", "Deferred", "Host", "Runtime
 
 GOING_AWAY, SHUTDOWN_REASON = 1001, "server shutting down"  # RFC 6455 section 7.4.1
 
+T = TypeVar("T")
 Deferred = Tuple[Context, Handler, Tuple[Any, ...]]  # the context, what to call, its arguments
 
 # ---- states -------------------------------------------------------------------------------------
@@ -85,10 +86,26 @@ _REFUSALS = {
 
 
 class Host:
-    """An event loop that the app runs in, as `aio.Host` implements it."""
+    """An event loop that the app runs in, as `aio.Host` implements it.
 
-    def start(self, coroutine: Coroutine[Any, Any, None], queue: Any = None) -> None:
-        """Run a coroutine in a task; the end of the app waits for it."""
+    Attributes:
+        loop: The asyncio loop.
+        home: A context of no socket, to create tasks in.
+    """
+
+    loop: Any
+    home: Context
+
+    def take(self, kind: Callable[[Host], T]) -> T:
+        """A Stepper of this kind whose task is idle."""
+        raise NotImplementedError
+
+    def give_back(self, stepper: Any) -> None:
+        """A Stepper has run a coroutine without its task."""
+        raise NotImplementedError
+
+    def adopt(self, stepper: Any) -> None:
+        """The task of a Stepper has work; the end of the app waits for it."""
         raise NotImplementedError
 
     def cancelled(self, report: Callable[..., Any], *about: Any) -> None:

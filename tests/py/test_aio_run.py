@@ -400,7 +400,8 @@ def test_t87_first_signal_shuts_down_gracefully(program: Program, number: int) -
 
 @pytest.mark.parametrize("what", ["sleep", "block", "nothing"])
 def test_t72_second_sigint_drops_everything(program: Program, what: str) -> None:
-    with upgraded(int(program.line()), more=frame(what.encode())) as client:
+    with upgraded(int(program.line())) as client:
+        client.send(frame(what.encode()))
         assert program.line() == what
         program.process.send_signal(signal.SIGINT)
         if what == "block":

@@ -363,10 +363,10 @@ def test_an_old_task_may_be_freed_after_the_coroutine_that_it_awaits() -> None:
         loop = task.get_loop()
         (handling,) = asyncio.all_tasks(loop) - {task}
         handling._log_destroy_pending = False  # type: ignore[attr-defined]
-        outer: Any = handling.get_coro()
-        inner = outer.cr_await.gi_frame.f_locals["work"]
+        stepper: Any = handling.get_coro()
+        inner = stepper._work.cr_await.gi_frame.f_locals["coroutine"]
         inner.close()
-        outer.close()
+        stepper.close()
 
 
 def test_what_an_app_gets_after_its_loop_was_closed_is_for_the_next_run() -> None:

@@ -119,7 +119,7 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
 def command(options: argparse.Namespace, server: str) -> list[str]:
     """Return the server's command; Python is Debian's, not that of a test environment."""
     words = harness.known_servers(options.build)[server]
-    if server == "python" and os.access(PYTHON, os.X_OK):
+    if words[0] == sys.executable and os.access(PYTHON, os.X_OK):
         words[0] = PYTHON
     return words
 

@@ -212,10 +212,12 @@ def find_tool(build: pathlib.Path, name: str) -> pathlib.Path:
 def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
     """Return the commands of this project's servers."""
     example = build / "examples" / "c" / "echo"
+    python = [sys.executable, str(ROOT / "tools" / "bench" / "peers" / "peer_pyws.py")]
     return {
         "floor": [str(build / "tools" / "bench" / "floor"), "--port", "0"],
         "c": [str(example), "--port", "0", "--max-payload", str(MAX_PAYLOAD)],
-        "python": [sys.executable, str(ROOT / "tools" / "bench" / "peers" / "peer_pyws.py")],
+        "python": python,
+        "coroutine": [*python, "--coroutine"],
     }
 
 

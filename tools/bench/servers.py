@@ -51,6 +51,7 @@ def own(build: pathlib.Path) -> dict[str, Server]:
         "c": Server(known["c"], {}, ("--compression", "shared"), True),
         "python": Server(known["python"], environment, flag, True),
         "python-ctypes": Server(known["python"], ctypes, flag, True),
+        "coroutine": Server(known["coroutine"], environment),
     }
 
 

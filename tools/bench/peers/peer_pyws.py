@@ -2,6 +2,7 @@
 
 budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published
 by the app instead of a socket.
+With --coroutine, the handler is a coroutine function.
 """
 
 import sys
@@ -14,6 +15,10 @@ TOPIC = "all"
 
 
 def echo(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
+    ws.send(message, opcode)
+
+
+async def echo_in_coroutine(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
     ws.send(message, opcode)
 
 
@@ -43,6 +48,7 @@ def accept(res: Response, req: Request, context: Any) -> None:
 
 def main() -> None:
     app = App()
+    echoing = echo_in_coroutine if "--coroutine" in sys.argv else echo
 
     def spread_by_app(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
         app.publish(TOPIC, message, opcode)
@@ -54,7 +60,7 @@ def main() -> None:
             "compression": shared if DEFLATE else CompressOptions.DISABLED,
             "max_payload_length": 1024 * 1024,
             "open": opened,
-            "message": echo_compressed if DEFLATE else echo,
+            "message": echo_compressed if DEFLATE else echoing,
             "close": closed,
         },
     )
