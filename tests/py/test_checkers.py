@@ -175,22 +175,22 @@ def test_python_layers_accepts_the_map(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "want"),
     [
-        ("options", "from .app import App", "imports app of layer 14, and is itself of layer 6"),
-        ("options", "from . import app", "imports app of layer 14"),
-        ("options", "import pyws.app", "imports app of layer 14"),
-        ("options", "from pyws.app import App", "imports app of layer 14"),
-        ("options", "from pyws import App", "imports __init__ of layer 15"),
-        ("_core/runtime", "from ..app import App", "imports app of layer 14"),
-        ("_core/runtime", "from .. import app", "imports app of layer 14"),
+        ("options", "from .app import App", "imports app of layer 15, and is itself of layer 6"),
+        ("options", "from . import app", "imports app of layer 15"),
+        ("options", "import pyws.app", "imports app of layer 15"),
+        ("options", "from pyws.app import App", "imports app of layer 15"),
+        ("options", "from pyws import App", "imports __init__ of layer 16"),
+        ("_core/runtime", "from ..app import App", "imports app of layer 15"),
+        ("_core/runtime", "from .. import app", "imports app of layer 15"),
         ("_core/runtime", "from . import sockets", "imports _core/sockets of layer 10"),
         (
             "_core/runtime",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..app import App",
-            "imports app of layer 14",
+            "imports app of layer 15",
         ),
-        ("_core/runtime", "def f():\n    from ..app import App", "imports app of layer 14"),
-        ("_core/aio", "from .callbacks import a", "imports _core/callbacks of layer 12"),
-        ("_core/runtime", "from .aio import a", "imports _core/aio of layer 12"),  # a circle
+        ("_core/runtime", "def f():\n    from ..app import App", "imports app of layer 15"),
+        ("_core/aio", "from .callbacks import a", "imports _core/callbacks of layer 13"),
+        ("_core/runtime", "from .aio import a", "imports _core/aio of layer 13"),  # a circle
         ("_core/runtime", "from .runtime import a", "imports _core/runtime of layer 7"),
         ("_core/extra", "a = 1", "is not in the map"),
         ("app", "from ._core.lost import a", "imports _core/lost/__init__, which is not in"),
