@@ -22,6 +22,7 @@ SETTINGS = {
         "round_trip": 0.0,
         "greetings": 0,
         "failure_code": 1002,
+        "close_code": 1000,
         "one_connection": False,
     },
 }

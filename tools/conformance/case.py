@@ -112,6 +112,8 @@ class Manners:
     """The number of messages that the peer sends when a connection opens."""
     failure_code: int | None = 1002
     """The code with which the peer fails a connection; None if it sends no code."""
+    close_code: int | None = 1000
+    """The code with which the peer answers a Close with 1000; None if it sends no code."""
     one_connection: bool = False
     """Whether the peer serves a connection only after the previous one has ended."""
 

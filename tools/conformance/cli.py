@@ -58,6 +58,9 @@ def told_of(manners: Manners) -> list[str]:
     if manners.greetings:
         count = "1 message" if manners.greetings == 1 else f"{manners.greetings} messages"
         told.append(f"each connection begins with {count} from the server")
+    if manners.close_code != 1000:
+        how = f"with {manners.close_code}" if manners.close_code else "without a code"
+        told.append(f"a Close with 1000 is answered {how}: only cases about the code report that")
     if manners.round_trip:
         told.append(f"an echo takes {manners.round_trip * 1000:.0f} ms: timeouts are extended")
     return told

@@ -58,6 +58,7 @@ def learn(target: Target, timeout: float) -> Manners:
         round_trip = min(times) if min(times) > NEAR else 0.0
         manners = Manners(round_trip=round_trip, greetings=greetings)
         problem = other_is_served(target, timeout)
+    manners = replace(manners, close_code=visit.close_code)
     if problem:
         # After the first connection has ended, a new one must be served.
         with Visit(target, timeout) as visit:
@@ -113,6 +114,8 @@ class Visit:
     def __init__(self, target: Target, timeout: float) -> None:
         """Connect, or raise Unfit if the server does not accept the connection."""
         self.target = target
+        self.close_code: int | None = 1000
+        """The code of the server's answer to the Close with 1000 at the end, if it answers."""
         self.trace = wire.Trace()
         self.trace.deadline = self.trace.began + 5 * timeout
         try:
@@ -134,8 +137,10 @@ class Visit:
         """Send a Close, so that a server with one connection at a time can accept the next."""
         try:
             self.connection.send(wire.frame(wire.close_payload(1000), CLOSE))
-            while self.connection.read_frame().opcode != CLOSE:
-                pass
+            frame = self.connection.read_frame()
+            while frame.opcode != CLOSE:
+                frame = self.connection.read_frame()
+            self.close_code = frame.close_code
         except NETWORK:
             pass
         self.close()

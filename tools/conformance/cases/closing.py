@@ -48,7 +48,7 @@ def expect_last(session: Session, code: int | None = 1000) -> None:
         more = session.read("the end of TCP")
         raise (NonStrict if more.opcode >= CLOSE else Failed)(f"received {more} after the Close")
     session.expect_end()
-    if frame.close_code != code:
+    if not session.is_answer(frame.close_code, code):
         raise NonStrict(f"expected a Close with {code}, but received {frame}")
 
 
@@ -139,7 +139,7 @@ def within_message(now: Sequence[F], late: Sequence[F]) -> Run:
         session.expect_end()
         if waits:
             raise NonStrict("the Close was answered only at the end of the message around it")
-        if frame.close_code != 1000:
+        if not session.is_answer(frame.close_code):
             raise NonStrict(f"expected a Close with 1000, but received {frame}")
 
     return run
@@ -187,7 +187,7 @@ def expect_echoes_and_close(session: Session, payloads: Sequence[bytes]) -> None
     if frame.opcode != CLOSE:
         raise Failed(f"expected a Close, but received {frame}")
     session.expect_end()
-    if frame.close_code != 1000:
+    if not session.is_answer(frame.close_code):
         raise NonStrict(f"expected a Close with 1000, but received {frame}")
     if count < len(payloads):
         raise Informational(f"{count} of {len(payloads)} messages before the Close were echoed")
@@ -200,7 +200,7 @@ def read_echo_or_close(session: Session, size: int) -> Frame:
         frame = session.read_but_pongs(wanted, session.test.timeout * (2 + size / 2**20))
     except Cut as error:
         raise (Limited(str(error)) if size > TAKEN else error) from None
-    if frame.close_code not in (None, 1000):
+    if frame.close_code is not None and not session.is_answer(frame.close_code):
         session.allow_limit(frame, size)
     return frame
 

@@ -92,7 +92,8 @@ def unanswered(*payloads: bytes) -> Run:
             frame = session.read("a Close", every=True)
         except (Cut, Late) as error:
             return test.close_fault(Verdict.FAILED, str(error))
-        if frame.opcode != CLOSE or frame.close_code not in (None, 1000):
+        answer = frame.close_code is None or session.is_answer(frame.close_code)
+        if frame.opcode != CLOSE or not answer:
             raise Failed(f"expected only the answer to the Close, but received {frame}")
         session.expect_end()
 
