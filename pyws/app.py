@@ -13,7 +13,7 @@ from typing import Any, AsyncContextManager, Callable, Mapping, NoReturn
 from ._core import callbacks, calls, foreign, fork, mistakes, values
 from ._core.bridge import install_fast_path
 from ._core.logs import logger, server_logger
-from ._core.messages import pack_publication
+from ._core.messages import Json, pack_publication
 from ._core.runtime import SHUTDOWN_REASON, Runtime, State
 from ._core.signals import Signals
 from ._core.timers import Timer
@@ -320,7 +320,7 @@ class App(Router):
             RuntimeError: Called from another thread.
         """
         name = values.topic(topic)
-        data, code = pack_publication(message, opcode, compress)
+        data, code = pack_publication(message, opcode, compress, self._runtime.json)
         runtime = self._runtime
         runtime.check_server()
         return bool(lib.ws_server_publish(runtime.server, name, len(name), data, len(data), code))
@@ -427,6 +427,31 @@ class App(Router):
             return handler(error, None, None)
 
         return self.on_error(on_error)
+
+    def json_serializer(self, serializer: Any) -> App:
+        """Write and read JSON with another library: ``app.json_serializer(orjson)``.
+
+        The same as AppOptions(json_dumps=serializer.dumps, json_loads=serializer.loads).
+
+        Args:
+            serializer: An object with the functions `dumps`, which returns str or bytes, and
+                `loads`.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            TypeError: It does not have these functions.
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_thread()
+        functions = []
+        for name in ("dumps", "loads"):
+            if not hasattr(serializer, name):
+                raise TypeError(f"serializer must have dumps and loads, not only {serializer!r}")
+            functions.append(values.function("serializer." + name, getattr(serializer, name)))
+        self._runtime.json = Json(*functions)
+        return self
 
     def stats(self) -> dict[str, int]:
         """Numbers about this process.

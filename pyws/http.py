@@ -360,7 +360,7 @@ class Response(Exchange):
             TypeError, ValueError: The body cannot be sent. Nothing was changed.
         """
         self._runtime.check_thread()
-        data, opcode = pack(body)
+        data, opcode = pack(body, self._runtime.json)
         is_json = opcode is OpCode.TEXT and not isinstance(body, str)
         self._last = values.flag("end_connection", end_connection)
         self._answer(data, _JSON if is_json else None)
@@ -396,7 +396,7 @@ class Response(Exchange):
             TypeError, ValueError: An argument is wrong. Nothing was changed.
         """
         self._runtime.check_thread()
-        data, opcode = pack(body)
+        data, opcode = pack(body, self._runtime.json)
         pairs: Any = () if headers is None else headers
         if isinstance(pairs, Mapping):
             pairs = pairs.items()

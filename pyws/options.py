@@ -77,6 +77,9 @@ class AppOptions:
     max_header_size limits the head of a request, and the request line to half of it; max_headers
     limits the number of its fields. Requests that exceed them are answered with 431 or 414.
 
+    json_dumps, json_loads: functions that write and read JSON, those of orjson for example. The
+    default is the json module, which writes compact text in UTF-8 and refuses NaN and Infinity.
+
     access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
 
     Raises:
@@ -141,6 +144,20 @@ class AppOptions:
         False,
         values.flag,
         "write a line of the logger pyws.access for each HTTP response and each closed socket",
+        to_c=None,
+    )
+    json_dumps: Callable[[Any], str | bytes] | None = setting(
+        None,
+        values.function,
+        "makes the JSON text of a value that is sent, like orjson.dumps. None means the json "
+        "module, which writes compact text",
+        to_c=None,
+    )
+    json_loads: Callable[[str | bytes], Any] | None = setting(
+        None,
+        values.function,
+        "makes a value of JSON text that was received, like orjson.loads. None means the json "
+        "module",
         to_c=None,
     )
 

@@ -97,7 +97,7 @@ class WebSocket(Socket):
             try:
                 data, code = message.encode(), 1
             except UnicodeEncodeError:
-                data, code = pack(message)
+                data, code = pack(message, self._runtime.json)
         elif kind is bytes and (opcode is None or opcode is _BINARY):
             data, code = message, 2
         else:
@@ -131,7 +131,7 @@ class WebSocket(Socket):
 
     def _prepare(self, message: Any, opcode: Any) -> tuple[bytes, int]:
         """Payload and opcode of a message, both checked."""
-        data, suited = pack(message)
+        data, suited = pack(message, self._runtime.json)
         if opcode is None:
             return data, int(suited)
         code = values.opcode(opcode)
@@ -140,6 +140,24 @@ class WebSocket(Socket):
         elif code == OpCode.TEXT and suited is _BINARY:
             check_text(data)
         return data, code
+
+    def send_json(self, value: Any, compress: bool = False) -> SendStatus:
+        """Send any value as one message of JSON, also a str or None.
+
+        Args:
+            value: What the json module can write, or AppOptions(json_dumps=...).
+            compress: As for `send`.
+
+        Returns:
+            What became of the message, as `send` does.
+
+        Raises:
+            TypeError, ValueError: JSON cannot express it, NaN for one. Nothing was sent.
+            RuntimeError: Called from another thread.
+        """
+        values.flag("compress", compress)
+        data = self._runtime.json.dumps(value)
+        return self._send_message(data, OpCode.TEXT | COMPRESS if compress else OpCode.TEXT)
 
     def send_first_fragment(
         self, message: Any, opcode: int | None = None, compress: bool = False
@@ -159,7 +177,7 @@ class WebSocket(Socket):
             TypeError, ValueError: As for `send`.
         """
         values.flag("compress", compress)
-        data, suited = pack(message)
+        data, suited = pack(message, self._runtime.json)
         code = suited if opcode is None else values.opcode(opcode)
         if code not in (OpCode.TEXT, OpCode.BINARY):
             raise ValueError(
@@ -183,11 +201,11 @@ class WebSocket(Socket):
             RuntimeError: No message in fragments has begun, or called from another thread.
             TypeError, ValueError: As for `send`.
         """
-        return self._send_fragment(pack(message)[0], 0, False)
+        return self._send_fragment(pack(message, self._runtime.json)[0], 0, False)
 
     def send_last_fragment(self, message: Any = b"", compress: bool = False) -> SendStatus:
         """End a message in fragments; arguments, result and errors as for `send_fragment`."""
-        return self._send_fragment(pack(message)[0], 0, True)
+        return self._send_fragment(pack(message, self._runtime.json)[0], 0, True)
 
     def _send_fragment(
         self, data: bytes, opcode: int, fin: bool, compress: bool = False
@@ -388,7 +406,7 @@ class WebSocket(Socket):
             TypeError, ValueError, RuntimeError: As for `App.publish`.
         """
         name = values.topic(topic)
-        data, code = pack_publication(message, opcode, compress)
+        data, code = pack_publication(message, opcode, compress, self._runtime.json)
         values.flag("exclude_self", exclude_self)
         self._runtime.check_thread()
         conn = self._conn

@@ -2,20 +2,109 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from functools import lru_cache
+from typing import Any, Callable, Iterator
 
 from .._native import lib
 from ..enums import OpCode
 from . import values
 
-__all__ = ["COMPRESS", "check_text", "pack", "pack_publication"]
+__all__ = ["COMPRESS", "Json", "check_text", "pack", "pack_publication"]
 
 COMPRESS = 0x100  # WS_COMPRESS, or-ed with an opcode
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _JSON_TYPES = (dict, list, tuple, int, float)  # bool is an int
 
 
-def pack(message: Any) -> tuple[bytes, OpCode]:
+# ---- JSON ---------------------------------------------------------------------------------------
+
+
+class Json:
+    """How an app writes and reads JSON: as the standard library does, or as its options say."""
+
+    __slots__ = ("_dumps", "_loads")
+
+    def __init__(
+        self, dumps: Callable[[Any], Any] | None = None, loads: Callable[[Any], Any] | None = None
+    ) -> None:
+        """
+        Args:
+            dumps: Returns the JSON text of a value as str or bytes.
+            loads: Returns the value of a JSON text, a str or bytes.
+        """
+        self._dumps = dumps
+        self._loads = loads
+
+    def dumps(self, value: Any) -> bytes:
+        """The JSON text of a value, in UTF-8.
+
+        Raises:
+            TypeError, ValueError: JSON cannot express it, or the text is not UTF-8.
+        """
+        text = _dumps(value) if self._dumps is None else self._dumps(value)
+        if isinstance(text, str):
+            return values.encode("JSON", text)
+        if not isinstance(text, (bytes, bytearray)):
+            raise TypeError(f"json_dumps must return str or bytes, not {values.type_name(text)}")
+        if not text.isascii():
+            check_text(bytes(text), "the result of json_dumps")
+        return bytes(text)
+
+    def loads(self, text: str | bytes) -> Any:
+        """The value of a JSON text.
+
+        Raises:
+            ValueError: It is no JSON: also if it contains NaN or Infinity, is no UTF-8, or is
+                nested too deeply.
+        """
+        if self._loads is not None:
+            return self._loads(text)
+        if not isinstance(text, str):
+            text = values.decode("JSON", bytes(text))
+        try:
+            return _json_functions()[1](text)
+        except RecursionError:
+            raise ValueError("JSON is nested too deeply") from None
+
+
+@lru_cache(maxsize=None)
+def _json_functions() -> tuple[Callable[[Any], str], Callable[[str], Any]]:
+    import json  # it takes long to import
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"JSON has no {name}")
+
+    write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return write.encode, json.JSONDecoder(parse_constant=refuse).decode
+
+
+def _dumps(value: Any) -> str:
+    """Compact JSON text. Raises TypeError, ValueError."""
+    try:
+        return _json_functions()[0](value)
+    except ValueError as error:
+        why = str(error)
+        if "ircular" not in why:  # older versions of Python do not say which number it is
+            why = f"JSON has no {', '.join(sorted(set(_no_numbers(value))))}"
+        raise ValueError(f"this cannot be written as JSON: {why}") from None
+
+
+def _no_numbers(value: Any) -> Iterator[str]:
+    """The floats in a value that JSON has no form of: nan, inf and -inf."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield str(value)
+    elif isinstance(value, dict):
+        yield from _no_numbers([*value, *value.values()])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _no_numbers(item)
+
+
+# ---- messages -----------------------------------------------------------------------------------
+
+
+def pack(message: Any, json: Json) -> tuple[bytes, OpCode]:
     """The bytes of a message, and the opcode that suits its type. Raises TypeError, ValueError."""
     if isinstance(message, str):
         return values.encode("message", message), _TEXT
@@ -26,20 +115,20 @@ def pack(message: Any) -> tuple[bytes, OpCode]:
             raise ValueError("message must be a C-contiguous memoryview; bytes(view) makes a copy")
         return bytes(message), _BINARY
     if isinstance(message, _JSON_TYPES):
-        return json_text(message), _TEXT
+        return json.dumps(message), _TEXT
     raise TypeError(
         "message must be str, bytes, bytearray, memoryview, dict, list, tuple, int, float or bool, "
         f"not {values.type_name(message)}"
     )
 
 
-def pack_publication(message: Any, opcode: Any, compress: Any) -> tuple[bytes, int]:
+def pack_publication(message: Any, opcode: Any, compress: Any, json: Json) -> tuple[bytes, int]:
     """The bytes of a message to publish, and its opcode with flags as the library takes it.
 
     Raises TypeError, ValueError.
     """
     values.flag("compress", compress)
-    data, suited = pack(message)
+    data, suited = pack(message, json)
     code = int(suited) if opcode is None else values.opcode(opcode)
     if code not in (OpCode.TEXT, OpCode.BINARY):
         name = OpCode(code).name
@@ -49,15 +138,8 @@ def pack_publication(message: Any, opcode: Any, compress: Any) -> tuple[bytes, i
     return data, code | COMPRESS if compress else code
 
 
-def json_text(message: Any) -> bytes:
-    """`message` as JSON. Raises TypeError, ValueError for what JSON cannot express, such as NaN."""
-    import json
-
-    return json.dumps(message, allow_nan=False).encode()
-
-
-def check_text(data: bytes) -> None:
+def check_text(data: bytes, name: str = "message") -> None:
     """Raise ValueError unless a TEXT message may consist of `data` (RFC 6455 section 5.6)."""
     if not lib.ws_utf8_valid(data, len(data)):
-        values.decode("message", data)
-        raise ValueError("message is not valid UTF-8")
+        values.decode(name, data)
+        raise ValueError(f"{name} is not valid UTF-8")

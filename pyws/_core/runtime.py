@@ -28,6 +28,7 @@ from .calls import thread_ident
 from .contexts import run_in
 from .descriptors import let_go, watched
 from .logs import Traffic, complain, log_failure, logger, server_logger
+from .messages import Json
 from .timers import Timers
 from .values import Handler
 
@@ -165,6 +166,7 @@ class Runtime:
         is_worker: This process is a worker.
         traffic: Writes log lines of connections, while the app runs and they are wanted.
         nested: How many handlers run inside each other.
+        json: How the app writes and reads JSON.
         timers: The delayed calls.
         deferred: The deferred calls that have not run yet.
         error_handler: What `App.on_error` was given.
@@ -198,6 +200,7 @@ class Runtime:
         self.nested = 0
         self.deferred: deque[Deferred] = deque()
         self.error_handler: Handler | None = None
+        self.json = Json(options.json_dumps, options.json_loads)
         self.timers = self._new_timers()
         self._on_response = on_response
         self._lock = threading.RLock()  # guards state, server and deferred calls against `defer`

@@ -206,7 +206,7 @@ def test_every_way_to_call_send(serve: Callable[..., Any]) -> None:
         (1, b"star"),
         (2, b"bytearray"),
         (1, b"subclass"),
-        (1, b'{"json": 1}'),
+        (1, b'{"json":1}'),
         (1, "caf\u00e9 \U0001f600".encode()),
         (1, b""),
         (2, b"\0"),

@@ -46,7 +46,7 @@ RESPONSES: Dict[str, Tuple[Callable[[Response], Any], int, bytes, Dict[str, str]
     "json": (
         lambda res: res.end({"a": [1, True]}),
         200,
-        b'{"a": [1, true]}',
+        b'{"a":[1,true]}',
         {"content-type": "application/json"},
     ),
     "own-type": (

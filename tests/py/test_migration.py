@@ -136,7 +136,7 @@ def test_keyword_names_of_upgrade(serve: Callable[..., Any]) -> None:
     with peer.Peer(server.port) as client:
         client.send(peer.handshake("/", [("Sec-WebSocket-Protocol", "chat")]))
         assert client.response().headers["sec-websocket-protocol"] == "chat"
-        assert client.frame().payload == b'{"name": "x"}'
+        assert client.frame().payload == b'{"name":"x"}'
 
 
 @pytest.mark.parametrize("name", ["end", "cork_end", "send", "cork_send"])

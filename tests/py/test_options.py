@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import math
 from typing import Any, Dict
 from unittest.mock import Mock
@@ -338,6 +339,8 @@ APP_WRONG: Dict[str, Any] = {
     "keep_alive_timeout": (0, math.nan, None),
     "upgrade_timeout": (0, math.nan, []),
     "keep_headers": (1, None, "yes"),
+    "json_dumps": ("orjson", 1),
+    "json_loads": (json, b""),
 }
 
 
@@ -458,7 +461,7 @@ def test_every_option_takes_another_value_than_its_default() -> None:
     """An option that refuses all of them must not exist yet."""
     for kind in (AppOptions, AppListenOptions):
         for name, default in vars(kind()).items():
-            values: Any = (7, 2048, not default, "127.0.0.1")
+            values: Any = (7, 2048, not default, "127.0.0.1", print)
             assert any(takes(kind, name, value) for value in values if value != default), name
 
 

@@ -1,6 +1,7 @@
 """Which methods other threads may call, and what ``app.defer`` does for them."""
 
 import inspect
+import json
 import threading
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -36,6 +37,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "get": ("/x", print),
     "head": ("/x", print),
     "is_subscribed": ("x",),
+    "json_serializer": (json,),
     "listen": (0,),
     "num_subscribers": ("x",),
     "on_error": (print,),
@@ -47,6 +49,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "put": ("/x", print),
     "send": ("x",),
     "send_first_fragment": ("x",),
+    "send_json": ("x",),
     "send_fragment": ("x",),
     "subscribe": ("x",),
     "unsubscribe": ("x",),

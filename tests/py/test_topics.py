@@ -140,7 +140,7 @@ PUBLISHED: List[Tuple[Tuple[Any, ...], int, bytes]] = [
     ((b"\0\xff",), 2, b"\0\xff"),
     ((bytearray(b"\0\1"),), 2, b"\0\1"),
     ((memoryview(b"abcd")[1:3],), 2, b"bc"),
-    (({"a": [1, None]},), 1, b'{"a": [1, null]}'),
+    (({"a": [1, None]},), 1, b'{"a":[1,null]}'),
     ((1.5,), 1, b"1.5"),
     ((True,), 1, b"true"),
     (("text", OpCode.BINARY), 2, b"text"),

@@ -369,7 +369,7 @@ def test_refuse_later_and_abort(serve: Callable[..., Any]) -> None:
         assert server.call(res.get_remote_address) == "127.0.0.1"
         server.call(lambda: res.write_status(401).end({"error": "who?"}))
         response = client.response()
-        assert (response.status, response.body) == (401, b'{"error": "who?"}')
+        assert (response.status, response.body) == (401, b'{"error":"who?"}')
         assert response.headers["content-type"] == "application/json"
     with peer.Peer(server.port) as client:
         client.send(peer.handshake())
