@@ -190,6 +190,35 @@ def test_what_was_late_is_run_again_whatever_the_verdict() -> None:
     assert (results, sorted(ran)) == ({"1.1": "OK", "1.2": "OK"}, ["1.1", "1.1", "1.2", "1.2"])
 
 
+def test_a_busy_peer_must_answer_before_a_case_is_run_again() -> None:
+    """Otherwise what kept it busy at first, or another repetition, could delay the case again."""
+    events: List[str] = []
+
+    def gone() -> str:
+        events.append("answers")
+        return ""
+
+    def late(test: Test) -> None:
+        events.append(test.case.id)
+        raise Late("expected a Close, but received nothing for 2.0 s")
+
+    def once(test: Test) -> None:
+        events.append(test.case.id)
+        if events.count(test.case.id) == 1:
+            raise Late("expected an HTTP response, but received nothing for 2.0 s")
+
+    cases = [make_case("1.1", late, "limits"), make_case("1.2", once), make_case("1.3", once)]
+    settings = Settings(wire.Target("127.0.0.1", 9, "/", False))
+    work = runner.Runner(settings, 2, 60.0, never, gone)
+    work.run(cases, progress.observer(len(cases), io.StringIO()))
+    assert events[3:] == ["answers", "1.2", "1.3", "1.1"]
+    work = runner.Runner(settings, 1, 60.0, never, gone, retry=2)
+    del events[:]
+    work.run(cases, progress.observer(len(cases), io.StringIO()))
+    assert sorted(events[:3]) == ["1.1", "1.2", "1.3"]
+    assert events[3:] == ["answers", "1.1", "answers", "1.2", "1.3", "1.1"]
+
+
 def test_the_limit_for_repetitions_is_for_those_without_a_new_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

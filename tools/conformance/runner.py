@@ -298,7 +298,8 @@ class Runner:
             max_time: the seconds for the run; 0 means no limit.
             ended: waits so many seconds for the peer to exit, and returns why the run cannot
                 continue, or ""; it is cheap and called often.
-            gone: returns why the peer does not answer, or ""; called when many cases fail.
+            gone: waits a few seconds for an answer of the peer, and returns why there is none, or
+                ""; called when many cases fail, and after timeouts.
             restart: restarts the peer, and returns why that failed, or "".
             retry: how often a case that is not OK is run again.
         """
@@ -311,6 +312,8 @@ class Runner:
         self.retry = retry
         self.ran: deque[tuple[float, Case]] = deque(maxlen=400)
         """The last cases since the peer was started, and when they ended."""
+        self.busy = False
+        """Whether a case has timed out since the peer last answered."""
 
     def run(self, cases: Sequence[Case], observer: Observer) -> Outcome:
         return_memory()
@@ -445,7 +448,8 @@ class Runner:
         counts = Counter(symptom(outcome.results[i]) for i in late)
         confirmed: Counter[tuple[str, ...]] = Counter()
         left = CONFIRMING * self.settings.scale
-        for i in sorted(late, key=lambda i: counts[symptom(outcome.results[i])]):
+        heavy = {i: "limits" in outcome.results[i].case.tags for i in late}  # may delay others
+        for i in sorted(late, key=lambda i: (heavy[i], counts[symptom(outcome.results[i])])):
             old = outcome.results[i]
             seen = symptom(old)
             if confirmed[seen] >= CONFIRMED:
@@ -490,6 +494,8 @@ class Runner:
     ) -> tuple[Result, str]:
         """Run a case while no other case runs; returns the result and how it ended the peer, or "".
 
+        This first waits for a peer that may still be busy with earlier cases.
+
         If the peer ends, the case runs again on a new one. If that does not end, an earlier case
         was the cause. `before` is the verdict of an earlier run that the peer survived. If the
         verdict is the same again, this does not wait for the peer to exit.
@@ -498,6 +504,9 @@ class Runner:
         if how:
             outcome.crashes.append(f"{how}\n{self.before()}")
             outcome.ended = self._restarted()
+        elif self.busy:
+            self.busy = False
+            self.gone()
         result, death = self._observed(case, before)
         if not death:
             return result, ""
@@ -537,6 +546,7 @@ class Runner:
 
     def note(self, result: Result) -> None:
         """Remember that a case has run, unless it could not connect."""
+        self.busy = self.busy or result.late
         if not is_vain(result):
             self.ran.append((result.trace.began + result.seconds, result.case))
 
