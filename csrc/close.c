@@ -13,6 +13,13 @@
 
 /* ---- reports ---- */
 
+/* Codes from 3000 on (RFC 6455 7.4.2) share two counts: a peer may send any of them. */
+static void count_code(ws_stats *stats, int code)
+{
+    int place = code < 3000 ? code - 1000 : 13 + code / 1000;
+    stats->closed_with[place]++;
+}
+
 /* Runs on_close, once. The subscriptions end and the compression streams are freed with it (S42).
  * While on_close runs nothing is due, so that no handler runs twice. */
 static void report_close(ws_conn *c, int code, const char *reason, size_t length)
@@ -26,6 +33,7 @@ static void report_close(ws_conn *c, int code, const char *reason, size_t length
     ws__publish_leave(c);
     hub->stats.closed++;
     hub->stats.open--;
+    count_code(&hub->stats, code);
     WS__CALL(hub, behavior->on_close, c, code, length ? reason : "", length, behavior->user);
     if (c->extra)
         ws__deflate_streams_deinit(&hub->deflate, &c->extra->streams);

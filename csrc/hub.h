@@ -42,6 +42,7 @@ struct ws__hub {
     ws_config config;
     ws_server *server;
     ws_stats stats;
+    uint64_t not_sent; /* send.c: how many of stats.messages_out were discarded */
     char *recv_buffer; /* config.recv_buffer_size bytes */
 
     struct ws__slot *slots;
@@ -55,7 +56,8 @@ struct ws__hub {
     uint64_t turn_deadline; /* see ws__hub_is_late; 0: not yet needed in this turn */
     bool late;              /* ws__hub_is_late returned true in this turn */
     bool in_turn;
-    bool stopping;         /* the server shuts down */
+    bool draining;         /* it shuts down once no connection is left, and opens no more */
+    bool stopping;         /* it shuts down now, too */
     bool forked;           /* a forked child frees its copy: all descriptors are the parent's */
     uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
 

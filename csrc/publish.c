@@ -34,7 +34,7 @@ struct publication {
     struct form forms[FORMS]; /* by window bits */
     struct unconcluded *unconcluded;
     size_t unconcluded_count, unconcluded_capacity;
-    bool delivered; /* to one at least */
+    size_t delivered; /* number of connections that get it */
 };
 
 /* ---- subscriptions ---- */
@@ -230,7 +230,7 @@ static void deliver(struct publication *p, ws_conn *c)
 {
     enum ws__sent sent = offer(p, c);
     if (sent == WS__SENT || sent == WS__SENT_QUEUED)
-        p->delivered = true;
+        p->delivered++;
     else if (sent != WS__SENT_DROPPED) /* out of memory: the connection ends, as no caller knows */
         conclude_later(p, c, sent == WS__SENT_NO_MEMORY ? WS__SENT_NOT_COMPRESSED : sent);
 }
@@ -272,8 +272,9 @@ static int publish(struct ws__hub *hub, const char *topic, size_t topic_length,
     }
     if (!hub->in_turn)
         ws__share_flush(hub);
+    hub->stats.messages_out += p->delivered;
     conclude(p);
-    return p->delivered;
+    return p->delivered > 0;
 }
 
 int ws_server_publish(ws_server *server, const char *topic, size_t topic_length, const void *data,

@@ -13,9 +13,16 @@ enum { TURN_INFLATED = 1024 * 1024 }; /* bytes into and out of inflate per conne
 
 /* ---- events ---- */
 
-static inline void on_message(ws_conn *c, struct ws__event *event, uint64_t *share)
+static inline void hand_out(ws_conn *c, const struct ws__event *event)
 {
     const ws_behavior *b = &ws__conn_settings(c)->behavior;
+    c->stream.hub->stats.messages_in++;
+    if (b->on_message)
+        b->on_message(c, event->data, event->length, event->opcode, b->user);
+}
+
+static inline void on_message(ws_conn *c, struct ws__event *event, uint64_t *share)
+{
     if (event->compressed) {
         enum ws__inflated inflated = ws__inflate_message(c, event, share);
         if (inflated == WS__INFLATED_FAILED)
@@ -23,8 +30,7 @@ static inline void on_message(ws_conn *c, struct ws__event *event, uint64_t *sha
         if (inflated != WS__INFLATED)
             return;
     }
-    if (b->on_message)
-        b->on_message(c, event->data, event->length, event->opcode, b->user);
+    hand_out(c, event);
 }
 
 static void event_while_open(ws_conn *c, struct ws__event *event, uint64_t *share)
@@ -124,7 +130,6 @@ static void websocket_input(struct ws__stream *s, struct ws__input *in)
 static void resume_message(ws_conn *c)
 {
     struct ws__stream *s = &c->stream;
-    const ws_behavior *b = &ws__conn_settings(c)->behavior;
     struct ws__event event;
     if (c->stream.phase == WS__CONN_OPEN)
         ws__heartbeat_heard(s, &ws__conn_settings(c)->heartbeat);
@@ -132,8 +137,8 @@ static void resume_message(ws_conn *c)
     enum ws__inflated inflated = ws__inflate_resume(c, &event);
     if (inflated == WS__INFLATED_FAILED)
         ws__close_fail(c, event.code, event.data, event.length);
-    else if (inflated == WS__INFLATED && b->on_message)
-        b->on_message(c, event.data, event.length, event.opcode, b->user);
+    else if (inflated == WS__INFLATED)
+        hand_out(c, &event);
     ws_conn_uncork(c);
     if (s->in && !s->busy && s->state == WS__STREAM_OPEN)
         ws__stream_make_more(s);

@@ -63,7 +63,7 @@ bool ws__request_method_is(const ws_request *r, const char *method)
 
 bool ws__request_keeps_alive(const ws_request *r)
 {
-    return !r->is_upgrade && !r->has_body && !r->last && !r->conn->stream.hub->stopping &&
+    return !r->is_upgrade && !r->has_body && !r->last && !r->conn->stream.hub->draining &&
            ws__http_keep_alive(&r->head, r->bytes);
 }
 

@@ -99,6 +99,17 @@ static void finish(ws_request *r, bool keep, bool deferred)
     ws__request_free(r);
 }
 
+static void count_refusal(ws_stats *stats, int status)
+{
+    enum { LAST = sizeof stats->refused_status / sizeof *stats->refused_status - 1 };
+    int i = 0;
+    while (i < LAST && stats->refused_status[i] && stats->refused_status[i] != status)
+        i++;
+    if (i < LAST)
+        stats->refused_status[i] = (uint16_t)status;
+    stats->refused_with[i]++;
+}
+
 /* why: see ws_server_set_on_response. */
 static int respond(ws_request *r, int status, const char *reason, const char *why,
                    const char *body, size_t length, bool keep)
@@ -108,11 +119,13 @@ static int respond(ws_request *r, int status, const char *reason, const char *wh
     r->in_use = true; /* should this fail, r is still to be finished here */
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
     int error = send_response(r, status, reason, body, length, keep);
+    if (!error && (why || r->is_upgrade))
+        count_refusal(&hub->stats, status);
     if (!error)
         WS__CALL(hub, hub->on_response, r, status, length, why, why ? strlen(why) : 0,
                  hub->response_user);
     r->in_use = outer;
-    finish(r, keep && !hub->stopping, deferred);
+    finish(r, keep && !hub->draining, deferred);
     return error;
 }
 
@@ -235,7 +248,7 @@ int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
     if (!r->is_upgrade ||
         (protocol && length && !ws__handshake_offered(&r->head, r->bytes, protocol, length)))
         return WS_EINVAL;
-    if (c->stream.hub->stopping) {
+    if (c->stream.hub->draining) {
         ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described the 101 */
         ws__respond_refuse(r, 503, NULL, false);
         return WS_ECLOSED;

@@ -107,6 +107,7 @@ static void drop_message(ws_conn *c, const void *message, size_t length, int opc
         c->drain_later = true;
     else
         s->drain_due = true;
+    s->hub->stats.dropped++;
     if (ws__conn_settings(c)->behavior.close_on_backpressure_limit || opcode == WS_CONTINUATION)
         end_soon(c, WS__ENDING_LIMIT);
     else
@@ -379,6 +380,12 @@ void ws__send_discard(ws_conn *c)
 
 /* ---- ws.h ---- */
 
+static int not_sent(ws_conn *c, enum ws__sent sent, const void *data, size_t length, int opcode)
+{
+    c->stream.hub->not_sent++;
+    return ws__send_conclude(c, sent, data, length, opcode);
+}
+
 int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
 {
     enum ws__sent sent;
@@ -389,9 +396,9 @@ int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
     case WS_BINARY:
         if (length > SIZE_MAX / 2)
             return WS_EINVAL;
+        conn->stream.hub->stats.messages_out++; /* counting afterwards would cost more */
         sent = send_message(conn, data, length, opcode);
-        return sent <= WS__SENT_DROPPED ? (int)sent
-                                        : ws__send_conclude(conn, sent, data, length, opcode);
+        return sent < WS__SENT_DROPPED ? (int)sent : not_sent(conn, sent, data, length, opcode);
     case WS_PING:
     case WS_PONG:
         return send_control(conn, data, length, opcode);
@@ -415,10 +422,12 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
     c->fragmenting = FRAGMENTS_DROPPED; /* on_dropped, if it runs, may not begin another one */
     c->compressing = opcode & WS_COMPRESS && c->protocol.deflate;
     enum ws__sent sent = push_fragment(c, (uint8_t)(opcode & ~WS_COMPRESS), data, length);
-    if (sent == WS__SENT_NO_MEMORY)
+    if (sent == WS__SENT_NO_MEMORY) {
         c->fragmenting = FRAGMENTS_NONE;
-    else if (sent < WS__SENT_DROPPED)
+    } else if (sent < WS__SENT_DROPPED) {
         c->fragmenting = FRAGMENTS_SENT;
+        c->stream.hub->stats.messages_out++;
+    }
     if (c->fragmenting != FRAGMENTS_SENT)
         return_stream(c);
     return ws__send_conclude(c, sent, data, length, opcode);

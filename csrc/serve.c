@@ -71,7 +71,8 @@ static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), vo
     }
     r->in_use = false;
     ws__request_free(r);
-    if (hub->stopping && ws__conn_is_http(c)) /* the handler itself may have asked for it */
+    bool over = hub->stopping || (hub->draining && !c->request);
+    if (over && ws__conn_is_http(c)) /* the handler itself may have asked for it */
         shut_down(c);
 }
 
@@ -339,6 +340,13 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer)
     if (count >= limit && begin_request(ws__conn_of(s)))
         give_up(ws__conn_of(s)->request, 503);
     return WS_OK;
+}
+
+void ws__serve_drain(struct ws__stream *s)
+{
+    ws_conn *c = ws__conn_of(s);
+    if (ws__conn_is_http(c) && !c->request && !s->in && !ws__net_has_input(s->fd))
+        shut_down(c);
 }
 
 /* ---- ws.h ---- */

@@ -4,12 +4,14 @@
 #ifndef WS__SERVE_H
 #define WS__SERVE_H
 
-#include "hub.h"
-#include "net.h"
+#include "stream.h"
 
 /* Takes over an accepted descriptor; closes it if out of memory, and answers 503 above
  * max_connections. Returns WS_OK, or WS_ESYSTEM with errno where the loop cannot watch it, so that
  * it was closed. */
 int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer);
+
+/* The server drains: ends a stream that waits for an HTTP request. */
+void ws__serve_drain(struct ws__stream *s);
 
 #endif

@@ -162,6 +162,7 @@ static void discard_input(struct ws__stream *s)
     do {
         n = receive(s, hub->recv_buffer, hub->config.recv_buffer_size);
         left -= n > 0 && (size_t)n < left ? (size_t)n : left;
+        hub->stats.bytes_in += n > 0 ? (size_t)n : 0;
     } while (n > 0 && left);
     if (n <= 0)
         on_read_end(s, n);
@@ -428,6 +429,7 @@ static void read_socket(struct ws__stream *s)
         on_read_end(s, n);
         return;
     }
+    hub->stats.bytes_in += (size_t)n;
     struct ws__input in = {hub->recv_buffer, kept + (size_t)n};
     if (kept) {
         memcpy(hub->recv_buffer, ws__buffer_data(s->in), kept);
@@ -473,6 +475,7 @@ static void block(struct ws__stream *s)
 {
     s->blocked = true;
     s->drain_due = true;
+    s->hub->stats.backpressure++;
     update_interest(s);
 }
 
@@ -494,8 +497,9 @@ static void settle(struct ws__stream *s)
         ws__stream_make_ready(s);
 }
 
-static inline void note_sent(struct ws__stream *s)
+static inline void note_sent(struct ws__stream *s, size_t n)
 {
+    s->hub->stats.bytes_out += n;
     if (s->protocol->on_sent)
         s->protocol->on_sent(s);
 }
@@ -533,7 +537,7 @@ static void flush(struct ws__stream *s)
             return;
         }
         if (sent > 0)
-            note_sent(s);
+            note_sent(s, (size_t)sent);
         if (sent != (ssize_t)queued) {
             take_part(s, sent > 0 ? (size_t)sent : 0);
             return;
@@ -587,7 +591,7 @@ enum ws__written ws__stream_write(struct ws__stream *s, const void *first, size_
         return WS__WRITTEN_BROKEN;
     }
     if (sent)
-        note_sent(s);
+        note_sent(s, sent);
     if (sent == queued + n + m) {
         ws__buffer_consume(s->out, queued);
         settle(s);

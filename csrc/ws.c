@@ -4,6 +4,7 @@
 #include "close.h"
 #include "listen.h"
 #include "route.h"
+#include "serve.h"
 #include "share.h"
 #include "utf8.h"
 
@@ -217,7 +218,7 @@ int ws_server_free(ws_server *server)
     ws_config config = hub->config;
     hub->forked = forked;
     hub->in_turn = true;
-    hub->stopping = true;
+    hub->draining = hub->stopping = true;
     ws__listeners_close(&server->listeners);
     drop_all(hub, "the server was freed");
     run_deferred(server, &server->no_more);
@@ -251,7 +252,7 @@ static void restart(ws_server *s)
 {
     if (!s->stopped)
         return;
-    s->hub.stopping = false;
+    s->hub.draining = s->hub.stopping = false;
     s->stopped = false;
     atomic_store(&s->deferred, NULL);
 }
@@ -264,7 +265,7 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
         return WS_EABI;
     if (ws__loop_is_shared(&hub->loop))
         return WS_EFORKED;
-    if (hub->stopping && !server->stopped)
+    if (hub->draining && !server->stopped)
         return WS_ESTOPPED;
     if (options->backlog < 1 || (options->path && options->host))
         return WS_EINVAL;
@@ -420,7 +421,7 @@ static void finish_shutdown(ws_server *s)
 
 static inline bool is_over(ws_server *s)
 {
-    if (!s->hub.stopping || s->hub.stats.connections)
+    if (!s->hub.draining || s->hub.stats.connections)
         return false;
     finish_shutdown(s);
     return true;
@@ -511,11 +512,27 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     ws__timer_start(&hub->loop, server->shutdown_queue, &server->shutdown_timer);
     if (hub->stopping)
         return WS_OK;
-    hub->stopping = true;
+    hub->draining = hub->stopping = true;
     ws__listeners_close(&server->listeners);
     for (uint32_t i = 0; i < hub->slot_count; i++)
         if (hub->slots[i].stream)
             ws__stream_shutdown(ws__stream_of_link(hub->slots[i].stream), code, reason, length);
+    ws__loop_wakeup(&hub->loop);
+    return WS_OK;
+}
+
+int ws_server_drain(ws_server *server)
+{
+    struct ws__hub *hub = &server->hub;
+    if (ws__loop_is_shared(&hub->loop))
+        return WS_EFORKED;
+    if (hub->draining)
+        return WS_OK;
+    hub->draining = true;
+    ws__listeners_close(&server->listeners);
+    for (uint32_t i = 0; i < hub->slot_count; i++)
+        if (hub->slots[i].stream)
+            ws__serve_drain(ws__stream_of_link(hub->slots[i].stream));
     ws__loop_wakeup(&hub->loop);
     return WS_OK;
 }
@@ -591,7 +608,9 @@ int ws_server_stats(const ws_server *server, ws_stats *stats, size_t size)
         return WS_EABI;
     *stats = server->hub.stats;
     stats->size = size;
+    stats->messages_out -= server->hub.not_sent;
     stats->memory = server->hub.memory.used;
     stats->compression_memory = server->hub.deflate.used;
+    stats->topics = server->hub.topics.topic_count;
     return WS_OK;
 }

@@ -34,7 +34,7 @@ extern "C" {
 #define WS_VERSION "0.1.0"
 
 /* This number is raised whenever a struct or a prototype of this file changes incompatibly. */
-#define WS_ABI 4
+#define WS_ABI 5
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -283,6 +283,14 @@ WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
 WS_API int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
                               uint32_t timeout_ms);
 
+/* Begins a shutdown in which the clients may finish: stops listening and answers new opening
+ * handshakes with 503, but leaves the open connections alone. An HTTP connection ends after the
+ * response to its current request, or at once if it has none. The server has shut down once no
+ * connection is left. Usually ws_server_shutdown follows after some time, which ends those that
+ * remain. Does nothing during a shutdown. Returns WS_OK or WS_EFORKED. May be called inside any
+ * callback except the allocator and the clock. */
+WS_API int ws_server_drain(ws_server *server);
+
 /* Ends the current or the next wait of the loop. Any thread, and any signal handler. */
 WS_API void ws_server_wakeup(ws_server *server);
 
@@ -320,10 +328,25 @@ typedef struct ws_stats {
     uint64_t refused;          /* sockets refused: max_connections, or no memory for them */
     uint64_t turns;            /* turns of the loop */
     uint64_t blocked;          /* turns whose callbacks took longer than 1 s */
+    uint64_t messages_in;      /* messages that were passed to on_message, or would have been */
+    uint64_t messages_out;     /* messages that were queued or passed to the kernel; a published one
+                                  counts once for each subscriber that gets it */
+    uint64_t bytes_in;         /* read from sockets, HTTP and the headers of frames included */
+    uint64_t bytes_out;        /* written to sockets */
+    uint64_t dropped;          /* messages that max_backpressure made WS_DROPPED */
+    uint64_t backpressure;     /* times that the kernel's buffer of a socket was full */
+    uint64_t closed_with[18];  /* `closed` by the code of on_close: 1000 to 1015, then 3000 to 3999
+                                  together, then 4000 to 4999 together */
+    /* Opening handshakes that were not accepted, and requests that the library itself refused, by
+     * HTTP status. A status is listed once it has occurred. The last count, with status 0, is of
+     * all statuses that had no place in the list. */
+    uint16_t refused_status[24];
+    uint64_t refused_with[24];
     size_t memory;             /* bytes held that count towards max_memory */
     size_t compression_memory; /* those of them that zlib holds */
     uint32_t connections;      /* sockets now, including HTTP */
     uint32_t open;             /* open WebSocket connections now */
+    size_t topics;             /* topics that have subscribers now */
 } ws_stats;
 
 /* Fills *stats. `size` is sizeof(ws_stats) of the caller. Returns WS_OK or WS_EABI. */

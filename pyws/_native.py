@@ -33,7 +33,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 4
+ABI = 5
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -104,10 +104,20 @@ class ws_stats(Structure):
         ("refused", c_uint64),
         ("turns", c_uint64),
         ("blocked", c_uint64),
+        ("messages_in", c_uint64),
+        ("messages_out", c_uint64),
+        ("bytes_in", c_uint64),
+        ("bytes_out", c_uint64),
+        ("dropped", c_uint64),
+        ("backpressure", c_uint64),
+        ("closed_with", c_uint64 * 18),
+        ("refused_status", c_uint16 * 24),
+        ("refused_with", c_uint64 * 24),
         ("memory", c_size_t),
         ("compression_memory", c_size_t),
         ("connections", c_uint32),
         ("open", c_uint32),
+        ("topics", c_size_t),
     ]
 
 
@@ -248,6 +258,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_fd": (c_int, (c_void_p,), None),
     "ws_server_set_interrupt_fd": (c_int, (c_void_p, c_int), check),
     "ws_server_shutdown": (c_int, (c_void_p, c_int, c_char_p, c_size_t, c_uint32), check),
+    "ws_server_drain": (c_int, (c_void_p,), check),
     "ws_server_wakeup": (None, (c_void_p,), None),
     "ws_server_defer": (c_int, (c_void_p, plain_function, c_void_p), None),
     "ws_server_find": (c_void_p, (c_void_p, c_uint64), None),

@@ -14,6 +14,7 @@ from ._core import callbacks, calls, foreign, fork, mistakes, values
 from ._core.bridge import install_fast_path
 from ._core.logs import logger, server_logger
 from ._core.messages import Json, pack_publication
+from ._core.metrics import metrics_text
 from ._core.runtime import SHUTDOWN_REASON, Runtime, State
 from ._core.signals import Signals
 from ._core.timers import Timer
@@ -457,14 +458,29 @@ class App(Router):
         """Numbers about this process.
 
         Returns:
-            Counters since the start: accepted, opened, closed, refused, turns, blocked. Now: memory
-            and its part compression_memory (bytes), connections, open.
+            Counters since the start: accepted, opened, closed, refused, turns, blocked,
+            messages_in, messages_out, bytes_in, bytes_out, dropped, backpressure. Now: memory and
+            its part compression_memory (bytes), connections, open, topics. docs/metrics.md
+            explains them.
 
         Raises:
             RuntimeError: Called from another thread.
         """
         self._runtime.check_server()
-        return calls.stats(self._runtime.server)
+        return calls.counts(self._runtime.server).numbers
+
+    def metrics(self) -> str:
+        """The numbers of `stats`, and some more, in the text format of Prometheus.
+
+        Returns:
+            A text of version 0.0.4 of that format, to be sent with the content type
+            "text/plain; version=0.0.4; charset=utf-8". docs/metrics.md lists what it has.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_server()
+        return metrics_text(calls.counts(self._runtime.server), self._runtime.worker)
 
 
 _NO_LISTENER = {

@@ -22,7 +22,7 @@ LAYERS: Dict[str, int] = {
     "_native": 1,
     "_core/bridge": 2, "_core/timers": 2,
     "_core/calls": 3,
-    "_core/logs": 4, "_core/values": 4,
+    "_core/logs": 4, "_core/metrics": 4, "_core/values": 4,
     "_core/messages": 5, "_core/settings": 5,
     "options": 6,
     "_core/runtime": 7,

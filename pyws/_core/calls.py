@@ -6,7 +6,7 @@ import ctypes
 import sys
 from _thread import get_ident
 from ctypes import POINTER, c_char_p, c_size_t, c_uint8, c_ulong, c_void_p
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 from .._native import (
     chars,
@@ -22,10 +22,12 @@ from .._native import (
 from .bridge import bridge_function
 
 __all__ = [
+    "Counts",
     "add_route",
     "address_bytes",
     "c_function",
     "copied_bytes",
+    "counts",
     "function_address",
     "header_fields",
     "listen",
@@ -33,7 +35,6 @@ __all__ = [
     "set_alarm",
     "set_on_response",
     "short_text",
-    "stats",
     "thread_ident",
     "topic_names",
 ]
@@ -103,11 +104,29 @@ def string_list(names: Sequence[str] | None) -> Any:
     return ctypes.cast((c_char_p * (len(values) + 1))(*values, None), POINTER(c_char_p))
 
 
-def stats(server: int) -> dict[str, int]:
-    """The fields of ws_stats, without its size."""
+class Counts(NamedTuple):
+    """What ws_server_stats says."""
+
+    numbers: dict[str, int]
+    """The fields that are single numbers, by name."""
+    codes: dict[str, int]
+    """Connections closed, by code; "3xxx" and "4xxx" stand for a thousand codes each."""
+    statuses: dict[str, int]
+    """Requests refused, by HTTP status."""
+
+
+def counts(server: int) -> Counts:
+    """ws_server_stats, without what is 0 in the tables."""
     result = ws_stats()
     lib.ws_server_stats(server, result, ctypes.sizeof(result))
-    return {field[0]: getattr(result, field[0]) for field in ws_stats._fields_[1:]}
+    fields = {name: getattr(result, name) for name, *_ in ws_stats._fields_[1:]}
+    codes = zip((*range(1000, 1016), "3xxx", "4xxx"), result.closed_with)
+    statuses = zip((status or "other" for status in result.refused_status), result.refused_with)
+    return Counts(
+        {name: value for name, value in fields.items() if isinstance(value, int)},
+        {str(code): number for code, number in codes if number},
+        {str(status): number for status, number in statuses if number},
+    )
 
 
 def set_on_response(server: int, function: Any, argument: int) -> None:

@@ -163,7 +163,7 @@ class Runtime:
         addresses: Where the app listens, until `run` has returned.
         host: The event loop, while the app runs in one.
         crew: The workers, while this process watches over them.
-        is_worker: This process is a worker.
+        worker: The number of the worker, from 1; 0 if this process is none.
         traffic: Writes log lines of connections, while the app runs and they are wanted.
         nested: How many handlers run inside each other.
         json: How the app writes and reads JSON.
@@ -195,7 +195,7 @@ class Runtime:
         self.addresses: list[AppListenOptions] = []
         self.host: Host | None = None
         self.crew: Crew | None = None
-        self.is_worker = False
+        self.worker = 0
         self.traffic: Traffic | None = None
         self.nested = 0
         self.deferred: deque[Deferred] = deque()
@@ -520,6 +520,7 @@ class Runtime:
 
     def renew(
         self,
+        worker: int,
         add_routes: Callable[[], Any],
         listeners: list[int],
         timers: Timers,
@@ -528,13 +529,14 @@ class Runtime:
         """This is a worker: make a server of its own.
 
         Args:
+            worker: Its number, from 1.
             add_routes: Adds the routes of the app to it.
             listeners: Descriptors of the sockets to listen on.
             timers: What was delayed before the fork.
             deferred: What was deferred before the fork.
         """
         self.set_state(State.IDLE)
-        self.is_worker = True
+        self.worker = worker
         self._creator = thread_ident()
         self.own(self._creator)
         self._wakes, self.nested, self._stashed = False, 0, None

@@ -48,7 +48,7 @@ class Signals:
         if self._wake_up_by(self._pair[1].fileno()):
             self._watch(self._pair[0])
             # Ctrl-C in a terminal reaches all processes: workers do what their parent says.
-            for_int = _ignore if self._runtime.is_worker else self.note
+            for_int = _ignore if self._runtime.worker else self.note
             self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
             self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note)
             watching.append(self)

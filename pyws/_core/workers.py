@@ -362,7 +362,9 @@ class Crew(base.Crew):
             # A signal waits until `Signals` handles it, and not as it was handled before `run`.
             args = (signal.SIG_SETMASK, mask)
             self._deferred.appendleft((copy_context(), signal.pthread_sigmask, args))
-            self._runtime.renew(self._add_routes, listeners, self._timers, self._deferred)
+            self._runtime.renew(
+                slot.number, self._add_routes, listeners, self._timers, self._deferred
+            )
             status = _run_app(self._run)
         except BaseException:
             logger.exception("worker %d (pid %d) cannot serve", slot.number, os.getpid())

@@ -431,8 +431,8 @@ def test_stats(serve: Callable[..., Any]) -> None:
         stats = server.call(server.app.stats)
         assert set(stats) == {
             "accepted", "opened", "closed", "refused", "turns", "blocked", "memory",
-            "compression_memory",
-            "connections", "open",
+            "compression_memory", "messages_in", "messages_out", "bytes_in", "bytes_out",
+            "connections", "open", "dropped", "backpressure", "topics",
         }  # fmt: skip
         assert (stats["accepted"], stats["opened"], stats["open"]) == (1, 1, 1)
         assert all(isinstance(value, int) for value in stats.values())

@@ -49,10 +49,10 @@ def test_echo(options: List[str]) -> None:
 # ---- upgrade.py, the second program of the manual -----------------------------------------------
 
 
-def start_upgrade(tmp_path: Path, *changes: str) -> Tuple[Program, int]:
+def start_elsewhere(tmp_path: Path, example: str, *changes: str) -> Tuple[Program, int]:
     runner = tmp_path / "run_elsewhere.py"
     runner.write_text(RUN_ELSEWHERE)
-    program = Program(str(runner), str(EXAMPLES / "upgrade.py"), *changes)
+    program = Program(str(runner), str(EXAMPLES / example), *changes)
     try:
         return program, int(program.line())
     except BaseException:
@@ -68,7 +68,7 @@ def greeted(port: int, path: str = "/") -> Peer:
 
 def test_user_data_in_every_handler(tmp_path: Path) -> None:
     """S8, S16, S17, S19, S21-S24: the manual's program, two clients at a time."""
-    program, port = start_upgrade(tmp_path)
+    program, port = start_elsewhere(tmp_path, "upgrade.py")
     with program:
         with greeted(port) as first:
             assert program.line() == "ws 1 connected"
@@ -92,7 +92,8 @@ def test_user_data_in_drain(tmp_path: Path) -> None:
     """S10, S24, S31: a client that reads late lets the drain handler run."""
     size = 16 * 2**20
     hello = "ws.send('Hello, world!')"
-    program, port = start_upgrade(tmp_path, hello, f"{hello}; ws.send(bytes({size}))")
+    more = f"{hello}; ws.send(bytes({size}))"
+    program, port = start_elsewhere(tmp_path, "upgrade.py", hello, more)
     with program, greeted(port) as peer:
         assert program.line() == "ws 1 connected"
         received = peer.frame()
@@ -102,7 +103,7 @@ def test_user_data_in_drain(tmp_path: Path) -> None:
 
 def test_user_data_at_shutdown(tmp_path: Path) -> None:
     """S19, S24: the close handler runs with its user data when the program is stopped."""
-    program, port = start_upgrade(tmp_path)
+    program, port = start_elsewhere(tmp_path, "upgrade.py")
     with program, greeted(port) as peer:
         assert program.line() == "ws 1 connected"
         program.process.send_signal(signal.SIGINT)
@@ -110,3 +111,20 @@ def test_user_data_at_shutdown(tmp_path: Path) -> None:
         peer.send(close_frame(1001))
         assert program.wait() == 0
         assert program.rest() == "ws 1 closed\n"
+
+
+# ---- metrics.py ---------------------------------------------------------------------------------
+
+
+def test_metrics(tmp_path: Path) -> None:
+    program, port = start_elsewhere(tmp_path, "metrics.py")
+    with program, upgraded(port) as client, Peer(port) as scraper:
+        client.send(frame(b"counted"))
+        assert text_of(client.frame()) == (1, b"counted")
+        scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        response = scraper.response()
+        assert response.status == 200
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert b"\npyws_messages_received_total 1\n" in response.body
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
