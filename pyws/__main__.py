@@ -8,7 +8,7 @@ import json
 import sys
 from base64 import b64encode
 from hashlib import sha256
-from pathlib import Path
+from pkgutil import get_data
 from typing import Any, Iterable, NamedTuple, Sequence
 
 from . import (
@@ -22,10 +22,10 @@ from . import (
     __version__,
 )
 from ._native import lib
+from .browser import client_source
 
 __all__ = ["main"]
 
-_PAGE = Path(__file__).with_name("page.html")
 
 
 # ---- the echo -----------------------------------------------------------------------------------
@@ -151,12 +151,19 @@ def text_of(wish: dict[str, Any], key: str, longest: int) -> str:
 
 def show_page(res: Response, req: Request) -> None:
     """Answer with the built-in page; a reload shows what an update has changed."""
-    page = _PAGE.read_bytes()
+    content = page()
     res.write_header("Content-Type", "text/html; charset=utf-8")
-    res.write_header("Content-Security-Policy", policy(page))
+    res.write_header("Content-Security-Policy", policy(content))
     res.write_header("X-Content-Type-Options", "nosniff")
     res.write_header("Cache-Control", "no-cache")
-    res.end(page)
+    res.end(content)
+
+
+def page() -> bytes:
+    """The built-in page, with client.js in it."""
+    text = get_data("pyws", "page.html")
+    assert text is not None
+    return text.replace(b"// client.js\n", client_source())
 
 
 def policy(page: bytes) -> str:

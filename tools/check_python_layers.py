@@ -30,7 +30,7 @@ LAYERS: Dict[str, int] = {
     "_core/requests": 9,
     "_core/sockets": 10,
     "_core/stepper": 11, "http": 11,
-    "websocket": 12,
+    "browser": 12, "websocket": 12,
     "_core/aio": 13, "_core/callbacks": 13, "_core/coroutines": 13, "_core/fork": 13,
     "_core/workers": 13,
     "router": 14,

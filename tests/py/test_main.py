@@ -25,7 +25,7 @@ import pyws
 from pyws import __main__ as command
 from pyws._native import lib
 
-PAGE = Path(command.__file__).with_name("page.html").read_bytes()
+PAGE = command.page()
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
