@@ -8,27 +8,78 @@ app.listen(9001)
 app.run()
 """
 
+from ._core.timers import Timer
 from ._native import VERSION as __version__
 from ._native import lib as _lib
 from .app import App
 from .enums import CompressOptions, OpCode, SendStatus
 from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
-from .websocket import CloseInfo, WebSocket
+from .router import WebSocketOptions
+from .typing import (
+    AnyOpCode,
+    AppListenOptionsDict,
+    AppOptionsDict,
+    CloseHandler,
+    CookieOptionsDict,
+    DrainHandler,
+    DroppedHandler,
+    ErrorHandler,
+    HandlerResult,
+    HeaderValue,
+    Message,
+    MessageHandler,
+    NativeHandler,
+    OpenHandler,
+    PingHandler,
+    PongHandler,
+    RequestErrorHandler,
+    RequestHandler,
+    SessionHandler,
+    SubscriptionHandler,
+    UpgradeHandler,
+    WebSocketOptionsDict,
+)
+from .websocket import CloseFrame, CloseInfo, WebSocket
 
 __all__ = [
+    "AnyOpCode",
     "App",
     "AppListenOptions",
+    "AppListenOptionsDict",
     "AppOptions",
+    "AppOptionsDict",
+    "CloseFrame",
+    "CloseHandler",
     "CloseInfo",
     "CompressOptions",
+    "CookieOptionsDict",
+    "DrainHandler",
+    "DroppedHandler",
+    "ErrorHandler",
+    "HandlerResult",
+    "HeaderValue",
+    "Message",
+    "MessageHandler",
+    "NativeHandler",
     "OpCode",
+    "OpenHandler",
     "Parameters",
+    "PingHandler",
+    "PongHandler",
     "Query",
     "Request",
+    "RequestErrorHandler",
+    "RequestHandler",
     "Response",
     "SendStatus",
+    "SessionHandler",
+    "SubscriptionHandler",
+    "Timer",
+    "UpgradeHandler",
     "WebSocket",
+    "WebSocketOptions",
+    "WebSocketOptionsDict",
     "__version__",
     "library_path",
 ]

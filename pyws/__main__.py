@@ -19,13 +19,13 @@ from . import (
     Request,
     Response,
     WebSocket,
+    WebSocketOptionsDict,
     __version__,
 )
 from ._native import lib
 from .browser import client_source
 
 __all__ = ["main"]
-
 
 
 # ---- the echo -----------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def echo_compressed(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None
     ws.send(message, opcode, compress=True)
 
 
-ECHO: dict[str, Any] = {
+ECHO: WebSocketOptionsDict = {
     "max_payload_length": 1024 * 1024,
     "max_backpressure": 16 * 1024 * 1024,
     "message": echo,
@@ -53,7 +53,7 @@ COMPRESSIONS = {
 }
 
 
-def echo_behavior(compression: str | None, max_payload: int) -> dict[str, Any]:
+def echo_behavior(compression: str | None, max_payload: int) -> WebSocketOptionsDict:
     """The settings of `pyws echo`: a few of the longest messages may wait for a slow client."""
     return {
         "compression": COMPRESSIONS[compression] if compression else CompressOptions.DISABLED,
@@ -84,7 +84,7 @@ class Chat:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.behavior = {
+        self.behavior: WebSocketOptionsDict = {
             "max_payload_length": 8 * 1024,
             "max_backpressure": 256 * 1024,  # a client that reads too slowly misses messages
             "message": self.on_message,

@@ -8,10 +8,11 @@ import os
 import sys
 from functools import partial
 from types import TracebackType
-from typing import Any, AsyncContextManager, Callable, Mapping, NoReturn
+from typing import Any, AsyncContextManager, Callable, Dict, Optional, Type, Union
 
 from ._core import callbacks, calls, foreign, fork, mistakes, values
-from ._core.bridge import install_fast_path
+from ._core.bridge import Documented, install_fast_path
+from ._core.hints import AnyOpCode, Message, Unpack
 from ._core.logs import logger, server_logger
 from ._core.messages import Json, pack_publication
 from ._core.metrics import metrics_text
@@ -22,12 +23,15 @@ from ._native import fail, lib
 from .http import Response
 from .options import AppListenOptions, AppOptions
 from .router import Router
+from .typing import AppListenOptionsDict, AppOptionsDict, ErrorHandler, RequestErrorHandler
 
 __all__ = ["App"]
 
+_MISSING: Any = values.LeftOut()  # an argument that was left out
+
 
 @foreign.explained(foreign.NOT_IN_APP)
-class App(Router):
+class App(Router, metaclass=Documented):
     """A WebSocket and HTTP server.
 
     Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs
@@ -36,21 +40,21 @@ class App(Router):
     """
 
     def __init__(
-        self, options: AppOptions | Mapping[str, Any] | None = None, **none: NoReturn
+        self,
+        options: Union[AppOptions, AppOptionsDict, None] = None,
+        **more: Unpack[AppOptionsDict],
     ) -> None:
-        """Make a server, which does not listen yet.
+        """Make a server, which does not listen yet: ``App(max_connections=1000)``.
 
         Args:
-            options: AppOptions, or a dict of them: ``App(AppOptions(max_connections=1000))``.
-            none: There are no further arguments.
+            options: AppOptions, or a dict of them.
+            more: Settings as keywords, which win.
 
         Raises:
             TypeError, ValueError: A setting is wrong.
             MemoryError, OSError: There is no memory or descriptor for a server.
         """
-        for name in AppOptions.known(none):
-            raise TypeError(f"App() has no {name!r}, did you mean App(AppOptions({name}=...))?")
-        self.app_options = AppOptions.of(options)
+        self.app_options = AppOptions.of(options, more)
         bridge, on_response = callbacks.new_bridge(), callbacks.ON_RESPONSE
         super().__init__(Runtime(self, self.app_options, bridge, on_response))
         self._bridge_address = self._runtime.bridge_address  # for bridge.c
@@ -62,9 +66,9 @@ class App(Router):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
     ) -> None:
         """Drop all connections and free the server.
 
@@ -81,7 +85,7 @@ class App(Router):
         runtime.free()
 
     def __del__(self) -> None:
-        runtime: Runtime | None = getattr(self, "_runtime", None)
+        runtime: Optional[Runtime] = getattr(self, "_runtime", None)
         if runtime is not None and not sys.is_finalizing():  # C could call into nothing
             runtime.free()
 
@@ -89,16 +93,18 @@ class App(Router):
 
     def listen(
         self,
-        where: int | AppListenOptions | Mapping[str, Any],
-        callback: Callable[[AppListenOptions], Any] | None = None,
+        where: Union[int, AppListenOptions, AppListenOptionsDict] = _MISSING,
+        callback: Optional[Callable[[AppListenOptions], object]] = None,
+        **more: Unpack[AppListenOptionsDict],
     ) -> App:
         """Listen on a port, or where the options say; may be called again for further addresses.
 
         Args:
             where: A port (0 lets the kernel choose one, see `port`), options, or a dict of them.
-                They are never changed.
+                They are never changed. It may be left out if there are keywords.
             callback: ``callback(options)`` runs at once, with a copy of the options that has the
                 real port. If it raises, the exception propagates, and nothing listens there.
+            more: Options as keywords, which win: ``app.listen(8000, host="127.0.0.1")``.
 
         Returns:
             The app itself.
@@ -108,7 +114,9 @@ class App(Router):
             TypeError, ValueError: The options are wrong.
             RuntimeError: Called from another thread.
         """
-        address = AppListenOptions.of(where)
+        if where is _MISSING and not more:
+            raise TypeError("app.listen() needs a port, a path or options: app.listen(8000)")
+        address = AppListenOptions.of({} if where is _MISSING else where, more)
         if callback is not None:
             mistakes.check_arity("callback", values.function("callback", callback), ("options",))
         runtime = self._runtime
@@ -190,6 +198,7 @@ class App(Router):
             OSError: The loop failed.
             TypeError, ValueError: `workers` is wrong.
         """
+        self._check_complete()
         if values.integer("workers", workers, 1, 1024) > 1:
             from ._core.workers import supervise
 
@@ -231,7 +240,7 @@ class App(Router):
 
     async def serve(
         self,
-        where: int | AppListenOptions | Mapping[str, Any] | None = None,
+        where: Union[int, AppListenOptions, AppListenOptionsDict, None] = None,
         *,
         signals: bool = False,
     ) -> None:
@@ -253,12 +262,13 @@ class App(Router):
             OSError, TypeError, ValueError: As for `listen`.
             KeyboardInterrupt: With `signals`, after a second SIGINT.
         """
+        self._check_complete()
         from ._core import aio
 
         await aio.serve(self._runtime, self._listener(where), signals)
 
     def serving(
-        self, where: int | AppListenOptions | Mapping[str, Any] | None = None
+        self, where: Union[int, AppListenOptions, AppListenOptionsDict, None] = None
     ) -> AsyncContextManager[App]:
         """Serve during a block, as `serve` does: ``async with app.serving(port):``.
 
@@ -274,17 +284,23 @@ class App(Router):
         Raises:
             RuntimeError, OSError, TypeError, ValueError: As for `serve`.
         """
+        self._check_complete()
         self._runtime.check_idle()
         from ._core import aio
 
         return aio.serving(self._runtime, self._listener(where), self)
 
     def _listener(
-        self, where: int | AppListenOptions | Mapping[str, Any] | None
-    ) -> Callable[[], Any] | None:
+        self, where: Union[int, AppListenOptions, AppListenOptionsDict, None]
+    ) -> Optional[Callable[[], Any]]:
         return None if where is None else partial(self.listen, where)
 
-    def close(self, code: int = 1001, reason: str = SHUTDOWN_REASON, timeout: float = 5.0) -> None:
+    def close(
+        self,
+        code: int = 1001,
+        reason: Union[str, bytes] = SHUTDOWN_REASON,
+        timeout: float = 5.0,
+    ) -> None:
         """Shut down: no new connections, a Close frame to every open one, then `run` returns.
 
         Args:
@@ -303,7 +319,11 @@ class App(Router):
     # ---- topics ---------------------------------------------------------------------------------
 
     def publish(
-        self, topic: str | bytes, message: Any, opcode: int | None = None, compress: bool = False
+        self,
+        topic: Union[str, bytes],
+        message: Message,
+        opcode: Optional[AnyOpCode] = None,
+        compress: bool = False,
     ) -> bool:
         """Send one message to every subscriber of `topic` in this process.
 
@@ -326,7 +346,7 @@ class App(Router):
         runtime.check_server()
         return bool(lib.ws_server_publish(runtime.server, name, len(name), data, len(data), code))
 
-    def num_subscribers(self, topic: str | bytes) -> int:
+    def num_subscribers(self, topic: Union[str, bytes]) -> int:
         """How many connections of this app, in this process, have subscribed to `topic`.
 
         Args:
@@ -342,7 +362,7 @@ class App(Router):
 
     # ---- work -----------------------------------------------------------------------------------
 
-    def call_later(self, seconds: float, fn: Callable[..., Any], *args: Any) -> Timer:
+    def call_later(self, seconds: float, fn: Callable[..., object], *args: Any) -> Timer:
         """Run ``fn(*args)`` once, after a time, in the thread of `run`.
 
         It runs in a copy of the contextvars.Context of this call. Calls that are due at the same
@@ -368,7 +388,7 @@ class App(Router):
         self._runtime.check_server()
         return self._runtime.timers.add(math.ceil(delay * 1_000_000_000), fn, args)
 
-    def defer(self, fn: Callable[..., Any], *args: Any) -> None:
+    def defer(self, fn: Callable[..., object], *args: Any) -> None:
         """Run ``fn(*args)`` in the thread of `run`, soon; may be called from any thread.
 
         Calls run in the order in which they were made, each in a copy of the contextvars.Context of
@@ -385,7 +405,7 @@ class App(Router):
         values.function("fn", fn)
         self._runtime.defer(fn, *args)
 
-    def on_error(self, handler: Callable[[BaseException, Any], Any]) -> App:
+    def on_error(self, handler: ErrorHandler) -> App:
         """Call ``handler(error, source)`` for every exception of a handler, after it was logged.
 
         Args:
@@ -405,7 +425,7 @@ class App(Router):
         self._runtime.error_handler = handler
         return self
 
-    def set_error_handler(self, handler: Callable[[BaseException, Any, Any], Any]) -> App:
+    def set_error_handler(self, handler: RequestErrorHandler) -> App:
         """As `on_error`, for functions that take the Response and the Request.
 
         Args:
@@ -454,7 +474,7 @@ class App(Router):
         self._runtime.json = Json(*functions)
         return self
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> Dict[str, int]:
         """Numbers about this process.
 
         Returns:
@@ -492,7 +512,7 @@ _NO_LISTENER = {
 }
 
 
-def _refusal(address: AppListenOptions, error: OSError) -> str | None:
+def _refusal(address: AppListenOptions, error: OSError) -> Optional[str]:
     """Why it is not possible to listen there."""
     if address.fd is not None:
         return _NO_LISTENER.get(error.errno or 0, error.strerror)

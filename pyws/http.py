@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Callable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from ._core import foreign, mistakes, values
 from ._core.calls import short_text
 from ._core.fields import Latin1, Parameters, Query, list_elements
+from ._core.hints import CookieOptionsDict, HeaderValue, Message, Unpack
 from ._core.messages import pack
 from ._core.requests import COOKIE, Exchange, Facts
 from ._core.sockets import address_bytes
@@ -73,7 +85,7 @@ class Request:
         """The target as sent, with the query."""
         return str(self._facts.get("target"))
 
-    def get_header(self, lower_case_name: str | bytes) -> str | None:
+    def get_header(self, lower_case_name: Union[str, bytes]) -> Optional[str]:
         """The value of a header field; None without it.
 
         Repeated fields are joined by ", " (RFC 9110 section 5.3), cookies by "; ". Values are
@@ -88,11 +100,11 @@ class Request:
         name = values.text("the name of a header", lower_case_name)
         return self.get_headers().get(name.lower())
 
-    def get_headers(self) -> dict[str, str]:
+    def get_headers(self) -> Dict[str, str]:
         """All header fields by lower-case name, decoded and joined as by `get_header`."""
         return self._facts.headers()
 
-    def for_each_header(self, fn: Callable[[str, str], Any]) -> None:
+    def for_each_header(self, fn: Callable[[str, str], object]) -> None:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received.
 
         Args:
@@ -105,7 +117,7 @@ class Request:
         for name, value in self._facts.get("headers"):
             mistakes.check_result("the function of for_each_header", fn, fn(name, value))
 
-    def get_query(self, key: str) -> str | None:
+    def get_query(self, key: str) -> Optional[str]:
         """The first value of a key of the query, percent-decoded; None without it.
 
         Args:
@@ -113,7 +125,7 @@ class Request:
         """
         return self.query.get(key)
 
-    def get_queries(self) -> dict[str, list[str]]:
+    def get_queries(self) -> Dict[str, List[str]]:
         """All keys of the query with all their values, percent-decoded.
 
         Bytes that are not UTF-8 become U+FFFD.
@@ -130,7 +142,7 @@ class Request:
         """
         return Query(self._facts.get("query"))
 
-    def get_parameter(self, which: int | str) -> str | None:
+    def get_parameter(self, which: Union[int, str]) -> Optional[str]:
         """What matched a part of the pattern, percent-decoded; None if there is no such part.
 
         Args:
@@ -141,10 +153,10 @@ class Request:
         """
         if not isinstance(which, str):
             which = values.integer("index of a parameter", which, 0, values.MAX_COUNT)
-        found: str | None = self.parameters.get(which)
+        found: Optional[str] = self.parameters.get(which)
         return found
 
-    def get_parameters(self) -> list[str]:
+    def get_parameters(self) -> List[str]:
         """What matched each ":name" or "*" of the pattern, percent-decoded.
 
         Bytes that are not UTF-8 become U+FFFD.
@@ -160,7 +172,7 @@ class Request:
         """
         return self._facts.parameters()
 
-    def get_cookie(self, name: str) -> str | None:
+    def get_cookie(self, name: str) -> Optional[str]:
         """The value of a cookie; None without it.
 
         Args:
@@ -168,9 +180,9 @@ class Request:
         """
         return self.get_cookies().get(name)
 
-    def get_cookies(self) -> dict[str, str]:
+    def get_cookies(self) -> Dict[str, str]:
         """All cookies by name (RFC 6265 section 5.4); the first one of a name counts."""
-        cookies: dict[str, str] = {}
+        cookies: Dict[str, str] = {}
         for pair in (self.get_header(COOKIE) or "").split(";"):
             name, equals, value = pair.partition("=")
             value = value.strip()
@@ -232,7 +244,7 @@ class Response(Exchange):
 
     # ---- head -----------------------------------------------------------------------------------
 
-    def write_status(self, status: int | str | bytes) -> Response:
+    def write_status(self, status: Union[int, str, bytes]) -> Response:
         """Set the status, which is 200 otherwise.
 
         Args:
@@ -262,7 +274,7 @@ class Response(Exchange):
             self._reason = None
         return self
 
-    def write_header(self, name: str | bytes, value: str | bytes | int) -> Response:
+    def write_header(self, name: Union[str, bytes], value: HeaderValue) -> Response:
         """Add a header field, also to the answer to a handshake.
 
         Args:
@@ -309,8 +321,8 @@ class Response(Exchange):
         self,
         name: str,
         value: str,
-        options_: Mapping[str, Any] | None = None,
-        **more: Any,
+        options_: Optional[CookieOptionsDict] = None,
+        **more: Unpack[CookieOptionsDict],
     ) -> Response:
         """Add a Set-Cookie field (RFC 6265 section 4.1).
 
@@ -345,7 +357,7 @@ class Response(Exchange):
 
     # ---- answers --------------------------------------------------------------------------------
 
-    def end(self, body: Any = b"", end_connection: bool = False) -> Response:
+    def end(self, body: Message = b"", end_connection: bool = False) -> Response:
         """Answer with `body`. Nothing happens if the client has left.
 
         Args:
@@ -366,17 +378,22 @@ class Response(Exchange):
         self._answer(data, _JSON if is_json else None)
         return self
 
-    def cork_end(self, body: Any = b"", end_connection: bool = False) -> Response:
+    def cork_end(self, body: Message = b"", end_connection: bool = False) -> Response:
         """The same as `end`: an answer always leaves in one write."""
         return self.end(body, end_connection)
 
     def send(
         self,
-        body: Any,
-        status: int | str | bytes = 200,
-        headers: Mapping[Any, Any] | list[tuple[Any, Any]] | None = None,
+        body: Message,
+        status: Union[int, str, bytes] = 200,
+        headers: Union[
+            Mapping[str, HeaderValue],
+            Mapping[bytes, HeaderValue],
+            Iterable[Tuple[Union[str, bytes], HeaderValue]],
+            None,
+        ] = None,
         *,
-        content_type: str | bytes | None = None,
+        content_type: Union[str, bytes, None] = None,
         end_connection: bool = False,
     ) -> Response:
         """Answer with `body`, `status` and further header fields.
@@ -443,15 +460,15 @@ class Response(Exchange):
 
     def upgrade(
         self,
-        key: str | None = _REQUESTED,
-        protocol: str | None = _REQUESTED,
-        extensions: str | None = _REQUESTED,
+        key: Optional[str] = _REQUESTED,
+        protocol: Optional[str] = _REQUESTED,
+        extensions: Optional[str] = _REQUESTED,
         socket_context: Any = None,
         user_data: Any = None,
         *,
-        sec_web_socket_key: str | None = _REQUESTED,
-        sec_web_socket_protocol: str | None = _REQUESTED,
-        sec_web_socket_extensions: str | None = _REQUESTED,
+        sec_web_socket_key: Optional[str] = _REQUESTED,
+        sec_web_socket_protocol: Optional[str] = _REQUESTED,
+        sec_web_socket_extensions: Optional[str] = _REQUESTED,
     ) -> None:
         """Accept the opening handshake; the ``open`` handler runs before this returns.
 
@@ -510,7 +527,7 @@ class Response(Exchange):
         if key != self._request.headers().get("sec-websocket-key"):
             raise ValueError("key differs from the request's Sec-WebSocket-Key")
 
-    def _select(self, protocol: Any) -> str | None:
+    def _select(self, protocol: Any) -> Optional[str]:
         """The subprotocol for the library; None leaves the choice to it."""
         if protocol is not None and not isinstance(protocol, str):
             raise TypeError(f"protocol must be a str or None, not {values.type_name(protocol)}")
@@ -536,7 +553,7 @@ class Response(Exchange):
         self._runtime.check_thread()
         self._drop()
 
-    def on_aborted(self, fn: Callable[[Response], Any]) -> Response:
+    def on_aborted(self, fn: Callable[[Response], object]) -> Response:
         """Answer later, after the handler has returned.
 
         Args:
@@ -554,7 +571,7 @@ class Response(Exchange):
         self._abort_handler = fn
         return self
 
-    def cork(self, fn: Callable[[Response], Any]) -> Response:
+    def cork(self, fn: Callable[[Response], object]) -> Response:
         """Run ``fn(res)``; everything that it writes leaves in one write.
 
         Args:
@@ -582,7 +599,7 @@ def _either(name: str, value: Any, other: Any) -> Any:
     return other
 
 
-def _cookie_attributes(given: Mapping[str, Any]) -> list[str]:
+def _cookie_attributes(given: Mapping[str, Any]) -> List[str]:
     """The attributes of a cookie, in the order given. Raises TypeError, ValueError."""
     known = list(_ATTRIBUTES)
     plain = {str(key).lower().replace("-", "_"): value for key, value in given.items()}

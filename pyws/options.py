@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import os
 import sys
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
 
 from ._core import foreign, values
+from ._core.hints import StrPath, dataclass_transform
 from ._core.settings import c_fields, check_all, in_range, seconds_from, setting, settings
 
 __all__ = ["AppListenOptions", "AppOptions"]
 
 T = TypeVar("T")
-Options = TypeVar("Options", "AppOptions", "AppListenOptions")
+NO_MORE: Mapping[str, Any] = {}
 
 _NO_ALIASES: dict[str, str] = {}
-_LISTEN_ALIASES = {"domain": "path"}
+LISTEN_ALIASES = {"domain": "path"}
 
 
 def suggesting(
     others: Mapping[str, str], by_name: bool = False, aliases: Mapping[str, str] = _NO_ALIASES
-) -> Callable[[type[T]], type[T]]:
+) -> Callable[[Type[T]], Type[T]]:
     """Let a dataclass suggest what may be meant when it is given a field that it does not have.
 
     Fields may be given by other names, too: `aliases`.
@@ -33,21 +33,22 @@ def suggesting(
     change. (Python before 3.10 has no kw_only.)
     """
 
-    def decorate(cls: type[T]) -> type[T]:
+    def decorate(cls: Type[T]) -> Type[T]:
         init = cls.__init__
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
 
         @functools.wraps(init)
-        def checked(self: Any, *args: Any, **fields: Any) -> None:
+        def checked(self: Any, *args: Any, **given: Any) -> None:
             if by_name and args:
-                example = f"{cls.__name__}({next(iter(cls.__annotations__))}=...)"
+                example = f"{cls.__name__}({names[0]}=...)"
                 raise TypeError(f"{cls.__name__} takes its settings by name, as in {example}")
-            for other in [alias for alias in aliases if alias in fields]:
+            for other in [alias for alias in aliases if alias in given]:
                 name = aliases[other]
-                if name in fields:
+                if name in given:
                     raise TypeError(f"{cls.__name__} got {name} twice, also as {other}")
-                fields[name] = fields.pop(other)
-            values.pick(fields, list(cls.__annotations__), cls.__name__, others)
-            init(self, *args, **fields)
+                given[name] = given.pop(other)
+            values.pick(given, names, cls.__name__, others)
+            init(self, *args, **given)
 
         if by_name:
             own, *rest = inspect.signature(init).parameters.values()
@@ -59,18 +60,40 @@ def suggesting(
     return decorate
 
 
-def _checked_copy(options: Options) -> Options:
-    """A copy, checked anew: the caller may have assigned anything to the fields since."""
-    options = copy.copy(options)
-    options.__post_init__()
-    return options
+@dataclass_transform(kw_only_default=True)
+def named_options(others: Mapping[str, str]) -> Callable[[Type[T]], Type[T]]:
+    """Make a class a dataclass whose fields are given by name, with suggestions."""
+    decorate = suggesting(others, by_name=True)
+    return lambda cls: decorate(dataclass(cls))
+
+
+def _options(
+    cls: Type[T],
+    value: Any,
+    more: Mapping[str, Any],
+    what: str,
+    others: Mapping[str, str],
+    aliases: Mapping[str, str] = _NO_ALIASES,
+) -> T:
+    """An object of `cls`, from one, a dict or None, and from keywords, which win.
+
+    All values are checked, even those of an object: a program may have assigned anything to it.
+    """
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    known = [*names, *aliases]
+    keywords = values.pick(more, known, what, others)
+    if isinstance(value, cls):
+        given = {name: getattr(value, name) for name in names}
+        keywords = {aliases.get(name, name): item for name, item in keywords.items()}
+    else:
+        given = values.pick({} if value is None else value, known, what, others)
+    return cls(**{**given, **keywords})
 
 
 # ---- the app ------------------------------------------------------------------------------------
 
 
-@suggesting(foreign.OTHERS_OF_APP, by_name=True)
-@dataclass
+@named_options(foreign.OTHERS_OF_APP)
 class AppOptions:
     """Settings of an App. Sizes in bytes, times in seconds; 0 for `max_memory` means no limit.
 
@@ -146,14 +169,14 @@ class AppOptions:
         "write a line of the logger pyws.access for each HTTP response and each closed socket",
         to_c=None,
     )
-    json_dumps: Callable[[Any], str | bytes] | None = setting(
+    json_dumps: Optional[Callable[[Any], Union[str, bytes]]] = setting(
         None,
         values.function,
         "makes the JSON text of a value that is sent, like orjson.dumps. None means the json "
         "module, which writes compact text",
         to_c=None,
     )
-    json_loads: Callable[[str | bytes], Any] | None = setting(
+    json_loads: Optional[Callable[[Union[str, bytes]], Any]] = setting(
         None,
         values.function,
         "makes a value of JSON text that was received, like orjson.loads. None means the json "
@@ -166,18 +189,13 @@ class AppOptions:
         check_all(self, APP_SETTINGS)
 
     @classmethod
-    def known(cls, value: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of `value`, whose keys are all fields of this class. Raises TypeError."""
-        return values.pick(value, list(cls.__annotations__), "options", foreign.OTHERS_OF_APP)
+    def of(
+        cls, value: Union[AppOptions, Mapping[str, Any], None], more: Mapping[str, Any] = NO_MORE
+    ) -> AppOptions:
+        """What `App` was given as AppOptions, a copy; `more` wins. Raises TypeError, ValueError."""
+        return _options(cls, value, more, "options", foreign.OTHERS_OF_APP)
 
-    @classmethod
-    def of(cls, value: AppOptions | Mapping[str, Any] | None) -> AppOptions:
-        """A copy of `value`, as AppOptions. Raises TypeError, ValueError."""
-        if isinstance(value, AppOptions):
-            return _checked_copy(value)
-        return cls(**cls.known({} if value is None else value))
-
-    def c_fields(self) -> dict[str, int]:
+    def c_fields(self) -> Dict[str, int]:
         """The fields of the library's ws_config."""
         return c_fields(self, APP_SETTINGS)
 
@@ -205,7 +223,7 @@ def socket_path(name: str, value: Any) -> str:
     return path
 
 
-@suggesting(foreign.OTHERS_OF_LISTEN, aliases=_LISTEN_ALIASES)
+@suggesting(foreign.OTHERS_OF_LISTEN, aliases=LISTEN_ALIASES)
 @dataclass
 class AppListenOptions:
     """Where to listen: TCP `host` and `port`, a Unix socket `path`, or a socket `fd`.
@@ -231,13 +249,13 @@ class AppListenOptions:
     port: int = setting(
         0, in_range(0, 65535), "the TCP port; 0 lets the kernel choose one", unit="port"
     )
-    host: str | None = setting(
+    host: Optional[str] = setting(
         None,
         host_name,
         "the address to listen on, or a name that has such addresses. None means all interfaces",
         to_c=lambda host: None if host is None else host.encode(),
     )
-    path: str | os.PathLike[str] | None = setting(  # noqa: RUF009  # makes a field
+    path: Optional[StrPath] = setting(  # noqa: RUF009  # makes a field
         None,
         socket_path,
         "the path of a Unix socket; the file is removed at the end",
@@ -253,7 +271,7 @@ class AppListenOptions:
     reuse_port: bool = setting(
         False, values.flag, "share the port with other processes (SO_REUSEPORT)"
     )
-    fd: int | None = setting(
+    fd: Optional[int] = setting(
         None,
         in_range(0, values.MAX_COUNT),
         "the descriptor of a stream socket that listens or is bound; it stays the caller's",
@@ -276,22 +294,23 @@ class AppListenOptions:
             raise ValueError(f"{both} name different addresses: call listen() once for each")
 
     @classmethod
-    def of(cls, value: int | AppListenOptions | Mapping[str, Any]) -> AppListenOptions:
-        """A copy of `value`, a port, a dict, or options. Raises TypeError, ValueError."""
-        if isinstance(value, AppListenOptions):
-            return _checked_copy(value)
-        if isinstance(value, Mapping):
-            known = [*cls.__annotations__, *_LISTEN_ALIASES]
-            others = foreign.OTHERS_OF_LISTEN
-            return cls(**values.pick(value, known, "listen options", others))
-        return cls(port=values.integer("port", value, 0, 65535))
+    def of(
+        cls,
+        value: Union[int, AppListenOptions, Mapping[str, Any]],
+        more: Mapping[str, Any] = NO_MORE,
+    ) -> AppListenOptions:
+        """What `listen` was given, a copy; `more` wins. Raises TypeError, ValueError."""
+        if not isinstance(value, (AppListenOptions, Mapping)):
+            value = {"port": values.integer("port", value, 0, 65535)}
+        others = foreign.OTHERS_OF_LISTEN
+        return _options(cls, value, more, "listen options", others, LISTEN_ALIASES)
 
     @property
-    def domain(self) -> str | os.PathLike[str] | None:
+    def domain(self) -> Optional[StrPath]:
         """The same as `path`."""
         return self.path
 
-    def c_fields(self) -> dict[str, Any]:
+    def c_fields(self) -> Dict[str, Any]:
         """The fields of the library's ws_listen_options."""
         return c_fields(self, LISTEN_SETTINGS)
 

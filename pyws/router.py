@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar, Union, overload
 
-from ._core import callbacks, calls, mistakes, values
+from ._core import callbacks, calls, foreign, mistakes, values
+from ._core.hints import Items, Unpack  # noqa: F401  # Items is in inherited annotations
 from ._core.routes import Route
 from ._core.runtime import Runtime
-from ._core.settings import Behavior
+from ._core.settings import Behavior, RouteSettings
 from ._core.values import Handler
 from ._native import lib
 from .errors import ErrorCode
+from .options import named_options
+from .typing import (
+    CloseHandler,
+    DrainHandler,
+    DroppedHandler,
+    MessageHandler,
+    OpenHandler,
+    PingHandler,
+    PongHandler,
+    RequestHandler,
+    SessionHandler,
+    SubscriptionHandler,
+    UpgradeHandler,
+    WebSocketOptionsDict,
+)
 
-__all__ = ["Router"]
+__all__ = ["Router", "WebSocketOptions"]
 
 AnyRouter = TypeVar("AnyRouter", bound="Router")
+AnyHandler = TypeVar("AnyHandler", bound=RequestHandler)
+AnySession = TypeVar("AnySession", bound=SessionHandler)
 
 _PATTERNS = (
     'must be a path like "/chat/:room" or "/files/*" whose parts are literal, ":name" (each name '
@@ -22,6 +40,60 @@ _PATTERNS = (
 )
 
 _MISSING: Any = values.LeftOut()  # an argument that was left out
+
+
+@named_options(foreign.OTHERS_OF_ROUTE)
+class WebSocketOptions(RouteSettings):
+    """The settings and handlers of a route: ``app.ws(pattern, WebSocketOptions(...))``.
+
+    They are those of `App.ws`, and may be used for several routes.
+
+    Raises:
+        TypeError: A value is of a wrong type or given by position, or there is no such setting.
+        ValueError: A value is out of range, or has no effect.
+    """
+
+    upgrade: Optional[UpgradeHandler] = None
+    open: Optional[OpenHandler] = None
+    message: Optional[MessageHandler] = None
+    drain: Optional[DrainHandler] = None
+    dropped: Optional[DroppedHandler] = None
+    ping: Optional[PingHandler] = None
+    pong: Optional[PongHandler] = None
+    subscription: Optional[SubscriptionHandler] = None
+    close: Optional[CloseHandler] = None
+    session: Optional[SessionHandler] = None
+
+    def __post_init__(self) -> None:
+        """Check all values. Raises TypeError, ValueError."""
+        Behavior(self, {})
+
+
+class Decorator:
+    """Registers the function that it is written above, and returns it."""
+
+    def __init__(
+        self, waiting: list[Decorator], remedy: str, register: Callable[[Any], Any]
+    ) -> None:
+        """
+        Args:
+            waiting: The decorators of the app that wait for their functions.
+            remedy: What is wrong, and what to do, if it is never used.
+            register: Takes the function.
+        """
+        self.waiting = waiting
+        self.remedy = remedy
+        self.register = register
+        waiting.append(self)
+
+    def __call__(self, function: Any) -> Any:
+        if self in self.waiting:
+            self.waiting.remove(self)
+        self.register(function)
+        return function
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(self.remedy)
 
 
 class Router:
@@ -32,27 +104,55 @@ class Router:
         self._routes: list[Route] = []
         self._registrations: list[Callable[[], Any]] = []  # adds them to a server
         self._has_coroutines = False  # are among the handlers
+        self._waiting: list[Decorator] = []  # for their functions
 
     def _add_all(self) -> None:
         """This is a worker, with a new server: add all routes to it."""
         for add in self._registrations:
             add()
 
+    if TYPE_CHECKING:
+
+        def __call__(self, session: AnySession) -> AnySession:
+            """What `ws` returns is a decorator if there are settings alone.
+
+            Overloads of `ws` could say that, but then checkers report of a mistake only that no
+            overload matches, and not which key or handler is wrong.
+            """
+
+    def _check_complete(self) -> None:
+        """Raise RuntimeError if a decorator is written above nothing."""
+        for decorator in self._waiting:
+            raise RuntimeError(decorator.remedy)
+
     # ---- routes ---------------------------------------------------------------------------------
 
     def ws(
-        self: AnyRouter, pattern: str, behavior: Mapping[str, Any] | None = _MISSING, **more: Any
+        self: AnyRouter,
+        pattern: str,
+        behavior: Union[WebSocketOptionsDict, WebSocketOptions, SessionHandler] = _MISSING,
+        **more: Unpack[WebSocketOptionsDict],
     ) -> AnyRouter:
         """Accept WebSocket connections on a path.
+
+        There are three forms: settings and handlers as a dict (or `WebSocketOptions`), the same as
+        keywords, and a session, which may also be written below a decorator::
+
+            app.ws("/echo", {"message": on_message, "max_payload_length": 1024})
+            app.ws("/echo", message=on_message, max_payload_length=1024)
+
+            @app.ws("/echo", max_payload_length=1024)
+            async def echo(ws): ...
 
         Args:
             pattern: A path whose parts are literal, ":name", or "*" at the end; the most specific
                 route wins.
-            behavior: Settings and handlers as a dict, see below.
+            behavior: Settings and handlers as a dict, see below, or as `WebSocketOptions`; or a
+                session, a coroutine function ``session(ws)``.
             more: Settings and handlers as keywords, which win.
 
         Returns:
-            The app itself.
+            The app itself; a decorator for a session if there is neither `behavior` nor a handler.
 
         Raises:
             TypeError, ValueError: A setting, a handler or the pattern is wrong, or the pattern is
@@ -132,12 +232,24 @@ class Router:
         for no other socket. If a handler of A ends B, and the close handler of B ends A, the close
         handler of A runs in a copy of its context.
         """
-        if behavior is _MISSING and not more:
-            raise TypeError(
+        given: Any = None if behavior is _MISSING else behavior
+        if callable(behavior):
+            checked = Behavior(None, {**more, "session": behavior})
+        else:
+            checked = Behavior(given, more)
+        if behavior is _MISSING and not checked.has_handlers():
+            self._check_pattern(pattern)
+            remedy = (
                 f"app.ws({pattern!r}) has no handlers: app.ws({pattern!r}, message=on_message), or "
-                "a dict with them, {} for none; it is not a decorator"
+                f"a dict with them, {{}} for none; @app.ws({pattern!r}) needs a session below it, "
+                "async def session(ws)"
             )
-        checked = Behavior(None if behavior is _MISSING else behavior, more)
+            decorator: Any = Decorator(
+                self._waiting, remedy, lambda session: self.ws(pattern, session, **more)
+            )
+            return decorator  # type: ignore[no-any-return]
+        if checked.session is not None:
+            raise TypeError("sessions are not supported yet: app.ws(pattern, message=on_message)")
         if checked.compression and not lib.ws_compression_available():
             raise RuntimeError(
                 f"compression needs zlib, and {lib.path} was built without it "
@@ -157,7 +269,11 @@ class Router:
         self._add(route, lambda: calls.add_route(runtime.server, path, fields))
         return self
 
-    def get(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def get(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def get(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def get(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer GET, and HEAD with it.
 
         Everything that runs for one request runs in a contextvars.Context of its own, as with `ws`.
@@ -168,43 +284,80 @@ class Router:
                 `res`; it may be a coroutine function.
 
         Returns:
-            The app itself.
+            The app itself; without `handler` a decorator: ``@app.get("/")``.
 
         Raises:
             TypeError, ValueError: The handler is wrong, or the pattern is wrong or taken.
             RuntimeError: As for `ws`.
         """
-        return self._http("GET", pattern, handler)
+        return self._http("get", "GET", pattern, handler)
 
-    def post(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def post(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def post(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def post(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer POST; arguments, result and errors as for `get`."""
-        return self._http("POST", pattern, handler)
+        return self._http("post", "POST", pattern, handler)
 
-    def put(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def put(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def put(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def put(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer PUT; arguments, result and errors as for `get`."""
-        return self._http("PUT", pattern, handler)
+        return self._http("put", "PUT", pattern, handler)
 
-    def patch(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def patch(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def patch(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def patch(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer PATCH; arguments, result and errors as for `get`."""
-        return self._http("PATCH", pattern, handler)
+        return self._http("patch", "PATCH", pattern, handler)
 
-    def delete(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def delete(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def delete(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def delete(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer DELETE; arguments, result and errors as for `get`."""
-        return self._http("DELETE", pattern, handler)
+        return self._http("delete", "DELETE", pattern, handler)
 
-    def options(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def options(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def options(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def options(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer OPTIONS; arguments, result and errors as for `get`."""
-        return self._http("OPTIONS", pattern, handler)
+        return self._http("options", "OPTIONS", pattern, handler)
 
-    def head(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def head(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def head(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def head(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer HEAD; arguments, result and errors as for `get`."""
-        return self._http("HEAD", pattern, handler)
+        return self._http("head", "HEAD", pattern, handler)
 
-    def any(self: AnyRouter, pattern: str, handler: Handler) -> AnyRouter:
+    @overload
+    def any(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def any(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
+    def any(self, pattern: str, handler: Any = _MISSING) -> Any:
         """Answer all methods without a handler of their own; arguments as for `get`."""
-        return self._http("*", pattern, handler)
+        return self._http("any", "*", pattern, handler)
 
-    def _http(self: AnyRouter, method: str, pattern: str, handler: Handler) -> AnyRouter:
+    def _http(self, name: str, method: str, pattern: str, handler: Any) -> Any:
+        if handler is _MISSING:
+            self._check_pattern(pattern)
+            remedy = (
+                f"app.{name}({pattern!r}) has no handler: write @app.{name}({pattern!r}) above it, "
+                f"or app.{name}({pattern!r}, handler)"
+            )
+            return Decorator(
+                self._waiting, remedy, lambda fn: self._http(name, method, pattern, fn)
+            )
         mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
         path = self._check_pattern(pattern)
         runtime, handler_ = self._runtime, self._request_handler("handler", handler, pattern)

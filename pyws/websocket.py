@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any, Callable, Coroutine
+from typing import Any, Callable, Coroutine, Dict, Generic, List, Optional, Tuple, Union
 
 from ._core import foreign, mistakes, values
-from ._core.bridge import install_fast_path
+from ._core.bridge import Documented, install_fast_path
 from ._core.calls import thread_ident, topic_names
 from ._core.fields import path_parameters
+from ._core.hints import AnyOpCode, Message, UserData
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
 from ._core.sockets import BY_USER, CloseFrame, CloseInfo, Socket, address_text, check_stack
 from ._native import fail, lib
@@ -22,13 +23,18 @@ _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _DROPPED = SendStatus.DROPPED
 _STATUS = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
 
+_MISSING: Any = values.LeftOut()  # an argument that was left out
+
 _send = lib.ws_conn_send
 _send_fragment = lib.ws_conn_send_fragment
 
 
 @foreign.explained(foreign.NOT_IN_WEBSOCKET)
-class WebSocket(Socket):
+class WebSocket(Socket, Generic[UserData], metaclass=Documented):
     """One connection: the same object in every handler, hashable, usable as a dict key.
+
+    For type checkers it is generic: ``WebSocket[User]`` has a User as its user data, and
+    ``WebSocket`` any object.
 
     Every method stays safe after the connection has closed. All of them belong to the thread of
     ``app.run()``; in another thread they raise RuntimeError.
@@ -56,7 +62,7 @@ class WebSocket(Socket):
         return self._conn == 0
 
     @property
-    def close_info(self) -> CloseInfo | None:
+    def close_info(self) -> Optional[CloseInfo]:
         """How the connection ended: ``sent``, ``received``, ``clean``, ``local``.
 
         None until the close handler begins. When this side began, `received` and `clean` are
@@ -68,8 +74,8 @@ class WebSocket(Socket):
 
     def send(
         self,
-        message: Any,
-        opcode: int | None = None,
+        message: Message,
+        opcode: Optional[AnyOpCode] = None,
         compress: bool = False,
         fin: bool = True,
     ) -> SendStatus:
@@ -95,7 +101,7 @@ class WebSocket(Socket):
             return self._send_special(message, opcode, compress, fin)
         if kind is str and (opcode is None or opcode is _TEXT):
             try:
-                data, code = message.encode(), 1
+                data, code = message.encode(), 1  # type: ignore[union-attr]
             except UnicodeEncodeError:
                 data, code = pack(message, self._runtime.json)
         elif kind is bytes and (opcode is None or opcode is _BINARY):
@@ -129,7 +135,7 @@ class WebSocket(Socket):
             return self._send_fragment(data, code, fin, compress and code != 0)
         return self._send_message(data, code | COMPRESS if compress else code)
 
-    def _prepare(self, message: Any, opcode: Any) -> tuple[bytes, int]:
+    def _prepare(self, message: Any, opcode: Any) -> Tuple[bytes, int]:
         """Payload and opcode of a message, both checked."""
         data, suited = pack(message, self._runtime.json)
         if opcode is None:
@@ -160,7 +166,7 @@ class WebSocket(Socket):
         return self._send_message(data, OpCode.TEXT | COMPRESS if compress else OpCode.TEXT)
 
     def send_first_fragment(
-        self, message: Any, opcode: int | None = None, compress: bool = False
+        self, message: Message, opcode: Optional[AnyOpCode] = None, compress: bool = False
     ) -> SendStatus:
         """Begin a message in fragments (RFC 6455 section 5.4).
 
@@ -186,7 +192,7 @@ class WebSocket(Socket):
             )
         return self._send_fragment(data, code, False, compress)
 
-    def send_fragment(self, message: Any, compress: bool = False) -> SendStatus:
+    def send_fragment(self, message: Message, compress: bool = False) -> SendStatus:
         """Continue a message in fragments.
 
         Args:
@@ -203,7 +209,7 @@ class WebSocket(Socket):
         """
         return self._send_fragment(pack(message, self._runtime.json)[0], 0, False)
 
-    def send_last_fragment(self, message: Any = b"", compress: bool = False) -> SendStatus:
+    def send_last_fragment(self, message: Message = b"", compress: bool = False) -> SendStatus:
         """End a message in fragments; arguments, result and errors as for `send_fragment`."""
         return self._send_fragment(pack(message, self._runtime.json)[0], 0, True)
 
@@ -223,7 +229,7 @@ class WebSocket(Socket):
 
     def _check_fragment(
         self, data: bytes, opcode: int, fin: bool
-    ) -> codecs.IncrementalDecoder | None:
+    ) -> Optional[codecs.IncrementalDecoder]:
         """Raise ValueError if a TEXT message so far is not UTF-8; a character may be split."""
         if opcode == OpCode.BINARY:
             return None
@@ -238,7 +244,7 @@ class WebSocket(Socket):
             raise ValueError(f"message is not valid UTF-8: {error}") from None
         return decoder
 
-    def cork(self, fn: Callable[[WebSocket], Any]) -> None:
+    def cork(self, fn: Callable[[WebSocket[UserData]], object]) -> None:
         """Run ``fn(ws)``; everything that it sends leaves in one write.
 
         Handlers are corked already.
@@ -266,8 +272,8 @@ class WebSocket(Socket):
 
     def cork_send(
         self,
-        message: Any,
-        opcode: int | None = None,
+        message: Message,
+        opcode: Optional[AnyOpCode] = None,
         compress: bool = False,
         fin: bool = True,
     ) -> SendStatus:
@@ -276,11 +282,17 @@ class WebSocket(Socket):
         self.cork(lambda ws: statuses.append(ws.send(message, opcode, compress, fin)))
         return statuses[0]
 
-    def cork_end(self, code: int = 1000, message: str = "") -> None:
+    def cork_end(
+        self,
+        code: int = 1000,
+        reason: Union[str, bytes] = "",
+        *,
+        message: Union[str, bytes] = _MISSING,
+    ) -> None:
         """Close as `end` does, corked; arguments and errors as for `end`."""
-        self.cork(lambda ws: ws.end(code, message))
+        self.cork(lambda ws: ws.end(code, reason, message=message))
 
-    def ping(self, data: Any = b"") -> SendStatus:
+    def ping(self, data: Union[str, bytes, bytearray, memoryview] = b"") -> SendStatus:
         """Send a Ping; the answer comes to the ``pong`` handler.
 
         Args:
@@ -311,7 +323,7 @@ class WebSocket(Socket):
 
     # ---- topics ---------------------------------------------------------------------------------
 
-    def subscribe(self, topic: str | bytes) -> bool:
+    def subscribe(self, topic: Union[str, bytes]) -> bool:
         """Subscribe to a topic.
 
         Args:
@@ -335,7 +347,7 @@ class WebSocket(Socket):
         # The subscription handler may have ended it.
         return result >= 0 and self.is_subscribed(topic)
 
-    def unsubscribe(self, topic: str | bytes) -> bool:
+    def unsubscribe(self, topic: Union[str, bytes]) -> bool:
         """Unsubscribe from a topic; arguments and errors as for `subscribe`.
 
         Returns:
@@ -349,7 +361,7 @@ class WebSocket(Socket):
             fail(result)
         return result > 0
 
-    def is_subscribed(self, topic: str | bytes) -> bool:
+    def is_subscribed(self, topic: Union[str, bytes]) -> bool:
         """Whether the socket is open and subscribed to the topic; errors as for `subscribe`."""
         name = self._topic(topic)
         return bool(self._conn and lib.ws_conn_is_subscribed(self._conn, name, len(name)))
@@ -362,7 +374,7 @@ class WebSocket(Socket):
             raise ValueError(f"topic has {len(name)} bytes, more than max_topic_length, {limit}")
         return name
 
-    def get_topics(self) -> list[str]:
+    def get_topics(self) -> List[str]:
         """All topics of this socket, in no particular order; none when it is closed.
 
         Raises:
@@ -371,7 +383,7 @@ class WebSocket(Socket):
         self._runtime.check_thread()
         return [name.decode() for name in topic_names(self._conn)] if self._conn else []
 
-    def for_each_topic(self, fn: Callable[[str], Any]) -> None:
+    def for_each_topic(self, fn: Callable[[str], object]) -> None:
         """Call ``fn(topic)`` for each topic of this socket.
 
         Args:
@@ -387,9 +399,9 @@ class WebSocket(Socket):
 
     def publish(
         self,
-        topic: str | bytes,
-        message: Any,
-        opcode: int | None = None,
+        topic: Union[str, bytes],
+        message: Message,
+        opcode: Optional[AnyOpCode] = None,
         compress: bool = False,
         exclude_self: bool = False,
     ) -> bool:
@@ -438,7 +450,13 @@ class WebSocket(Socket):
 
     # ---- closing --------------------------------------------------------------------------------
 
-    def end(self, code: int = 1000, message: str = "") -> None:
+    def end(
+        self,
+        code: int = 1000,
+        reason: Union[str, bytes] = "",
+        *,
+        message: Union[str, bytes] = _MISSING,
+    ) -> None:
         """Close gracefully: a Close frame after all queued data; the close handler runs now.
 
         It runs later if it is a coroutine, has to wait for one, or would run inside 20 others. Does
@@ -447,15 +465,20 @@ class WebSocket(Socket):
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4); 0 and 1005 send a Close
                 frame without a code.
-            message: The reason, cut to 123 bytes on a character boundary.
+            reason: The reason, cut to 123 bytes on a character boundary.
+            message: Another name of `reason`.
 
         Raises:
-            TypeError, ValueError: The code or the message is wrong. Nothing was sent.
+            TypeError, ValueError: The code or the reason is wrong. Nothing was sent.
             RuntimeError: Called from another thread.
         """
-        status, reason = values.close_arguments(code, message)
+        if message is not _MISSING:
+            if reason != "":
+                raise TypeError("end() takes reason or message, which are the same, but not both")
+            reason = message
+        status, data = values.close_arguments(code, reason)
         self._runtime.check_thread()
-        self._end(status, reason)
+        self._end(status, data)
 
     def close(self) -> None:
         """Drop the connection; the close handler gets 1006, now or later as for `end`.
@@ -536,24 +559,24 @@ class WebSocket(Socket):
         return Request(self._facts_of_request())
 
     @property
-    def subprotocol(self) -> str | None:
+    def subprotocol(self) -> Optional[str]:
         """The selected subprotocol (RFC 6455 section 1.9); None without one."""
         return self._subprotocol
 
     @property
-    def compression(self) -> str | None:
+    def compression(self) -> Optional[str]:
         """What was negotiated ("permessage-deflate; ..."); None without compression."""
         return self._compression
 
     @property
-    def headers(self) -> dict[str, str] | None:
+    def headers(self) -> Optional[Dict[str, str]]:
         """The header fields of the opening handshake, by lower-case name.
 
         None unless the route says ``keep_request=True``, or the app AppOptions(keep_headers=True).
         """
         return self._facts_of_request().headers() if self._route.keeps_requests else None
 
-    def get_user_data(self) -> Any:
+    def get_user_data(self) -> UserData:
         """The object given to ``res.upgrade``, or assigned since; None after the close handler.
 
         Raises:
@@ -561,15 +584,15 @@ class WebSocket(Socket):
         """
         if thread_ident() != self._runtime.owner:
             self._runtime.check_thread()
-        return self._user_data
+        return self._user_data  # type: ignore[no-any-return]
 
     @property
-    def user_data(self) -> Any:
+    def user_data(self) -> UserData:
         """The same as `get_user_data`; may be assigned. Raises RuntimeError in another thread."""
         return self.get_user_data()
 
     @user_data.setter
-    def user_data(self, value: Any) -> None:
+    def user_data(self, value: UserData) -> None:
         self._runtime.check_thread()
         if self._conn:
             self._user_data = value
@@ -602,7 +625,7 @@ class WebSocket(Socket):
         return self._peer()[1]
 
     @property
-    def latency(self) -> float | None:
+    def latency(self) -> Optional[float]:
         """Seconds from the last Ping of this side that was answered to its Pong; None without.
 
         Raises:

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Writes what is said of settings: docs/settings.md, and their part of the docstring of App.ws.
+"""Writes what follows from the table of settings and the list of handlers: docs/settings.md, their
+part of the docstring of App.ws, and their types in pyws/typing.py.
 
     PYWS_LIBRARY=build/libpyws.so python3 tools/settings_page.py [--check]
 
-The table is in pyws/options.py and pyws/_core/settings.py; a test checks that both are as it says.
+The table is in pyws/options.py and pyws/_core/settings.py, the list in pyws/_core/mistakes.py; a
+test checks that all three are as they say.
 With --check nothing is written; prints what differs and exits 1 if anything does.
 """
 
 import argparse
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -16,12 +19,15 @@ from typing import Any, Dict, List
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pyws._core.mistakes import PARAMETERS, REQUEST_PARAMETERS  # noqa: E402
 from pyws._core.settings import ROUTE_SETTINGS, Setting  # noqa: E402
+from pyws._core.values import C_HANDLERS  # noqa: E402
 from pyws.enums import CompressOptions  # noqa: E402
-from pyws.options import APP_SETTINGS, LISTEN_SETTINGS  # noqa: E402
+from pyws.options import APP_SETTINGS, LISTEN_ALIASES, LISTEN_SETTINGS  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
 ROUTER = ROOT / "pyws" / "router.py"
+TYPES = ROOT / "pyws" / "typing.py"
 BEGIN = "        Settings and their defaults:\n\n"
 END = "\n        Handlers, each of them optional"
 
@@ -58,6 +64,14 @@ def sentence(one: Setting) -> str:
     return one.text[0].upper() + one.text[1:] + "."
 
 
+def plain_type(annotation: str) -> str:
+    """The type as people write it who have a new Python."""
+    for inside in (r"[^\[\]]*", ".*"):  # the inner one first
+        annotation = re.sub(rf"Optional\[({inside})\]", r"\1 | None", annotation)
+    annotation = re.sub(r"Union\[(\w+), (\w+)\]", r"\1 | \2", annotation)
+    return annotation.replace("Items[", "list[").replace("StrPath", "str | os.PathLike")
+
+
 def table(title: str, text: str, settings: "tuple[Setting, ...]") -> str:
     lines = [
         f"\n## {title}\n",
@@ -66,7 +80,7 @@ def table(title: str, text: str, settings: "tuple[Setting, ...]") -> str:
         "|---|---|---|---|---|",
     ]
     for one in settings:
-        kind = one.type.replace("|", "\\|")
+        kind = plain_type(one.type).replace("|", "\\|")
         unit = one.unit if one.unit not in ("bits", "descriptor", "port") else ""
         words = sentence(one).replace("|", "\\|")
         lines.append(f"| `{one.name}` | `{kind}` | `{default(one)}` | {unit} | {words} |")
@@ -79,13 +93,19 @@ def page() -> str:
         (
             table(
                 "Of a WebSocket route",
-                "`app.ws(pattern, {...})`, or as keywords; handlers are in the same dict.",
+                "`app.ws(pattern, {...})`, or as keywords, or `WebSocketOptions(...)`; handlers "
+                "are among them.",
                 ROUTE_SETTINGS,
             ),
-            table("Of the app", "`App(AppOptions(...))`, or a dict of them.", APP_SETTINGS),
+            table(
+                "Of the app",
+                "`App(max_connections=...)`, `App(AppOptions(...))`, or a dict of them.",
+                APP_SETTINGS,
+            ),
             table(
                 "Of a listening socket",
-                "`app.listen(AppListenOptions(...))`, a dict of them, or a port.",
+                "`app.listen(port, host=...)`, `app.listen(AppListenOptions(...))`, or a dict of "
+                "them.",
                 LISTEN_SETTINGS,
             ),
         )
@@ -103,12 +123,93 @@ def docstring() -> str:
     return "\n".join(lines) + "\n"
 
 
+# ---- types --------------------------------------------------------------------------------------
+
+# The types of the parameters of handlers.
+KINDS = {
+    "code": "int",
+    "data": "bytes",
+    "message": "Union[str, bytes]",
+    "opcode": "OpCode",
+    "reason": "str",
+    "req": "Request",
+    "res": "Response",
+    "socket_context": "Any",
+    "subscriptions": "int",
+    "subscriptions_before": "int",
+    "topic": "str",
+    "ws": "WebSocket[Any]",
+}
+BEGIN_TYPES = "# ---- made by tools/settings_page.py "
+
+
+def alias(event: str) -> str:
+    """The name of the type of a handler."""
+    return event.title() + "Handler"
+
+
+def handler_types() -> str:
+    lines: List[str] = []
+    for event, names in {**PARAMETERS, "request": REQUEST_PARAMETERS}.items():
+        arguments = ", ".join(KINDS[name] for name in names)
+        kind = f"Callable[[{arguments}], HandlerResult]"
+        if event in C_HANDLERS:
+            kind = f"Union[{kind}, NativeHandler]"
+        line = f"{alias(event)} = {kind}"
+        if len(line) > 100:
+            line = f"{alias(event)} = Union[\n    {kind[len('Union[') : -1]},\n]"
+            line = line.replace("HandlerResult], Nat", "HandlerResult],\n    Nat")
+        lines += [
+            line,
+            f'"""``{event if event in PARAMETERS else "handler"}({", ".join(names)})``"""',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def typed_dict(name: str, text: str, keys: Dict[str, str]) -> str:
+    lines = [f"class {name}(TypedDict, total=False):", f'    """{text}"""', ""]
+    return "\n".join(lines + [f"    {key}: {kind}" for key, kind in keys.items()]) + "\n"
+
+
+def keys(settings: "tuple[Setting, ...]") -> Dict[str, str]:
+    return {one.name: one.type for one in settings}
+
+
+def types() -> str:
+    """What pyws/typing.py says of handlers and of settings."""
+    events = [*PARAMETERS, "session"]
+    listen = keys(LISTEN_SETTINGS)
+    parts = (
+        handler_types(),
+        typed_dict(
+            "WebSocketOptionsDict",
+            "The settings and handlers of `App.ws` as a dict.",
+            {**keys(ROUTE_SETTINGS), **{event: alias(event) for event in events}},
+        ),
+        typed_dict("AppOptionsDict", "The settings of `App` as a dict.", keys(APP_SETTINGS)),
+        typed_dict(
+            "AppListenOptionsDict",
+            "The settings of `App.listen` as a dict.",
+            {**listen, **{other: listen[name] for other, name in LISTEN_ALIASES.items()}},
+        ),
+    )
+    return "\n\n".join(parts)
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
 def texts() -> Dict[Path, str]:
     """The files, as they should be."""
     source = ROUTER.read_text(encoding="utf-8")
     before, rest = source.split(BEGIN)
     after = rest.split(END, 1)[1]
-    return {PAGE: page(), ROUTER: before + BEGIN + docstring() + END + after}
+    by_hand, line = re.split(f"({BEGIN_TYPES}-+\n)", TYPES.read_text(encoding="utf-8"))[:2]
+    return {
+        PAGE: page(),
+        ROUTER: before + BEGIN + docstring() + END + after,
+        TYPES: by_hand + line + "\n" + types(),
+    }
 
 
 def main() -> int:

@@ -19,11 +19,13 @@ from ctypes import (
     c_void_p,
     py_object,
 )
+from types import MappingProxyType
 from typing import Any, Sequence
 
 from .._native import lib, ws_bridge, ws_bridge_route, ws_bridge_socket, ws_python
 
 __all__ = [
+    "Documented",
     "Handle",
     "address_of",
     "bridge_function",
@@ -181,7 +183,30 @@ if lib.bridge:
     Handle = new_handle_type()  # type: ignore[misc,assignment]
 
 
-def install_fast_path(cls: type, name: str, fallback: str, function_name: str = "") -> None:
+_methods: dict[int, Any] = {}  # of Python, by the ids of those in C that are in front of them
+_fast: dict[tuple[str, int], Any] = {}  # of C, by the names and ids of those of Python
+
+
+class Documented(type):
+    """The type of a class with methods in C, instead of which it shows those written in Python.
+
+    inspect, help, unittest.mock and Sphinx ask the class, and need a signature with types. Objects
+    have the methods in C: what they have is not looked up here.
+    """
+
+    def __getattribute__(cls, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "__dict__":
+            return MappingProxyType(
+                {key: _methods.get(id(item), item) for key, item in value.items()}
+            )
+        return _methods.get(id(value), value)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        super().__setattr__(name, _fast.get((name, id(value)), value))
+
+
+def install_fast_path(cls: Documented, name: str, fallback: str, function_name: str = "") -> None:
     """Put a function in front of a method of `cls`, which is named `fallback` from now on.
 
     The function of bridge.c, ws_bridge_`name` unless it has another name, handles the common
@@ -200,7 +225,9 @@ def install_fast_path(cls: type, name: str, fallback: str, function_name: str = 
     keep(definition)
     make = ctypes.PYFUNCTYPE(py_object, py_object, POINTER(PyMethodDef))
     setattr(cls, fallback, method)
-    setattr(cls, name, make(("PyDescr_NewMethod", ctypes.pythonapi))(cls, definition))
+    fast = make(("PyDescr_NewMethod", ctypes.pythonapi))(cls, definition)
+    setattr(cls, name, fast)
+    _methods[id(fast)], _fast[name, id(method)] = method, fast
 
 
 # ---- servers and routes -------------------------------------------------------------------------

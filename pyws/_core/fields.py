@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Optional, TypeVar, Union, overload
 
 __all__ = ["Latin1", "Parameters", "Query", "header_text", "list_elements", "path_parameters"]
+
+T = TypeVar("T")
 
 # ---- header fields ------------------------------------------------------------------------------
 
@@ -45,10 +47,10 @@ class Parameters(Mapping[str, str]):
 
     __slots__ = ("_items",)
 
-    def __init__(self, items: dict[str, str]) -> None:
+    def __init__(self, items: Dict[str, str]) -> None:
         self._items = items
 
-    def __getitem__(self, which: int | str) -> str:
+    def __getitem__(self, which: Union[int, str]) -> str:
         """
         Args:
             which: The name of a ":name", or the index of a ":name" or "*", from 0.
@@ -63,7 +65,11 @@ class Parameters(Mapping[str, str]):
             raise error(f"there is no parameter {which!r}, the pattern has {names}")
         return found
 
-    def get(self, which: int | str, default: Any = None) -> Any:
+    @overload
+    def get(self, which: Union[int, str]) -> Optional[str]: ...
+    @overload
+    def get(self, which: Union[int, str], default: T) -> Union[str, T]: ...
+    def get(self, which: Union[int, str], default: Any = None) -> Any:
         """The same as ``parameters[which]``; `default` if the pattern has no such part."""
         if isinstance(which, int):
             return [*self._items.values()][which] if 0 <= which < len(self) else default
@@ -118,7 +124,7 @@ class Query(Mapping[str, str]):
         """
         return self._values[key][0]
 
-    def get_all(self, key: str) -> list[str]:
+    def get_all(self, key: str) -> List[str]:
         """All values of a key, in the order received; none without it."""
         return list(self._values.get(key, ()))
 

@@ -1,21 +1,31 @@
 """The tables of settings. Each setting is defined once, as one line in the body of its class.
 
-`AppOptions` and `AppListenOptions` (options.py) and `Behavior` (here) are the tables. A line gives
-the default, the check, the unit, the field of the C structure, and one sentence. The validation,
-the values for C, the docstring of `App.ws`, and docs/settings.md (tools/settings_page.py) are
-derived from them.
+`AppOptions` and `AppListenOptions` (options.py) and `RouteSettings` (here) are the tables. A line
+gives the type that users may pass, the default, the check, the unit, the field of the C structure,
+and one sentence. The validation, the values for C, the docstring of `App.ws`, docs/settings.md and
+the types of dicts and keywords in pyws/typing.py (tools/settings_page.py) are derived from them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
 from ..enums import CompressOptions
 from . import foreign, values
+from .hints import Items
 from .values import HANDLERS, Handler
 
-__all__ = ["BEHAVIOR_KEYS", "Behavior", "Setting", "c_fields", "check_all", "setting", "settings"]
+__all__ = [
+    "BEHAVIOR_KEYS",
+    "Behavior",
+    "RouteSettings",
+    "Setting",
+    "c_fields",
+    "check_all",
+    "setting",
+    "settings",
+]
 
 # ---- what is known of a setting -----------------------------------------------------------------
 
@@ -25,7 +35,7 @@ class Setting:
 
     Attributes:
         name: The name, as users write it.
-        type: The type annotation.
+        type: The type annotation, which typing.get_type_hints understands in Python 3.8, too.
         default: The default value.
         check: Takes name and value; returns the value, or raises TypeError or ValueError.
         unit: What a number counts; "" for other values.
@@ -45,7 +55,7 @@ class Setting:
         to_c: Callable[[Any], Any] | None = field.metadata["to_c"]
         self.field = field.name if to_c else ""
         self.to_c = to_c or same
-        self.may_be_none = self.type.endswith("| None")
+        self.may_be_none = self.type.startswith("Optional[")
 
 
 def same(value: Any) -> Any:
@@ -71,7 +81,8 @@ def setting(
 
 def settings(kind: type) -> tuple[Setting, ...]:
     """The table that a dataclass is, in its order."""
-    return tuple(Setting(field) for field in dataclasses.fields(kind))
+    fields = dataclasses.fields(kind)
+    return tuple(Setting(field) for field in fields if field.metadata)
 
 
 def check_all(options: Any, table: Sequence[Setting]) -> None:
@@ -114,13 +125,13 @@ def _or_derived(value: float | None) -> int:
     return _DERIVED if value is None else values.milliseconds(value)
 
 
-def _without_none(items: tuple[str | None, ...] | None) -> tuple[str, ...] | None:
+def _without_none(items: Iterable[str | None] | None) -> tuple[str, ...] | None:
     return None if items is None else tuple(item for item in items if item is not None)
 
 
 @dataclasses.dataclass(init=False, repr=False, eq=False)
-class Behavior:
-    """The second argument of ``app.ws``, checked."""
+class RouteSettings:
+    """The settings of a route of WebSockets."""
 
     compression: int = setting(
         CompressOptions.DISABLED,
@@ -153,13 +164,13 @@ class Behavior:
     close_on_error: bool = setting(
         True, values.flag, "close with 1011 when a handler raises", to_c=None
     )
-    subprotocols: tuple[str, ...] = setting(
+    subprotocols: Items[str] = setting(  # noqa: RUF009  # makes a field
         (),
         values.subprotocols,
         "the subprotocols that the route speaks; the first one of the client's list is selected",
         to_c=lambda names: names or None,
     )
-    origins: tuple[str | None, ...] | None = setting(
+    origins: Optional[Items[Optional[str]]] = setting(  # noqa: RUF009  # makes a field
         None,
         values.origins,
         'the values of Origin that are accepted, as browsers send them ("https://example.org"); '
@@ -174,7 +185,7 @@ class Behavior:
         unit="seconds",
         to_c=values.milliseconds,
     )
-    ping_interval: float | None = setting(
+    ping_interval: Optional[float] = setting(
         None,
         values.duration,
         "how long no byte may arrive before a Ping is sent, and another one after each further "
@@ -183,7 +194,7 @@ class Behavior:
         unit="seconds",
         to_c=_or_derived,
     )
-    ping_timeout: float | None = setting(
+    ping_timeout: Optional[float] = setting(
         None,
         values.duration,
         "how long no byte may arrive after a Ping before the connection is dropped with 1006, "
@@ -234,8 +245,14 @@ class Behavior:
         to_c=None,
     )
 
-    def __init__(self, behavior: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
-        """Check what `app.ws` was given: a mapping, and keywords, which win.
+
+class Behavior(RouteSettings):
+    """What a route of WebSockets does: its settings and handlers, checked."""
+
+    def __init__(
+        self, behavior: RouteSettings | Mapping[str, Any] | None, more: Mapping[str, Any]
+    ) -> None:
+        """Check what `app.ws` was given: options or a mapping, and keywords, which win.
 
         Raises:
             TypeError: A key is unknown, or a value is of a wrong type.
@@ -250,19 +267,29 @@ class Behavior:
         self.pong: Handler | None = None
         self.subscription: Handler | None = None
         self.close: Handler | None = None
+        self.session: Handler | None = None
         self.c_handlers: dict[str, Any] = {}  # handlers that are C functions, kept alive here
         others = foreign.OTHERS_OF_ROUTE
-        given = values.pick({} if behavior is None else behavior, BEHAVIOR_KEYS, "behavior", others)
-        given.update(values.pick(more, BEHAVIOR_KEYS, "behavior", others))
+        if isinstance(behavior, RouteSettings):
+            behavior = _given(behavior)
+        given = values.pick({} if behavior is None else behavior, _KEYS, "behavior", others)
+        given.update(values.pick(more, _KEYS, "behavior", others))
         for key, value in given.items():
-            if key not in HANDLERS:
+            if key in _TABLE:
                 if value is not None or not _TABLE[key].may_be_none:
                     setattr(self, key, _TABLE[key].check(key, value))
+            elif key == "session":
+                self.session = values.session(value)
             elif values.c_handler(key, value):
                 self.c_handlers[key] = value
             else:
                 setattr(self, key, values.handler(key, value))
         self._check_times()
+
+    def has_handlers(self) -> bool:
+        """Whether anything happens on a connection."""
+        names = (*HANDLERS, "session")
+        return bool(self.c_handlers) or any(getattr(self, name) is not None for name in names)
 
     def _check_times(self) -> None:
         """Raise ValueError if one of the times of silence would have no effect."""
@@ -293,6 +320,13 @@ class Behavior:
         return fields
 
 
-ROUTE_SETTINGS = settings(Behavior)
+def _given(options: RouteSettings) -> dict[str, Any]:
+    """The settings of `options`, and the handlers that are there."""
+    found = {key: getattr(options, key) for key in _KEYS}
+    return {key: value for key, value in found.items() if key in _TABLE or value is not None}
+
+
+ROUTE_SETTINGS = settings(RouteSettings)
 _TABLE = {one.name: one for one in ROUTE_SETTINGS}
 BEHAVIOR_KEYS: list[str] = [*_TABLE, *HANDLERS]
+_KEYS = [*BEHAVIOR_KEYS, "session"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from contextvars import Context
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 from .._native import lib
 from ..enums import OpCode
@@ -39,7 +39,7 @@ sockets: dict[int, Socket] = {}  # address of the ws_conn -> its object, until o
 class CloseFrame(NamedTuple):
     """What a Close frame said (RFC 6455 section 5.5.1)."""
 
-    code: int | None
+    code: Optional[int]
     """None if the frame had no code."""
     reason: str
 
@@ -49,11 +49,11 @@ class CloseInfo:
 
     __slots__ = ("clean", "local", "received", "sent")
 
-    sent: CloseFrame | None
+    sent: Optional[CloseFrame]
     """The Close frame of this side; None if none was sent."""
-    received: CloseFrame | None
+    received: Optional[CloseFrame]
     """The Close frame of the client; None if none came, or not yet."""
-    clean: bool | None
+    clean: Optional[bool]
     """Whether the closing handshake was completed (RFC 6455 section 7.1.4); None while this side
     waits for the client's Close frame."""
     local: bool
@@ -141,11 +141,11 @@ class Socket(Handle):
     )
 
     _target: str  # path and query; what programs ask for is made of it when they do
-    _subprotocol: str | None
-    _compression: str | None
+    _subprotocol: Optional[str]
+    _compression: Optional[str]
     # The opening handshake: the address of its ws_request until it is asked for. None once it is
     # over, unless the route keeps it.
-    _request: int | Facts | None
+    _request: Union[int, Facts, None]
 
     def __init__(self, route: Route, conn: int, context: Context) -> None:
         self._runtime = route.runtime

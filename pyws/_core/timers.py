@@ -10,7 +10,7 @@ import heapq
 import time
 from contextvars import Context, copy_context
 from itertools import count
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
 from .mistakes import check_result
 
@@ -26,7 +26,7 @@ class Timer:
 
     __slots__ = ("_args", "_context", "_fn", "_in_heap", "_timers")
 
-    def __init__(self, timers: Timers, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, timers: Timers, fn: Callable[..., Any], args: Tuple[Any, ...]) -> None:
         self._timers = timers
         self._fn: Callable[..., Any] | None = fn  # None: it ran, was cancelled, or never will
         self._args = args

@@ -45,6 +45,7 @@ __all__ = [
     "opcode",
     "origins",
     "pick",
+    "session",
     "shown",
     "shutdown_arguments",
     "strings",
@@ -163,6 +164,18 @@ def is_coroutine_handler(value: Any) -> bool:
 def handler(name: str, value: Any) -> Handler:
     """`value`, a function or coroutine function with the arguments of `name`. Raises TypeError."""
     mistakes.check_handler(name, value, mistakes.PARAMETERS[name])
+    return value  # type: ignore[no-any-return]
+
+
+def session(value: Any) -> Handler:
+    """`value`, a coroutine function ``session(ws)``. Raises TypeError."""
+    if callable(value) and not is_coroutine_handler(value):
+        raise TypeError(
+            "session must be a coroutine function, async def session(ws), and "
+            f"{mistakes.location(value)} is not; a handler of messages is "
+            "app.ws(pattern, message=on_message)"
+        )
+    mistakes.check_handler("session", value, ("ws",))
     return value  # type: ignore[no-any-return]
 
 
@@ -303,7 +316,7 @@ def pick(
 # ---- closing ------------------------------------------------------------------------------------
 
 
-def close_arguments(code: Any, reason: Any, name: str = "message") -> tuple[int, bytes]:
+def close_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
     """Code and UTF-8 reason of a Close frame (RFC 6455 section 7.4).
 
     0 and 1005 mean a Close frame without a code, which cannot have a reason.
@@ -311,7 +324,6 @@ def close_arguments(code: Any, reason: Any, name: str = "message") -> tuple[int,
     Args:
         code: The code.
         reason: The reason.
-        name: The name of the argument that is the reason, for error messages.
 
     Raises:
         TypeError, ValueError: One of them is wrong.
@@ -321,13 +333,13 @@ def close_arguments(code: Any, reason: Any, name: str = "message") -> tuple[int,
     if not (empty or _is_close_code(status)):
         raise ValueError(f"code must be {_CLOSE_CODES}, not {shown(status)}")
     if isinstance(reason, str):
-        data = encode(name, reason)
+        data = encode("reason", reason)
     elif isinstance(reason, bytes):
-        data = encode(name, decode(name, reason))
+        data = encode("reason", decode("reason", reason))
     else:
-        raise TypeError(f"{name} must be str or bytes, not {type_name(reason)}")
+        raise TypeError(f"reason must be str or bytes, not {type_name(reason)}")
     if empty and data:
-        raise ValueError(f"a Close without a code cannot have a {name}")
+        raise ValueError("a Close without a code cannot have a reason")
     return status, data
 
 
@@ -337,7 +349,7 @@ def shutdown_arguments(code: Any, reason: Any) -> tuple[int, bytes]:
     status = whole("code", code, allowed)
     if not _is_close_code(status):
         raise ValueError(f"code must be {allowed}, not {shown(status)}")
-    return close_arguments(status, reason, "reason")
+    return close_arguments(status, reason)
 
 
 def _is_close_code(code: int) -> bool:
@@ -358,7 +370,7 @@ def opcode(value: Any) -> int:
         raise TypeError(f"opcode must be {_OPCODES}, not {type_name(value)}")
     if value == OpCode.CLOSE:
         raise ValueError(
-            f"opcode must be {_OPCODES}, not CLOSE: end(code, message) sends a Close frame"
+            f"opcode must be {_OPCODES}, not CLOSE: end(code, reason) sends a Close frame"
         )
     if value not in (0, 1, 2, 9, 10):
         raise ValueError(f"opcode must be {_OPCODES}, not {shown(value)}")

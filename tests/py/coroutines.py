@@ -120,5 +120,5 @@ def echoing(**more: Any) -> Tuple[App, List[Any]]:
         await asyncio.sleep(0)
         closed.append(code)
 
-    app.ws("/*", {"message": echo, "close": on_close, "close_timeout": 0.2, **more})
+    app.ws("/*", {"message": echo, "close": on_close, "close_timeout": 0.2, **more})  # type: ignore[arg-type]
     return app, closed

@@ -203,7 +203,7 @@ def test_t71_a_coroutine_that_raises(
 
     def configure(app: App) -> None:
         app.on_error(lambda error, source: errors.append((error, source)))
-        app.ws("/*", {"message": echo, event: fail}, close_on_error=not keep)
+        app.ws("/*", {"message": echo, event: fail}, close_on_error=not keep)  # type: ignore[arg-type]
 
     server = serve(configure)
     with upgraded(server.port, more=frame(b"a", PING if event == "ping" else 1)) as client:
@@ -265,7 +265,7 @@ def test_t72_base_exceptions_come_out_of_run(serve: Serve, kind: Any, event: str
         handlers = {event: leave} if event not in ("http", "task") else {}
         if event == "task":
             handlers["message"] = start
-        app.ws("/*", handlers)
+        app.ws("/*", handlers)  # type: ignore[arg-type]
 
     server = serve(configure)
     with upgraded(server.port, "/other") as other, Peer(server.port) as client:

@@ -209,7 +209,7 @@ def test_context_manager_frees_the_server() -> None:
 def test_t70_an_app_that_is_dropped_is_collected() -> None:
     def make() -> "weakref.ref[App]":
         app = App()
-        app.ws("/*", message=lambda *args: app).get("/", lambda *args: app).listen(0)
+        app.ws("/*", message=lambda *args: app).get("/", lambda *args: app).listen(0)  # type: ignore[arg-type]
         app.defer(print)
         return weakref.ref(app)
 
@@ -221,13 +221,11 @@ def test_t70_an_app_that_is_dropped_is_collected() -> None:
 def test_app_options_are_checked() -> None:
     for wrong in ({"max_connections": 0}, {"max_header_size": 1}):
         with pytest.raises(ValueError, match="must be from"):
-            App(wrong)
+            App(wrong)  # type: ignore[arg-type]
     with App(AppOptions(max_connections=5)) as app:
         assert app.app_options.max_connections == 5
-    with pytest.raises(TypeError, match=r"did you mean App\(AppOptions\(max_memory="):
-        App(max_memory=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="did you mean 'max_memory'"):
-        App(maxMemory=1)  # type: ignore[arg-type]
+        App(maxMemory=1)  # type: ignore[call-arg]
 
 
 # ---- nothing is lost on its way to the library --------------------------------------------------
@@ -271,10 +269,10 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
         "origins": ["https://example.org", None, "null"],
     }
     app = App()
-    app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none", {})
-    app.ws("/off", idle_timeout=0, ping_timeout=0, send_pings_automatically=False)
-    app.ws("/no-pings", ping_interval=5, send_pings_automatically=False)
-    app.ws("/zero", ping_interval=0)
+    app.ws("/", settings, **dict.fromkeys(HANDLERS, print)).ws("/none", {})  # type: ignore[arg-type]
+    app.ws("/off", {}, idle_timeout=0, ping_timeout=0, send_pings_automatically=False)
+    app.ws("/no-pings", {}, ping_interval=5, send_pings_automatically=False)
+    app.ws("/zero", {}, ping_interval=0)
     full, plain, off, *no_pings = seen
     assert full.pop("size") == plain.pop("size") > 0
     assert full.pop("user") == app._routes[0].key
@@ -335,7 +333,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_headers": 101,
     }
     times = {"handshake_timeout": 1.5, "keep_alive_timeout": 2.5, "upgrade_timeout": 3.5}
-    App({**settings, **times})
+    App({**settings, **times})  # type: ignore[arg-type]
     App()
     for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait"):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
@@ -396,7 +394,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
 )
 def test_two_places_in_one_listen_are_refused(names: str, options: Dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{names} name different addresses: call listen"):
-        App().listen(options)
+        App().listen(options)  # type: ignore[arg-type]
 
 
 def test_help_names_every_setting_and_its_default() -> None:

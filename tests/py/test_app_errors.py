@@ -32,7 +32,7 @@ def test_t71_a_failing_handler(
     closed: List[Any] = []
 
     def configure(app: App) -> None:
-        app.ws("/*", {event: fail}, close=lambda ws, *args: closed.append((ws, *args)))
+        app.ws("/*", {event: fail}, close=lambda ws, *args: closed.append((ws, *args)))  # type: ignore[arg-type]
         app.ws("/other", message=lambda ws, message, opcode: ws.send(message))
         assert app.on_error(lambda *args: errors.append(args)) is app
 
@@ -140,7 +140,7 @@ def test_t72_base_exceptions_come_out_of_run(
         if event == "error":
             app.on_error(leave)
             handlers = {"message": fail}
-        app.ws("/*", handlers, close=on_close)
+        app.ws("/*", handlers, close=on_close)  # type: ignore[arg-type]
         app.ws("/other", close=on_close)
         app.get("/", leave)
 

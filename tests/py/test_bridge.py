@@ -110,7 +110,9 @@ def test_subinterpreters_are_refused() -> None:
 
 
 def test_send_is_documented() -> None:
+    """With the bridge, too, where sockets have a function of C."""
     assert str(WebSocket.send.__doc__).startswith("Send one message")
+    assert inspect.isfunction(WebSocket.send)
     parameters = inspect.signature(WebSocket.send).parameters.values()
     assert [(item.name, item.default) for item in parameters if item.name != "self"] == [
         ("message", inspect.Parameter.empty),
@@ -301,7 +303,7 @@ def test_reference_counts_stay(serve: Callable[..., Any]) -> None:
 
     watched: List[Any] = [
         OpCode.TEXT, OpCode.BINARY, *SendStatus, on_message, str, bytes,
-        WebSocket, WebSocket.__dict__["send"],
+        WebSocket, WebSocket.send,
     ]  # fmt: skip
     server = serve(message=on_message, open=sockets.append)
     with peer.upgraded(server.port) as client:

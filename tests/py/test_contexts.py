@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 from contextvars import ContextVar
-from typing import Any, AsyncIterator, Callable, Dict, List
+from typing import Any, AsyncIterator, Callable, Dict, List, Union
 
 import peer
 import pytest
@@ -506,7 +506,7 @@ def test_exceptions_of_handlers_inside_handlers_have_no_context(serve: Serve, ho
     """The close handler is called while an exception of another handler is being handled."""
     errors: List[BaseException] = []
 
-    def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    def on_message(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
         if message == "raise":
             raise KeyError(message)
         try:

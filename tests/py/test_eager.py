@@ -46,7 +46,7 @@ def test_p5_a_handler_that_does_not_suspend_needs_no_turn_of_the_loop(serve: Ser
     """What the loop runs next comes after all messages of a packet, and there is no task."""
     seen: List[Any] = []
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         if message == "0":
             asyncio.get_running_loop().call_soon(seen.append, "turn")
         seen.append(message)
@@ -90,7 +90,7 @@ def test_p4_p5_a_task_that_a_handler_keeps_or_changes_serves_no_other(
     names: List[str] = []
     weak: Any = weakref.WeakKeyDictionary()
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         task: Any = asyncio.current_task()
         assert not hasattr(task, "user")
         assert task not in kept.values()
@@ -130,7 +130,7 @@ def test_p4_p5_a_task_that_a_handler_keeps_or_changes_serves_no_other(
 def test_p5_the_current_task_is_the_same_in_all_steps(serve: Serve) -> None:
     found: List[Any] = []
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         found.append(asyncio.current_task())
         for _ in range(3):
             await asyncio.sleep(0)
@@ -238,7 +238,7 @@ def test_p5_timeouts_and_cancel_scopes_work_in_the_first_step(
 ) -> None:
     """Begun in the first step or in a later one, twice, for sockets and requests."""
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         if later:
             await asyncio.sleep(0)
         await way()
@@ -266,7 +266,7 @@ def test_p5_a_handler_that_is_cancelled_in_its_first_step_has_failed(
 ) -> None:
     seen: List[Any] = []
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         if message == "raise":
             raise asyncio.CancelledError
         task: Any = asyncio.current_task()
@@ -299,7 +299,7 @@ def test_p5_a_handler_ends_a_socket_whose_handler_is_a_coroutine(
     async def on_open(ws: WebSocket) -> None:
         sockets[ws.path] = ws
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         task = asyncio.current_task()
         seen.append("message")
         if message == "later":
@@ -345,7 +345,7 @@ def test_p5_events_inside_the_first_step_come_after_the_handler(serve: Serve) ->
             await asyncio.sleep(0)
         seen.append((topic, now))
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         ws.end(4000)
         assert ws.closed
         assert ws.user_data == "data"
@@ -398,7 +398,7 @@ def test_p5_the_exception_of_a_first_step_is_reported_as_that_of_a_plain_handler
 ) -> None:
     errors: List[BaseException] = []
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         try:
             raise KeyError(message)
         except KeyError:
@@ -469,7 +469,7 @@ async def test_p5_task_factories_of_the_program(factory: Any) -> None:
     gate.open()
     app = App()
 
-    async def on_message(ws: WebSocket, message: str, opcode: OpCode) -> None:
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         task = asyncio.current_task()
         assert task is not None
         if message != "0":

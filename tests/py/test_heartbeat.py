@@ -140,7 +140,7 @@ def test_s51_pings_of_the_client_keep_it_open(serve: Callable[..., Any]) -> None
     pings: List[bytes] = []
 
     def configure(app: App) -> None:
-        app.ws("/silent", idle_timeout=1.5)
+        app.ws("/silent", {}, idle_timeout=1.5)
         app.ws("/active", idle_timeout=1.5, ping=lambda ws, data: pings.append(data))
 
     server = serve(configure)
@@ -266,7 +266,7 @@ def test_pause_stops_the_idle_clock(serve: Callable[..., Any]) -> None:
 
     def configure(app: App) -> None:
         app.ws("/paused", idle_timeout=0.3, open=paused.append,
-               message=lambda ws, message, opcode: messages.append(message),
+               message=lambda ws, message, opcode: messages.append(message),  # type: ignore[arg-type]
                close=lambda ws, code, reason: closed.append(reason))  # fmt: skip
         app.ws("/silent", idle_timeout=0.3, close=lambda *args: closed.append("other"))
 

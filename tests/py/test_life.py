@@ -319,7 +319,7 @@ def test_t67_close_from_every_handler_and_run_again(serve: Callable[..., Any], e
 
     handlers = {event: stop} if event in ("upgrade", "drain", "dropped", "ping", "pong") else {}
     handlers["subscription"] = stop
-    app = App().ws("/*", handlers, open=on_open, close=on_close, message=on_message)
+    app = App().ws("/*", handlers, open=on_open, close=on_close, message=on_message)  # type: ignore[arg-type]
     app.get("/", stop).on_error(stop)
     apps.append(app)
     for _ in range(2):

@@ -27,7 +27,7 @@ def test_listen_never_changes_the_options_of_the_caller(tmp_path: Path) -> None:
     before = copy.copy(given)
     with App() as app, App() as other:
         for _ in range(2):  # with its port written into it, the second time would be EADDRINUSE
-            app.listen(given).listen(mapping)
+            app.listen(given).listen(mapping)  # type: ignore[arg-type]
         other.listen(given)
         app.listen(unix)
     assert given == before

@@ -113,7 +113,7 @@ def test_p8_refused_handshakes(
     serve: Serve, debug: Callable[[], List[str]], request_: bytes, status: int, line: str
 ) -> None:
     def configure(app: App) -> None:
-        app.ws("/chat", origins=[None, "https://example.org"])
+        app.ws("/chat", {}, origins=[None, "https://example.org"])
         app.ws("/refuses", upgrade=lambda res, req, context: res.send("no", 401))
         app.ws("/silent", upgrade=lambda res, req, context: None)
 

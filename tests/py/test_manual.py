@@ -63,7 +63,7 @@ def test_s03_a_whole_set_of_callbacks() -> None:
     assert set(HANDLERS) == set(names.split())
     with App() as app:
         for number, name in enumerate(HANDLERS):
-            app.ws(f"/{number}", {name: print})
+            app.ws(f"/{number}", {name: print})  # type: ignore[arg-type]
 
 
 def test_s04_idle_timeout(serve: Callable[..., Any]) -> None:
@@ -77,7 +77,7 @@ def test_s04_idle_timeout(serve: Callable[..., Any]) -> None:
 
 def test_s05_idle_timeout_0_is_no_policy(serve: Callable[..., Any]) -> None:
     def configure(app: App) -> None:
-        app.ws("/stale", idle_timeout=0, message=echo).ws("/idle", idle_timeout=0.3)
+        app.ws("/stale", idle_timeout=0, message=echo).ws("/idle", {}, idle_timeout=0.3)
 
     assert Behavior({"idle_timeout": 0}, {}).c_fields()["idle_timeout"] == 0
     server = serve(configure)
@@ -157,7 +157,7 @@ def test_s11_names_of_the_settings() -> None:
     manual = "compression max_payload_length idle_timeout open message close upgrade drain"
     assert {*manual.split(), "subscription"} < set(BEHAVIOR_KEYS)
     with App() as app, pytest.raises(TypeError, match="did you mean 'max_payload_length'"):
-        app.ws("/", {"maxPayloadLength": 5})
+        app.ws("/", {"maxPayloadLength": 5})  # type: ignore[arg-type]
 
 
 @with_zlib

@@ -3,7 +3,7 @@
 import gc
 import logging
 import threading
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Union
 
 import peer
 import pytest
@@ -79,7 +79,7 @@ def test_s25_close_with_no_stack_left(serve: Callable[..., Any]) -> None:
             if not ws.closed:
                 ws.close()
 
-    def message(ws: WebSocket, text: str, opcode: int) -> None:
+    def message(ws: WebSocket, text: Union[str, bytes], opcode: int) -> None:
         gc.collect()
         gc.disable()  # finalizers of what other tests left would have no stack, either
         try:
@@ -112,7 +112,7 @@ def test_the_report_of_a_failing_handler_is_interrupted(monkeypatch: pytest.Monk
         monkeypatch.setattr(WebSocket, "_end", original)
         raise Interrupted
 
-    def message(ws: WebSocket, text: str, opcode: int) -> None:
+    def message(ws: WebSocket, text: Union[str, bytes], opcode: int) -> None:
         monkeypatch.setattr(WebSocket, "_end", interrupted)
         raise ValueError("planted")
 
@@ -146,7 +146,7 @@ def test_s25_a_close_event_that_is_interrupted(
         monkeypatch.setattr(WebSocket, function, original)
         raise Interrupted
 
-    def message(ws: WebSocket, text: str, opcode: int) -> None:
+    def message(ws: WebSocket, text: Union[str, bytes], opcode: int) -> None:
         monkeypatch.setattr(WebSocket, function, interrupted)
         ws.close()
 

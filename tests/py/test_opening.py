@@ -363,7 +363,7 @@ def test_p1_what_a_route_does_not_ask_for_takes_no_memory(serve: Callable[..., A
             .ws("/reads/:abc", open=reads)
             .ws("/upgrade/:a", open=reads, upgrade=lambda res, req, context: res.upgrade())
             .ws("/later/:abc", open=reads_later)
-            .ws("/keeps/:abc", keep_request=True)
+            .ws("/keeps/:abc", {}, keep_request=True)
         )
     )
     plain = per_connection(server, "/plain/abc")
@@ -377,4 +377,4 @@ def test_p1_what_a_route_does_not_ask_for_takes_no_memory(serve: Callable[..., A
 def test_p1_the_setting_is_checked() -> None:
     wanted = "keep_request must be True or False, not str"
     with App() as app, pytest.raises(TypeError, match=wanted):
-        app.ws("/*", keep_request="yes")
+        app.ws("/*", keep_request="yes")  # type: ignore[arg-type]

@@ -483,7 +483,7 @@ def test_unknown_fields_name_the_closest() -> None:
 
 def test_app_options_are_given_by_name() -> None:
     with pytest.raises(TypeError, match=r"by name, as in AppOptions\(max_connections=\.\.\.\)"):
-        AppOptions(5)
+        AppOptions(5)  # type: ignore[call-arg]
     parameters = inspect.signature(AppOptions).parameters.values()
     assert {one.kind for one in parameters} == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -561,13 +561,13 @@ def test_t35_close_arguments() -> None:
     assert values.close_arguments(0, "") == (0, b"")
     assert values.close_arguments(1005, b"") == (1005, b"")
     for code in (0, 1005):
-        with pytest.raises(ValueError, match="cannot have a message"):
+        with pytest.raises(ValueError, match="cannot have a reason"):
             values.close_arguments(code, "bye")
     for reason in ("\ud800", b"\xff"):
-        with pytest.raises(ValueError, match="^message "):
+        with pytest.raises(ValueError, match="^reason "):
             values.close_arguments(1000, reason)
     for wrong in (None, 5, ["bye"]):
-        with pytest.raises(TypeError, match="^message must be str or bytes"):
+        with pytest.raises(TypeError, match="^reason must be str or bytes"):
             values.close_arguments(1000, wrong)
         with pytest.raises(TypeError, match="^reason must be str or bytes"):
             values.shutdown_arguments(1000, wrong)

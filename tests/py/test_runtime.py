@@ -38,7 +38,7 @@ def states(caplog: pytest.LogCaptureFixture) -> Any:
 def test_states_of_run(states: Any) -> None:
     with App() as app:
         for _ in range(2):
-            app.listen(LOCAL)
+            app.listen(LOCAL)  # type: ignore[arg-type]
             app.defer(app.close)
             app.run()
             with pytest.raises(RuntimeError, match="nothing can be deferred"):
@@ -50,7 +50,7 @@ def test_states_of_run(states: Any) -> None:
 def test_states_of_serve(states: Any) -> None:
     async def main() -> None:
         app = App()
-        async with app.serving(LOCAL):
+        async with app.serving(LOCAL):  # type: ignore[arg-type]
             assert app._runtime.state is State.RUNNING
         with pytest.raises(OSError):
             await app.serve({"host": "no.such.host.invalid"})
@@ -67,11 +67,11 @@ def test_states_of_a_callback_that_fails(states: Any) -> None:
         raise LookupError
 
     with App() as app:
-        app.listen(LOCAL)
+        app.listen(LOCAL)  # type: ignore[arg-type]
         app.defer(app.close)
         app.run()
         with pytest.raises(LookupError):
-            app.listen(LOCAL, fail)
+            app.listen(LOCAL, fail)  # type: ignore[arg-type]
         assert app._runtime.state is State.STOPPED
     assert states() == ["running", "finishing", "stopped", "idle", "stopped", "freed"]
 

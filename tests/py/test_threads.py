@@ -3,7 +3,7 @@
 import inspect
 import json
 import threading
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 import peer
 import pytest
@@ -15,7 +15,7 @@ from pyws import App, Request, Response, WebSocket
 # ---- threads ------------------------------------------------------------------------------------
 
 # What may be used in any thread, and why. All that is public and not here must raise.
-ANY_THREAD = {
+ANY_THREAD: Dict[Any, Set[str]] = {
     App: {
         "defer",  # that is what it is for
         "run", "serve", "serving",  # make their thread the owner

@@ -217,7 +217,7 @@ def test_t73_wrong_arguments_send_nothing(serve: Callable[..., Any]) -> None:
         for arguments, kind in REFUSED:
             with pytest.raises(kind):
                 server.call(ws.send, *arguments)
-        with pytest.raises(ValueError, match=r"end\(code, message\)"):
+        with pytest.raises(ValueError, match=r"end\(code, reason\)"):
             server.call(ws.send, "x", OpCode.CLOSE)
         with pytest.raises(ValueError, match="contiguous"):
             server.call(ws.send, memoryview(b"abcd")[::2])

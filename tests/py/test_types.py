@@ -1,0 +1,219 @@
+"""Types: what checkers find in a user's program, and what annotations say at run time (P6)."""
+
+import ast
+import builtins
+import importlib.util
+import inspect
+import os
+import pydoc
+import re
+import shutil
+import subprocess
+import sys
+import types
+import typing
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
+from unittest import mock
+
+import peer
+import pytest
+from common import ROOT
+
+import pyws
+from pyws import OpCode, SendStatus, WebSocket
+from pyws._native import lib
+
+TYPED = ROOT / "tests" / "py" / "typed"
+
+# ---- type checkers ------------------------------------------------------------------------------
+
+CHECKERS = {
+    "mypy": ([sys.executable, "-m", "mypy", "--strict", "--no-incremental"], r":(\d+): error: "),
+    "pyright": ([sys.executable, "-m", "pyright"], r":(\d+):\d+ - error: "),
+}
+
+
+def check_types(checker: str, path: Path, folder: Path) -> str:
+    """What a type checker says of a program that is outside this project."""
+    if importlib.util.find_spec(checker) is None:
+        reason = f"{checker} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    shutil.copy(path, folder)
+    (folder / "pyws").symlink_to(ROOT / "pyws")
+    command = [*CHECKERS[checker][0], path.name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_p6_a_right_program_passes(checker: str, tmp_path: Path) -> None:
+    output = check_types(checker, TYPED / "right.py", tmp_path)
+    assert re.fullmatch(r"Success: no issues.*|0 errors, 0 warnings.*", output.strip()), output
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_p6_each_mistake_is_found(checker: str, tmp_path: Path) -> None:
+    """An error at each line that has one, and at no other."""
+    path = TYPED / "mistakes.py"
+    output = check_types(checker, path, tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    planted = {number for number, line in enumerate(lines, 1) if "# mistake: " in line}
+    found = {int(number) for number in re.findall("mistakes.py" + CHECKERS[checker][1], output)}
+    assert len(planted) >= 28
+    assert (planted - found, found - planted) == (set(), set())
+
+
+def test_p6_the_right_program_runs() -> None:
+    code = "import right\nwith right.make_app() as app: right.listen(app)"
+    environment = {**os.environ, "PYWS_LIBRARY": lib.path, "PYTHONPATH": f"{ROOT}:{TYPED}"}
+    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- annotations at run time --------------------------------------------------------------------
+
+
+def exports() -> Iterator[Tuple[str, Any]]:
+    """What programs import: from the package, and from its public modules."""
+    for name in pyws.__all__:
+        yield name, getattr(pyws, name)
+    for path in sorted((ROOT / "pyws").glob("[a-z]*.py")):
+        module = importlib.import_module(f"pyws.{path.stem}")
+        for name in getattr(module, "__all__", ()):
+            yield f"{path.stem}.{name}", getattr(module, name)
+
+
+def public_functions() -> Iterator[Tuple[str, Callable[..., Any]]]:
+    """All functions of the public interface, and those of its classes."""
+    for name, value in exports():
+        if inspect.isfunction(value):
+            yield name, value
+        for key in dir(value) if inspect.isclass(value) else ():
+            member = inspect.getattr_static(value, key)
+            if isinstance(member, property):
+                member = member.fget
+            function = getattr(member, "__func__", member)
+            own = getattr(function, "__module__", None) or ""
+            is_public = not key.startswith("_") or key in ("__init__", "__enter__", "__exit__")
+            if is_public and isinstance(function, FunctionType) and own.startswith("pyws"):
+                yield f"{name}.{key}", function
+
+
+FUNCTIONS = dict(public_functions())
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_p6_hints_of_a_function(name: str) -> None:
+    hints = typing.get_type_hints(FUNCTIONS[name])
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    assert set(parameters) - set(hints) <= {"self", "cls", "protocol"}
+
+
+def test_p6_hints_of_the_classes() -> None:
+    for name, value in exports():
+        if inspect.isclass(value):
+            typing.get_type_hints(value)
+            assert inspect.getdoc(value), name
+    assert typing.get_type_hints(pyws.WebSocketOptionsDict)["message"] is pyws.MessageHandler
+
+
+# Not for programs: what stands for itself in an annotation.
+PRIVATE = {"AnyHandler", "AnyRouter", "AnySession", "Items", "StrPath", "Unpack", "UserData"}
+
+
+def names_in(annotation: Any) -> Set[str]:
+    tree = ast.parse(annotation if isinstance(annotation, str) else "None")
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def test_p6_what_the_interface_takes_and_returns_is_exported() -> None:
+    used: Dict[str, str] = {}
+    for name, function in FUNCTIONS.items():
+        inner = inspect.unwrap(function)
+        if name.split(".")[0] not in pyws.__all__ or name.endswith(".__init__"):
+            continue
+        for annotation in inner.__annotations__.values():
+            used.update(dict.fromkeys(names_in(annotation), name))
+    known = {*vars(typing), *vars(builtins), *vars(types), *pyws.__all__, *PRIVATE}
+    assert {name: where for name, where in used.items() if name not in known} == {}
+    assert len(used) > 30
+
+
+def test_p6_all_is_complete() -> None:
+    assert len(set(pyws.__all__)) == len(pyws.__all__)
+    assert set(pyws.typing.__all__) <= set(pyws.__all__)
+    assert (ROOT / "pyws" / "py.typed").exists()
+
+
+# ---- generic user data --------------------------------------------------------------------------
+
+
+def test_p6_user_data_is_generic_at_no_cost() -> None:
+    class User: ...
+
+    def on_open(ws: WebSocket[User]) -> None: ...
+
+    assert typing.get_type_hints(on_open)["ws"] == WebSocket[User]
+    assert WebSocket.__basicsize__ == WebSocket.__mro__[1].__basicsize__
+    assert not hasattr(WebSocket.__new__(WebSocket), "__dict__")
+
+
+# ---- send, which is a function of C -------------------------------------------------------------
+
+
+def test_p6_inspect_help_and_autospec_know_send() -> None:
+    parameters = inspect.signature(WebSocket.send).parameters
+    assert list(parameters) == ["self", "message", "opcode", "compress", "fin"]
+    assert typing.get_type_hints(WebSocket.send)["return"] is SendStatus
+    text = pydoc.plain(pydoc.render_doc(WebSocket))
+    assert re.search(r"\n \|  send\(self, message: .*fin: .* = True\) -> ", text), text
+    ws = mock.create_autospec(WebSocket, instance=True)
+    ws.send("text", OpCode.TEXT, compress=True)
+    for arguments in ((), (1, 2, 3, 4, 5)):
+        with pytest.raises(TypeError):
+            ws.send(*arguments)
+    with pytest.raises(TypeError):
+        ws.send("text", compres=True)
+
+
+def test_p6_sphinx_documents_send() -> None:
+    sphinx = pytest.importorskip("sphinx.util.inspect")
+    shown = sphinx.stringify_signature(sphinx.signature(WebSocket.send, bound_method=True))
+    assert shown.startswith("(message: ")
+
+
+def test_p6_send_may_be_replaced(serve: Callable[..., Any]) -> None:
+    """As instrumentation and tests do; sockets have a function of C with the bridge."""
+    sent: List[Any] = []
+    kinds: List[type] = []
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        kinds.append(type(ws.send))
+        ws.send(message, opcode)
+
+    server = serve(message=on_message)
+    def send(ws: WebSocket, message: Any, *more: Any) -> SendStatus:
+        sent.append(message)
+        return original(ws, message, *more)
+
+    original = WebSocket.send
+    with peer.upgraded(server.port) as client:
+        client.send(peer.frame(b"none"))
+        assert client.frame().payload == b"none"
+        with mock.patch.object(WebSocket, "send", send):
+            client.send(peer.frame(b"one"))
+            assert client.frame().payload == b"one"
+        client.send(peer.frame(b"two"))
+        assert client.frame().payload == b"two"
+    assert sent == ["one"]
+    assert kinds == [kinds[0], types.MethodType, kinds[0]]
+    assert (kinds[0] is types.BuiltinMethodType) == lib.bridge
+    assert WebSocket.send is original

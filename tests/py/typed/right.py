@@ -1,0 +1,154 @@
+"""A chat with rooms, typed by its author: no type checker finds anything in it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, List, Union
+
+from pyws import (
+    App,
+    AppListenOptions,
+    AppListenOptionsDict,
+    AppOptions,
+    CompressOptions,
+    MessageHandler,
+    OpCode,
+    Request,
+    Response,
+    SendStatus,
+    WebSocket,
+    WebSocketOptions,
+    WebSocketOptionsDict,
+)
+
+
+@dataclass
+class User:
+    """The user data of a socket."""
+
+    name: str
+    rooms: List[str] = field(default_factory=list)
+
+
+# ---- the handlers of a route whose sockets have a User ------------------------------------------
+
+
+def on_upgrade(res: Response, req: Request, socket_context: Any) -> None:
+    """The manual's form, where everything that the client sent may be missing."""
+    key = req.get_header("sec-websocket-key")
+    protocol = req.get_header("sec-websocket-protocol")
+    extensions = req.get_header("sec-websocket-extensions")
+    res.upgrade(key, protocol, extensions, socket_context, User("anyone"))
+
+
+def on_short_upgrade(res: Response, req: Request, _: Any) -> None:
+    name = req.get_query("name")
+    if name is None:
+        res.send({"error": "who are you?"}, 401)
+        return
+    res.set_cookie("name", name, {"path": "/"}, max_age=60, same_site="Lax")
+    res.upgrade(user_data=User(name))
+
+
+def on_open(ws: WebSocket[User]) -> None:
+    user = ws.get_user_data()
+    user.rooms.append("lobby")
+    ws.subscribe(user.rooms[0])
+    ws.user_data = User(user.name.upper())
+
+
+def on_message(ws: WebSocket[User], message: Union[str, bytes], opcode: OpCode) -> None:
+    if isinstance(message, bytes):
+        ws.end(1003, reason="text only")
+    elif ws.send({"you said": message.strip()}) == SendStatus.DROPPED:
+        ws.end(1008, message="too slow")
+    ws.publish("lobby", message, opcode, exclude_self=True)
+
+
+async def on_later(ws: WebSocket[User], message: Union[str, bytes], opcode: OpCode) -> None:
+    await asyncio.sleep(0)
+    ws.send(message, opcode)
+
+
+def on_subscription(ws: WebSocket[User], topic: str, now: int, before: int) -> None:
+    ws.send([topic, now, before])
+
+
+def on_close(ws: WebSocket[User], code: int, reason: str) -> None:
+    info = ws.close_info
+    if info is not None and info.sent is not None:
+        print(ws.user_data.name, info.sent.code, info.sent.reason or reason)
+
+
+# ---- other routes -------------------------------------------------------------------------------
+
+
+def echo(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> SendStatus:
+    return ws.send(message, opcode)
+
+
+def on_pong(ws: WebSocket, data: bytes) -> None:
+    ws.cork(lambda ws: ws.send(data))
+
+
+def page(res: Response, req: Request) -> None:
+    res.write_header("Content-Language", "en").write_header("Age", 5).end("<p>Hello")
+
+
+async def later(res: Response, req: Request) -> None:
+    await asyncio.sleep(0)
+    res.send({"path": req.get_url()}, headers={"Cache-Control": "no-store"})
+
+
+def report(error: BaseException, source: Union[WebSocket, Response, None]) -> None:
+    print(error, source)
+
+
+def make_app() -> App:
+    """Everything is registered in every form."""
+    app = App(max_connections=1000, handshake_timeout=2.5)
+    app.ws(
+        "/rooms/:room",
+        {
+            "compression": CompressOptions.SHARED_COMPRESSOR,
+            "subprotocols": ["chat"],
+            "origins": ["https://example.org", None],
+            "upgrade": on_upgrade,
+            "open": on_open,
+            "message": on_message,
+            "subscription": on_subscription,
+            "close": on_close,
+        },
+    )
+    app.ws("/later", upgrade=on_short_upgrade, message=on_later, idle_timeout=10)
+    app.ws("/echo", WebSocketOptions(message=echo, pong=on_pong), max_lifetime=60)
+    app.ws("/lambda", message=lambda ws, message, opcode: ws.send(message, opcode))
+    app.ws("/lambda/dict", {"open": lambda ws: ws.send("hello"), "close": lambda *args: None})
+
+    settings: WebSocketOptionsDict = {"max_payload_length": 1024 * 1024}
+    handler: MessageHandler = echo
+    app.ws("/settings", settings, message=handler).get("/", page).post("/", later)
+
+    @app.get("/decorated")
+    def decorated(res: Response, req: Request) -> None:
+        res.redirect("/")
+
+    decorated_again = app.any("/any")(decorated)
+    assert decorated_again is decorated
+    app.on_error(report)
+    return app
+
+
+def listen(app: App) -> None:
+    address: AppListenOptionsDict = {"host": "127.0.0.1", "port": 0}
+    app.listen(address, lambda place: print(place.port))
+    app.listen(0, host="127.0.0.1").listen(AppListenOptions(port=0, host="127.0.0.1"))
+    timer = app.call_later(0.5, app.close, 1001, "enough")
+    timer.cancel()
+    app.defer(print, "running")
+    print(AppOptions(max_memory=2**30).max_memory, app.stats()["open"])
+
+
+if __name__ == "__main__":
+    with make_app() as server:
+        listen(server)
+        server.run()
