@@ -27,7 +27,10 @@ _LONGEST = 200  # characters of a path in a line
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
 _CALLERS = frozenset(
     f"{__package__}.{module}"
-    for module in ("aio", "contexts", "mistakes", "requests", "runtime", "sockets", "timers")
+    for module in (
+        "aio", "contexts", "coroutines", "mistakes", "requests", "runtime", "sockets", "stepper",
+        "timers",
+    )  # fmt: skip
 ) | {"pyws.app", "_contextvars"}  # the latter is where PyPy has Context.run
 
 
