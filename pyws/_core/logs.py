@@ -25,13 +25,11 @@ access_logger = logging.getLogger("pyws.access")
 _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
-_CALLERS = frozenset(
-    f"{__package__}.{module}"
-    for module in (
-        "aio", "contexts", "coroutines", "mistakes", "requests", "runtime", "sockets", "stepper",
-        "timers",
-    )  # fmt: skip
-) | {"pyws.app", "_contextvars"}  # the latter is where PyPy has Context.run
+_MODULES = "aio contexts coroutines mistakes requests runtime sockets stepper timers".split()
+_CALLERS = frozenset(f"{__package__}.{module}" for module in _MODULES) | {
+    "pyws.app",
+    "_contextvars",  # where PyPy has Context.run
+}
 
 
 def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, Any]) -> None:
