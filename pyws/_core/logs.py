@@ -25,7 +25,10 @@ access_logger = logging.getLogger("pyws.access")
 _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
-_MODULES = "aio contexts coroutines mistakes requests runtime sockets stepper timers".split()
+_MODULES = (
+    "aio", "contexts", "coroutines", "mistakes", "requests", "runtime", "sockets", "stepper",
+    "timers",
+)  # fmt: skip
 _CALLERS = frozenset(f"{__package__}.{module}" for module in _MODULES) | {
     "pyws.app",
     "_contextvars",  # where PyPy has Context.run
