@@ -295,3 +295,24 @@ def browser(program: Program, port: int) -> None:
         for peer in (one, two):
             assert receive(peer) == "1"
         leave(one)
+
+
+# ---- deployment ---------------------------------------------------------------------------------
+
+
+@client("activated")
+def activated(program: Program, port: int) -> None:
+    echoes(port, "/echo")
+    assert request(port, "GET /health HTTP/1.1").body == b"ok\n"
+
+
+@client("reuse_port")
+def reuse_port(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        assert receive(peer) == f"This is process {program.process.pid}."
+        leave(peer)
+
+
+@client("limits")
+def limits(program: Program, port: int) -> None:
+    echoes(port, "/")

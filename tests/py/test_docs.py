@@ -1,9 +1,11 @@
 """The Python in README.md and docs/ works: programs run against a client, fragments compile."""
 
+import re
 from pathlib import Path
 from typing import List
 
 import pytest
+from common import ROOT
 from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
 from program import Program
 
@@ -17,6 +19,14 @@ PROGRAMS = [block for block in BLOCKS if block.name in CLIENTS]
 def test_blocks_are_marked_and_compile() -> None:
     assert list(mistakes(BLOCKS, CLIENTS)) == []
     assert len(PROGRAMS) == len(CLIENTS)
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    docs = ROOT / "docs"
+    trees = re.findall(r"```{toctree}\n(.*?)```", (docs / "index.md").read_text(), re.DOTALL)
+    listed = {re.sub(r".*<(.*)>", r"\1", line) for line in "".join(trees).splitlines()}
+    pages = {str(path.relative_to(docs).with_suffix("")) for path in docs.rglob("*.md")}
+    assert pages - listed == {"index"}
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
