@@ -282,6 +282,35 @@ def test_pieces_are_no_matter_of_a_slow_machine(monkeypatch: pytest.MonkeyPatch)
         assert sent[0] == 1 and sent[1] > 100
 
 
+def late_to_end(listening: Listening, id: str) -> Result:
+    """A case with a client that closes TCP only when the case is over."""
+    target = wire.Target("127.0.0.1", listening.port, "/", False)
+    connection = wire.Connection(target, TIMEOUT, wire.Trace())
+    try:
+        fields = wire.upgrade_fields(target, "dGhlIHNhbXBsZSBub25jZQ==")
+        connection.send(wire.request(f"/case/{id}?agent=late", fields))
+        connection.read_response()
+        opcode = 0
+        while opcode != wire.CLOSE:
+            frame = connection.read_frame()
+            opcode = frame.opcode
+            connection.send(wire.frame(frame.payload, opcode, key=b"abcd"))
+        return listening.result("late", id)
+    finally:
+        connection.close()
+
+
+def test_no_rule_tells_a_client_how_soon_to_end_tcp() -> None:
+    """RFC 6455 section 5.5.1: "The server MUST close the underlying TCP connection immediately"."""
+    with Listening(timeout=0.3) as listening:
+        about = late_to_end(listening, "7.1.1")
+        other = late_to_end(listening, "1.1.1")
+    assert (about.verdict, about.close) == ("NON-STRICT", "OK")
+    assert (other.verdict, other.close) == ("OK", "NON-STRICT")
+    for came in (about.came, other.close_came):
+        assert "does not end TCP after the closing handshake" in came
+
+
 @pytest.mark.parametrize(
     ("switches", "ids", "expected"),
     [

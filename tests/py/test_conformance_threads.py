@@ -1,6 +1,7 @@
 """tools/conformance: cases that run side by side, again, alone, and only for a time."""
 
 import io
+import socket
 import sys
 import threading
 import time
@@ -12,10 +13,11 @@ from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from conformance import progress, runner, wire
-from conformance.case import MAY, SHOULD, Case, Result, Settings, Test, run
+from conformance import cli, progress, runner, wire
+from conformance.case import CASES, MAY, SHOULD, Case, Manners, Result, Settings, Test, run
 from conformance.verdicts import Failed, Informational, Late, NonStrict, Skipped, Verdict
 from conformance_peers import fake, flood, make_case
+from delay_proxy import DelayProxy
 
 # ---- the threads --------------------------------------------------------------------------------
 
@@ -239,6 +241,39 @@ def test_the_limit_for_repetitions_is_for_those_without_a_new_result(
     results = [r.verdict.value for r in run_all(cases, jobs=2).results]
     assert results == ["OK"] * 4 + ["FAILED"] * 8
     assert len(ran) == 12 + 4 + 1
+
+
+def test_a_response_that_is_late_beside_other_cases_is_asked_for_again() -> None:
+    """Of a server far away: H.27.2 is NON-STRICT if there is no response, and it was only late."""
+    asked: List[bytes] = []
+    both = threading.Event()
+
+    def handler(connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(65536)
+        asked.append(head)
+        if len(asked) == 2:
+            both.set()
+        if len(asked) <= 2 and b"TLS/1.0" in head:
+            time.sleep(1.5)
+        connection.sendall(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")
+
+    cli.all_cases()
+    cases = [CASES["H.27.2"], make_case("1.1", lambda test: plain_request(test, both))]
+    with fake(handler) as port, DelayProxy(port, 0.1) as proxy:
+        target = wire.Target("127.0.0.1", proxy.port, "/", False)
+        settings = Settings(target, timeout=0.5, manners=Manners(round_trip=0.2))
+        work = runner.Runner(settings, 2, 60.0, never, str)
+        outcome = work.run(cases, progress.observer(len(cases), io.StringIO()))
+    assert {r.case.id: r.verdict.value for r in outcome.results} == {"1.1": "OK", "H.27.2": "OK"}
+    assert sum(b"TLS/1.0" in head for head in asked) == 2
+
+
+def plain_request(test: Test, both: threading.Event) -> None:
+    """One that is open while another case has asked as well."""
+    test.connect().send(b"GET / HTTP/1.1\r\n\r\n")
+    both.wait(10)
 
 
 def test_the_case_after_which_the_server_was_gone() -> None:

@@ -32,7 +32,7 @@ from .case import Case, Manners, Result, Settings, Test, judge, natural
 from .probe import NEAR
 from .runner import Observer, Outcome
 from .session import Session
-from .verdicts import Failed, NonStrict, Skipped, Unimplemented
+from .verdicts import Failed, Late, NonStrict, Skipped, Unimplemented, Verdict
 from .wire import CLOSE, TEXT, Connection, Ended, Frame, Garbled, Target, TimedOut
 
 GROUPS = ("1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13")
@@ -237,13 +237,27 @@ class ClientSession(Session):
             self.closed_with = frame.close_code
         super().check(frame._replace(masked=False))
 
+    def expect_end(self) -> None:
+        """End TCP and expect that the client ends it too; see `Test.closing`."""
+        try:
+            super().expect_end()
+        except NonStrict as error:
+            self.test.close_fault(Verdict.NON_STRICT, str(error))
+
     def require_end(self, timeout: float | None = None) -> None:
-        """End TCP first, as a server does, and require that the client ends it too."""
+        """End TCP first, as a server does, and require that the client ends it too.
+
+        Raises NonStrict if it takes too long: only the server has to do it "immediately" (RFC 6455
+        section 5.5.1).
+        """
         try:
             self.connection.finish()
         except OSError:
             return
-        super().require_end(timeout)
+        try:
+            super().require_end(timeout)
+        except Late as error:
+            raise NonStrict(str(error)) from None
 
     def expect_failure(self, *codes: int, refused: bool = False) -> None:
         """Expect a failure, and store its code for `is_ordinary`."""
