@@ -173,6 +173,15 @@ class App(Router, metaclass=Documented):
         """
         return next((address.port for address in self._runtime.addresses[:] if address.port), 0)
 
+    @property
+    def url(self) -> str:
+        """The URL of the first address of `listen`, "ws://127.0.0.1:8000" for example.
+
+        It is for clients on this machine: see `AppListenOptions.url`. "" without an address, or
+        once `run` has returned. Any thread may read it.
+        """
+        return next((address.url for address in self._runtime.addresses[:]), "")
+
     def run(self, workers: int = 1) -> None:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
 

@@ -314,6 +314,24 @@ class AppListenOptions:
         """The fields of the library's ws_listen_options."""
         return c_fields(self, LISTEN_SETTINGS)
 
+    @property
+    def url(self) -> str:
+        """The URL of the address for clients on this machine, "ws://127.0.0.1:8000" for example.
+
+        A wildcard address becomes that of the loopback interface. A Unix socket has
+        "ws+unix://" and its path. "" for a descriptor that is not of TCP.
+        """
+        from urllib.parse import quote  # it takes long to import
+
+        if self.path is not None:
+            return "ws+unix://" + quote(os.path.abspath(self.path))
+        if self.fd is not None and not self.port:
+            return ""
+        host = _LOOPBACKS.get(self.host or "", self.host)
+        if host and ":" in host:
+            host = f"[{host.replace('%', '%25')}]"  # RFC 6874
+        return f"ws://{host}:{self.port}"
+
     def __str__(self) -> str:
         """The address, as log lines and error messages show it."""
         if self.fd is not None:
@@ -325,3 +343,4 @@ class AppListenOptions:
 
 
 LISTEN_SETTINGS = settings(AppListenOptions)
+_LOOPBACKS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -45,7 +45,7 @@ class WebSocket(Socket, Generic[UserData], metaclass=Documented):
     __reduce_ex__ = values.no_copy
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self._id} {self._get_path()}{'' if self._conn else ' closed'}>"
+        return f"<{type(self).__name__} {self._id} {self._get_path()}{'' if self else ' closed'}>"
 
     def __bool__(self) -> bool:
         """True while the connection is open."""
@@ -594,7 +594,7 @@ class WebSocket(Socket, Generic[UserData], metaclass=Documented):
     @user_data.setter
     def user_data(self, value: UserData) -> None:
         self._runtime.check_thread()
-        if self._conn:
+        if self:
             self._user_data = value
 
     def get_remote_address(self) -> str:

@@ -35,7 +35,7 @@ LAYERS: Dict[str, int] = {
     "_core/workers": 13, "typing": 13,
     "router": 14,
     "app": 15,
-    "__init__": 16,
+    "__init__": 16, "testing": 16,
     "__main__": 17,
 }  # fmt: skip
 
@@ -58,6 +58,8 @@ REASONS: Dict[Tuple[str, str], str] = {
     ("_core/stepper", "_must_cancel"): "there is no public way to see that",
     ("_core/stepper", "_register_task"): "documented for those who extend asyncio",
     ("_core/stepper", "_unregister_task"): "documented for those who extend asyncio",
+    ("testing", "_routes"): "a fake socket has the settings of a route of its app",
+    ("testing", "_runtime"): "a fake socket belongs to the runtime of its app, as a real one does",
     ("_core/workers", "_get_running_loop"): "the public function raises where there is no loop",
     ("_core/workers", "_exit"): "os._exit is documented, in spite of its name",
     ("_core/workers", "_shutdown"): "ends threads as the interpreter does at its exit",

@@ -45,6 +45,13 @@ class Facts:
         self._known: dict[str, Any] = {}
         self._preserved = False
 
+    @classmethod
+    def made(cls, runtime: Runtime, known: dict[str, Any]) -> Facts:
+        """Facts of a request that never was; `known` has all those of `_READERS`."""
+        facts = cls(runtime, 0)
+        facts._known, facts._preserved = known, True
+        return facts
+
     def get(self, name: str) -> Any:
         """A fact, by its name in `_READERS`. Raises RuntimeError in another thread, or too late."""
         if not self.ptr:

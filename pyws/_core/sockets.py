@@ -164,7 +164,7 @@ class Socket(Handle):
         self._paused = 0  # BY_USER | BY_QUEUE
         self._request = None
         self._queue: Any = None  # an aio.Queue, while events wait for coroutine handlers
-        self._id: int = lib.ws_conn_get_id(conn)
+        self._id: int = lib.ws_conn_get_id(conn) if conn else 0  # 0: a fake of pyws.testing
 
     def _greet(self, request: int, exchange: Exchange | None) -> None:
         """Keep what the socket needs of its opening handshake."""

@@ -1,8 +1,9 @@
 """The Python in README.md and docs/: which blocks there are, and how a program among them is run.
 
 A block of a page begins with ```python. If it is a whole program, the line above is
-``<!-- program: NAME -->``, and doc_clients.py has a client NAME. All other blocks are fragments,
-which only have to compile.
+``<!-- program: NAME -->``, and doc_clients.py has a client NAME. A block with the line
+``<!-- file: NAME -->`` is a file that some test writes and uses (test_testing_docs.py). All other
+blocks are fragments, which only have to compile.
 """
 
 import ast
@@ -19,6 +20,7 @@ Client = Callable[[Program, int], Optional[str]]
 
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"program: (\w+)")
+FILE = re.compile(r"file: ([\w.]+)")
 # Without a mark, a block with one of these is a program whose mark was forgotten.
 RUNS = re.compile(r"\.run\(|await app\.serve\(")
 
@@ -37,6 +39,12 @@ class Block(NamedTuple):
     def name(self) -> str:
         """The name of a program; "" for a fragment."""
         match = MARK.fullmatch(self.mark)
+        return match[1] if match else ""
+
+    @property
+    def file(self) -> str:
+        """The name of a file; "" for other blocks."""
+        match = FILE.fullmatch(self.mark)
         return match[1] if match else ""
 
 
@@ -67,7 +75,7 @@ def mistakes(blocks: Iterable[Block], clients: Dict[str, Client]) -> Iterator[st
     for block in blocks:
         if block.mark.startswith("program") and not block.name:
             yield f"{block.place}: {block.mark!r} is not 'program: NAME'"
-        elif not block.name and RUNS.search(block.text):
+        elif not block.name and not block.file and RUNS.search(block.text):
             yield f"{block.place}: this runs a server, but has no mark 'program: NAME'"
         elif block.name in places:
             yield f"{block.place}: {places[block.name]} is named {block.name}, too"

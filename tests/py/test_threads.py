@@ -19,7 +19,7 @@ ANY_THREAD: Dict[Any, Set[str]] = {
     App: {
         "defer",  # that is what it is for
         "run", "serve", "serving",  # make their thread the owner
-        "app_options", "port",  # plain attributes
+        "app_options", "port", "url",  # plain attributes
     },
     # Plain attributes: nothing of C is asked.
     WebSocket: {
