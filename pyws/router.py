@@ -129,8 +129,10 @@ class Router:
 
     def ws(
         self: AnyRouter,
-        pattern: str,
+        pattern: str = _MISSING,
         behavior: Union[WebSocketOptionsDict, WebSocketOptions, SessionHandler] = _MISSING,
+        *,
+        path: str = _MISSING,
         **more: Unpack[WebSocketOptionsDict],
     ) -> AnyRouter:
         """Accept WebSocket connections on a path.
@@ -149,6 +151,7 @@ class Router:
                 route wins.
             behavior: Settings and handlers as a dict, see below, or as `WebSocketOptions`; or a
                 session, a coroutine function ``session(ws)``.
+            path: Another name of `pattern`.
             more: Settings and handlers as keywords, which win.
 
         Returns:
@@ -232,6 +235,9 @@ class Router:
         for no other socket. If a handler of A ends B, and the close handler of B ends A, the close
         handler of A runs in a copy of its context.
         """
+        if (pattern is _MISSING) == (path is _MISSING):
+            raise TypeError("ws() needs a pattern, once: app.ws(pattern, message=on_message)")
+        pattern = path if pattern is _MISSING else pattern
         given: Any = None if behavior is _MISSING else behavior
         if callable(behavior):
             checked = Behavior(None, {**more, "session": behavior})
@@ -255,7 +261,7 @@ class Router:
                 f"compression needs zlib, and {lib.path} was built without it "
                 "(meson setup -Ddeflate=enabled)"
             )
-        path = self._check_pattern(pattern)
+        sent = self._check_pattern(pattern)
         coroutines = [name for name in values.HANDLERS if _is_coroutine(getattr(checked, name))]
         if coroutines:
             self._check_coroutines(coroutines[0], pattern)
@@ -266,7 +272,7 @@ class Router:
         runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
         route = Route(runtime, pattern, checked, handler, callbacks.ON_CLOSED)
         fields = callbacks.c_fields(route)
-        self._add(route, lambda: calls.add_route(runtime.server, path, fields))
+        self._add(route, lambda: calls.add_route(runtime.server, sent, fields))
         return self
 
     @overload

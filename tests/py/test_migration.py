@@ -115,6 +115,16 @@ def test_app_of_a_socket_after_it_was_freed(serve: Callable[..., Any]) -> None:
         assert "freed" in str(error)
 
 
+def test_keyword_names_of_ws(serve: Callable[..., Any]) -> None:
+    server = serve(lambda app: app.ws(path="/room", behavior={"open": lambda ws: ws.send("hi")}))
+    with peer.upgraded(server.port, "/room") as client:
+        assert client.frame().payload == b"hi"
+    wrong: List[Dict[str, Any]] = [{}, {"pattern": "/a", "path": "/a"}]
+    for arguments in wrong:
+        with pytest.raises(TypeError, match=r"ws\(\) needs a pattern, once"):
+            App().ws(**arguments, message=print)
+
+
 def test_keyword_names_of_upgrade(serve: Callable[..., Any]) -> None:
     def upgrade(res: Response, req: Request, context: Any) -> None:
         key = req.get_header("sec-websocket-key")
