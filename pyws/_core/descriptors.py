@@ -16,14 +16,27 @@ def watched(epoll_fd: int) -> list[int]:
         return []
 
 
+def is_open(fd: int) -> bool:
+    """Whether this process has such a descriptor."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def let_go(descriptors: list[int], keep_numbers: bool) -> None:
     """Close descriptors in this process; other processes that share the files notice nothing.
+
+    Those that are not open are left out: the parent of a fork, which shares its epoll set with the
+    child, may have added some since.
 
     Args:
         descriptors: What to close.
         keep_numbers: Something may still use them: make them refer to /dev/null, so that no file
             that is opened later gets one of their numbers.
     """
+    descriptors = [fd for fd in descriptors if is_open(fd)]
     if not keep_numbers:
         for fd in descriptors:
             os.close(fd)

@@ -14,6 +14,8 @@ import pytest
 from peer import close_frame, frame, upgraded
 from program import Program
 
+from pyws._core.descriptors import is_open, let_go
+
 BEGIN = """
 import asyncio, atexit, multiprocessing, os, signal, subprocess, sys, threading, time
 from pyws import App
@@ -468,3 +470,16 @@ def test_many_connections_and_forks(serve: Callable[..., Any]) -> None:
         for client in clients[:3]:
             client.socket.close()
         ended(program)
+
+
+@pytest.mark.parametrize("keep_numbers", [False, True])
+def test_descriptors_that_only_the_parent_has_are_left_out(keep_numbers: bool) -> None:
+    """A parent that has accepted a client since the fork has its socket in the shared epoll set."""
+    mine = os.open(os.devnull, os.O_RDONLY)
+    not_mine = os.dup(mine)
+    os.close(not_mine)
+    let_go([not_mine, mine], keep_numbers)
+    assert not is_open(not_mine)
+    assert is_open(mine) == keep_numbers
+    if keep_numbers:
+        os.close(mine)
