@@ -89,8 +89,8 @@ COLON = "\ue000"  # stands in for a colon that napoleon would take for the end o
 def before_napoleon(
     app: Any, what: str, name: str, object_: Any, options: Any, lines: list[str]
 ) -> None:
-    """Read the docstring of a property like that of a method: with sections, and without a type."""
-    if what == "property" and lines:
+    """Read the docstring of an attribute like that of a method: with sections, without a type."""
+    if what in ("property", "attribute") and lines:
         lines[:] = GoogleDocstring(lines, app.config, app, "method", name, object_, options).lines()
         lines[0] = lines[0].replace(":", COLON)
 
@@ -108,18 +108,21 @@ def after_napoleon(
     lines[first:] = [line.replace("|", r"\|") for line in lines[first:]]
 
 
-def without_constructor(
-    _app: Any, _what: str, name: str, _object: Any, _options: Any, signature: Any, result: Any
+def short_signature(
+    _app: Any, what: str, name: str, _object: Any, _options: Any, signature: Any, result: Any
 ) -> tuple[Any, Any]:
-    """Leave out the arguments of classes that programs do not create."""
-    made_by_pyws = ("WebSocket", "CloseInfo", "CloseFrame", "Request", "Response")
-    return ("" if name.rpartition(".")[2] in made_by_pyws else signature), result
+    """Leave out the arguments of classes that programs do not create, and those of all settings."""
+    if name == "pyws.WebSocketOptions":
+        return "(**settings)", result
+    made_by_programs = ("App", "AppOptions", "AppListenOptions", "FakeWebSocket")
+    hidden = what == "class" and name.rpartition(".")[2] not in made_by_programs
+    return ("" if hidden else signature), result
 
 
 def setup(app: Any) -> None:
     app.connect("source-read", show_files)
     app.connect("autodoc-process-docstring", before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", after_napoleon, priority=600)
-    app.connect("autodoc-process-signature", without_constructor)
+    app.connect("autodoc-process-signature", short_signature)
     for language in ("caddy", "haproxy"):
         app.add_lexer(language, TextLexer)
