@@ -8,11 +8,23 @@ import os
 import sys
 from functools import partial
 from types import TracebackType
-from typing import Any, AsyncContextManager, Callable, Dict, Optional, Type, Union
+from typing import (
+    Any,
+    AsyncContextManager,
+    Callable,
+    Collection,
+    Dict,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from ._core import callbacks, calls, foreign, fork, mistakes, values
 from ._core.bridge import Documented, install_fast_path
+from ._core.connections import Connections, find
 from ._core.hints import AnyOpCode, Message, Unpack
+from ._core.life import Life
 from ._core.logs import logger, server_logger
 from ._core.messages import Json, pack_publication
 from ._core.metrics import metrics_text
@@ -24,8 +36,11 @@ from .http import Response
 from .options import AppListenOptions, AppOptions
 from .router import Router
 from .typing import AppListenOptionsDict, AppOptionsDict, ErrorHandler, RequestErrorHandler
+from .websocket import WebSocket
 
 __all__ = ["App"]
+
+Fn = TypeVar("Fn", bound=Callable[[], Any])
 
 _MISSING: Any = values.LeftOut()  # an argument that was left out
 
@@ -57,6 +72,7 @@ class App(Router, metaclass=Documented):
         self.app_options = AppOptions.of(options, more)
         bridge, on_response = callbacks.new_bridge(), callbacks.ON_RESPONSE
         super().__init__(Runtime(self, self.app_options, bridge, on_response))
+        self._life = Life(self._runtime)
         self._bridge_address = self._runtime.bridge_address  # for bridge.c
 
     __reduce_ex__ = values.no_copy
@@ -211,7 +227,7 @@ class App(Router, metaclass=Documented):
         if values.integer("workers", workers, 1, 1024) > 1:
             from ._core.workers import supervise
 
-            supervise(self._runtime, workers, self._add_all, self.run)
+            supervise(self._runtime, self._life, workers, self._add_all, self.run)
             return
         runtime = self._runtime
         runtime.check_idle()
@@ -219,7 +235,7 @@ class App(Router, metaclass=Documented):
         if self._has_coroutines:
             from ._core import aio
 
-            aio.run(runtime)
+            aio.run(runtime, self._life)
             return
         runtime.begin(None)
         result = 0
@@ -235,17 +251,17 @@ class App(Router, metaclass=Documented):
 
     def _loop(self) -> int:
         """Run turns until the server has shut down; returns the result of ws_server_run."""
-        runtime = self._runtime
-        signals = Signals(runtime)
-        with signals:
-            while True:
+        runtime, result = self._runtime, 1
+        with Signals(runtime) as signals:
+            self._life.start()
+            while result > 0:
                 try:
                     signals.act()
-                    result: int = lib.ws_server_run(runtime.server)
-                    if result <= 0:
-                        return result
+                    result = lib.ws_server_run(runtime.server)
                 except BaseException as error:  # from a signal handler of the program
                     runtime.stash(error)
+            self._life.stop()
+        return result
 
     async def serve(
         self,
@@ -274,7 +290,7 @@ class App(Router, metaclass=Documented):
         self._check_complete()
         from ._core import aio
 
-        await aio.serve(self._runtime, self._listener(where), signals)
+        await aio.serve(self._runtime, self._life, self._listener(where), signals)
 
     def serving(
         self, where: Union[int, AppListenOptions, AppListenOptionsDict, None] = None
@@ -297,25 +313,78 @@ class App(Router, metaclass=Documented):
         self._runtime.check_idle()
         from ._core import aio
 
-        return aio.serving(self._runtime, self._listener(where), self)
+        return aio.serving(self._runtime, self._life, self._listener(where), self)
 
     def _listener(
         self, where: Union[int, AppListenOptions, AppListenOptionsDict, None]
     ) -> Optional[Callable[[], Any]]:
         return None if where is None else partial(self.listen, where)
 
+    def on_start(self, fn: Fn) -> Fn:
+        """Run ``fn()`` before the first connection is accepted; may be used as a decorator.
+
+        Start functions run in the order in which they were added, once in each `run`, `serve` or
+        `serving`, and with workers in each of them. If one raises, the following ones do not run,
+        nor do the stop functions, nothing listens any more, and the exception propagates from
+        `run`, `serve` or `serving`. With workers see docs/workers.md.
+
+        They run in one contextvars.Context, of which the contexts of all handlers are copies: what
+        they set there is there for the handlers.
+
+        Args:
+            fn: A function or a coroutine function (then `run` uses an asyncio loop).
+
+        Returns:
+            `fn`.
+
+        Raises:
+            TypeError: `fn` is no function without arguments.
+            RuntimeError: The app is running already, or called from another thread.
+        """
+        self._has_coroutines |= self._life.add_start(fn)
+        return fn
+
+    def on_stop(self, fn: Fn) -> Fn:
+        """Run ``fn()`` after the last connection has closed; may be used as a decorator.
+
+        Stop functions run in the reverse order, once at the end of each `run`, `serve` or
+        `serving`, and with workers in each of them, if the start functions have succeeded. What one
+        of them raises is reported as with a handler, and the others still run. Only a second SIGINT
+        or a second cancellation of `serve` interrupts those that are coroutine functions.
+
+        Args:
+            fn: A function or a coroutine function (then `run` uses an asyncio loop).
+
+        Returns:
+            `fn`.
+
+        Raises:
+            TypeError: `fn` is no function without arguments.
+            RuntimeError: Called from another thread, or `fn` is a coroutine function and `run` has
+                begun without an asyncio loop.
+        """
+        self._has_coroutines |= self._life.add_stop(fn)
+        return fn
+
     def close(
         self,
         code: int = 1001,
         reason: Union[str, bytes] = SHUTDOWN_REASON,
         timeout: float = 5.0,
+        drain: float = 0.0,
     ) -> None:
         """Shut down: no new connections, a Close frame to every open one, then `run` returns.
+
+        With `drain` clients may finish first: for so long only the listening ends, HTTP connections
+        end after their current response, and new handshakes on them get a 503. The Close frames
+        follow when that time is over. `run` returns as soon as the last connection has ended. A
+        second call without `drain`, SIGINT and SIGTERM end the time at once.
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4).
             reason: The reason in the Close frames.
-            timeout: Seconds until what has not ended is dropped.
+            timeout: Seconds from the Close frames until what has not ended is dropped.
+            drain: Seconds before the Close frames.
 
         Raises:
             TypeError, ValueError: An argument is wrong.
@@ -323,7 +392,36 @@ class App(Router, metaclass=Documented):
         """
         status, data = values.shutdown_arguments(code, reason)
         limit = values.milliseconds(values.duration("timeout", timeout))
-        self._runtime.close(status, data, limit)
+        self._runtime.close(status, data, limit, values.duration("drain", drain))
+
+    # ---- connections ----------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> Collection[WebSocket[Any]]:
+        """The open WebSocket connections of this app in this process.
+
+        A view, with ``len``, ``in`` and iteration. An iteration visits those that were open at its
+        beginning and still are, so that sockets may open and close meanwhile.
+
+        Raises:
+            RuntimeError: Used in another thread.
+        """
+        return Connections(self._runtime)
+
+    def find(self, id: int) -> Optional[WebSocket[Any]]:
+        """The open connection with this id, or None if it has closed, or never existed.
+
+        Args:
+            id: The `id` of a WebSocket of this process. Ids are never used again.
+
+        Raises:
+            TypeError: It is not an int.
+            RuntimeError: Called from another thread.
+        """
+        number = values.whole("id", id, "an int, the id of a WebSocket")
+        self._runtime.check_server()
+        socket: Optional[WebSocket[Any]] = find(self._runtime, number)
+        return socket
 
     # ---- topics ---------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ import asyncio
 import time
 from contextlib import asynccontextmanager, nullcontext
 from contextvars import copy_context
-from typing import Any, AsyncIterator, Callable, TypeVar
+from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from .._native import lib
 from .calls import thread_ident
+from .life import Life
 from .logs import logger
 from .runtime import Host as AnyHost
 from .runtime import Runtime
@@ -40,6 +41,9 @@ class Host(AnyHost):
         self._spares: dict[type[Stepper], Stepper] = {}  # with idle tasks
         self._last_turn: asyncio.Future[None] = self._loop.create_future()  # the server has ended
         self.stops = False  # handlers may be cancelled soon
+        self.ready: asyncio.Future[None] = self._loop.create_future()  # connections are accepted
+        self._hook: asyncio.Task[None] | None = None  # runs the start or stop functions
+        self._cancelled: BaseException | None = None  # `serve` was cancelled
         self._deadline = float("inf")
         self._alarm: asyncio.TimerHandle | None = None
         self._echo: asyncio.Handle | None = None  # there was a cancellation in these turns
@@ -106,41 +110,91 @@ class Host(AnyHost):
         for task, stepper in self.tasks.items():
             if not stepper.is_spared():
                 task.cancel()
+        if self._hook is not None:
+            self._hook.cancel()
         self._set_alarm(_GRACE)
 
-    async def serve(self, signals: bool) -> None:
+    async def serve(self, life: Life, signals: bool) -> None:
         """Run turns until the server has shut down and all tasks have ended.
 
         When cancelled, it shuts down and still waits; when cancelled again, later, it drops all
         connections.
 
         Args:
+            life: What runs before the first turn and after the last one.
             signals: Handle SIGINT and SIGTERM.
         """
+        with Signals(self._runtime, self._loop) if signals else nullcontext():
+            await self._start(life)
+            if life.failure is None:
+                self._accept()
+                await self._wait(self._unfinished)
+                await self._stop(life)
+        self._clean_up()
+        if self._cancelled is not None:
+            raise self._cancelled
+        if life.failure is None:
+            self._last_turn.result()
+        elif not isinstance(life.failure, asyncio.CancelledError):
+            raise life.failure
+        elif not self.stops:
+            raise RuntimeError("an on_start function was cancelled") from life.failure
+
+    async def _start(self, life: Life) -> None:
+        if life.is_empty:
+            life.start()
+            return
+        await self._run_hook(life.start_all())
+        if life.failure is not None:
+            self._runtime.give_up()
+
+    async def _stop(self, life: Life) -> None:
+        self._runtime.run_all_deferred()  # close handlers may be among them
+        await self._wait(self._unfinished)
+        if life.is_empty:
+            return
+        if self._alarm is not None:  # it was set for handlers
+            self._alarm.cancel()
+        self._deadline = float("inf")
+        await self._run_hook(life.stop_all())
+
+    async def _run_hook(self, functions: Coroutine[Any, Any, None]) -> None:
+        """Run start or stop functions in a task of their own, in the context of the app."""
+        hook = self._hook = self._runtime.context.run(self._loop.create_task, functions)
+        await self._wait(lambda: [] if hook.done() else [hook])
+        self._hook = None
+        hook.result()
+
+    def _accept(self) -> None:
         descriptor = lib.ws_server_fd(self._runtime.server)
         self._loop.add_reader(descriptor, self._turn, descriptor)
-        cancelled: BaseException | None = None
-        with Signals(self._runtime, self._loop) if signals else nullcontext():
-            while not self._last_turn.done() or self.tasks:
-                try:
-                    tasks = [*self.tasks] if self._last_turn.done() else [self._last_turn]
-                    await asyncio.wait(tasks)
-                except asyncio.CancelledError as error:
-                    if cancelled is None:
-                        self._runtime.go_away()
-                    elif self._echo is None:
-                        self._runtime.go_away(0)
-                    cancelled = error
-                    self._await_echo()
+        self.ready.set_result(None)
+
+    def _unfinished(self) -> Sequence[asyncio.Future[None]]:
+        return [*self.tasks] if self._last_turn.done() else [self._last_turn]
+
+    async def _wait(self, what: Callable[[], Sequence[asyncio.Future[None]]]) -> None:
+        """Wait until `what` returns no more futures."""
+        while futures := what():
+            try:
+                await asyncio.wait(futures)
+            except asyncio.CancelledError as error:
+                if self._cancelled is None:
+                    self._runtime.go_away()
+                    if self._hook is not None and not self.ready.done():
+                        self._hook.cancel()
+                elif self._echo is None:
+                    self._runtime.go_away(0)
+                self._cancelled = error
+                self._await_echo()
+
+    def _clean_up(self) -> None:
         for stepper in self._spares.values():
             stepper.end()
         if self._alarm is not None:
             self._alarm.cancel()
         if self._echo is not None:
             self._echo.cancel()
-        if cancelled is not None:
-            raise cancelled
-        self._last_turn.result()
 
     def _await_echo(self, turns: int = 3) -> None:
         """Treat further cancellations within this many turns of the loop as the same one.
@@ -194,25 +248,25 @@ def _begin(runtime: Runtime, listen: Listen | None) -> Host:
     return host
 
 
-async def _serve(runtime: Runtime, host: Host, signals: bool = False) -> None:
+async def _serve(runtime: Runtime, host: Host, life: Life, signals: bool = False) -> None:
     try:
-        await host.serve(signals)
+        await host.serve(life, signals)
     finally:
         if runtime.host is host:  # otherwise its loop was closed, and the app may run elsewhere
             runtime.finish()
             runtime.raise_stashed()
 
 
-async def _run(runtime: Runtime) -> None:
-    await _serve(runtime, _begin(runtime, None), True)
+async def _run(runtime: Runtime, life: Life) -> None:
+    await _serve(runtime, _begin(runtime, None), life, True)
 
 
-def run(runtime: Runtime) -> None:
+def run(runtime: Runtime, life: Life) -> None:
     """`App.run`, in an event loop of its own."""
     runtime.check_idle()
     failure = None
     try:
-        asyncio.run(_run(runtime))
+        asyncio.run(_run(runtime, life))
     except Exception as error:
         failure = error
     if failure is not None:
@@ -221,19 +275,23 @@ def run(runtime: Runtime) -> None:
         raise failure
 
 
-async def serve(runtime: Runtime, listen: Listen | None, signals: bool) -> None:
+async def serve(runtime: Runtime, life: Life, listen: Listen | None, signals: bool) -> None:
     """`App.serve`; `listen` begins to listen, None if the app listens already."""
-    await _serve(runtime, _begin(runtime, listen), signals)
+    await _serve(runtime, _begin(runtime, listen), life, signals)
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime, listen: Listen | None, app: T) -> AsyncIterator[T]:
+async def serving(runtime: Runtime, life: Life, listen: Listen | None, app: T) -> AsyncIterator[T]:
     """`App.serving`; the block gets `app`."""
-    task = asyncio.get_running_loop().create_task(_serve(runtime, _begin(runtime, listen)))
+    host = _begin(runtime, listen)
+    task = asyncio.get_running_loop().create_task(_serve(runtime, host, life))
     try:
-        await asyncio.sleep(0)  # the task has begun, so that it ends well when it is cancelled
-        yield app
+        await asyncio.wait([task, host.ready], return_when=asyncio.FIRST_COMPLETED)
+        if host.ready.done():
+            yield app
     finally:
-        if not task.done():
+        if not host.ready.done():  # the start functions have failed, or take too long
+            task.cancel()
+        elif not task.done():
             runtime.go_away()
         await task

@@ -25,14 +25,8 @@ access_logger = logging.getLogger("pyws.access")
 _LONGEST = 200  # characters of a path in a line
 
 # Modules that call handlers: their frames at the start of a traceback say nothing about a failure.
-_MODULES = (
-    "aio", "contexts", "coroutines", "mistakes", "requests", "runtime", "sockets", "stepper",
-    "timers",
-)  # fmt: skip
-_CALLERS = frozenset(f"{__package__}.{module}" for module in _MODULES) | {
-    "pyws.app",
-    "_contextvars",  # where PyPy has Context.run
-}
+# The last one is where PyPy has Context.run.
+_CALLERS = (f"{__package__}.", "pyws.app", "_contextvars")
 
 
 def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, Any]) -> None:
@@ -59,7 +53,7 @@ def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, 
 
 def _from_handler_on(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") not in _CALLERS:
+        if not str(traceback.tb_frame.f_globals.get("__name__")).startswith(_CALLERS):
             break
         traceback = traceback.tb_next
     return traceback

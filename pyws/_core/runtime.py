@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import threading
 import warnings
 import weakref
@@ -133,8 +134,13 @@ class Host:
 class Crew:
     """The worker processes of an app, as `workers.Crew` implements them."""
 
-    def stop(self, seconds: float) -> None:
-        """End all workers soon, and kill those that are left long after this time."""
+    def stop(self, seconds: float, drain: float = 0) -> None:
+        """End all workers soon, and kill those that are left long after this time.
+
+        Args:
+            seconds: The time.
+            drain: Seconds before that in which clients may finish.
+        """
         raise NotImplementedError
 
     def let_go(self) -> None:
@@ -164,6 +170,7 @@ class Runtime:
         host: The event loop, while the app runs in one.
         crew: The workers, while this process watches over them.
         worker: The number of the worker, from 1; 0 if this process is none.
+        signal_mask: What `Signals` sets once it handles signals; None: nothing.
         traffic: Writes log lines of connections, while the app runs and they are wanted.
         nested: How many handlers run inside each other.
         json: How the app writes and reads JSON.
@@ -196,6 +203,7 @@ class Runtime:
         self.host: Host | None = None
         self.crew: Crew | None = None
         self.worker = 0
+        self.signal_mask: Any = None
         self.traffic: Traffic | None = None
         self.nested = 0
         self.deferred: deque[Deferred] = deque()
@@ -307,7 +315,6 @@ class Runtime:
         self.host = host
         self.context = copy_context()
         self._watch_traffic()
-        server_logger.info("serving")
 
     def _watch_traffic(self) -> None:
         """Find out whether log lines of connections are wanted; otherwise they cost nothing."""
@@ -319,7 +326,7 @@ class Runtime:
         """Refuse further deferred calls, run those that were accepted, and stop."""
         with self._lock:
             self.set_state(State.FINISHING)
-        self._run_all_deferred()
+        self.run_all_deferred()
         self.timers.clear()
         self.host = None
         self.addresses.clear()
@@ -329,18 +336,30 @@ class Runtime:
         if not self.refusal:
             server_logger.info("stopped serving")
 
-    def close(self, code: int, reason: bytes, limit_ms: int) -> None:
+    def close(self, code: int, reason: bytes, limit_ms: int, drain: float = 0) -> None:
         """`App.close`. Raises RuntimeError."""
         if self.crew is not None:  # called by a signal handler of the parent
-            self.crew.stop(limit_ms / 1000)
+            self.crew.stop(limit_ms / 1000, drain)
             return
         self.leave_closed_loop()
         self.check_server()
-        self.shutdown(code, reason, limit_ms)
+        if drain:
+            self._drain(drain, code, reason, limit_ms)
+        else:
+            self.shutdown(code, reason, limit_ms)
 
-    def go_away(self, limit_ms: int = 5000) -> None:
+    def go_away(self, limit_ms: int = 5000, drain: float = 0) -> None:
         """`close` with the code and reason that clients get by default. Raises RuntimeError."""
-        self.close(GOING_AWAY, SHUTDOWN_REASON.encode(), limit_ms)
+        self.close(GOING_AWAY, SHUTDOWN_REASON.encode(), limit_ms, drain)
+
+    def _drain(self, seconds: float, code: int, reason: bytes, limit_ms: int) -> None:
+        """Accept no more connections, and shut the server down after this time."""
+        server_logger.info("draining for at most %g s", seconds)
+        lib.ws_server_drain(self.server)
+        # If the last client leaves earlier, it has shut down, and the timer is cleared.
+        self.timers.add(math.ceil(seconds * 1e9), self.shutdown, (code, reason, limit_ms))
+        if self.host is not None:
+            self.host.stop_within(seconds + limit_ms / 1000)
 
     def shutdown(self, code: int, reason: bytes, limit_ms: int) -> None:
         """Shut the server down within `limit_ms`."""
@@ -363,9 +382,16 @@ class Runtime:
             "the asyncio loop was closed while the app ran in it, all connections are dropped: "
             "cancel serve(), or call app.close(), and wait for its end before"
         )
-        lib.ws_server_shutdown(self.server, GOING_AWAY, None, 0, 0)
-        lib.ws_server_run(self.server)
+        self.give_up()
         self.finish()
+
+    def give_up(self) -> None:
+        """Stop listening and drop all connections, while nothing runs turns."""
+        if self.refusal:
+            return
+        lib.ws_server_shutdown(self.server, GOING_AWAY, None, 0, 0)
+        while lib.ws_server_run(self.server) > 0:  # a signal interrupts it
+            pass
 
     def free(self) -> None:
         """Drop all connections and free the server."""
@@ -379,7 +405,7 @@ class Runtime:
         self.timers.clear()
         if server:
             lib.ws_server_free(server)
-        self._run_all_deferred()
+        self.run_all_deferred()
         if never_ran:
             addresses, self.addresses = ", ".join(map(str, never_ran)), []
             message = f"an app listened on {addresses} and was never run: app.run() is missing"
@@ -414,7 +440,8 @@ class Runtime:
             waiting = len(self.deferred)
         self._run_deferred(waiting)
 
-    def _run_all_deferred(self) -> None:
+    def run_all_deferred(self) -> None:
+        """Run what was deferred, and what these calls defer."""
         while self.deferred:
             self._run_deferred(len(self.deferred))
 

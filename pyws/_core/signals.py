@@ -37,6 +37,7 @@ class Signals:
         self._runtime = runtime
         self._loop = loop
         self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
+        self._drain = 0.0  # seconds for which the clients may finish first, as the parent says
         self._old: dict[int, Any] = {}
         self._pair: tuple[socket.socket, socket.socket]
         self._old_fd = -1
@@ -52,6 +53,9 @@ class Signals:
             self._old[signal.SIGINT] = signal.signal(signal.SIGINT, for_int)
             self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.note)
             watching.append(self)
+        mask, self._runtime.signal_mask = self._runtime.signal_mask, None
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -145,8 +149,17 @@ class Signals:
             self._loop.call_soon_threadsafe(self.act)
         return stuck
 
+    def note_drain(self, seconds: float) -> None:
+        """The parent of this worker wants it to drain; called by a signal handler."""
+        self._drain = seconds
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.act)
+
     def act(self) -> None:
         """Do what the signals since the last call ask for."""
+        if self._drain:
+            seconds, self._drain = self._drain, 0.0
+            self._runtime.go_away(drain=seconds)
         while self._acted < self.noted:
             self._acted = self.noted
             if self._acted == 1:

@@ -21,13 +21,13 @@ import threading
 import time
 from _socket import socket as Socket  # eventlet replaces the other one, and asks it for no family
 from contextlib import suppress
-from contextvars import copy_context
 from typing import Any, Callable, NoReturn, cast
 
 from .._native import lib
 from . import runtime as base
 from .descriptors import watched
-from .logs import logger
+from .life import Life
+from .logs import logger, server_logger
 from .runtime import Runtime
 from .signals import Signals, watching
 
@@ -45,12 +45,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
 def supervise(
-    runtime: Runtime, count: int, add_routes: Callable[[], Any], run: Callable[[], Any]
+    runtime: Runtime, life: Life, count: int, add_routes: Callable[[], Any], run: Callable[[], Any]
 ) -> None:
     """`App.run` in several processes.
 
     Args:
         runtime: The runtime of the app.
+        life: Its start and stop functions.
         count: How many workers there are.
         add_routes: Adds the routes of the app to the server of a worker.
         run: `App.run` in a worker.
@@ -61,10 +62,11 @@ def supervise(
     """
     runtime.check_idle()
     _check_alone(count)
-    crew = Crew(runtime, count, add_routes, run)
+    crew = Crew(runtime, life, count, add_routes, run)
     runtime.begin(None)
     try:
         runtime.supervise(crew)
+        server_logger.info("serving")
         crew.run()
     finally:
         if runtime.crew is crew:  # otherwise a signal handler of the program forked this child
@@ -96,6 +98,7 @@ class Slot:
         pid: The process; 0 while there is none.
         life: The writing end of a pipe; the worker ends when it is closed. -1: there is none.
         sockets: The sockets that only this worker accepts from.
+        has_started: A worker has been here whose start functions did not fail.
         born: When the worker was started, as time.monotonic().
         delay: Seconds that the last start was delayed.
         due: When to start the next one, as time.monotonic().
@@ -106,6 +109,7 @@ class Slot:
         self.pid = 0
         self.life = -1
         self.sockets: list[Socket] = []
+        self.has_started = False
         self.born = 0.0
         self.delay = 0.0
         self.due = 0.0
@@ -131,10 +135,16 @@ class Crew(base.Crew):
     """The workers of an app. It takes the part of an asyncio loop for `Signals`."""
 
     def __init__(
-        self, runtime: Runtime, count: int, add_routes: Callable[[], Any], run: Callable[[], Any]
+        self,
+        runtime: Runtime,
+        life: Life,
+        count: int,
+        add_routes: Callable[[], Any],
+        run: Callable[[], Any],
     ) -> None:
         """See `supervise`. Raises OSError if there are no descriptors left."""
         self._runtime = runtime
+        self._life = life
         self._add_routes = add_routes
         self._run = run
         self._slots = [Slot(number) for number in range(1, count + 1)]
@@ -146,7 +156,10 @@ class Crew(base.Crew):
         self._wakes: tuple[int, Callable[[], Any]] | None = None  # a descriptor, what to do then
         self._calls: list[Callable[[], Any]] = []  # of signal handlers
         self._old_child: Any = None  # what SIGCHLD did before
-        self._stopping = False
+        self._failures: dict[int, str] = {}  # number of a slot -> why its worker cannot start
+        self._news = os.pipe()  # workers write there why
+        os.set_blocking(self._news[0], False)
+        self._stopping = self._draining = False
         self._deadline = float("inf")
         self._forks = False  # a worker; any other child leaves everything to this process
 
@@ -223,6 +236,13 @@ class Crew(base.Crew):
         if not pid:
             return
         slot.let_go()
+        self._read_news()
+        failure = self._failures.pop(slot.number, "")
+        if failure and not slot.has_started and not self._stopping:
+            what = f"worker {slot.number} (pid {pid}) cannot start: {failure}"
+            self._runtime.stash(RuntimeError(what))
+            self._stop(5)
+        slot.has_started |= not failure
         if self._stopping:
             if status:
                 logger.info("worker %d (pid %d) ended by %s", slot.number, pid, reason(status))
@@ -236,6 +256,12 @@ class Crew(base.Crew):
             reason(status),
             slot.delay,
         )
+
+    def _read_news(self) -> None:
+        with suppress(BlockingIOError):
+            for line in os.read(self._news[0], 65536).decode("utf-8", "replace").splitlines():
+                number, _, failure = line.partition(" ")
+                self._failures[int(number)] = failure
 
     def _start(self, slot: Slot) -> None:
         if not slot.sockets:
@@ -281,23 +307,33 @@ class Crew(base.Crew):
                 logger.info("all workers share one socket at %s port %d: %s", *address, error)
         return sockets
 
-    def stop(self, seconds: float) -> None:
+    def stop(self, seconds: float, drain: float = 0) -> None:
         """End all workers soon, and kill those that are left long after this time.
 
         A signal handler may call it at any moment.
-        """
-        self._calls.append(lambda: self._stop(seconds))
 
-    def _stop(self, seconds: float) -> None:
+        Args:
+            seconds: The time.
+            drain: Seconds before that in which clients may finish.
+        """
+        self._calls.append(lambda: self._stop(seconds, drain))
+
+    def _stop(self, seconds: float, drain: float = 0) -> None:
         if not self._stopping:
-            self._stopping = True
+            self._stopping = self._draining = True
             # This closes the listening sockets; there are no connections.
             lib.ws_server_shutdown(self._runtime.server, base.GOING_AWAY, b"", 0, 0)
             self._close_sockets()
+            if drain:
+                server_logger.info("draining for at most %g s", drain)
+        if drain:
+            self._tell(b"%f\n" % drain)
+        elif self._draining:
+            self._draining = False
             self._signal_all(signal.SIGTERM)
-        if seconds == 0:
+        if seconds == 0 and not drain:
             self._drop()
-        self._deadline = min(self._deadline, time.monotonic() + seconds + GRACE)
+        self._deadline = min(self._deadline, time.monotonic() + drain + seconds + GRACE)
 
     def _close_sockets(self) -> None:
         for shared in self._shared:
@@ -312,16 +348,20 @@ class Crew(base.Crew):
 
     def _drop(self) -> None:
         """Make the workers drop everything. Not by SIGINT, which a terminal sends them, too."""
+        self._tell(b"drop\n")
+
+    def _tell(self, what: bytes) -> None:
         for slot in self._slots:
             if slot.pid:
                 with suppress(OSError):  # it has ended
-                    os.write(slot.life, b"!")
+                    os.write(slot.life, what)
 
     def let_go(self) -> None:
         """This is a forked child that is no worker."""
         if self._forks:
             return
         self._close_sockets()
+        self._close_news()
         for slot in self._slots:
             if slot.life >= 0:
                 os.close(slot.life)
@@ -344,6 +384,11 @@ class Crew(base.Crew):
             if slot.pid:
                 os.waitpid(slot.pid, 0)
                 slot.let_go()
+        self._close_news()
+
+    def _close_news(self) -> None:
+        for end in self._news:
+            os.close(end)
 
     # ---- the child ------------------------------------------------------------------------------
 
@@ -360,12 +405,15 @@ class Crew(base.Crew):
             _end_with(parent, read_end)
             listeners = [one.detach() for one in (*self._shared, *slot.sockets)]
             # A signal waits until `Signals` handles it, and not as it was handled before `run`.
-            args = (signal.SIG_SETMASK, mask)
-            self._deferred.appendleft((copy_context(), signal.pthread_sigmask, args))
+            self._runtime.signal_mask = mask
             self._runtime.renew(
                 slot.number, self._add_routes, listeners, self._timers, self._deferred
             )
             status = _run_app(self._run)
+            error = self._life.failure
+            if error is not None:
+                failure = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+                os.write(self._news[1], f"{slot.number} {failure}\n".encode("utf-8", "replace"))
         except BaseException:
             logger.exception("worker %d (pid %d) cannot serve", slot.number, os.getpid())
         finally:
@@ -444,16 +492,20 @@ def reason(status: int) -> str:
 
 
 def _end_with(parent: int, read_end: int) -> None:
-    """Do what the parent says: a byte in the pipe is its second SIGINT.
+    """Do what the parent says in the pipe: "drop", its second SIGINT, or the seconds of a drain.
 
     Shut down when the parent has ended: the kernel closes the other end of the pipe then.
     """
 
     def on_pipe(number: int, frame: Any) -> None:
         with suppress(BlockingIOError):
-            if os.read(read_end, 1):
-                if watching:
+            said = os.read(read_end, 4096)
+            for line in said.split() if watching else ():
+                if line == b"drop":
                     watching[-1].note(signal.SIGINT, frame)
+                else:
+                    watching[-1].note_drain(float(line))
+            if said:
                 return
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(ORPHAN_TIME)  # nothing else would end a handler that never returns

@@ -263,6 +263,17 @@ def shutdown(program: Program, port: int) -> None:
         assert program.wait() == 0
 
 
+@client("drain")
+def drain(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        program.process.send_signal(signal.SIGTERM)
+        for word in ("still", "served"):
+            say(peer, word)
+            assert receive(peer) == word
+        leave(peer)
+    assert program.wait() == 0
+
+
 @client("pool")
 def pool(program: Program, port: int) -> None:
     with upgraded(port) as peer:

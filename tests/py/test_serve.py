@@ -56,7 +56,7 @@ def start(run: str, signals: bool = True) -> Program:
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_shuts_down_gracefully(run: str, number: int) -> None:
+def test_p9_a_signal_shuts_down_gracefully(run: str, number: int) -> None:
     """P9: with `signals=True`."""
     with start(run) as program:
         with upgraded(int(program.line())) as client:
@@ -128,7 +128,7 @@ def test_a_signal_is_for_all_apps_of_the_loop(run: str, first: str, number: int)
         assert program.error_text() == ""
 
 
-def test_signals_are_left_alone_without_being_asked_for() -> None:
+def test_p9_signals_are_left_alone_without_being_asked_for() -> None:
     """P9: without it."""
     with start("asyncio", signals=False) as program, upgraded(int(program.line())):
         program.process.send_signal(signal.SIGTERM)
