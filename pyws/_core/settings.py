@@ -9,11 +9,11 @@ the types of dicts and keywords in pyws/typing.py (tools/settings_page.py) are d
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar
 
 from ..enums import CompressOptions
 from . import foreign, values
-from .hints import Items
+from .hints import Items, dataclass_transform
 from .values import HANDLERS, Handler
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "setting",
     "settings",
 ]
+
+T = TypeVar("T")
 
 # ---- what is known of a setting -----------------------------------------------------------------
 
@@ -129,7 +131,13 @@ def _without_none(items: Iterable[str | None] | None) -> tuple[str, ...] | None:
     return None if items is None else tuple(item for item in items if item is not None)
 
 
-@dataclasses.dataclass(init=False, repr=False, eq=False)
+@dataclass_transform(kw_only_default=True)
+def table(cls: type[T]) -> type[T]:
+    """Make a class a table, whose subclasses take their settings by name."""
+    return dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+
+
+@table
 class RouteSettings:
     """The settings of a route of WebSockets."""
 
@@ -164,13 +172,13 @@ class RouteSettings:
     close_on_error: bool = setting(
         True, values.flag, "close with 1011 when a handler raises", to_c=None
     )
-    subprotocols: Items[str] = setting(  # noqa: RUF009  # makes a field
+    subprotocols: Items[str] = setting(  # makes a field
         (),
         values.subprotocols,
         "the subprotocols that the route speaks; the first one of the client's list is selected",
         to_c=lambda names: names or None,
     )
-    origins: Optional[Items[Optional[str]]] = setting(  # noqa: RUF009  # makes a field
+    origins: Optional[Items[Optional[str]]] = setting(  # makes a field
         None,
         values.origins,
         'the values of Origin that are accepted, as browsers send them ("https://example.org"); '

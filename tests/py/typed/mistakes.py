@@ -158,6 +158,7 @@ def sockets(ws: WebSocket[User]) -> None:
 App(max_conections=5)  # mistake: no such setting
 App({"max_connections": "many"})  # mistake: an int
 AppOptions(1000)  # mistake: by name
+WebSocketOptions(1000)  # mistake: by name
 AppListenOptions(hostname="localhost")  # mistake: host
 app.listen("8000")  # mistake: an int
 app.listen(8000, address="127.0.0.1")  # mistake: host
