@@ -146,6 +146,32 @@ def test_echoes_after_a_pause_are_not_out_of_order() -> None:
     assert (result.verdict.value, result.late) == ("INFORMATIONAL", True)
 
 
+@pytest.mark.parametrize(
+    "body, came",
+    [(b"<!doctype html>", "after '<!doctype html>'"), (b"", "without one")],
+    ids=["body", "nothing"],
+)
+def test_a_body_without_a_head_is_shown(body: bytes, came: str) -> None:
+    """Tomcat sends such a body after a request without a version."""
+
+    def handler(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(body)
+        connection.shutdown(socket.SHUT_WR)
+        hang(connection)
+
+    with fake(handler) as port:
+        result = run(CASES["P.4.12"], Settings(Target("127.0.0.1", port, "/", False)))
+    assert result.verdict.value == "NON-STRICT"
+    assert result.came == f"expected an HTTP response, but the connection was closed {came}"
+
+
+def test_a_verdict_after_a_wait_in_vain_is_late() -> None:
+    """A busy server, too, may wait for the end of a message, so the case is run again alone."""
+    result = result_of(["utf8-late"], CASES["6.4.1"], Manners())
+    assert (result.verdict.value, result.late) == ("NON-STRICT", True)
+
+
 @pytest.mark.parametrize("id", ["T.2.3", "T.2.4", "T.2.5", "T.2.9", "T.2.10"])
 def test_a_reset_after_the_close_is_no_matter(id: str) -> None:
     result = result_of(["end-as-reset"], CASES[id], Manners())

@@ -147,6 +147,8 @@ class Test:
     """A reason why the case is NON-STRICT even if it completes."""
     closing: tuple[Verdict, str] = (Verdict.OK, "")
     """The separate verdict on the closing of its connections, and its reason."""
+    waited: bool = False
+    """Whether the case went on after it had waited in vain."""
     patience: float = 1.0
     """A factor for `timeout`, for a case whose many connections delay a busy server."""
 
@@ -301,5 +303,5 @@ def judge(test: Test) -> Result:
     seconds = time.monotonic() - test.trace.began
     close, close_came = test.closing
     told = came or test.trace.last()
-    late = late or close == Verdict.FAILED
+    late = late or test.waited or close == Verdict.FAILED
     return Result(case, verdict, told, seconds, test.trace, close, close_came, late=late)

@@ -170,6 +170,7 @@ class Session:
             if not self.connection.buffer:
                 self.connection.fill(self.connection.deadline(limit))
         except TimedOut:
+            self.test.waited = True
             return False
         except Ended:
             pass
@@ -181,6 +182,7 @@ class Session:
         try:
             self.ahead = self.next(self.connection.deadline(limit))
         except TimedOut:
+            self.test.waited = True
             return False
         except Ended:
             pass

@@ -122,7 +122,9 @@ def answer(connection: Connection) -> Response:
     try:
         return connection.read_response()
     except Ended as error:
-        raise NonStrict(f"expected an HTTP response, but {error} without one") from None
+        came = bytes(connection.buffer)
+        how = f"after {wire.shown(came)}" if came else "without one"
+        raise NonStrict(f"expected an HTTP response, but {error} {how}") from None
     except TimedOut as error:
         raise Late(f"expected an HTTP response, but {error}") from None
     except Garbled as error:
