@@ -83,7 +83,7 @@ def resolve(link: re.Match[str], folder: Path, page_folder: Path) -> str:
 # ---- docstrings ---------------------------------------------------------------------------------
 
 
-COLON = "\ue000"  # stands in for a colon that napoleon would take for the end of a type
+COLON = "\ue000"  # in place of a colon that napoleon would take for the end of a type
 
 
 def before_napoleon(

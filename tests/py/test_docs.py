@@ -1,11 +1,14 @@
 """The Python in README.md and docs/ works: programs run against a client, fragments compile."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import List
 
 import pytest
-from common import ROOT
+from chromium import unavailable
+from common import ROOT, TIMEOUT
 from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
 from program import Program
 
@@ -32,6 +35,18 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
 def test_program(block: Block, tmp_path: Path) -> None:
     run(block, CLIENTS[block.name], tmp_path)
+
+
+@pytest.mark.parametrize("page", ["guide/browser.md", "guide/getting_started.md"])
+def test_scripts_compile(page: str, tmp_path: Path) -> None:
+    node = shutil.which("node") or unavailable("no node here")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    scripts = re.findall(r"^```javascript\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert scripts
+    for number, script in enumerate(scripts):
+        file = tmp_path / f"{number}.js"
+        file.write_text(script)
+        subprocess.run([node, "--check", str(file)], check=True, timeout=TIMEOUT)
 
 
 # ---- these tests find what they are for ---------------------------------------------------------
