@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that the modules of pyws/ import each other only downwards, and respect what is private.
+"""Checks that the modules of pyws/ import each other only downwards, and respect what is private,
+and that meson.build installs them all.
 
     python3 tools/check_python_layers.py [--root DIR]
 
@@ -212,6 +213,18 @@ def check_privates(modules: List[Module]) -> Iterator[Tuple[Path, int, str]]:
             yield path, 1, f"has a reason to read {name} in REASONS, and does not"
 
 
+# ---- installation -------------------------------------------------------------------------------
+
+
+def check_installed(root: Path, paths: List[Path]) -> Iterator[Tuple[Path, int, str]]:
+    """Modules that an installed package would lack."""
+    build = root / "meson.build"
+    text = build.read_text(encoding="utf-8") if build.exists() else None
+    for path in paths:
+        if text is not None and f"'{path.relative_to(root).as_posix()}'" not in text:
+            yield path, 1, "is not listed in meson.build, so it would not be installed"
+
+
 # ---- all ----------------------------------------------------------------------------------------
 
 
@@ -229,6 +242,7 @@ def check(root: Path) -> List[str]:
             continue
         found += [(module.path, line, why) for line, why in check_imports(module, known)]
     found += check_privates(modules)
+    found += check_installed(root, paths)
     return [f"{path.relative_to(root)}:{line}: {why}" for path, line, why in found]
 
 

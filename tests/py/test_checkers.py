@@ -220,6 +220,13 @@ def test_python_layers_finds(tmp_path: Path, name: str, text: str, want: str) ->
     assert want in found[0]
 
 
+def test_python_layers_finds_what_is_not_installed(tmp_path: Path) -> None:
+    plant(tmp_path, {"pyws/enums.py": "a = 1", "pyws/_core/fields.py": "b = 1"})
+    plant(tmp_path, {"meson.build": "sources('pyws/enums.py')"})
+    (found,) = run("check_python_layers.py", tmp_path)
+    assert found.startswith("pyws/_core/fields.py:1: is not listed in meson.build")
+
+
 def test_python_layers_refuses_an_empty_tree(tmp_path: Path) -> None:
     assert run("check_python_layers.py", tmp_path) == ["pyws: no modules found"]
 
