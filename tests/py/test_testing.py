@@ -13,13 +13,15 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 from common import ROOT, TIMEOUT
 from coroutines import in_loop
+from peer import Peer, frame, handshake, upgraded
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect, unix_connect
 
 import pyws.testing
 from pyws import App, AppListenOptions, OpCode, Request, Response, SendStatus, WebSocket
 from pyws.testing import FakeWebSocket, Published, running, serving
+
+CLOSE = 8
 
 
 def echo(ws: WebSocket, message: Any, opcode: OpCode) -> None:
@@ -39,8 +41,14 @@ def leaves(error: BaseException) -> Callable[[WebSocket], None]:
 
 def visit(app: App) -> None:
     """A client comes, and waits until it is sent away."""
-    with running(app) as url, connect(url) as client, pytest.raises(ConnectionClosed):
-        client.recv(TIMEOUT)
+    with running(app), upgraded(app.port) as client:
+        assert client.frame().opcode == CLOSE
+
+
+def echoes(client: Peer) -> None:
+    with client:
+        client.send(frame(b"hi"))
+        assert client.frame().payload == b"hi"
 
 
 def test_p10_nothing_imports_it() -> None:
@@ -169,10 +177,8 @@ def test_p10_running() -> None:
     for _ in range(2):
         with running(app) as url:
             assert url == app.url == f"ws://127.0.0.1:{app.port}"
-            with connect(url + "/") as client:
-                client.send("hi")
-                assert client.recv(TIMEOUT) == "hi"
-            with connect(url + "/thread"):
+            echoes(upgraded(app.port))
+            with upgraded(app.port, "/thread"):
                 pass
         assert app.url == ""
         app.publish("a", "b")  # it belongs to this thread again
@@ -185,17 +191,19 @@ def test_p10_running_with_coroutine_handlers() -> None:
         await asyncio.sleep(0)
         ws.send(message, opcode)
 
-    with running(App().ws("/*", message=message)) as url, connect(url) as client:
-        client.send("hi")
-        assert client.recv(TIMEOUT) == "hi"
+    app = App().ws("/*", message=message)
+    with running(app):
+        echoes(upgraded(app.port))
 
 
 def test_p10_running_on_a_unix_socket(tmp_path: Path) -> None:
     with running(echo_app(), {"path": tmp_path / "s"}) as url:
         assert url == f"ws+unix://{tmp_path}/s"
-        with unix_connect(os.fspath(tmp_path / "s")) as client:
-            client.send("hi")
-            assert client.recv(TIMEOUT) == "hi"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(TIMEOUT)
+            client.connect(os.fspath(tmp_path / "s"))
+            client.sendall(handshake())
+            assert client.recv(12) == b"HTTP/1.1 101"
 
 
 def test_p10_running_ends_in_bounded_time() -> None:
@@ -230,9 +238,9 @@ def test_p10_running_raises_what_the_server_raised() -> None:
 
 def test_p10_running_shows_the_error_of_the_test_and_of_the_server() -> None:
     app = App().ws("/*", open=leaves(SystemExit(3)))
-    with pytest.raises(SystemExit) as caught, running(app) as url:
-        with connect(url) as client, pytest.raises(ConnectionClosed):
-            client.recv(TIMEOUT)
+    with pytest.raises(SystemExit) as caught, running(app):
+        with upgraded(app.port) as client:
+            assert client.frame().opcode == CLOSE
         raise AssertionError("of the test")
     assert isinstance(caught.value.__context__, AssertionError)
     with pytest.raises(AssertionError, match="of the test"), running(echo_app()):
@@ -371,7 +379,7 @@ def outcomes() -> Any:
         done.set()
 
     app = App().ws("/*", open=sockets.append)
-    with running(app) as url, connect(url):
+    with running(app), upgraded(app.port):
         app.defer(call_all)
         assert done.wait(TIMEOUT)
     return found
