@@ -139,6 +139,15 @@ class Published(NamedTuple):
 
 
 _ids = count(1)
+_of_thread = threading.local()
+
+
+def _common_app() -> App:
+    """The app of this thread for fakes without one; each app needs descriptors."""
+    app: Optional[App] = getattr(_of_thread, "app", None)
+    if app is None or app._runtime.refusal:  # after a fork
+        app = _of_thread.app = App()
+    return app
 
 
 class FakeWebSocket(WebSocket[Any]):
@@ -182,7 +191,7 @@ class FakeWebSocket(WebSocket[Any]):
         Raises:
             ValueError: The path does not match the pattern.
         """
-        self._app = App() if app is None else app  # held here: the runtime does not
+        self._app = _common_app() if app is None else app  # held here: the runtime does not
         runtime = self._app._runtime
         path, _, query = target.partition("?")
         _check_path(pattern, path)

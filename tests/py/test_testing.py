@@ -548,6 +548,17 @@ def test_p10_the_path_of_a_fake_matches_its_pattern(pattern: str, path: str) -> 
         FakeWebSocket(good, pattern=pattern)
 
 
+def test_p10_fakes_need_no_descriptors_of_their_own() -> None:
+    fakes = [FakeWebSocket()]
+    before = len(os.listdir("/proc/self/fd"))
+    fakes += [FakeWebSocket() for _ in range(20)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    pid = os.fork()
+    if pid == 0:
+        os._exit(FakeWebSocket().send("x") is not SendStatus.SUCCESS)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def test_p10_a_paused_fake_says_so() -> None:
     ws = FakeWebSocket()
     assert not ws.paused
