@@ -6,6 +6,7 @@
 #include "bridge.h"
 
 #include <pthread.h>
+#include <string.h>
 
 /* PY_VECTORCALL_ARGUMENTS_OFFSET (PEP 590): the called function may change the slot in front of the
  * arguments. */
@@ -125,6 +126,116 @@ static ws_bridge_socket *handle_of(void *socket)
     return (void *)((char *)socket + header_size);
 }
 
+/* What PyIter_Send returns. */
+enum { RAISED = -1, RETURNED = 0, AWAITS = 1 };
+
+/* Makes the task of a stepper the current one, or, with leave_task, no task. Returns false with an
+ * exception set if that is not possible: inside another task. */
+static bool switch_task(const ws_bridge *bridge, void *function, const ws_bridge_stepper *stepper)
+{
+    void *args[] = {NULL, bridge->loop, stepper->task};
+    void *result = call(function, args + 1, 2);
+    if (result)
+        python.Py_DecRef(result);
+    return result;
+}
+
+/* Runs a step of a coroutine as the current task, which ends to be the current one. Sets *result to
+ * what the coroutine has returned, awaits, or has raised. */
+static int run_step(const ws_bridge *bridge, ws_bridge_stepper *stepper, void *coroutine,
+                    void *value, void **result)
+{
+    stepper->busy = true;
+    int sent = coroutine ? python.PyIter_Send(coroutine, value, result) : RAISED;
+    stepper->busy = false;
+    if (sent == RAISED)
+        *result = take_exception();
+    if (!switch_task(bridge, bridge->leave_task, stepper))
+        python.PyErr_WriteUnraisable(bridge->leave_task);
+    return sent;
+}
+
+/* Leaves to Python what is not the common case. */
+static void pass_outcome(const ws_bridge *bridge, void *socket, void *coroutine, int sent,
+                         void *result)
+{
+    void *args[] = {NULL, socket, coroutine ? coroutine : bridge->none, result};
+    void *done = call(bridge->outcome[sent + 1], args + 1, 3);
+    if (done)
+        python.Py_DecRef(done);
+    else
+        report(bridge, socket);
+    python.Py_DecRef(result);
+}
+
+/* The first word of an object is, or begins with, the count of its references (Python makes sure of
+ * that). A task that the coroutine has kept must not serve another one. */
+static uintptr_t references(const void *task)
+{
+    uintptr_t count;
+    memcpy(&count, task, sizeof count);
+    return count;
+}
+
+static bool has_weak_references(const ws_bridge *bridge, const void *task)
+{
+    void *list;
+    memcpy(&list, (const char *)task + bridge->weak_references, sizeof list);
+    return list;
+}
+
+/* Begins a coroutine handler as the task of bridge->spare, which is the current one. Most have
+ * ended after their first step. */
+static void begin_handler(const ws_bridge_route *route, void *socket, void *const *args)
+{
+    const ws_bridge *bridge = route->bridge;
+    ws_bridge_stepper *spare = bridge->spare;
+    ws_bridge_socket *handle = handle_of(socket);
+    uintptr_t before = references(spare->task);
+    unsigned long queued = bridge->queued;
+    handle->stepper = WS_BRIDGE_BUSY;
+    void *coroutine = call(route->coroutine, args, 3), *result;
+    int sent = run_step(bridge, spare, coroutine, bridge->none, &result);
+    if (references(spare->task) != before || has_weak_references(bridge, spare->task))
+        spare->changed = true;
+    if (sent == RETURNED && !spare->changed && queued == bridge->queued && handle->conn) {
+        handle->stepper = NULL;
+        take_result(bridge, socket, result);
+    } else {
+        pass_outcome(bridge, socket, coroutine, sent, result);
+    }
+    if (coroutine)
+        python.Py_DecRef(coroutine);
+}
+
+/* Gives a message to a session that waits for it, as its task, which is the current one. Most
+ * sessions then wait for the next message. */
+static void resume_session(const ws_bridge *bridge, void *socket, ws_bridge_stepper *stepper,
+                           void *message)
+{
+    void *coroutine = stepper->coroutine, *result;
+    python.Py_IncRef(coroutine);
+    stepper->coroutine = NULL;
+    int sent = run_step(bridge, stepper, coroutine, message, &result);
+    if (sent == AWAITS && result == stepper->parking && !stepper->changed) {
+        stepper->coroutine = coroutine;
+        python.Py_DecRef(result);
+    } else {
+        pass_outcome(bridge, socket, coroutine, sent, result);
+    }
+    python.Py_DecRef(coroutine);
+}
+
+/* Returns the task that C runs the next step of a coroutine as; NULL if Python must handle the
+ * message. */
+static ws_bridge_stepper *find_stepper(const ws_bridge_route *route, void *socket)
+{
+    ws_bridge_stepper *stepper = handle_of(socket)->stepper;
+    if (!stepper)
+        return route->coroutine ? route->bridge->spare : NULL;
+    return stepper != WS_BRIDGE_BUSY && stepper->coroutine ? stepper : NULL;
+}
+
 /* Calls the message handler, in the current context. */
 static void call_handler(const ws_bridge_route *route, void *socket, const char *data,
                          size_t length, int opcode)
@@ -133,11 +244,22 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
     void *message = new_message(data, length, opcode);
     void *kind = opcode == WS_TEXT ? bridge->text : bridge->binary;
     void *args[] = {NULL, socket, message, kind};
-    void *result = message ? call(route->message, args + 1, 3) : NULL;
-    if (result)
-        take_result(bridge, socket, result);
-    else
-        report(bridge, socket);
+    ws_bridge_stepper *stepper = message ? find_stepper(route, socket) : NULL;
+    if (stepper && !switch_task(bridge, bridge->enter_task, stepper)) {
+        python.PyErr_Clear(); /* the method in Python can leave the other task */
+        stepper = NULL;
+    }
+    if (!stepper) {
+        void *result = message ? call(route->message, args + 1, 3) : NULL;
+        if (result)
+            take_result(bridge, socket, result);
+        else
+            report(bridge, socket);
+    } else if (stepper->coroutine) {
+        resume_session(bridge, socket, stepper, message);
+    } else {
+        begin_handler(route, socket, args + 1);
+    }
     if (message)
         python.Py_DecRef(message);
 }

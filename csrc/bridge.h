@@ -37,9 +37,21 @@ typedef struct ws_python {
     int (*PyErr_BadArgument)(void);
     int (*PyContext_Enter)(void *context);
     int (*PyContext_Exit)(void *context);
+    /* NULL before Python 3.10: then C never steps a coroutine. */
+    int (*PyIter_Send)(void *iterator, void *value, void **result);
     void *(*PyEval_SaveThread)(void);
     void (*PyEval_RestoreThread)(void *thread);
 } ws_python;
+
+/* A task of asyncio that C makes the current one while it runs a step of a coroutine: the part of a
+ * Stepper (_core/stepper.py) that C knows. Python owns it; nothing here is a reference. */
+typedef struct ws_bridge_stepper {
+    void *task;
+    void *parking;   /* what the coroutine awaits if C is to run the next step */
+    void *coroutine; /* a session that waits for a message; NULL if none does */
+    bool busy;       /* C is running a step */
+    bool changed;    /* the coroutine has cancelled or changed its task */
+} ws_bridge_stepper;
 
 /* What the bridge knows of one server: its ws_config.user. */
 typedef struct ws_bridge {
@@ -58,21 +70,36 @@ typedef struct ws_bridge {
     void *publish;       /* the same for ws_bridge_publish and ws_bridge_publish_app */
     void *failed;        /* failed(socket, exception): the message handler raised the exception */
     void *returned;      /* returned(socket, result): the message handler did not return None */
+    /* For coroutines; all are NULL or 0 while the app runs without asyncio. */
+    void *loop;               /* the asyncio loop */
+    void *enter_task;         /* enter_task(loop, task), and the reverse */
+    void *leave_task;
+    ws_bridge_stepper *spare; /* its task is idle, and may run handlers; NULL if there is none */
+    size_t weak_references;   /* where a task has its weak references; NULL there means none */
+    unsigned long queued;     /* counts the events that had to wait for a handler that C runs */
+    /* outcome[i](socket, coroutine, result): what C leaves to Python. The coroutine raised (0),
+     * returned, and something is left to do (1), or awaits something (2). */
+    void *outcome[3];
 } ws_bridge;
 
 /* What the bridge knows of one route: its ws_behavior.user. */
 typedef struct ws_bridge_route {
     ws_bridge *bridge;
-    void *message; /* handler(socket, message, opcode) */
+    void *message;   /* handler(socket, message, opcode) */
+    void *coroutine; /* the same if it is a coroutine function that C may begin; else NULL */
     void (*closed)(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
                    void *user); /* on_closed in Python */
 } ws_bridge_route;
+
+/* A coroutine handler of the socket is under way, and all events wait. */
+#define WS_BRIDGE_BUSY ((ws_bridge_stepper *)1)
 
 /* The part of a WebSocket object that follows its header. The object is ws_conn_user. */
 typedef struct ws_bridge_socket {
     ws_conn *conn;     /* NULL once the connection is closed */
     ws_bridge *bridge; /* NULL until the object is initialized */
     void *context;     /* contextvars.Context of its handlers; a reference that the object holds */
+    ws_bridge_stepper *stepper; /* of its session; WS_BRIDGE_BUSY; or NULL */
 } ws_bridge_socket;
 
 /* Must be called once per process, before all other functions. `functions` is copied; `size` is

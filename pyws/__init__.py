@@ -13,6 +13,7 @@ from ._native import VERSION as __version__
 from ._native import lib as _lib
 from .app import App
 from .enums import CompressOptions, OpCode, SendStatus
+from .errors import ConnectionClosed
 from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
 from .router import WebSocketOptions
@@ -53,6 +54,7 @@ __all__ = [
     "CloseHandler",
     "CloseInfo",
     "CompressOptions",
+    "ConnectionClosed",
     "CookieOptionsDict",
     "DrainHandler",
     "DroppedHandler",

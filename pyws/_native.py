@@ -181,8 +181,19 @@ class ws_python(Structure):
         ("PyErr_BadArgument", c_void_p),
         ("PyContext_Enter", c_void_p),
         ("PyContext_Exit", c_void_p),
+        ("PyIter_Send", c_void_p),
         ("PyEval_SaveThread", c_void_p),
         ("PyEval_RestoreThread", c_void_p),
+    ]
+
+
+class ws_bridge_stepper(Structure):
+    _fields_ = [
+        ("task", c_void_p),
+        ("parking", c_void_p),
+        ("coroutine", c_void_p),
+        ("busy", c_bool),
+        ("changed", c_bool),
     ]
 
 
@@ -203,6 +214,13 @@ class ws_bridge(Structure):
         ("publish", py_object),
         ("failed", py_object),
         ("returned", py_object),
+        ("loop", py_object),
+        ("enter_task", py_object),
+        ("leave_task", py_object),
+        ("spare", POINTER(ws_bridge_stepper)),
+        ("weak_references", c_size_t),
+        ("queued", c_ulong),
+        ("outcome", py_object * 3),
     ]
 
 
@@ -210,6 +228,7 @@ class ws_bridge_route(Structure):
     _fields_ = [
         ("bridge", POINTER(ws_bridge)),
         ("message", py_object),
+        ("coroutine", py_object),
         ("closed", closed_function),
     ]
 
@@ -219,6 +238,7 @@ class ws_bridge_socket(Structure):
         ("conn", c_void_p),
         ("bridge", POINTER(ws_bridge)),
         ("context", c_void_p),
+        ("stepper", POINTER(ws_bridge_stepper)),
     ]
 
 

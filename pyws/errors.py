@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import os
 from enum import IntEnum
+from typing import Any
 
-__all__ = ["ErrorCode", "exception_for"]
+__all__ = ["ConnectionClosed", "ErrorCode", "exception_for"]
+
+
+class ConnectionClosed(Exception):
+    """`WebSocket.recv` was called, and the connection has closed.
+
+    Attributes:
+        close_info: How the connection ended: a `CloseInfo`.
+    """
+
+    def __init__(self, close_info: Any) -> None:
+        super().__init__(close_info)
+        self.close_info = close_info
+
+    def __str__(self) -> str:
+        return f"the connection has closed: {self.close_info}"
 
 
 class ErrorCode(IntEnum):

@@ -196,7 +196,7 @@ class Router:
         max_topic_length: The longest name of a topic in UTF-8; a longer one raises ValueError.
             Default: 1 KiB.
         max_pending_messages: While this many messages, or max_payload_length bytes of them, wait
-            for a coroutine handler, the socket is not read. Default: 16 messages.
+            for a coroutine handler or a session, the socket is not read. Default: 16 messages.
         keep_request: Keep the opening handshake, with its header fields and cookies, as ws.request
             and ws.headers. Default: False.
 
@@ -230,7 +230,18 @@ class Router:
         in one write. A handler that gets asyncio.CancelledError has failed, unless `run` or `serve`
         ends.
 
-        All handlers of a socket run in one contextvars.Context, a copy of the one that `run`,
+        A session begins after the open handler. It gets the messages by ``async for message in ws``
+        or ``await ws.recv()``; a message handler and a session exclude each other. While the
+        session does not receive, up to max_pending_messages wait, and then the socket is not read;
+        Pings that come before are answered. When the session returns, the connection is closed with
+        1000; when it raises, with 1011. When the connection closes, the iteration ends and `recv`
+        raises ConnectionClosed, after the messages that came before a Close frame of the client. A
+        session that waits for something else is cancelled close_timeout seconds after the
+        connection has closed, or after the last message that it has received since. The other
+        handlers do not wait for the session: each runs when its event happens.
+
+        All handlers of a socket, its session, and the tasks of `WebSocket.create_task` run in one
+        contextvars.Context, a copy of the one that `run`,
         `serve` or `serving` was called in. What one of them sets is there for the later ones, and
         for no other socket. If a handler of A ends B, and the close handler of B ends A, the close
         handler of A runs in a copy of its context.
@@ -254,8 +265,6 @@ class Router:
                 self._waiting, remedy, lambda session: self.ws(pattern, session, **more)
             )
             return decorator  # type: ignore[no-any-return]
-        if checked.session is not None:
-            raise TypeError("sessions are not supported yet: app.ws(pattern, message=on_message)")
         if checked.compression and not lib.ws_compression_available():
             raise RuntimeError(
                 f"compression needs zlib, and {lib.path} was built without it "
@@ -263,6 +272,11 @@ class Router:
             )
         sent = self._check_pattern(pattern)
         coroutines = [name for name in values.HANDLERS if _is_coroutine(getattr(checked, name))]
+        if checked.session is not None:
+            from ._core.session import wrap_session
+
+            wrap_session(checked)
+            self._check_coroutines("session", pattern)
         if coroutines:
             self._check_coroutines(coroutines[0], pattern)
         if coroutines and coroutines != ["upgrade"]:

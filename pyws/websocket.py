@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any, Callable, Coroutine, Dict, Generic, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, Union
 
 from ._core import foreign, mistakes, values
 from ._core.bridge import Documented, install_fast_path
@@ -11,7 +11,8 @@ from ._core.calls import thread_ident, topic_names
 from ._core.fields import path_parameters
 from ._core.hints import AnyOpCode, Message, UserData
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
-from ._core.sockets import BY_USER, CloseFrame, CloseInfo, Socket, address_text, check_stack
+from ._core.sockets import BY_USER, CloseFrame, CloseInfo, address_text, check_stack
+from ._core.waiting import WaitingSocket
 from ._native import fail, lib
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
@@ -30,7 +31,7 @@ _send_fragment = lib.ws_conn_send_fragment
 
 
 @foreign.explained(foreign.NOT_IN_WEBSOCKET)
-class WebSocket(Socket, Generic[UserData], metaclass=Documented):
+class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
     """One connection: the same object in every handler, hashable, usable as a dict key.
 
     For type checkers it is generic: ``WebSocket[User]`` has a User as its user data, and
@@ -494,30 +495,6 @@ class WebSocket(Socket, Generic[UserData], metaclass=Documented):
             lib.ws_conn_close(self._conn)
 
     terminate = close
-
-    def wait_closed(self) -> Coroutine[Any, Any, CloseInfo]:
-        """Wait until the closing handshake is over: ``info = await ws.wait_closed()``.
-
-        It is for coroutines in the loop that the app runs in. Returns at once if the closing
-        handshake is over already; the close handler may still be running.
-
-        Returns:
-            How the connection ended, as `close_info`.
-
-        Raises:
-            RuntimeError: Called from another thread.
-        """
-        self._runtime.check_thread()
-        return self._wait_closed()
-
-    async def _wait_closed(self) -> CloseInfo:
-        if self._close_info is None or self._close_info.clean is None:
-            import asyncio
-
-            if self._waiter is None:
-                self._waiter = asyncio.get_running_loop().create_future()
-            return await asyncio.shield(self._waiter)
-        return self._close_info
 
     # ---- facts ----------------------------------------------------------------------------------
 

@@ -12,13 +12,15 @@ from contextvars import copy_context
 from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from .._native import lib
+from .bridge import enable_steps, set_spare
 from .calls import thread_ident
+from .coroutines import on_awaits, on_raised, on_returned
 from .life import Life
 from .logs import logger
 from .runtime import Host as AnyHost
 from .runtime import Runtime
 from .signals import Signals
-from .stepper import Stepper
+from .stepper import ReusableTask, Stepper, enter_task, leave_task
 
 __all__ = ["Host", "run", "serve", "serving"]
 
@@ -37,6 +39,15 @@ class Host(AnyHost):
         self._runtime = runtime
         self._loop = self.loop = asyncio.get_running_loop()
         self.home = copy_context()
+        self.has_steps = runtime.bridge is not None and enable_steps(
+            runtime.bridge,
+            ReusableTask,
+            loop=self._loop,
+            enter_task=enter_task,
+            leave_task=leave_task,
+            outcome=(on_raised, on_returned, on_awaits),
+        )
+        self._offered: Stepper | None = None  # whose task C may run handlers as
         self.tasks: dict[asyncio.Task[None], Stepper] = {}  # those with work
         self._spares: dict[type[Stepper], Stepper] = {}  # with idle tasks
         self._last_turn: asyncio.Future[None] = self._loop.create_future()  # the server has ended
@@ -79,15 +90,34 @@ class Host(AnyHost):
     def give_back(self, stepper: Any) -> None:
         """A stepper has run a coroutine without its task."""
         kind = type(stepper)
-        if kind not in self._spares and stepper.is_clean():
+        if not stepper.is_clean():
+            stepper.end()
+        elif self._offered is None and self.has_steps and stepper.can_serve_bridge():
+            self._offered = stepper
+            set_spare(self._runtime.bridge, stepper.share())
+        elif kind not in self._spares:
             self._spares[kind] = stepper
         else:
             stepper.end()
+
+    def withdraw(self) -> Any:
+        """The stepper that C ran a handler as; C must not do so any more."""
+        stepper, self._offered = self._offered, None
+        set_spare(self._runtime.bridge, None)
+        assert stepper is not None
+        stepper.share(False)
+        return stepper
 
     def adopt(self, stepper: Any) -> None:
         """The task of a stepper has work; `serve` waits for its end."""
         self.tasks[stepper.task] = stepper
         stepper.task.add_done_callback(self._ended)
+
+    def create_task(self, ws: Any, coroutine: Any, name: str | None) -> Any:
+        """Start a task that belongs to a socket; returns it."""
+        from .session import SocketTask
+
+        return SocketTask(self).begin(ws, coroutine, name)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.pop(task).on_end()
@@ -189,6 +219,8 @@ class Host(AnyHost):
                 self._await_echo()
 
     def _clean_up(self) -> None:
+        if self._offered is not None:
+            self.withdraw().end()
         for stepper in self._spares.values():
             stepper.end()
         if self._alarm is not None:

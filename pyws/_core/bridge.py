@@ -22,16 +22,27 @@ from ctypes import (
 from types import MappingProxyType
 from typing import Any, Sequence
 
-from .._native import lib, ws_bridge, ws_bridge_route, ws_bridge_socket, ws_python
+from .._native import (
+    lib,
+    ws_bridge,
+    ws_bridge_route,
+    ws_bridge_socket,
+    ws_bridge_stepper,
+    ws_python,
+)
 
 __all__ = [
+    "BUSY",
     "Documented",
     "Handle",
     "address_of",
     "bridge_function",
+    "enable_steps",
     "install_fast_path",
     "new_bridge",
     "new_bridge_route",
+    "new_stepper",
+    "set_spare",
 ]
 
 # ---- which interpreters -------------------------------------------------------------------------
@@ -71,6 +82,9 @@ def enable_bridge() -> bool:
     return not obstacle
 
 
+_NEWER = ("PyErr_GetRaisedException", "PyIter_Send")  # functions that bridge.c can do without
+
+
 def set_up_bridge() -> str:
     """Give bridge.c the functions of the interpreter; returns "", or why that is not possible."""
     if sys.implementation.name != "cpython":
@@ -80,7 +94,7 @@ def set_up_bridge() -> str:
     functions = ws_python()
     for name in (field[0] for field in ws_python._fields_):
         address = interpreter_function(name)
-        if address is None and name != "PyErr_GetRaisedException":
+        if address is None and name not in _NEWER:
             return f"this Python has no {name}"
         setattr(functions, name, address)
     try:
@@ -157,10 +171,11 @@ def keep(*structures: Structure | ctypes.Array[Any]) -> None:
 def new_handle_type() -> type:
     """Make a type like `object` with the members of ws_bridge_socket as attributes."""
     start = object.__basicsize__
-    members = (PyMemberDef * 4)(
+    members = (PyMemberDef * 5)(
         PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
         PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
         PyMemberDef(b"_context_address", _ULONG, start + ws_bridge_socket.context.offset),
+        PyMemberDef(b"_stepper", _ULONG, start + ws_bridge_socket.stepper.offset),
     )
     slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
     size = start + ctypes.sizeof(ws_bridge_socket)
@@ -173,10 +188,11 @@ def new_handle_type() -> type:
 class Handle:
     """What C and Python both know of one connection."""
 
-    __slots__ = ("_bridge", "_conn", "_context_address")
+    __slots__ = ("_bridge", "_conn", "_context_address", "_stepper")
     _conn: int  # address of the ws_conn; 0 once the connection has closed
     _bridge: int  # address of the server's ws_bridge
     _context_address: int  # of the Context that the handlers run in
+    _stepper: int  # address of the ws_bridge_stepper of a session; BUSY; or 0
 
 
 if lib.bridge:
@@ -248,9 +264,19 @@ def new_bridge(
     )
 
 
-def new_bridge_route(bridge: ws_bridge, message: Any, closed: Any) -> ws_bridge_route:
-    """The ws_bridge_route of a route with this message handler."""
-    return ws_bridge_route(ctypes.pointer(bridge), message, closed)
+def new_bridge_route(
+    bridge: ws_bridge, message: Any, coroutine: Any, closed: Any
+) -> ws_bridge_route:
+    """The ws_bridge_route of a route with this message handler.
+
+    Args:
+        bridge: The ws_bridge of the server.
+        message: The handler.
+        coroutine: The coroutine function that C may begin instead, or None.
+        closed: The C callback that runs once a connection is closed.
+    """
+    function = py_object() if coroutine is None else coroutine
+    return ws_bridge_route(ctypes.pointer(bridge), message, function, closed)
 
 
 def bridge_function(kind: Any, name: str) -> Any:
@@ -259,3 +285,47 @@ def bridge_function(kind: Any, name: str) -> Any:
 
 
 address_of = ctypes.addressof
+
+# ---- coroutines ---------------------------------------------------------------------------------
+
+BUSY = 1  # WS_BRIDGE_BUSY
+
+
+def begins_with_count(value: object) -> bool:
+    """Whether the first word of an object in memory changes with the count of its references."""
+    word = c_ssize_t.from_address(id(value))
+    before = word.value
+    others = [value] * 3
+    return word.value == before + len(others)
+
+
+def enable_steps(bridge: ws_bridge, task_type: type, **objects: Any) -> bool:
+    """Let C run steps of coroutines, if the interpreter has all that is needed.
+
+    Args:
+        bridge: The ws_bridge of the server.
+        task_type: The type of the tasks.
+        objects: Fields of ws_bridge.
+
+    Returns:
+        Whether C can do that.
+    """
+    offset = getattr(task_type, "__weakrefoffset__", 0)
+    has_send = getattr(ctypes.pythonapi, "PyIter_Send", None) is not None
+    if offset <= 0 or not has_send or not begins_with_count(object()):
+        return False
+    bridge.weak_references = offset
+    bridge.outcome = (py_object * 3)(*objects.pop("outcome"))
+    for name, value in objects.items():
+        setattr(bridge, name, value)
+    return True
+
+
+def new_stepper(task: Any, parking: Any) -> ws_bridge_stepper:
+    """The ws_bridge_stepper of a task; the caller keeps both alive."""
+    return ws_bridge_stepper(id(task), id(parking))
+
+
+def set_spare(bridge: ws_bridge, stepper: ws_bridge_stepper | None) -> None:
+    """Set the stepper that C may run handlers as."""
+    bridge.spare = POINTER(ws_bridge_stepper)() if stepper is None else ctypes.pointer(stepper)

@@ -70,11 +70,11 @@ ALWAYS: dict[str, Any] = {
     "on_open": _native.conn_function(_on_open),
     "on_close": _native.close_function(sockets.on_close),
     "on_closed": ON_CLOSED,
+    "on_drain": _native.conn_function(sockets.on_drain),  # also for `drained`
 }
 OPTIONAL: dict[str, Any] = {
     "upgrade": _native.request_function(_on_upgrade),
     "message": _native.message_function(sockets.on_message),
-    "drain": _native.conn_function(sockets.on_drain),
     "dropped": _native.message_function(sockets.on_dropped),
     "ping": _native.control_function(sockets.on_ping),
     "pong": _native.control_function(sockets.on_pong),

@@ -7,6 +7,7 @@ way, the later events of its socket wait in its `Queue`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import types
 from collections import deque
@@ -15,25 +16,19 @@ from typing import Any, Coroutine, Generator
 from . import requests, sockets, values
 from .contexts import is_current
 from .logs import logger
+from .messages import size
 from .requests import Exchange
 from .routes import returned
 from .runtime import Host
 from .settings import Behavior
 from .sockets import BY_QUEUE, BY_USER, Socket, detach
-from .stepper import Stepper
+from .stepper import AWAITS, RAISED, RETURNED, Stepper, cancellation
 from .values import Handler
 
-__all__ = ["Later", "Queue", "wrap_handlers"]
+__all__ = ["Later", "Queue", "on_awaits", "on_raised", "on_returned", "wrap_handlers"]
 
 _RECEIVED = frozenset(("message", "ping", "pong"))
 _USELESS = frozenset((*_RECEIVED, "drain"))  # once this side has ended the connection
-
-
-def cancellation(error: BaseException) -> Exception:
-    """What to report instead: CancelledError could cancel something else of the program."""
-    failure = RuntimeError("the handler was cancelled")
-    failure.__cause__ = error
-    return failure
 
 
 @types.coroutine
@@ -67,6 +62,8 @@ def wrap_handlers(behavior: Behavior) -> None:
         handler = getattr(behavior, event)
         if handler is None or event == "upgrade":
             continue
+        if event == "message" and behavior.session is not None:  # which has a queue of its own
+            continue
         is_coroutine = values.is_coroutine_handler(handler)
         if is_coroutine or event != "drain":
             setattr(behavior, event, _Queued(event, handler, is_coroutine))
@@ -86,17 +83,20 @@ class _Beginner(Stepper):
 class _Queued:
     """A handler that waits for its turn."""
 
-    __slots__ = ("__wrapped__", "event", "handler", "is_coroutine")
+    __slots__ = ("__wrapped__", "coroutine", "event", "handler", "is_coroutine")
 
     def __init__(self, event: str, handler: Handler, is_coroutine: bool) -> None:
         self.event = event
         self.handler = self.__wrapped__ = handler
         self.is_coroutine = is_coroutine
+        self.coroutine = handler if is_coroutine else None  # for the bridge
 
     def __call__(self, ws: Socket, *args: Any) -> Any:
         queue = sockets.queue_of(ws)
         if queue is not None:
             queue.add(self, args)
+        elif sockets.is_busy(ws):
+            Queue.hold(ws).add(self, args)
         elif not self.is_coroutine:
             return self.handler(ws, *args)
         else:
@@ -117,14 +117,17 @@ class Queue(_Beginner):
     Attributes:
         events: The events that wait, each with its handler.
         received: How many of them are messages, Pings and Pongs.
+        waiting_bytes: The bytes of these.
     """
 
-    __slots__ = ("_bytes", "_runs", "_spare", "events", "received")
+    __slots__ = ("_runs", "_spare", "events", "received", "waiting_bytes")
+
+    for_bridge = True
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self.events: deque[tuple[_Queued, tuple[Any, ...]]] = deque()
-        self.received = self._bytes = 0
+        self.received = self.waiting_bytes = 0
         self._runs = False  # handlers run, or will soon
         self._spare = False  # the close handler has just begun
 
@@ -139,15 +142,47 @@ class Queue(_Beginner):
             return
         self._runs = True
         if self._began(handler, args):
-            while self.events:
-                if self._is_held():
-                    self._runs = False
-                    return
-                if not self._began(*self._next()):
-                    return
-            self._leave()
-            self.context = None
-            self.host.give_back(self)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """A handler has ended inside a callback: run those that wait for it."""
+        while self.events:
+            if self._is_held():
+                self._runs = False
+                return
+            if not self._began(*self._next()):
+                return
+        self._leave()
+        self.context = None
+        self.host.give_back(self)
+
+    @classmethod
+    def hold(cls, ws: Socket) -> Queue:
+        """A queue for what happens while C runs a handler of the socket."""
+        runtime = sockets.runtime_of(ws)
+        assert runtime.host is not None
+        queue = runtime.host.take(cls)
+        queue.ws, queue.context, queue._runs = ws, sockets.context_of(ws), True
+        sockets.set_queue(ws, queue)
+        runtime.bridge.queued += 1
+        return queue
+
+    @classmethod
+    def take_over(cls, ws: Socket) -> Queue:
+        """The queue that C ran a handler as, with what has to wait for the handler."""
+        host = sockets.runtime_of(ws).host
+        assert host is not None
+        queue: Queue = host.withdraw()
+        queue.ws, queue.context, queue._runs = ws, sockets.context_of(ws), True
+        holder: Queue | None = sockets.queue_of(ws)
+        if holder is not None:
+            queue.events, holder.events = holder.events, queue.events
+            queue.received, holder.received = holder.received, 0
+            queue.waiting_bytes, holder.waiting_bytes = holder.waiting_bytes, 0
+            holder.ws, holder.context, holder._runs = None, None, False
+            host.give_back(holder)
+        sockets.set_queue(ws, queue)
+        return queue
 
     def add(self, handler: _Queued, args: tuple[Any, ...]) -> None:
         """An event has happened, and has to wait."""
@@ -155,9 +190,9 @@ class Queue(_Beginner):
         limits = sockets.route_of(self.ws).behavior
         if handler.event in _RECEIVED:
             self.received += 1
-            self._bytes += _size(args[0])
+            self.waiting_bytes += size(args[0])
             full = self.received >= limits.max_pending_messages
-            if full or self._bytes >= limits.max_payload_length:
+            if full or self.waiting_bytes >= limits.max_payload_length:
                 sockets.pause(self.ws, BY_QUEUE)
         elif handler.event in ("drain", "dropped"):
             limit = 1 if handler.event == "drain" else limits.max_pending_messages
@@ -236,6 +271,27 @@ class Queue(_Beginner):
             sockets.failed(ws, handler.event, error)
         return True
 
+    def on_outcome(self, sent: int, coroutine: Any, result: Any) -> None:
+        """C has run the first step of a message handler, and left the rest to do."""
+        ws = self.ws
+        assert ws is not None
+        handler = sockets.route_of(ws).behavior.message
+        assert isinstance(handler, _Queued)
+        if sent == AWAITS:
+            self._continue(self._handle_all(handler, coroutine, result))
+        elif sent == RAISED and isinstance(result, asyncio.CancelledError):
+            self._cancelled(handler, result)
+            self.start(self._handle_all())
+        else:
+            try:
+                if sent == RAISED:
+                    raise result
+                if result is not None:
+                    returned(sockets.route_of(ws), handler.event, handler, result)
+            except BaseException as error:
+                sockets.failed(ws, handler.event, error)
+            self.go_on()
+
     async def _handle_all(
         self, handler: _Queued | None = None, coroutine: Any = None, awaited: Any = None
     ) -> None:
@@ -273,9 +329,9 @@ class Queue(_Beginner):
         assert self.ws is not None
         limits = sockets.route_of(self.ws).behavior
         self.received -= 1
-        self._bytes -= _size(message)
+        self.waiting_bytes -= size(message)
         few = self.received <= limits.max_pending_messages // 2
-        if few and self._bytes <= limits.max_payload_length // 2:
+        if few and self.waiting_bytes <= limits.max_payload_length // 2:
             sockets.resume(self.ws, BY_QUEUE)
 
     def on_end(self) -> None:
@@ -296,12 +352,21 @@ class Queue(_Beginner):
             sockets.set_queue(ws, None)
 
 
-def _size(message: str | bytes) -> int:
-    """Bytes of a message."""
-    if isinstance(message, bytes) or message.isascii():
-        return len(message)
-    return len(message.encode())
+# ---- called by C: what a step has come to --------------------------------------------------------
 
+
+def _on_outcome(sent: int, ws: Socket, coroutine: Any, result: Any) -> None:
+    if sockets.route_of(ws).behavior.session is None:
+        Queue.take_over(ws).on_outcome(sent, coroutine, result)
+        return
+    session = sockets.session_of(ws)
+    if session is not None:  # otherwise it has ended
+        session.on_outcome(sent, result)
+
+
+on_raised = functools.partial(_on_outcome, RAISED)
+on_returned = functools.partial(_on_outcome, RETURNED)
+on_awaits = functools.partial(_on_outcome, AWAITS)
 
 # ---- requests -----------------------------------------------------------------------------------
 

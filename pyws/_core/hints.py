@@ -31,22 +31,25 @@ __all__ = [
     "Items",
     "Message",
     "StrPath",
+    "Task",
     "Unpack",
     "UserData",
     "dataclass_transform",
 ]
 
 if TYPE_CHECKING:
+    import asyncio
     from datetime import datetime
 
     from typing_extensions import TypeVar, Unpack, dataclass_transform
 
     UserData = TypeVar("UserData", default=Any)
     StrPath = Union[str, os.PathLike[str]]
+    Task = asyncio.Task[Any]
 else:
     from typing import TypeVar
 
-    datetime = Any  # the module takes long to import
+    datetime = Task = Any  # the modules take long to import
 
     if sys.version_info >= (3, 11):
         from typing import Unpack

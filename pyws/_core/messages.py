@@ -10,7 +10,7 @@ from .._native import lib
 from ..enums import OpCode
 from . import values
 
-__all__ = ["COMPRESS", "Json", "check_text", "pack", "pack_publication"]
+__all__ = ["COMPRESS", "Json", "check_text", "pack", "pack_publication", "size"]
 
 COMPRESS = 0x100  # WS_COMPRESS, or-ed with an opcode
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
@@ -143,3 +143,10 @@ def check_text(data: bytes, name: str = "message") -> None:
     if not lib.ws_utf8_valid(data, len(data)):
         values.decode(name, data)
         raise ValueError(f"{name} is not valid UTF-8")
+
+
+def size(message: str | bytes) -> int:
+    """Bytes of a message."""
+    if isinstance(message, bytes) or message.isascii():
+        return len(message)
+    return len(message.encode())

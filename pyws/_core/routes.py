@@ -65,7 +65,10 @@ class Route:
         self.warned = False
         self.key = next(_keys)
         if runtime.bridge is not None:
-            self.bridge = bridge.new_bridge_route(runtime.bridge, behavior.message, on_closed)
+            coroutine = getattr(behavior.message, "coroutine", None)
+            self.bridge = bridge.new_bridge_route(
+                runtime.bridge, behavior.message, coroutine, on_closed
+            )
             self.key = bridge.address_of(self.bridge)
         routes[self.key] = self
 

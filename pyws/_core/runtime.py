@@ -93,10 +93,16 @@ class Host:
     Attributes:
         loop: The asyncio loop.
         home: A context of no socket, to create tasks in.
+        has_steps: C can run steps of coroutines.
     """
 
     loop: Any
     home: Context
+    has_steps: bool
+
+    def withdraw(self) -> Any:
+        """The Stepper that C ran a handler as; C must not do so any more."""
+        raise NotImplementedError
 
     def take(self, kind: Callable[[Host], T]) -> T:
         """A Stepper of this kind whose task is idle."""
@@ -108,6 +114,10 @@ class Host:
 
     def adopt(self, stepper: Any) -> None:
         """The task of a Stepper has work; the end of the app waits for it."""
+        raise NotImplementedError
+
+    def create_task(self, ws: Any, coroutine: Any, name: str | None) -> Any:
+        """Start a task that belongs to a socket; returns it."""
         raise NotImplementedError
 
     def cancelled(self, report: Callable[..., Any], *about: Any) -> None:

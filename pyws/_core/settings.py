@@ -240,7 +240,7 @@ class RouteSettings:
         16,
         _count,
         "while this many messages, or max_payload_length bytes of them, wait for a coroutine "
-        "handler, the socket is not read",
+        "handler or a session, the socket is not read",
         unit="messages",
         to_c=None,
     )
@@ -292,6 +292,11 @@ class Behavior(RouteSettings):
                 self.c_handlers[key] = value
             else:
                 setattr(self, key, values.handler(key, value))
+        if self.session is not None and (self.message or "message" in self.c_handlers):
+            raise TypeError(
+                "message and a session exclude each other: the session gets the messages, by "
+                "`async for message in ws`"
+            )
         self._check_times()
 
     def has_handlers(self) -> bool:

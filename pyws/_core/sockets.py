@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 from .._native import lib
 from ..enums import OpCode
 from . import calls
-from .bridge import Handle
+from .bridge import BUSY, Handle
 from .contexts import run_in
 from .fields import header_text
 from .logs import peer_name
@@ -24,7 +24,7 @@ from .runtime import Runtime
 
 __all__ = ["CloseFrame", "CloseInfo", "Socket", "sockets"]
 
-BY_USER, BY_QUEUE = 1, 2  # who has paused a socket
+BY_USER, BY_QUEUE, BY_SESSION = 1, 2, 4  # who has paused a socket
 _TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
 
 # How many handlers may run inside each other, because one ends the connection of the next. Far
@@ -116,6 +116,31 @@ def _text(function: Any, request: int) -> str:
 # ---- the connection -----------------------------------------------------------------------------
 
 
+class Waits:
+    """What waits for a connection in asyncio; made when there is something.
+
+    Attributes:
+        closed: A future of those who wait until the closing handshake is over.
+        drained: The futures of those who wait until nothing is queued.
+        tasks: The tasks that `create_task` has started.
+        session: The session that is under way, or None.
+    """
+
+    __slots__ = ("closed", "drained", "session", "tasks")
+
+    def __init__(self) -> None:
+        self.closed: Any = None
+        self.drained: list[Any] = []
+        self.tasks: set[Any] = set()
+        self.session: Any = None
+
+
+def resolve(future: Any, result: Any) -> None:
+    """Set the result of an asyncio.Future that may be None, or cancelled."""
+    if future is not None and not future.done():
+        future.set_result(result)
+
+
 class Socket(Handle):
     """A connection, from its open event on."""
 
@@ -137,7 +162,7 @@ class Socket(Handle):
         "_subprotocol",
         "_target",
         "_user_data",
-        "_waiter",
+        "_waits",
     )
 
     _target: str  # path and query; what programs ask for is made of it when they do
@@ -154,14 +179,15 @@ class Socket(Handle):
         self._bridge = self._runtime.bridge_address
         self._context = context  # what all its handlers run in
         self._context_address = id(context)  # for the bridge
+        self._stepper = 0
         self._user_data: Any = None
         self._decoder: Any = None  # of a TEXT message in fragments
         self._remote: tuple[bytes, int] | None = None
         self._latency = 0  # microseconds, once the connection has closed
         self._close_info: CloseInfo | None = None
         self._close_event: tuple[int, str] | None = None  # what the close handler will get
-        self._waiter: Any = None  # an asyncio.Future, for `wait_closed`
-        self._paused = 0  # BY_USER | BY_QUEUE
+        self._waits: Waits | None = None
+        self._paused = 0  # BY_USER | BY_QUEUE | BY_SESSION
         self._request = None
         self._queue: Any = None  # an aio.Queue, while events wait for coroutine handlers
         self._id: int = lib.ws_conn_get_id(conn) if conn else 0  # 0: a fake of pyws.testing
@@ -217,11 +243,37 @@ class Socket(Handle):
     def _end_queue(self) -> None:
         """The last coroutine handler for now has ended, and so has the open handler."""
         self._queue = None
-        if not self._conn:
-            self._user_data = None  # after the last event
+        if self._stepper == BUSY:
+            self._stepper = 0
+        self._forget_data()
         request = self._request
         if isinstance(request, Facts) and not (request.ptr or self._route.keeps_requests):
             self._request = None
+
+    def _forget_data(self) -> None:
+        """Release the user data after the last event of a closed socket, and after its session."""
+        if self._conn or self._queue is not None or self._stepper == BUSY:
+            return
+        if session_of(self) is None:
+            self._user_data = None
+
+    def _get_waits(self) -> Waits:
+        if self._waits is None:
+            self._waits = Waits()
+        return self._waits
+
+    def _end_waits(self, local: bool) -> None:
+        """The connection is closed: end what waits for it."""
+        waits = self._waits
+        if waits is None:
+            return
+        for future in waits.drained:
+            resolve(future, False)
+        waits.drained.clear()
+        for task in list(waits.tasks):
+            task.cancel()
+        if waits.session is not None:
+            waits.session.on_close(local)
 
     def _peer(self) -> tuple[bytes, int]:
         if self._remote is None and self._conn:
@@ -264,8 +316,8 @@ class Socket(Handle):
         info.clean = clean
         if clean:
             info.received = CloseFrame(_frame_code(code), reason)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(info)
+        if self._waits is not None:
+            resolve(self._waits.closed, info)
 
     def _end(self, code: int, reason: bytes) -> None:
         """Send a Close frame, after all queued data. Nothing when closed."""
@@ -357,7 +409,14 @@ def on_dropped(conn: int, data: Any, length: int, opcode: int, key: int) -> None
 
 def on_drain(conn: int, key: int) -> None:
     """The queue of a slow client is empty again."""
-    _call(sockets[conn], "drain", lambda: ())
+    ws = sockets[conn]
+    waits = ws._waits
+    if waits is not None:
+        drained, waits.drained = waits.drained, []
+        for future in drained:
+            resolve(future, True)
+    if ws._route.has("drain"):
+        _call(ws, "drain", lambda: ())
 
 
 def on_ping(conn: int, data: Any, length: int, key: int) -> None:
@@ -385,6 +444,7 @@ def on_close(conn: int, code: int, reason: Any, length: int, key: int) -> None:
         ws._log("closed", code, text)
         if ws._queue is not None:
             ws._queue.on_close(not by_peer)
+        ws._end_waits(not by_peer)
         if ws._runtime.nested < DEEPEST:
             _run_close(ws)
         else:  # later, but not never
@@ -397,8 +457,7 @@ def _run_close(ws: Socket) -> None:
     event, ws._close_event = ws._close_event, None
     if event is not None and ws._route.behavior.close is not None:
         _call(ws, "close", lambda: event)
-    if ws._queue is None:  # otherwise after the last event in it
-        ws._user_data = None
+    ws._forget_data()  # otherwise after the last event in the queue
 
 
 def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: int) -> None:
@@ -485,8 +544,55 @@ def set_queue(ws: Socket, queue: Any) -> None:
     """Make events wait in this queue; None: there are no more."""
     if queue is None:
         ws._end_queue()
-    else:
-        ws._queue = queue
+        return
+    ws._queue = queue
+    if not ws._stepper:
+        ws._stepper = BUSY
+
+
+def is_busy(ws: Socket) -> bool:
+    """Whether C runs a coroutine handler of this socket, or there is a queue."""
+    return ws._stepper == BUSY
+
+
+def set_stepper(ws: Socket, address: int) -> None:
+    """C may resume the session of this socket by this ws_bridge_stepper; 0: it may not."""
+    ws._stepper = address
+
+
+def session_of(ws: Socket) -> Any:
+    """The session that is under way, or None."""
+    return None if ws._waits is None else ws._waits.session
+
+
+def set_session(ws: Socket, session: Any) -> None:
+    """A session begins; None: it has ended."""
+    ws._get_waits().session = session
+    if session is None:
+        ws._forget_data()
+
+
+def tasks_of(ws: Socket) -> set[Any]:
+    """The tasks that the program has started for the socket, which its end cancels."""
+    return ws._get_waits().tasks
+
+
+def task_failed(ws: Socket, name: str, error: BaseException) -> None:
+    """A task of the program for this socket has raised `error`."""
+    runtime = ws._runtime
+    runtime.handler_failed(f"the task {name!r}", error, None, ws._context, ws, ws._facts)
+    if ws._route.behavior.close_on_error and not runtime.refusal:
+        ws._end(1011, b"a task failed")
+
+
+def close_info_of(ws: Socket) -> CloseInfo | None:
+    """How the connection ended."""
+    return ws._close_info
+
+
+def end(ws: Socket, code: int, reason: bytes) -> None:
+    """Send a Close frame; nothing when closed."""
+    ws._end(code, reason)
 
 
 def pause(ws: Socket, who: int) -> None:

@@ -17,17 +17,29 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine
 from weakref import getweakrefcount
 
 from .._native import lib
-from . import sockets
+from . import bridge, sockets
 from .contexts import run_in
 from .runtime import Host
 from .sockets import Socket
 
-__all__ = ["Parking", "Stepper", "without_task"]
+__all__ = [
+    "AWAITS",
+    "RAISED",
+    "RETURNED",
+    "Parking",
+    "ReusableTask",
+    "Stepper",
+    "cancellation",
+    "enter_task",
+    "leave_task",
+    "without_task",
+]
 
-_enter_task, _leave_task = tasks._enter_task, tasks._leave_task
+enter_task, leave_task = tasks._enter_task, tasks._leave_task
 _reference_count: Callable[[Any], int] | None = getattr(sys, "getrefcount", None)
 
 _NOTHING = object()
+RAISED, RETURNED, AWAITS = -1, 0, 1  # what a step of a coroutine has come to, in C
 
 
 def without_task(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], *args: Any) -> Any:
@@ -38,11 +50,11 @@ def without_task(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], *args:
     outer: Any = asyncio.current_task(loop)
     if outer is None:
         return fn(*args)
-    _leave_task(loop, outer)
+    leave_task(loop, outer)
     try:
         return fn(*args)
     finally:
-        _enter_task(loop, outer)
+        enter_task(loop, outer)
 
 
 def reference_count(task: Any) -> int:
@@ -64,10 +76,22 @@ class ReusableTask(asyncio.Task[None] if TYPE_CHECKING else asyncio.Task):  # ty
         if name != "_log_destroy_pending":
             super().__setattr__("has_changed", True)
 
+        # C has to know as well.
+        stepper: Any = self.get_coro()
+        if stepper.shared is not None and self.has_changed:
+            stepper.shared.changed = True
+
     def set_name(self, value: object) -> None:
         """Change the name."""
         self.has_changed = True
         super().set_name(value)
+
+
+def cancellation(error: BaseException) -> Exception:
+    """What to report instead: CancelledError could cancel something else of the program."""
+    failure = RuntimeError("the handler was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 class Parking:
@@ -75,26 +99,44 @@ class Parking:
 
     Attributes:
         is_busy: A callback is running a step.
+        is_due: The task was cancelled meanwhile, and knows it.
         cancelled: The task was cancelled while it waited.
+        shared: What C knows of the stepper, or None.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "_wakeup", "cancelled", "is_busy")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_context",
+        "_loop",
+        "_wakeup",
+        "cancelled",
+        "is_busy",
+        "is_due",
+        "shared",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._wakeup: Callable[[Any], Any] | None = None  # runs a step of the task that waits
         self._context: Context | None = None
         self._asyncio_future_blocking = False
-        self.cancelled = self.is_busy = False
+        self.cancelled = self.is_busy = self.is_due = False
+        self.shared: Any = None
 
     def park(self) -> Parking:
         """Return what the coroutine of the task must yield to wait here."""
         self._asyncio_future_blocking = True
         return self
 
+    @property
+    def has_task(self) -> bool:
+        """Whether the task waits here; it does not before its first step."""
+        return self._wakeup is not None
+
     def wake(self) -> None:
         """Run a step of the task, if it waits here, while no task is the current one."""
         wakeup, self._wakeup = self._wakeup, None
+        self.is_due = False
         if wakeup is not None:
             assert self._context is not None
             run_in(self._context, wakeup, self)
@@ -113,8 +155,15 @@ class Parking:
 
     def cancel(self, msg: Any = None) -> bool:
         """The task is being cancelled. False makes it remember that until its next step."""
-        if self._wakeup is None or self.cancelled or self.is_busy:
+        shared = self.shared
+        if shared is not None and shared.busy:
+            shared.changed = True
             return False
+        if self._wakeup is None or self.cancelled or self.is_busy:
+            self.is_due = self.is_busy
+            return False
+        if shared is not None:
+            shared.coroutine = None
         self.cancelled = True
         self._loop.call_soon(self.wake)
         return True
@@ -138,6 +187,7 @@ class Stepper(Coroutine[Any, Any, None]):
         is_idle: Nothing waits for a step of the task.
         context: What the steps of the task run in.
         ws: The socket whose messages leave in one write after such a step, if any.
+        shared: What C knows of it, so that it can run steps; None if it does not.
     """
 
     __slots__ = (
@@ -149,12 +199,16 @@ class Stepper(Coroutine[Any, Any, None]):
         "host",
         "is_idle",
         "parking",
+        "shared",
         "task",
         "ws",
     )
 
+    for_bridge = False  # C may run handlers as its task
+
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.shared: Any = None
         self.context: Context | None = None
         self.ws: Socket | None = None
         self.renew()
@@ -187,6 +241,16 @@ class Stepper(Coroutine[Any, Any, None]):
             task.has_changed or task._must_cancel or self.parking.cancelled
         )
 
+    def share(self, shares: bool = True) -> Any:
+        """Tell C of this; it can run steps from now on, or not any more. Returns `shared`."""
+        self.shared = bridge.new_stepper(self.task, self.parking) if shares else None
+        self.parking.shared = self.shared
+        return self.shared
+
+    def can_serve_bridge(self) -> bool:
+        """Whether C may run handlers as the task, which is idle."""
+        return self.for_bridge and self.parking.has_task
+
     def is_usable(self) -> bool:
         """Whether nothing has ended the task while it was idle."""
         return not (self.parking.cancelled or self.task.done())
@@ -209,7 +273,7 @@ class Stepper(Coroutine[Any, Any, None]):
         """
         loop, parking = self.host.loop, self.parking
         try:
-            _enter_task(loop, self.task)
+            enter_task(loop, self.task)
         except RuntimeError:  # inside of another one
             if asyncio.current_task(loop) is None:
                 raise
@@ -219,7 +283,7 @@ class Stepper(Coroutine[Any, Any, None]):
             return resume(value)
         finally:
             parking.is_busy = False
-            _leave_task(loop, self.task)
+            leave_task(loop, self.task)
 
     def wait_for(self, awaited: Any) -> None:
         """Have the task wait for what its work has awaited in a callback, and continue then."""
@@ -233,6 +297,8 @@ class Stepper(Coroutine[Any, Any, None]):
 
     def wake(self) -> None:
         """Run a step of the task, while no task is the current one."""
+        if self.shared is not None:
+            self.shared.coroutine = None
         self.is_idle = False
         self.parking.wake()
 
@@ -302,8 +368,15 @@ class Stepper(Coroutine[Any, Any, None]):
         finally:
             if conn:  # even if it was closed: its memory lasts until the next turn
                 lib.ws_conn_uncork(conn)
-        self.is_idle = awaited is self.parking
+        if awaited is self.parking:
+            self.set_idle()
         return awaited
+
+    def set_idle(self) -> None:
+        """The work waits for a callback to resume it."""
+        self.is_idle = True
+        if self.shared is not None:
+            self.shared.coroutine = id(self._work)
 
     # ---- for the host ---------------------------------------------------------------------------
 

@@ -296,7 +296,7 @@ def test_upgrade_as_a_coroutine(serve: Serve) -> None:
         client.send(peer.handshake("/?name=joe") + frame(b"early"))  # kept meanwhile
         response = client.response()
         assert (response.status, response.headers["x-later"]) == (101, "yes")
-        assert client.frame().payload == b'["joe", "early"]'
+        assert client.frame().payload == b'["joe","early"]'
 
 
 def test_http_handlers_as_coroutines(serve: Serve) -> None:

@@ -126,7 +126,7 @@ def test_p6_hints_of_the_classes() -> None:
     assert typing.get_type_hints(pyws.WebSocketOptionsDict)["message"] is pyws.MessageHandler
 
 
-PRIVATE = {"Items", "StrPath", "Unpack"}  # programs have no need of them
+PRIVATE = {"Items", "StrPath", "Task", "Unpack"}  # programs have no need of them
 
 
 def is_variable(value: Any) -> bool:

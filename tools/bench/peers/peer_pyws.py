@@ -2,7 +2,7 @@
 
 budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published
 by the app instead of a socket.
-With --coroutine, the handler is a coroutine function.
+With --coroutine, the handler is a coroutine function; with --session, a session echoes.
 """
 
 import sys
@@ -20,6 +20,11 @@ def echo(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
 
 async def echo_in_coroutine(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
     ws.send(message, opcode)
+
+
+async def session(ws: WebSocket) -> None:
+    async for message in ws:
+        ws.send(message)
 
 
 def echo_compressed(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
@@ -53,6 +58,8 @@ def main() -> None:
     def spread_by_app(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
         app.publish(TOPIC, message, opcode)
 
+    if "--session" in sys.argv:
+        app.ws("/session", session, max_payload_length=1024 * 1024)
     shared = CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR
     app.ws(
         "/*",
