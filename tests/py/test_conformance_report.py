@@ -507,7 +507,7 @@ def test_no_secrets_in_what_came() -> None:
     one = result("1.1", "FAILED")
     one.came = "Text 's3cret' came"
     run = report.of_run("p", "t", Settings(target), runner.Outcome([one]), "s")
-    assert "s3cret" not in json.dumps(run)
+    assert "s3cret" not in report.json_text([run])
     assert run["cases"][0]["came"] == "Text '******' came"
 
 

@@ -304,4 +304,5 @@ def judge(test: Test) -> Result:
     close, close_came = test.closing
     told = came or test.trace.last()
     late = late or test.waited or close == Verdict.FAILED
+    test.trace.pack()
     return Result(case, verdict, told, seconds, test.trace, close, close_came, late=late)

@@ -196,7 +196,7 @@ class Deflater:
             strategy = HUFFMAN_ONLY
         bits = max(terms.client_bits, 9)
         self.blank = zlib.compressobj(level, zlib.DEFLATED, -bits, memory, strategy)
-        self.stream = self.blank.copy()
+        self.stream = self.blank
 
     def message(self, payload: bytes) -> bytes:
         """Compress a whole message and remove its tail (RFC 7692 7.2.1)."""

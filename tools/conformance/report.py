@@ -8,6 +8,7 @@ shows them.
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import re
@@ -15,7 +16,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from . import __version__, findings, wire
 from .case import Result, Settings, natural
@@ -132,8 +133,24 @@ def of_result(result: Result) -> dict[str, Any]:
         "close_came": result.close_came,
         "flaky": [verdict.value for verdict in result.flaky],
         "seconds": round(result.seconds, 4),
-        "trace": [of_event(event) for event in result.trace.events],
+        "trace": Events(result.trace),
     }
+
+
+class Events(Sequence["dict[str, Any]"]):
+    """The events of a trace as dicts for JSON, which are made only while they are read."""
+
+    def __init__(self, trace: wire.Trace) -> None:
+        self.trace = trace
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(of_event, self.trace.events)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+    def __len__(self) -> int:
+        return len(self.trace.events)
 
 
 def of_event(event: wire.Event) -> dict[str, Any]:
@@ -150,7 +167,9 @@ TEXTS = ("id", "group", "section", "level", "quote", "sends", "expects", "verdic
 
 
 def json_text(runs: Sequence[dict[str, Any]]) -> str:
-    return json.dumps({"format": FORMAT, "runs": runs}, indent=1) + "\n"
+    stream = io.StringIO()  # json.dumps would first make a list of the smallest parts
+    json.dump({"format": FORMAT, "runs": runs}, stream, indent=1, default=list)
+    return stream.getvalue() + "\n"
 
 
 def read_json(text: str) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import marshal
 import random
 import selectors
 import socket
 import ssl
 import struct
 import time
+import zlib
 from typing import NamedTuple, Sequence, Tuple
 from urllib.parse import urlsplit
 
@@ -261,27 +263,46 @@ class Trace:
         self.secrets: Sequence[str] = ()
         """Texts that are recorded as asterisks."""
         self.connections = 0
-        self.events: list[Event] = []
         self.limit = 400
+        self._events: list[Event] = []
+        self._packed = b""
+
+    @property
+    def events(self) -> list[Event]:
+        """The reads, writes and notes; a change of the list counts only until `pack`."""
+        if self._packed:
+            return [Event(*fields) for fields in marshal.loads(zlib.decompress(self._packed))]
+        return self._events
+
+    def pack(self) -> None:
+        """Compress the events when the case is over.
+
+        A run keeps the traces of all its cases, and they take ten times as much otherwise.
+        """
+        fields = [tuple(event) for event in self.events]
+        self._packed = zlib.compress(marshal.dumps(fields), 1) if fields else b""
+        self._events = []
 
     def add(self, what: str, data: bytes | bytearray | memoryview, connection: int = 0) -> None:
-        if len(self.events) < self.limit:
+        events = self._events
+        if len(events) < self.limit:
             at = time.monotonic() - self.began
             most = HEAD if data[:5] in (b"HTTP/", b"GET /") else RECORDED
             kept = bytes(data[:most])
             if self.secrets:  # replace them before truncation could split one
                 longest = max(map(len, self.secrets))
                 kept = hidden(bytes(data[: most + longest]), self.secrets)[:most]
-            self.events.append(Event(at, what, kept, len(data), connection))
-        elif len(self.events) == self.limit:
+            events.append(Event(at, what, kept, len(data), connection))
+        elif len(events) == self.limit:
             text = b"the rest is not recorded"
-            self.events.append(Event(self.events[-1].at, "note", text, len(text)))
+            events.append(Event(events[-1].at, "note", text, len(text)))
 
     def last(self) -> str:
         """Describe what was received last."""
-        if len(self.events) > self.limit:
+        events = self.events
+        if len(events) > self.limit:
             return f"more than {self.limit} reads and writes"
-        received = [event for event in self.events if event.what == "received"]
+        received = [event for event in events if event.what == "received"]
         if not received:
             return "nothing was received"
         data, length = received[-1].data, received[-1].length
@@ -322,7 +343,8 @@ class Connection:
         self.active = time.monotonic()
         """The time of the last transfer in either direction."""
         self.over: Ended | None = None
-        """How the peer ended the connection, if it did."""
+        """How the peer ended the connection, if it did. This exception is not raised: its traceback
+        would keep alive everything that the case used."""
         self.was_reset = False
         """A write found a reset, which later reads would report as a normal end."""
 
@@ -462,11 +484,11 @@ class Connection:
         except OSError:
             self.trace.note("reset", self.number)
             self.over = Ended(reset=True)
-            raise self.over from None
+            raise Ended(reset=True) from None
         if not data:
             self.trace.note("reset" if self.was_reset else "end of file", self.number)
             self.over = Ended(self.was_reset)
-            raise self.over
+            raise Ended(self.was_reset)
         self.active = time.monotonic()
         self.trace.add("received", data, self.number)
         self.buffer += data
