@@ -38,16 +38,16 @@ def log_failure(what: str, error: BaseException, handler: Any, facts: dict[str, 
         handler: The function that raised it, or None.
         facts: What it was about (route, socket, peer); attributes of the log record.
     """
-    error.__traceback__ = _from_handler_on(error.__traceback__)
+    traceback = error.__traceback__ = _from_handler_on(error.__traceback__)
     defined = ""
-    if error.__traceback__ is None and handler is not None:  # it did not get as far as the handler
+    if traceback is None and handler is not None:  # it did not get as far as the handler
         defined = f", {mistakes.location(handler)}"
     where = f" of {facts['route']}" if facts.get("route") else ""
     whom = f", socket {facts['socket']}" if facts.get("socket") else ""
     peer = f" from {facts['peer']}" if facts.get("peer") else ""
     logger.error(
         "exception in %s%s%s%s%s%s", what, where, whom, peer, defined, mistakes.advice(error),
-        exc_info=error, extra=facts,
+        exc_info=(type(error), error, traceback), extra=facts,  # PyPy may restore the attribute
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class Traffic:
     def closed(self, socket: int, path: str, facts: dict[str, Any], code: int, reason: str) -> None:
         """The close event of the socket with this id has come."""
         duration = time.monotonic() - self._opened.pop(socket, time.monotonic())
-        facts = {**facts, "path": path, "code": code, "duration": duration}
+        facts = {**facts, "path": path, "code": code, "reason": reason, "duration": duration}
         peer, path = facts["peer"], escaped(path)
         if self._debug:
             line = 'closed %s %s %d "%s" after %.3f s'
@@ -109,7 +109,8 @@ class Traffic:
         facts = {"peer": peer, "method": method, "path": path, "status": status, "size": length}
         if self._debug and (why is not None or lib.ws_request_is_upgrade(request)):
             what = f"{status} {why or ''}".rstrip()
-            server_logger.debug("refused %s %s: %s", peer, escaped(path), what, extra=facts)
+            more = {**facts, "reason": why or ""}
+            server_logger.debug("refused %s %s: %s", peer, escaped(path), what, extra=more)
         if self._access:
             line = '%s "%s %s" %d %d'
             access_logger.info(

@@ -110,7 +110,12 @@ def test_p8_failed_connections(
     ],
 )  # fmt: skip
 def test_p8_refused_handshakes(
-    serve: Serve, debug: Callable[[], List[str]], request_: bytes, status: int, line: str
+    serve: Serve,
+    debug: Callable[[], List[str]],
+    caplog: pytest.LogCaptureFixture,
+    request_: bytes,
+    status: int,
+    line: str,
 ) -> None:
     def configure(app: App) -> None:
         app.ws("/chat", {}, origins=[None, "https://example.org"])
@@ -120,6 +125,10 @@ def test_p8_refused_handshakes(
     server = serve(configure)
     assert answer(server, request_) == status
     wait_for(debug, rf"DEBUG refused {PEER} {line}")
+    (record,) = [one for one in caplog.records if one.getMessage().startswith("refused")]
+    facts: Any = record
+    assert facts.status == status
+    assert record.getMessage().endswith(f"{facts.status} {facts.reason}".rstrip())
 
 
 def test_p8_a_503_of_max_connections(serve: Serve, debug: Callable[[], List[str]]) -> None:
@@ -147,6 +156,7 @@ def test_p8_records_carry_the_facts(serve: Serve, caplog: pytest.LogCaptureFixtu
     peer.eventually(lambda: any("closed" in record.getMessage() for record in caplog.records))
     record: Any = next(r for r in caplog.records if r.getMessage().startswith("closed"))
     assert (record.route, record.path, record.code) == ("/:x", "/y", 1000)
+    assert record.reason == ""
     assert (record.socket, record.peer) == (sockets[0].id, f"127.0.0.1:{port}")
     assert record.duration >= 0
 
@@ -295,7 +305,7 @@ def test_p8_a_failed_handler_names_route_and_socket(
 
 
 def frames_of(record: Any) -> List[str]:
-    names, traceback = [], record.exc_info[1].__traceback__
+    names, traceback = [], record.exc_info[2]
     while traceback is not None:
         assert str(ROOT / "pyws") not in traceback.tb_frame.f_code.co_filename
         names.append(traceback.tb_frame.f_code.co_name)
