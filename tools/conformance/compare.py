@@ -8,7 +8,8 @@ The other servers are the programs in `peers/`. Their packages are installed wit
 folder, and with apt-get, which needs root. The folder keeps one JSON report for each server, so
 --only updates some rows and keeps the others. The tables go between marks in docs/conformance.md,
 which also mentions servers that cannot be installed or die. With --autobahn, the Autobahn suite
-tests every server too (`peers/autobahn.py`).
+tests every server too (`peers/autobahn.py`). With --runs, all cases run several times, and a table
+lists those whose results differ.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ ROOT = HERE.parent.parent
 DOCUMENT = ROOT / "docs/conformance.md"
 MARKS = ("<!-- begin: compare.py -->", "<!-- end: compare.py -->")
 MARKS_RULES = ("<!-- begin: compare.py rules -->", "<!-- end: compare.py rules -->")
+MARKS_RUNS = ("<!-- begin: compare.py --runs -->", "<!-- end: compare.py --runs -->")
 MARKS_AUTOBAHN = ("<!-- begin: compare.py --autobahn -->", "<!-- end: compare.py --autobahn -->")
 INSTALL = 600.0  # seconds for pip, and for npm
 LARGEST = 16 * 1024 * 1024  # bytes of a message, as in the programs in peers/
@@ -129,7 +131,8 @@ SERVERS = {
         "Tomcat",
         needs=("libtomcat10-embed-java", "libtomcat10-java", "default-jdk-headless"),
         program="EchoTomcat.java",
-        start=("java", "-cp", TOMCAT, "{source}"),
+        build=("javac", "-cp", TOMCAT, "-d", "{program}", "{source}"),
+        start=("java", "-cp", "{program}:" + TOMCAT, "EchoTomcat"),
     ),
     "mojolicious": Server(
         "apt",
@@ -173,8 +176,13 @@ class Place:
             "NODE_PATH": str(folder / "npm/node_modules"),
         }
 
-    def report(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
+    def report(self, name: str, number: int = 1) -> Path:
+        """Return the path of the report of a run; most tables show the first run."""
+        return self.folder / (f"{name}.json" if number == 1 else f"{name}.{number}.json")
+
+    def reports(self, name: str) -> list[Path]:
+        """Return the existing reports of all runs with a server."""
+        return [*self.folder.glob(f"{name}.json"), *self.folder.glob(f"{name}.*.json")]
 
     def autobahn(self, name: str) -> Path:
         return self.folder / f"{name}.autobahn"
@@ -253,26 +261,37 @@ def debian_version(package: str) -> str:
 # ---- a run --------------------------------------------------------------------------------------
 
 
-def examine(place: Place, name: str, jobs: int, seconds: float) -> None:
+def examine(place: Place, name: str, jobs: int, seconds: float, runs: int = 1) -> None:
     """Run all cases against a server, or write a report that says why this failed."""
     server = SERVERS[name]
     path = place.report(name)
     title = f"{server.package} {server.note}".strip()
-    path.unlink(missing_ok=True)
+    for old in place.reports(name):
+        old.unlink()
     try:
         version = place.install(server)
         title = f"{server.package} {version} {server.note}".strip()
-        run(place, server, title, path, jobs, seconds)
+        for number in range(1, runs + 1):
+            path = place.report(name, number)
+            # Repeat alone what was not OK: a case that blocks the server must not fail other cases.
+            run(place, server, title, path, jobs, seconds, retry=number == 1)
     except (Failed, OSError, subprocess.TimeoutExpired) as error:
         path.write_text(json.dumps({"format": 1, "runs": [no_run(title, str(error))]}))
 
 
-def run(place: Place, server: Server, title: str, path: Path, jobs: int, seconds: float) -> None:
+def run(
+    place: Place,
+    server: Server,
+    title: str,
+    path: Path,
+    jobs: int,
+    seconds: float,
+    retry: bool = True,
+) -> None:
     """Run the runner, which writes a report whatever happens to the server, or raise Failed."""
     command = [sys.executable, str(HERE), "--serve", shlex.join(place.command(server))]
     command += ["--name", title, "--json", str(path), "--jobs", str(jobs)]
-    # Repeat alone what was not OK: a case that blocks the server must not fail other cases.
-    command += ["--max-time", str(seconds), "--retry", "1"]
+    command += ["--max-time", str(seconds), *(["--retry", "1"] if retry else [])]
     with path.with_suffix(".txt").open("wb") as said:
         process = subprocess.Popen(
             command,
@@ -399,6 +418,35 @@ def tool_version(name: str) -> str:
 # ---- the other tables ---------------------------------------------------------------------------
 
 
+def table_runs(place: Place) -> str:
+    """Return the cases whose results differ between the runs with a server, or raise Failed."""
+    lines = ["| Server | Runs | Cases with different results |", "|---|--:|---|"]
+    for name, run in read(place).items():
+        runs = [json.loads(path.read_text("utf-8"))["runs"][0] for path in place.reports(name)]
+        runs = [run for run in runs if run["cases"]]
+        if len(runs) > 1:
+            lines.append(f"| {report.cell(run['peer'])} | {len(runs)} | {unsteady(runs)} |")
+    if len(lines) == 2:
+        raise Failed("there is no server with several runs")
+    return "\n".join(lines)
+
+
+def unsteady(runs: Sequence[Run]) -> str:
+    """Return the cases that have not the same result in all runs, by their results."""
+    results: dict[str, set[str]] = {case["id"]: set() for run in runs for case in run["cases"]}
+    for run in runs:
+        cases = {case["id"]: case for case in run["cases"]}
+        for id, seen in results.items():
+            case = cases.get(id, {"verdict": "not run"})
+            seen.update([case["verdict"], *case.get("flaky", [])])
+    found: dict[str, list[str]] = {}
+    for id, seen in results.items():
+        if len(seen) > 1:
+            found.setdefault(", ".join(sorted(seen)), []).append(id)
+    said = [f"{seen}: {', '.join(ranges(ids))}" for seen, ids in sorted(found.items())]
+    return "; ".join(said) or "none"
+
+
 def table_rules(place: Place) -> str:
     """Return each violated sentence of the RFCs with the servers and cases, or raise Failed."""
     rules: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -493,6 +541,13 @@ def parse() -> argparse.Namespace:
         help="also run the Autobahn suite with these cases (globs, default all)",
     )
     parser.add_argument(
+        "--runs",
+        metavar="N",
+        type=int,
+        default=1,
+        help="run all cases N times, and list those whose results differ (%(default)s)",
+    )
+    parser.add_argument(
         "--document", type=Path, default=DOCUMENT, help="the file for the table (%(default)s)"
     )
     parser.add_argument("--jobs", type=int, default=4, help="concurrent cases (%(default)s)")
@@ -519,7 +574,7 @@ def main() -> int:
     for name in SERVERS if args.only is None else args.only:
         began = time.monotonic()
         print(f"{name} ...", end=" ", flush=True)
-        examine(place, name, args.jobs, args.max_time)
+        examine(place, name, args.jobs, args.max_time, args.runs)
         print(f"{time.monotonic() - began:.0f} s", flush=True)
         if args.autobahn is not None:
             said = autobahn(place, name, args.autobahn or ["*"])
@@ -528,6 +583,8 @@ def main() -> int:
     try:
         put(args.document, MARKS, table(place, args.html))
         put(args.document, MARKS_RULES, table_rules(place))
+        if args.runs > 1:
+            put(args.document, MARKS_RUNS, table_runs(place))
         if args.autobahn is not None:
             put(args.document, MARKS_AUTOBAHN, table_autobahn(place))
     except (Failed, OSError) as error:
