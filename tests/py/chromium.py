@@ -14,7 +14,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 import pytest
 
@@ -192,12 +192,15 @@ class Page:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 
+def without_sanitizer() -> Dict[str, str]:
+    """The environment for other programs: the runtime of a sanitizer is for Python alone."""
+    return {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+
+
 class Browser(Page):
     """A Chromium with its first page; stopped by its process id."""
 
     def __init__(self, path: str, client: Any, folder: str) -> None:
-        # The runtime of a sanitizer is for the Python processes only.
-        kept = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
         self.stack = ExitStack()
         self.output = self.stack.enter_context(open(Path(folder, "output"), "w+"))
         self.process = subprocess.Popen(
@@ -205,7 +208,7 @@ class Browser(Page):
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
-            env={**kept, "HOME": folder},
+            env={**without_sanitizer(), "HOME": folder},
         )
         try:
             port, address = self._wait_for_port(Path(folder, "profile", "DevToolsActivePort"))

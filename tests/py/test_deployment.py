@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List
 
 import pytest
-from chromium import unavailable
+from chromium import unavailable, without_sanitizer
 from common import ROOT, TIMEOUT
 from doc_blocks import all_blocks
 from peer import Peer, eventually, frame, handshake, upgraded
@@ -55,6 +55,7 @@ def complaints(files: List[str]) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=TIMEOUT,
+        env=without_sanitizer(),
     ).stdout
 
 
