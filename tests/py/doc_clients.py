@@ -1,7 +1,9 @@
 """A client for each program in README.md and docs/, which checks what the page says about it."""
 
 import json
+import os
 import signal
+import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from doc_blocks import Client
@@ -229,7 +231,52 @@ def transfer(program: Program, port: int) -> None:
         assert fragments == -(-size // (64 * 1024))
 
 
+@client("drained")
+def drained(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        size = 0
+        got = peer.frame()
+        while got.opcode == 2:
+            size += len(got.payload)
+            got = peer.frame()
+        assert got.close_code == 1000
+        assert size == os.path.getsize(sys.executable)
+
+
 # ---- asyncio, shutdown and threads --------------------------------------------------------------
+
+
+@client("session")
+def session(program: Program, port: int) -> str:
+    with upgraded(port, "/sum") as peer:
+        for word, total in (("1", "1"), ("40", "41")):
+            say(peer, word)
+            assert receive(peer) == total
+        say(peer, "x")
+        assert closed(peer)[0] == 1011
+    for answers in (True, False):
+        with upgraded(port, "/greet") as peer:
+            assert receive(peer) == "What is your name?"
+            if answers:
+                say(peer, "Ann")
+                assert receive(peer) == "Hello, Ann!"
+                assert closed(peer) == (1000, "")
+            else:
+                leave(peer, 1001)
+    assert program.line().startswith("no answer, but CloseInfo(")
+    return "ValueError: invalid literal for int() with base 10: 'x'"
+
+
+@client("task")
+def task(program: Program, port: int) -> None:
+    with upgraded(port, "/clock") as peer:
+        assert receive(peer).count(":") == 2
+        say(peer, "0.1")
+        for _ in range(3):
+            assert receive(peer).count(":") == 2
+        peer.send(close_frame(1000))
+        while peer.frame().opcode != 8:
+            pass
 
 
 @client("coroutines")
