@@ -525,9 +525,9 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
     def request(self) -> Request:
         """The opening handshake, with its header fields and cookies.
 
-        It is there while `upgrade` and `open` run. Where `open` is a coroutine, it is there until
-        its end if it was read before its first await. If the route says ``keep_request=True`` it is
-        always there.
+        It is there while `upgrade` and `open` run. In a coroutine `open` handler, and in a session,
+        it stays until the end if it was read before the first await. If the route says
+        ``keep_request=True`` it is always there.
 
         Raises:
             RuntimeError: The handshake is over and was not kept, or called from another thread.

@@ -284,10 +284,15 @@ def context_of(exchange: Exchange) -> Context:
     return exchange._context
 
 
-def set_socket(exchange: Exchange, socket: Any) -> tuple[Any, Facts]:
-    """The handshake was accepted; returns the user data for the WebSocket, and the request."""
+def set_socket(exchange: Exchange, socket: Any) -> Any:
+    """The handshake was accepted; returns the user data for the WebSocket."""
     exchange._socket = socket
-    return exchange._user_data, exchange._request
+    return exchange._user_data
+
+
+def facts_of(exchange: Exchange) -> Facts:
+    """What the client asked for."""
+    return exchange._request
 
 
 def after_open(exchange: Exchange | None, end: Callable[[], Any]) -> None:

@@ -18,7 +18,7 @@ from .bridge import BUSY, Handle
 from .contexts import run_in
 from .fields import header_text
 from .logs import peer_name
-from .requests import Exchange, Facts, after_open, set_socket
+from .requests import Exchange, Facts, after_open, facts_of, set_socket
 from .routes import Route, returned
 from .runtime import Runtime
 
@@ -168,9 +168,9 @@ class Socket(Handle):
     _target: str  # path and query; what programs ask for is made of it when they do
     _subprotocol: Optional[str]
     _compression: Optional[str]
-    # The opening handshake: the address of its ws_request until it is asked for. None once it is
-    # over, unless the route keeps it.
-    _request: Union[int, Facts, None]
+    # The opening handshake: until it is asked for, its Exchange or the address of its ws_request.
+    # None once it is over, unless the route keeps it.
+    _request: Union[int, Exchange, Facts, None]
 
     def __init__(self, route: Route, conn: int, context: Context) -> None:
         self._runtime = route.runtime
@@ -207,7 +207,7 @@ class Socket(Handle):
         if behavior.compression:
             self._compression = calls.short_text(lib.ws_conn_compression, self._conn) or None
         if exchange is not None:
-            self._user_data, self._request = set_socket(exchange, self)
+            self._user_data, self._request = set_socket(exchange, self), exchange
 
     def _get_path(self) -> str:
         return self._target.partition("?")[0]
@@ -217,6 +217,8 @@ class Socket(Handle):
         request = self._request
         if isinstance(request, int):
             request = self._request = Facts(self._runtime, request)
+        elif isinstance(request, Exchange):
+            request = self._request = facts_of(request)
         if request is None:
             raise RuntimeError(
                 "the opening handshake of this socket is over: read ws.request in upgrade or "
@@ -226,19 +228,18 @@ class Socket(Handle):
 
     def _end_request(self) -> None:
         """C is about to forget the opening handshake: copy it if it is needed later."""
-        if self._route.keeps_requests:
-            request: Any = self._facts_of_request()
-        elif self._queue is None:  # all handlers of it have ended
-            request = None
-        elif isinstance(self._request, int) and not self._queue.events:
-            request = None  # an open handler that is a coroutine has begun, and did not want it
-        else:
-            request = self._facts_of_request()
-        if request is not None:
-            request.preserve()
+        has_asked = isinstance(self._request, Facts)
+        if self._queue is None and session_of(self) is None:
+            is_needed = False  # the handlers of it have ended
+        else:  # a coroutine has asked for it, or has not begun yet
+            is_needed = has_asked or (self._queue is not None and bool(self._queue.events))
+        is_needed = is_needed or self._route.keeps_requests
+        if is_needed:
+            self._facts_of_request().preserve()
         if isinstance(self._request, Facts):
             self._request.ptr = 0
-        self._request = request
+        if not is_needed:
+            self._request = None
 
     def _end_queue(self) -> None:
         """The last coroutine handler for now has ended, and so has the open handler."""
@@ -246,15 +247,15 @@ class Socket(Handle):
         if self._stepper == BUSY:
             self._stepper = 0
         self._forget_data()
+
+    def _forget_data(self) -> None:
+        """Release what no handler can need: the user data of a closed socket, the request."""
+        if self._queue is not None or self._stepper == BUSY or session_of(self) is not None:
+            return
         request = self._request
         if isinstance(request, Facts) and not (request.ptr or self._route.keeps_requests):
             self._request = None
-
-    def _forget_data(self) -> None:
-        """Release the user data after the last event of a closed socket, and after its session."""
-        if self._conn or self._queue is not None or self._stepper == BUSY:
-            return
-        if session_of(self) is None:
+        if not self._conn:
             self._user_data = None
 
     def _get_waits(self) -> Waits:

@@ -308,14 +308,49 @@ def test_p1_a_coroutine_upgrade_handler(serve: Callable[..., Any]) -> None:
         await gate.wait()
 
     async def opened(ws: WebSocket) -> None:
+        seen.append(facts(ws))
         await asyncio.sleep(0)
         seen.append(facts(ws))
 
     server = serve(pattern="/chat/:room", upgrade=upgrade, open=opened)
     with upgraded(server.port, "/chat/blue?a=1", COOKIE):
-        peer.eventually(lambda: seen)
+        peer.eventually(lambda: len(seen) == 2)
         gate.open()
-    assert seen == [FACTS]
+    assert seen == [FACTS] * 2
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+def test_p1_a_session_has_the_request_that_it_has_read(
+    serve: Callable[..., Any], upgrade: Any
+) -> None:
+    seen: List[Any] = []
+    sockets: List[WebSocket] = []
+
+    async def reads(ws: WebSocket) -> None:
+        sockets.append(ws)
+        seen.append(facts(ws))
+        async for _ in ws:
+            seen.append(facts(ws))
+
+    async def does_not(ws: WebSocket) -> None:
+        async for _ in ws:
+            with pytest.raises(RuntimeError, match=IS_OVER):
+                ws.request  # noqa: B018
+            seen.append("over")
+
+    more = {"upgrade": upgrade} if upgrade else {}
+    server = serve(
+        lambda app: app.ws("/chat/:room", reads, **more).ws("/not/:room", does_not, **more)
+    )
+    for path, count in (("/chat/blue?a=1", 2), ("/not/blue?a=1", 3)):
+        with upgraded(server.port, path, COOKIE) as client:
+            client.send(peer.frame(b"x", 1))
+            peer.eventually(lambda: seen[count - 1 :])  # noqa: B023
+            client.send(peer.close_frame(1000))
+            assert client.frame().close_code == 1000
+    assert seen == [FACTS, FACTS, "over"]
+    with pytest.raises(RuntimeError, match=IS_OVER):
+        server.call(lambda: sockets[0].request)
 
 
 # ---- memory -------------------------------------------------------------------------------------
@@ -357,12 +392,17 @@ def test_p1_what_a_route_does_not_ask_for_takes_no_memory(serve: Callable[..., A
         reads(ws)
         await asyncio.sleep(0)
 
+    async def session(ws: WebSocket) -> None:
+        async for _ in ws:
+            pass
+
     server = serve(
         lambda app: (
             app.ws("/plain/abc", open=lambda ws: None)
             .ws("/reads/:abc", open=reads)
             .ws("/upgrade/:a", open=reads, upgrade=lambda res, req, context: res.upgrade())
             .ws("/later/:abc", open=reads_later)
+            .ws("/session/:a", session, upgrade=lambda res, req, context: accept(res, req, context))
             .ws("/keeps/:abc", {}, keep_request=True)
         )
     )
@@ -371,6 +411,8 @@ def test_p1_what_a_route_does_not_ask_for_takes_no_memory(serve: Callable[..., A
     assert per_connection(server, "/reads/abc?" + 40 * "a") < plain + 41 + 16
     assert per_connection(server, "/upgrade/a?" + 40 * "a") < plain + 41 + 16
     assert per_connection(server, "/later/abc") < plain + 64  # tasks may leave a few bytes
+    with_session = per_connection(server, "/session/a")
+    assert per_connection(server, "/session/a?" + 40 * "a") < with_session + 41 + 64
     assert per_connection(server, "/keeps/abc") > plain + 500
 
 
