@@ -3,7 +3,7 @@
 from pyws import App
 
 app = App()
-app.ws("/*", {"message": lambda ws, message, opcode: ws.send(message, opcode)})
+app.ws("/*", message=lambda ws, message, opcode: ws.send(message, opcode))
 app.listen(9001)
 app.run()
 """

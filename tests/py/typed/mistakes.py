@@ -151,6 +151,15 @@ def sockets(ws: WebSocket[User]) -> None:
     ws.publish("text")  # mistake: the topic comes first
     ws.subscribe("a", "b")  # mistake: one topic at a time
     ws.wait_closed()  # mistake: not awaited
+    ws.drained()  # mistake: not awaited
+    ws.parameters.get("room").upper()  # mistake: it may be missing
+
+
+async def receiving(ws: WebSocket[User]) -> None:
+    for message in ws:  # mistake: async for
+        print(message)
+    async for message in ws:
+        message.encode()  # mistake: it may be bytes
 
 
 # ---- the app ------------------------------------------------------------------------------------
@@ -165,6 +174,7 @@ app.listen(8000, address="127.0.0.1")  # mistake: host
 app.listen({"prot": 8000})  # mistake: port
 app.call_later("1", print)  # mistake: a number
 app.on_error(lambda error: None)  # mistake: two arguments
+app.on_start(lambda app: None)  # mistake: no arguments
 app.publish("topic", object())  # mistake: no message
 asyncio.run(app.serve(port=8000))  # mistake: it takes a port by position
 

@@ -128,13 +128,24 @@ def make_app() -> App:
     handler: MessageHandler = echo
     app.ws("/settings", settings, message=handler).get("/", page).post("/", later)
 
+    @app.ws("/session", max_payload_length=1024)
+    async def session(ws: WebSocket[User]) -> None:
+        first: Union[str, bytes] = await ws.recv()
+        ws.send(first)
+        async for message in ws:
+            if ws.send(message) == SendStatus.BACKPRESSURE and not await ws.drained():
+                return
+
+    app.ws("/session/again", session, idle_timeout=10)
+
     @app.get("/decorated")
     def decorated(res: Response, req: Request) -> None:
         res.redirect("/")
 
     decorated_again = app.any("/any")(decorated)
     assert decorated_again is decorated
-    app.on_error(report)
+    app.on_error(report).set_error_handler(lambda error, res, req: print(error))
+    app.on_start(lambda: print("started"))
     return app
 
 
