@@ -158,8 +158,8 @@ def sockets(ws: WebSocket[User]) -> None:
 async def receiving(ws: WebSocket[User]) -> None:
     for message in ws:  # mistake: async for
         print(message)
-    async for message in ws:
-        message.encode()  # mistake: it may be bytes
+    async for text in ws:
+        text.encode()  # mistake: it may be bytes
 
 
 # ---- the app ------------------------------------------------------------------------------------
