@@ -184,14 +184,14 @@ static bool has_weak_references(const ws_bridge *bridge, const void *task)
     return list;
 }
 
-/* Begins a coroutine handler as the task of bridge->spare, which is the current one. Most have
- * ended after their first step. */
-static void begin_handler(const ws_bridge_route *route, void *socket, void *const *args)
+/* Begins a coroutine handler as the task of bridge->spare, which is the current one, and had that
+ * many references before. Most handlers have ended after their first step. */
+static void begin_handler(const ws_bridge_route *route, void *socket, void *const *args,
+                          uintptr_t before)
 {
     const ws_bridge *bridge = route->bridge;
     ws_bridge_stepper *spare = bridge->spare;
     ws_bridge_socket *handle = handle_of(socket);
-    uintptr_t before = references(spare->task);
     unsigned long queued = bridge->queued;
     handle->stepper = WS_BRIDGE_BUSY;
     void *coroutine = call(route->coroutine, args, 3), *result;
@@ -245,6 +245,7 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
     void *kind = opcode == WS_TEXT ? bridge->text : bridge->binary;
     void *args[] = {NULL, socket, message, kind};
     ws_bridge_stepper *stepper = message ? find_stepper(route, socket) : NULL;
+    uintptr_t before = stepper ? references(stepper->task) : 0;
     if (stepper && !switch_task(bridge, bridge->enter_task, stepper)) {
         python.PyErr_Clear(); /* the method in Python can leave the other task */
         stepper = NULL;
@@ -258,7 +259,7 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
     } else if (stepper->coroutine) {
         resume_session(bridge, socket, stepper, message);
     } else {
-        begin_handler(route, socket, args + 1);
+        begin_handler(route, socket, args + 1, before);
     }
     if (message)
         python.Py_DecRef(message);

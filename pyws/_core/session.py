@@ -20,7 +20,7 @@ from .routes import returned
 from .runtime import Host
 from .settings import Behavior
 from .sockets import BY_SESSION, Socket
-from .stepper import AWAITS, Stepper, cancellation
+from .stepper import AWAITS, Stepper, cancellation, current_task
 from .values import Handler
 
 __all__ = ["Session", "SocketTask", "wrap_session"]
@@ -115,13 +115,16 @@ class Session(Stepper):
         "_has_received",
         "_is_over",
         "_knows",
+        "_loop",
         "_receiver",
+        "_timer",
         "_waits",
         "messages",
     )
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
+        self._loop = host.loop
         self.messages: deque[Any] = deque()
         self._bytes = 0
         self._closed = False  # no further messages will come
@@ -130,6 +133,7 @@ class Session(Stepper):
         self._knows = False  # the session has seen that the socket is closed
         self._has_received = False  # since the timer of `_cancel_late` was set
         self._cancels = False  # it is cancelled because the client has left
+        self._timer: asyncio.TimerHandle | None = None  # calls `_cancel_late`
         self._is_over = False
 
     # ---- steps ----------------------------------------------------------------------------------
@@ -212,9 +216,11 @@ class Session(Stepper):
     def _end(self) -> None:
         assert self.ws is not None
         self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._clear()
         if self.shared is not None and self.shared.busy:  # C runs the last step
-            self.host.loop.call_soon(self._end_task)
+            self._loop.call_soon(self._end_task)
         sockets.set_stepper(self.ws, 0)
         sockets.set_session(self.ws, None)
 
@@ -248,7 +254,26 @@ class Session(Stepper):
             RuntimeError: Another task waits for a message.
         """
         if self._waits or self._receiver is not None:
-            raise RuntimeError("another task is waiting for a message of this socket already")
+            self._check_receiver()
+        if not (self.messages or self._closed) and current_task(self._loop) is self.task:
+            self._waits = True
+            try:
+                message = yield self.parking
+            finally:
+                self._waits = False
+            if message is not None:
+                return message
+        return (yield from self._receive_later(iterates))
+
+    def _check_receiver(self) -> None:
+        assert self.ws is not None
+        sockets.runtime_of(self.ws).check_thread()
+        raise RuntimeError("another task is waiting for a message of this socket already")
+
+    def _receive_later(self, iterates: bool) -> Generator[Any, Any, Any]:
+        """Take a message that has come already, or wait for one in another task."""
+        assert self.ws is not None
+        sockets.runtime_of(self.ws).check_thread()
         while not self.messages:
             if self._closed:
                 self._knows = True
@@ -256,20 +281,11 @@ class Session(Stepper):
                 if iterates:
                     raise StopAsyncIteration
                 raise ConnectionClosed(sockets.close_info_of(self.ws))
-            if asyncio.current_task(self.host.loop) is self.task:
-                self._waits = True
-                try:
-                    message = yield self.parking.park()
-                finally:
-                    self._waits = False
-                if message is not None:
-                    return message
-            else:
-                self._receiver = self.host.loop.create_future()
-                try:
-                    yield from self._receiver
-                finally:
-                    self._receiver = None
+            self._receiver = self._loop.create_future()
+            try:
+                yield from self._receiver
+            finally:
+                self._receiver = None
         return self._take()
 
     def _take(self) -> Any:
@@ -296,7 +312,7 @@ class Session(Stepper):
             self._clear()
         if self._is_over:
             return
-        self.host.loop.call_soon(self._tell)
+        self._loop.call_soon(self._tell)
         self._set_timer()
 
     def _tell(self) -> None:
@@ -310,7 +326,7 @@ class Session(Stepper):
         assert self.ws is not None
         self._has_received = False
         seconds = sockets.route_of(self.ws).behavior.close_timeout
-        self.host.loop.call_later(seconds, self._cancel_late)
+        self._timer = self._loop.call_later(seconds, self._cancel_late)
 
     def _cancel_late(self) -> None:
         """Cancel the session unless it ends by itself, or still handles messages."""

@@ -30,6 +30,7 @@ __all__ = [
     "ReusableTask",
     "Stepper",
     "cancellation",
+    "current_task",
     "enter_task",
     "leave_task",
     "without_task",
@@ -37,6 +38,12 @@ __all__ = [
 
 enter_task, leave_task = tasks._enter_task, tasks._leave_task
 _reference_count: Callable[[Any], int] | None = getattr(sys, "getrefcount", None)
+
+# The current task of a loop. Before Python 3.12, asyncio.current_task is not a builtin.
+_current_tasks: Any = getattr(tasks, "_current_tasks", None)
+current_task: Callable[[Any], Any] = (
+    asyncio.current_task if sys.version_info >= (3, 12) else _current_tasks.get
+)
 
 _NOTHING = object()
 RAISED, RETURNED, AWAITS = -1, 0, 1  # what a step of a coroutine has come to, in C
@@ -368,9 +375,10 @@ class Stepper(Coroutine[Any, Any, None]):
         finally:
             if conn:  # even if it was closed: its memory lasts until the next turn
                 lib.ws_conn_uncork(conn)
-        if awaited is self.parking:
-            self.set_idle()
-        return awaited
+        if awaited is not self.parking:
+            return awaited
+        self.set_idle()
+        return self.parking.park()
 
     def set_idle(self) -> None:
         """The work waits for a callback to resume it."""

@@ -44,7 +44,10 @@ class WaitingSocket(Socket):
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, Union[str, bytes]]:
-        return self._receive(True)  # type: ignore[no-any-return]
+        waits = self._waits
+        if waits is None or waits.session is None:
+            self._receive(True)  # raises what is wrong
+        return waits.session.receive(True)  # type: ignore[no-any-return, union-attr]
 
     def _receive(self, iterates: bool) -> Any:
         if thread_ident() != self._runtime.owner:

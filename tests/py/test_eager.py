@@ -12,7 +12,10 @@ from handlers import Oops
 from peer import Peer, close_frame, frame, upgraded
 
 from pyws import App, OpCode, Request, Response, WebSocket
+from pyws._core.coroutines import Queue
+from pyws._core.session import Session
 from pyws._core.stepper import Stepper
+from pyws._native import lib
 
 try:
     import anyio
@@ -78,6 +81,56 @@ def test_p5_one_task_serves_all_handlers_that_do_not_suspend(
             client.send(close_frame(1000))
             assert client.frame().close_code == 1000
     assert len(made) <= 2, made  # C has one of its own
+
+
+@pytest.mark.skipif(not lib.bridge or sys.version_info < (3, 10), reason="C runs no steps")
+def test_p5_c_begins_handlers_and_resumes_sessions(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python is called for what is not the common case alone."""
+    calls: List[str] = []
+
+    def count(name: str, cls: Any, method: str) -> None:
+        original = getattr(cls, method)
+
+        def spy(*args: Any) -> Any:
+            calls.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(cls, method, spy)
+
+    count("handled", Queue, "handle")
+    count("outcome", Queue, "on_outcome")
+    count("advanced", Session, "_advance")
+    count("outcome of session", Session, "on_outcome")
+
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        if message == "suspend":
+            await asyncio.sleep(0)
+        ws.send(message)
+
+    async def session(ws: WebSocket) -> None:
+        async for message in ws:
+            await on_message(ws, message, OpCode.TEXT)
+
+    def configure(app: App) -> None:
+        app.ws("/handler", message=on_message)
+        app.ws("/session", session)
+
+    server = serve(configure)
+    for path, first, late in (
+        ("/handler", ["handled", "handled"], ["outcome"]),
+        ("/session", ["advanced"], ["outcome of session"]),
+    ):
+        del calls[:]
+        with upgraded(server.port, path) as client:
+            for _ in range(20):
+                client.send(frame(b"x"))
+                assert texts(client, 1) == [b"x"]
+            assert calls == first
+            client.send(frame(b"suspend"))
+            assert texts(client, 1) == [b"suspend"]
+            assert calls == first + late
 
 
 @pytest.mark.parametrize("how", ["kept", "attribute", "name", "cancelled", "weak", "callback"])

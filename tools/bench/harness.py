@@ -218,6 +218,7 @@ def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
         "c": [str(example), "--port", "0", "--max-payload", str(MAX_PAYLOAD)],
         "python": python,
         "coroutine": [*python, "--coroutine"],
+        "session": [*python, "--session"],
     }
 
 

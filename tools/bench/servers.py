@@ -52,6 +52,7 @@ def own(build: pathlib.Path) -> dict[str, Server]:
         "python": Server(known["python"], environment, flag, True),
         "python-ctypes": Server(known["python"], ctypes, flag, True),
         "coroutine": Server(known["coroutine"], environment),
+        "session": Server(known["session"], environment),
     }
 
 

@@ -58,19 +58,20 @@ def main() -> None:
     def spread_by_app(ws: WebSocket, message: Union[str, bytes], opcode: OpCode) -> None:
         app.publish(TOPIC, message, opcode)
 
-    if "--session" in sys.argv:
-        app.ws("/session", session, max_payload_length=1024 * 1024)
     shared = CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR
-    app.ws(
-        "/*",
-        {
-            "compression": shared if DEFLATE else CompressOptions.DISABLED,
-            "max_payload_length": 1024 * 1024,
-            "open": opened,
-            "message": echo_compressed if DEFLATE else echoing,
-            "close": closed,
-        },
-    )
+    if "--session" in sys.argv:
+        app.ws("/*", session, max_payload_length=1024 * 1024, open=opened, close=closed)
+    else:
+        app.ws(
+            "/*",
+            {
+                "compression": shared if DEFLATE else CompressOptions.DISABLED,
+                "max_payload_length": 1024 * 1024,
+                "open": opened,
+                "message": echo_compressed if DEFLATE else echoing,
+                "close": closed,
+            },
+        )
     app.ws("/upgrade", {"upgrade": accept, "open": opened, "close": closed})
     app.ws("/broadcast", {"open": join, "message": spread})
     app.ws("/app", {"open": join, "message": spread_by_app})
