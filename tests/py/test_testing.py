@@ -386,7 +386,9 @@ def outcomes() -> Any:
 
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
-@pytest.mark.parametrize("number", range(len(CALLS)), ids=[f"{n}{a}"[:40] for n, a in CALLS])
+@pytest.mark.parametrize(
+    "number", range(len(CALLS)), ids=[f"{i}-{name}" for i, (name, _) in enumerate(CALLS)]
+)
 def test_p10_a_fake_accepts_and_refuses_what_a_socket_does(
     outcomes: Any, number: int, is_closed: bool
 ) -> None:
