@@ -49,6 +49,12 @@ static bool is_owner(const ws_bridge *bridge)
     return bridge->owner == (unsigned long)pthread_self();
 }
 
+static void *new_reference(void *object)
+{
+    python.Py_IncRef(object);
+    return object;
+}
+
 /* Returns function(*args), or NULL with an exception set. args[-1] must be writable. */
 static void *call(void *function, void *const *args, size_t count)
 {
@@ -265,6 +271,94 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
         python.Py_DecRef(message);
 }
 
+/* ---- the life of a WebSocket object -------------------------------------------------------- */
+
+/* Calls function(*args), and reports an exception that comes out of it: a signal handler raised it,
+ * or there was no memory. The first argument is borrowed. The others are new references, which are
+ * dropped here; one of them is NULL if there was no memory. Returns a borrowed reference to a
+ * result of a type like bool, or NULL after an exception. */
+static const void *call_with(void *function, void **args, size_t count)
+{
+    bool complete = true;
+    for (size_t i = 1; i < count; i++)
+        complete = complete && args[i];
+    void *result = complete ? call(function, args, count) : NULL;
+    if (result)
+        python.Py_DecRef(result);
+    else
+        python.PyErr_WriteUnraisable(function);
+    for (size_t i = 1; i < count; i++)
+        if (args[i])
+            python.Py_DecRef(args[i]);
+    return result;
+}
+
+/* The target of a request, which is ASCII; None if it is in the absolute form (RFC 9112 section
+ * 3.2.2), which is for Python to take apart. */
+static void *new_target(const ws_bridge *bridge, const ws_request *request)
+{
+    size_t length;
+    const char *target = ws_request_target(request, &length);
+    if (!length || target[0] != '/')
+        return new_reference(bridge->none);
+    return python.PyUnicode_DecodeUTF8(target, (ptrdiff_t)length, NULL);
+}
+
+/* Makes the object of a connection, and puts it into the table, which then holds the only
+ * reference. Returns NULL with an exception set if there is no memory. */
+static void *new_object(ws_bridge *bridge, ws_conn *conn)
+{
+    void *key = python.PyLong_FromVoidPtr(conn);
+    void *socket = key ? python.PyType_GenericAlloc(bridge->socket_type, 0) : NULL;
+    if (socket) {
+        ws_bridge_socket *handle = handle_of(socket); /* the rest of it is 0 */
+        handle->conn = conn;
+        handle->bridge = bridge;
+        handle->key = key;
+        handle->id = ws_conn_get_id(conn);
+        bool failed = python.PyDict_SetItem(bridge->sockets, key, socket);
+        python.Py_DecRef(socket);
+        socket = failed ? NULL : socket;
+    }
+    if (key)
+        python.Py_DecRef(key);
+    return socket;
+}
+
+/* Removes the object from the table, and the address of the connection from the object. The caller
+ * has a reference to it. */
+static void forget(const ws_bridge *bridge, void *socket)
+{
+    ws_bridge_socket *handle = handle_of(socket);
+    void *key = handle->key;
+    handle->conn = NULL;
+    handle->key = NULL;
+    if (key && python.PyDict_DelItem(bridge->sockets, key))
+        python.PyErr_Clear();
+}
+
+void ws_bridge_on_open(ws_conn *conn, void *user)
+{
+    const ws_bridge_route *route = user;
+    ws_bridge *bridge = route->bridge;
+    void *socket = new_object(bridge, conn);
+    if (!socket) { /* the connection ends with its first message */
+        python.PyErr_WriteUnraisable(bridge->opened);
+        return;
+    }
+    ws_conn_set_user(conn, socket);
+    python.Py_IncRef(socket); /* the handler may close it */
+    ws_request *request = ws_conn_request(conn);
+    void *args[] = {NULL, socket, new_reference(route->route), python.PyLong_FromVoidPtr(request),
+                    new_target(bridge, request)};
+    if (!call_with(bridge->opened, args + 1, 4) && !handle_of(socket)->context) {
+        ws_conn_set_user(conn, NULL);
+        forget(bridge, socket);
+        ws_conn_end(conn, 1011, "", 0);
+    }
+    python.Py_DecRef(socket);
+}
+
 void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user)
 {
     const ws_bridge_route *route = user;
@@ -289,19 +383,44 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     python.Py_DecRef(socket);
 }
 
+void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t length, void *user)
+{
+    const ws_bridge *bridge = ((const ws_bridge_route *)user)->bridge;
+    void *socket = ws_conn_user(conn);
+    if (!socket)
+        return;
+    python.Py_IncRef(socket);
+    ws_bridge_socket *handle = handle_of(socket);
+    handle->conn = NULL; /* first: what follows may be interrupted */
+    handle->latency = ws_conn_latency(conn);
+    uint8_t address[16];
+    size_t address_length = ws_conn_remote_address_bytes(conn, address);
+    void *args[] = {NULL, socket, python.PyLong_FromUnsignedLong((unsigned long)code),
+                    python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace"),
+                    new_reference(bridge->flag[ws_conn_closed_by_peer(conn)]),
+                    python.PyBytes_FromStringAndSize((char *)address, (ptrdiff_t)address_length),
+                    python.PyLong_FromUnsignedLong(ws_conn_remote_port(conn))};
+    handle->settled = call_with(bridge->closing, args + 1, 6) == bridge->flag[1];
+    python.Py_DecRef(socket);
+}
+
 /* Whatever happens in Python: the object must not lead to the connection from now on. */
 void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
                          void *user)
 {
-    const ws_bridge_route *route = user;
+    const ws_bridge *bridge = ((const ws_bridge_route *)user)->bridge;
     void *socket = ws_conn_user(conn);
-    if (socket)
-        python.Py_IncRef(socket);
-    route->closed(conn, clean, code, reason, length, user);
-    if (socket) {
-        handle_of(socket)->conn = NULL;
-        python.Py_DecRef(socket);
+    if (!socket)
+        return;
+    python.Py_IncRef(socket);
+    forget(bridge, socket);
+    if (!clean || !handle_of(socket)->settled) {
+        void *args[] = {NULL, socket, new_reference(bridge->flag[clean]),
+                        python.PyLong_FromUnsignedLong((unsigned long)code),
+                        python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace")};
+        call_with(bridge->closed, args + 1, 4);
     }
+    python.Py_DecRef(socket);
 }
 
 /* ---- from Python to C --------------------------------------------------------------------- */
@@ -398,12 +517,6 @@ static void *call_python(void *method, void *self, void *const *args, ptrdiff_t 
             all[1 + i] = args[i];
     }
     return python.PyObject_VectorcallMethod(method, all, (size_t)count + 1, names);
-}
-
-static void *new_reference(void *object)
-{
-    python.Py_IncRef(object);
-    return object;
 }
 
 void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names)

@@ -19,6 +19,8 @@ typedef struct ws_python {
     void *(*PyObject_Type)(void *object);
     void *(*PyObject_GetAttrString)(void *object, const char *name);
     void *(*PyLong_AsVoidPtr)(void *object);
+    void *(*PyLong_FromVoidPtr)(void *address);
+    void *(*PyLong_FromUnsignedLong)(unsigned long number);
     void *(*PyBytes_FromStringAndSize)(const char *data, ptrdiff_t length);
     int (*PyBytes_AsStringAndSize)(void *object, char **data, ptrdiff_t *length);
     void *(*PyUnicode_DecodeUTF8)(const char *data, ptrdiff_t length, const char *errors);
@@ -26,6 +28,9 @@ typedef struct ws_python {
     /* May be PyObject_VectorcallDict instead: `names` is always NULL. */
     void *(*PyObject_Vectorcall)(void *callable, void *const *args, size_t count, void *names);
     void *(*PyObject_VectorcallMethod)(void *name, void *const *args, size_t count, void *names);
+    void *(*PyType_GenericAlloc)(void *type, ptrdiff_t items);
+    int (*PyDict_SetItem)(void *dict, void *key, void *value);
+    int (*PyDict_DelItem)(void *dict, void *key);
     ptrdiff_t (*PyTuple_Size)(void *tuple);
     void *(*PyTuple_GetItem)(void *tuple, ptrdiff_t index); /* borrowed */
     void *(*PyErr_GetRaisedException)(void); /* NULL before Python 3.12, which has the next three */
@@ -68,6 +73,12 @@ typedef struct ws_bridge {
     void *optional[3];   /* "opcode", "compress", "exclude_self": interned names of arguments */
     void *send;          /* name of the method that does what ws_bridge_send does not */
     void *publish;       /* the same for ws_bridge_publish and ws_bridge_publish_app */
+    void *socket_type;   /* WebSocket */
+    void *sockets;       /* dict: address of a ws_conn -> its WebSocket */
+    void *opened;        /* opened(socket, route, request, target or None) */
+    void *closing;       /* closing(socket, code, reason, by_peer, address, port); True if
+                            `closed` is not to be called where the closing handshake is completed */
+    void *closed;        /* closed(socket, clean, code, reason) */
     void *failed;        /* failed(socket, exception): the message handler raised the exception */
     void *returned;      /* returned(socket, result): the message handler did not return None */
     /* For coroutines; all are NULL or 0 while the app runs without asyncio. */
@@ -85,10 +96,9 @@ typedef struct ws_bridge {
 /* What the bridge knows of one route: its ws_behavior.user. */
 typedef struct ws_bridge_route {
     ws_bridge *bridge;
+    void *route;     /* Route; it owns this struct, so this is not a reference */
     void *message;   /* handler(socket, message, opcode) */
     void *coroutine; /* the same if it is a coroutine function that C may begin; else NULL */
-    void (*closed)(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
-                   void *user); /* on_closed in Python */
 } ws_bridge_route;
 
 /* A coroutine handler of the socket is under way, and all events wait. */
@@ -97,9 +107,14 @@ typedef struct ws_bridge_route {
 /* The part of a WebSocket object that follows its header. The object is ws_conn_user. */
 typedef struct ws_bridge_socket {
     ws_conn *conn;     /* NULL once the connection is closed */
-    ws_bridge *bridge; /* NULL until the object is initialized */
-    void *context;     /* contextvars.Context of its handlers; a reference that the object holds */
+    ws_bridge *bridge; /* NULL if no connection belongs to the object */
+    void *context;     /* contextvars.Context of its handlers; a reference that the object holds.
+                          NULL until `opened` has initialized the object */
     ws_bridge_stepper *stepper; /* of its session; WS_BRIDGE_BUSY; or NULL */
+    void *key;         /* of the object in ws_bridge.sockets, which owns it */
+    uint64_t id;       /* ws_conn_get_id */
+    uint32_t latency;  /* ws_conn_latency, once the connection is closed */
+    bool settled;      /* `closing` returned True */
 } ws_bridge_socket;
 
 /* Must be called once per process, before all other functions. `functions` is copied; `size` is
@@ -113,10 +128,19 @@ WS_API void ws_bridge_before_wait(void *user);
 /* A ws_config.after_wait that takes the GIL back. */
 WS_API void ws_bridge_after_wait(void *user);
 
+/* A ws_behavior.on_open that makes the WebSocket object, puts it into ws_bridge.sockets, which
+ * holds the reference, and calls ws_bridge.opened. */
+WS_API void ws_bridge_on_open(ws_conn *conn, void *user);
+
 /* A ws_behavior.on_message that calls ws_bridge_route.message. */
 WS_API void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user);
 
-/* A ws_behavior.on_closed that calls ws_bridge_route.closed. */
+/* A ws_behavior.on_close that calls ws_bridge.closing. */
+WS_API void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t length,
+                               void *user);
+
+/* A ws_behavior.on_closed that removes the object from ws_bridge.sockets, and calls
+ * ws_bridge.closed. */
 WS_API void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason,
                                 size_t length, void *user);
 

@@ -164,12 +164,17 @@ class ws_python(Structure):
         ("PyObject_Type", c_void_p),
         ("PyObject_GetAttrString", c_void_p),
         ("PyLong_AsVoidPtr", c_void_p),
+        ("PyLong_FromVoidPtr", c_void_p),
+        ("PyLong_FromUnsignedLong", c_void_p),
         ("PyBytes_FromStringAndSize", c_void_p),
         ("PyBytes_AsStringAndSize", c_void_p),
         ("PyUnicode_DecodeUTF8", c_void_p),
         ("PyUnicode_AsUTF8AndSize", c_void_p),
         ("PyObject_Vectorcall", c_void_p),
         ("PyObject_VectorcallMethod", c_void_p),
+        ("PyType_GenericAlloc", c_void_p),
+        ("PyDict_SetItem", c_void_p),
+        ("PyDict_DelItem", c_void_p),
         ("PyTuple_Size", c_void_p),
         ("PyTuple_GetItem", c_void_p),
         ("PyErr_GetRaisedException", c_void_p),
@@ -212,6 +217,11 @@ class ws_bridge(Structure):
         ("optional", py_object * 3),
         ("send", py_object),
         ("publish", py_object),
+        ("socket_type", py_object),
+        ("sockets", py_object),
+        ("opened", py_object),
+        ("closing", py_object),
+        ("closed", py_object),
         ("failed", py_object),
         ("returned", py_object),
         ("loop", py_object),
@@ -227,9 +237,9 @@ class ws_bridge(Structure):
 class ws_bridge_route(Structure):
     _fields_ = [
         ("bridge", POINTER(ws_bridge)),
+        ("route", c_void_p),
         ("message", py_object),
         ("coroutine", py_object),
-        ("closed", closed_function),
     ]
 
 
@@ -239,6 +249,10 @@ class ws_bridge_socket(Structure):
         ("bridge", POINTER(ws_bridge)),
         ("context", c_void_p),
         ("stepper", POINTER(ws_bridge_stepper)),
+        ("key", c_void_p),
+        ("id", c_uint64),
+        ("latency", c_uint32),
+        ("settled", c_bool),
     ]
 
 

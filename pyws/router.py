@@ -284,7 +284,7 @@ class Router:
 
             wrap_handlers(checked)
         runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
-        route = Route(runtime, pattern, checked, handler, callbacks.ON_CLOSED)
+        route = Route(runtime, pattern, checked, handler)
         fields = callbacks.c_fields(route)
         self._add(route, lambda: calls.add_route(runtime.server, sent, fields))
         return self
@@ -381,7 +381,7 @@ class Router:
         mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
         path = self._check_pattern(pattern)
         runtime, handler_ = self._runtime, self._request_handler("handler", handler, pattern)
-        route = Route(runtime, pattern, Behavior(None, {}), handler_, callbacks.ON_CLOSED)
+        route = Route(runtime, pattern, Behavior(None, {}), handler_)
         verb, on_request = method.encode(), callbacks.ON_REQUEST
         self._add(
             route,

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from typing import Any, AsyncIterator, Iterator, List, Mapping, NamedTuple, Optional, Union
 
-from ._core import callbacks, values
+from ._core import values
 from ._core.calls import thread_ident
 from ._core.messages import COMPRESS, pack_publication
 from ._core.requests import Facts
@@ -195,7 +195,8 @@ class FakeWebSocket(WebSocket[Any]):
         runtime = self._app._runtime
         path, _, query = target.partition("?")
         _check_path(pattern, path)
-        super().__init__(self._find_route(pattern, headers), 0, runtime.context.copy())
+        super().__init__(runtime, 0)
+        self._begin(self._find_route(pattern, headers), runtime.context.copy(), 0)
         self._id = next(_ids)
         self._target = target
         self._subprotocol, self._compression = subprotocol, None
@@ -232,7 +233,7 @@ class FakeWebSocket(WebSocket[Any]):
             if route.pattern == pattern and (route.handler is None or route.behavior.upgrade):
                 return route
         behavior = Behavior({"keep_request": headers is not None}, {})
-        return Route(runtime, pattern, behavior, None, callbacks.ON_CLOSED)
+        return Route(runtime, pattern, behavior, None)
 
     # ---- what the test does ---------------------------------------------------------------------
 

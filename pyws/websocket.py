@@ -69,7 +69,7 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         None until the close handler begins. When this side began, `received` and `clean` are
         filled in once the client has answered, or close_timeout is over.
         """
-        return self._close_info
+        return self._get_close_info()
 
     # ---- sending --------------------------------------------------------------------------------
 

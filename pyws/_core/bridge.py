@@ -157,7 +157,8 @@ class PyMethodDef(Structure):
     ]
 
 
-_ULONG, _MEMBERS = 12, 72  # Py_T_ULONG, Py_tp_members
+_UINT, _ULONG, _ULONGLONG = 11, 12, 18  # Py_T_UINT, Py_T_ULONG, Py_T_ULONGLONG
+_MEMBERS = 72  # Py_tp_members
 _BASE_TYPE = 1 << 18 | 1 << 10  # Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
 _FAST_METHOD = 0x80 | 0x02  # METH_FASTCALL | METH_KEYWORDS
 
@@ -171,11 +172,13 @@ def keep(*structures: Structure | ctypes.Array[Any]) -> None:
 def new_handle_type() -> type:
     """Make a type like `object` with the members of ws_bridge_socket as attributes."""
     start = object.__basicsize__
-    members = (PyMemberDef * 5)(
+    members = (PyMemberDef * 7)(
         PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
         PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
         PyMemberDef(b"_context_address", _ULONG, start + ws_bridge_socket.context.offset),
         PyMemberDef(b"_stepper", _ULONG, start + ws_bridge_socket.stepper.offset),
+        PyMemberDef(b"_id", _ULONGLONG, start + ws_bridge_socket.id.offset),
+        PyMemberDef(b"_latency", _UINT, start + ws_bridge_socket.latency.offset),
     )
     slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
     size = start + ctypes.sizeof(ws_bridge_socket)
@@ -188,10 +191,12 @@ def new_handle_type() -> type:
 class Handle:
     """What C and Python both know of one connection."""
 
-    __slots__ = ("_bridge", "_conn", "_context_address", "_stepper")
+    __slots__ = ("_bridge", "_conn", "_context_address", "_id", "_latency", "_stepper")
     _conn: int  # address of the ws_conn; 0 once the connection has closed
     _bridge: int  # address of the server's ws_bridge
     _context_address: int  # of the Context that the handlers run in
+    _id: int  # ws_conn_get_id
+    _latency: int  # microseconds, once the connection has closed
     _stepper: int  # address of the ws_bridge_stepper of a session; BUSY; or 0
 
 
@@ -265,18 +270,18 @@ def new_bridge(
 
 
 def new_bridge_route(
-    bridge: ws_bridge, message: Any, coroutine: Any, closed: Any
+    bridge: ws_bridge, route: Any, message: Any, coroutine: Any
 ) -> ws_bridge_route:
-    """The ws_bridge_route of a route with this message handler.
+    """The ws_bridge_route of a route.
 
     Args:
         bridge: The ws_bridge of the server.
-        message: The handler.
+        route: The Route, which owns the result.
+        message: The message handler.
         coroutine: The coroutine function that C may begin instead, or None.
-        closed: The C callback that runs once a connection is closed.
     """
     function = py_object() if coroutine is None else coroutine
-    return ws_bridge_route(ctypes.pointer(bridge), message, function, closed)
+    return ws_bridge_route(ctypes.pointer(bridge), id(route), message, function)
 
 
 def bridge_function(kind: Any, name: str) -> Any:

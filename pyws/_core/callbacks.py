@@ -22,7 +22,7 @@ from .requests import Facts, context_of, exchanges
 from .routes import Route, routes
 from .runtime import runtimes
 
-__all__ = ["ALWAYS", "ON_CLOSED", "ON_REQUEST", "ON_RESPONSE", "OPTIONAL", "c_fields", "new_bridge"]
+__all__ = ["ALWAYS", "ON_REQUEST", "ON_RESPONSE", "OPTIONAL", "c_fields", "new_bridge"]
 
 
 def _on_upgrade(ptr: int, key: int) -> None:
@@ -54,10 +54,10 @@ def _on_response(
 
 def _on_open(conn: int, key: int) -> None:
     route = routes[key]
-    request = lib.ws_conn_request(conn)
-    exchange = exchanges.get(request)  # None: there was no upgrade handler
-    context = route.runtime.context.copy() if exchange is None else context_of(exchange)
-    sockets.opened(WebSocket(route, conn, context), request, exchange)
+    ws: WebSocket[Any] = WebSocket(route.runtime, conn)
+    sockets.sockets[conn] = ws
+    lib.ws_conn_set_user(conn, id(ws))
+    sockets.opened(ws, route, lib.ws_conn_request(conn), None)
 
 
 # ---- for C --------------------------------------------------------------------------------------
@@ -65,11 +65,10 @@ def _on_open(conn: int, key: int) -> None:
 ON_RESPONSE = _native.response_function(_on_response)
 ON_REQUEST = _native.request_function(_on_request)
 ON_ABORTED = _native.request_function(requests.on_aborted)
-ON_CLOSED = _native.closed_function(sockets.on_closed)
 ALWAYS: dict[str, Any] = {
     "on_open": _native.conn_function(_on_open),
     "on_close": _native.close_function(sockets.on_close),
-    "on_closed": ON_CLOSED,
+    "on_closed": _native.closed_function(sockets.on_closed),
     "on_drain": _native.conn_function(sockets.on_drain),  # also for `drained`
 }
 OPTIONAL: dict[str, Any] = {
@@ -104,6 +103,11 @@ def new_bridge() -> Any:
         binary=OpCode.BINARY,
         send="_send",
         publish="_publish",
+        socket_type=WebSocket,
+        sockets=sockets.sockets,
+        opened=sockets.opened,
+        closing=sockets.closing,
+        closed=sockets.closed,
         failed=sockets.message_failed,
         returned=sockets.message_returned,
     )
@@ -111,4 +115,6 @@ def new_bridge() -> Any:
 
 if lib.bridge:
     OPTIONAL["message"] = bridge.bridge_function(_native.message_function, "on_message")
+    ALWAYS["on_open"] = bridge.bridge_function(_native.conn_function, "on_open")
+    ALWAYS["on_close"] = bridge.bridge_function(_native.close_function, "on_close")
     ALWAYS["on_closed"] = bridge.bridge_function(_native.closed_function, "on_closed")

@@ -24,7 +24,6 @@ from .bridge import bridge_function
 __all__ = [
     "Counts",
     "add_route",
-    "address_bytes",
     "c_function",
     "copied_bytes",
     "counts",
@@ -32,6 +31,7 @@ __all__ = [
     "header_fields",
     "listen",
     "new_server",
+    "peer_of",
     "set_alarm",
     "set_on_response",
     "short_text",
@@ -200,8 +200,8 @@ def topic_names(conn: int) -> list[bytes]:
     return names
 
 
-def address_bytes(conn: int) -> bytes:
-    """The address of the peer: 4, 16 or 0 bytes in network order."""
+def peer_of(conn: int) -> tuple[bytes, int]:
+    """The address of the peer, 4, 16 or 0 bytes in network order, and its port."""
     buffer = (c_uint8 * 16)()
     length = lib.ws_conn_remote_address_bytes(conn, buffer)
-    return bytes(buffer)[:length]
+    return bytes(buffer)[:length], lib.ws_conn_remote_port(conn)

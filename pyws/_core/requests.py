@@ -295,13 +295,12 @@ def facts_of(exchange: Exchange) -> Facts:
     return exchange._request
 
 
-def after_open(exchange: Exchange | None, end: Callable[[], Any]) -> None:
+def after_open(exchange: Exchange, end: Callable[[], Any]) -> None:
     """The open handler has run; call `end` before C forgets the request of the handshake.
 
-    That is now if there was no upgrade handler, or if the answer was deferred, otherwise when the
-    upgrade handler has ended.
+    That is now if the answer was deferred, otherwise when the upgrade handler has ended.
     """
-    if exchange is None or exchange._deferred:
+    if exchange._deferred:
         end()
     else:
         exchange._before_release = end

@@ -29,6 +29,7 @@ class Route:
         key: What C passes back to find this object; with the bridge, the address of a
             ws_bridge_route, which lives as long as this object.
         keeps_requests: Its sockets keep their opening handshakes.
+        is_plain: No extension or subprotocol can be selected for its sockets.
         warned: A warning was logged about a value that a handler returned.
     """
 
@@ -37,6 +38,7 @@ class Route:
         "behavior",
         "bridge",
         "handler",
+        "is_plain",
         "keeps_requests",
         "key",
         "pattern",
@@ -50,25 +52,22 @@ class Route:
         pattern: str,
         behavior: Behavior,
         handler: Handler | None,
-        on_closed: Any,
     ) -> None:
         """
         Args:
             runtime, pattern, behavior, handler: See the attributes.
-            on_closed: The C callback that runs once a connection is closed.
         """
         self.runtime = runtime
         self.pattern = pattern
         self.behavior = behavior
         self.handler = handler
         self.keeps_requests = behavior.keep_request or runtime.options.keep_headers
+        self.is_plain = not (behavior.subprotocols or behavior.compression)
         self.warned = False
         self.key = next(_keys)
         if runtime.bridge is not None:
             coroutine = getattr(behavior.message, "coroutine", None)
-            self.bridge = bridge.new_bridge_route(
-                runtime.bridge, behavior.message, coroutine, on_closed
-            )
+            self.bridge = bridge.new_bridge_route(runtime.bridge, self, behavior.message, coroutine)
             self.key = bridge.address_of(self.bridge)
         routes[self.key] = self
 

@@ -18,7 +18,8 @@ from .bridge import BUSY, Handle
 from .contexts import run_in
 from .fields import header_text
 from .logs import peer_name
-from .requests import Exchange, Facts, after_open, facts_of, set_socket
+from .requests import Exchange, Facts, after_open, exchanges, facts_of, set_socket
+from .requests import context_of as context_of_exchange
 from .routes import Route, returned
 from .runtime import Runtime
 
@@ -73,6 +74,12 @@ class CloseInfo:
         self.sent = frame if local or frame is None else CloseFrame(frame.code, "")
         # After a Close of the client, or without any, there is nothing to wait for.
         self.clean = None if local and frame is not None else frame is not None
+
+    def complete(self, clean: bool, code: int, reason: str) -> None:
+        """The closing handshake is over; `code` and `reason` are the client's if it was clean."""
+        self.clean = clean
+        if clean:
+            self.received = CloseFrame(_frame_code(code), reason)
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _INFO_FIELDS)
@@ -151,8 +158,6 @@ class Socket(Handle):
         "_compression",
         "_context",
         "_decoder",
-        "_id",
-        "_latency",
         "_paused",
         "_queue",
         "_remote",
@@ -172,35 +177,43 @@ class Socket(Handle):
     # None once it is over, unless the route keeps it.
     _request: Union[int, Exchange, Facts, None]
 
-    def __init__(self, route: Route, conn: int, context: Context) -> None:
+    def __init__(self, runtime: Runtime, conn: int) -> None:
+        """Make the object of a connection; with the bridge, C does that in another way."""
+        self._conn = conn  # 0 once the connection has closed
+        self._bridge = runtime.bridge_address
+        self._id = lib.ws_conn_get_id(conn) if conn else 0  # 0: a fake of pyws.testing
+        self._latency = 0
+        self._stepper = 0
+
+    def _begin(self, route: Route, context: Context, request: int) -> None:
+        """Initialize the object, except for what it shares with C (`Handle`)."""
         self._runtime = route.runtime
         self._route = route
-        self._conn = conn  # 0 once the connection has closed
-        self._bridge = self._runtime.bridge_address
-        self._context = context  # what all its handlers run in
-        self._context_address = id(context)  # for the bridge
-        self._stepper = 0
         self._user_data: Any = None
         self._decoder: Any = None  # of a TEXT message in fragments
         self._remote: tuple[bytes, int] | None = None
-        self._latency = 0  # microseconds, once the connection has closed
-        self._close_info: CloseInfo | None = None
+        self._close_info: CloseInfo | tuple[Any, ...] | None = None  # see `_get_close_info`
         self._close_event: tuple[int, str] | None = None  # what the close handler will get
         self._waits: Waits | None = None
         self._paused = 0  # BY_USER | BY_QUEUE | BY_SESSION
-        self._request = None
         self._queue: Any = None  # an aio.Queue, while events wait for coroutine handlers
-        self._id: int = lib.ws_conn_get_id(conn) if conn else 0  # 0: a fake of pyws.testing
+        self._request = request
+        self._target = ""
+        self._subprotocol = self._compression = None
+        self._context = context  # what all its handlers run in
+        self._context_address = id(context)  # for the bridge; last, so that all of it is there
+
+    def _read_target(self, request: int) -> None:
+        """Keep the target of the opening handshake."""
+        target = _text(lib.ws_request_target, request)
+        if target[:1] != "/":  # the absolute form (RFC 9112 section 3.2.2)
+            target = _text(lib.ws_request_path, request)
+            target += "?" + _text(lib.ws_request_query, request)
+        self._target = target
 
     def _greet(self, request: int, exchange: Exchange | None) -> None:
-        """Keep what the socket needs of its opening handshake."""
+        """Keep what was selected in the opening handshake, and what the upgrade handler left."""
         behavior = self._route.behavior
-        self._request = request
-        self._target = _text(lib.ws_request_target, request)
-        if self._target[:1] != "/":  # the absolute form (RFC 9112 section 3.2.2)
-            self._target = _text(lib.ws_request_path, request)
-            self._target += "?" + _text(lib.ws_request_query, request)
-        self._subprotocol = self._compression = None
         if behavior.subprotocols or exchange is not None:
             subprotocol = calls.copied_bytes(lib.ws_request_subprotocol, request)
             self._subprotocol = None if subprotocol is None else header_text(subprotocol)
@@ -278,12 +291,8 @@ class Socket(Handle):
 
     def _peer(self) -> tuple[bytes, int]:
         if self._remote is None and self._conn:
-            self._keep_peer(self._conn)
+            self._remote = calls.peer_of(self._conn)
         return self._remote or (b"", 0)
-
-    def _keep_peer(self, conn: int) -> None:
-        if self._remote is None:
-            self._remote = (calls.address_bytes(conn), lib.ws_conn_remote_port(conn))
 
     def _facts(self) -> dict[str, Any]:
         """The attributes of log records about this socket."""
@@ -302,23 +311,32 @@ class Socket(Handle):
 
             run_in(self._context, self._runtime.report, "logging", line)
 
-    def _end_here(self, conn: int, code: int, reason: str, by_peer: bool) -> None:
+    def _end_here(self, code: int, reason: str, local: bool) -> None:
         """The close event: never touch C again, keep what may be asked for."""
-        self._conn = 0  # first: what follows may be interrupted
-        self._keep_peer(conn)
-        self._latency = lib.ws_conn_latency(conn)
+        self._conn = 0
         self._close_event = (code, reason)
-        self._close_info = CloseInfo(code, reason, not by_peer)
+        self._close_info = (code, reason, local)
+
+    def _get_close_info(self) -> CloseInfo | None:
+        """How the connection ended; the object is made when it is asked for."""
+        info = self._close_info
+        if isinstance(info, tuple):
+            facts, info = info, CloseInfo(*info[:3])
+            if facts[3:]:
+                info.complete(*facts[3:])
+            self._close_info = info
+        return info
 
     def _closing_is_over(self, clean: bool, code: int, reason: str) -> None:
         """The closing handshake is over: nothing more will come from the client."""
         info = self._close_info
-        assert info is not None
-        info.clean = clean
-        if clean:
-            info.received = CloseFrame(_frame_code(code), reason)
+        if type(info) is tuple:
+            self._close_info = info + (clean, code, reason)  # noqa: RUF005
+        else:
+            assert isinstance(info, CloseInfo)
+            info.complete(clean, code, reason)
         if self._waits is not None:
-            resolve(self._waits.closed, info)
+            resolve(self._waits.closed, self._get_close_info())
 
     def _end(self, code: int, reason: bytes) -> None:
         """Send a Close frame, after all queued data. Nothing when closed."""
@@ -340,25 +358,46 @@ class Socket(Handle):
 # ---- events, called by C ------------------------------------------------------------------------
 
 
-def opened(ws: Socket, request: int, exchange: Exchange | None) -> None:
-    """A connection was opened: give C the address of its object, and call the open handler."""
-    sockets[ws._conn] = ws
-    lib.ws_conn_set_user(ws._conn, id(ws))
-    outer = sys.exc_info()[1]
-    handler = ws._route.behavior.open
+def opened(ws: Socket, route: Route, request: int, target: str | None) -> None:
+    """A connection was opened: initialize its object, and call the open handler.
+
+    Args:
+        ws: The object, which is in the table, and whose address C has.
+        route: Where the handshake came to.
+        request: The address of its ws_request.
+        target: The target of the request, or None: read it.
+    """
+    runtime, handler = route.runtime, route.behavior.open
+    exchange = exchanges.get(request)  # None: there was no upgrade handler
+    context = runtime.context.copy() if exchange is None else context_of_exchange(exchange)
+    ws._begin(route, context, request)
+    failure = None
     try:
-        try:
+        if target is None:
+            ws._read_target(request)
+        else:
+            ws._target = target
+        if exchange is not None or not route.is_plain:
             ws._greet(request, exchange)
+        if runtime.traffic is not None:
             ws._log("opened")
-            if handler is not None:
-                result = run_in(ws._context, handler, ws)
-                if result is not None:
-                    returned(ws._route, "open", handler, result)
-        finally:
-            after_open(exchange, ws._end_request)
+        if handler is not None:
+            # Without an upgrade handler, nothing can have entered the context.
+            run: Any = run_in if exchange is not None else Context.run
+            result = run(context, handler, ws)
+            if result is not None:
+                returned(route, "open", handler, result)
     except BaseException as error:
-        detach(error, outer)
-        failed(ws, "open", error)
+        failure = error
+    try:
+        if exchange is None:
+            ws._end_request()
+        else:
+            after_open(exchange, ws._end_request)
+        if failure is not None:
+            _report(ws, "open", failure)
+    finally:
+        failure = None  # it refers to this frame
 
 
 def on_message(conn: int, data: Any, length: int, opcode: int, key: int) -> None:
@@ -436,60 +475,99 @@ def on_subscription(conn: int, topic: Any, length: int, now: int, before: int, k
 
 
 def on_close(conn: int, code: int, reason: Any, length: int, key: int) -> None:
-    """The connection has ended: no more events, and no more calls of C."""
+    """The connection has ended; with the bridge, bridge.c does this."""
     ws = sockets[conn]
+    ws._conn = 0  # first: what follows may be interrupted
+    ws._latency = lib.ws_conn_latency(conn)
+    text = reason[:length].decode("utf-8", "replace")
+    closing(ws, code, text, lib.ws_conn_closed_by_peer(conn), *calls.peer_of(conn))
+
+
+def closing(ws: Socket, code: int, reason: str, by_peer: bool, address: bytes, port: int) -> bool:
+    """The connection has ended: no more events, and no more calls of C.
+
+    Returns:
+        Whether `closed` has nothing to do if the closing handshake was completed. After a Close of
+        the client it is complete already, and C calls `closed` next.
+    """
     try:
-        text = reason[:length].decode("utf-8", "replace")
-        by_peer = lib.ws_conn_closed_by_peer(conn)
-        ws._end_here(conn, code, text, by_peer)
-        ws._log("closed", code, text)
+        runtime = ws._runtime
+        ws._remote = (address, port)
+        ws._end_here(code, reason, not by_peer)
+        if runtime.traffic is not None:
+            ws._log("closed", code, reason)
         if ws._queue is not None:
             ws._queue.on_close(not by_peer)
-        ws._end_waits(not by_peer)
-        if ws._runtime.nested < DEEPEST:
+        if ws._waits is not None:
+            ws._end_waits(not by_peer)
+        if runtime.nested < DEEPEST:
             _run_close(ws)
         else:  # later, but not never
-            ws._runtime.postpone(_run_close, ws)
+            runtime.postpone(_run_close, ws)
+        return by_peer and ws._waits is None and ws._close_event is None
     except BaseException as error:  # from a signal handler of the program
         ws._runtime.stash(error)
+        return False
 
 
 def _run_close(ws: Socket) -> None:
     event, ws._close_event = ws._close_event, None
     if event is not None and ws._route.behavior.close is not None:
-        _call(ws, "close", lambda: event)
+        _call(ws, "close", None, *event)
     ws._forget_data()  # otherwise after the last event in the queue
 
 
 def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: int) -> None:
-    """The closing handshake is over, and C forgets the connection after this."""
-    ws = sockets.pop(conn)
-    if ws._close_info is None:  # on_close had no stack, or was interrupted
-        ws._end_here(conn, 1006, "the close event was interrupted", not clean)
+    """C forgets the connection after this; with the bridge, bridge.c does this."""
+    closed(sockets.pop(conn), clean, code, reason[:length].decode("utf-8", "replace"))
+
+
+def closed(ws: Socket, clean: bool, code: int, reason: str) -> None:
+    """The closing handshake is over."""
+    if ws._close_info is None:  # `closing` had no stack, or was interrupted
+        ws._end_here(1006, "the close event was interrupted", clean)
     if ws._close_event is not None:
         ws._runtime.postpone(_run_close, ws)
-    ws._closing_is_over(clean, code, reason[:length].decode("utf-8", "replace"))
+    ws._closing_is_over(clean, code, reason)
 
 
-def _call(ws: Socket, event: str, arguments: Callable[[], Any]) -> None:
-    """Run the handler of an event that may happen inside another handler."""
+def _call(ws: Socket, event: str, convert: Callable[..., Any] | None, *args: Any) -> None:
+    """Run the handler of an event that may happen inside another handler.
+
+    Args:
+        ws, event: Which handler.
+        convert: Returns its arguments after the first one; what this raises is reported, too. If it
+            is None, they are `args`.
+        args: The arguments of `convert`.
+    """
     runtime = ws._runtime
     if runtime.refusal:  # the child of a fork
         return
     runtime.nested += 1
-    outer = sys.exc_info()[1]
+    failure = None
     try:
-        if runtime.nested > DEEPEST:
-            raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
-        handler = getattr(ws._route.behavior, event)
-        result = run_in(ws._context, handler, ws, *arguments())
-        if result is not None:
-            returned(ws._route, event, handler, result)
-    except BaseException as error:
-        detach(error, outer)
-        failed(ws, event, error)
+        try:
+            if runtime.nested > DEEPEST:
+                raise RecursionError(f"handlers run inside each other, more than {DEEPEST} deep")
+            handler = getattr(ws._route.behavior, event)
+            if convert is not None:
+                args = convert(*args)
+            result = run_in(ws._context, handler, ws, *args)
+            if result is not None:
+                returned(ws._route, event, handler, result)
+        except BaseException as error:
+            failure = error
+        if failure is not None:
+            _report(ws, event, failure)
     finally:
         runtime.nested -= 1
+        failure = None  # it refers to this frame
+
+
+def _report(ws: Socket, event: str, failure: BaseException) -> None:
+    """Report what a handler has raised, after the end of the `except` that has caught it."""
+    detach(failure, sys.exc_info()[1])
+    failed(ws, event, failure)
 
 
 def detach(error: BaseException, outer: BaseException | None) -> None:
@@ -588,7 +666,7 @@ def task_failed(ws: Socket, name: str, error: BaseException) -> None:
 
 def close_info_of(ws: Socket) -> CloseInfo | None:
     """How the connection ended."""
-    return ws._close_info
+    return ws._get_close_info()
 
 
 def end(ws: Socket, code: int, reason: bytes) -> None:

@@ -136,7 +136,8 @@ class WaitingSocket(Socket):
         return self._wait_closed()
 
     async def _wait_closed(self) -> CloseInfo:
-        if self._close_info is None or self._close_info.clean is None:
+        info = self._get_close_info()
+        if info is None or info.clean is None:
             import asyncio
 
             waits = self._get_waits()
@@ -144,4 +145,4 @@ class WaitingSocket(Socket):
                 waits.closed = asyncio.get_running_loop().create_future()
             closed: CloseInfo = await asyncio.shield(waits.closed)
             return closed
-        return self._close_info
+        return info

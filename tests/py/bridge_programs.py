@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from typing import List
+from contextlib import contextmanager
+from typing import Dict, Iterator, List
 
 import peer
 from common import ROOT
@@ -12,17 +13,33 @@ from common import ROOT
 from pyws import _native
 
 
-def python(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program with the library of these tests."""
+def variables() -> Dict[str, str]:
+    """The environment of programs that use the library of these tests."""
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "py")))
-    env = {**os.environ, "PYTHONPATH": paths, "PYWS_LIBRARY": _native.lib.path, **environment}
+    return {**os.environ, "PYTHONPATH": paths, "PYWS_LIBRARY": _native.lib.path}
+
+
+def python(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=60,
-        env=env,
+        env={**variables(), **environment},
     )
+
+
+@contextmanager
+def start(code: str) -> "Iterator[subprocess.Popen[str]]":
+    """A program that runs meanwhile, with a pipe for what it prints."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, text=True, env=variables()) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def burst(count: int, payloads: List[bytes]) -> bytes:

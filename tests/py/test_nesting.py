@@ -10,6 +10,7 @@ import pytest
 from common import TIMEOUT
 
 from pyws import App, WebSocket
+from pyws._core import sockets as socket_events
 from pyws._core.sockets import sockets as open_sockets
 
 MANY = 300
@@ -132,22 +133,24 @@ def test_the_report_of_a_failing_handler_is_interrupted(monkeypatch: pytest.Monk
     assert codes == [1011]
 
 
-@pytest.mark.parametrize("function", ["_end_here", "_keep_peer"])
+@pytest.mark.parametrize(
+    ("owner", "function"), [(WebSocket, "_end_here"), (socket_events, "_run_close")]
+)
 def test_s25_a_close_event_that_is_interrupted(
-    monkeypatch: pytest.MonkeyPatch, function: str
+    monkeypatch: pytest.MonkeyPatch, owner: Any, function: str
 ) -> None:
     """S25, T72: the handler runs all the same, once; the exception comes out of run()."""
     seen: List[str] = []
     sockets: List[WebSocket] = []
     ports: List[int] = []
-    original = getattr(WebSocket, function)
+    original = getattr(owner, function)
 
     def interrupted(ws: WebSocket, *args: Any) -> Any:
-        monkeypatch.setattr(WebSocket, function, original)
+        monkeypatch.setattr(owner, function, original)
         raise Interrupted
 
     def message(ws: WebSocket, text: Union[str, bytes], opcode: int) -> None:
-        monkeypatch.setattr(WebSocket, function, interrupted)
+        monkeypatch.setattr(owner, function, interrupted)
         ws.close()
 
     app = App()
