@@ -77,7 +77,7 @@ def echoes(port: int, path: str) -> None:
 @client("readme")
 def readme(program: Program, port: int) -> None:
     with upgraded(port, "/chat/blue") as peer:
-        assert receive(peer) == "hello"
+        assert receive(peer) == "welcome to blue"
         say(peer, "one")
         assert receive(peer) == "one"
         leave(peer, 3001)
