@@ -119,7 +119,15 @@ def short_signature(
     return ("" if hidden else signature), result
 
 
+def skip(
+    _app: Any, _what: str, _name: str, object_: Any, _skipped: bool, _options: Any
+) -> bool | None:
+    """Leave out names that only explain what to use instead (`pyws._core.foreign`)."""
+    return True if type(object_).__module__ == "pyws._core.foreign" else None
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", skip)
     app.connect("source-read", show_files)
     app.connect("autodoc-process-docstring", before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", after_napoleon, priority=600)

@@ -1,5 +1,6 @@
 """The Python in README.md and docs/ works: programs run against a client, fragments compile."""
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from chromium import unavailable, without_sanitizer
 from common import ROOT, TIMEOUT
 from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
 from program import Program
+
+from pyws import App, WebSocket
 
 pytest.register_assert_rewrite("doc_clients")
 from doc_clients import CLIENTS, client, echoes  # noqa: E402
@@ -35,6 +38,19 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
 def test_program(block: Block, tmp_path: Path) -> None:
     run(block, CLIENTS[block.name], tmp_path)
+
+
+@pytest.mark.parametrize(("cls", "page"), [(App, "app"), (WebSocket, "websocket")])
+def test_the_reference_is_complete(cls: type, page: str) -> None:
+    names = {
+        name
+        for name in dir(cls)
+        if not name.startswith("_")
+        and type(inspect.getattr_static(cls, name)).__module__ != "pyws._core.foreign"
+    }
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    listed = re.findall(rf"^\.\. auto\w+:: pyws\.{cls.__name__}\.(\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(names)
 
 
 @pytest.mark.parametrize("page", ["guide/browser.md", "guide/getting_started.md"])
