@@ -158,7 +158,6 @@ class Crew(base.Crew):
         self._old_child: Any = None  # what SIGCHLD did before
         self._failures: dict[int, str] = {}  # number of a slot -> why its worker cannot start
         self._news = os.pipe()  # workers write there why
-        os.set_blocking(self._news[0], False)
         self._stopping = self._draining = False
         self._deadline = float("inf")
         self._forks = False  # a worker; any other child leaves everything to this process
@@ -258,10 +257,11 @@ class Crew(base.Crew):
         )
 
     def _read_news(self) -> None:
-        with suppress(BlockingIOError):
-            for line in os.read(self._news[0], 65536).decode("utf-8", "replace").splitlines():
-                number, _, failure = line.partition(" ")
-                self._failures[int(number)] = failure
+        if not _readable(self._news[0], 0):  # eventlet's read would wait
+            return
+        for line in os.read(self._news[0], 65536).decode("utf-8", "replace").splitlines():
+            number, _, failure = line.partition(" ")
+            self._failures[int(number)] = failure
 
     def _start(self, slot: Slot) -> None:
         if not slot.sockets:
