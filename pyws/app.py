@@ -406,6 +406,7 @@ class App(Router, metaclass=Documented):
         Raises:
             RuntimeError: Used in another thread.
         """
+        self._runtime.check_server()
         return Connections(self._runtime)
 
     def find(self, id: int) -> Optional[WebSocket[Any]]:
