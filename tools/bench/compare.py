@@ -32,7 +32,7 @@ from results import Cell, Results
 from servers import Server
 
 PEERS = harness.ROOT / "build-peers"
-DEFAULT = ["floor", "c", "python", "python-ctypes", *servers.names()]
+DEFAULT = ["floor", "c", "python", "python-ctypes", *servers.names()[: -len(servers.ASGI)]]
 
 
 # ---- measuring ----------------------------------------------------------------------------------

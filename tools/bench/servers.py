@@ -20,8 +20,12 @@ from harness import BenchError
 PEERS = pathlib.Path(__file__).resolve().parent / "peers"
 INSTALL = 600.0  # seconds for one call of pip or npm
 # `ws` also recommends utf-8-validate, but a Node with buffer.isUtf8 does not use it.
-PIP = ("websockets", "picows", "socketify", "aiohttp", "uvloop")
+PIP = (
+    *("websockets", "picows", "socketify", "aiohttp", "uvloop"),
+    *("starlette", "uvicorn", "httptools", "granian"),
+)
 NPM = ("ws", "bufferutil", "bun")
+ASGI = ("uvicorn", "granian")  # servers that run Starlette
 
 
 @dataclass(frozen=True)
@@ -89,23 +93,34 @@ class Folder:
             "bun": (("bun",), bun, "js"),
             "picows": (("picows", "uvloop"), python, "py"),
             "socketify": (("socketify",), python, "py"),
+            "uvicorn": (
+                ("starlette", "uvicorn", "httptools", "websockets", "uvloop"),
+                python,
+                "py",
+            ),
+            "granian": (("starlette", "granian", "uvloop"), python, "py"),
         }.get(name, ((name, "uvloop"), python, "py"))
         if not interpreter or not all(map(self.version, needs)):
             return None
-        command = (interpreter, str(PEERS / f"peer_{name}.{suffix}"))
+        program = "starlette" if name in ASGI else name
+        command: tuple[str, ...] = (interpreter, str(PEERS / f"peer_{program}.{suffix}"))
+        if name == "granian":
+            command = (*command, "--granian")
         environment = {"NODE_PATH": str(self.modules)}
-        deflate = None if name == "picows" else ("--deflate",)
+        deflate = None if name == "picows" or name in ASGI else ("--deflate",)
         return Server(command, environment, deflate, True)
 
     def describe(self, name: str) -> str:
         """Return name and version of a server and of its runtime."""
         below = {"ws": f" (Node {tool_version('node')})", "socketify": "", "bun": ""}
+        if name in ASGI:
+            below[name] = f" (starlette {self.version('starlette')}, uvloop)"
         return f"{name} {self.version(name)}{below.get(name, ' (uvloop)')}"
 
 
 def names() -> list[str]:
     """Return the rows of the other servers."""
-    return ["bun", "socketify", "picows", "ws", "aiohttp", "websockets"]
+    return ["bun", "socketify", "picows", "ws", "aiohttp", "websockets", *ASGI]
 
 
 def tool_version(name: str) -> str:

@@ -1,0 +1,83 @@
+"""Echo server with Starlette, on uvicorn with uvloop, or with --granian on granian.
+
+Messages to /broadcast go to all clients there.
+"""
+
+import asyncio
+import socket
+import sys
+from typing import Any, Set
+
+import uvloop  # type: ignore[import-not-found, unused-ignore]
+from starlette.applications import (  # type: ignore[import-not-found, unused-ignore]
+    Starlette,
+)
+from starlette.routing import (  # type: ignore[import-not-found, unused-ignore]
+    WebSocketRoute,
+)
+
+MOST = 1024 * 1024
+members: Set[Any] = set()
+
+
+async def echo(ws: Any) -> None:
+    await ws.accept()
+    while True:
+        event = await ws.receive()
+        if event["type"] == "websocket.disconnect":
+            return
+        text = event.get("text")
+        await (ws.send_bytes(event["bytes"]) if text is None else ws.send_text(text))
+
+
+async def spread(ws: Any) -> None:
+    await ws.accept()
+    members.add(ws)
+    try:
+        async for text in ws.iter_text():
+            for member in list(members):
+                await member.send_text(text)
+    finally:
+        members.discard(ws)
+
+
+APP = Starlette(routes=[WebSocketRoute("/broadcast", spread), WebSocketRoute("/{path:path}", echo)])
+
+
+async def serve_uvicorn() -> None:
+    import uvicorn  # type: ignore[import-not-found, unused-ignore]
+
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    options = {"ws_max_size": MOST, "ws_per_message_deflate": False, "lifespan": "off"}
+    server = uvicorn.Server(uvicorn.Config(APP, log_level="error", access_log=False, **options))
+    task = asyncio.ensure_future(server.serve([listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    await task
+
+
+async def serve_granian() -> None:
+    from granian.constants import Interfaces  # type: ignore[import-not-found, unused-ignore]
+    from granian.server.embed import Server  # type: ignore[import-not-found, unused-ignore]
+
+    with socket.socket() as finder:
+        finder.bind(("127.0.0.1", 0))
+        port = finder.getsockname()[1]
+    server = Server(APP, "127.0.0.1", port, interface=Interfaces.ASGI, log_enabled=False)
+    task = asyncio.ensure_future(server.serve())
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            break
+    print(f"listening on 127.0.0.1:{port}", flush=True)
+    await task
+
+
+if __name__ == "__main__":
+    uvloop.run(serve_granian() if "--granian" in sys.argv else serve_uvicorn())
