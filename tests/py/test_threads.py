@@ -28,6 +28,7 @@ ANY_THREAD: Dict[Any, Set[str]] = {
     },
 }  # fmt: skip
 
+
 class Nothing(Coroutine[Any, Any, None]):
     """A coroutine that may be closed any number of times."""
 
