@@ -6,12 +6,26 @@ Nothing else of pyws imports this module. docs/testing_apps.md has complete exam
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Coroutine as AbstractCoroutine
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
-from typing import Any, AsyncIterator, Iterator, List, Mapping, NamedTuple, Optional, Union
+from typing import (
+    Any,
+    AsyncIterator,
+    Coroutine,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Union,
+)
 
 from ._core import values
 from ._core.calls import thread_ident
+from ._core.hints import Task
 from ._core.messages import COMPRESS, pack_publication
 from ._core.requests import Facts
 from ._core.routes import Route
@@ -19,7 +33,7 @@ from ._core.settings import Behavior
 from ._native import fail
 from .app import App
 from .enums import OpCode, SendStatus
-from .errors import ErrorCode
+from .errors import ConnectionClosed, ErrorCode
 from .options import AppListenOptions
 from .typing import AnyOpCode, AppListenOptionsDict, Message
 from .websocket import CloseInfo, WebSocket
@@ -167,12 +181,16 @@ class FakeWebSocket(WebSocket[Any]):
         buffered_amount: What `get_buffered_amount` returns while the socket is open; the test may
             change it.
         paused: Whether `pause` was called, and no `resume` since.
+        messages: What a session will receive.
+        tasks: What `create_task` has started: tasks of the running asyncio loop, which are
+            cancelled when the socket closes.
     """
 
     def __init__(
         self,
         target: str = "/",
         *,
+        messages: Iterable[Union[str, bytes]] = (),
         pattern: str = "*",
         headers: Optional[Mapping[str, str]] = None,
         user_data: Any = None,
@@ -182,6 +200,8 @@ class FakeWebSocket(WebSocket[Any]):
         """
         Args:
             target: Path and query of the opening handshake: "/chat/blue?token=x".
+            messages: What a session receives: ``await session(ws)``. After the last one the client
+                leaves with 1000, so that the session ends.
             pattern: The pattern of the route: "/chat/:room".
             headers: The header fields of the opening handshake; the route keeps them.
             user_data: What `get_user_data` returns.
@@ -215,6 +235,8 @@ class FakeWebSocket(WebSocket[Any]):
             },
         )
         self._open = True
+        self.messages = deque(messages)
+        self.tasks: List[Task] = []
         self._topics: dict[str, None] = {}  # in the order of subscribing
         self._fragments: list[bytes] | None = None  # of a message that has begun
         self._begun = 0  # its opcode
@@ -303,6 +325,39 @@ class FakeWebSocket(WebSocket[Any]):
             self.sent += [_payload(*one) for one in ((message, self._begun), *held)]
         return self.status
 
+    def _receive(self, iterates: bool) -> Any:
+        self._runtime.check_thread()
+        return self._next_message(iterates)
+
+    async def _next_message(self, iterates: bool) -> Union[str, bytes]:
+        if not self.messages:
+            self.lose(1000)
+            if iterates:
+                raise StopAsyncIteration
+            raise ConnectionClosed(self._close_info)
+        return self.messages.popleft()
+
+    async def _drained(self) -> bool:
+        self.buffered_amount = 0
+        return self._open
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any], name: Optional[str] = None) -> Task:
+        if not isinstance(coroutine, AbstractCoroutine):
+            return super().create_task(coroutine, name)  # which raises TypeError
+        import asyncio
+
+        try:
+            self._runtime.check_thread()
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            coroutine.close()
+            raise
+        task = loop.create_task(coroutine, name=name)
+        self.tasks.append(task)
+        if not self._open:
+            task.cancel()
+        return task
+
     def get_buffered_amount(self) -> int:
         self._runtime.check_thread()
         return self.buffered_amount if self._open else 0
@@ -360,6 +415,10 @@ class FakeWebSocket(WebSocket[Any]):
         self._open = False
         self._topics.clear()
         self._fragments = None
+        if local:
+            self.messages.clear()
+        for task in self.tasks:
+            task.cancel()
         self._close_info = CloseInfo(code, reason, local)
         self._closing_is_over(code != 1006, code, "" if local else reason)
 

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 import pyws.testing
 from pyws import App, AppListenOptions, OpCode, Request, Response, SendStatus, WebSocket
+from pyws import ConnectionClosed as ClosedByClient
 from pyws.testing import FakeWebSocket, Published, running, serving
 
 CLOSE = 8
@@ -548,6 +549,74 @@ def test_p10_the_path_of_a_fake_matches_its_pattern(pattern: str, path: str) -> 
         FakeWebSocket(path, pattern=pattern)
     for good, pattern in (("/", "*"), ("/a/", "/a/*"), ("/a/b/c", "/:x/*"), ("/a/b", "/:x/b")):
         FakeWebSocket(good, pattern=pattern)
+
+
+async def session(ws: WebSocket) -> None:
+    first = await ws.recv()
+    async for message in ws:
+        ws.send([first, message])
+        await ws.drained()
+    with pytest.raises(ClosedByClient):
+        await ws.recv()
+
+
+def test_p10_a_fake_has_messages_for_a_session() -> None:
+    ws = FakeWebSocket(messages=["a", "b", "c"])
+    asyncio.run(session(ws))
+    assert ws.sent == ['["a","b"]', '["a","c"]']
+    assert ws.close_info is not None
+    assert (ws.close_info.local, ws.close_info.received) == (False, (1000, ""))
+
+
+def test_p10_a_fake_that_the_session_ends_has_no_more_messages() -> None:
+    async def leave(ws: WebSocket) -> None:
+        async for message in ws:
+            ws.send(message)
+            ws.end(4000)
+
+    ws = FakeWebSocket(messages=["a", "b"])
+    asyncio.run(leave(ws))
+    assert ws.sent == ["a"]
+    assert ws.close_info is not None
+    assert ws.close_info.local
+
+
+def test_p10_a_fake_drains_at_once() -> None:
+    ws = FakeWebSocket()
+    ws.buffered_amount = 5
+    assert asyncio.run(ws.drained())
+    assert ws.get_buffered_amount() == 0
+    ws.end()
+    assert not asyncio.run(ws.drained())
+
+
+def test_p10_the_tasks_of_a_fake_end_with_it() -> None:
+    ws = FakeWebSocket()
+    ended: List[str] = []
+
+    async def wait(name: str) -> None:
+        try:
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            ended.append(name)
+
+    async def test() -> None:
+        task = ws.create_task(wait("first"), name="me")
+        assert ws.tasks == [task]
+        await asyncio.sleep(0)
+        ws.end()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        late = ws.create_task(wait("late"))
+        await asyncio.wait([late])
+        assert late.cancelled()
+
+    asyncio.run(test())
+    assert ended == ["first"]
+    with pytest.raises(TypeError, match="coroutine must be a coroutine"):
+        ws.create_task(wait)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        ws.create_task(wait("never"))
 
 
 def test_p10_fakes_need_no_descriptors_of_their_own() -> None:

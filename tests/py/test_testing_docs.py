@@ -68,4 +68,4 @@ def test_an_example_that_is_wrong_fails(tmp_path: Path) -> None:
     text = FILES["test_handlers.py"].replace('== ["tea"]', '== ["cake"]')
     result = run(tmp_path, "test_handlers.py", text)
     assert result.returncode == 1
-    assert "1 failed, 3 passed" in result.stdout
+    assert "1 failed, 4 passed" in result.stdout
