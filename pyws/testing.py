@@ -329,6 +329,9 @@ class FakeWebSocket(WebSocket[Any]):
         self._runtime.check_thread()
         return self._next_message(iterates)
 
+    def __anext__(self) -> Coroutine[Any, Any, Union[str, bytes]]:
+        return self._receive(True)  # type: ignore[no-any-return]
+
     async def _next_message(self, iterates: bool) -> Union[str, bytes]:
         if not self.messages:
             self.lose(1000)
