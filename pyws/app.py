@@ -219,9 +219,11 @@ class App(Router, metaclass=Documented):
 
         Raises:
             RuntimeError: The app runs already, listens nowhere, or an asyncio loop runs in this
-                thread; with workers, also if other threads are alive.
+                thread; with workers, also if other threads are alive, or one of the first workers
+                cannot start.
             OSError: The loop failed.
             TypeError, ValueError: `workers` is wrong.
+            Exception: What an `on_start` function has raised.
         """
         self._check_complete()
         if values.integer("workers", workers, 1, 1024) > 1:
@@ -286,6 +288,7 @@ class App(Router, metaclass=Documented):
             RuntimeError: The app runs already, or listens nowhere.
             OSError, TypeError, ValueError: As for `listen`.
             KeyboardInterrupt: With `signals`, after a second SIGINT.
+            Exception: What an `on_start` function has raised.
         """
         self._check_complete()
         from ._core import aio
@@ -307,7 +310,7 @@ class App(Router, metaclass=Documented):
             A context manager that gives the app.
 
         Raises:
-            RuntimeError, OSError, TypeError, ValueError: As for `serve`.
+            RuntimeError, OSError, TypeError, ValueError, Exception: As for `serve`.
         """
         self._check_complete()
         self._runtime.check_idle()
