@@ -278,8 +278,8 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
     assert full.pop("user") == app._routes[0].key
     assert plain.pop("user") == app._routes[1].key
     always = {name: address(fn) for name, fn in callbacks.ALWAYS.items()}
-    assert set(always) == {"on_open", "on_close", "on_closed"}
-    optional = ("upgrade", "message", "drain", "dropped", "ping", "pong", "subscription")
+    assert set(always) == {"on_open", "on_drain", "on_close", "on_closed"}
+    optional = ("upgrade", "message", "dropped", "ping", "pong", "subscription")
     assert [off[name] for name in ("idle_timeout", "ping_timeout", "ping_interval")] == [0, 0, 0]
     assert [fields["ping_interval"] for fields in no_pings] == [0, 0]
     assert full == {
