@@ -277,7 +277,7 @@ class Runner:
     """Runs cases until they are done, the peer or the time ends, or the user interrupts.
 
     The death of a peer that can be restarted does not end the run. The cases that may have caused
-    it run again, and one that alone crashes the peer twice is FAILED.
+    it run again, and one that crashes a peer that has run no other case is FAILED.
     """
 
     def __init__(
@@ -430,6 +430,7 @@ class Runner:
             if outcome.ended or time.monotonic() > end:
                 return None, ""
             result = run(case, self.settings)
+            self.note(result)
             if self.ended(0.0):
                 break
         death = self.ended(LATER)
@@ -496,9 +497,10 @@ class Runner:
 
         This first waits for a peer that may still be busy with earlier cases.
 
-        If the peer ends, the case runs again on a new one. If that does not end, an earlier case
-        was the cause. `before` is the verdict of an earlier run that the peer survived. If the
-        verdict is the same again, this does not wait for the peer to exit.
+        If the peer ends after it has run other cases, the case runs again on a new one. If that
+        does not end, an earlier case was the cause. `before` is the verdict of an earlier run that
+        the peer survived. If the verdict is the same again, this does not wait for the peer to
+        exit.
         """
         how = self.ended(0.0) if self.restart else ""
         if how:
@@ -507,11 +509,14 @@ class Runner:
         elif self.busy:
             self.busy = False
             self.gone()
+        is_first = not self.ran  # since the peer was started
         result, death = self._observed(case, before)
         if not death:
             return result, ""
         crash = f"{death}\n{self.before()}"
         outcome.ended = self._restarted()
+        if is_first and blame(result, death):
+            return result, death
         if outcome.ended:
             return Result(case, Verdict.SKIPPED, NO_PEER, 0.0, result.trace), ""
         result, death = self._observed(case, None, LATER)
@@ -598,7 +603,7 @@ class Round:
             reason = work.ended(0.0) or (streak >= longest and work.gone()) or ""
             if reason:
                 self.suspects = self._suspects()
-                return work.ended(0.0) or reason
+                return work.ended(AFTER) or reason  # it may stop listening before it exits
             if streak >= longest:
                 streak = 0
             if time.monotonic() > work.end:
@@ -611,7 +616,9 @@ class Round:
             self._add(result)
             streak = streak + 1 if result.verdict != Verdict.OK else 0
         reason = work.ended(AFTER if any(map(is_at_fault, self.results[-work.jobs :])) else LATER)
-        reason = reason or (any(map(is_vain, self.results)) and work.gone()) or ""
+        if not reason and any(map(is_vain, self.results)):
+            reason = work.gone()
+            reason = reason and (work.ended(AFTER) or reason)
         if reason:
             self.suspects = self._suspects()
         return reason
