@@ -370,6 +370,7 @@ def final_flood(test: Test) -> None:
     "its echo; INFORMATIONAL: it exceeds a limit of the server",
 )
 def fragment_flood(test: Test) -> None:
+    test.patience = 3.0  # for servers that need long for each frame
     channel = open_channel(test)
     parts = [HELLO[:3]] + [b""] * 3000 + [HELLO[3:]]
     taken(channel, b"".join(fragments(channel, parts)), 1008, 1009)
