@@ -45,6 +45,9 @@ current_task: Callable[[Any], Any] = (
     asyncio.current_task if sys.version_info >= (3, 12) else _current_tasks.get
 )
 
+# PyPy cannot count references, and its tasks set their own attributes as a program does.
+_CAN_REUSE = _reference_count is not None and asyncio.Task.__module__ == "_asyncio"
+
 _NOTHING = object()
 RAISED, RETURNED, AWAITS = -1, 0, 1  # what a step of a coroutine has come to, in C
 
@@ -234,7 +237,7 @@ class Stepper(Coroutine[Any, Any, None]):
 
     def _new_task(self) -> Any:
         loop = self.host.loop
-        if loop.get_task_factory() is None:
+        if _CAN_REUSE and loop.get_task_factory() is None:
             return ReusableTask(self, loop=loop)
         return loop.create_task(self)
 
