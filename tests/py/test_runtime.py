@@ -25,6 +25,7 @@ LOCAL = {"host": "127.0.0.1"}
 @pytest.fixture
 def states(caplog: pytest.LogCaptureFixture) -> Any:
     """The states that apps came to, as the log says."""
+    gc.collect()  # apps of other tests
     caplog.set_level(logging.DEBUG, "pyws")
 
     def said() -> List[str]:
