@@ -297,6 +297,7 @@ def serve(program: Program, port: int) -> None:
         assert receive(peer).count(":") == 2
         program.process.send_signal(signal.SIGTERM)
         assert closed(peer)[0] == 1001
+    program.wait()  # a second SIGTERM kills an interpreter that is about to exit
 
 
 @client("shutdown")
@@ -337,6 +338,7 @@ def thread(program: Program, port: int) -> None:
         while peer.frame().opcode != 8:
             pass
         peer.send(close_frame(1001))
+    program.wait()
 
 
 @client("browser")
