@@ -120,6 +120,15 @@ class Router:
             overload matches, and not which key or handler is wrong.
             """
 
+    else:
+
+        def __call__(self, *args: Any, **more: Any) -> NoReturn:
+            raise TypeError(
+                f"{type(self).__name__} is no function. app.ws(pattern, ...) with a handler "
+                "returns the app, not a decorator: give it the session as well, "
+                "app.ws(pattern, session, upgrade=on_upgrade)"
+            )
+
     def _check_complete(self) -> None:
         """Raise RuntimeError if a decorator is written above nothing."""
         for decorator in self._waiting:
@@ -213,6 +222,7 @@ class Router:
             or unsubscribed, or it is closing (then this comes before its close event). The numbers
             are the subscribers that the topic has in the app, now and before.
         close(ws, code, reason): The connection has ended.
+        session(ws): The same as a session in the place of `behavior`, see below.
 
         message, drain, dropped, ping, pong and subscription may also be C functions (of ctypes, or
         objects with an `address` like those of numba), which C calls without Python: see

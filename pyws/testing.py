@@ -164,6 +164,20 @@ def _common_app() -> App:
     return app
 
 
+def _check_messages(messages: Any) -> Iterable[Union[str, bytes]]:
+    """The messages of a client. Raises TypeError, also for a str, which is a list of letters."""
+    if isinstance(messages, (str, bytes)) or not hasattr(messages, "__iter__"):
+        raise TypeError(f"messages must be a list of str and bytes, not {type(messages).__name__}")
+    items = list(messages)
+    for item in items:
+        if not isinstance(item, (str, bytes)):
+            raise TypeError(
+                f"messages must hold only str and bytes, not {type(item).__name__}: "
+                "JSON is sent as text, json.dumps(...)"
+            )
+    return items
+
+
 class FakeWebSocket(WebSocket[Any]):
     """A `WebSocket` without a client, for tests that call a handler themselves.
 
@@ -209,6 +223,7 @@ class FakeWebSocket(WebSocket[Any]):
             app: The app; its route of that pattern, if there is one, decides about limits.
 
         Raises:
+            TypeError: `messages` does not hold str and bytes.
             ValueError: The path does not match the pattern.
         """
         self._app = _common_app() if app is None else app  # held here: the runtime does not
@@ -235,7 +250,7 @@ class FakeWebSocket(WebSocket[Any]):
             },
         )
         self._open = True
-        self.messages = deque(messages)
+        self.messages = deque(_check_messages(messages))
         self.tasks: List[Task] = []
         self._topics: dict[str, None] = {}  # in the order of subscribing
         self._fragments: list[bytes] | None = None  # of a message that has begun

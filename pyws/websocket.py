@@ -482,9 +482,9 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         self._end(status, data)
 
     def close(self) -> None:
-        """Drop the connection; the close handler gets 1006, now or later as for `end`.
+        """Drop the connection without a Close frame; `end` closes gracefully.
 
-        Does nothing when closed.
+        The close handler gets 1006, now or later as for `end`. Does nothing when closed.
 
         Raises:
             RuntimeError: Called from another thread.
@@ -554,7 +554,9 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         return self._facts_of_request().headers() if self._route.keeps_requests else None
 
     def get_user_data(self) -> UserData:
-        """The object given to ``res.upgrade``, or assigned since; None after the close handler.
+        """The object given to ``res.upgrade``, or assigned since.
+
+        None once the close handler, and the session if there is one, have ended.
 
         Raises:
             RuntimeError: Called from another thread.

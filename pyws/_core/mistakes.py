@@ -86,9 +86,9 @@ def check_arity(name: str, value: Any, parameters: tuple[str, ...]) -> None:
         signature.bind(*parameters)
     except TypeError as error:
         count = len(parameters)
+        what = f"{count} argument{'s' if count > 1 else ''}, {name}({', '.join(parameters)})"
         raise TypeError(
-            f"{name} must take {count} argument{'s' if count > 1 else ''}, "
-            f"{name}({', '.join(parameters)}), "
+            f"{name} must take {what if parameters else 'no arguments'}, "
             f"but the parameters of {location(value)} are {signature}: {error}"
         ) from None
 

@@ -71,6 +71,16 @@ def test_p7_a_decorator_checks_what_it_gets() -> None:
             app.get("/", None)  # type: ignore[call-overload]
 
 
+def test_p7_a_route_with_handlers_is_no_decorator() -> None:
+    async def session(ws: WebSocket) -> None: ...
+
+    with App() as app:
+        with pytest.raises(TypeError, match=r"returns the app, .*: give it the session as "):
+            app.ws("/", close=lambda ws, code, reason: None)(session)
+        with pytest.raises(TypeError, match="^App is no function"):
+            app({"type": "websocket"}, None, None)  # type: ignore[call-arg, type-var]
+
+
 SILENT: List[Tuple[Callable[[App], Any], str]] = [
     (lambda app: app.get("/x"), r"app\.get\('/x'\) has no handler: write @app\.get\('/x'\) above"),
     (lambda app: app.any("/*"), r"app\.any\('/\*'\) has no handler"),

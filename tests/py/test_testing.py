@@ -623,6 +623,15 @@ def test_p10_the_tasks_of_a_fake_end_with_it() -> None:
         ws.create_task(wait("never"))
 
 
+def test_the_messages_of_a_client_are_texts_and_bytes() -> None:
+    assert list(FakeWebSocket(messages=(x for x in ("a", b"b"))).messages) == ["a", b"b"]
+    for wrong in ("hello", b"hello", None, 5):
+        with pytest.raises(TypeError, match="^messages must be a list of str and bytes, not "):
+            FakeWebSocket(messages=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^messages must hold only str and bytes, not dict: JSON"):
+        FakeWebSocket(messages=[{"text": "hello"}])  # type: ignore[list-item]
+
+
 def test_p10_fakes_need_no_descriptors_of_their_own() -> None:
     fakes = [FakeWebSocket()]
     before = len(os.listdir("/proc/self/fd"))
