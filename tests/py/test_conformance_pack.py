@@ -247,7 +247,7 @@ def test_a_server_that_wants_a_login(
 
 
 # Of podman, of compare.py, and of servers that are started.
-FOREIGN = {"--rm", "--network", "--userns", "--user", "--build", "--folder", "--autobahn"}
+FOREIGN = {"--rm", "--network", "--userns", "--user", "--build", "--folder", "--autobahn", "--runs"}
 FOREIGN |= {"--port", "--compression", "--max-payload", "--max-backpressure"}
 
 
