@@ -69,6 +69,14 @@ CASES = {
     "python64p16": Case(
         "--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, server="python"
     ),
+    "coroutine64": Case("--conns 1 --size 64", "--messages", 1000, 3000, server="coroutine"),
+    "coroutine64p16": Case(
+        "--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, server="coroutine"
+    ),
+    "session64": Case("--conns 1 --size 64", "--messages", 1000, 3000, server="session"),
+    "session64p16": Case(
+        "--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, server="session"
+    ),
     # Both run a handler for open and one for close, the second one an upgrade handler, too.
     "pythonconnect": Case("--conns 1", "--connects", 200, 600, server="python"),
     "pythonupgrade": Case("--conns 1 --path /upgrade", "--connects", 200, 600, server="python"),
