@@ -261,7 +261,9 @@ static int publish(struct ws__hub *hub, const char *topic, size_t topic_length,
     struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
     if ((opcode != WS_TEXT && opcode != WS_BINARY) || p->length > SIZE_MAX / 2)
         return WS_EINVAL;
-    if (!found)
+    /* During a shutdown all receivers are about to be closed. If the handlers of each one published
+     * to those that remain, as many messages as pairs of them would be sent. */
+    if (!found || hub->stopping)
         return 0;
     if (ws__buffer_length(hub->published) >= WS__SHARE_SIZE)
         ws__share_flush(hub);

@@ -666,7 +666,7 @@ WS_API uint32_t ws_server_subscribers(const ws_server *server, const char *topic
  * max_backpressure of each subscriber limits it as in ws_conn_send: a slow one loses the message
  * (on_dropped runs before this returns), the others get it. If memory runs out for a subscriber,
  * that one is ended with 1011. Returns 1 if at least one subscriber gets the message, 0 if no one
- * does, or WS_EINVAL (invalid opcode). */
+ * does, as during a shutdown, which closes all of them, or WS_EINVAL (invalid opcode). */
 WS_API int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
                              const void *data, size_t length, int opcode);
 

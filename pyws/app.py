@@ -445,7 +445,8 @@ class App(Router, metaclass=Documented):
             message, opcode, compress: As for `WebSocket.send`; TEXT and BINARY only.
 
         Returns:
-            True if at least one subscriber gets it.
+            True if at least one subscriber gets it. None does once a shutdown has begun to close
+            the connections.
 
         Raises:
             TypeError, ValueError: An argument is wrong. Nothing was sent.

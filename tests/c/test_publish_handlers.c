@@ -193,6 +193,27 @@ static void test_leaving(void)
     stop("leaving, by the peer");
 }
 
+/* Every connection announces that it leaves. All of them leave, so that no one is to be told. */
+static void announce(struct harness *harness, enum event event, ws_conn *conn,
+                     ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)conn, (void)request, (void)data, (void)length;
+    if (event == ON_SUBSCRIPTION || event == ON_CLOSE)
+        is_int(publish("b", "one has left"), 0, "no one is told");
+}
+
+static void test_shutdown(void)
+{
+    start_in_topics();
+    h.hook = announce;
+    ws_server_shutdown(h.server, 1001, "bye", 3, 1000);
+    turns(&h, 1);
+    h.hook = NULL;
+    is_frames(&c[0], "CLOSE 1001 bye", "a shutdown: the Close alone");
+    is_frames(&c[1], "CLOSE 1001 bye", "a shutdown: N notices are not sent to N connections");
+    stop("shutdown");
+}
+
 /* ---- memory fails ---- */
 
 static void prepare_memory(void)
@@ -382,6 +403,7 @@ static void cases(void)
     CASE(test_cascade(true));
     CASE(test_actions());
     CASE(test_leaving());
+    CASE(test_shutdown());
     CASE(test_failing_memory());
 }
 
