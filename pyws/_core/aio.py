@@ -79,6 +79,7 @@ class Host(AnyHost):
 
     def leave(self) -> None:
         """The tasks will never run again: what waits in their queues is left out."""
+        self.retract()
         for stepper in self.tasks.values():
             stepper.drop()
 
@@ -107,6 +108,11 @@ class Host(AnyHost):
         assert stepper is not None
         stepper.share(False)
         return stepper
+
+    def retract(self) -> None:
+        """C must not run handlers as a task of this loop any more: the loop may be freed."""
+        if self._offered is not None:
+            self.withdraw()
 
     def adopt(self, stepper: Any) -> None:
         """The task of a stepper has work; `serve` waits for its end."""
@@ -284,6 +290,7 @@ async def _serve(runtime: Runtime, host: Host, life: Life, signals: bool = False
     try:
         await host.serve(life, signals)
     finally:
+        host.retract()
         if runtime.host is host:  # otherwise its loop was closed, and the app may run elsewhere
             runtime.finish()
             runtime.raise_stashed()

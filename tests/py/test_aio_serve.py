@@ -352,6 +352,47 @@ def test_an_app_whose_loop_was_closed_can_run_again(how: str) -> None:
     client.socket.close()
 
 
+@pytest.mark.parametrize("freed", [False, True])
+def test_no_handler_runs_as_a_task_of_a_closed_loop(freed: bool) -> None:
+    """Not even in C, which ran handlers as a task that may have been freed since."""
+    loops: List[Any] = []
+
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        task: Any = asyncio.current_task()
+        loops.append(task.get_loop())
+        ws.send(message)
+
+    app = App()
+    app.ws("/*", message=on_message)
+
+    async def talk() -> None:
+        async with websockets.connect(f"ws://127.0.0.1:{Place(app).port}") as client:
+            for word in ("a", "b", "c"):
+                await client.send(word)
+                assert await client.recv() == word
+
+    async def main() -> None:
+        async with app.serving():
+            await talk()
+
+    app.listen({"host": "127.0.0.1"})
+    loop = asyncio.new_event_loop()
+    task: Any = loop.create_task(app.serve())
+    loop.run_until_complete(asyncio.wait_for(talk(), TIMEOUT))
+    loop.close()
+    assert loops == [loop] * 3
+    task._log_destroy_pending = False
+    host: Any = app._runtime.host
+    app.close()
+    if freed:
+        host = task = None
+        gc.collect()
+    app.listen({"host": "127.0.0.1"})
+    asyncio.run(main())
+    assert loop not in loops[3:]
+    del host, task
+
+
 def test_an_old_task_may_be_freed_after_the_coroutine_that_it_awaits() -> None:
     """The garbage collector ends the coroutines of a cycle in any order."""
 
