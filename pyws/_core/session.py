@@ -168,17 +168,21 @@ class Session(Stepper):
         except StopIteration:
             self._end_task()
         else:
-            if awaited is not self.parking or self.parking.is_due:
-                self.wait_for(awaited)
-            else:
-                self.set_idle()
+            self._await(awaited)
+
+    def _await(self, awaited: Any) -> None:
+        """A step that has run inside a callback awaits this."""
+        if awaited is not self.parking or self.parking.is_due:
+            self.wait_for(awaited)
+        else:
+            self.set_idle()
 
     def on_outcome(self, sent: int, result: Any) -> None:
-        """C has run a step, and the session does not wait for a message: see `Stepper.step`."""
+        """C has run a step that is not the common case: see `Stepper.step`."""
         assert self.shared is not None
         self.shared.changed = False
         if sent == AWAITS:
-            self.wait_for(result)
+            self._await(result)
         else:
             self._failed(result)
             self._end()

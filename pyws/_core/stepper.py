@@ -167,7 +167,7 @@ class Parking:
         """The task is being cancelled. False makes it remember that until its next step."""
         shared = self.shared
         if shared is not None and shared.busy:
-            shared.changed = True
+            self.is_due = shared.changed = True
             return False
         if self._wakeup is None or self.cancelled or self.is_busy:
             self.is_due = self.is_busy
@@ -331,7 +331,7 @@ class Stepper(Coroutine[Any, Any, None]):
             return self.parking.park()
         if self._first is not _NOTHING:
             first, self._first = self._first, _NOTHING
-            return first
+            return self._wait_for_it(first)
         if self._work is None:
             raise StopIteration
         return self._run(self._work.send, value)
@@ -378,6 +378,10 @@ class Stepper(Coroutine[Any, Any, None]):
         finally:
             if conn:  # even if it was closed: its memory lasts until the next turn
                 lib.ws_conn_uncork(conn)
+        return self._wait_for_it(awaited)
+
+    def _wait_for_it(self, awaited: Any) -> Any:
+        """What the task must yield to wait for what its work has awaited."""
         if awaited is not self.parking:
             return awaited
         self.set_idle()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 from contextvars import ContextVar
 from typing import Any, List
@@ -372,6 +373,36 @@ def test_p4_a_session_and_its_tasks_run_in_the_context_of_the_socket(serve: Serv
         assert texts(b, 1) == [b"/b"]
     peer.eventually(lambda: len(seen) == 4)
     assert sorted(seen) == ["/b", "/b", "task", "task"]
+
+
+UNCANCELS = pytest.mark.skipif(sys.version_info < (3, 13), reason="of Python 3.13")
+
+
+@pytest.mark.parametrize("change", ["name", "mark", pytest.param("cancel", marks=UNCANCELS)])
+def test_p2_a_session_may_change_its_task(serve: Serve, change: str) -> None:
+    """In its first step, which runs in Python, and in others, which C runs."""
+
+    def change_task() -> None:
+        task: Any = asyncio.current_task()
+        if change == "name":
+            task.set_name("name")
+        elif change == "mark":
+            task.mark = 1
+        else:
+            task.cancel()
+            task.uncancel()
+
+    async def session(ws: WebSocket) -> None:
+        change_task()
+        async for message in ws:
+            change_task()
+            ws.send(message)
+
+    server = serve(lambda app: app.ws("/*", session))
+    with upgraded(server.port) as client:
+        for text in (b"1", b"2", b"3"):
+            client.send(frame(text))
+            assert client.frame().payload == text
 
 
 # ---- the end ------------------------------------------------------------------------------------
