@@ -146,12 +146,11 @@ static bool switch_task(const ws_bridge *bridge, void *function, const ws_bridge
     return result;
 }
 
-/* Runs a step of a coroutine as the current task, which ends to be the current one. Sets *result to
- * what the coroutine has returned, awaits, or has raised. */
+/* Runs a step of a coroutine as the current task, which is busy, and ends to be the current one.
+ * Sets *result to what the coroutine has returned, awaits, or has raised. */
 static int run_step(const ws_bridge *bridge, ws_bridge_stepper *stepper, void *coroutine,
                     void *value, void **result)
 {
-    stepper->busy = true;
     int sent = coroutine ? python.PyIter_Send(coroutine, value, result) : RAISED;
     stepper->busy = false;
     if (sent == RAISED)
@@ -200,6 +199,7 @@ static void begin_handler(const ws_bridge_route *route, void *socket, void *cons
     ws_bridge_socket *handle = handle_of(socket);
     unsigned long queued = bridge->queued;
     handle->stepper = WS_BRIDGE_BUSY;
+    spare->busy = true; /* a function that returns a coroutine may cancel the task, too */
     void *coroutine = call(route->coroutine, args, 3), *result;
     int sent = run_step(bridge, spare, coroutine, bridge->none, &result);
     if (references(spare->task) != before || has_weak_references(bridge, spare->task))
@@ -222,6 +222,7 @@ static void resume_session(const ws_bridge *bridge, void *socket, ws_bridge_step
     void *coroutine = stepper->coroutine, *result;
     python.Py_IncRef(coroutine);
     stepper->coroutine = NULL;
+    stepper->busy = true;
     int sent = run_step(bridge, stepper, coroutine, message, &result);
     if (sent == AWAITS && result == stepper->parking && !stepper->changed) {
         stepper->coroutine = coroutine;

@@ -54,7 +54,7 @@ typedef struct ws_bridge_stepper {
     void *task;
     void *parking;   /* what the coroutine awaits if C is to run the next step */
     void *coroutine; /* a session that waits for a message; NULL if none does */
-    bool busy;       /* C is running a step */
+    bool busy;       /* C is running a step, or a function that returns the coroutine */
     bool changed;    /* the coroutine has cancelled or changed its task */
 } ws_bridge_stepper;
 

@@ -1,6 +1,7 @@
 """P5: a coroutine handler begins at once, inside a callback, and is a task all the same."""
 
 import asyncio
+import functools
 import platform
 import sys
 from typing import Any, Callable, Dict, List
@@ -178,6 +179,29 @@ def test_p4_p5_a_task_that_a_handler_keeps_or_changes_serves_no_other(
 
 
 # ---- the current task ---------------------------------------------------------------------------
+
+
+def test_p5_a_handler_cancels_its_task_before_its_coroutine_begins(serve: Serve) -> None:
+    """A function of the program may run first, and return the coroutine."""
+
+    class Cancelling(functools.partial):  # type: ignore[type-arg]
+        def __call__(self, ws: WebSocket, message: Any, opcode: OpCode) -> Any:
+            task = asyncio.current_task()
+            if message == "cancel" and task is not None:
+                task.cancel()
+            return super().__call__(ws, message, opcode)
+
+    async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        task: Any = asyncio.current_task()
+        if message == "wait":
+            await asyncio.sleep(0)
+        ws.send("done" if task.done() else message)
+
+    server = serve(message=Cancelling(on_message))
+    with upgraded(server.port) as client:
+        for text in (b"a", b"b", b"c", b"cancel", b"d", b"wait"):
+            client.send(frame(text))
+            assert texts(client, 1) == [text]
 
 
 def test_p5_the_current_task_is_the_same_in_all_steps(serve: Serve) -> None:
