@@ -219,11 +219,13 @@ class Exchange:
             self._answer(b"500 Internal Server Error\n", "text/plain")  # as C answers
 
     def _release(self) -> None:
-        """The request is over: C is about to forget it."""
-        exchanges.pop(self._ptr, None)
-        if self._before_release is not None:
-            self._before_release()
-        self._ptr = self._request.ptr = 0
+        """The request is over: C is about to forget it, also if something here is interrupted."""
+        try:
+            exchanges.pop(self._ptr, None)
+            if self._before_release is not None:
+                self._before_release()
+        finally:
+            self._ptr = self._request.ptr = 0
 
 
 # ---- what callbacks and coroutine handlers do ---------------------------------------------------

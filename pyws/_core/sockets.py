@@ -254,6 +254,13 @@ class Socket(Handle):
         if not is_needed:
             self._request = None
 
+    def _forget_address(self) -> None:
+        """C forgets the opening handshake, also if what should have copied it was interrupted."""
+        if isinstance(self._request, Facts):
+            self._request.ptr = 0
+        elif isinstance(self._request, int):
+            self._request = None
+
     def _end_queue(self) -> None:
         """The last coroutine handler for now has ended, and so has the open handler."""
         self._queue = None
@@ -398,6 +405,8 @@ def opened(ws: Socket, route: Route, request: int, target: str | None) -> None:
             _report(ws, "open", failure)
     finally:
         failure = None  # it refers to this frame
+        if exchange is None and ws._request is not None:
+            ws._forget_address()
 
 
 def on_message(conn: int, data: Any, length: int, opcode: int, key: int) -> None:

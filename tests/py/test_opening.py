@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import sys
 from contextlib import ExitStack
 from typing import Any, Callable, List
 from urllib.parse import quote, unquote
@@ -16,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peer import upgraded
 
-from pyws import App, AppOptions, Parameters, Query, Request, Response, WebSocket
+from pyws import App, AppOptions, OpCode, Parameters, Query, Request, Response, WebSocket
+from pyws._core.requests import Facts
 
 COOKIE = [("Cookie", "sid=7"), ("X-Who", "me")]
 IS_OVER = "the opening handshake of this socket is over"
@@ -235,6 +237,38 @@ def test_p1_the_request_belongs_to_the_thread_of_the_app(serve: Callable[..., An
 
 
 UPGRADES = {"no handler": None, "upgrade": accept}
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+@pytest.mark.parametrize("asks", [False, True])
+def test_p1_a_request_that_could_not_be_kept_is_over(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, asks: bool, upgrade: Any
+) -> None:
+    """A signal handler raised, or there was no memory: C has freed the request all the same."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: None)
+    seen: List[Request] = []
+
+    def fail(facts: Facts) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Facts, "preserve", fail)
+
+    def on_open(ws: WebSocket) -> None:
+        if asks:
+            seen.append(ws.request)
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        with pytest.raises(RuntimeError, match="is over"):
+            ws.request.get_header("host")
+        for request in seen:
+            with pytest.raises(RuntimeError, match="is over"):
+                request.get_header("host")
+        ws.send("over")
+
+    more = {} if upgrade is None else {"upgrade": upgrade}
+    server = serve(keep_request=True, open=on_open, message=on_message, **more)
+    with peer.upgraded(server.port, more=peer.frame(b"x")) as client:
+        assert client.frame().payload == b"over"
 
 
 @pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
