@@ -355,6 +355,7 @@ void ws_bridge_on_open(ws_conn *conn, void *user)
     if (!call_with(bridge->opened, args + 1, 4) && !handle_of(socket)->context) {
         ws_conn_set_user(conn, NULL);
         forget(bridge, socket);
+        handle_of(socket)->bridge = NULL; /* the object does not keep it alive */
         ws_conn_end(conn, 1011, "", 0);
     }
     python.Py_DecRef(socket);

@@ -16,6 +16,7 @@ from bridge_programs import python, start
 from common import TIMEOUT
 
 from pyws import SendStatus, WebSocket, _native
+from pyws._core.sockets import Socket
 from pyws._core.sockets import sockets as open_sockets
 
 ONLY_BRIDGE = pytest.mark.skipif(not _native.lib.bridge, reason="runs without the bridge")
@@ -343,6 +344,28 @@ def test_s27_a_socket_that_is_closed_while_it_opens(serve: Callable[..., Any], h
     assert seen[1:] == [True, 1005 if how == "end" else 1006, "opened"] or how == "end"
     assert seen[1] is True
     peer.eventually(lambda: not those_of(server))
+
+
+@ONLY_BRIDGE
+def test_an_object_that_could_not_be_initialized_knows_no_server(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something may keep it, as a hook keeps a traceback, longer than there is a server."""
+    found: List[Any] = []
+
+    def fail(ws: Any, *args: Any) -> None:
+        found.append(ws)
+        raise MemoryError
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: None)
+    monkeypatch.setattr(Socket, "_begin", fail)
+    server = serve()
+    with peer.upgraded(server.port) as client:
+        assert client.frame().close_code == 1011
+    peer.eventually(lambda: found)
+    assert found[0]._conn == found[0]._bridge == 0
+    with pytest.raises(TypeError, match="bad argument type"):
+        found[0].send("x")
 
 
 # ---- memory -------------------------------------------------------------------------------------
