@@ -82,12 +82,12 @@ typedef struct ws_bridge {
     void *failed;        /* failed(socket, exception): the message handler raised the exception */
     void *returned;      /* returned(socket, result): the message handler did not return None */
     /* For coroutines; all are NULL or 0 while the app runs without asyncio. */
-    void *loop;               /* the asyncio loop */
-    void *enter_task;         /* enter_task(loop, task), and the reverse */
+    void *loop;                /* the asyncio loop */
+    void *enter_task;          /* enter_task(loop, task), and the reverse */
     void *leave_task;
-    ws_bridge_stepper *spare; /* its task is idle, and may run handlers; NULL if there is none */
-    size_t weak_references;   /* where a task has its weak references; NULL there means none */
-    unsigned long queued;     /* counts the events that had to wait for a handler that C runs */
+    ws_bridge_stepper *spare;  /* its task is idle, and may run handlers; NULL if there is none */
+    ptrdiff_t weak_references; /* where a task has its weak references; NULL there means none */
+    unsigned long queued;      /* counts the events that had to wait for a handler that C runs */
     /* outcome[i](socket, coroutine, result): what C leaves to Python. The coroutine raised (0),
      * returned, and something is left to do (1), or awaits something (2). */
     void *outcome[3];

@@ -17,6 +17,7 @@ from ctypes import (
     c_char_p,
     c_int,
     c_size_t,
+    c_ssize_t,
     c_uint8,
     c_uint16,
     c_uint32,
@@ -228,7 +229,7 @@ class ws_bridge(Structure):
         ("enter_task", py_object),
         ("leave_task", py_object),
         ("spare", POINTER(ws_bridge_stepper)),
-        ("weak_references", c_size_t),
+        ("weak_references", c_ssize_t),
         ("queued", c_ulong),
         ("outcome", py_object * 3),
     ]

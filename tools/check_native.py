@@ -28,6 +28,7 @@ INTEGERS = {
     "unsigned": "ulong",  # long, the only such type in ws.h
     "bool": "bool",
     "size_t": "size_t",
+    "ptrdiff_t": "ptrdiff_t",
     "uint8_t": "uint8",
     "uint16_t": "uint16",
     "uint32_t": "uint32",
@@ -39,6 +40,7 @@ CTYPES = {
     "c_int": "int",
     "c_bool": "bool",
     "c_size_t": "size_t",
+    "c_ssize_t": "ptrdiff_t",
     "c_uint8": "uint8",
     "c_uint16": "uint16",
     "c_uint32": "uint32",

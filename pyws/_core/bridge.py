@@ -315,9 +315,9 @@ def enable_steps(bridge: ws_bridge, task_type: type, **objects: Any) -> bool:
     Returns:
         Whether C can do that.
     """
-    offset = getattr(task_type, "__weakrefoffset__", 0)
+    offset = getattr(task_type, "__weakrefoffset__", 0)  # negative: in front of the object
     has_send = getattr(ctypes.pythonapi, "PyIter_Send", None) is not None
-    if offset <= 0 or not has_send or not begins_with_count(object()):
+    if not offset or not has_send or not begins_with_count(object()):
         return False
     bridge.weak_references = offset
     bridge.outcome = (py_object * 3)(*objects.pop("outcome"))
