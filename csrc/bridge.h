@@ -85,7 +85,7 @@ typedef struct ws_bridge {
     void *loop;                /* the asyncio loop */
     void *enter_task;          /* enter_task(loop, task), and the reverse */
     void *leave_task;
-    ws_bridge_stepper *spare;  /* its task is idle, and may run handlers; NULL if there is none */
+    ws_bridge_stepper *spare;  /* its task is idle, and may run handlers; may be NULL */
     ptrdiff_t weak_references; /* where a task has its weak references; NULL there means none */
     unsigned long queued;      /* counts the events that had to wait for a handler that C runs */
     /* outcome[i](socket, coroutine, result): what C leaves to Python. The coroutine raised (0),

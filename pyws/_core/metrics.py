@@ -42,7 +42,7 @@ def metrics_text(counts: Counts, worker: int = 0) -> str:
 
     Args:
         counts: The numbers.
-        worker: The number of the worker, which becomes a label; 0 if this is none.
+        worker: The number of the worker, which becomes a label; 0 without workers.
     """
     common: Labels = (("worker", str(worker)),) if worker else ()
     lines = _metric("info", "gauge", "The version of pyws.", [((("version", VERSION),), 1)], common)

@@ -179,7 +179,7 @@ class Runtime:
         addresses: Where the app listens, until `run` has returned.
         host: The event loop, while the app runs in one.
         crew: The workers, while this process watches over them.
-        worker: The number of the worker, from 1; 0 if this process is none.
+        worker: The number of the worker, from 1; 0 in a process that is no worker.
         signal_mask: What `Signals` sets once it handles signals; None: nothing.
         traffic: Writes log lines of connections, while the app runs and they are wanted.
         nested: How many handlers run inside each other.

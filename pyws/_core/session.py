@@ -63,7 +63,7 @@ class _Open:
         return result
 
     def _failed(self, ws: Socket, error: BaseException) -> None:
-        """The session begins all the same, if the socket stays open."""
+        """The session begins nevertheless, if the socket stays open."""
         if self._close_on_error or not isinstance(error, Exception):
             sockets.set_session(ws, None)
             raise error
