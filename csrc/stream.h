@@ -136,7 +136,7 @@ void ws__stream_make_more(struct ws__stream *s);
  * those that got one, unless it is already on the ready list. */
 void ws__stream_postpone(struct ws__stream *s);
 
-/* Nothing more is to be sent: FIN follows the queue, then the stream waits for the peer's FIN.
+/* Nothing more will be sent: FIN follows the queue, then the stream waits for the peer's FIN.
  * `queue` is the time limit for that; if it is NULL, the deadline stays as it is. */
 void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue);
 /* Ends the stream because the server is shutting down. An open stream is ended by its protocol. A

@@ -181,7 +181,7 @@ def _check_messages(messages: Any) -> Iterable[Union[str, bytes]]:
 class FakeWebSocket(WebSocket[Any]):
     """A `WebSocket` without a client, for tests that call a handler themselves.
 
-    It records what it is told to send, and checks all arguments as a `WebSocket` does. It calls no
+    It records what it would send, and checks all arguments as a `WebSocket` does. It calls no
     handlers: ``on_message(ws, "hi", OpCode.TEXT)`` is a line of the test. It belongs to the thread
     that made it.
 

@@ -100,7 +100,7 @@ class WaitingSocket(Socket):
             The task.
 
         Raises:
-            TypeError: `coroutine` is none.
+            TypeError: `coroutine` is not a coroutine.
             RuntimeError: The app does not run in an asyncio loop; or called from another thread.
         """
         if not isinstance(coroutine, AbstractCoroutine):
