@@ -1,5 +1,5 @@
 /*
- * sha1.c: SHA-1 in one call (FIPS 180-4 sections 5.1.1 and 6.1.2), small rather than fast.
+ * sha1.c: SHA-1 in one call (FIPS 180-4 sections 5.1.1 and 6.1.2).
  * Knows nothing of the handshake that needs it.
  */
 #include "sha1.h"
@@ -18,35 +18,40 @@ static uint32_t load_word(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Returns f(b, c, d) + K of round t (FIPS 180-4 4.1.1 and 4.2.1). */
-static uint32_t round_function(int t, uint32_t b, uint32_t c, uint32_t d)
-{
-    if (t < 20)
-        return ((b & c) | (~b & d)) + 0x5a827999u;
-    if (t < 40)
-        return (b ^ c ^ d) + 0x6ed9eba1u;
-    if (t < 60)
-        return ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu;
-    return (b ^ c ^ d) + 0xca62c1d6u;
-}
+/* The functions of FIPS 180-4 4.1.1. */
+#define CH(x, y, z) (((x) & (y)) ^ (~(x) & (z)))
+#define PARITY(x, y, z) ((x) ^ (y) ^ (z))
+#define MAJ(x, y, z) (((x) & (y)) ^ ((x) & (z)) ^ ((y) & (z)))
 
-/* Adds one block to the hash (FIPS 180-4 6.1.2). `w` holds the last 16 words of the message
- * schedule. */
+/* One round (FIPS 180-4 6.1.2), after which the variables have moved on by one: what was e is a. */
+#define ROUND(f, K, a, b, c, d, e)                                                                 \
+    e += rotl32(a, 5) + f(b, c, d) + (K) + w[t++];                                                 \
+    b = rotl32(b, 30);
+
+/* Twenty rounds, five at a time, so that each variable is in its old place again. */
+#define TWENTY_ROUNDS(f, K)                                                                        \
+    for (int end = t + 20; t < end;) {                                                             \
+        ROUND(f, K, a, b, c, d, e)                                                                 \
+        ROUND(f, K, e, a, b, c, d)                                                                 \
+        ROUND(f, K, d, e, a, b, c)                                                                 \
+        ROUND(f, K, c, d, e, a, b)                                                                 \
+        ROUND(f, K, b, c, d, e, a)                                                                 \
+    }
+
+/* Adds one block to the hash (FIPS 180-4 6.1.2). `w` is the message schedule. */
 static void add_block(uint32_t hash[5], const uint8_t *block)
 {
-    uint32_t w[16], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
-    for (int t = 0; t < 16; t++)
+    uint32_t w[80], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
+    int t;
+    for (t = 0; t < 16; t++)
         w[t] = load_word(block + 4 * t);
-    for (int t = 0; t < 80; t++) {
-        if (t >= 16)
-            w[t % 16] = rotl32(w[(t - 3) % 16] ^ w[(t - 8) % 16] ^ w[(t - 14) % 16] ^ w[t % 16], 1);
-        uint32_t next = rotl32(a, 5) + round_function(t, b, c, d) + e + w[t % 16];
-        e = d;
-        d = c;
-        c = rotl32(b, 30);
-        b = a;
-        a = next;
-    }
+    for (; t < 80; t++)
+        w[t] = rotl32(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
+    t = 0;
+    TWENTY_ROUNDS(CH, 0x5a827999u)
+    TWENTY_ROUNDS(PARITY, 0x6ed9eba1u)
+    TWENTY_ROUNDS(MAJ, 0x8f1bbcdcu)
+    TWENTY_ROUNDS(PARITY, 0xca62c1d6u)
     hash[0] += a;
     hash[1] += b;
     hash[2] += c;
