@@ -10,8 +10,14 @@ from results import Results
 
 COLUMNS = 2
 WIDTH, GAP, MARGIN = 430, 30, 20  # of a panel; between panels; around all
-NAMES, BARS, ROW, BAR, HEAD = 104, 205, 18, 12, 40  # columns and lines within a panel
-OWN = {"c": "pyws, C", "python": "pyws, Python", "python-ctypes": "pyws, ctypes"}
+NAMES, BARS, ROW, BAR, HEAD = 116, 195, 18, 12, 40  # columns and lines within a panel
+OWN = {
+    "c": "pyws, C",
+    "python": "pyws, Python",
+    "python-ctypes": "pyws, ctypes",
+    "coroutine": "pyws, coroutine",
+    "session": "pyws, session",
+}
 TITLES = {
     "p1": "64 B text, one message in flight",
     "p16": "64 B text, 16 messages in flight",
@@ -29,11 +35,11 @@ UNITS = {
     "rss_bytes_per_connection": "bytes of memory",
 }
 STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#1f2328}.t{font-weight:600;font-size:13px}"
-    ".u,.v{fill:#59636e}.n{text-anchor:end}.o{font-weight:600}"
-    ".b{fill:#fff}.f{fill:#8c959f}.p{fill:#1a7f5a}.x{fill:#9db8d8}"
-    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.u,.v{fill:#9198a1}.b{fill:#0d1117}"
-    ".f{fill:#6e7681}.p{fill:#3fb984}.x{fill:#3d5a80}}"
+    "text{font:12px system-ui,sans-serif;fill:#59636e}.n,.t{fill:#1f2328}"
+    ".t{font-weight:600;font-size:13px}.n{text-anchor:end}.o{font-weight:600}"
+    f"path{{stroke-width:{BAR}}}.b{{fill:#fff}}.f{{stroke:#8c959f}}.p{{stroke:#1a7f5a}}"
+    ".x{stroke:#9db8d8}@media(prefers-color-scheme:dark){text{fill:#9198a1}.n,.t{fill:#e6edf3}"
+    ".b{fill:#0d1117}.f{stroke:#6e7681}.p{stroke:#3fb984}.x{stroke:#3d5a80}}"
 )
 
 
@@ -68,14 +74,14 @@ def place(x: float, y: float) -> str:
 def draw_bar(bar: Bar, most: float, y: int) -> list[str]:
     kind = "f" if bar.name == "floor" else "p" if bar.name in OWN else "x"
     mark = "n o" if kind == "p" else "n"
-    length = max(1.0, round(BARS * bar.value / most, 1)) if most > 0 else 1.0
+    length = max(1, round(BARS * bar.value / most)) if most > 0 else 1
     told = number(bar.value) + (f" · {number(bar.ratio)}\u00d7" if bar.ratio else "")
     text = y + BAR - 2
     name = escape(OWN.get(bar.name, bar.name))
     return [
         f'<text class="{mark}" {place(NAMES - 6, text)}>{name}</text>',
-        f'<path class="{kind}" d="M{NAMES} {y}h{length:g}v{BAR}h-{length:g}z"/>',
-        f'<text class="v" {place(NAMES + length + 5, text)}>{told}</text>',
+        f'<path class="{kind}" d="M{NAMES} {y + BAR // 2}h{length}"/>',
+        f"<text {place(NAMES + length + 5, text)}>{told}</text>",
     ]
 
 
@@ -86,7 +92,7 @@ def draw_panel(results: Results, key: str, x: int, y: int) -> list[str]:
     lines = [
         f'<g transform="translate({x} {y})">',
         f'<text class="t" {place(0, 12)}>{TITLES[key]}</text>',
-        f'<text class="u" {place(0, 28)}>{unit}{ratio_to(key)}</text>',
+        f'<text {place(0, 28)}>{unit}{ratio_to(key)}</text>',
     ]
     for index, bar in enumerate(shown):
         lines += draw_bar(bar, most, HEAD + index * ROW)
