@@ -5,6 +5,7 @@
 #include "close.h"
 #include "inflate.h"
 #include "publish.h"
+#include "relay.h"
 #include "send.h"
 #include "share.h"
 #include "utf8.h"
@@ -131,12 +132,18 @@ void ws__close_end(struct ws__stream *stream, int code, const char *reason, size
 
 /* ---- ws.h ---- */
 
+/* 1005 stands for a Close without a code (RFC 6455 7.4.1). */
+static bool can_close_with(int code, const char *reason, size_t length)
+{
+    if (!code || code == 1005)
+        return !length;
+    return ws__protocol_code_valid(code) && (!length || ws_utf8_valid(reason, length));
+}
+
 int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)
 {
     int sent = code ? code : 1005;
-    if (sent == 1005 ? length > 0 : !ws__protocol_code_valid(sent))
-        return WS_EINVAL;
-    if (length && !ws_utf8_valid(reason, length))
+    if (!can_close_with(code, reason, length))
         return WS_EINVAL;
     if (conn->stream.phase != WS__CONN_OPEN)
         return WS_OK;
@@ -152,4 +159,45 @@ int ws_conn_end(ws_conn *conn, int code, const char *reason, size_t length)
 void ws_conn_close(ws_conn *conn)
 {
     ws__stream_drop(&conn->stream, "closed by the server", false);
+}
+
+/* Handlers that run for one connection may end others, and change who is subscribed: a list of ids
+ * is made first. */
+static int end_topic(struct ws__hub *hub, const char *topic, size_t topic_length, int code,
+                     const char *reason, size_t length, bool here)
+{
+    const struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
+    uint32_t count = found ? found->count : 0;
+    int ended = 0;
+    if (!can_close_with(code, reason, length))
+        return WS_EINVAL;
+    ws_conn_id *ids = ws__memory_resize(&hub->memory, NULL, 0, count * sizeof *ids);
+    if (count && !ids)
+        return WS_ENOMEM;
+    for (uint32_t i = 0; i < count; i++)
+        ids[i] = ws__publish_receiver(&found->members[i])->stream.id;
+    if (hub->relaying && !here)
+        ws__relay_end(hub, topic, topic_length, code, reason, length);
+    for (uint32_t i = 0; i < count; i++) {
+        struct ws__link *stream = ws__hub_find(hub, ids[i]);
+        ws_conn *c = stream ? ws__conn_of(ws__stream_of_link(stream)) : NULL;
+        if (!c || c->stream.phase != WS__CONN_OPEN)
+            continue;
+        ended++;
+        ws_conn_end(c, code, reason, length);
+    }
+    ws__memory_free(&hub->memory, ids, count * sizeof *ids);
+    return ended;
+}
+
+int ws_server_end_topic(ws_server *server, const char *topic, size_t topic_length, int code,
+                        const char *reason, size_t length)
+{
+    return end_topic(ws__hub_of(server), topic, topic_length, code, reason, length, false);
+}
+
+int ws_server_end_topic_here(ws_server *server, const char *topic, size_t topic_length, int code,
+                             const char *reason, size_t length)
+{
+    return end_topic(ws__hub_of(server), topic, topic_length, code, reason, length, true);
 }

@@ -7,6 +7,7 @@
  *     share.c       published frames that are waiting to be sent to it
  *     pong.c        answers to Pings that are waiting in its queue
  *     send.c        frames out
+ *     relay.c       what other processes learn of topics
  *     publish.c     its topics, and messages to all subscribers of one
  *     inflate.c     compressed messages
  *     close.c       the closing handshake, and what the application learns of the end

@@ -10,6 +10,7 @@
 #include "loop.h"
 #include "router.h"
 #include "topics.h"
+#include "ws_cluster.h"
 
 /* A stream in the lists below, of which it is on one at most. */
 struct ws__link {
@@ -82,6 +83,12 @@ struct ws__hub {
     void (*on_response)(ws_request *request, int status, size_t length, const char *why,
                         size_t why_length, void *user);
     void *response_user;
+    ws_relay relay; /* relay.c: the application's */
+    bool relaying;  /* relay.c: other processes must know what is published here */
+    struct ws__bus *bus; /* bus.c: NULL unless the server is a member of one */
+    /* Called before bytes of a stream are written: other processes must learn something first that
+     * the peer may conclude from them. Usually NULL. */
+    void (*before_output)(struct ws__hub *hub);
     int64_t date_second; /* respond.c: the second that `date` shows */
     char date[30];
 };

@@ -547,6 +547,22 @@ void ws__net_limit_unsent(int fd, int bytes)
     set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
 }
 
+bool ws__net_prepare_datagrams(int fd)
+{
+    enum { ROOM = 4 * 1024 * 1024 };
+    int type = 0, flags = fcntl(fd, F_GETFL);
+    socklen_t length = sizeof type;
+    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length))
+        return false;
+    if (type != SOCK_DGRAM) {
+        errno = ESOCKTNOSUPPORT;
+        return false;
+    }
+    if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, ROOM)) /* needs a privilege */
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, ROOM);
+    return !fcntl(fd, F_SETFL, flags | O_NONBLOCK) && !fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
 /* glibc before 2.25 has no getrandom(), and the headers of a kernel before 3.17 have no number for
  * the system call. */
 #ifndef SYS_getrandom

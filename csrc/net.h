@@ -88,6 +88,10 @@ void ws__net_drain(int fd);
 /* Makes the kernel take no more bytes while it has this many that it has not sent. */
 void ws__net_limit_unsent(int fd, int bytes);
 
+/* Makes one end of a pair of datagram sockets non-blocking and gives it as much room for what it
+ * sends as the system allows. Returns false with errno. */
+bool ws__net_prepare_datagrams(int fd);
+
 /* Writes at most 256 random bytes. They come from the kernel, unless a sandbox denies them. */
 void ws__net_random(void *bytes, size_t n);
 

@@ -5,6 +5,7 @@
  */
 #include "publish.h"
 #include "frame.h"
+#include "relay.h"
 #include "send.h"
 #include "share.h"
 
@@ -35,6 +36,7 @@ struct publication {
     struct unconcluded *unconcluded;
     size_t unconcluded_count, unconcluded_capacity;
     size_t delivered; /* number of connections that get it */
+    bool here;        /* for subscribers of this server alone */
 };
 
 /* ---- subscriptions ---- */
@@ -58,6 +60,8 @@ static void leave(ws_conn *c, uint32_t position)
     struct ws__topic *topic = subscriber->list[position].topic;
     ws__topics_pin(topic);
     ws__topics_unsubscribe(topics, subscriber, position);
+    if (c->stream.hub->relaying && !topic->count)
+        ws__relay_topic(c->stream.hub, topic, false);
     report_subscription(c, topic, topic->count + 1);
     ws__topics_unpin(topics, topic);
 }
@@ -101,6 +105,8 @@ int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
     if (result <= 0)
         return result;
     ws__topics_pin(joined);
+    if (conn->stream.hub->relaying && joined->count == 1)
+        ws__relay_topic(conn->stream.hub, joined, true);
     report_subscription(conn, joined, joined->count - 1);
     ws__topics_unpin(topics, joined);
     return 1;
@@ -248,35 +254,43 @@ static void conclude(struct publication *p)
 
 /* ---- all of them ---- */
 
-static ws_conn *receiver(const struct ws__member *member)
+/* During a shutdown all receivers are about to be closed. If the handlers of each one published to
+ * those that remain, as many messages as pairs of them would be sent. */
+static void deliver_to_all(struct publication *p, const struct ws__topic *topic,
+                           const ws_conn *except)
 {
-    void *extra = (char *)member->subscriber - offsetof(struct ws__extra, subscriber);
-    return ((struct ws__extra *)extra)->conn;
-}
-
-static int publish(struct ws__hub *hub, const char *topic, size_t topic_length,
-                   const ws_conn *except, struct publication *p)
-{
-    int opcode = p->opcode & ~WS_COMPRESS;
-    struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
-    if ((opcode != WS_TEXT && opcode != WS_BINARY) || p->length > SIZE_MAX / 2)
-        return WS_EINVAL;
-    /* During a shutdown all receivers are about to be closed. If the handlers of each one published
-     * to those that remain, as many messages as pairs of them would be sent. */
-    if (!found || hub->stopping)
-        return 0;
+    struct ws__hub *hub = p->hub;
+    if (hub->stopping)
+        return;
     if (ws__buffer_length(hub->published) >= WS__SHARE_SIZE)
         ws__share_flush(hub);
-    for (uint32_t i = 0; i < found->count; i++) {
-        ws_conn *c = receiver(&found->members[i]);
+    for (uint32_t i = 0; i < topic->count; i++) {
+        ws_conn *c = ws__publish_receiver(&topic->members[i]);
         if (c != except)
             deliver(p, c);
     }
-    if (!hub->in_turn)
-        ws__share_flush(hub);
     hub->stats.messages_out += p->delivered;
-    conclude(p);
-    return p->delivered > 0;
+}
+
+/* Other processes get the message before a handler that it causes can publish another one. */
+static int publish(struct publication *p, const char *topic, size_t topic_length,
+                   const ws_conn *except)
+{
+    struct ws__hub *hub = p->hub;
+    int opcode = p->opcode & ~WS_COMPRESS;
+    const struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
+    if ((opcode != WS_TEXT && opcode != WS_BINARY) || p->length > SIZE_MAX / 2)
+        return WS_EINVAL;
+    if (found)
+        deliver_to_all(p, found, except);
+    bool elsewhere = hub->relaying && !p->here &&
+                     ws__relay_message(hub, found, topic, topic_length, p->data, p->length,
+                                       p->opcode);
+    if (!hub->in_turn && found)
+        ws__share_flush(hub);
+    if (p->unconcluded)
+        conclude(p);
+    return p->delivered || elsewhere;
 }
 
 int ws_server_publish(ws_server *server, const char *topic, size_t topic_length, const void *data,
@@ -284,7 +298,7 @@ int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
 {
     struct ws__hub *hub = ws__hub_of(server);
     struct publication p = {.hub = hub, .data = data, .length = length, .opcode = opcode};
-    return publish(hub, topic, topic_length, NULL, &p);
+    return publish(&p, topic, topic_length, NULL);
 }
 
 int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const void *data,
@@ -294,5 +308,14 @@ int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const
     struct publication p = {.hub = hub, .data = data, .length = length, .opcode = opcode};
     if (conn->stream.phase != WS__CONN_OPEN)
         return 0;
-    return publish(hub, topic, topic_length, exclude_self ? conn : NULL, &p);
+    return publish(&p, topic, topic_length, exclude_self ? conn : NULL);
+}
+
+int ws_server_deliver(ws_server *server, const char *topic, size_t topic_length, const void *data,
+                      size_t length, int opcode)
+{
+    struct ws__hub *hub = ws__hub_of(server);
+    struct publication p = {
+        .hub = hub, .data = data, .length = length, .opcode = opcode, .here = true};
+    return publish(&p, topic, topic_length, NULL);
 }

@@ -18,14 +18,19 @@ static inline ssize_t receive(const struct ws__stream *s, void *bytes, size_t n)
 
 static inline ssize_t transmit(const struct ws__stream *s, const void *bytes, size_t n)
 {
+    if (s->hub->before_output)
+        s->hub->before_output(s->hub);
     return ws__net_write(s->fd, bytes, n);
 }
 
 static inline ssize_t transmit_parts(const struct ws__stream *s, const struct iovec *parts,
                                      int count)
 {
-    return count == 1 ? transmit(s, parts->iov_base, parts->iov_len)
-                      : ws__net_writev(s->fd, parts, count);
+    if (count == 1)
+        return transmit(s, parts->iov_base, parts->iov_len);
+    if (s->hub->before_output)
+        s->hub->before_output(s->hub);
+    return ws__net_writev(s->fd, parts, count);
 }
 
 /* Closing alone would neither end the watch nor reach the peer where a forked child has a copy of

@@ -118,6 +118,17 @@ void ws__topics_init(struct ws__topics *topics, struct ws__memory *memory, const
     *topics = (struct ws__topics){.memory = memory, .seed = {seed[0], seed[1]}};
 }
 
+void ws__topics_set_seed(struct ws__topics *topics, const uint64_t seed[2])
+{
+    topics->seed[0] = seed[0];
+    topics->seed[1] = seed[1];
+}
+
+uint64_t ws__topics_hash(const struct ws__topics *topics, const char *name, size_t length)
+{
+    return hash_of(topics->seed, name, length);
+}
+
 static void free_topic(struct ws__memory *memory, struct ws__topic *topic)
 {
     ws__memory_free(memory, topic, sizeof(*topic) + topic->length);
@@ -153,6 +164,16 @@ static struct ws__topic *find_hashed(const struct ws__topics *topics, uint64_t h
 struct ws__topic *ws__topics_find(const struct ws__topics *topics, const char *name, size_t length)
 {
     return find_hashed(topics, hash_of(topics->seed, name, length), name, length);
+}
+
+struct ws__topic *ws__topics_next(const struct ws__topics *topics, const struct ws__topic *topic)
+{
+    if (topic && topic->next)
+        return topic->next;
+    size_t i = topic ? (topic->hash & (topics->bucket_count - 1)) + 1 : 0;
+    while (i < topics->bucket_count && !topics->buckets[i])
+        i++;
+    return i < topics->bucket_count ? topics->buckets[i] : NULL;
 }
 
 /* Adds a topic without members. Returns NULL if out of memory. */

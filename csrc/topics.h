@@ -49,11 +49,21 @@ struct ws__topics {
 /* `seed` must be random, so that peers cannot choose names that all fall into one bucket. */
 void ws__topics_init(struct ws__topics *topics, struct ws__memory *memory, const uint64_t seed[2]);
 
+/* Sets another seed. There must be no topic. */
+void ws__topics_set_seed(struct ws__topics *topics, const uint64_t seed[2]);
+
+/* Returns the hash that a topic of this name has. */
+uint64_t ws__topics_hash(const struct ws__topics *topics, const char *name, size_t length);
+
 /* Frees all topics, even pinned ones. No subscriber may have a subscription left. */
 void ws__topics_deinit(struct ws__topics *topics);
 
 /* Returns the topic, or NULL if it does not exist. A pinned topic may have no members. */
 struct ws__topic *ws__topics_find(const struct ws__topics *topics, const char *name, size_t length);
+
+/* Returns the topic after `topic`, or the first one if it is NULL, in no particular order. Returns
+ * NULL after the last one. */
+struct ws__topic *ws__topics_next(const struct ws__topics *topics, const struct ws__topic *topic);
 
 /* Subscribes to a topic and sets *topic. Returns 1, 0 if the subscription existed already, or
  * WS_ENOMEM; nothing is changed then. `name` is copied, and may be NULL if its length is 0. */

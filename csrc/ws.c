@@ -1,6 +1,7 @@
 /*
  * ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from other threads.
  */
+#include "bus.h"
 #include "close.h"
 #include "listen.h"
 #include "route.h"
@@ -16,7 +17,12 @@
 enum { BLOCKED_MS = 1000 };
 
 /* Values of loop data; those of connections start at 1 << 24. */
-enum { DATA_INTERRUPT = WS__LOOP_FIRST_DATA, DATA_LISTENER, DATA_CONNECTION = 1 << 24 };
+enum {
+    DATA_INTERRUPT = WS__LOOP_FIRST_DATA,
+    DATA_LISTENER,
+    DATA_BUS = 1 << 20,
+    DATA_CONNECTION = 1 << 24
+};
 
 struct deferred {
     struct deferred *next;
@@ -75,7 +81,10 @@ size_t ws_struct_size(const char *name)
     } structs[] = {{"ws_config", sizeof(ws_config)},
                    {"ws_behavior", sizeof(ws_behavior)},
                    {"ws_listen_options", sizeof(ws_listen_options)},
-                   {"ws_stats", sizeof(ws_stats)}};
+                   {"ws_stats", sizeof(ws_stats)},
+                   {"ws_relay", sizeof(ws_relay)},
+                   {"ws_bus_options", sizeof(ws_bus_options)},
+                   {"ws_bus_stats", sizeof(ws_bus_stats)}};
     for (size_t i = 0; i < sizeof structs / sizeof *structs; i++)
         if (!strcmp(structs[i].name, name))
             return structs[i].size;
@@ -225,6 +234,7 @@ int ws_server_free(ws_server *server)
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     if (ws__buffer_length(hub->published))
         ws__share_flush(hub);
+    ws__bus_free(hub);
     ws__hub_free_dead(hub);
     ws__router_deinit(&hub->websocket_routes, ws__target_free, &hub->memory);
     ws__router_deinit(&hub->http_routes, ws__target_free, &hub->memory);
@@ -255,6 +265,8 @@ static void restart(ws_server *s)
     s->hub.draining = s->hub.stopping = false;
     s->stopped = false;
     atomic_store(&s->deferred, NULL);
+    if (s->hub.bus)
+        ws__bus_return(&s->hub);
 }
 
 int ws_server_listen(ws_server *server, const ws_listen_options *options)
@@ -289,6 +301,8 @@ static void on_event(ws_server *s, const struct ws__loop_event *event)
         struct ws__link *stream = ws__hub_find(&s->hub, event->data);
         if (stream) /* otherwise it was closed earlier in this turn */
             ws__stream_on_event(ws__stream_of_link(stream), event->ready);
+    } else if (event->data >= DATA_BUS) {
+        ws__bus_on_event(&s->hub, (uint32_t)(event->data - DATA_BUS));
     } else if (event->data == DATA_INTERRUPT) {
         if (s->interrupt_fd >= 0)
             ws__net_drain(s->interrupt_fd);
@@ -321,13 +335,23 @@ static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
     }
 }
 
+/* Other members of the bus get it first. */
+static void send_published(struct ws__hub *hub)
+{
+    if (hub->bus)
+        ws__bus_flush(hub);
+    if (ws__buffer_length(hub->published))
+        ws__share_flush(hub);
+}
+
 /* Returns true once every socket that was ready has been read once; timers wait for that. epoll is
  * fair: it reports all sockets that are ready before it reports any of them again. */
 static bool all_seen(ws_server *s, int n)
 {
     enum { OTHERS = 3 }; /* that may be ready: interrupt, wake-up, time */
     if (!s->seen)
-        s->expected = s->hub.stats.connections + s->listeners.count + OTHERS;
+        s->expected = s->hub.stats.connections + s->listeners.count + OTHERS +
+                      (s->hub.bus ? ws__bus_sockets(s->hub.bus) : 0);
     s->seen += (uint32_t)n;
     return !s->hub.loop.full || s->seen > s->expected;
 }
@@ -358,6 +382,12 @@ static void note_blocked(ws_server *s)
                     (unsigned long long)(took / 1000));
 }
 
+/* Is there anything for the next turn, even if nothing happens until then? */
+static bool has_work(const struct ws__hub *hub)
+{
+    return hub->ready.first || (hub->bus && ws__bus_has_more(hub->bus));
+}
+
 /* Waits for events. before_wait runs as if between turns: what it does can end the wait, and the
  * wait counts from the time at which it returns. */
 static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
@@ -369,14 +399,15 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
         hub->in_turn = true;
         hub->loop.now = hub->loop.clock(hub->loop.user); /* what the wait is counted from */
     }
-    int n = ws__loop_wait(&hub->loop, events, hub->ready.first ? 0 : timeout_ms);
+    int n = ws__loop_wait(&hub->loop, events, has_work(hub) ? 0 : timeout_ms);
     if (hub->config.after_wait)
         hub->config.after_wait(hub->config.user);
     return n;
 }
 
-/* Sockets first, then what is left over, then time: a loop that was held up times no one out
- * whose bytes are here already. */
+/* Other members of the bus come first, because a client may know already what they have sent. Then
+ * come sockets, then what is left over, then time: a loop that was held up times no one out whose
+ * bytes are here already. */
 static int turn(ws_server *s, int timeout_ms)
 {
     struct ws__loop_event events[WS__LOOP_MAX_EVENTS];
@@ -386,6 +417,8 @@ static int turn(ws_server *s, int timeout_ms)
         return n;
     hub->stats.turns++;
     bool complete = all_seen(s, n);
+    if (hub->bus)
+        ws__bus_receive(hub, events, n);
     for (int i = 0; i < n; i++)
         on_event(s, &events[i]);
     ws__hub_run_ready(hub);
@@ -393,8 +426,7 @@ static int turn(ws_server *s, int timeout_ms)
         run_timers(s);
     run_alarm(s);
     run_deferred(s, NULL);
-    if (ws__buffer_length(hub->published))
-        ws__share_flush(hub);
+    send_published(hub);
     if (hub->dead)
         ws__hub_free_dead(hub);
     ws__deflate_trim(&hub->deflate);
@@ -413,8 +445,7 @@ static void finish_shutdown(ws_server *s)
     hub->in_turn = true;
     run_deferred(s, &s->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
-    if (ws__buffer_length(hub->published))
-        ws__share_flush(hub);
+    send_published(hub);
     ws__hub_free_dead(hub);
     hub->in_turn = false;
 }
@@ -461,7 +492,7 @@ int ws_server_step(ws_server *server, int timeout_ms)
     if (result == WS_EBUSY)
         return result;
     ws__loop_arm(&server->hub.loop); /* a foreign loop waits for the descriptor alone, ... */
-    if (server->hub.ready.first)     /* ... and must come back at once */
+    if (has_work(&server->hub))      /* ... and must come back at once */
         ws__loop_wakeup(&server->hub.loop);
     return result;
 }
@@ -514,6 +545,8 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
         return WS_OK;
     hub->draining = hub->stopping = true;
     ws__listeners_close(&server->listeners);
+    if (hub->bus)
+        ws__bus_say_bye(hub);
     for (uint32_t i = 0; i < hub->slot_count; i++)
         if (hub->slots[i].stream)
             ws__stream_shutdown(ws__stream_of_link(hub->slots[i].stream), code, reason, length);
@@ -535,6 +568,14 @@ int ws_server_drain(ws_server *server)
             ws__serve_drain(ws__stream_of_link(hub->slots[i].stream));
     ws__loop_wakeup(&hub->loop);
     return WS_OK;
+}
+
+/* ---- bus ---- */
+
+int ws_server_join(ws_server *server, const ws_bus_options *options)
+{
+    static const struct ws__bus_handlers handlers = {ws_server_deliver, ws_server_end_topic_here};
+    return ws__bus_join(&server->hub, options, DATA_BUS, &handlers);
 }
 
 /* ---- other threads ---- */

@@ -33,8 +33,9 @@ extern "C" {
 
 #define WS_VERSION "0.1.0"
 
-/* This number is raised whenever a struct or a prototype of this file changes incompatibly. */
-#define WS_ABI 5
+/* This number is raised whenever a struct or a prototype of this file or of ws_cluster.h changes
+ * incompatibly. */
+#define WS_ABI 6
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -73,8 +74,8 @@ WS_API int ws_abi(void);
 /* Returns the WS_VERSION of the loaded library, a static string. Any thread. */
 WS_API const char *ws_version(void);
 
-/* Returns the size in bytes of the struct called `name` in the loaded library ("ws_config",
- * "ws_behavior", "ws_listen_options" or "ws_stats"), or 0 for any other name. Any thread. */
+/* Returns the size in bytes of the struct called `name` in the loaded library: any struct of this
+ * file or of ws_cluster.h that has a size. Returns 0 for any other name. Any thread. */
 WS_API size_t ws_struct_size(const char *name);
 
 /* Returns true if the `length` bytes at `data` are valid UTF-8 (RFC 3629). Any thread. */
@@ -665,8 +666,9 @@ WS_API uint32_t ws_server_subscribers(const ws_server *server, const char *topic
  * write per subscriber for all publishes of the turn, in order with what else is sent to it. The
  * max_backpressure of each subscriber limits it as in ws_conn_send: a slow one loses the message
  * (on_dropped runs before this returns), the others get it. If memory runs out for a subscriber,
- * that one is ended with 1011. Returns 1 if at least one subscriber gets the message, 0 if no one
- * does, as during a shutdown, which closes all of them, or WS_EINVAL (invalid opcode). */
+ * that one is ended with 1011. Returns 1 if at least one subscriber gets the message, or another
+ * member of the bus (ws_server_join) may have one. Returns 0 if no one gets it, as during a
+ * shutdown, which closes all of them, or WS_EINVAL (invalid opcode). */
 WS_API int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
                              const void *data, size_t length, int opcode);
 

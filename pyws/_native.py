@@ -1,4 +1,4 @@
-"""ws.h and bridge.h in ctypes: callbacks, structures, prototypes, and the library as `lib`.
+"""ws.h, ws_cluster.h and bridge.h in ctypes: callbacks, structures, prototypes, and `lib`.
 
 Everything follows the headers line by line, in their order; tools/check_native.py compares them.
 Pointers to payloads are POINTER(c_char), to be sliced ``p[:n]``: a c_char_p would end at the first
@@ -34,7 +34,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 5
+ABI = 6
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -52,6 +52,10 @@ control_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_void_p)
 subscription_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_uint32, c_uint32, c_void_p)
 close_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t, c_void_p)
 closed_function = CFUNCTYPE(None, c_void_p, c_bool, c_int, chars, c_size_t, c_void_p)
+topic_function = CFUNCTYPE(None, chars, c_size_t, c_bool, c_void_p)
+publish_function = CFUNCTYPE(None, chars, c_size_t, chars, c_size_t, c_int, c_void_p)
+end_function = CFUNCTYPE(None, chars, c_size_t, c_int, chars, c_size_t, c_void_p)
+member_function = CFUNCTYPE(None, c_uint32, chars, c_size_t, c_void_p)
 
 # ---- structures ---------------------------------------------------------------------------------
 
@@ -154,7 +158,53 @@ class ws_behavior(Structure):
     ]
 
 
-STRUCTURES: tuple[type[Structure], ...] = (ws_config, ws_listen_options, ws_stats, ws_behavior)
+class ws_relay(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("user", c_void_p),
+        ("on_topic", topic_function),
+        ("on_publish", publish_function),
+        ("on_end", end_function),
+    ]
+
+
+class ws_bus_options(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("self", c_uint32),
+        ("count", c_uint32),
+        ("epoch", c_uint32),
+        ("inbox", c_int),
+        ("inboxes", POINTER(c_int)),
+        ("key", c_uint64 * 2),
+        ("max_queue", c_size_t),
+        ("on_message", member_function),
+        ("user", c_void_p),
+    ]
+
+
+class ws_bus_stats(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("sent", c_uint64),
+        ("received", c_uint64),
+        ("lost", c_uint64),
+        ("bytes_out", c_uint64),
+        ("bytes_in", c_uint64),
+        ("queued", c_size_t),
+        ("members", c_uint32),
+    ]
+
+
+STRUCTURES: tuple[type[Structure], ...] = (
+    ws_config,
+    ws_listen_options,
+    ws_stats,
+    ws_behavior,
+    ws_relay,
+    ws_bus_options,
+    ws_bus_stats,
+)
 
 
 # The structures of bridge.h.
@@ -357,6 +407,25 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
         (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int, c_bool),
         check,
     ),
+    "ws_relay_init": (c_int, (POINTER(ws_relay), c_size_t), check),
+    "ws_server_set_relay": (c_int, (c_void_p, POINTER(ws_relay)), check),
+    "ws_server_next_topic": (chars, (c_void_p, c_char_p, c_size_t, POINTER(c_size_t)), None),
+    "ws_server_deliver": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int), check),
+    "ws_server_end_topic": (
+        c_int,
+        (c_void_p, c_char_p, c_size_t, c_int, c_char_p, c_size_t),
+        check,
+    ),
+    "ws_server_end_topic_here": (
+        c_int,
+        (c_void_p, c_char_p, c_size_t, c_int, c_char_p, c_size_t),
+        check,
+    ),
+    "ws_bus_options_init": (c_int, (POINTER(ws_bus_options), c_size_t), check),
+    "ws_server_join": (c_int, (c_void_p, POINTER(ws_bus_options)), check),
+    "ws_server_tell": (c_int, (c_void_p, c_uint32, c_char_p, c_size_t), check),
+    "ws_server_bus_stats": (c_int, (c_void_p, POINTER(ws_bus_stats), c_size_t), check),
+    "ws_bus_announce_end": (c_int, (POINTER(c_int), c_uint32, c_uint32, c_uint32), check),
 }
 
 # These may block, so they are called without the GIL. With the bridge, the last two are called with

@@ -21,10 +21,21 @@ import csource
 # the files before them in it.
 LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     {"buffer", "utf8", "sha1", "words", "text"},
-    {"http", "frame", "router", "topics", "deflate", "loop", "net"},
+    {"http", "frame", "router", "topics", "deflate", "loop", "net", "interest", "record"},
     {"handshake", "protocol", "hub"},
-    {"stream"},
-    ["heartbeat", "conn", "share", "pong", "send", "publish", "inflate", "close", "receive"],
+    ["stream", "outbox", "bus"],
+    [
+        "heartbeat",
+        "conn",
+        "share",
+        "pong",
+        "send",
+        "relay",
+        "publish",
+        "inflate",
+        "close",
+        "receive",
+    ],
     ["route", "request", "respond", "serve"],
     ["listen", "ws"],
     {"bridge"},
@@ -39,8 +50,9 @@ POSITIONS = {
 }
 
 # Files that do the work of another name: which one is built, the build system picks. zlib.h is
-# zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form.
-STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate"}
+# zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form. ws_cluster.h is the
+# second part of ws.h.
+STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", "ws_cluster": "ws"}
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
 # The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
@@ -107,7 +119,7 @@ def judge_include(path: Path, argument: str) -> str:
     if not match:
         return "the name of an include must be written out"
     name = match.group(1)
-    target = Path(name).stem
+    target = "ws" if name == "ws_cluster.h" else Path(name).stem
     if target in LAYERS and name.endswith(".h") and "sys/" not in name:
         if path.name == "ws.h":
             return f"ws.h is compiled alone, it must not include {name}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check that pyws/_native.py and pyws/errors.py agree with csrc/ws.h and csrc/bridge.h.
+"""Check that pyws/_native.py and pyws/errors.py agree with ws.h, ws_cluster.h and bridge.h.
 
     python3 tools/check_native.py [--root DIR] [--header FILE] [--bridge FILE] [--native FILE]
                                   [--errors FILE] [--enums FILE]
@@ -373,7 +373,10 @@ def main() -> int:
     parser.add_argument("--enums", type=Path)
     args = parser.parse_args()
     package = args.root / "pyws"
-    header = Header(csource.read(args.header or args.root / "csrc" / "ws.h"))
+    header = Header(
+        csource.read(args.header or args.root / "csrc" / "ws.h")
+        + csource.read(args.root / "csrc" / "ws_cluster.h")
+    )
     bridge = Header(csource.read(args.bridge or args.root / "csrc" / "bridge.h"))
     native = Native(csource.read(args.native or package / "_native.py"))
     errors = csource.read(args.errors or package / "errors.py")

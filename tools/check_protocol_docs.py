@@ -4,7 +4,7 @@
     python3 tools/check_protocol_docs.py [--root DIR]
 
 An id is a letter and a number: F5 is a rule about frames, S27 and P4 are promises of the API, T40
-is an attack. The promises that no manual makes (P, W) have a row once a part of them is there.
+is an attack. The promises that no manual makes (P, W, B) have a row once a part of them is there.
 The rows of the two pages read
 
     | F5 | non-minimal length: 1002 | `csrc/frame.c:decode` | `tests/c/test_frame.c` "F5 16 bit" |
@@ -48,6 +48,7 @@ REQUIRED: Dict[str, Tuple[str, ...]] = {
 OPTIONAL: Tuple[str, ...] = (
     *(f"P{n}" for n in range(1, 12)),
     *(f"W{n}" for n in range(1, 8)),
+    *(f"B{n}" for n in range(1, 7)),
 )
 
 # Where ids may be mentioned. The tests of this program plant some that do not exist.

@@ -136,6 +136,7 @@ def test_installed_files(installed: Path) -> None:
     files = {str(p.relative_to(installed)) for p in installed.rglob("*") if not p.is_dir()}
     assert {
         "include/pyws/ws.h",
+        "include/pyws/ws_cluster.h",
         "lib/libpyws.so",
         "lib/libpyws.so.0",
         f"lib/libpyws.so.{version()}",
@@ -154,7 +155,7 @@ def api_functions(*headers: str) -> Set[str]:
 def test_exported_symbols(installed: Path) -> None:
     library = str(installed / "lib" / "libpyws.so")
     lines = run(["nm", "-D", "--defined-only", library]).splitlines()
-    assert {line.split()[-1] for line in lines} == api_functions("ws.h", "bridge.h")
+    assert {line.split()[-1] for line in lines} == api_functions("ws.h", "ws_cluster.h", "bridge.h")
     assert "[libpyws.so.0]" in run(["readelf", "-d", library])
 
 
@@ -241,7 +242,12 @@ def test_without_python(tmp_path: Path) -> None:
     run([*MESON, *setup, "-Dtests=false", "-Dtools=false", "-Ddefault_library=static"], source)
     run([*MESON, "install", "-C", "build"], source)
     files = {str(p.relative_to(prefix)) for p in prefix.rglob("*") if not p.is_dir()}
-    assert files == {"include/pyws/ws.h", "lib/libpyws.a", "lib/pkgconfig/pyws.pc"}
+    assert files == {
+        "include/pyws/ws.h",
+        "include/pyws/ws_cluster.h",
+        "lib/libpyws.a",
+        "lib/pkgconfig/pyws.pc",
+    }
 
 
 @apply_builds

@@ -1,0 +1,667 @@
+/*
+ * bus.c: the local bus: who is a member, what each of them needs, and what is on its way. Knows
+ * nothing of connections: what arrives is handed to functions of ws.h. See bus.h for the states of
+ * a member.
+ */
+#include "bus.h"
+#include "interest.h"
+#include "net.h"
+#include "outbox.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    ARRIVED_MAX = 1024 * 1024, /* bytes that were read but not handed out: then reading pauses */
+    READ_MAX = 1024,           /* datagrams that are read at a time */
+    DRAIN_MAX = 100000,        /* datagrams that a new member discards */
+    HASHES = 512,              /* in one record */
+    BUFFER_KEPT = 64 * 1024    /* bytes; a larger one is freed once it is empty */
+};
+
+enum bus_state { BUS_UNKNOWN, BUS_SYNCING, BUS_KNOWN, BUS_GONE };
+
+struct bus_member {
+    struct ws__outbox out;
+    struct ws__record_stream in;
+    struct ws__interest interest;
+    uint32_t epoch; /* 0: not known */
+    uint8_t state;  /* enum bus_state */
+    bool sync_due;  /* it must be sent our topics */
+    bool sync_asks; /* and be asked for its own */
+    bool ask_due;   /* something of it was lost: it must send its topics again */
+};
+
+struct ws__bus {
+    ws_bus_options options;
+    struct ws__bus_handlers handlers;
+    uint64_t first_data;
+    ws_bus_stats stats; /* not bytes_out, queued, members */
+    struct bus_member *members;
+    struct ws__buffer *arrived; /* records that were read: number of the sender (4 bytes), record */
+    struct ws__buffer *batch;   /* the same; they are being handed out, before `arrived` */
+    char *datagram;             /* space for one */
+    bool pending;               /* something is queued, or due */
+    bool unread;                /* there may be more in the inbox */
+    bool reading;
+    bool left;                  /* said BYE */
+    bool complained;            /* malformed input was logged */
+};
+
+static bool is_other(const struct ws__bus *bus, uint32_t i)
+{
+    return i < bus->options.count && i != bus->options.self;
+}
+
+static size_t queued_for(const struct bus_member *m)
+{
+    return ws__outbox_length(&m->out);
+}
+
+static void set_epoch(struct bus_member *m, uint32_t epoch)
+{
+    m->epoch = m->out.head.to_epoch = epoch;
+}
+
+/* ---- sending ---- */
+
+/* Its process has ended, or left, or another one takes its place: what it needed is forgotten. */
+static void forget_member(struct ws__hub *hub, struct bus_member *m, enum bus_state state)
+{
+    ws__outbox_unblock(&m->out, hub);
+    ws__outbox_clear(&m->out, hub);
+    ws__interest_clear(&m->interest, &hub->memory);
+    m->state = (uint8_t)state;
+    m->sync_due = m->sync_asks = m->ask_due = false;
+}
+
+/* Queues the hashes of all topics that have subscribers here. */
+static int add_topics(struct ws__hub *hub, struct bus_member *m)
+{
+    uint64_t hashes[HASHES];
+    size_t count = 0;
+    const struct ws__topic *topic = ws__topics_next(&hub->topics, NULL);
+    for (; topic; topic = ws__topics_next(&hub->topics, topic)) {
+        if (topic->count)
+            hashes[count++] = topic->hash;
+        if (count < HASHES)
+            continue;
+        if (ws__outbox_add(&m->out, hub, WS__RECORD_ADD, 0, hashes, sizeof hashes))
+            return WS_ENOMEM;
+        count = 0;
+    }
+    if (!count)
+        return WS_OK;
+    return ws__outbox_add(&m->out, hub, WS__RECORD_ADD, 0, hashes, count * sizeof *hashes);
+}
+
+/* Without memory it stays due. A part of it does no harm, as the member counts as SYNCING then. */
+static void sync_member(struct ws__hub *hub, struct bus_member *m)
+{
+    if (hub->bus->left) {
+        m->sync_due = ws__outbox_add(&m->out, hub, WS__RECORD_BYE, 0, NULL, 0);
+        return;
+    }
+    if (ws__outbox_add(&m->out, hub, WS__RECORD_SYNC, m->sync_asks, NULL, 0) ||
+        add_topics(hub, m) || ws__outbox_add(&m->out, hub, WS__RECORD_SYNCED, 0, NULL, 0))
+        return;
+    m->sync_due = m->sync_asks = false;
+}
+
+static void flush_member(struct ws__hub *hub, struct bus_member *m)
+{
+    do {
+        if (ws__outbox_write(&m->out, hub)) {
+            ws__hub_log(hub, WS_LOG_ERROR, "bus: cannot write to member %u: %s",
+                        (unsigned)m->out.member, strerror(errno));
+            forget_member(hub, m, BUS_GONE);
+        }
+        if (queued_for(m))
+            break;
+        if (m->sync_due)
+            sync_member(hub, m);
+        if (m->ask_due)
+            m->ask_due = ws__outbox_add(&m->out, hub, WS__RECORD_ASK, 0, NULL, 0);
+    } while (queued_for(m));
+    /* Otherwise the loop comes back to it, or memory has run out and a later turn tries again. */
+    if (!m->out.blocked && (queued_for(m) || m->sync_due || m->ask_due))
+        hub->bus->pending = true;
+}
+
+void ws__bus_flush(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    hub->before_output = NULL;
+    if (!bus->pending)
+        return;
+    bus->pending = false;
+    for (uint32_t i = 0; i < bus->options.count; i++)
+        if (is_other(bus, i) && !bus->members[i].out.blocked)
+            flush_member(hub, &bus->members[i]);
+}
+
+/* Something was queued. Between turns it leaves at once. */
+static void note_pending(struct ws__hub *hub, bool before_output)
+{
+    hub->bus->pending = true;
+    if (!hub->in_turn)
+        ws__bus_flush(hub);
+    else if (before_output)
+        hub->before_output = ws__bus_flush;
+}
+
+static bool queue_message(struct ws__hub *hub, struct bus_member *m,
+                          const struct ws__record *record)
+{
+    struct ws__bus *bus = hub->bus;
+    if (queued_for(m) >= m->out.part && !m->out.blocked)
+        flush_member(hub, m);
+    bool queued = ws__outbox_add_message(&m->out, hub, record, bus->options.max_queue);
+    bus->stats.sent += queued;
+    bus->stats.lost += !queued;
+    return queued;
+}
+
+/* ---- receiving ---- */
+
+/* Something of its stream is missing, and perhaps an announcement with it. */
+static void lose_part(struct ws__hub *hub, struct bus_member *m)
+{
+    ws__interest_clear(&m->interest, &hub->memory);
+    if (m->state != BUS_GONE)
+        m->state = BUS_UNKNOWN;
+    m->ask_due = hub->bus->pending = true;
+    hub->bus->stats.lost++;
+}
+
+static void complain(struct ws__hub *hub)
+{
+    if (!hub->bus->complained)
+        ws__hub_log(hub, WS_LOG_ERROR, "bus: malformed input");
+    hub->bus->complained = true;
+}
+
+/* What is not known is taken for interest in everything. */
+static void change_interest(struct ws__hub *hub, struct bus_member *m,
+                            const struct ws__record *record)
+{
+    if (m->state != BUS_SYNCING && m->state != BUS_KNOWN)
+        return;
+    for (size_t i = 0; i < record->length; i += sizeof(uint64_t)) {
+        uint64_t hash;
+        memcpy(&hash, record->data + i, sizeof hash);
+        if (record->type == WS__RECORD_REMOVE) {
+            ws__interest_remove(&m->interest, &hub->memory, hash);
+        } else if (ws__interest_add(&m->interest, &hub->memory, hash)) {
+            ws__interest_clear(&m->interest, &hub->memory);
+            m->state = BUS_UNKNOWN;
+            return;
+        }
+    }
+}
+
+/* Messages wait until they are handed out, but announcements take effect at once. */
+static void keep_record(struct ws__hub *hub, const struct bus_member *m,
+                        const struct ws__record *record)
+{
+    struct ws__bus *bus = hub->bus;
+    uint32_t sender = m->out.member;
+    size_t size = ws__record_size(record);
+    char *to = ws__buffer_reserve(&hub->memory, &bus->arrived, sizeof sender + size);
+    if (!to) {
+        bus->stats.lost++;
+        return;
+    }
+    memcpy(to, &sender, sizeof sender);
+    ws__record_write(to + sizeof sender, record);
+    ws__buffer_commit(bus->arrived, sizeof sender + size);
+}
+
+static void take_record(struct ws__hub *hub, struct bus_member *m, const struct ws__record *record)
+{
+    switch (record->type) {
+    case WS__RECORD_SYNC:
+        ws__interest_clear(&m->interest, &hub->memory);
+        m->state = BUS_SYNCING;
+        m->ask_due = false;
+        m->sync_due = m->sync_due || record->code;
+        hub->bus->pending = true;
+        break;
+    case WS__RECORD_ADD:
+    case WS__RECORD_REMOVE:
+        change_interest(hub, m, record);
+        break;
+    case WS__RECORD_SYNCED:
+        if (m->state == BUS_SYNCING)
+            m->state = BUS_KNOWN;
+        break;
+    case WS__RECORD_ASK:
+        m->sync_due = hub->bus->pending = true;
+        break;
+    case WS__RECORD_PUBLISH:
+    case WS__RECORD_END:
+    case WS__RECORD_MESSAGE:
+        keep_record(hub, m, record);
+        break;
+    case WS__RECORD_BYE:
+        forget_member(hub, m, BUS_GONE);
+        break;
+    case WS__RECORD_GONE:
+        complain(hub);
+        break;
+    }
+}
+
+/* From the parent: a process has ended. A newer one may be there already. */
+static void take_end(struct ws__hub *hub, const struct ws__input *in)
+{
+    struct ws__bus *bus = hub->bus;
+    struct ws__record record;
+    uint32_t body[2];
+    if (ws__record_read(in->data, in->length, &record) != 1 || record.type != WS__RECORD_GONE) {
+        complain(hub);
+        return;
+    }
+    memcpy(body, record.data, sizeof body);
+    if (!is_other(bus, body[0]) || body[1] < bus->members[body[0]].epoch)
+        return;
+    set_epoch(&bus->members[body[0]], body[1]);
+    ws__record_stream_clear(&bus->members[body[0]].in, &hub->memory);
+    forget_member(hub, &bus->members[body[0]], BUS_GONE);
+}
+
+static void take_datagram(struct ws__hub *hub, struct ws__input in)
+{
+    struct ws__bus *bus = hub->bus;
+    struct ws__datagram head;
+    struct ws__record record;
+    int result;
+    bus->stats.bytes_in += in.length;
+    if (!ws__record_read_head(&head, &in) ||
+        (head.sender != WS_ALL_MEMBERS && !is_other(bus, head.sender))) {
+        complain(hub);
+        return;
+    }
+    if (head.sender == WS_ALL_MEMBERS) {
+        take_end(hub, &in);
+        return;
+    }
+    struct bus_member *m = &bus->members[head.sender];
+    if ((head.to_epoch && head.to_epoch != bus->options.epoch) || head.epoch < m->epoch)
+        return; /* for the member that was here before, or from the one that was there */
+    if (head.epoch > m->epoch) {
+        set_epoch(m, head.epoch);
+        ws__record_stream_clear(&m->in, &hub->memory);
+        forget_member(hub, m, BUS_UNKNOWN);
+    }
+    if (!ws__record_stream_begin(&m->in, &hub->memory, &head, &in))
+        lose_part(hub, m);
+    while ((result = ws__record_stream_next(&m->in, &hub->memory, &in, &record)) > 0)
+        take_record(hub, m, &record);
+    if (result < 0)
+        lose_part(hub, m);
+    if (result == WS_EINVAL)
+        complain(hub);
+}
+
+/* `unread` is true meanwhile: the log function of the application might publish. */
+static void read_inbox(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    if (bus->reading)
+        return;
+    bus->reading = bus->unread = true;
+    for (int i = 0; i < READ_MAX; i++) {
+        if (ws__buffer_length(bus->arrived) + ws__buffer_length(bus->batch) >= ARRIVED_MAX)
+            break;
+        ssize_t n = ws__net_read(bus->options.inbox, bus->datagram, WS__DATAGRAM_MAX);
+        bus->unread = n > 0;
+        if (n <= 0)
+            break;
+        take_datagram(hub, (struct ws__input){bus->datagram, (size_t)n});
+    }
+    bus->reading = false;
+}
+
+static void hand_out_one(struct ws__hub *hub, uint32_t sender, const struct ws__record *record)
+{
+    const struct ws__bus *bus = hub->bus;
+    switch (record->type) {
+    case WS__RECORD_PUBLISH:
+        bus->handlers.deliver(hub->server, record->topic, record->topic_length, record->data,
+                              record->length, record->code);
+        break;
+    case WS__RECORD_END:
+        bus->handlers.end(hub->server, record->topic, record->topic_length, record->code,
+                          record->data, record->length);
+        break;
+    default:
+        WS__CALL(hub, bus->options.on_message, sender, record->data, record->length,
+                 bus->options.user);
+        break;
+    }
+}
+
+/* The batch is empty: its block may serve again. */
+static void next_batch(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    struct ws__buffer *empty = bus->batch;
+    bus->batch = bus->arrived;
+    bus->arrived = empty;
+    if (empty && empty->capacity > BUFFER_KEPT)
+        ws__buffer_free(&hub->memory, &bus->arrived);
+}
+
+/* A handler may publish, which reads the inbox: `arrived` may move then, but not `batch`. */
+static void hand_out_arrived(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    for (unsigned handled = 1;; handled++) {
+        struct ws__record record;
+        uint32_t sender;
+        if (!ws__buffer_length(bus->batch))
+            next_batch(hub);
+        size_t length = ws__buffer_length(bus->batch);
+        if (!length)
+            break;
+        const char *at = ws__buffer_data(bus->batch);
+        memcpy(&sender, at, sizeof sender);
+        ws__record_read(at + sizeof sender, length - sizeof sender, &record);
+        ws__buffer_consume(bus->batch, sizeof sender + ws__record_size(&record));
+        bus->stats.received++;
+        hand_out_one(hub, sender, &record);
+        if (handled % WS__TURN_STEP == 0 && ws__hub_is_late(hub))
+            break;
+    }
+}
+
+uint32_t ws__bus_sockets(const struct ws__bus *bus)
+{
+    return bus->options.count;
+}
+
+bool ws__bus_has_more(const struct ws__bus *bus)
+{
+    return ws__buffer_length(bus->batch) || ws__buffer_length(bus->arrived);
+}
+
+void ws__bus_receive(struct ws__hub *hub, const struct ws__loop_event *events, int count)
+{
+    struct ws__bus *bus = hub->bus;
+    uint64_t inbox = bus->first_data + bus->options.self;
+    bool ready = hub->loop.full || bus->unread;
+    for (int i = 0; i < count && !ready; i++)
+        ready = events[i].data == inbox;
+    if (ready)
+        read_inbox(hub);
+    hand_out_arrived(hub);
+}
+
+void ws__bus_on_event(struct ws__hub *hub, uint32_t member)
+{
+    struct ws__bus *bus = hub->bus;
+    if (!is_other(bus, member)) /* the inbox was read at the beginning of the turn */
+        return;
+    ws__outbox_unblock(&bus->members[member].out, hub);
+    flush_member(hub, &bus->members[member]);
+}
+
+/* ---- what happens here ---- */
+
+/* Announcements may exceed max_queue, but only as far as all topics once: if the queue is too long,
+ * all of them are announced again later instead of this change. */
+void ws__bus_announce(struct ws__hub *hub, uint64_t hash, bool exists)
+{
+    struct ws__bus *bus = hub->bus;
+    enum ws__record_type type = exists ? WS__RECORD_ADD : WS__RECORD_REMOVE;
+    if (bus->left || hub->forked)
+        return;
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        struct bus_member *m = &bus->members[i];
+        if (!is_other(bus, i) || m->state == BUS_GONE || m->sync_due)
+            continue;
+        m->sync_due = queued_for(m) >= bus->options.max_queue ||
+                      ws__outbox_add(&m->out, hub, type, 0, &hash, sizeof hash);
+    }
+    note_pending(hub, exists);
+}
+
+/* Reads what has arrived since the turn began: perhaps a subscription, of which the client whose
+ * message is being published knows. */
+static void look_for_interest(struct ws__hub *hub)
+{
+    read_inbox(hub);
+    if (ws__bus_has_more(hub->bus))
+        ws__hub_touch(hub);
+}
+
+static bool is_interested(const struct bus_member *m, uint64_t hash)
+{
+    return m->state != BUS_GONE && (m->state != BUS_KNOWN || ws__interest_has(&m->interest, hash));
+}
+
+bool ws__bus_send(struct ws__hub *hub, uint64_t hash, const struct ws__record *record)
+{
+    struct ws__bus *bus = hub->bus;
+    bool all = true, any = false;
+    if (hub->forked || ws__record_size(record) == SIZE_MAX)
+        return false;
+    for (uint32_t i = 0; i < bus->options.count && all; i++)
+        all = !is_other(bus, i) || is_interested(&bus->members[i], hash);
+    if (!all)
+        look_for_interest(hub);
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        struct bus_member *m = &bus->members[i];
+        bool interested = is_other(bus, i) && is_interested(m, hash);
+        if (interested || (is_other(bus, i) && bus->unread && m->state != BUS_GONE))
+            queue_message(hub, m, record);
+        any = any || interested;
+    }
+    note_pending(hub, record->type == WS__RECORD_END);
+    return any;
+}
+
+static void say_to_all(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    for (uint32_t i = 0; i < bus->options.count; i++)
+        bus->members[i].sync_due = is_other(bus, i) && bus->members[i].state != BUS_GONE;
+    bus->pending = true;
+    ws__bus_flush(hub);
+}
+
+void ws__bus_say_bye(struct ws__hub *hub)
+{
+    if (hub->bus->left)
+        return;
+    hub->bus->left = true;
+    say_to_all(hub);
+}
+
+void ws__bus_return(struct ws__hub *hub)
+{
+    if (!hub->bus->left)
+        return;
+    hub->bus->left = false;
+    say_to_all(hub);
+}
+
+/* ---- joining and leaving ---- */
+
+static int check_options(const ws_bus_options *o)
+{
+    if (o->size != sizeof *o)
+        return WS_EABI;
+    return o->count >= 1 && o->count <= 65536 && o->self < o->count && o->epoch && o->inboxes &&
+                   o->max_queue
+               ? WS_OK
+               : WS_EINVAL;
+}
+
+static void free_bus(struct ws__hub *hub, struct ws__bus *bus)
+{
+    size_t count = bus->options.count;
+    for (size_t i = 0; i < count && bus->members; i++) {
+        ws__interest_clear(&bus->members[i].interest, &hub->memory);
+        ws__outbox_clear(&bus->members[i].out, hub);
+        ws__record_stream_clear(&bus->members[i].in, &hub->memory);
+    }
+    ws__buffer_free(&hub->memory, &bus->arrived);
+    ws__buffer_free(&hub->memory, &bus->batch);
+    ws__memory_free(&hub->memory, bus->datagram, bus->datagram ? WS__DATAGRAM_MAX : 0);
+    ws__memory_free(&hub->memory, bus->members, bus->members ? count * sizeof *bus->members : 0);
+    ws__memory_free(&hub->memory, bus, sizeof *bus);
+}
+
+static struct ws__bus *new_bus(struct ws__hub *hub, const ws_bus_options *options,
+                               uint64_t first_data)
+{
+    struct ws__bus *bus = ws__memory_zalloc(&hub->memory, sizeof *bus);
+    if (!bus)
+        return NULL;
+    bus->options = *options;
+    bus->options.inboxes = NULL; /* copied to the members */
+    bus->datagram = ws__memory_resize(&hub->memory, NULL, 0, WS__DATAGRAM_MAX);
+    bus->members = ws__memory_zalloc(&hub->memory, options->count * sizeof *bus->members);
+    if (!bus->datagram || !bus->members) {
+        free_bus(hub, bus);
+        return NULL;
+    }
+    bus->first_data = first_data;
+    for (uint32_t i = 0; i < options->count; i++) {
+        struct bus_member *m = &bus->members[i];
+        ws__outbox_init(&m->out, i, is_other(bus, i) ? options->inboxes[i] : -1, first_data + i);
+        m->out.head.sender = options->self;
+        m->out.head.epoch = options->epoch;
+        m->sync_asks = true;
+    }
+    return bus;
+}
+
+/* Prepares all sockets, discards what was sent to the member that this one replaces, and watches
+ * the inbox. */
+static int open_sockets(struct ws__hub *hub, const struct ws__bus *bus)
+{
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        int fd = is_other(bus, i) ? bus->members[i].out.fd : bus->options.inbox;
+        if (!ws__net_prepare_datagrams(fd))
+            return WS_ESYSTEM;
+    }
+    for (int i = 0; i < DRAIN_MAX; i++)
+        if (ws__net_read(bus->options.inbox, bus->datagram, WS__DATAGRAM_MAX) < 0)
+            break;
+    return ws__loop_add(&hub->loop, bus->options.inbox, WS__LOOP_READ,
+                        bus->first_data + bus->options.self);
+}
+
+int ws__bus_join(struct ws__hub *hub, const ws_bus_options *options, uint64_t first_data,
+                 const struct ws__bus_handlers *handlers)
+{
+    int error = check_options(options);
+    if (error)
+        return error;
+    if (ws__loop_is_shared(&hub->loop))
+        return WS_EFORKED;
+    if (hub->bus || hub->topics.topic_count)
+        return WS_EBUSY;
+    struct ws__bus *bus = new_bus(hub, options, first_data);
+    if (!bus)
+        return WS_ENOMEM;
+    bus->handlers = *handlers;
+    error = open_sockets(hub, bus);
+    if (error) {
+        free_bus(hub, bus);
+        return error;
+    }
+    ws__topics_set_seed(&hub->topics, options->key);
+    hub->bus = bus;
+    hub->relaying = true;
+    say_to_all(hub);
+    return WS_OK;
+}
+
+void ws__bus_free(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    if (!bus)
+        return;
+    if (!hub->forked) {
+        ws__bus_say_bye(hub);
+        ws__bus_flush(hub);
+        ws__loop_remove(&hub->loop, bus->options.inbox);
+    }
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        if (!hub->forked)
+            ws__outbox_unblock(&bus->members[i].out, hub);
+        ws__net_close(is_other(bus, i) ? bus->members[i].out.fd : bus->options.inbox);
+    }
+    hub->bus = NULL;
+    free_bus(hub, bus);
+}
+
+/* ---- ws_cluster.h ---- */
+
+int ws_bus_options_init(ws_bus_options *options, size_t size)
+{
+    if (size != sizeof *options)
+        return WS_EABI;
+    memset(options, 0, sizeof *options);
+    options->size = size;
+    options->inbox = -1;
+    options->max_queue = 16 * 1024 * 1024;
+    return WS_OK;
+}
+
+int ws_server_tell(ws_server *server, uint32_t member, const void *data, size_t length)
+{
+    struct ws__hub *hub = ws__hub_of(server);
+    struct ws__bus *bus = hub->bus;
+    const struct ws__record record = {
+        .type = WS__RECORD_MESSAGE, .data = data, .length = length};
+    int count = 0;
+    if (!bus || (member != WS_ALL_MEMBERS && !is_other(bus, member)) ||
+        ws__record_size(&record) == SIZE_MAX)
+        return WS_EINVAL;
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        struct bus_member *m = &bus->members[i];
+        if (is_other(bus, i) && (member == i || member == WS_ALL_MEMBERS) && m->state != BUS_GONE)
+            count += queue_message(hub, m, &record);
+    }
+    note_pending(hub, false);
+    return count;
+}
+
+int ws_server_bus_stats(const ws_server *server, ws_bus_stats *stats, size_t size)
+{
+    const struct ws__bus *bus = ws__hub_of((ws_server *)server)->bus;
+    if (size != sizeof *stats)
+        return WS_EABI;
+    *stats = bus ? bus->stats : (ws_bus_stats){0};
+    stats->size = size;
+    for (uint32_t i = 0; bus && i < bus->options.count; i++) {
+        stats->bytes_out += bus->members[i].out.bytes;
+        stats->queued += queued_for(&bus->members[i]);
+        stats->members += is_other(bus, i) && bus->members[i].state == BUS_KNOWN;
+    }
+    return WS_OK;
+}
+
+int ws_bus_announce_end(const int *inboxes, uint32_t count, uint32_t member, uint32_t epoch)
+{
+    const uint32_t body[2] = {member, epoch};
+    const struct ws__datagram head = {.sender = WS_ALL_MEMBERS};
+    const struct ws__record record = {
+        .type = WS__RECORD_GONE, .data = (const char *)body, .length = sizeof body};
+    char bytes[WS__DATAGRAM_HEAD + 64];
+    int result = WS_OK;
+    if (member >= count || !epoch)
+        return WS_EINVAL;
+    ws__record_write_head(bytes, &head);
+    ws__record_write(bytes + WS__DATAGRAM_HEAD, &record);
+    size_t n = WS__DATAGRAM_HEAD + ws__record_size(&record);
+    for (uint32_t i = 0; i < count; i++)
+        if (i != member && ws__net_write(inboxes[i], bytes, n) == WS__NET_ERROR)
+            result = WS_ESYSTEM;
+    return result;
+}

@@ -1,0 +1,110 @@
+/*
+ * outbox.c: what is on its way to one member of a local bus.
+ */
+#include "outbox.h"
+#include "net.h"
+
+#include <errno.h>
+
+enum { LEAST_PART = 1024 }; /* bytes */
+
+void ws__outbox_init(struct ws__outbox *box, uint32_t member, int fd, uint64_t data)
+{
+    box->member = member;
+    box->fd = fd;
+    box->data = data;
+    box->part = WS__DATAGRAM_MAX - WS__DATAGRAM_HEAD;
+}
+
+int ws__outbox_add(struct ws__outbox *box, struct ws__hub *hub, enum ws__record_type type, int code,
+                   const void *data, size_t length)
+{
+    const struct ws__record record = {.type = type, .code = code, .data = data, .length = length};
+    return ws__record_queue_add(&box->queue, &hub->memory, &record);
+}
+
+static void note_lost(struct ws__outbox *box, struct ws__hub *hub)
+{
+    box->lost++;
+    if (box->late)
+        return;
+    box->late = true;
+    ws__hub_log(hub, WS_LOG_WARNING, "bus: member %u does not keep up, messages for it are lost",
+                (unsigned)box->member);
+}
+
+bool ws__outbox_add_message(struct ws__outbox *box, struct ws__hub *hub,
+                            const struct ws__record *record, size_t most)
+{
+    if (ws__outbox_length(box) < most && !ws__record_queue_add(&box->queue, &hub->memory, record))
+        return true;
+    note_lost(box, hub);
+    return false;
+}
+
+static void await_room(struct ws__outbox *box, struct ws__hub *hub)
+{
+    if (!box->blocked)
+        box->blocked = !ws__loop_add(&hub->loop, box->fd, WS__LOOP_WRITE, box->data);
+}
+
+static void note_empty(struct ws__outbox *box, struct ws__hub *hub)
+{
+    uint64_t lost = box->lost;
+    if (!box->late)
+        return;
+    box->late = false;
+    box->lost = 0;
+    ws__hub_log(hub, WS_LOG_WARNING, "bus: member %u keeps up again, %llu messages were lost",
+                (unsigned)box->member, (unsigned long long)lost);
+}
+
+/* Returns the result of the system call. */
+static ssize_t write_datagram(struct ws__outbox *box, struct ws__hub *hub)
+{
+    char head[WS__DATAGRAM_HEAD];
+    size_t n = ws__outbox_length(box) < box->part ? ws__outbox_length(box) : box->part;
+    struct iovec parts[2] = {{head, sizeof head}, {ws__buffer_data(box->queue.bytes), n}};
+    box->head.sequence = box->queue.sequence;
+    box->head.first = ws__record_queue_first(&box->queue, n);
+    ws__record_write_head(head, &box->head);
+    ssize_t result = ws__net_writev(box->fd, parts, 2);
+    if (result < 0)
+        return result;
+    box->bytes += sizeof head + n;
+    ws__record_queue_sent(&box->queue, &hub->memory, n);
+    return result;
+}
+
+/* The kernel refuses a datagram that is larger than its buffer. */
+int ws__outbox_write(struct ws__outbox *box, struct ws__hub *hub)
+{
+    while (ws__outbox_length(box) && !box->blocked) {
+        ssize_t result = write_datagram(box, hub);
+        if (result == WS__NET_AGAIN) {
+            await_room(box, hub);
+            return WS_OK;
+        }
+        if (result == WS__NET_ERROR && errno == EMSGSIZE && box->part > LEAST_PART)
+            box->part /= 2;
+        else if (result == WS__NET_ERROR)
+            return WS_ESYSTEM;
+    }
+    if (!ws__outbox_length(box))
+        note_empty(box, hub);
+    return WS_OK;
+}
+
+void ws__outbox_unblock(struct ws__outbox *box, struct ws__hub *hub)
+{
+    if (box->blocked)
+        ws__loop_remove(&hub->loop, box->fd);
+    box->blocked = false;
+}
+
+void ws__outbox_clear(struct ws__outbox *box, struct ws__hub *hub)
+{
+    ws__record_queue_clear(&box->queue, &hub->memory);
+    box->late = false;
+    box->lost = 0;
+}
