@@ -63,6 +63,13 @@ static void set_epoch(struct bus_member *m, uint32_t epoch)
     m->epoch = m->out.head.to_epoch = epoch;
 }
 
+/* It is not known any more what the member needs. */
+static void doubt_interest(struct ws__hub *hub, struct bus_member *m)
+{
+    ws__interest_clear(&m->interest, &hub->memory);
+    m->state = BUS_UNKNOWN;
+}
+
 /* ---- sending ---- */
 
 /* Its process has ended, or left, or another one takes its place: what it needed is forgotten. */
@@ -167,9 +174,8 @@ static bool queue_message(struct ws__hub *hub, struct bus_member *m,
 /* Something of its stream is missing, and perhaps an announcement with it. */
 static void lose_part(struct ws__hub *hub, struct bus_member *m)
 {
-    ws__interest_clear(&m->interest, &hub->memory);
     if (m->state != BUS_GONE)
-        m->state = BUS_UNKNOWN;
+        doubt_interest(hub, m);
     m->ask_due = hub->bus->pending = true;
     hub->bus->stats.lost++;
 }
@@ -193,8 +199,7 @@ static void change_interest(struct ws__hub *hub, struct bus_member *m,
         if (record->type == WS__RECORD_REMOVE) {
             ws__interest_remove(&m->interest, &hub->memory, hash);
         } else if (ws__interest_add(&m->interest, &hub->memory, hash)) {
-            ws__interest_clear(&m->interest, &hub->memory);
-            m->state = BUS_UNKNOWN;
+            doubt_interest(hub, m);
             return;
         }
     }
@@ -270,6 +275,16 @@ static void take_end(struct ws__hub *hub, const struct ws__input *in)
     forget_member(hub, &bus->members[body[0]], BUS_GONE);
 }
 
+/* Another process has taken the place of the member. What waits for one that was not known until
+ * now may be for this one. */
+static void meet_member(struct ws__hub *hub, struct bus_member *m, uint32_t epoch)
+{
+    if (m->epoch)
+        forget_member(hub, m, BUS_UNKNOWN);
+    set_epoch(m, epoch);
+    ws__record_stream_clear(&m->in, &hub->memory);
+}
+
 static void take_datagram(struct ws__hub *hub, struct ws__input in)
 {
     struct ws__bus *bus = hub->bus;
@@ -277,23 +292,20 @@ static void take_datagram(struct ws__hub *hub, struct ws__input in)
     struct ws__record record;
     int result;
     bus->stats.bytes_in += in.length;
-    if (!ws__record_read_head(&head, &in) ||
-        (head.sender != WS_ALL_MEMBERS && !is_other(bus, head.sender))) {
-        complain(hub);
+    bool valid = ws__record_read_head(&head, &in);
+    if (valid && head.sender == WS_ALL_MEMBERS) {
+        take_end(hub, &in);
         return;
     }
-    if (head.sender == WS_ALL_MEMBERS) {
-        take_end(hub, &in);
+    if (!valid || !is_other(bus, head.sender) || !head.epoch) {
+        complain(hub);
         return;
     }
     struct bus_member *m = &bus->members[head.sender];
     if ((head.to_epoch && head.to_epoch != bus->options.epoch) || head.epoch < m->epoch)
         return; /* for the member that was here before, or from the one that was there */
-    if (head.epoch > m->epoch) {
-        set_epoch(m, head.epoch);
-        ws__record_stream_clear(&m->in, &hub->memory);
-        forget_member(hub, m, BUS_UNKNOWN);
-    }
+    if (head.epoch > m->epoch)
+        meet_member(hub, m, head.epoch);
     if (!ws__record_stream_begin(&m->in, &hub->memory, &head, &in))
         lose_part(hub, m);
     while ((result = ws__record_stream_next(&m->in, &hub->memory, &in, &record)) > 0)
@@ -428,7 +440,7 @@ void ws__bus_announce(struct ws__hub *hub, uint64_t hash, bool exists)
 }
 
 /* Reads what has arrived since the turn began: perhaps a subscription, of which the client whose
- * message is being published knows. */
+ * message is being published knows, or another process that has taken the place of a member. */
 static void look_for_interest(struct ws__hub *hub)
 {
     read_inbox(hub);
@@ -444,13 +456,10 @@ static bool is_interested(const struct bus_member *m, uint64_t hash)
 bool ws__bus_send(struct ws__hub *hub, uint64_t hash, const struct ws__record *record)
 {
     struct ws__bus *bus = hub->bus;
-    bool all = true, any = false;
-    if (hub->forked || ws__record_size(record) == SIZE_MAX)
+    bool any = false;
+    if (hub->forked)
         return false;
-    for (uint32_t i = 0; i < bus->options.count && all; i++)
-        all = !is_other(bus, i) || is_interested(&bus->members[i], hash);
-    if (!all)
-        look_for_interest(hub);
+    look_for_interest(hub);
     for (uint32_t i = 0; i < bus->options.count; i++) {
         struct bus_member *m = &bus->members[i];
         bool interested = is_other(bus, i) && is_interested(m, hash);
@@ -484,6 +493,12 @@ void ws__bus_return(struct ws__hub *hub)
     if (!hub->bus->left)
         return;
     hub->bus->left = false;
+    for (uint32_t i = 0; i < hub->bus->options.count; i++) {
+        struct bus_member *m = &hub->bus->members[i];
+        if (m->state != BUS_GONE) /* it has announced nothing meanwhile */
+            doubt_interest(hub, m);
+        m->sync_asks = true;
+    }
     say_to_all(hub);
 }
 
@@ -591,6 +606,7 @@ void ws__bus_free(struct ws__hub *hub)
         ws__bus_flush(hub);
         ws__loop_remove(&hub->loop, bus->options.inbox);
     }
+    hub->before_output = NULL;
     for (uint32_t i = 0; i < bus->options.count; i++) {
         if (!hub->forked)
             ws__outbox_unblock(&bus->members[i].out, hub);

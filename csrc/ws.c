@@ -443,6 +443,8 @@ static void finish_shutdown(ws_server *s)
     ws__timer_stop(&s->shutdown_timer);
     s->stopped = true;
     hub->in_turn = true;
+    if (hub->bus)
+        ws__bus_say_bye(hub);
     run_deferred(s, &s->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     send_published(hub);

@@ -116,7 +116,7 @@ WS_API int ws_bus_options_init(ws_bus_options *options, size_t size);
  * datagram socket). */
 WS_API int ws_server_join(ws_server *server, const ws_bus_options *options);
 
-/* Sends data (copied, at most 1 GiB) to one member, or to WS_ALL_MEMBERS but this one, whose
+/* Sends data (copied, less than 1 GiB) to one member, or to WS_ALL_MEMBERS but this one, whose
  * on_message gets it, in order with what is published. Returns the number of members that it is on
  * its way to: those that have left, or whose queue is full, are left out. WS_EINVAL: the server is
  * not on a bus, or there is no such other member. */

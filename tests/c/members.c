@@ -9,12 +9,13 @@
 
 struct member members[MEMBERS];
 int member_count;
-static int reading[MEMBERS], writing[MEMBERS];
+static int reading[MEMBERS], writing[MEMBERS], rooms[MEMBERS];
 
 void members_sockets(int count)
 {
     member_count = count;
     memset(members, 0, sizeof members);
+    memset(rooms, 0, sizeof rooms);
     for (int i = 0; i < count; i++) {
         int pair[2];
         if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
@@ -24,6 +25,11 @@ void members_sockets(int count)
         members[i].number = i;
         members[i].epoch = 1;
     }
+}
+
+void members_sockets_room(int i, int bytes)
+{
+    rooms[i] = bytes;
 }
 
 static void take_message(uint32_t from, const char *data, size_t length, void *user)
@@ -56,20 +62,31 @@ void members_prepare(int i)
     m->told[0] = '\0';
 }
 
+void members_create(int i)
+{
+    harness_start(&members[i].h);
+    members[i].alive = true;
+}
+
 int members_try(int i)
+{
+    members_create(i);
+    return members_join_created(i);
+}
+
+int members_join_created(int i)
 {
     struct member *m = &members[i];
     int *inboxes = m->inboxes, result;
-    harness_create(&m->h);
-    harness_route(&m->h, "/");
-    harness_listen(&m->h);
     m->options.inbox = dup(reading[i]);
     for (int k = 0; k < member_count; k++)
         inboxes[k] = k == i ? -1 : dup(writing[k]);
     m->options.inboxes = inboxes;
     result = ws_server_join(m->h.server, &m->options);
+    for (int k = 0; k < member_count; k++)
+        if (rooms[k]) /* the server has asked for as much as it can get */
+            setsockopt(writing[k], SOL_SOCKET, SO_SNDBUF, &rooms[k], sizeof rooms[k]);
     m->options.inboxes = NULL;
-    m->alive = true;
     if (!result)
         return result;
     close(m->options.inbox);
@@ -167,9 +184,9 @@ int members_inbox(int i, bool for_reading)
     return for_reading ? reading[i] : writing[i];
 }
 
-int members_join_topic(int i, int client, const char *topic)
+int members_subscribe(int i, const char *topic)
 {
-    return ws_conn_subscribe(conn_at(&members[i].h, client), topic, strlen(topic));
+    return ws_conn_subscribe(conn_at(&members[i].h, 0), topic, strlen(topic));
 }
 
 int members_publish(int i, const char *topic, const char *text)

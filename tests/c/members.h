@@ -26,9 +26,12 @@ extern int member_count;
 
 void members_sockets(int count);   /* the inboxes; no member is there yet */
 void members_prepare(int i);       /* the defaults of the harness and of the bus */
-int members_try(int i);            /* the server, and what ws_server_join returns */
+void members_create(int i);        /* the server, which has not joined */
+int members_join_created(int i);   /* what ws_server_join returns */
+int members_try(int i);            /* both */
 void members_join(int i);          /* prepare, and join, which must succeed */
 void members_start(int count);     /* sockets and all members */
+void members_sockets_room(int i, int bytes); /* of inbox i, for who joins later */
 void members_kill(int i);          /* ends without a word; nothing is left */
 void members_gone(int i);          /* what the parent reports after that */
 void members_stop(const char *name);
@@ -38,7 +41,7 @@ void members_settle(void);     /* turns, until nothing is on its way */
 /* Their server's descriptors: both ends of an inbox, as the parent has them. */
 int members_inbox(int i, bool reading);
 
-int members_join_topic(int i, int client, const char *topic);
+int members_subscribe(int i, const char *topic); /* connection 0 of the member */
 int members_publish(int i, const char *topic, const char *text);
 int members_tell(int i, uint32_t to, const char *text);
 ws_bus_stats members_stats(int i);

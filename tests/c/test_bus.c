@@ -1,6 +1,5 @@
 /*
- * test_bus.c: several servers in one thread on a local bus: who gets what, in which order, and what
- * happens when members come and go.
+ * test_bus.c: several servers in one thread on a local bus: who gets what, and in which order.
  */
 #include "members.h"
 
@@ -8,30 +7,20 @@
 
 static struct client c[MEMBERS];
 
-/* A client for each member, which is its connection 0. */
-static void open_clients(void)
+/* Each member has one client, its connection 0. */
+static void start(int count)
 {
-    for (int i = 0; i < member_count; i++)
+    members_start(count);
+    for (int i = 0; i < count; i++)
         client_open(&c[i], &members[i].h);
-}
-
-static void close_clients(void)
-{
-    for (int i = 0; i < member_count; i++)
-        client_close(&c[i]);
 }
 
 static void stop(const char *name)
 {
-    close_clients();
+    for (int i = 0; i < member_count; i++)
+        client_close(&c[i]);
     members_turns(3);
     members_stop(name);
-}
-
-static void start(int count)
-{
-    members_start(count);
-    open_clients();
 }
 
 static void test_publish(void)
@@ -40,11 +29,11 @@ static void test_publish(void)
     for (int i = 0; i < 3; i++)
         is_int(members_stats(i).members, 2, "member %d knows the others", i);
     is_int(members_publish(0, "a", "0"), 0, "no subscriber anywhere");
-    members_join_topic(1, 0, "a");
+    members_subscribe(1, "a");
     members_settle();
     is_int(members_publish(0, "a", "1"), 1, "B1: a subscriber elsewhere");
     is_int(members_publish(0, "b", "2"), 0, "B3: but not of this topic");
-    members_join_topic(0, 0, "a");
+    members_subscribe(0, "a");
     is_int(members_publish(2, "a", "3"), 1, "B1: at once: the announcement is read first");
     members_frames(&c[0], "TEXT 3", "B1: each gets what was published after it subscribed");
     members_frames(&c[1], "TEXT 1, TEXT 3", "B1: each gets what was published after it subscribed");
@@ -60,9 +49,295 @@ static void test_publish(void)
     stop("publish");
 }
 
+/* Every kind of message, and what is not text. */
+static void test_kinds(void)
+{
+    static const char topic[] = "nul\0\xff";
+    start(2);
+    ws_conn *conn = conn_at(&members[1].h, 0);
+    ws_server *server = members[0].h.server;
+    ws_conn_subscribe(conn, topic, sizeof topic);
+    ws_conn_subscribe(conn, "", 0);
+    is_int(ws_server_publish(server, topic, sizeof topic, "\0x", 2, WS_BINARY), 1, "bytes");
+    is_int(ws_server_publish(server, NULL, 0, NULL, 0, WS_TEXT), 1, "nothing, to the empty topic");
+    is_int(ws_server_publish(server, "", 0, "zz", 2, WS_TEXT | WS_COMPRESS), 1, "compressed");
+    is_int(ws_server_publish(server, "", 0, "x", 1, WS_PING), WS_EINVAL, "no Ping");
+    members_settle();
+    client_read(&c[1]);
+    is_mem(c[1].in, c[1].in_length, "\x82\x02\0x\x81\0\x81\x02zz", 10, "B2: as they were sent");
+    c[1].in_length = 0;
+    stop("kinds");
+}
+
+static void publish_numbers(int from, int count, const char *topic)
+{
+    char text[32];
+    for (int i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "%d.%d", from, i);
+        members_publish(from, topic, text);
+    }
+}
+
+/* Returns how many messages a client has of each member; negative if they are out of order. */
+static int numbers_received(struct client *client, int counts[MEMBERS])
+{
+    int total = 0;
+    memset(counts, 0, MEMBERS * sizeof *counts);
+    client_read(client);
+    for (size_t at = 0; at < client->in_length;) {
+        int from = -1, number = -1;
+        size_t n = (unsigned char)client->in[at + 1];
+        char text[128];
+        memcpy(text, client->in + at + 2, n);
+        text[n] = '\0';
+        if (sscanf(text, "%d.%d", &from, &number) != 2 || counts[from]++ != number)
+            return -1;
+        at += n + 2;
+        total++;
+    }
+    client->in_length = 0;
+    return total;
+}
+
+static void publish_here(void *argument)
+{
+    struct member *m = argument;
+    publish_numbers(m->number, 200, "a");
+}
+
+static void test_order(void)
+{
+    int counts[MEMBERS];
+    start(4);
+    for (int i = 0; i < 4; i++)
+        members_subscribe(i, "a");
+    members_settle();
+    for (int i = 0; i < 4; i++)
+        ws_server_defer(members[i].h.server, publish_here, &members[i]);
+    members_settle();
+    for (int i = 0; i < 4; i++)
+        is_int(numbers_received(&c[i], counts), 800, "B2: client %d: each once, in order", i);
+    for (int i = 0; i < 4; i++)
+        publish_numbers(i, 50, "a");
+    members_settle();
+    for (int i = 0; i < 4; i++)
+        is_int(numbers_received(&c[i], counts), 200, "B2: client %d: also between turns", i);
+    stop("order");
+}
+
+/* ---- a client that knows of its subscription ---- */
+
+static void subscribe_and_answer(struct harness *harness, enum event event, ws_conn *conn,
+                                 ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request;
+    if (event != ON_MESSAGE)
+        return;
+    ws_conn_subscribe(conn, data, length);
+    ws_conn_send(conn, "done", 4, WS_TEXT);
+}
+
+static void publish_to(struct harness *harness, enum event event, ws_conn *conn,
+                       ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request;
+    if (event == ON_MESSAGE)
+        ws_conn_publish(conn, data, length, data, length, WS_TEXT, false);
+}
+
+/* Only member 0 has a turn until its client has the answer. */
+static void answer(const char *topic)
+{
+    client_text(&c[0], topic);
+    for (int i = 0; i < 100 && !c[0].in_length; i++) {
+        turns(&members[0].h, 1);
+        client_read(&c[0]);
+    }
+    is_frames(&c[0], "TEXT done", "the client knows of its subscription");
+}
+
+static void test_causality(void)
+{
+    start(2);
+    members[0].h.hook = subscribe_and_answer;
+    members[1].h.hook = publish_to;
+    answer("a");
+    client_text(&c[1], "a");
+    turns(&members[1].h, 1);
+    members_frames(&c[0], "TEXT a", "B1: published in a turn of another member: it arrives");
+    answer("b");
+    members_publish(1, "b", "1");
+    members_frames(&c[0], "TEXT 1", "B1: published between turns: it arrives");
+    stop("causality");
+}
+
+/* The inbox has more than a turn reads: then it is not known who has subscribed. */
+static void test_causality_behind(void)
+{
+    enum { SIZE = 30000, COUNT = 60 };
+    static char bytes[SIZE];
+    start(3);
+    members[0].h.hook = subscribe_and_answer;
+    members_subscribe(1, "noise");
+    members_settle();
+    for (int i = 0; i < COUNT; i++)
+        ws_server_publish(members[2].h.server, "noise", 5, bytes, SIZE, WS_BINARY);
+    answer("a");
+    is_int(members_publish(1, "a", "1"), 0, "more is to be read: not known");
+    members_frames(&c[0], "TEXT 1", "B1: it arrives, as all members get it");
+    client_drain(&c[1]);
+    is_int((long long)c[1].in_length, COUNT * (SIZE + 4), "B2: all of the noise arrives");
+    c[1].in_length = 0;
+    stop("causality with a full inbox");
+}
+
+/* ---- ends and other messages ---- */
+
+static void test_end(void)
+{
+    start(3);
+    for (int i = 0; i < 3; i++)
+        members_subscribe(i, "user");
+    members_settle();
+    is_int(ws_server_end_topic(members[0].h.server, "user", 4, 4001, "out", 3), 1,
+           "B6: the number of those here");
+    for (int i = 0; i < 3; i++)
+        members_frames(&c[i], "CLOSE 4001 out", "B6: ended on every member");
+    is_int(ws_server_end_topic(members[0].h.server, "user", 4, 4001, "out", 3), 0, "B6: no more");
+    stop("end");
+}
+
+static void answer_message(struct member *m, uint32_t from, const char *data, size_t length)
+{
+    if (length == 1 && data[0] == '?')
+        members_tell(m->number, from, "!");
+}
+
+static void test_tell(void)
+{
+    start(3);
+    is_int(members_tell(0, 1, "hello"), 1, "to one");
+    is_int(members_tell(0, WS_ALL_MEMBERS, "all"), 2, "to all others");
+    is_int(members_tell(0, 0, "x"), WS_EINVAL, "not to itself");
+    is_int(members_tell(0, 3, "x"), WS_EINVAL, "not to a member that does not exist");
+    members_settle();
+    is_text(members_told(1), "0: hello; 0: all", "B2: in order");
+    is_text(members_told(2), "0: all", "only what is for it");
+    is_text(members_told(0), "", "nothing for itself");
+    members[1].on_message = members[2].on_message = answer_message;
+    members_tell(0, WS_ALL_MEMBERS, "?");
+    members_settle();
+    ok(!strcmp(members[0].told, "1: !; 2: !") || !strcmp(members[0].told, "2: !; 1: !"),
+       "on_message may answer: %s", members[0].told);
+    members_told(1);
+    members_subscribe(1, "a");
+    members_settle();
+    members_publish(0, "a", "1");
+    members_tell(0, 1, "2");
+    members_publish(0, "a", "3");
+    members_settle();
+    is_text(members_told(1), "0: 2", "among messages");
+    is_frames(&c[1], "TEXT 1, TEXT 3", "which arrive, too");
+    stop("tell");
+}
+
+/* ---- handlers that do anything ---- */
+
+static void act_on_message(struct member *m, uint32_t from, const char *data, size_t length)
+{
+    (void)from;
+    if (length == 1 && data[0] == 'p') {
+        members_publish(m->number, "a", "published");
+    } else if (length == 1 && data[0] == 'e') {
+        ws_server_end_topic(m->h.server, "a", 1, 1000, NULL, 0);
+    } else if (length == 1 && data[0] == 's') {
+        is_int(ws_server_free(m->h.server), WS_EBUSY, "not freed in on_message");
+        is_int(ws_server_step(m->h.server, 0), WS_EBUSY, "no turn in on_message");
+        ws_server_shutdown(m->h.server, 1001, NULL, 0, 1000);
+    }
+}
+
+static void test_handlers(void)
+{
+    start(3);
+    for (int i = 0; i < 3; i++) {
+        members[i].on_message = act_on_message;
+        members_subscribe(i, "a");
+    }
+    members_settle();
+    members_tell(0, 1, "p");
+    members_tell(0, 1, "p");
+    for (int i = 0; i < 3; i++)
+        members_frames(&c[i], "TEXT published, TEXT published", "on_message publishes");
+    members_tell(0, 1, "e");
+    for (int i = 0; i < 3; i++)
+        members_frames(&c[i], "CLOSE 1000", "B6: on_message ends a topic");
+    members_tell(0, 1, "s");
+    members_tell(0, 1, "p");
+    members_settle();
+    advance(&members[1].h, 2000);
+    ok(!ws_server_step(members[1].h.server, 0), "on_message shuts down");
+    is_int(members_tell(0, WS_ALL_MEMBERS, "x"), 1, "the others know that it has left");
+    stop("handlers");
+}
+
+/* What arrives in a turn is handed out at most until the turn is late, then sockets are served. */
+static void test_late(void)
+{
+    start(2);
+    members[1].h.echo = true;
+    members_subscribe(1, "a");
+    members_settle();
+    publish_numbers(0, 100, "a");
+    client_text(&c[1], "x");
+    members[1].h.tick = 5000000;
+    turns(&members[1].h, 1);
+    client_read(&c[1]);
+    ok(members_stats(1).received < 100, "late: %d messages in this turn",
+       (int)members_stats(1).received);
+    ok(c[1].in_length && !memcmp(c[1].in + c[1].in_length - 3, "\x81\x01x", 3),
+       "late: sockets are served");
+    c[1].in_length = 0;
+    struct ws_stats before = stats_of(&members[1].h);
+    ws_server_step(members[1].h.server, -1);
+    is_int((long long)(stats_of(&members[1].h).turns - before.turns), 1,
+           "late: the next turn does not wait for an event");
+    members[1].h.tick = 0;
+    members_settle();
+    is_int((long long)members_stats(1).received, 100, "late: the rest follows");
+    client_read(&c[1]);
+    c[1].in_length = 0;
+    stop("late");
+}
+
+static void test_relay_and_bus(void)
+{
+    ws_relay relay;
+    start(2);
+    ws_relay_init(&relay, sizeof relay);
+    members_subscribe(1, "a");
+    members_settle();
+    ws_server_set_relay(members[0].h.server, &relay);
+    members_publish(0, "a", "1");
+    ws_server_set_relay(members[0].h.server, NULL);
+    members_publish(0, "a", "2");
+    is_int(ws_server_deliver(members[0].h.server, "a", 1, "3", 1, WS_TEXT), 0, "here alone");
+    members_frames(&c[1], "TEXT 1, TEXT 2", "B1: a relay that comes and goes changes nothing");
+    stop("relay and bus");
+}
+
 static void cases(void)
 {
     CASE(test_publish());
+    CASE(test_kinds());
+    CASE(test_order());
+    CASE(test_causality());
+    CASE(test_causality_behind());
+    CASE(test_end());
+    CASE(test_tell());
+    CASE(test_handlers());
+    CASE(test_late());
+    CASE(test_relay_and_bus());
 }
 
 int main(int argc, char **argv)
