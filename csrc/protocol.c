@@ -358,6 +358,11 @@ int ws__protocol_next(struct ws__protocol *p, struct ws__memory *memory, size_t 
     return read_event(p, memory, max_payload, in, event);
 }
 
+bool ws__protocol_in_data(const struct ws__protocol *p, const struct ws__input *in)
+{
+    return p->in_frame || !(in->data[0] & CONTROL_BIT);
+}
+
 void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory)
 {
     if (p->message && !p->opcode)

@@ -47,6 +47,9 @@ struct ws__protocol {
 int ws__protocol_next(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload,
                       struct ws__input *in, struct ws__event *event);
 
+/* Returns true if the next byte of *in belongs to a data frame. */
+bool ws__protocol_in_data(const struct ws__protocol *p, const struct ws__input *in);
+
 /* Frees the memory of the last message. Must be called after its handler, even if the handler has
  * called ws__protocol_deinit. */
 void ws__protocol_release(struct ws__protocol *p, struct ws__memory *memory);

@@ -79,6 +79,31 @@ static size_t inflated_size(const ws_conn *c, size_t compressed, size_t length, 
     return enough ? TURN_INFLATED : compressed + length;
 }
 
+/* The idle time of a lost peer continues. */
+static void stop_reading(struct ws__stream *s)
+{
+    if (s->paused)
+        return;
+    if (!s->gone)
+        ws__timer_stop(&s->timer);
+    ws__stream_pause(s);
+}
+
+/* Stops before a data frame that must wait. What follows it waits, too, since order is kept; what
+ * was read of that already is kept. Returns true if nothing more is to be handled now. */
+__attribute__((cold, noinline)) static bool stop_before_data(ws_conn *c, const struct ws__input *in)
+{
+    if (!c->stream.paused && ws__protocol_in_data(&c->protocol, in))
+        stop_reading(&c->stream);
+    return c->stream.paused;
+}
+
+/* True if nothing more is to be handled now. */
+static inline bool is_paused(ws_conn *c, const struct ws__input *in)
+{
+    return (c->stream.paused || c->stream.holding) && stop_before_data(c, in);
+}
+
 static void read_frames(ws_conn *c, struct ws__input *in)
 {
     struct ws__stream *s = &c->stream;
@@ -88,7 +113,8 @@ static void read_frames(ws_conn *c, struct ws__input *in)
     struct ws__event event;
     size_t inflated = 0;
     int result = 1;
-    for (unsigned handled = 1; in->length && inflated < TURN_INFLATED && !s->paused; handled++) {
+    for (unsigned handled = 1; in->length && inflated < TURN_INFLATED && !is_paused(c, in);
+         handled++) {
         result = ws__protocol_next(&c->protocol, memory, limit, in, &event);
         if (result <= 0)
             break;
@@ -258,19 +284,25 @@ void ws__receive_open(ws_conn *c, ws_request *request, const struct ws__settings
 
 void ws_conn_pause(ws_conn *conn)
 {
+    if (conn->stream.phase == WS__CONN_OPEN)
+        stop_reading(&conn->stream);
+}
+
+/* A message that has begun is held with what has arrived of it, and the rest is not read. */
+void ws_conn_pause_messages(ws_conn *conn)
+{
     struct ws__stream *s = &conn->stream;
-    if (conn->stream.phase != WS__CONN_OPEN || s->paused)
+    if (conn->stream.phase != WS__CONN_OPEN)
         return;
-    if (!s->gone) /* the idle time of a lost peer continues */
-        ws__timer_stop(&s->timer);
-    ws__stream_pause(s);
+    s->holding = true;
+    if (s->busy || conn->protocol.in_frame)
+        stop_reading(s);
 }
 
 void ws_conn_resume(ws_conn *conn)
 {
-    if (!conn->stream.paused)
-        return;
-    if (conn->stream.phase == WS__CONN_OPEN)
-        ws__heartbeat_restart(&conn->stream, &ws__conn_settings(conn)->heartbeat);
-    ws__stream_resume(&conn->stream);
+    struct ws__stream *s = &conn->stream;
+    if (s->paused && conn->stream.phase == WS__CONN_OPEN)
+        ws__heartbeat_restart(s, &ws__conn_settings(conn)->heartbeat);
+    ws__stream_resume(s);
 }

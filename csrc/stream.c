@@ -289,7 +289,7 @@ void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
     if (s->state != WS__STREAM_OPEN)
         return;
     s->state = WS__STREAM_LINGERING;
-    s->paused = false;
+    s->paused = s->holding = false;
     s->count = 0;
     if (queue)
         ws__stream_set_timer(s, queue);
@@ -352,6 +352,7 @@ void ws__stream_pause(struct ws__stream *s)
 
 void ws__stream_resume(struct ws__stream *s)
 {
+    s->holding = false;
     if (!s->paused)
         return;
     s->paused = false;

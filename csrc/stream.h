@@ -86,7 +86,8 @@ struct ws__stream {
     uint8_t phase;   /* the protocol's own state, 0 at first */
     /* Reading. */
     unsigned interest : 2; /* what the loop watches: WS__LOOP_READ, WS__LOOP_WRITE */
-    bool paused : 1;       /* by the application */
+    bool paused : 1;       /* nothing is read */
+    bool holding : 1;      /* the protocol pauses before what the application does not take now */
     bool busy : 1;         /* input that was taken is still being worked on, nothing follows it */
     bool awaiting : 1;     /* input waits until the application has answered */
     bool more : 1;         /* there is input to be handled without further bytes */
@@ -152,7 +153,7 @@ void ws__stream_break(struct ws__stream *s, bool starved);
 /* ---- reading ---- */
 
 void ws__stream_pause(struct ws__stream *s);
-/* Does nothing unless it is paused. */
+/* Ends `paused` and `holding`. */
 void ws__stream_resume(struct ws__stream *s);
 /* Sets `busy`: nothing is read or handled, and a lost peer is kept, until it is cleared. */
 void ws__stream_set_busy(struct ws__stream *s, bool busy);

@@ -602,7 +602,14 @@ WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
  * idle_timeout counts, and starts again with each ws_conn_resume. */
 WS_API void ws_conn_pause(ws_conn *conn);
 
-/* Reads again after ws_conn_pause. */
+/* Stops handing out messages until ws_conn_resume. Reading goes on, and Pings are answered, Pongs
+ * and a Close handled, until the first byte of the next data frame has come. That frame is held,
+ * and from then on the connection is as after ws_conn_pause: what follows the frame in the stream,
+ * Pings, too, waits for ws_conn_resume. Nothing more is read then, so that at most recv_buffer_size
+ * bytes are kept. Has no effect on a connection that ws_conn_pause has paused. */
+WS_API void ws_conn_pause_messages(ws_conn *conn);
+
+/* Reads again after ws_conn_pause and ws_conn_pause_messages. */
 WS_API void ws_conn_resume(ws_conn *conn);
 
 /* Returns the round-trip time in microseconds of the last Ping that a Pong with the same payload

@@ -389,6 +389,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_conn_close": (None, (c_void_p,), None),
     "ws_conn_closed_by_peer": (c_bool, (c_void_p,), None),
     "ws_conn_pause": (None, (c_void_p,), None),
+    "ws_conn_pause_messages": (None, (c_void_p,), None),
     "ws_conn_resume": (None, (c_void_p,), None),
     "ws_conn_latency": (c_uint32, (c_void_p,), None),
     "ws_conn_buffered_amount": (c_size_t, (c_void_p,), None),

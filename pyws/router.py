@@ -205,7 +205,8 @@ class Router:
         max_topic_length: The longest name of a topic in UTF-8; a longer one raises ValueError.
             Default: 1 KiB.
         max_pending_messages: While this many messages, or max_payload_length bytes of them, wait
-            for a coroutine handler or a session, the socket is not read. Default: 16 messages.
+            for a coroutine handler or a session, no further message is read; Pings are answered
+            until one has come. Default: 16 messages.
         keep_request: Keep the opening handshake, with its header fields and cookies, as ws.request
             and ws.headers. Default: False.
 

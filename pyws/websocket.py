@@ -440,12 +440,12 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
             RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
-        self._pause(BY_USER)
+        self._set_paused(self._paused | BY_USER)
 
     def resume(self) -> None:
         """Read again after `pause`. Raises RuntimeError in another thread."""
         self._runtime.check_thread()
-        self._resume(BY_USER)
+        self._set_paused(self._paused & ~BY_USER)
         if self._queue is not None:
             self._queue.resume()
 

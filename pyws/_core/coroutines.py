@@ -21,7 +21,7 @@ from .requests import Exchange
 from .routes import returned
 from .runtime import Host
 from .settings import Behavior
-from .sockets import BY_QUEUE, BY_USER, Socket, detach
+from .sockets import BY_PINGS, BY_QUEUE, BY_USER, Socket, detach
 from .stepper import AWAITS, RAISED, RETURNED, Stepper, cancellation
 from .values import Handler
 
@@ -112,7 +112,7 @@ class Queue(_Beginner):
     """Events of one socket, from the first one for a coroutine until none is left.
 
     What was received and waits is bounded: once max_pending_messages, or max_payload_length bytes,
-    wait, the socket is not read until half of that is left.
+    wait, no message is read until half of that is left, nor a Ping or Pong that has to wait, too.
 
     Attributes:
         events: The events that wait, each with its handler.
@@ -193,7 +193,7 @@ class Queue(_Beginner):
             self.waiting_bytes += size(args[0])
             full = self.received >= limits.max_pending_messages
             if full or self.waiting_bytes >= limits.max_payload_length:
-                sockets.pause(self.ws, BY_QUEUE)
+                sockets.pause(self.ws, BY_QUEUE if handler.event == "message" else BY_PINGS)
         elif handler.event in ("drain", "dropped"):
             limit = 1 if handler.event == "drain" else limits.max_pending_messages
             if sum(waiting is handler for waiting, _ in self.events) >= limit:
@@ -332,7 +332,7 @@ class Queue(_Beginner):
         self.waiting_bytes -= size(message)
         few = self.received <= limits.max_pending_messages // 2
         if few and self.waiting_bytes <= limits.max_payload_length // 2:
-            sockets.resume(self.ws, BY_QUEUE)
+            sockets.resume(self.ws, BY_QUEUE | BY_PINGS)
 
     def on_end(self) -> None:
         """The task has ended, or was cancelled before it had begun."""

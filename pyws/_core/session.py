@@ -101,8 +101,8 @@ def _new_session(ws: Socket) -> Session | None:
 class Session(Stepper):
     """A session, and the messages that wait for it.
 
-    Once max_pending_messages, or max_payload_length bytes, wait, the socket is not read until half
-    of that is left.
+    Once max_pending_messages, or max_payload_length bytes, wait, no message is read until half of
+    that is left.
 
     Attributes:
         messages: The messages that wait.

@@ -240,7 +240,7 @@ class RouteSettings:
         16,
         _count,
         "while this many messages, or max_payload_length bytes of them, wait for a coroutine "
-        "handler or a session, the socket is not read",
+        "handler or a session, no further message is read; Pings are answered until one has come",
         unit="messages",
         to_c=None,
     )

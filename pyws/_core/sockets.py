@@ -25,13 +25,12 @@ from .runtime import Runtime
 
 __all__ = ["CloseFrame", "CloseInfo", "Socket", "sockets"]
 
-BY_USER, BY_QUEUE, BY_SESSION = 1, 2, 4  # who has paused a socket
+BY_USER, BY_PINGS, BY_QUEUE, BY_SESSION = 1, 2, 4, 8  # why a socket is paused
+_NOTHING_IS_READ = BY_USER | BY_PINGS  # else it is only messages that do not come
 _TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code in OpCode}
-
 # How many handlers may run inside each other, because one ends the connection of the next. Far
 # less than Python's stack allows: the callbacks here need some of it, too.
 DEEPEST = 20
-
 sockets: dict[int, Socket] = {}  # address of the ws_conn -> its object, until on_closed
 
 # ---- how a connection ended ---------------------------------------------------------------------
@@ -195,7 +194,7 @@ class Socket(Handle):
         self._close_info: CloseInfo | tuple[Any, ...] | None = None  # see `_get_close_info`
         self._close_event: tuple[int, str] | None = None  # what the close handler will get
         self._waits: Waits | None = None
-        self._paused = 0  # BY_USER | BY_QUEUE | BY_SESSION
+        self._paused = 0  # BY_USER | BY_PINGS | BY_QUEUE | BY_SESSION
         self._queue: Any = None  # an aio.Queue, while events wait for coroutine handlers
         self._request = request
         self._target = ""
@@ -351,15 +350,18 @@ class Socket(Handle):
             check_stack()
             lib.ws_conn_end(self._conn, code, reason, len(reason))
 
-    def _pause(self, who: int) -> None:
-        if self._conn and not self._paused:
+    def _set_paused(self, now: int) -> None:
+        before, self._paused = self._paused, now
+        if not self._conn or now == before:
+            return
+        if now & _NOTHING_IS_READ:
             lib.ws_conn_pause(self._conn)
-        self._paused |= who
-
-    def _resume(self, who: int) -> None:
-        if self._conn and self._paused == who:
+        elif now:
+            if before & _NOTHING_IS_READ:
+                lib.ws_conn_resume(self._conn)
+            lib.ws_conn_pause_messages(self._conn)
+        else:
             lib.ws_conn_resume(self._conn)
-        self._paused &= ~who
 
 
 # ---- events, called by C ------------------------------------------------------------------------
@@ -683,16 +685,16 @@ def end(ws: Socket, code: int, reason: bytes) -> None:
     ws._end(code, reason)
 
 
-def pause(ws: Socket, who: int) -> None:
-    """Stop reading."""
-    ws._pause(who)
+def pause(ws: Socket, why: int) -> None:
+    """Stop reading: BY_USER, BY_PINGS; messages alone: BY_QUEUE, BY_SESSION."""
+    ws._set_paused(ws._paused | why)
 
 
-def resume(ws: Socket, who: int) -> None:
-    """Read again, unless someone else has paused the socket, too."""
-    ws._resume(who)
+def resume(ws: Socket, why: int) -> None:
+    """Read again, unless the socket is paused for another reason, too."""
+    ws._set_paused(ws._paused & ~why)
 
 
-def is_paused(ws: Socket, who: int) -> bool:
-    """Whether `who` has paused the socket, and it is open."""
-    return bool(ws._conn and ws._paused & who)
+def is_paused(ws: Socket, why: int) -> bool:
+    """Whether the socket is open, and paused for this reason."""
+    return bool(ws._conn and ws._paused & why)

@@ -216,7 +216,7 @@ void use(ws_conn *conn)
             end_one(conn);
         break;
     case 1:
-        ws_conn_pause(conn);
+        (draw(2) ? ws_conn_pause : ws_conn_pause_messages)(conn);
         break;
     case 2:
     case 3:

@@ -472,6 +472,16 @@ static void test_pause(void)
     is_events(&h, "1:message TEXT half; 1:message TEXT after", "resumed: it continues");
     stop(1, "pause");
 
+    begin(SHARED);
+    ws_conn_pause_messages(conn_at(&h, 1));
+    client_frame(&attackers[0], 0x89, "p", 1);
+    turns(&h, 100);
+    is_events(&h, "", "P2: messages paused: it is held, as is what follows");
+    ws_conn_resume(conn_at(&h, 1));
+    turns(&h, 100);
+    is_events(&h, "1:message TEXT half; 1:message TEXT after; 1:ping p", "resumed: it continues");
+    stop(1, "pause of messages");
+
     begin(SHARED); /* with nothing after the message */
     turns(&h, 100);
     harness_events(&h);

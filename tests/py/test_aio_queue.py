@@ -189,7 +189,7 @@ def test_the_idle_clock_stands_still_while_the_socket_is_not_read(serve: Serve) 
 def test_reading_goes_on_when_half_of_the_queue_is_left(
     serve: Serve, settings: Dict[str, int], size: int
 ) -> None:
-    """The Ping behind the messages is read then, neither earlier nor later."""
+    """The Ping that follows one message more is read then, neither earlier nor later."""
     gate = Gate()
     sockets: List[WebSocket] = []
 
@@ -202,12 +202,13 @@ def test_reading_goes_on_when_half_of_the_queue_is_left(
     server = serve(open=sockets.append, message=on_message, **settings)
     with upgraded(server.port, more=frame(b"0")) as client:
         assert client.frame().payload == b"0"
-        waiting = b"".join(frame(b"%d" % i * size) for i in range(1, 9))
+        waiting = b"".join(frame(b"%d" % i * size) for i in range(1, 10))
         client.send(waiting + frame(b"p", PING))
         peer.eventually(lambda: sockets[0]._paused)
         assert sockets[0]._queue and sockets[0]._queue.received == 8
         gate.open()
-        assert texts(client, 9) == [b"1", b"2", b"3", b"4", b"p", b"5", b"6", b"7", b"8"]
+        expected = [b"1", b"2", b"3", b"4", b"p", b"5", b"6", b"7", b"8", b"9"]
+        assert texts(client, 10) == expected
 
 
 def test_pause_holds_what_was_received_already(serve: Serve) -> None:
