@@ -275,7 +275,7 @@ static bool leads_to(const char *path, const struct ws__file *file)
         return false;
     struct ws__file now = file_of(&status);
     errno = 0;
-    return now.device == file->device && now.inode == file->inode;
+    return ws__net_same_file(&now, file);
 }
 
 /* Returns true if no process listens on the socket file. */
@@ -432,6 +432,20 @@ int ws__net_unlink(const char *path, const struct ws__file *file)
 {
     bool gone = leads_to(path, file) ? !unlink(path) : !errno;
     return gone || errno == ENOENT || errno == ENOTDIR ? WS_OK : WS_ESYSTEM;
+}
+
+bool ws__net_file_of(int fd, struct ws__file *file)
+{
+    struct stat status;
+    if (fstat(fd, &status))
+        return false;
+    *file = file_of(&status);
+    return true;
+}
+
+bool ws__net_same_file(const struct ws__file *a, const struct ws__file *b)
+{
+    return a->device == b->device && a->inode == b->inode;
 }
 
 /* ---- connections ---- */

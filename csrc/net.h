@@ -52,6 +52,12 @@ int ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpo
  * WS_OK, or WS_ESYSTEM with errno if the file still exists. */
 int ws__net_unlink(const char *path, const struct ws__file *file);
 
+/* Sets *file to the file that an open descriptor leads to. Returns false with errno if fd is not
+ * open. */
+bool ws__net_file_of(int fd, struct ws__file *file);
+
+bool ws__net_same_file(const struct ws__file *a, const struct ws__file *b);
+
 /* Returns the descriptor of a new connection, which is non-blocking, or WS__NET_AGAIN if no
  * connection waits, or the waiting one is gone. After any other result the listening socket may
  * stay readable, so trying again at once would spin: WS__NET_EXHAUSTED (out of descriptors or

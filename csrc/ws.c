@@ -8,6 +8,7 @@
 #include "serve.h"
 #include "share.h"
 #include "utf8.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -21,7 +22,8 @@ enum {
     DATA_INTERRUPT = WS__LOOP_FIRST_DATA,
     DATA_LISTENER,
     DATA_BUS = 1 << 20,
-    DATA_CONNECTION = 1 << 24
+    DATA_CONNECTION = 1 << 24,
+    DATA_WATCH = DATA_CONNECTION - WS__MAX_WATCHES
 };
 
 struct deferred {
@@ -33,6 +35,7 @@ struct deferred {
 struct ws_server {
     struct ws__hub hub; /* first: ws__hub_of relies on it */
     struct ws__listeners listeners;
+    struct ws__watches watches;
     int interrupt_fd; /* -1: not set */
     bool interrupted;
     struct ws__timer shutdown_timer;
@@ -169,6 +172,7 @@ int ws_server_new(ws_server **server, const ws_config *config)
     int error = ws__hub_init(&s->hub, s, &copy), number = errno;
     s->hub.run = ws__stream_on_ready;
     s->hub.release = ws__stream_free;
+    ws__watches_init(&s->watches, &s->hub, DATA_WATCH);
     if (!error) {
         if (make_server_queues(s)) {
             *server = s;
@@ -238,6 +242,7 @@ int ws_server_free(ws_server *server)
     ws__hub_free_dead(hub);
     ws__router_deinit(&hub->websocket_routes, ws__target_free, &hub->memory);
     ws__router_deinit(&hub->http_routes, ws__target_free, &hub->memory);
+    ws__watches_deinit(&server->watches);
     ws__hub_deinit(hub);
     resize_server(&config, server, sizeof *server, 0);
     return WS_OK;
@@ -301,6 +306,8 @@ static void on_event(ws_server *s, const struct ws__loop_event *event)
         struct ws__link *stream = ws__hub_find(&s->hub, event->data);
         if (stream) /* otherwise it was closed earlier in this turn */
             ws__stream_on_event(ws__stream_of_link(stream), event->ready);
+    } else if (event->data >= DATA_WATCH) {
+        ws__watches_on_event(&s->watches, (uint32_t)(event->data - DATA_WATCH), event->ready);
     } else if (event->data >= DATA_BUS) {
         ws__bus_on_event(&s->hub, (uint32_t)(event->data - DATA_BUS));
     } else if (event->data == DATA_INTERRUPT) {
@@ -350,7 +357,7 @@ static bool all_seen(ws_server *s, int n)
 {
     enum { OTHERS = 3 }; /* that may be ready: interrupt, wake-up, time */
     if (!s->seen)
-        s->expected = s->hub.stats.connections + s->listeners.count + OTHERS +
+        s->expected = s->hub.stats.connections + s->listeners.count + s->watches.count + OTHERS +
                       (s->hub.bus ? ws__bus_sockets(s->hub.bus) : 0);
     s->seen += (uint32_t)n;
     return !s->hub.loop.full || s->seen > s->expected;
@@ -517,6 +524,17 @@ int ws_server_set_interrupt_fd(ws_server *server, int fd)
     if (!error)
         server->interrupt_fd = fd;
     return error;
+}
+
+int ws_server_watch(ws_server *server, int fd, unsigned events,
+                    void (*fn)(int fd, unsigned ready, void *user), void *user)
+{
+    const unsigned known = WS_READABLE | WS_WRITABLE;
+    if (fd < 0 || (events & ~known) || (events && !fn))
+        return WS_EINVAL;
+    if (ws__loop_is_shared(&server->hub.loop))
+        return WS_EFORKED;
+    return ws__watches_set(&server->watches, fd, events, fn, user);
 }
 
 /* ---- shutdown ---- */

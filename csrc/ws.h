@@ -208,9 +208,10 @@ WS_API int ws_server_new(ws_server **server, const ws_config *config);
  * A server belongs to the process that created it. A forked child shares its descriptors and may
  * call no other function than this one, which then only releases the child's memory and
  * descriptors: no handler runs, and neither the parent nor a peer is affected. In the child,
- * ws_server_run, ws_server_listen, ws_server_shutdown and ws_server_set_interrupt_fd return
- * WS_EFORKED; other calls are not checked. A child that was forked during a turn gets WS_EBUSY: it
- * must not return from the callback, but end with exec or _exit. */
+ * ws_server_run, ws_server_listen, ws_server_shutdown, ws_server_watch and
+ * ws_server_set_interrupt_fd return WS_EFORKED; other calls are not checked. A child that was
+ * forked during a turn gets WS_EBUSY: it must not return from the callback, but end with exec or
+ * _exit. */
 WS_API int ws_server_free(ws_server *server);
 
 /* Where to listen. Begin with ws_listen_options_init. */
@@ -270,6 +271,19 @@ WS_API int ws_server_fd(const ws_server *server);
  * descriptor of signals. -1 ends the watch; end it before you close the descriptor. Returns WS_OK,
  * or WS_ESYSTEM with errno or WS_EFORKED; then nothing is watched. */
 WS_API int ws_server_set_interrupt_fd(ws_server *server, int fd);
+
+enum { WS_READABLE = 1, WS_WRITABLE = 2 }; /* for ws_server_watch */
+
+/* Watches a descriptor of the application: fn(fd, ready, user) runs in each turn in which `fd` is
+ * ready for one of `events` (WS_READABLE, WS_WRITABLE or both). A hang-up or an error counts as all
+ * of them. A second call for `fd` changes the watch; `events` 0 ends it, if there is one. `fd` is
+ * still the caller's, and non-blocking best. End the watch before you close it. `user` is kept.
+ * fn may do what handlers may (see ws_behavior), and change any watch. After its end a watch does
+ * not run, even if `fd` was ready. A shutdown does not end watches; ws_server_free does. Returns
+ * WS_OK, WS_EINVAL, WS_ENOMEM, WS_EFORKED, or WS_ESYSTEM with errno: EBADF (not open), EPERM (a
+ * file, which is always ready), EEXIST (the server itself watches `fd`) ... */
+WS_API int ws_server_watch(ws_server *server, int fd, unsigned events,
+                           void (*fn)(int fd, unsigned ready, void *user), void *user);
 
 /* Begins a graceful shutdown: stops listening, sends a Close frame with `code` and `reason`
  * (copied, cut to 123 bytes at a character boundary) to every open connection, whose on_close runs

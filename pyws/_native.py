@@ -18,6 +18,7 @@ from ctypes import (
     c_int,
     c_size_t,
     c_ssize_t,
+    c_uint,
     c_uint8,
     c_uint16,
     c_uint32,
@@ -44,6 +45,7 @@ resize_function = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_size_t, c_size_t)
 clock_function = CFUNCTYPE(c_uint64, c_void_p)
 log_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t)
 plain_function = CFUNCTYPE(None, c_void_p)
+watch_function = CFUNCTYPE(None, c_int, c_uint, c_void_p)
 request_function = CFUNCTYPE(None, c_void_p, c_void_p)
 response_function = CFUNCTYPE(None, c_void_p, c_int, c_size_t, chars, c_size_t, c_void_p)
 conn_function = CFUNCTYPE(None, c_void_p, c_void_p)
@@ -342,6 +344,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_step": (c_int, (c_void_p, c_int), check),
     "ws_server_fd": (c_int, (c_void_p,), None),
     "ws_server_set_interrupt_fd": (c_int, (c_void_p, c_int), check),
+    "ws_server_watch": (c_int, (c_void_p, c_int, c_uint, watch_function, c_void_p), check),
     "ws_server_shutdown": (c_int, (c_void_p, c_int, c_char_p, c_size_t, c_uint32), check),
     "ws_server_drain": (c_int, (c_void_p,), check),
     "ws_server_wakeup": (None, (c_void_p,), None),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import sys
 from functools import partial
@@ -30,7 +29,7 @@ from ._core.messages import Json, pack_publication
 from ._core.metrics import metrics_text
 from ._core.runtime import SHUTDOWN_REASON, Runtime, State
 from ._core.signals import Signals
-from ._core.timers import Timer
+from ._core.work import Work
 from ._native import fail, lib
 from .http import Response
 from .options import AppListenOptions, AppOptions
@@ -46,7 +45,7 @@ _MISSING: Any = values.LeftOut()  # an argument that was left out
 
 
 @foreign.explained(foreign.NOT_IN_APP)
-class App(Router, metaclass=Documented):
+class App(Router, Work, metaclass=Documented):
     """A WebSocket and HTTP server.
 
     Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs
@@ -472,50 +471,7 @@ class App(Router, metaclass=Documented):
         self._runtime.check_server()
         return int(lib.ws_server_subscribers(self._runtime.server, name, len(name)))
 
-    # ---- work -----------------------------------------------------------------------------------
-
-    def call_later(self, seconds: float, fn: Callable[..., object], *args: Any) -> Timer:
-        """Run ``fn(*args)`` once, after a time, in the thread of `run`.
-
-        It runs in a copy of the contextvars.Context of this call. Calls that are due at the same
-        time run in the order in which they were made. What is not due when `run` returns never
-        runs; what is delayed afterwards belongs to the next `run`. An exception is reported like
-        that of a handler.
-
-        Args:
-            seconds: The time, at least 0.
-            fn: A plain function.
-            args: Its arguments.
-
-        Returns:
-            The call; its ``cancel()`` prevents it.
-
-        Raises:
-            TypeError, ValueError: An argument is wrong.
-            RuntimeError: Called from another thread.
-        """
-        delay = values.duration("seconds", seconds)
-        values.function("fn", fn)
-        self._runtime.leave_closed_loop()
-        self._runtime.check_server()
-        return self._runtime.timers.add(math.ceil(delay * 1_000_000_000), fn, args)
-
-    def defer(self, fn: Callable[..., object], *args: Any) -> None:
-        """Run ``fn(*args)`` in the thread of `run`, soon; may be called from any thread.
-
-        Calls run in the order in which they were made, each in a copy of the contextvars.Context of
-        its call, as with asyncio. What is accepted runs before `run` returns.
-
-        Args:
-            fn: A plain function.
-            args: Its arguments.
-
-        Raises:
-            TypeError: `fn` is not a plain function.
-            RuntimeError: `run` has returned.
-        """
-        values.function("fn", fn)
-        self._runtime.defer(fn, *args)
+    # ---- errors, numbers, JSON ------------------------------------------------------------------
 
     def on_error(self, handler: ErrorHandler) -> App:
         """Call ``handler(error, source)`` for every exception of a handler, after it was logged.

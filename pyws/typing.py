@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Callable, Coroutine, Optional, Protocol, TypedDict, Union
 
-from ._core.hints import AnyOpCode, CookieOptionsDict, HeaderValue, Items, Message, StrPath
+from ._core.hints import (
+    AnyOpCode,
+    CookieOptionsDict,
+    FileDescriptor,
+    HeaderValue,
+    Items,
+    Message,
+    StrPath,
+)
 from ._core.timers import Timer
 from .enums import OpCode, SendStatus
 from .http import Request, Response
@@ -22,6 +30,7 @@ __all__ = [
     "DrainHandler",
     "DroppedHandler",
     "ErrorHandler",
+    "FileDescriptor",
     "HandlerResult",
     "HeaderValue",
     "Message",

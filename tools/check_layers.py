@@ -23,7 +23,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     {"buffer", "utf8", "sha1", "words", "text"},
     {"http", "frame", "router", "topics", "deflate", "loop", "net", "interest", "record"},
     {"handshake", "protocol", "hub"},
-    ["stream", "outbox", "bus"],
+    ["stream", "watch", "outbox", "bus"],
     [
         "heartbeat",
         "conn",

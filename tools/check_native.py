@@ -25,7 +25,8 @@ import csource
 # length), "pointer to KIND", and "pointer(result, kinds...)" for a callback.
 INTEGERS = {
     "int": "int",
-    "unsigned": "ulong",  # long, the only such type in ws.h
+    "unsigned": "uint",
+    "ulong": "ulong",  # unsigned long
     "bool": "bool",
     "size_t": "size_t",
     "ptrdiff_t": "ptrdiff_t",
@@ -45,6 +46,7 @@ CTYPES = {
     "c_uint16": "uint16",
     "c_uint32": "uint32",
     "c_uint64": "uint64",
+    "c_uint": "uint",
     "c_ulong": "ulong",
     "c_void_p": "handle",
     "py_object": "handle",
@@ -133,7 +135,7 @@ class Header:
 
 def c_kind(text: str) -> str:
     """Return the kind of a C type, or of a declaration with a name after the type."""
-    text = " ".join(text.split())
+    text = " ".join(text.split()).replace("unsigned long", "ulong")
     callback = re.match(r"(.*)\(\*\w*\)\((.*)\)$", text)
     if callback:
         kinds = [c_kind(callback.group(1)), *c_parameters(callback.group(2))]

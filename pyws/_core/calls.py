@@ -13,6 +13,7 @@ from .._native import (
     lib,
     plain_function,
     response_function,
+    watch_function,
     ws_behavior,
     ws_bridge,
     ws_config,
@@ -37,6 +38,7 @@ __all__ = [
     "short_text",
     "thread_ident",
     "topic_names",
+    "watch",
 ]
 
 # ---- threads ------------------------------------------------------------------------------------
@@ -137,6 +139,11 @@ def set_on_response(server: int, function: Any, argument: int) -> None:
 def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
     """ws_server_set_alarm; `delay` in nanoseconds, `function` is a plain_function or None."""
     lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
+
+
+def watch(server: int, fd: int, events: int, function: Any, argument: int) -> None:
+    """ws_server_watch; `function` is a watch_function or None. Raises what that does."""
+    lib.ws_server_watch(server, fd, events, function or watch_function(), argument)
 
 
 # ---- C functions as handlers --------------------------------------------------------------------

@@ -27,6 +27,7 @@ from ..enums import OpCode
 __all__ = [
     "AnyOpCode",
     "CookieOptionsDict",
+    "FileDescriptor",
     "HeaderValue",
     "Items",
     "Message",
@@ -78,6 +79,16 @@ AnyOpCode = Union[OpCode, Literal[0, 1, 2, 9, 10]]
 
 HeaderValue = Union[str, bytes, int]
 """The value of a header field of a response."""
+
+
+class HasFileno(Protocol):
+    """A socket, a file, a pipe."""
+
+    def fileno(self) -> int: ...
+
+
+FileDescriptor = Union[int, HasFileno]
+"""The number of a descriptor, or an object that has one."""
 
 
 class CookieOptionsDict(TypedDict, total=False):

@@ -32,6 +32,7 @@ from .logs import Traffic, complain, log_failure, logger, server_logger
 from .messages import Json
 from .timers import Timers
 from .values import Handler
+from .watches import Watches
 
 __all__ = ["GOING_AWAY", "SHUTDOWN_REASON", "Crew", "Deferred", "Host", "Runtime", "State"]
 
@@ -185,6 +186,7 @@ class Runtime:
         nested: How many handlers run inside each other.
         json: How the app writes and reads JSON.
         timers: The delayed calls.
+        watches: The descriptors that the program has the loop watch.
         deferred: The deferred calls that have not run yet.
         error_handler: What `App.on_error` was given.
     """
@@ -220,6 +222,7 @@ class Runtime:
         self.error_handler: Handler | None = None
         self.json = Json(options.json_dumps, options.json_loads)
         self.timers = self._new_timers()
+        self.watches = self._new_watches()
         self._on_response = on_response
         self._lock = threading.RLock()  # guards state, server and deferred calls against `defer`
         self._wakes = False  # C will call _on_deferred
@@ -239,6 +242,9 @@ class Runtime:
 
     def _new_timers(self) -> Timers:
         return Timers(self.check_thread, self.handler_failed, self._set_alarm)
+
+    def _new_watches(self) -> Watches:
+        return Watches(self.handler_failed, self._set_watch)
 
     def set_state(self, state: State) -> None:
         """Change the state; the only place that does. A forked child can become IDLE alone."""
@@ -338,6 +344,7 @@ class Runtime:
             self.set_state(State.FINISHING)
         self.run_all_deferred()
         self.timers.clear()
+        self.watches.clear()
         self.host = None
         self.addresses.clear()
         with self._lock:
@@ -413,6 +420,7 @@ class Runtime:
             server = self.server
             self._set_server(0)
         self.timers.clear()
+        self.watches.clear()
         if server:
             lib.ws_server_free(server)
         self.run_all_deferred()
@@ -468,6 +476,11 @@ class Runtime:
         if self.server:
             alarm = None if delay is None else ON_ALARM
             calls.set_alarm(self.server, delay or 0, alarm, self.key)
+
+    def _set_watch(self, fd: int, events: int) -> None:
+        """Have C call when a descriptor is ready for these events; 0: not any more."""
+        if self.server:
+            calls.watch(self.server, fd, events, ON_WATCH if events else None, self.key)
 
     # ---- failures -------------------------------------------------------------------------------
 
@@ -551,7 +564,9 @@ class Runtime:
         self.own(0)
         self.deferred, self.timers = deque(), self._new_timers()
         epoll_fd = lib.ws_server_fd(self.server)
-        let_go([*watched(epoll_fd), epoll_fd], busy)
+        theirs = self.watches.descriptors()  # the program's, which may need them here
+        self.watches = self._new_watches()
+        let_go([*(fd for fd in watched(epoll_fd) if fd not in theirs), epoll_fd], busy)
         if self.host is not None:
             let_go(self.host.forget(), True)
 
@@ -561,6 +576,7 @@ class Runtime:
         add_routes: Callable[[], Any],
         listeners: list[int],
         timers: Timers,
+        watches: Watches,
         deferred: deque[Deferred],
     ) -> None:
         """This is a worker: make a server of its own.
@@ -570,6 +586,7 @@ class Runtime:
             add_routes: Adds the routes of the app to it.
             listeners: Descriptors of the sockets to listen on.
             timers: What was delayed before the fork.
+            watches: The descriptors that were watched before the fork.
             deferred: What was deferred before the fork.
         """
         self.set_state(State.IDLE)
@@ -583,6 +600,8 @@ class Runtime:
             calls.listen(self.server, {"fd": fd})
         self.timers = timers
         timers.move()
+        self.watches = watches
+        watches.move()
         for context, fn, args in deferred:
             context.run(self.postpone, fn, *args)
 
@@ -613,9 +632,16 @@ def _on_alarm(key: int) -> None:
         runtime.timers.run()
 
 
+def _on_watch(fd: int, ready: int, key: int) -> None:
+    runtime = runtimes.get(key)
+    if runtime is not None:
+        runtime.watches.run(fd, ready)
+
+
 LOG = _native.log_function(_log)
 ON_DEFERRED = _native.plain_function(_on_deferred)
 ON_ALARM = _native.plain_function(_on_alarm)
+ON_WATCH = _native.watch_function(_on_watch)
 
 # ---- the end ------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ __all__ = [
     "close_arguments",
     "compression",
     "decode",
+    "descriptor",
     "duration",
     "encode",
     "flag",
@@ -201,6 +202,17 @@ def function(name: str, value: Any) -> Handler:
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type_name(value)}")
     return value  # type: ignore[no-any-return]
+
+
+def descriptor(name: str, value: Any) -> int:
+    """The number of an int, or of an object with ``fileno()``. Raises TypeError, ValueError."""
+    allowed = "an int, the number of a descriptor, or an object with fileno()"
+    fileno = getattr(value, "fileno", None)
+    number = whole(name, fileno() if callable(fileno) else value, allowed)
+    if not 0 <= number < 2**31:
+        closed = f": {value!r} is closed" if number == -1 and callable(fileno) else ""
+        raise ValueError(f"{name} must be an open descriptor, not {shown(number)}{closed}")
+    return number
 
 
 def strings(name: str, value: Any) -> tuple[str, ...]:

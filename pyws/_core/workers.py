@@ -153,6 +153,7 @@ class Crew(base.Crew):
         self._ports = [one for one in self._shared if one.family in tcp]
         # A child forgets those of its runtime.
         self._deferred, self._timers = runtime.deferred, runtime.timers
+        self._watches = runtime.watches
         self._wakes: tuple[int, Callable[[], Any]] | None = None  # a descriptor, what to do then
         self._calls: list[Callable[[], Any]] = []  # of signal handlers
         self._old_child: Any = None  # what SIGCHLD did before
@@ -407,7 +408,12 @@ class Crew(base.Crew):
             # A signal waits until `Signals` handles it, and not as it was handled before `run`.
             self._runtime.signal_mask = mask
             self._runtime.renew(
-                slot.number, self._add_routes, listeners, self._timers, self._deferred
+                slot.number,
+                self._add_routes,
+                listeners,
+                self._timers,
+                self._watches,
+                self._deferred,
             )
             status = _run_app(self._run)
             error = self._life.failure
@@ -425,7 +431,8 @@ def watched_listeners(runtime: Runtime) -> list[int]:
     descriptors = watched(lib.ws_server_fd(runtime.server))
     if not descriptors:
         raise OSError("run() with workers needs /proc, to find the sockets that listen")
-    return [fd for fd in descriptors if _listens(fd)]
+    theirs = runtime.watches.descriptors()  # the program's
+    return [fd for fd in descriptors if fd not in theirs and _listens(fd)]
 
 
 def _listens(fd: int) -> bool:

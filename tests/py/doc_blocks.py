@@ -94,9 +94,10 @@ def mistakes(blocks: Iterable[Block], clients: Dict[str, Client]) -> Iterator[st
 
 # ---- running ------------------------------------------------------------------------------------
 
-# Runs a program with its TCP ports replaced by ports that the kernel picks, which it prints.
+# Runs a program with its TCP ports replaced by ports that the kernel picks, which it prints, and
+# its serial port by a terminal whose other end answers each line.
 RUN_ELSEWHERE = """
-import runpy, sys
+import os, runpy, sys, threading
 from pyws import App, AppListenOptions
 
 listen = App.listen
@@ -114,6 +115,22 @@ def listen_elsewhere(app, where=None, *arguments, **more):
     return app
 
 App.listen = listen_elsewhere
+
+def answer(device):
+    while True:
+        os.write(device, b"21.5 for " + os.read(device, 4096))
+
+open_device = os.open
+
+def open_elsewhere(path, *arguments, **more):
+    if path != "/dev/ttyUSB0":
+        return open_device(path, *arguments, **more)
+    device, terminal = os.openpty()
+    os.set_blocking(terminal, False)
+    threading.Thread(target=answer, args=(device,), daemon=True).start()
+    return terminal
+
+os.open = open_elsewhere
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -341,6 +341,25 @@ def thread(program: Program, port: int) -> None:
     program.wait()
 
 
+@client("pipe")
+def pipe(program: Program, port: int) -> None:
+    with upgraded(port) as peer:
+        assert receive(peer).count(":") >= 2
+        assert receive(peer).endswith("\n")
+        leave(peer)
+
+
+@client("serial")
+def serial(program: Program, port: int) -> None:
+    with upgraded(port) as one, upgraded(port) as two:
+        say(one, "temperature")
+        for peer in (one, two):
+            assert receive(peer) == "21.5 for temperature"
+        say(two, "pressure")
+        assert receive(one) == "21.5 for pressure"
+        leave(one)
+
+
 @client("browser")
 def browser(program: Program, port: int) -> None:
     page = request(port, "GET / HTTP/1.1")

@@ -113,6 +113,28 @@ def test_user_data_at_shutdown(tmp_path: Path) -> None:
         assert program.rest() == "ws 1 closed\n"
 
 
+# ---- command.py ---------------------------------------------------------------------------------
+
+
+def test_command(tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    count = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i + 1)); done"
+    command = f"{count}; while [ ! -e {end} ]; do sleep 0.05; done; printf unfinished; exit 3"
+    default = 'sys.argv[1:] or ["vmstat", "1"]'
+    program, port = start_elsewhere(tmp_path, "command.py", default, f"['sh', '-c', {command!r}]")
+    with program, upgraded(port) as peer:
+        line = b""
+        while line != b"line 299":
+            line = peer.frame().payload
+        end.touch()
+        assert peer.frame().payload[2:] == b"the command has ended: 3"
+        with upgraded(port) as late:
+            assert [late.frame().payload for _ in range(99)][-1] == b"line 299"
+            assert late.frame().payload[2:] == b"the command has ended: 3"
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
 # ---- metrics.py ---------------------------------------------------------------------------------
 
 

@@ -173,6 +173,8 @@ app.listen("8000")  # mistake: an int
 app.listen(8000, address="127.0.0.1")  # mistake: host
 app.listen({"prot": 8000})  # mistake: port
 app.call_later("1", print)  # mistake: a number
+app.add_reader("0", print)  # mistake: a descriptor
+app.remove_writer(None)  # mistake: a descriptor
 app.on_error(lambda error: None)  # mistake: two arguments
 app.on_start(lambda app: None)  # mistake: no arguments
 app.publish("topic", object())  # mistake: no message

@@ -1,6 +1,7 @@
 """A chat with rooms, typed by its author: no type checker finds anything in it."""
 
 import asyncio
+import socket
 from dataclasses import dataclass, field
 from typing import Any, List, Union
 
@@ -156,6 +157,11 @@ def listen(app: App) -> None:
     timer = app.call_later(0.5, app.close, 1001, "enough")
     timer.cancel()
     app.defer(print, "running")
+    with socket.socket() as other:
+        app.add_reader(other, other.recv, 4096)
+        app.add_writer(other.fileno(), print, "writable")
+        removed: bool = app.remove_reader(other) and app.remove_writer(other.fileno())
+        print(removed)
     print(AppOptions(max_memory=2**30).max_memory, app.stats()["open"])
 
 
