@@ -33,14 +33,12 @@ extern "C" {
 
 #define WS_VERSION "0.1.0"
 
-/* This number is raised whenever a struct or a prototype of this file or of ws_cluster.h changes
- * incompatibly. */
+/* Raised whenever a struct or a prototype of this file or ws_cluster.h changes incompatibly. */
 #define WS_ABI 6
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
-/* X(name, value, text) is called for each error. The enum, ws_strerror and the bindings are made
- * from this list. */
+/* X(name, value, text) for each error: the enum, ws_strerror and the bindings are made of them. */
 #define WS_ERROR_MAP(X)                                                                            \
     X(ENOMEM, -1, "out of memory, or above max_memory")                                            \
     X(EINVAL, -2, "invalid argument")                                                              \
@@ -62,8 +60,7 @@ typedef enum ws_error {
 #undef WS_ERROR_ENUM
 } ws_error;
 
-/* Returns a static English text for `error`: "unknown error" if it is not a ws_error. Any
- * thread. */
+/* Returns a static English text, "unknown error" if `error` is not a ws_error. Any thread. */
 WS_API const char *ws_strerror(int error);
 
 /* ---- library ------------------------------------------------------------------------------ */
@@ -686,10 +683,9 @@ WS_API uint32_t ws_server_subscribers(const ws_server *server, const char *topic
  * compressor is shared and has the same window. The message leaves at the end of the turn, in one
  * write per subscriber for all publishes of the turn, in order with what else is sent to it. The
  * max_backpressure of each subscriber limits it as in ws_conn_send: a slow one loses the message
- * (on_dropped runs before this returns), the others get it. If memory runs out for a subscriber,
- * that one is ended with 1011. Returns 1 if at least one subscriber gets the message, or another
- * member of the bus (ws_server_join) may have one. Returns 0 if no one gets it, as during a
- * shutdown, which closes all of them, or WS_EINVAL (invalid opcode). */
+ * (on_dropped runs before this returns), the others get it. One for which memory runs out is ended
+ * with 1011. Returns 1 if a subscriber gets the message, or another member of the bus may have one
+ * (ws_server_join), 0 if no one does, as during a shutdown, or WS_EINVAL (invalid opcode). */
 WS_API int ws_server_publish(ws_server *server, const char *topic, size_t topic_length,
                              const void *data, size_t length, int opcode);
 
