@@ -200,9 +200,10 @@ class App(Router, Work, metaclass=Documented):
     def run(self, workers: int = 1) -> None:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
 
-        In the main thread the first SIGINT or SIGTERM shuts down gracefully; a SIGINT after that
-        drops everything and raises KeyboardInterrupt. An exception of a handler that is no
-        Exception (KeyboardInterrupt, SystemExit) shuts down, too, and is raised here.
+        In the main thread the first SIGINT or SIGTERM shuts down gracefully, after a drain if the
+        app has drain_on_signal; a SIGINT after that drops everything and raises KeyboardInterrupt.
+        An exception of a handler that is no Exception (KeyboardInterrupt, SystemExit) shuts down,
+        too, and is raised here.
 
         With coroutine handlers this is an asyncio loop of its own (``asyncio.run``); those that are
         still running when the timeout of `close` is over are cancelled. Without coroutine handlers
@@ -380,7 +381,8 @@ class App(Router, Work, metaclass=Documented):
         With `drain` clients may finish first: for so long only the listening ends, HTTP connections
         end after their current response, and new handshakes on them get a 503. The Close frames
         follow when that time is over. `run` returns as soon as the last connection has ended. A
-        second call without `drain`, SIGINT and SIGTERM end the time at once.
+        second call without `drain`, SIGINT and SIGTERM end the time at once; with drain_on_signal
+        the first signal gives clients that time instead.
 
         Args:
             code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4).

@@ -105,6 +105,9 @@ class AppOptions:
 
     access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
 
+    drain_on_signal: seconds for which clients may finish after SIGTERM, or the first SIGINT, where
+    `run` or `serve` handles signals.
+
     Raises:
         TypeError: A value is of a wrong type or given by position, or there is no such setting.
         ValueError: A value is out of range.
@@ -167,6 +170,14 @@ class AppOptions:
         False,
         values.flag,
         "write a line of the logger pyws.access for each HTTP response and each closed socket",
+        to_c=None,
+    )
+    drain_on_signal: float = setting(
+        0,
+        values.duration,
+        "how long clients may finish after SIGTERM, or the first SIGINT, before the Close frames "
+        "go out, as with drain of app.close(). Another signal ends that time. 0 means no such time",
+        unit="seconds",
         to_c=None,
     )
     json_dumps: Optional[Callable[[Any], Union[str, bytes]]] = setting(

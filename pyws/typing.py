@@ -144,6 +144,7 @@ class AppOptionsDict(TypedDict, total=False):
     upgrade_timeout: float
     keep_headers: bool
     access_log: bool
+    drain_on_signal: float
     json_dumps: Optional[Callable[[Any], Union[str, bytes]]]
     json_loads: Optional[Callable[[Union[str, bytes]], Any]]
 

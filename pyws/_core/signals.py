@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:  # it takes long to import
     from asyncio import AbstractEventLoop
 
 __all__ = ["Signals", "watching"]
+
+
+_DRAIN, _SHUT_DOWN, _DROP = 1, 2, 3  # what signals ask for
 
 
 class Signals:
@@ -36,8 +40,9 @@ class Signals:
         """
         self._runtime = runtime
         self._loop = loop
-        self.noted = self._acted = 0  # 1: shut down gracefully, 2: drop everything
-        self._drain = 0.0  # seconds for which the clients may finish first, as the parent says
+        self.noted = self._acted = 0  # _DRAIN, _SHUT_DOWN or _DROP
+        self._drain = 0.0  # seconds of a drain that is to begin
+        self._drain_ends = 0.0
         self._old: dict[int, Any] = {}
         self._pair: tuple[socket.socket, socket.socket]
         self._old_fd = -1
@@ -140,29 +145,53 @@ class Signals:
 
     def _note(self, number: int) -> bool:
         """Take note; returns whether to interrupt what keeps the loop from acting."""
-        again = self.noted > 0 and number == signal.SIGINT
+        before, seconds = self.noted, self._runtime.options.drain_on_signal
+        if not before and seconds:
+            self._drain, self.noted = seconds, _DRAIN
+        elif before and number == signal.SIGINT and not self._is_draining():
+            self.noted = _DROP
+        elif not (seconds and self._runtime.worker and number == signal.SIGTERM):
+            self.noted = max(before, _SHUT_DOWN)
+        # else the signal was for all processes of a service: the parent says when the drain ends.
+
         # A handler that keeps the loop from acting is interrupted at once; a close handler of the
         # shutdown itself only by a third SIGINT.
-        stuck = again and (self._acted == 0 or self.noted == 2)
-        self.noted = 2 if again else max(self.noted, 1)
+        again = before > 0 and number == signal.SIGINT
+        stuck = again and (self._acted == 0 or before == _DROP)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.act)
         return stuck
 
+    def _is_draining(self) -> bool:
+        """Whether the clients may still finish because of a signal."""
+        return self.noted == self._acted == _DRAIN and time.monotonic() < self._drain_ends
+
     def note_drain(self, seconds: float) -> None:
         """The parent of this worker wants it to drain; called by a signal handler."""
-        self._drain = seconds
+        self._drain, self.noted = seconds, max(self.noted, _DRAIN)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.act)
 
+    def note_end(self) -> None:
+        """The parent of this worker is gone, or says that a drain is over; called likewise.
+
+        Only where SIGTERM means a drain, and so cannot say that.
+        """
+        if self._runtime.options.drain_on_signal:
+            self.noted = max(self.noted, _SHUT_DOWN)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self.act)
+
     def act(self) -> None:
         """Do what the signals since the last call ask for."""
-        if self._drain:
+        if self._drain and self.noted == _DRAIN:
             seconds, self._drain = self._drain, 0.0
+            self._acted = _DRAIN
+            self._drain_ends = time.monotonic() + seconds
             self._runtime.go_away(drain=seconds)
         while self._acted < self.noted:
             self._acted = self.noted
-            if self._acted == 1:
+            if self._acted == _SHUT_DOWN:
                 self._runtime.go_away()
             else:
                 self._runtime.stash(KeyboardInterrupt())

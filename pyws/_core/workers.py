@@ -331,7 +331,10 @@ class Crew(base.Crew):
             self._tell(b"%f\n" % drain)
         elif self._draining:
             self._draining = False
-            self._signal_all(signal.SIGTERM)
+            if self._runtime.options.drain_on_signal:
+                self._tell(b"end\n")
+            else:
+                self._signal_all(signal.SIGTERM)
         if seconds == 0 and not drain:
             self._drop()
         self._deadline = min(self._deadline, time.monotonic() + drain + seconds + GRACE)
@@ -499,7 +502,7 @@ def reason(status: int) -> str:
 
 
 def _end_with(parent: int, read_end: int) -> None:
-    """Do what the parent says in the pipe: "drop", its second SIGINT, or the seconds of a drain.
+    """Do what the parent says in the pipe: "end", "drop", or the seconds of a drain.
 
     Shut down when the parent has ended: the kernel closes the other end of the pipe then.
     """
@@ -508,12 +511,16 @@ def _end_with(parent: int, read_end: int) -> None:
         with suppress(BlockingIOError):
             said = os.read(read_end, 4096)
             for line in said.split() if watching else ():
-                if line == b"drop":
+                if line == b"end":
+                    watching[-1].note_end()
+                elif line == b"drop":
                     watching[-1].note(signal.SIGINT, frame)
                 else:
                     watching[-1].note_drain(float(line))
             if said:
                 return
+            if watching:
+                watching[-1].note_end()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(ORPHAN_TIME)  # nothing else would end a handler that never returns
             os.kill(os.getpid(), signal.SIGTERM)
