@@ -40,6 +40,7 @@ from .websocket import WebSocket
 __all__ = ["App"]
 
 Fn = TypeVar("Fn", bound=Callable[[], Any])
+BrokerFn = TypeVar("BrokerFn", bound=Callable[[bool], object])
 
 _MISSING: Any = values.LeftOut()  # an argument that was left out
 
@@ -67,12 +68,23 @@ class App(Router, Work, metaclass=Documented):
         Raises:
             TypeError, ValueError: A setting is wrong.
             MemoryError, OSError: There is no memory or descriptor for a server.
+            ImportError: The package that talks to the broker is missing.
         """
         self.app_options = AppOptions.of(options, more)
         bridge, on_response = callbacks.new_bridge(), callbacks.ON_RESPONSE
         super().__init__(Runtime(self, self.app_options, bridge, on_response))
+        self._connect_broker()
         self._life = Life(self._runtime)
         self._bridge_address = self._runtime.bridge_address  # for bridge.c
+
+    def _connect_broker(self) -> None:
+        """Make what connects to the broker, if there is one. Raises ImportError, ValueError."""
+        if self.app_options.broker is None:
+            return
+        from ._core.link import Relay
+
+        options = self.app_options
+        self._runtime.relay = Relay(self._runtime, self.app_options.broker, options.broker_queue)
 
     __reduce_ex__ = values.no_copy
 
@@ -234,7 +246,7 @@ class App(Router, Work, metaclass=Documented):
         runtime = self._runtime
         runtime.check_idle()
         mistakes.refuse_running_loop()
-        if self._has_coroutines:
+        if self._has_coroutines or runtime.relay is not None:
             from ._core import aio
 
             aio.run(runtime, self._life)
@@ -367,6 +379,29 @@ class App(Router, Work, metaclass=Documented):
                 begun without an asyncio loop.
         """
         self._has_coroutines |= self._life.add_stop(fn)
+        return fn
+
+    def on_broker(self, fn: BrokerFn) -> BrokerFn:
+        """Call ``fn(up)`` when the broker connects and disconnects; may be used as a decorator.
+
+        The first call in each `run` (with workers: in each worker) is True once the broker is
+        connected and knows all topics, or False when the first attempt has failed. Without a
+        broker, it is never called.
+
+        Args:
+            fn: A plain function. An exception is reported like that of a handler.
+
+        Returns:
+            `fn`.
+
+        Raises:
+            TypeError: `fn` is not a plain function of one argument.
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_server()
+        mistakes.check_arity("the on_broker function", values.function("fn", fn), ("up",))
+        if self._runtime.relay is not None:
+            self._runtime.relay.add_listener(fn)
         return fn
 
     def close(
@@ -550,14 +585,16 @@ class App(Router, Work, metaclass=Documented):
         Returns:
             Counters since the start: accepted, opened, closed, refused, turns, blocked,
             messages_in, messages_out, bytes_in, bytes_out, dropped, backpressure. Now: memory and
-            its part compression_memory (bytes), connections, open, topics. docs/metrics.md
-            explains them.
+            its part compression_memory (bytes), connections, open, topics. With a broker also
+            broker_up, broker_published and so on. docs/metrics.md explains them.
 
         Raises:
             RuntimeError: Called from another thread.
         """
         self._runtime.check_server()
-        return calls.counts(self._runtime.server).numbers
+        numbers = calls.counts(self._runtime.server).numbers
+        relay = self._runtime.relay
+        return numbers if relay is None else {**numbers, **relay.numbers()}
 
     def metrics(self) -> str:
         """The numbers of `stats`, and some more, in the text format of Prometheus.
@@ -570,7 +607,9 @@ class App(Router, Work, metaclass=Documented):
             RuntimeError: Called from another thread.
         """
         self._runtime.check_server()
-        return metrics_text(calls.counts(self._runtime.server), self._runtime.worker)
+        relay = self._runtime.relay
+        broker = {} if relay is None else relay.numbers()
+        return metrics_text(calls.counts(self._runtime.server), self._runtime.worker, broker)
 
 
 _NO_LISTENER = {

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
 from ._core import foreign, values
 from ._core.hints import StrPath, dataclass_transform
 from ._core.settings import c_fields, check_all, in_range, seconds_from, setting, settings
+from .brokers import Broker, check_broker
 
 __all__ = ["AppListenOptions", "AppOptions"]
 
@@ -108,6 +109,9 @@ class AppOptions:
     drain_on_signal: seconds for which clients may finish after SIGTERM, or the first SIGINT, where
     `run` or `serve` handles signals.
 
+    broker: the URL of a message broker, or an object of a subclass of `pyws.brokers.Broker`. What
+    is published then reaches the subscribers of all apps at that broker: docs/scaling.md.
+
     Raises:
         TypeError: A value is of a wrong type or given by position, or there is no such setting.
         ValueError: A value is out of range.
@@ -192,6 +196,22 @@ class AppOptions:
         values.function,
         "makes a value of JSON text that was received, like orjson.loads. None means the json "
         "module",
+        to_c=None,
+    )
+    broker: Optional[Union[str, Broker]] = setting(
+        None,
+        check_broker,
+        "carries published messages to other machines: the URL of a message broker, like "
+        '"redis://127.0.0.1:6379", or an object of a subclass of `pyws.brokers.Broker`',
+        to_c=None,
+        is_secret=True,
+    )
+    broker_queue: int = setting(
+        16 * 1024 * 1024,
+        in_range(64 * 1024, values.MAX_BYTES),
+        "what may wait for the broker, with 200 bytes added for each message; messages beyond it "
+        "reach only the subscribers of this machine",
+        unit="bytes",
         to_c=None,
     )
 

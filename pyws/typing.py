@@ -17,6 +17,7 @@ from ._core.hints import (
     StrPath,
 )
 from ._core.timers import Timer
+from .brokers import Broker
 from .enums import OpCode, SendStatus
 from .http import Request, Response
 from .websocket import WebSocket
@@ -147,6 +148,8 @@ class AppOptionsDict(TypedDict, total=False):
     drain_on_signal: float
     json_dumps: Optional[Callable[[Any], Union[str, bytes]]]
     json_loads: Optional[Callable[[Union[str, bytes]], Any]]
+    broker: Optional[Union[str, Broker]]
+    broker_queue: int
 
 
 class AppListenOptionsDict(TypedDict, total=False):

@@ -56,6 +56,7 @@ class Host(AnyHost):
         self._hook: asyncio.Task[None] | None = None  # runs the start or stop functions
         self._cancelled: BaseException | None = None  # `serve` was cancelled
         self._deadline = float("inf")
+        self._limit = 0.0  # the last deadline that was set
         self._alarm: asyncio.TimerHandle | None = None
         self._echo: asyncio.Handle | None = None  # there was a cancellation in these turns
 
@@ -80,6 +81,8 @@ class Host(AnyHost):
     def leave(self) -> None:
         """The tasks will never run again: what waits in their queues is left out."""
         self.retract()
+        if self._runtime.relay is not None:
+            self._runtime.relay.leave()
         for stepper in self.tasks.values():
             stepper.drop()
 
@@ -133,7 +136,7 @@ class Host(AnyHost):
         self.stops = True
         deadline = time.monotonic() + seconds
         if deadline < self._deadline:
-            self._deadline = deadline
+            self._deadline = self._limit = deadline
             self._set_alarm(seconds)
 
     def _set_alarm(self, seconds: float) -> None:
@@ -160,12 +163,17 @@ class Host(AnyHost):
             life: What runs before the first turn and after the last one.
             signals: Handle SIGINT and SIGTERM.
         """
+        relay = self._runtime.relay
         with Signals(self._runtime, self._loop) if signals else nullcontext():
+            if relay is not None:
+                relay.begin()
             await self._start(life)
             if life.failure is None:
                 self._accept()
                 await self._wait(self._unfinished)
                 await self._stop(life)
+            if relay is not None:
+                await self._run_hook(relay.end(self._rest()))
         self._clean_up()
         if self._cancelled is not None:
             raise self._cancelled
@@ -200,6 +208,10 @@ class Host(AnyHost):
         await self._wait(lambda: [] if hook.done() else [hook])
         self._hook = None
         hook.result()
+
+    def _rest(self) -> float:
+        """Seconds until the end of a shutdown, for what is still to be sent to the broker."""
+        return max(self._limit - time.monotonic(), _GRACE) if self.stops else _GRACE
 
     def _accept(self) -> None:
         descriptor = lib.ws_server_fd(self._runtime.server)
@@ -292,6 +304,8 @@ async def _serve(runtime: Runtime, host: Host, life: Life, signals: bool = False
     finally:
         host.retract()
         if runtime.host is host:  # otherwise its loop was closed, and the app may run elsewhere
+            if runtime.relay is not None:
+                runtime.relay.leave()
             runtime.finish()
             runtime.raise_stashed()
 

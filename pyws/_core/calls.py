@@ -18,6 +18,7 @@ from .._native import (
     ws_bridge,
     ws_config,
     ws_listen_options,
+    ws_relay,
     ws_stats,
 )
 from .bridge import bridge_function
@@ -35,6 +36,7 @@ __all__ = [
     "peer_of",
     "set_alarm",
     "set_on_response",
+    "set_relay",
     "short_text",
     "thread_ident",
     "topic_names",
@@ -144,6 +146,18 @@ def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
 def watch(server: int, fd: int, events: int, function: Any, argument: int) -> None:
     """ws_server_watch; `function` is a watch_function or None. Raises what that does."""
     lib.ws_server_watch(server, fd, events, function or watch_function(), argument)
+
+
+def set_relay(server: int, functions: tuple[Any, Any, Any] | None, argument: int) -> None:
+    """ws_server_set_relay with on_topic, on_publish and on_end; None ends it."""
+    if functions is None:
+        lib.ws_server_set_relay(server, None)
+        return
+    relay = ws_relay()
+    lib.ws_relay_init(relay, ctypes.sizeof(relay))
+    relay.on_topic, relay.on_publish, relay.on_end = functions
+    relay.user = argument
+    lib.ws_server_set_relay(server, relay)
 
 
 # ---- C functions as handlers --------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Tuple
+from typing import Iterable, Mapping, Tuple
 
 from .._native import VERSION
 from .calls import Counts
@@ -12,7 +12,9 @@ __all__ = ["CONTENT_TYPE", "metrics_text"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels = Tuple[Tuple[str, str], ...]
-Samples = Iterable[Tuple[Labels, int]]
+Samples = Iterable[Tuple[Labels, float]]
+
+NO_BROKER: Mapping[str, int] = {}
 
 _COUNTERS = {
     # key of Counts.numbers: (name, help)
@@ -35,14 +37,26 @@ _GAUGES = {
     "memory": ("memory_bytes", "Memory held for connections, routes and buffers."),
     "compression_memory": ("compression_memory_bytes", "The part of it that zlib holds."),
 }
+_BROKER = {
+    # the same of App.stats, where the app has a broker: (name, type, help)
+    "broker_published": ("published_total", "counter", "Messages that the broker has accepted."),
+    "broker_received": ("received_total", "counter", "Messages of other apps from the broker."),
+    "broker_lost": ("lost_total", "counter", "Messages that may not have reached other machines."),
+    "broker_ignored": ("ignored_total", "counter", "Messages from the broker that are not valid."),
+    "broker_reconnects": ("reconnects_total", "counter", "Times that the broker came back."),
+    "broker_up": ("up", "gauge", "Whether the broker is connected."),
+    "broker_queued": ("queued_bytes", "gauge", "What waits for the broker."),
+    "broker_lag": ("lag_seconds", "gauge", "How long the first of that has waited."),
+}
 
 
-def metrics_text(counts: Counts, worker: int = 0) -> str:
+def metrics_text(counts: Counts, worker: int = 0, broker: Mapping[str, int] = NO_BROKER) -> str:
     """All numbers, each with its help and type.
 
     Args:
         counts: The numbers.
         worker: The number of the worker, which becomes a label; 0 without workers.
+        broker: What `App.stats` says of the broker, if there is one.
     """
     common: Labels = (("worker", str(worker)),) if worker else ()
     lines = _metric("info", "gauge", "The version of pyws.", [((("version", VERSION),), 1)], common)
@@ -56,6 +70,10 @@ def metrics_text(counts: Counts, worker: int = 0) -> str:
         lines += _metric(f"{name}_total", "counter", about, samples, common)
     for key, (name, about) in _GAUGES.items():
         lines += _metric(name, "gauge", about, [((), counts.numbers[key])], common)
+    for key, number in broker.items():
+        name, kind, about = _BROKER[key]
+        value = number / 1000 if key == "broker_lag" else number
+        lines += _metric(f"broker_{name}", kind, about, [((), value)], common)
     return "\n".join(lines) + "\n"
 
 

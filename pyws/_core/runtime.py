@@ -34,7 +34,16 @@ from .timers import Timers
 from .values import Handler
 from .watches import Watches
 
-__all__ = ["GOING_AWAY", "SHUTDOWN_REASON", "Crew", "Deferred", "Host", "Runtime", "State"]
+__all__ = [
+    "GOING_AWAY",
+    "SHUTDOWN_REASON",
+    "Crew",
+    "Deferred",
+    "Host",
+    "Relay",
+    "Runtime",
+    "State",
+]
 
 GOING_AWAY, SHUTDOWN_REASON = 1001, "server shutting down"  # RFC 6455 section 7.4.1
 
@@ -159,6 +168,30 @@ class Crew:
         raise NotImplementedError
 
 
+class Relay:
+    """The connection of an app to its broker, as `link.Relay` implements it."""
+
+    def add_listener(self, fn: Handler) -> None:
+        """Call ``fn(up)`` when the connection comes and goes."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Relay what is published from now on."""
+        raise NotImplementedError
+
+    async def end(self, seconds: float) -> None:
+        """Wait until everything is published, but not longer than this, and disconnect."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Relay nothing any more."""
+        raise NotImplementedError
+
+    def numbers(self) -> dict[str, int]:
+        """What `App.stats` says of the broker."""
+        raise NotImplementedError
+
+
 # ---- the runtime --------------------------------------------------------------------------------
 
 _keys = count(1)  # what C passes back as `user`; never 0
@@ -179,6 +212,7 @@ class Runtime:
         context: What the contexts of sockets and requests are copied from.
         addresses: Where the app listens, until `run` has returned.
         host: The event loop, while the app runs in one.
+        relay: The connection to the broker; None without one.
         crew: The workers, while this process watches over them.
         worker: The number of the worker, from 1; 0 in a process that is no worker.
         signal_mask: What `Signals` sets once it handles signals; None: nothing.
@@ -213,6 +247,7 @@ class Runtime:
         self.context = copy_context()
         self.addresses: list[AppListenOptions] = []
         self.host: Host | None = None
+        self.relay: Relay | None = None
         self.crew: Crew | None = None
         self.worker = 0
         self.signal_mask: Any = None

@@ -72,13 +72,15 @@ def setting(
     *,
     unit: str = "",
     to_c: Callable[[Any], Any] | None = same,
+    is_secret: bool = False,
 ) -> Any:
     """A field of a dataclass that is a setting; `to_c` is None where only Python uses it.
 
-    The field of the C structure has the name of the setting.
+    The field of the C structure has the name of the setting. The repr of the dataclass leaves out
+    what is secret.
     """
     facts = {"check": check, "text": text, "unit": unit, "to_c": to_c}
-    return dataclasses.field(default=default, metadata=facts)
+    return dataclasses.field(default=default, repr=not is_secret, metadata=facts)
 
 
 def settings(kind: type) -> tuple[Setting, ...]:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import peer
 import pytest
 from common import ROOT
+from memory_broker import Hub, MemoryBroker
 from peer import close_frame, frame, handshake, upgraded
 
 from pyws import App, AppOptions
@@ -16,7 +17,7 @@ Serve = Callable[..., Any]
 Metrics = Dict[str, float]
 
 LABEL = r'[a-z]+="(?:[^"\\\n]|\\[\\"n])*"'
-SAMPLE = re.compile(rf"(pyws_[a-z_]+)(?:\{{{LABEL}(?:,{LABEL})*\}})? (\d+)")
+SAMPLE = re.compile(rf"(pyws_[a-z_]+)(?:\{{{LABEL}(?:,{LABEL})*\}})? (\d+(?:\.\d+)?)")
 
 
 def parsed(text: str) -> Tuple[Metrics, Dict[str, str]]:
@@ -40,7 +41,7 @@ def parsed(text: str) -> Tuple[Metrics, Dict[str, str]]:
             assert match.group(1) == current
             key = line[: match.start(2) - 1]
             assert key not in samples
-            samples[key] = int(match.group(2))
+            samples[key] = float(match.group(2))
     return samples, types
 
 
@@ -128,7 +129,7 @@ def test_labels_are_escaped(value: str, text: str) -> None:
 
 def test_the_documentation_lists_every_metric() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    with App() as app:
+    with App(broker=MemoryBroker(Hub())) as app:
         types = parsed(app.metrics())[1]
         stats = app.stats()
     assert re.findall(r"`(pyws_[a-z_]+)", page.split("\n## ")[1]) == list(types)

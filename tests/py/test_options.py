@@ -461,7 +461,7 @@ def test_every_option_takes_another_value_than_its_default() -> None:
     """An option that refuses all of them must not exist yet."""
     for kind in (AppOptions, AppListenOptions):
         for name, default in vars(kind()).items():
-            values: Any = (7, 2048, not default, "127.0.0.1", print)
+            values: Any = (7, 2048, 100_000, not default, "127.0.0.1", print, "nats://h")
             assert any(takes(kind, name, value) for value in values if value != default), name
 
 

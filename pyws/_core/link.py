@@ -1,0 +1,475 @@
+"""Between the topics of an app and a message broker; imported only for apps that have a broker.
+
+C reports the first subscriber of a topic, the last one, and everything that is published here. One
+task hands that to the `Broker`, in batches, and connects again when the connection is lost. What
+arrives goes to the subscribers in this process. Nothing here waits for the broker: publishing
+appends to a queue, which is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, Callable, Deque, Iterator, Sequence, Tuple
+
+from .. import _native
+from .._native import lib
+from ..brokers import Broker, Link, public_url
+from . import calls, envelope, mistakes
+from .contexts import run_in
+from .logs import escaped, logger, server_logger
+from .messages import COMPRESS
+from .runtime import Relay as AnyRelay
+from .runtime import Runtime
+from .urls import broker_of
+
+__all__ = ["Relay"]
+
+Waiting = Tuple[bytes, bytes, float]  # topic, envelope, when it was published (time.monotonic)
+
+OVERHEAD = 200  # bytes for each waiting message: its objects and its place in the queue
+MOST_MESSAGES = 500  # in one call of Broker.publish
+MOST_BYTES = 512 * 1024  # of topics and data in one call, unless one message is longer
+MOST_TOPICS = 1000  # in one call of Broker.subscribe
+TIMEOUT = 10.0  # seconds for one call of a method of the broker
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until the next attempt to connect; doubles
+LONG_LIFE = 10.0  # seconds of a connection after which that begins anew
+CLOSE_TIME = 1.0  # seconds for Broker.close
+
+_TEXT = 1  # WS_TEXT
+
+
+class Relay(AnyRelay, Link):
+    """The connection of one app to its broker."""
+
+    def __init__(self, runtime: Runtime, broker: str | Broker, limit: int) -> None:
+        """
+        Args:
+            runtime: The runtime of the app.
+            broker: The setting `broker`.
+            limit: The setting `broker_queue`: bytes that may wait.
+
+        Raises:
+            ImportError: A package is missing.
+            ValueError: The URL is wrong.
+        """
+        self._runtime = runtime
+        self._broker = broker_of(broker)
+        self._name = public_url(broker) if isinstance(broker, str) else str(broker)
+        self._limit = limit
+        self._origin = envelope.new_origin()  # workers are forked later, and share it
+        codes = [opcode | flag for opcode in (1, 2) for flag in (0, COMPRESS)]
+        self._heads = {code: envelope.head(self._origin, code) for code in codes}
+        self._listeners: list[Callable[[bool], Any]] = []
+        self._published = self._received = self._lost = self._ignored = self._reconnects = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._topics: set[bytes] = set()  # those that have subscribers here
+        self._changes: dict[bytes, bool] = {}  # what the broker does not know yet of them
+        self._follows = False  # `_changes` is kept: the broker knew all topics once
+        self._queue: Deque[Waiting] = deque()
+        self._size = 0  # bytes of the messages that the broker has not accepted
+        self._under_way: Sequence[Waiting] = ()  # the batch that the broker has got
+        self._is_full = False  # messages are being lost, and that has been logged
+        self._is_up: bool | None = None  # None: not known yet
+        self._down_since = 0.0
+        self._lost_before = self._lost
+        self._error: BaseException | None = None  # why the connection is lost
+        self._session: asyncio.Task[None] | None = None  # one connection
+        self._task: asyncio.Task[None] | None = None  # connects again and again
+        self._waiter: asyncio.Future[None] | None = None  # the session has nothing to do
+        self._ending = False
+        self._busy_since: float | None = None  # a method of the broker is running
+        self._alarm: asyncio.TimerHandle | None = None
+
+    # ---- the life of a run ----------------------------------------------------------------------
+
+    def add_listener(self, fn: Callable[[bool], Any]) -> None:
+        """Call ``fn(up)`` when the connection comes and goes."""
+        self._listeners.append(fn)
+
+    def begin(self) -> None:
+        """Relay what is published from now on; called in the loop, before any connection."""
+        self._reset()
+        self._loop = asyncio.get_running_loop()
+        self._end_begins: asyncio.Future[None] = self._loop.create_future()
+        self._key = self._runtime.key
+        relays[self._key] = self
+        calls.set_relay(self._runtime.server, (ON_TOPIC, ON_PUBLISH, ON_END), self._key)
+        self._task = self._loop.create_task(self._run())
+
+    async def end(self, seconds: float) -> None:
+        """Wait until everything is published, but not longer than this, and disconnect."""
+        task = self._task
+        if task is None:
+            return
+        self._ending = True
+        self._follows = False  # no subscriptions matter any more
+        self._changes.clear()
+        self._end_begins.set_result(None)
+        self._wake()
+        try:
+            await asyncio.wait([task], timeout=seconds)
+        except asyncio.CancelledError:  # a second signal, or cancellation: drop everything
+            pass
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        self.leave()
+        lost = self._lost - self._lost_before
+        if lost:
+            logger.warning("%d messages for the broker %s were lost", lost, self._name)
+
+    def leave(self) -> None:
+        """Relay nothing any more. The tasks may never run again: the loop may be closed."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        relays.pop(self._key, None)
+        if self._runtime.server and not self._runtime.refusal:
+            calls.set_relay(self._runtime.server, None, 0)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if not self._loop.is_closed():
+            for one in (task, self._session):
+                if one is not None:
+                    one.cancel()
+        self._lost += len(self._queue) + len(self._under_way)
+        self._queue.clear()
+        self._under_way, self._size = (), 0
+
+    # ---- what C reports -------------------------------------------------------------------------
+
+    def on_topic(self, topic: bytes, exists: bool) -> None:
+        """A topic has got its first subscriber here, or lost its last one."""
+        if exists:
+            self._topics.add(topic)
+        else:
+            self._topics.discard(topic)
+        if not self._follows:
+            return
+        if self._changes.get(topic, exists) is not exists:
+            del self._changes[topic]  # the broker has not got the opposite yet
+        else:
+            self._changes[topic] = exists
+        self._wake()
+
+    def on_publish(self, topic: bytes, data: bytes, opcode: int) -> None:
+        """A message was published here; the opcode has the flag of the library."""
+        self._put(topic, self._heads[opcode] + data)
+
+    def on_end(self, topic: bytes, code: int, reason: bytes) -> None:
+        """The connections of a topic were ended here."""
+        self._put(topic, envelope.pack_end(self._origin, code, reason))
+
+    def _put(self, topic: bytes, data: bytes) -> None:
+        size = len(topic) + len(data)
+        most = self._broker.max_size
+        if self._size + size + OVERHEAD > self._limit or (most and size > most):
+            self._refuse(size, most)
+            return
+        self._size += size + OVERHEAD
+        self._queue.append((topic, data, time.monotonic()))
+        if self._waiter is not None:
+            self._wake()
+
+    def _refuse(self, size: int, most: int) -> None:
+        """Lose a message, and log the first one of a row.
+
+        The line is written later: a log handler of the program may call the app, which is not
+        allowed in the midst of a publish.
+        """
+        self._lost += 1
+        if most and size > most:
+            line = "a message of %d bytes is lost, the broker %s takes at most %d"
+            self._loop.call_soon(logger.warning, line, size, self._name, most)
+        elif not self._is_full:
+            self._is_full = True
+            line = "messages for the broker %s are lost: more than broker_queue %d bytes wait"
+            self._loop.call_soon(logger.warning, line, self._name, self._limit)
+
+    # ---- what the broker reports ----------------------------------------------------------------
+
+    def receive(self, topic: bytes, data: bytes) -> None:
+        """Deliver what has arrived; see `Link.receive`."""
+        message = envelope.unpack(data)
+        if message is None:
+            self._ignore(topic, "is not of pyws")
+            return
+        origin, opcode, payload = message
+        server = self._runtime.server
+        if origin == self._origin or not server:
+            return
+        try:
+            if opcode:
+                if opcode & _TEXT and not is_text(payload):
+                    raise ValueError("its text is not UTF-8")
+                lib.ws_server_deliver(server, topic, len(topic), payload, len(payload), opcode)
+            else:
+                code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
+                lib.ws_server_end_topic_here(server, topic, len(topic), code, reason, len(reason))
+        except Exception as error:
+            self._ignore(topic, f"is wrong: {error}")
+            return
+        self._received += 1
+
+    def _ignore(self, topic: bytes, why: str) -> None:
+        """Count a message that is not delivered, and log the first one."""
+        self._ignored += 1
+        if self._ignored == 1:
+            shown = escaped(topic.decode("utf-8", "replace"))
+            line = 'a message of the broker %s at topic "%s" was ignored, it %s'
+            logger.warning(line + " (logged once)", self._name, shown, why)
+
+    def lost(self, error: BaseException) -> None:
+        """End the connection; see `Link.lost`."""
+        session = self._session
+        if session is not None and self._error is None and not session.done():
+            self._error = error
+            session.cancel()
+
+    # ---- the task -------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Keep a connection until the end."""
+        delay = 0.0
+        while True:
+            began = time.monotonic()
+            self._error = None
+            session = self._session = self._loop.create_task(self._serve())
+            try:
+                await asyncio.wait([session])
+            except asyncio.CancelledError:
+                session.cancel()
+                await asyncio.wait([session], timeout=CLOSE_TIME)
+                await self._disconnect()
+                raise
+            error = self._error or (None if session.cancelled() else session.exception())
+            self._follows = False
+            await self._disconnect()
+            if error is None and not session.cancelled():
+                return
+            self._went_down(error or ConnectionError("the connection was cancelled"))
+            if self._is_done():
+                return
+            if time.monotonic() - began >= LONG_LIFE:
+                delay = 0.0
+            delay = min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY)
+            await self._pause(delay * random.uniform(0.5, 1))
+            if self._is_done():
+                return
+
+    def _is_done(self) -> bool:
+        return self._ending and not self._queue
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not once there is nothing more to do."""
+        if self._ending:
+            await asyncio.sleep(seconds)
+            return
+        await asyncio.wait([self._end_begins], timeout=seconds)
+
+    async def _disconnect(self) -> None:
+        try:
+            await asyncio.wait_for(self._broker.close(), CLOSE_TIME)
+        except asyncio.TimeoutError:
+            pass
+        except Exception as error:
+            logger.debug("closing the connection to the broker %s: %r", self._name, error)
+
+    async def _serve(self) -> None:
+        """The life of one connection. Raises what the broker does, CancelledError after `lost`."""
+        await self._within_time(self._broker.connect(self))
+        if not self._ending:
+            self._changes = dict.fromkeys(self._topics, True)
+            self._follows = True
+        while self._changes:
+            await self._tell_changes()
+        self._came_up()
+        while True:
+            if self._changes:
+                await self._tell_changes()
+            if self._queue:
+                await self._publish()
+            elif not self._changes:
+                if self._ending:
+                    return
+                self._waiter = self._loop.create_future()
+                await self._waiter
+
+    async def _within_time(self, call: Any) -> None:
+        """Await a method of the broker; the connection is lost if it takes too long."""
+        self._busy_since = time.monotonic()
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(TIMEOUT, self._on_alarm)
+        try:
+            await call
+        finally:
+            self._busy_since = None
+
+    def _on_alarm(self) -> None:
+        """A method of the broker was running a while ago; is it still?"""
+        self._alarm = None
+        if self._busy_since is None:
+            return
+        rest = self._busy_since + TIMEOUT - time.monotonic()
+        if rest > 0:
+            self._alarm = self._loop.call_later(rest, self._on_alarm)
+        else:
+            self.lost(TimeoutError(f"it has not answered for {TIMEOUT:g} s"))
+
+    async def _tell_changes(self) -> None:
+        """Subscribe to what has subscribers by now, then unsubscribe from what has none."""
+        changes, self._changes = self._changes, {}
+        for batch in _portions([topic for topic, exists in changes.items() if exists]):
+            await self._within_time(self._broker.subscribe(batch))
+        for batch in _portions([topic for topic, exists in changes.items() if not exists]):
+            await self._within_time(self._broker.unsubscribe(batch))
+
+    async def _publish(self) -> None:
+        """Publish the first messages of the queue."""
+        batch, size = self._take()
+        self._under_way = batch
+        try:
+            await self._within_time(self._broker.publish([one[:2] for one in batch]))
+        except BaseException:
+            self._lost += len(self._under_way)  # none if the app has ended meanwhile
+            raise
+        else:
+            self._published += len(batch)
+        finally:
+            if self._under_way:
+                self._under_way = ()
+                self._size -= size
+        if self._is_full and self._size <= self._limit // 2:
+            self._is_full = False
+            line = "the queue for the broker %s has room again, %d messages were lost"
+            server_logger.info(line, self._name, self._lost - self._lost_before)
+            self._lost_before = self._lost
+
+    def _take(self) -> tuple[list[Waiting], int]:
+        """Take messages for one call, and their bytes."""
+        queue = self._queue
+        batch: list[Waiting] = []
+        size = 0
+        while queue and len(batch) < MOST_MESSAGES:
+            topic, data, _ = queue[0]
+            size += len(topic) + len(data)
+            if size > MOST_BYTES and batch:
+                size -= len(topic) + len(data)
+                break
+            batch.append(queue.popleft())
+        return batch, size + OVERHEAD * len(batch)
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done() and not self._loop.is_closed():
+            waiter.set_result(None)
+
+    # ---- reports --------------------------------------------------------------------------------
+
+    def _came_up(self) -> None:
+        if self._is_up is False:
+            self._reconnects += 1
+            server_logger.info(
+                "the broker %s is back after %.1f s, %d messages were lost and %d have waited",
+                self._name,
+                time.monotonic() - self._down_since,
+                self._lost - self._lost_before,
+                len(self._queue),
+            )
+        else:
+            server_logger.info("connected to the broker %s", self._name)
+        self._lost_before = self._lost
+        self._is_full = False
+        self._set_up(True)
+
+    def _went_down(self, error: BaseException) -> None:
+        if self._is_up is False:
+            logger.debug("the broker %s is still away: %r", self._name, error)
+            return
+        what = "cannot be reached" if self._is_up is None else "is away"
+        why = str(error) or type(error).__name__
+        line = "the broker %s %s, trying again; messages for it wait (broker_queue): %s"
+        logger.warning(line, self._name, what, why)
+        self._down_since = time.monotonic()
+        self._set_up(False)
+
+    def _set_up(self, up: bool) -> None:
+        self._is_up = up
+        what, context = "an on_broker function", self._runtime.context
+        for fn in self._listeners:
+            try:
+                mistakes.check_result(what, fn, run_in(context, fn, up))
+            except BaseException as error:
+                self._runtime.handler_failed(what, error, fn, context)
+
+    def numbers(self) -> dict[str, int]:
+        """What `App.stats` says of the broker."""
+        waiting = self._under_way or self._queue
+        lag = time.monotonic() - waiting[0][2] if waiting else 0.0
+        return {
+            "broker_published": self._published,
+            "broker_received": self._received,
+            "broker_lost": self._lost,
+            "broker_ignored": self._ignored,
+            "broker_reconnects": self._reconnects,
+            "broker_up": int(self._is_up is True),
+            "broker_queued": self._size,
+            "broker_lag": int(lag * 1000),
+        }
+
+
+def is_text(data: bytes) -> bool:
+    """Whether this is UTF-8."""
+    return data.isascii() or bool(lib.ws_utf8_valid(data, len(data)))
+
+
+def _portions(topics: list[bytes]) -> Iterator[list[bytes]]:
+    """Topics for one call each."""
+    rest = iter(topics)
+    batch: list[bytes] = []
+    size = 0
+    for topic in rest:
+        if batch and (len(batch) == MOST_TOPICS or size + len(topic) > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(topic)
+        size += len(topic)
+    if batch:
+        yield batch
+
+
+# ---- called by C --------------------------------------------------------------------------------
+
+relays: dict[int, Relay] = {}  # key of the runtime -> the relay, while the app runs
+
+
+def _on_topic(topic: Any, length: int, exists: bool, key: int) -> None:
+    relay = relays.get(key)
+    if relay is not None:
+        relay.on_topic(topic[:length], exists)
+
+
+def _on_publish(
+    topic: Any, topic_length: int, data: Any, length: int, opcode: int, key: int
+) -> None:
+    relay = relays.get(key)
+    if relay is not None:
+        relay.on_publish(topic[:topic_length], data[:length], opcode)
+
+
+def _on_end(topic: Any, topic_length: int, code: int, reason: Any, length: int, key: int) -> None:
+    relay = relays.get(key)
+    if relay is not None:
+        relay.on_end(topic[:topic_length], code, reason[:length] if length else b"")
+
+
+ON_TOPIC = _native.topic_function(_on_topic)
+ON_PUBLISH = _native.publish_function(_on_publish)
+ON_END = _native.end_function(_on_end)

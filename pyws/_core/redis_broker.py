@@ -1,0 +1,239 @@
+"""Redis and Valkey as brokers; imported only where a URL names one.
+
+redis-py connects, with TLS and passwords, in version 3 of the protocol, which lets one connection
+publish and subscribe. Then the connection is only a stream of commands and replies, which hiredis
+packs and parses: the reader of redis-py would cost several times as much for each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Iterable, Sequence, Tuple
+from urllib.parse import parse_qsl, urlencode
+
+import hiredis
+from redis import AuthenticationError, RedisError
+from redis.asyncio.connection import Connection, parse_url
+
+from ..brokers import Broker, Link, public_url
+
+__all__ = ["RedisBroker"]
+
+SCHEMES = {
+    # scheme: that of redis-py
+    "redis": "redis",
+    "rediss": "rediss",
+    "redis+unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "valkey+unix": "unix",
+}
+PREFIX = "pyws:"
+MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
+LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
+MOST_SILENT = 4  # such times in a row after which the connection is lost
+
+pack: Any = hiredis.pack_command
+PING = pack((b"PING",))
+NOT_COMPLETE: Any = object()  # what the parser returns without a complete reply
+
+
+class RedisBroker(Broker):
+    """A connection to Redis, or to something that speaks its protocol."""
+
+    def __init__(self, url: str) -> None:
+        """Understand the URL; nothing connects yet.
+
+        Args:
+            url: As redis-py takes it, with further schemes, and with ``?prefix=`` for what all
+                channels begin with.
+
+        Raises:
+            ValueError: It is wrong.
+        """
+        self._name = public_url(url)
+        try:
+            scheme, _, rest = url.partition("://")
+            place, _, query = rest.partition("?")
+            options = dict(parse_qsl(query, keep_blank_values=True))
+            self._prefix = options.pop("prefix", PREFIX).encode()
+            url = f"{SCHEMES[scheme]}://{place}?{urlencode(options)}"
+            self._options: dict[str, Any] = {**parse_url(url), "protocol": 3}
+            self._kind: Any = self._options.pop("connection_class", Connection)
+            self._kind(**self._options)  # finds out whether it knows all options
+        except (ValueError, TypeError, RedisError) as error:
+            raise ValueError(f"the broker {self._name}: {error}") from None
+        self._connection: Any = None  # of redis-py, which closes it when nothing refers to it
+        self._stream: Stream | None = None
+
+    def __str__(self) -> str:
+        return self._name
+
+    async def connect(self, link: Link) -> None:
+        """Connect. Raises what redis-py raises, ConnectionError with advice."""
+        self._connection = self._kind(**self._options)
+        try:
+            await self._connection.connect()
+        except (RedisError, OSError) as error:
+            raise ConnectionError(_advice(error)) from error
+        transport = self._connection._writer.transport
+        self._stream = Stream(link, transport, self._prefix)
+        transport.set_protocol(self._stream)
+
+    async def subscribe(self, topics: Sequence[bytes]) -> None:
+        """Subscribe, and wait for the confirmation."""
+        await self._for_topics(b"SUBSCRIBE", topics)
+
+    async def unsubscribe(self, topics: Sequence[bytes]) -> None:
+        """Unsubscribe, and wait for the confirmation."""
+        await self._for_topics(b"UNSUBSCRIBE", topics)
+
+    async def _for_topics(self, command: bytes, topics: Sequence[bytes]) -> None:
+        assert self._stream is not None
+        prefix = self._prefix
+        channels = (prefix + topic for topic in topics)
+        await self._stream.ask([pack((command, *channels))], len(topics))
+
+    async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
+        """Publish in one write, and wait for the replies."""
+        assert self._stream is not None
+        prefix = self._prefix
+        commands = [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
+        await self._stream.ask(commands, len(commands))
+
+    async def close(self) -> None:
+        """Close the socket; what it has not sent is dropped."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+class Stream(asyncio.Protocol):
+    """Commands out, replies and messages in."""
+
+    def __init__(self, link: Link, transport: Any, prefix: bytes) -> None:
+        self._link = link
+        self._transport = transport
+        self._prefix = prefix
+        self._loop = asyncio.get_running_loop()
+        self._parser = hiredis.Reader(notEnoughData=NOT_COMPLETE)
+        self._missing = 0  # replies to the commands that are under way
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None  # why the connection has ended
+        self._paused = False
+        self._silent = 0  # looks in a row that found nothing new
+        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def ask(self, commands: Iterable[bytes], replies: int) -> asyncio.Future[None]:
+        """Send commands. The future is done after so many replies, or fails."""
+        self._missing = replies
+        waiter = self._waiter = self._loop.create_future()
+        if self._error is None:
+            self._transport.write(b"".join(commands))
+        else:
+            waiter.set_exception(self._error)
+        return waiter
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._end(ConnectionError("it was closed"))
+
+    # ---- what the transport calls ---------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Something has arrived."""
+        self._silent = 0
+        self._parser.feed(data)
+        if not self._paused:
+            self._read()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection has ended."""
+        self._fail(error or ConnectionError("it has closed the connection"))
+
+    # ---- replies and messages -------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Handle what has arrived, but let the rest of the program run from time to time."""
+        gets, receive, start = self._parser.gets, self._link.receive, len(self._prefix)
+        for _ in range(MOST_AT_ONCE):
+            if self._error is not None:
+                return
+            try:
+                reply = gets()
+            except hiredis.ProtocolError as error:
+                self._fail(ConnectionError(f"it does not speak the protocol of Redis: {error}"))
+                return
+            if reply is NOT_COMPLETE:
+                self._pause(False)
+                return
+            if not isinstance(reply, list):
+                self._on_reply(reply)
+            elif reply[0] == b"message":
+                receive(reply[1][start:], reply[2])
+            elif reply[0] in (b"subscribe", b"unsubscribe"):
+                self._count()
+        self._pause(True)
+        self._loop.call_soon(self._read)
+
+    def _pause(self, pause: bool) -> None:
+        """Read nothing more from the socket until what was read has been handled."""
+        if pause is not self._paused:
+            self._paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
+    def _on_reply(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._fail(ConnectionError(_advice(reply)))
+        elif reply != b"PONG":
+            self._count()
+
+    def _count(self) -> None:
+        self._missing -= 1
+        waiter = self._waiter
+        if self._missing == 0 and waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Find out whether the peer is alive.
+
+        A program that is held up for a long time does not look meanwhile, so that it does not take
+        its own silence for that of the peer.
+        """
+        self._silent += 1
+        if self._silent > MOST_SILENT:
+            self._fail(TimeoutError("it does not answer a PING"))
+            return
+        if self._silent == 2:  # nothing has come since the last look
+            self._transport.write(PING)
+        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def _fail(self, error: BaseException) -> None:
+        """The connection is of no use any more."""
+        if self._error is None:
+            self._end(error)
+            self._link.lost(error)
+
+    def _end(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+            self._watch.cancel()
+            self._transport.abort()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+                self._waiter.exception()  # the one who waits may be cancelled
+
+
+def _advice(error: BaseException) -> str:
+    """What went wrong, and what may help."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, AuthenticationError) or "authenticated" in text or "NOAUTH" in text:
+        return f"{text} (check the user and the password in the URL)"
+    if "unknown command" in text and "HELLO" in text.upper():
+        return f"{text} (Redis 6 or newer is needed)"
+    return text

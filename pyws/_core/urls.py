@@ -1,0 +1,30 @@
+"""From the URL of a broker to the object that connects to it."""
+
+from __future__ import annotations
+
+from ..brokers import SCHEMES, Broker, public_url
+
+__all__ = ["broker_of"]
+
+
+def broker_of(broker: str | Broker) -> Broker:
+    """The object for a URL that `check_broker` has checked; another object is itself.
+
+    Raises:
+        ImportError: The package that talks to such a broker is missing.
+        ValueError: The rest of the URL is wrong.
+    """
+    if isinstance(broker, Broker):
+        return broker
+    extra = SCHEMES[broker.partition("://")[0]]
+    try:
+        if extra == "redis":
+            from .redis_broker import RedisBroker
+
+            return RedisBroker(broker)
+        raise ImportError("NATS is not there yet")
+    except ImportError as error:
+        raise ImportError(
+            f"the broker {public_url(broker)} needs a package that cannot be imported ({error}): "
+            f'pip install "pyws-server[{extra}]"'
+        ) from error

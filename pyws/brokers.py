@@ -1,0 +1,133 @@
+"""Message brokers, which carry published messages to other machines.
+
+`AppOptions(broker=...)` takes the URL of a broker, or an object of a subclass of `Broker`.
+docs/scaling.md explains what is promised, and has the format of the messages.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Sequence, Tuple, Union
+
+from ._core.values import type_name
+
+__all__ = ["Broker", "Link"]
+
+
+class Link(abc.ABC):
+    """What a `Broker` reports to. pyws makes it, one for each app.
+
+    Its methods belong to the asyncio loop that the methods of the broker run in, and never block.
+    """
+
+    @abc.abstractmethod
+    def receive(self, topic: bytes, data: bytes) -> None:
+        """The broker has sent this message: deliver it to the subscribers in this process.
+
+        What this app itself has published is left out here, as are messages that are not of pyws.
+
+        Args:
+            topic: The topic, as `Broker.subscribe` got it.
+            data: The data, as `Broker.publish` got it.
+        """
+
+    @abc.abstractmethod
+    def lost(self, error: BaseException) -> None:
+        """The connection to the broker is lost.
+
+        The method of the broker that is under way is cancelled, `Broker.close` is called, and later
+        `Broker.connect` again. Only the first call for each connection counts.
+
+        Args:
+            error: Why, for the log.
+        """
+
+
+class Broker(abc.ABC):
+    """A connection to a message broker: derive from it to use one that pyws does not know.
+
+    The broker has channels, one for each topic, and sends each message to all connections that have
+    subscribed to its channel. All methods run in the asyncio loop of the app, one at a time, and
+    return once the broker has accepted what they were given. An exception means that the connection
+    is lost, as does a method that takes longer than 10 seconds, which is cancelled. pyws does the
+    rest: it queues messages, connects again, and then subscribes to all topics again.
+
+    ``str(broker)`` is what log lines call it. One object serves one app.
+
+    Attributes:
+        max_size: The longest topic and data together that the broker accepts, in bytes, which
+            `connect` may set. Longer messages count as lost. 0 means no limit.
+    """
+
+    max_size: int = 0
+
+    @abc.abstractmethod
+    async def connect(self, link: Link) -> None:
+        """Connect. From now on pass what arrives to `link`.
+
+        Args:
+            link: Where messages go, and the report that the connection is lost. It is always the
+                same one.
+        """
+
+    @abc.abstractmethod
+    async def subscribe(self, topics: Sequence[bytes]) -> None:
+        """Subscribe to topics, which may contain any byte, zero bytes too; at most 1,000."""
+
+    @abc.abstractmethod
+    async def unsubscribe(self, topics: Sequence[bytes]) -> None:
+        """Unsubscribe from topics; at most 1,000."""
+
+    @abc.abstractmethod
+    async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
+        """Publish messages in this order, each a topic and its data; at most 500, or one large one.
+
+        If it raises, or is cancelled, all of them count as lost. They are not published again,
+        because some may have arrived.
+        """
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Close the connection. It is called after each `connect`, even if that has failed."""
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+
+# ---- URLs ---------------------------------------------------------------------------------------
+
+SCHEMES = {
+    # scheme: the extra of pyws-server whose packages it needs
+    "redis": "redis",
+    "rediss": "redis",
+    "redis+unix": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+    "valkey+unix": "redis",
+    "nats": "nats",
+    "tls": "nats",
+}
+
+
+def check_broker(name: str, value: Any) -> Union[str, Broker]:
+    """The check of the setting `broker`. Raises TypeError, ValueError."""
+    if isinstance(value, Broker):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(
+            f'{name} must be a URL like "redis://127.0.0.1:6379" or an object of a subclass of '
+            f"pyws.brokers.Broker, not {type_name(value)}"
+        )
+    scheme, separator, _ = value.partition("://")
+    if not separator or scheme not in SCHEMES:
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        begins = repr(scheme + separator) if separator else "no scheme"
+        raise ValueError(f"{name} must be a URL that begins with one of {known}, not {begins}")
+    return value
+
+
+def public_url(url: str) -> str:
+    """A URL without user, password and query, for log lines and error messages."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,172 @@
+"""A message broker in memory, whose connections tests may break, freeze and look into."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Dict, List, Optional, Sequence, Set, Tuple
+
+from coroutines import Place, until
+
+from pyws import App, WebSocket
+from pyws.brokers import Broker, Link
+
+END = "<end>"
+
+
+class Hub:
+    """What all brokers of a test are connected to.
+
+    Attributes:
+        members: Those that are connected.
+        is_down: No one can connect.
+        frozen: It answers no more until this is None again.
+        published: All that was published, with those that were at fault.
+    """
+
+    def __init__(self) -> None:
+        self.members: List[MemoryBroker] = []
+        self.is_down = False
+        self.frozen: Optional[asyncio.Future[None]] = None
+        self.published: List[Tuple[bytes, bytes]] = []
+
+    def crash(self) -> None:
+        """All connections are lost, and no one can connect."""
+        self.is_down = True
+        for member in list(self.members):
+            self.members.remove(member)
+            assert member.link
+            member.link.lost(ConnectionError("the broker has crashed"))
+
+    def freeze(self) -> None:
+        self.frozen = asyncio.get_running_loop().create_future()
+
+    def thaw(self) -> None:
+        assert self.frozen
+        self.frozen.set_result(None)
+        self.frozen = None
+
+    def send(self, topic: bytes, data: bytes) -> None:
+        for member in self.members:
+            if topic in member.topics:
+                assert member.link
+                member.link.receive(topic, data)
+
+
+class MemoryBroker(Broker):
+    """A connection to a Hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.link: Optional[Link] = None
+        self.topics: Set[bytes] = set()
+        self.attempts = self.closed = 0
+        self.calls: List[Tuple[str, Any]] = []
+        self.fails: Optional[Exception] = None  # what the next publish raises
+
+    async def _answer(self) -> None:
+        while self.hub.frozen is not None:
+            await asyncio.shield(self.hub.frozen)
+        await asyncio.sleep(0)
+        if self not in self.hub.members:
+            raise ConnectionError("not connected")
+
+    async def connect(self, link: Link) -> None:
+        self.attempts += 1
+        while self.hub.frozen is not None:
+            await asyncio.shield(self.hub.frozen)
+        if self.hub.is_down:
+            raise ConnectionError("no broker is here")
+        self.link, self.topics = link, set()
+        self.hub.members.append(self)
+
+    async def subscribe(self, topics: Sequence[bytes]) -> None:
+        self.calls.append(("subscribe", list(topics)))
+        await self._answer()
+        self.topics.update(topics)
+
+    async def unsubscribe(self, topics: Sequence[bytes]) -> None:
+        self.calls.append(("unsubscribe", list(topics)))
+        await self._answer()
+        self.topics.difference_update(topics)
+
+    async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
+        self.calls.append(("publish", list(messages)))
+        await self._answer()
+        if self.fails is not None:
+            error, self.fails = self.fails, None
+            raise error
+        for topic, data in messages:
+            self.hub.published.append((topic, data))
+            self.hub.send(topic, data)
+
+    async def close(self) -> None:
+        self.closed += 1
+        if self in self.hub.members:
+            self.hub.members.remove(self)
+
+
+class Node:
+    """An app with a broker, and what its clients get."""
+
+    def __init__(self, broker: Any, **options: Any) -> None:
+        self.broker = broker
+        self.app = App(broker=broker, **options)
+        self.app.ws("/:name", open=self._open, max_backpressure=0, max_topic_length=100_000)
+        self.sockets: Dict[str, WebSocket[Any]] = {}
+        self.clients: Dict[str, Any] = {}
+        self.ups: List[bool] = []
+        self.app.on_broker(self.ups.append)
+        self.place = Place(self.app)
+
+    def _open(self, ws: WebSocket[Any]) -> None:
+        self.sockets[ws.parameters["name"]] = ws
+
+    async def client(self, name: str, *topics: str) -> Any:
+        """Connect a client, and subscribe it."""
+        import websockets
+
+        client = await websockets.connect(
+            f"{self.place.url}/{name}", max_size=None, compression=None, open_timeout=30
+        )
+        self.clients[name] = client
+        for topic in topics:
+            assert self.sockets[name].subscribe(topic)
+        return client
+
+    async def got(self, name: str) -> List[Any]:
+        """All messages that a client has got until now."""
+        self.sockets[name].send(END)
+        messages: List[Any] = []
+        while True:
+            message = await asyncio.wait_for(self.clients[name].recv(), 20)
+            if message == END:
+                return messages
+            messages.append(message)
+
+    async def first(self, name: str) -> Any:
+        """The next message that a client gets."""
+        return await asyncio.wait_for(self.clients[name].recv(), 20)
+
+    @property
+    def stats(self) -> Dict[str, int]:
+        found = self.app.stats()
+        start = len("broker_")
+        return {key[start:]: found[key] for key in found if key.startswith("broker_")}
+
+    @asynccontextmanager
+    async def running(self, up: bool = True) -> AsyncIterator["Node"]:
+        async with self.app.serving():
+            if up:
+                await until(lambda: self.ups[-1:] == [True])
+            yield self
+            for client in self.clients.values():
+                await client.close()
+        self.place = None  # type: ignore[assignment]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the broker knows all topics, and has everything."""
+        relay: Any = self.app._runtime.relay
+        return relay._waiter is not None
+
+    async def settled(self) -> None:
+        await until(lambda: self.is_settled)
