@@ -388,11 +388,6 @@ static void hand_out_arrived(struct ws__hub *hub)
     }
 }
 
-uint32_t ws__bus_sockets(const struct ws__bus *bus)
-{
-    return bus->options.count;
-}
-
 bool ws__bus_has_more(const struct ws__bus *bus)
 {
     return ws__buffer_length(bus->batch) || ws__buffer_length(bus->arrived);

@@ -28,8 +28,6 @@ struct ws__bus_handlers {
 
 /* Sends what is queued, as far as the others have room. */
 void ws__bus_flush(struct ws__hub *hub);
-/* Returns how many sockets the loop may report. */
-uint32_t ws__bus_sockets(const struct ws__bus *bus);
 /* Returns true if something is left to be handled in the next turn. */
 bool ws__bus_has_more(const struct ws__bus *bus);
 /* At the beginning of a turn: reads what the others have sent, and hands it out until the turn is

@@ -37,6 +37,7 @@ int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *us
     loop->user = user;
     loop->queues = loop->active = loop->first_queue = NULL;
     loop->armed = loop->alarm = loop->first = WS__LOOP_NEVER;
+    loop->count = 0;
     loop->full = false;
     loop->now = loop->clock(user);
     loop->process = (int)getpid();
@@ -89,7 +90,9 @@ static int control(struct ws__loop *loop, int operation, int fd, unsigned intere
 
 int ws__loop_add(struct ws__loop *loop, int fd, unsigned interest, uint64_t data)
 {
-    return control(loop, EPOLL_CTL_ADD, fd, interest, data);
+    int error = control(loop, EPOLL_CTL_ADD, fd, interest, data);
+    loop->count += !error;
+    return error;
 }
 
 int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t data)
@@ -99,7 +102,8 @@ int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t d
 
 void ws__loop_remove(struct ws__loop *loop, int fd)
 {
-    control(loop, EPOLL_CTL_DEL, fd, 0, 0);
+    if (!control(loop, EPOLL_CTL_DEL, fd, 0, 0))
+        loop->count--;
 }
 
 static void drain(int fd)

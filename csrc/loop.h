@@ -54,6 +54,7 @@ struct ws__loop {
     struct ws__timer_queue *first_queue; /* where a timer has, or had, that deadline */
     struct ws__timer_queue *queues;      /* all queues */
     struct ws__timer_queue *active;      /* the queues that may hold timers */
+    uint32_t count;                      /* watched descriptors */
     bool full;                           /* the last wait had no room for more events */
 };
 

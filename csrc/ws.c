@@ -343,7 +343,7 @@ static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
 }
 
 /* Other members of the bus get it first. */
-static void send_published(struct ws__hub *hub)
+static inline void send_published(struct ws__hub *hub)
 {
     if (hub->bus)
         ws__bus_flush(hub);
@@ -355,10 +355,8 @@ static void send_published(struct ws__hub *hub)
  * fair: it reports all sockets that are ready before it reports any of them again. */
 static bool all_seen(ws_server *s, int n)
 {
-    enum { OTHERS = 3 }; /* that may be ready: interrupt, wake-up, time */
     if (!s->seen)
-        s->expected = s->hub.stats.connections + s->listeners.count + s->watches.count + OTHERS +
-                      (s->hub.bus ? ws__bus_sockets(s->hub.bus) : 0);
+        s->expected = s->hub.loop.count;
     s->seen += (uint32_t)n;
     return !s->hub.loop.full || s->seen > s->expected;
 }
@@ -390,7 +388,7 @@ static void note_blocked(ws_server *s)
 }
 
 /* Is there anything for the next turn, even if nothing happens until then? */
-static bool has_work(const struct ws__hub *hub)
+static inline bool has_work(const struct ws__hub *hub)
 {
     return hub->ready.first || (hub->bus && ws__bus_has_more(hub->bus));
 }
@@ -436,7 +434,8 @@ static int turn(ws_server *s, int timeout_ms)
     send_published(hub);
     if (hub->dead)
         ws__hub_free_dead(hub);
-    ws__deflate_trim(&hub->deflate);
+    if (hub->deflate.deflated.capacity || hub->deflate.inflated.capacity)
+        ws__deflate_trim(&hub->deflate);
     note_blocked(s);
     return WS_OK;
 }

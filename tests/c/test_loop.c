@@ -71,7 +71,12 @@ static void test_descriptors(void)
     close(pair[1]);
     is_int(ws__loop_wait(&loop, events, 0), 1, "a hang-up is always told");
     ok(events[0].ready & WS__LOOP_HANGUP, "T81: HUP");
+    uint32_t count = loop.count;
+    ok(ws__loop_add(&loop, pair[0], WS__LOOP_READ, 1) == WS_ESYSTEM && loop.count == count,
+       "a descriptor counts once");
     ws__loop_remove(&loop, pair[0]);
+    ws__loop_remove(&loop, pair[0]);
+    is_int((long long)loop.count, (long long)count - 1, "and is removed once");
     is_int(ws__loop_wait(&loop, events, 0), 0, "removed");
     close(pair[0]);
     stop();
