@@ -29,6 +29,7 @@ from ._core.messages import Json, pack_publication
 from ._core.metrics import metrics_text
 from ._core.runtime import SHUTDOWN_REASON, Runtime, State
 from ._core.signals import Signals
+from ._core.topics import Topics
 from ._core.work import Work
 from ._native import fail, lib
 from .http import Response
@@ -46,7 +47,7 @@ _MISSING: Any = values.LeftOut()  # an argument that was left out
 
 
 @foreign.explained(foreign.NOT_IN_APP)
-class App(Router, Work, metaclass=Documented):
+class App(Router, Topics, Work, metaclass=Documented):
     """A WebSocket and HTTP server.
 
     Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs
@@ -472,16 +473,19 @@ class App(Router, Work, metaclass=Documented):
         opcode: Optional[AnyOpCode] = None,
         compress: bool = False,
     ) -> bool:
-        """Send one message to every subscriber of `topic` in this process.
+        """Send one message to every subscriber of `topic`, in all workers of `run`.
 
-        A subscriber whose queue is full (max_backpressure) does not get it.
+        A subscriber whose queue is full (max_backpressure) does not get it. Other workers get what
+        this one publishes in the same order, each message at most once; docs/workers.md says when
+        one is lost.
 
         Args:
             topic: Any str, or bytes in UTF-8.
             message, opcode, compress: As for `WebSocket.send`; TEXT and BINARY only.
 
         Returns:
-            True if at least one subscriber gets it. None does once a shutdown has begun to close
+            True if at least one subscriber in this process gets it, or another worker has
+            subscribers of the topic. None in this process does once a shutdown has begun to close
             the connections.
 
         Raises:
@@ -493,20 +497,6 @@ class App(Router, Work, metaclass=Documented):
         runtime = self._runtime
         runtime.check_server()
         return bool(lib.ws_server_publish(runtime.server, name, len(name), data, len(data), code))
-
-    def num_subscribers(self, topic: Union[str, bytes]) -> int:
-        """How many connections of this app, in this process, have subscribed to `topic`.
-
-        Args:
-            topic: Any str, or bytes in UTF-8.
-
-        Raises:
-            TypeError, ValueError: The topic is wrong.
-            RuntimeError: Called from another thread.
-        """
-        name = values.topic(topic)
-        self._runtime.check_server()
-        return int(lib.ws_server_subscribers(self._runtime.server, name, len(name)))
 
     # ---- errors, numbers, JSON ------------------------------------------------------------------
 
@@ -585,8 +575,9 @@ class App(Router, Work, metaclass=Documented):
         Returns:
             Counters since the start: accepted, opened, closed, refused, turns, blocked,
             messages_in, messages_out, bytes_in, bytes_out, dropped, backpressure. Now: memory and
-            its part compression_memory (bytes), connections, open, topics. With a broker also
-            broker_up, broker_published and so on. docs/metrics.md explains them.
+            its part compression_memory (bytes), connections, open, topics. Those of what workers
+            send each other begin with bus_, and with a broker there are broker_up,
+            broker_published and so on. docs/metrics.md explains them.
 
         Raises:
             RuntimeError: Called from another thread.

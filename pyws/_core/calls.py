@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from _thread import get_ident
-from ctypes import POINTER, c_char_p, c_size_t, c_uint8, c_ulong, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint8, c_ulong, c_void_p
 from typing import Any, Callable, NamedTuple, Sequence
 
 from .._native import (
@@ -16,6 +16,8 @@ from .._native import (
     watch_function,
     ws_behavior,
     ws_bridge,
+    ws_bus_options,
+    ws_bus_stats,
     ws_config,
     ws_listen_options,
     ws_relay,
@@ -26,11 +28,13 @@ from .bridge import bridge_function
 __all__ = [
     "Counts",
     "add_route",
+    "announce_end",
     "c_function",
     "copied_bytes",
     "counts",
     "function_address",
     "header_fields",
+    "join_bus",
     "listen",
     "new_server",
     "peer_of",
@@ -109,10 +113,10 @@ def string_list(names: Sequence[str] | None) -> Any:
 
 
 class Counts(NamedTuple):
-    """What ws_server_stats says."""
+    """What ws_server_stats and ws_server_bus_stats say."""
 
     numbers: dict[str, int]
-    """The fields that are single numbers, by name."""
+    """The fields that are single numbers, by name; those of the bus begin with "bus_"."""
     codes: dict[str, int]
     """Connections closed, by code; "3xxx" and "4xxx" stand for a thousand codes each."""
     statuses: dict[str, int]
@@ -120,10 +124,12 @@ class Counts(NamedTuple):
 
 
 def counts(server: int) -> Counts:
-    """ws_server_stats, without what is 0 in the tables."""
-    result = ws_stats()
+    """All counters of a server, without what is 0 in the tables."""
+    result, bus = ws_stats(), ws_bus_stats()
     lib.ws_server_stats(server, result, ctypes.sizeof(result))
+    lib.ws_server_bus_stats(server, bus, ctypes.sizeof(bus))
     fields = {name: getattr(result, name) for name, *_ in ws_stats._fields_[1:]}
+    fields.update({f"bus_{name}": getattr(bus, name) for name, *_ in ws_bus_stats._fields_[1:]})
     codes = zip((*range(1000, 1016), "3xxx", "4xxx"), result.closed_with)
     statuses = zip((status or "other" for status in result.refused_status), result.refused_with)
     return Counts(
@@ -141,6 +147,25 @@ def set_on_response(server: int, function: Any, argument: int) -> None:
 def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:
     """ws_server_set_alarm; `delay` in nanoseconds, `function` is a plain_function or None."""
     lib.ws_server_set_alarm(server, delay, function or plain_function(), argument)
+
+
+def join_bus(
+    server: int, inboxes: Sequence[int], settings: dict[str, Any], function: Any, argument: int
+) -> None:
+    """ws_server_join; `settings` are fields of ws_bus_options, `function` its on_message."""
+    options = ws_bus_options()
+    lib.ws_bus_options_init(options, ctypes.sizeof(options))
+    options.count, options.inboxes = len(inboxes), (c_int * len(inboxes))(*inboxes)
+    options.on_message, options.user = function, argument
+    for name, value in settings.items():
+        setattr(options, name, value)
+    lib.ws_server_join(server, options)
+
+
+def announce_end(inboxes: Sequence[int], member: int, epoch: int) -> None:
+    """ws_bus_announce_end. Raises what that does."""
+    array = (c_int * len(inboxes))(*inboxes)
+    lib.ws_bus_announce_end(array, len(inboxes), member, epoch)
 
 
 def watch(server: int, fd: int, events: int, function: Any, argument: int) -> None:

@@ -29,6 +29,11 @@ _COUNTERS = {
     "backpressure": ("backpressure", "Times that the kernel's send buffer of a socket was full."),
     "turns": ("loop_turns", "Turns of the event loop."),
     "blocked": ("loop_blocked", "Turns of the event loop that took longer than a second."),
+    "bus_sent": ("bus_messages_sent", "Messages sent to other workers, once for each of them."),
+    "bus_received": ("bus_messages_received", "Messages received from other workers."),
+    "bus_lost": ("bus_messages_lost", "Messages lost because another worker did not keep up."),
+    "bus_bytes_out": ("bus_sent_bytes", "Bytes written to the sockets of other workers."),
+    "bus_bytes_in": ("bus_received_bytes", "Bytes read from the socket that other workers use."),
 }
 _GAUGES = {
     "connections": ("connections", "TCP connections now, HTTP included."),
@@ -36,6 +41,8 @@ _GAUGES = {
     "topics": ("topics", "Topics that have subscribers now."),
     "memory": ("memory_bytes", "Memory held for connections, routes and buffers."),
     "compression_memory": ("compression_memory_bytes", "The part of it that zlib holds."),
+    "bus_queued": ("bus_queued_bytes", "What waits for other workers now."),
+    "bus_members": ("bus_workers", "Other workers that are connected now."),
 }
 _BROKER = {
     # the same of App.stats, where the app has a broker: (name, type, help)

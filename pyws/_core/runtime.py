@@ -25,6 +25,7 @@ from .._native import fail, lib
 from ..errors import ErrorCode
 from ..options import AppListenOptions, AppOptions
 from . import bridge, calls, mistakes
+from .bus import Member
 from .calls import thread_ident
 from .contexts import run_in
 from .descriptors import let_go, watched
@@ -214,6 +215,7 @@ class Runtime:
         host: The event loop, while the app runs in one.
         relay: The connection to the broker; None without one.
         crew: The workers, while this process watches over them.
+        member: What connects this worker to the others; None without workers.
         worker: The number of the worker, from 1; 0 in a process that is no worker.
         signal_mask: What `Signals` sets once it handles signals; None: nothing.
         traffic: Writes log lines of connections, while the app runs and they are wanted.
@@ -249,6 +251,7 @@ class Runtime:
         self.host: Host | None = None
         self.relay: Relay | None = None
         self.crew: Crew | None = None
+        self.member: Member | None = None
         self.worker = 0
         self.signal_mask: Any = None
         self.traffic: Traffic | None = None
@@ -600,8 +603,9 @@ class Runtime:
         self.deferred, self.timers = deque(), self._new_timers()
         epoll_fd = lib.ws_server_fd(self.server)
         theirs = self.watches.descriptors()  # the program's, which may need them here
-        self.watches = self._new_watches()
-        let_go([*(fd for fd in watched(epoll_fd) if fd not in theirs), epoll_fd], busy)
+        ours = {*watched(epoll_fd), epoll_fd, *(self.member.descriptors if self.member else ())}
+        self.watches, self.member = self._new_watches(), None
+        let_go([fd for fd in ours if fd not in theirs], busy)
         if self.host is not None:
             let_go(self.host.forget(), True)
 
@@ -618,7 +622,7 @@ class Runtime:
 
         Args:
             worker: Its number, from 1.
-            add_routes: Adds the routes of the app to it.
+            add_routes: Prepares the server and adds the routes of the app to it.
             listeners: Descriptors of the sockets to listen on.
             timers: What was delayed before the fork.
             watches: The descriptors that were watched before the fork.

@@ -25,6 +25,7 @@ from typing import Any, Callable, NoReturn, cast
 
 from .._native import lib
 from . import runtime as base
+from .bus import Inboxes
 from .descriptors import watched
 from .life import Life
 from .logs import logger, server_logger
@@ -97,6 +98,7 @@ class Slot:
         number: From 1, for the log.
         pid: The process; 0 while there is none.
         life: The writing end of a pipe; the worker ends when it is closed. -1: there is none.
+        epoch: What tells the worker from others in this slot.
         sockets: The sockets that only this worker accepts from.
         has_started: A worker has been here whose start functions did not fail.
         born: When the worker was started, as time.monotonic().
@@ -108,6 +110,7 @@ class Slot:
         self.number = number
         self.pid = 0
         self.life = -1
+        self.epoch = 0
         self.sockets: list[Socket] = []
         self.has_started = False
         self.born = 0.0
@@ -154,6 +157,7 @@ class Crew(base.Crew):
         # A child forgets those of its runtime.
         self._deferred, self._timers = runtime.deferred, runtime.timers
         self._watches = runtime.watches
+        self._inboxes = Inboxes(count)
         self._wakes: tuple[int, Callable[[], Any]] | None = None  # a descriptor, what to do then
         self._calls: list[Callable[[], Any]] = []  # of signal handlers
         self._old_child: Any = None  # what SIGCHLD did before
@@ -236,6 +240,7 @@ class Crew(base.Crew):
         if not pid:
             return
         slot.let_go()
+        self._inboxes.announce_end(slot.number - 1, slot.epoch)
         self._read_news()
         failure = self._failures.pop(slot.number, "")
         if failure and not slot.has_started and not self._stopping:
@@ -274,7 +279,7 @@ class Crew(base.Crew):
             logger.error("worker %d cannot start: %s", slot.number, error)
             return
         _flush()  # or the child would write it again
-        parent = os.getpid()
+        parent, slot.epoch = os.getpid(), self._inboxes.next_epoch()
         # Handlers of the parent must not run in the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._forks = True
@@ -366,6 +371,7 @@ class Crew(base.Crew):
             return
         self._close_sockets()
         self._close_news()
+        self._inboxes.close()
         for slot in self._slots:
             if slot.life >= 0:
                 os.close(slot.life)
@@ -389,6 +395,7 @@ class Crew(base.Crew):
                 os.waitpid(slot.pid, 0)
                 slot.let_go()
         self._close_news()
+        self._inboxes.close()
 
     def _close_news(self) -> None:
         for end in self._news:
@@ -412,7 +419,7 @@ class Crew(base.Crew):
             self._runtime.signal_mask = mask
             self._runtime.renew(
                 slot.number,
-                self._add_routes,
+                lambda: self._prepare(slot),
                 listeners,
                 self._timers,
                 self._watches,
@@ -427,6 +434,12 @@ class Crew(base.Crew):
             logger.exception("worker %d (pid %d) cannot serve", slot.number, os.getpid())
         finally:
             os._exit(status)
+
+    def _prepare(self, slot: Slot) -> None:
+        """Connect the new server of a worker to the others, and add the routes."""
+        runtime = self._runtime
+        runtime.member = self._inboxes.join(runtime.server, slot.number - 1, slot.epoch)
+        self._add_routes()
 
 
 def watched_listeners(runtime: Runtime) -> list[int]:

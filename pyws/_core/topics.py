@@ -1,0 +1,75 @@
+"""What an app does with topics besides publishing."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from .._native import lib
+from . import values
+from .runtime import Runtime
+
+__all__ = ["Topics"]
+
+
+class Topics:
+    """The methods of `App` for that."""
+
+    _runtime: Runtime
+
+    def num_subscribers(self, topic: Union[str, bytes]) -> int:
+        """How many connections of this app, in this process, have subscribed to `topic`.
+
+        Args:
+            topic: Any str, or bytes in UTF-8.
+
+        Raises:
+            TypeError, ValueError: The topic is wrong.
+            RuntimeError: Called from another thread.
+        """
+        name = values.topic(topic)
+        self._runtime.check_server()
+        return int(lib.ws_server_subscribers(self._runtime.server, name, len(name)))
+
+    async def count(self, topic: Union[str, bytes]) -> int:
+        """How many connections have subscribed to `topic`, in all workers of `run`.
+
+        The workers are asked, and those that do not answer within a second are left out: one that
+        is stopped or busy, or has just ended. Without workers it is `num_subscribers`. Connections
+        of other apps at the broker are not counted.
+
+        Args:
+            topic: Any str, or bytes in UTF-8.
+
+        Raises:
+            TypeError, ValueError: The topic is wrong.
+            RuntimeError: Called from another thread.
+        """
+        name = values.topic(topic)
+        here, member = self.num_subscribers(name), self._runtime.member
+        return here if member is None else here + await member.count(name)
+
+    def end(
+        self, topic: Union[str, bytes], code: int = 1000, reason: Union[str, bytes] = ""
+    ) -> int:
+        """End every connection that has subscribed to `topic`, in all workers of `run`.
+
+        With a broker, those of all apps there are ended, too. It is `WebSocket.end` for each of
+        them: to close a room, or to log out a user everywhere whose connections have subscribed to
+        a topic of the user. A connection that subscribes while this runs may stay.
+
+        Args:
+            topic: Any str, or bytes in UTF-8.
+            code, reason: As for `WebSocket.end`.
+
+        Returns:
+            How many connections of this process were ended.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            RuntimeError: Called from another thread.
+        """
+        name = values.topic(topic)
+        status, data = values.close_arguments(code, reason)
+        self._runtime.check_server()
+        server = self._runtime.server
+        return int(lib.ws_server_end_topic(server, name, len(name), status, data, len(data)))
