@@ -143,6 +143,13 @@ void members_stop(const char *name)
         members[i].on_message = NULL;
         if (members[i].alive)
             harness_stop(&members[i].h, name);
+    }
+    members_forget();
+}
+
+void members_forget(void)
+{
+    for (int i = 0; i < member_count; i++) {
         close(reading[i]);
         close(writing[i]);
     }

@@ -35,6 +35,7 @@ void members_sockets_room(int i, int bytes); /* of inbox i, for who joins later 
 void members_kill(int i);          /* ends without a word; nothing is left */
 void members_gone(int i);          /* what the parent reports after that */
 void members_stop(const char *name);
+void members_forget(void); /* closes the sockets; the servers are freed */
 
 void members_turns(int count); /* of all members that are alive */
 void members_settle(void);     /* turns, until nothing is on its way */

@@ -505,6 +505,32 @@ static void test_memory(void)
     ok(right && n > 10, "T84: allocation 1 to %d fails: the bus continues", n);
 }
 
+/* A message that does not fit into max_memory is lost, and nothing else. */
+static void test_max_memory(void)
+{
+    members_sockets(2);
+    members_join(0);
+    members_prepare(1);
+    members[1].h.config.max_memory = 4 << 20;
+    members[1].h.behavior.max_backpressure = 0;
+    members_try(1);
+    open_client(0);
+    open_client(1);
+    members_subscribe(1, "a");
+    members_settle();
+    members_publish(0, "a", "1");
+    ws_server_publish(members[0].h.server, "a", 1, large, 10 << 20, WS_BINARY);
+    members_publish(0, "a", "2");
+    members_frames(&c[1], "TEXT 1, TEXT 2", "T84: a message above max_memory is lost");
+    ok(members_stats(1).lost >= 1, "T84: and counted");
+    members_subscribe(0, "b");
+    members_settle();
+    is_int(members_publish(1, "b", "3"), 1, "T84: what the other one needs is known");
+    is_int(members_publish(1, "c", "3"), 0, "T84: exactly");
+    members_frames(&c[0], "TEXT 3", "T84: it arrives");
+    stop("max_memory");
+}
+
 /* ---- joining ---- */
 
 static int join_with(ws_bus_options *o, int self, int count, uint32_t epoch, int inbox, int other)
@@ -574,6 +600,7 @@ static void cases(void)
     CASE(test_stale());
     CASE(test_malformed());
     CASE(test_memory());
+    CASE(test_max_memory());
     CASE(test_join());
 }
 
