@@ -431,6 +431,8 @@ def test_stats(serve: Callable[..., Any]) -> None:
             "accepted", "opened", "closed", "refused", "turns", "blocked", "memory",
             "compression_memory", "messages_in", "messages_out", "bytes_in", "bytes_out",
             "connections", "open", "dropped", "backpressure", "topics",
+            "bus_sent", "bus_received", "bus_lost", "bus_bytes_out", "bus_bytes_in", "bus_queued",
+            "bus_members",
         }  # fmt: skip
         assert (stats["accepted"], stats["opened"], stats["open"]) == (1, 1, 1)
         assert all(isinstance(value, int) for value in stats.values())
