@@ -249,12 +249,14 @@ class Relay(AnyRelay, Link):
                 await asyncio.wait([session], timeout=CLOSE_TIME)
                 await self._disconnect()
                 raise
-            error = self._error or (None if session.cancelled() else session.exception())
+            error = (
+                ConnectionError("it was cancelled") if session.cancelled() else session.exception()
+            )
             self._follows = False
             await self._disconnect()
-            if error is None and not session.cancelled():
+            if error is None:
                 return
-            self._went_down(error or ConnectionError("the connection was cancelled"))
+            self._went_down(self._error or error)
             if self._is_done():
                 return
             if time.monotonic() - began >= LONG_LIFE:
