@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 from chromium import unavailable
@@ -21,6 +23,8 @@ from coroutines import in_loop, until
 from memory_broker import Node
 from peer import eventually
 from redis_server import RedisServer, free_port
+from test_bus import PROGRAM as BUS_PROGRAM
+from test_bus import Client
 from worker_programs import start
 
 from pyws import App
@@ -457,3 +461,72 @@ def test_b1_each_worker_has_its_connection(own: RedisServer) -> None:
         assert port
         assert program.stop(signal.SIGTERM) == 0
     assert connections() == 0
+
+
+def test_b2_order_and_once_with_workers(own: RedisServer) -> None:
+    """8 publishers, 100 topics, two apps of two workers each; the local bus takes part."""
+    chance = random.Random(16)
+    text = BUS_PROGRAM.replace("WORKERS", "2").replace("ASYNCIO", "False")
+    text = "app = App(broker=sys.argv[1])\n" + text
+    with start(text, own.url) as one, start(text, own.url) as other, ExitStack() as stack:
+        clients: List[Client] = []
+        for program in (one, other):
+            port = int(program.line())
+            pids: Set[int] = set()
+            while len(pids) < 2 or len(clients) % 8:
+                client = Client(port, "/bus")
+                stack.enter_context(client)
+                clients.append(client)
+                pids.add(client.pid)
+        assert len({client.pid for client in clients}) == 4
+        chosen = [chance.sample(range(100), 30) for _ in clients]
+        for client, numbers in zip(clients, chosen):
+            client.do("subscribe", "end", *(f"topic {number}" for number in numbers))
+        eventually(lambda: all(client.do("stats")["broker_up"] for client in clients))
+        pairs = {(one.pid, number) for one, numbers in zip(clients, chosen) for number in numbers}
+        wanted = Counter(f"pyws:topic {number}".encode() for _, number in pairs)
+        wanted[b"pyws:end"] = 4
+        eventually(lambda: subscriptions(own, *wanted) == wanted)
+        writers = clients[:4] + clients[-4:]
+        sent: Dict[Tuple[int, int], List[str]] = {}
+        for turn in range(200):
+            for writer, client in enumerate(writers):
+                topic = chance.randrange(100)
+                message = f"{writer} {topic} {turn}"
+                client.ask("publish", f"topic {topic}", message)
+                sent.setdefault((writer, topic), []).append(message)
+        for client in writers:
+            for _ in range(200):
+                client.answer()
+            client.do("publish", "end", "end")
+        for client, numbers in zip(clients, chosen):
+            got: Dict[Tuple[int, int], List[str]] = {}
+            ends = 0
+            while ends < len(writers):
+                message = client.next()
+                ends += message == "end"
+                if message != "end":
+                    writer, topic = map(int, message.split()[:2])
+                    got.setdefault((writer, topic), []).append(message)
+            assert got == {key: texts for key, texts in sent.items() if key[1] in numbers}
+        stats = {client.pid: client.do("stats") for client in clients}
+        assert all(numbers["broker_lost"] == 0 for numbers in stats.values())
+        assert all(numbers["broker_ignored"] == 0 for numbers in stats.values())
+        assert sum(numbers["broker_published"] for numbers in stats.values()) == 8 * 201
+
+
+def subscriptions(server: RedisServer, *channels: bytes) -> Dict[bytes, int]:
+    """How many connections have subscribed to each of them."""
+    found: List[Any] = server.command("PUBSUB", "NUMSUB", *channels)
+    return dict(zip(found[::2], found[1::2]))
+
+
+@in_loop
+async def test_b6_the_end_of_a_topic(server: RedisServer) -> None:
+    one, other = Node(server.url), Node(server.url)
+    async with one.running(), other.running():
+        client = await other.client("a", "room")
+        await other.settled()
+        one.app.end("room", 4000, "closed")
+        await asyncio.wait_for(client.wait_closed(), 20)
+        assert (client.close_code, client.close_reason) == (4000, "closed")
