@@ -374,4 +374,6 @@ class AppListenOptions:
 
 
 LISTEN_SETTINGS = settings(AppListenOptions)
+foreign.belongs("app.listen()", [*AppListenOptions.__annotations__, *LISTEN_ALIASES])
+foreign.belongs("App(...)", AppOptions.__annotations__)
 _LOOPBACKS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -6,9 +6,9 @@ explain which of their attributes programs for socketify may look for in vain.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, NoReturn, Sequence, TypeVar
+from typing import Callable, Iterable, Mapping, NoReturn, Sequence, TypeVar
 
-__all__ = ["explained", "unknown_key"]
+__all__ = ["belongs", "explained", "unknown_key"]
 
 T = TypeVar("T")
 
@@ -19,8 +19,7 @@ T = TypeVar("T")
 
 _NO_TLS = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
 _NOT_YET = "this is not supported yet"
-_LISTEN = "this belongs to app.listen()"
-_ROUTE = "this belongs to a route, app.ws(pattern, {...})"
+_WORKERS = "this belongs to app.run(workers=N)"
 
 _TLS = dict.fromkeys(
     (
@@ -63,6 +62,9 @@ OTHERS_OF_LISTEN = {
     **dict.fromkeys(("socketpath", "uds", "unix", "unixpath", "unixsocket"), "path"),
     **dict.fromkeys(("filedescriptor", "fileno", "sock", "socket"), "fd"),
     **dict.fromkeys(("permissions", "perms", "umask"), "mode"),
+    "handler": "the second argument of app.listen() is the callback",
+    "portoroptions": "the first argument of app.listen() is the port, or all options",
+    "workers": _WORKERS,
 }
 
 OTHERS_OF_APP = {
@@ -77,10 +79,6 @@ OTHERS_OF_APP = {
         ),
         _NOT_YET,
     ),
-    **dict.fromkeys(("fd", "host", "path", "port", "reuseport", "uds", "backlog"), _LISTEN),
-    **dict.fromkeys(
-        ("compression", "idletimeout", "maxbackpressure", "maxpayloadlength", "origins"), _ROUTE
-    ),
     **dict.fromkeys(
         (
             "requestresponsefactorymaxitems", "taskfactorymaxitems", "websocketfactorymaxitems",
@@ -89,9 +87,18 @@ OTHERS_OF_APP = {
     ),
     "idlerelaxationtime": "leave it out, the loop sleeps until there is something to do",
     "lifespan": "leave it out, see app.on_start() and app.on_stop()",
-    "workers": "this belongs to app.run(workers=N)",
+    "uds": "this belongs to app.listen(), as path",
+    "workers": _WORKERS,
     "loglevel": "see docs/logging.md",
 }  # fmt: skip
+
+
+_places: dict[str, str] = {}  # of the settings here, by their plain names
+
+
+def belongs(place: str, names: Iterable[str]) -> None:
+    """Say where settings belong, for programs that give them to something else."""
+    _places.update((_plain(name), f"this belongs to {place}") for name in names)
 
 
 def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[str, str]) -> str:
@@ -107,7 +114,7 @@ def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[st
     wanted = _plain(str(key))
     bare = wanted[2:] if wanted.startswith("on") else wanted  # onmessage
     for name in (wanted, bare):
-        meant = plain.get(name) or others.get(name)
+        meant = plain.get(name) or others.get(name) or _places.get(name)
         if meant is not None:
             break
     else:

@@ -345,3 +345,4 @@ ROUTE_SETTINGS = settings(RouteSettings)
 _TABLE = {one.name: one for one in ROUTE_SETTINGS}
 BEHAVIOR_KEYS: list[str] = [*_TABLE, *HANDLERS]
 _KEYS = [*BEHAVIOR_KEYS, "session"]
+foreign.belongs("a route, app.ws(pattern, {...})", _KEYS)

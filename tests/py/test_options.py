@@ -398,6 +398,11 @@ OTHERS: Dict[str, Dict[str, str]] = {
         "max_queue": "did you mean 'max_pending_messages'?",
         "ssl": "TLS is not supported yet",
         "idle_timout": "did you mean 'idle_timeout'?",
+        "domain": "this belongs to app.listen()",
+        "host": "this belongs to app.listen()",
+        "reuse_port": "this belongs to app.listen()",
+        "max_connections": "this belongs to App(...)",
+        "access_log": "this belongs to App(...)",
     },
     "listen": {
         "ssl": "TLS is not supported yet",
@@ -406,6 +411,11 @@ OTHERS: Dict[str, Dict[str, str]] = {
         "hostname": "did you mean 'host'?",
         "sock": "did you mean 'fd'?",
         "reusePort": "did you mean 'reuse_port'?",
+        "handler": "the second argument of app.listen() is the callback",
+        "port_or_options": "the first argument of app.listen() is the port",
+        "idle_timeout": "this belongs to a route",
+        "workers": "app.run(workers=N)",
+        "max_connections": "this belongs to App(...)",
     },
     "app": {
         "key_file_name": "TLS is not supported yet",
@@ -413,7 +423,12 @@ OTHERS: Dict[str, Dict[str, str]] = {
         "limit_concurrency": "did you mean 'max_connections'?",
         "timeout_keep_alive": "did you mean 'keep_alive_timeout'?",
         "port": "this belongs to app.listen()",
+        "domain": "this belongs to app.listen()",
+        "uds": "this belongs to app.listen(), as path",
         "idle_timeout": "this belongs to a route",
+        "subprotocols": "this belongs to a route",
+        "message": "this belongs to a route",
+        "on_open": "this belongs to a route",
         "workers": "app.run(workers=N)",
         "max_conections": "did you mean 'max_connections'?",
     },
@@ -434,6 +449,18 @@ def test_p7_names_of_other_libraries(where: str, key: str, answer: str) -> None:
         MAKERS[where](key)
     assert f"has no key {key!r}" in str(caught.value)
     assert answer in str(caught.value)
+
+
+def test_p7_a_setting_in_the_wrong_place() -> None:
+    places: Dict[str, Any] = {
+        "route": [*BEHAVIOR_KEYS, "session"],
+        "listen": [*AppListenOptions.__annotations__, "domain"],
+        "app": list(AppOptions.__annotations__),
+    }
+    for where, make in MAKERS.items():
+        for key in {key for keys in places.values() for key in keys} - set(places[where]):
+            with pytest.raises(TypeError, match=f"has no key '{key}': this belongs to "):
+                make(key)
 
 
 @pytest.mark.parametrize("where", sorted(MAKERS))
