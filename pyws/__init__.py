@@ -8,6 +8,8 @@ app.listen(9001)
 app.run()
 """
 
+import typing as _typing
+
 from ._core.timers import Timer
 from ._native import VERSION as __version__
 from ._native import lib as _lib
@@ -89,3 +91,13 @@ __all__ = [
 ]
 
 library_path: str = _lib.path  # the path of the C library, as given to the system's loader
+
+
+if not _typing.TYPE_CHECKING:  # checkers would accept any name
+
+    def __getattr__(name):
+        from ._core.foreign import NOT_IN_PACKAGE
+
+        if name in NOT_IN_PACKAGE:  # `from pyws import` hides the message of an AttributeError
+            raise ImportError(f"pyws has no {name}: {NOT_IN_PACKAGE[name]}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -516,7 +516,9 @@ class App(Router, Topics, Work, metaclass=Documented):
             RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
-        mistakes.check_arity("handler", values.function("handler", handler), ("error", "source"))
+        hint = "; for handler(error, res, req) there is app.set_error_handler()"
+        values.function("handler", handler)
+        mistakes.check_arity("handler", handler, ("error", "source"), hint)
         self._runtime.error_handler = handler
         return self
 

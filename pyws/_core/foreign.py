@@ -142,25 +142,47 @@ _INTERNAL = "it was internal"
 _HANDLE = "functions of the C library are found through pyws.library_path"
 _NO_SERVER_NAMES = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
 
+_TASKS = "make the handler a coroutine function (async def)"
+
+NOT_IN_PACKAGE = {
+    **dict.fromkeys(
+        ("ASGI", "SSGI", "WSGI"), "run such an application in a server for it, beside pyws"
+    ),
+    "AppExtension": "write a subclass of App, or a function that takes the app",
+    "AppRequest": "its name is Request",
+    "AppResponse": "its name is Response",
+    "Loop": f"there is only the loop of asyncio: {_TASKS}",
+    **dict.fromkeys(("MiddlewareRouter", "middleware"), "call the next function in the handler"),
+    **dict.fromkeys(("RequestTask", "TaskFactory", "create_task"), _TASKS),
+    "sendfile": "files are not supported yet, let a proxy serve them",
+}
 NOT_IN_APP = {
     "add_server_name": _NO_SERVER_NAMES,
     "connect": "CONNECT is for proxies, and is never routed",
     "dispose": "leave the block of `with app:`, or drop the last reference, to free the server",
     "get_native_handle": _HANDLE,
+    "lifespan": "see on_start() and on_stop()",
+    "loop": f"{_TASKS}, in which asyncio.get_running_loop() is the loop",
     "missing_server_name": _NO_SERVER_NAMES,
     "on_shutdown": "its name is on_stop",
     "register": "write a subclass, or a function that takes the app",
     "remove_server_name": _NO_SERVER_NAMES,
     "router": _NO_ROUTERS,
+    "run_async": _TASKS,
     "static": "static files are not supported yet, let a proxy serve them",
     "template": "call the template engine in the handler: res.end(template.render(...))",
     "trace": "use any(pattern, handler), and req.get_method() in the handler",
     "trigger_error": "raise the exception in a handler",
 }
 NOT_IN_REQUEST = {
+    "body": _NO_BODIES,
+    "form": _NO_BODIES,
     "get_yield": _INTERNAL,
     "is_ancient": "clients of HTTP/1.0 need no special care",
+    "json": _NO_BODIES,
     "set_yield": "a request has one handler: call the next function there",
+    "stream": _NO_BODIES,
+    "text": _NO_BODIES,
     "trigger_for_each_header_handler": _INTERNAL,
 }
 NOT_IN_RESPONSE = {
@@ -179,7 +201,7 @@ NOT_IN_RESPONSE = {
     "pause": _NO_BODIES,
     "render": "call the template engine: res.end(template.render(...))",
     "resume": _NO_BODIES,
-    "run_async": "make the handler a coroutine function (async def)",
+    "run_async": _TASKS,
     "send_chunk": _NO_PARTS,
     "trigger_aborted": _INTERNAL,
     "trigger_data_handler": _INTERNAL,

@@ -73,8 +73,8 @@ def check_handler(name: str, value: Any, parameters: tuple[str, ...]) -> None:
     check_arity(name, value, parameters)
 
 
-def check_arity(name: str, value: Any, parameters: tuple[str, ...]) -> None:
-    """Raise TypeError unless `value` takes these arguments by position.
+def check_arity(name: str, value: Any, parameters: tuple[str, ...], hint: str = "") -> None:
+    """Raise TypeError, with the hint, unless `value` takes these arguments by position.
 
     Functions without a signature pass.
     """
@@ -89,7 +89,7 @@ def check_arity(name: str, value: Any, parameters: tuple[str, ...]) -> None:
         what = f"{count} argument{'s' if count > 1 else ''}, {name}({', '.join(parameters)})"
         raise TypeError(
             f"{name} must take {what if parameters else 'no arguments'}, "
-            f"but the parameters of {location(value)} are {signature}: {error}"
+            f"but the parameters of {location(value)} are {signature}: {error}{hint}"
         ) from None
 
 

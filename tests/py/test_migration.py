@@ -8,6 +8,7 @@ import pytest
 from handlers import fail
 from room import Room
 
+import pyws
 from pyws import App, AppListenOptions, Request, Response, WebSocket
 from pyws._core import foreign
 
@@ -23,7 +24,7 @@ OF_SOCKETIFY: Dict[type, str] = {
     App: "on_shutdown router register template static get post options "
     "delete patch put head connect trace any get_native_handle num_subscribers publish "
     "remove_server_name add_server_name missing_server_name ws listen run close on_error "
-    "set_error_handler trigger_error dispose",
+    "set_error_handler trigger_error dispose json_serializer on_start loop run_async lifespan",
     Request: "get_cookie get_cookies get_url get_full_url get_method for_each_header get_headers "
     "get_header get_queries get_query get_parameters get_parameter preserve set_yield get_yield "
     "is_ancient trigger_for_each_header_handler app",
@@ -55,6 +56,34 @@ def test_a_missing_name_says_what_to_do(cls: type) -> None:
         with pytest.raises(AttributeError) as caught:
             getattr(cls, name)
         assert str(caught.value) == f"{cls.__name__} has no attribute {name!r}: {sentence}"
+
+
+NAMES = "ASGI AppExtension Loop MiddlewareRouter RequestTask SSGI TaskFactory WSGI create_task"
+
+
+def test_a_missing_name_of_the_package_says_what_to_do() -> None:
+    """An ImportError, since ``from pyws import ...`` replaces the message of an AttributeError."""
+    assert set(NAMES.split()) | {"AppRequest", "AppResponse", "middleware", "sendfile"} == set(
+        foreign.NOT_IN_PACKAGE
+    )
+    for name, sentence in foreign.NOT_IN_PACKAGE.items():
+        with pytest.raises(ImportError) as caught:
+            exec(f"from pyws import {name}", {})
+        assert str(caught.value) == f"pyws has no {name}: {sentence}"
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec("from pyws import nothing", {})
+    assert not hasattr(pyws, "nothing")
+
+
+@pytest.mark.parametrize("name", ["body", "form", "json", "stream", "text"])
+def test_p11_a_request_without_its_body_says_so(name: str) -> None:
+    with pytest.raises(AttributeError, match="request bodies are not supported yet"):
+        getattr(Request, name)
+
+
+def test_an_error_handler_of_socketify_is_told_its_method() -> None:
+    with App() as app, pytest.raises(TypeError, match=r"^handler must take 2.*\bset_error_handler"):
+        app.on_error(lambda error, res, req: None)  # type: ignore[misc, arg-type]
 
 
 def test_a_subclass_may_have_a_missing_name() -> None:

@@ -7,6 +7,7 @@ are mistakes that types cannot find, with the reason; pyws reports them when the
 import asyncio
 from typing import Any, Coroutine, Iterator, Union
 
+import pyws
 from pyws import (
     App,
     AppListenOptions,
@@ -179,6 +180,7 @@ app.on_error(lambda error: None)  # mistake: two arguments
 app.on_start(lambda app: None)  # mistake: no arguments
 app.publish("topic", object())  # mistake: no message
 asyncio.run(app.serve(port=8000))  # mistake: it takes a port by position
+print(pyws.sendfile)  # mistake: there is no such name
 
 # ---- what types cannot find ---------------------------------------------------------------------
 
