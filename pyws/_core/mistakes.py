@@ -105,19 +105,47 @@ def _innermost(value: Any) -> Any:
 def location(handler: Any) -> str:
     """Name, file and line of a handler, as far as they are known."""
     function = inspect.unwrap(_innermost(inspect.unwrap(handler)))
-    name = getattr(function, "__qualname__", None) or repr(handler)
+    return _place(function, getattr(function, "__qualname__", None) or repr(handler))
+
+
+def _place(function: Any, name: str) -> str:
     code = getattr(function, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
+
+
+def _remedy(handler: Any) -> str:
+    """What to do about a handler that returned a coroutine.
+
+    Of functions that wrap each other, the one around a coroutine function is wrong, whose name
+    functools.wraps has given to it.
+    """
+    function = handler
+    if type(handler).__module__.startswith("pyws."):  # a wrapper of the library
+        function = getattr(handler, "__wrapped__", handler)
+    if inspect.iscoroutinefunction(function):
+        return f"{location(handler)} must await it"
+    while function is not None and not inspect.iscoroutinefunction(function):
+        outer = _innermost(function)
+        inner = getattr(outer, "__wrapped__", None)
+        function = getattr(function, "__wrapped__", inner)
+    who, code = location(handler), getattr(outer, "__code__", None)
+    if function is not None and code is not None:
+        who = f"{_place(outer, code.co_name)}, which wraps {who},"
+    return (
+        f"{who} must be a coroutine function itself (async def), and so must a function that "
+        "wraps one"
+    )
 
 
 def check_result(what: str, handler: Any, result: Any) -> None:
     """Raise TypeError if a function returned a coroutine or a generator, which would never run."""
     if result is not None and _is_unstarted(result):
         _discard(result)
-        raise TypeError(
-            f"{what} returned {_describe(result)} that nothing awaits: {location(handler)} must "
-            "be a coroutine function itself (async def), and so must a function that wraps one"
-        )
+        if not isinstance(result, Coroutine):
+            raise TypeError(
+                f"{what} returned a generator that nothing iterates over: {location(handler)}"
+            )
+        raise TypeError(f"{what} returned a coroutine that nothing awaits: {_remedy(handler)}")
 
 
 def result_warning(what: str, handler: Any, result: Any) -> str:

@@ -371,6 +371,62 @@ def test_p7_a_coroutine_hidden_from_a_request(serve: Serve, event: str) -> None:
     assert "returned a coroutine that nothing awaits" in str(failed[0])
 
 
+def test_p7_the_function_that_hides_a_coroutine_is_named(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """functools.wraps gives it the name of the coroutine function, which is right already."""
+
+    async def right(ws: Any, message: Any, opcode: Any) -> None: ...
+
+    def make() -> Any:
+        def wrong(ws: Any, message: Any, opcode: Any) -> Any:
+            return right(ws, message, opcode)
+
+        return functools.wraps(right)(wrong)
+
+    class Wrong:
+        @functools.wraps(right)
+        def __call__(self, ws: Any, message: Any, opcode: Any) -> Any:
+            return right(ws, message, opcode)
+
+    names = {make(): "wrong", wrapped(make()): "wrong", functools.partial(make()): "wrong"}
+    for handler, name in {**names, Wrong(): "__call__"}.items():
+        caplog.clear()
+        server = serve(message=handler)
+        with upgraded(server.port, more=frame(b"x")) as client:
+            assert client.frame().close_code == 1011
+        server.stop()
+        assert f"awaits: {name} ({__file__}:" in caplog.text
+        assert f"{right.__qualname__} ({__file__}:" in caplog.text
+
+
+@pytest.mark.parametrize("event", ["open", "message", "session", "http"])
+def test_p7_a_coroutine_that_a_coroutine_handler_does_not_await(
+    serve: Serve, caplog: pytest.LogCaptureFixture, event: str
+) -> None:
+    async def lazy(*arguments: Any) -> Any:
+        return coroutine_function()
+
+    server = serve(
+        lambda app: app.get("/*", lazy) if event == "http" else app.ws("/*", {event: lazy})
+    )
+    with peer.Peer(server.port) as client:
+        client.send(GET if event == "http" else peer.handshake("/") + frame(b"x"))
+        client.response()
+        peer.eventually(lambda: "nothing awaits" in caplog.text)
+    assert f"returned a coroutine that nothing awaits: {lazy.__qualname__} (" in caplog.text
+    assert ") must await it" in caplog.text
+
+
+def test_p7_a_generator_that_a_handler_returns(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(message=lambda ws, message, opcode: (ws.send(text) for text in "ab"))
+    with upgraded(server.port, more=frame(b"x")) as client:
+        assert client.frame().close_code == 1011
+    assert "returned a generator that nothing iterates over: " in caplog.text
+
+
 def test_p7_coroutines_hidden_from_calls(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server = serve({})
     server.app.defer(lambda: coroutine_function())
