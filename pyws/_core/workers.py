@@ -541,6 +541,8 @@ def _end_with(parent: int, read_end: int) -> None:
     signal.signal(signal.SIGIO, on_pipe)
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    if _readable(read_end, 0):  # since the fork; there is no signal for that
+        os.kill(os.getpid(), signal.SIGIO)
     if os.getppid() != parent:
         os._exit(1)
 

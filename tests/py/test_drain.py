@@ -223,6 +223,34 @@ def test_p9_workers_drain() -> None:
     assert is_free(port)
 
 
+AT_BIRTH = """
+    import select
+    from pyws._core import workers
+    end_with = workers._end_with
+    def end_with_later(parent, read_end):  # what the parent says comes before
+        select.select([read_end], [], [], 20)
+        end_with(parent, read_end)
+    workers._end_with = end_with_later
+    start = workers.Crew._start
+    def start_and_drain(crew, slot):
+        start(crew, slot)
+        if slot.number == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+    workers.Crew._start = start_and_drain
+    signal.signal(signal.SIGUSR1, lambda *_: app.close(drain=600))
+    listen()
+    app.run(workers=2)
+    print("returned")
+"""
+
+
+def test_p9_workers_that_have_just_been_forked_drain_as_well() -> None:
+    with start(AT_BIRTH) as program:
+        program.line()
+        assert program.line() == "returned"
+        assert program.error_text().count("draining for at most 600 s") == 3
+
+
 @pytest.mark.parametrize("how", ["time", "signal"])
 def test_p9_workers_close_after_a_drain(how: str) -> None:
     drain = "600" if how == "signal" else "0.3"
