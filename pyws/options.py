@@ -103,6 +103,7 @@ class AppOptions:
 
     json_dumps, json_loads: functions that write and read JSON, those of orjson for example. The
     default is the json module, which writes compact text in UTF-8 and refuses NaN and Infinity.
+    Nothing is read yet: requests have no bodies, and handlers get messages as text.
 
     access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
 
@@ -194,8 +195,8 @@ class AppOptions:
     json_loads: Optional[Callable[[Union[str, bytes]], Any]] = setting(
         None,
         values.function,
-        "makes a value of JSON text that was received, like orjson.loads. None means the json "
-        "module",
+        "makes a value of JSON text, like orjson.loads. None means the json module. It is for "
+        "bodies of requests, which are not supported yet: messages arrive as text",
         to_c=None,
     )
     broker: Optional[Union[str, Broker]] = setting(

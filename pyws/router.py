@@ -125,8 +125,9 @@ class Router:
         def __call__(self, *args: Any, **more: Any) -> NoReturn:
             raise TypeError(
                 f"{type(self).__name__} is no function, and no ASGI application: app.run() serves. "
-                "app.ws(pattern, ...) with a handler returns the app, not a decorator: give it the "
-                "session as well, app.ws(pattern, session, upgrade=on_upgrade)"
+                "app.ws(pattern, ...) with a handler or a dict returns the app, not a decorator: "
+                "give it the session as well, app.ws(pattern, session, upgrade=on_upgrade), or "
+                "settings as keywords, @app.ws(pattern, **settings)"
             )
 
     def _check_complete(self) -> None:

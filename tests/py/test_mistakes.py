@@ -418,6 +418,16 @@ def test_p7_a_coroutine_that_a_coroutine_handler_does_not_await(
     assert ") must await it" in caplog.text
 
 
+def test_p7_a_route_that_is_no_decorator() -> None:
+    async def session(ws: WebSocket) -> None: ...
+
+    with App() as app:
+        for arguments in ({"behavior": {"idle_timeout": 5}}, {"message": print}):
+            route = app.ws("/" + next(iter(arguments)), **arguments)
+            with pytest.raises(TypeError, match=r"or settings as keywords, @app\.ws\(pattern, "):
+                route(session)
+
+
 def test_p7_a_generator_that_a_handler_returns(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
