@@ -3,7 +3,7 @@
 A block of a page begins with ```python. If it is a whole program, the line above is
 ``<!-- program: NAME -->``, and doc_clients.py has a client NAME. A block with the line
 ``<!-- file: NAME -->`` is a file that some test writes and uses (test_testing_docs.py). All other
-blocks are fragments, which only have to compile.
+blocks are fragments, which test_doc_fragments.py uses.
 """
 
 import ast

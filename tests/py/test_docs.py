@@ -1,4 +1,4 @@
-"""The Python in README.md and docs/ works: programs run against a client, fragments compile."""
+"""The Python in README.md and docs/ works: programs run against a client, all blocks compile."""
 
 import inspect
 import re
