@@ -170,7 +170,7 @@ struct ws__topic *ws__topics_next(const struct ws__topics *topics, const struct 
 {
     if (topic && topic->next)
         return topic->next;
-    size_t i = topic ? (topic->hash & (topics->bucket_count - 1)) + 1 : 0;
+    size_t i = topic ? (size_t)(topic->hash & (topics->bucket_count - 1)) + 1 : 0;
     while (i < topics->bucket_count && !topics->buckets[i])
         i++;
     return i < topics->bucket_count ? topics->buckets[i] : NULL;
