@@ -157,12 +157,12 @@ class Crew(base.Crew):
         # A child forgets those of its runtime.
         self._deferred, self._timers = runtime.deferred, runtime.timers
         self._watches = runtime.watches
-        self._inboxes = Inboxes(count)
+        self._inboxes = Inboxes(0)
         self._wakes: tuple[int, Callable[[], Any]] | None = None  # a descriptor, what to do then
         self._calls: list[Callable[[], Any]] = []  # of signal handlers
         self._old_child: Any = None  # what SIGCHLD did before
         self._failures: dict[int, str] = {}  # number of a slot -> why its worker cannot start
-        self._news = os.pipe()  # workers write there why
+        self._news: tuple[int, ...] = ()  # a pipe: workers write there why
         self._stopping = self._draining = False
         self._deadline = float("inf")
         self._forks = False  # a worker; any other child leaves everything to this process
@@ -191,6 +191,8 @@ class Crew(base.Crew):
 
     def _watch(self) -> None:
         failed = False
+        self._news = os.pipe()
+        self._inboxes = Inboxes(len(self._slots))
         for slot in self._slots:  # before any worker starts, so that each gets its share
             slot.sockets = self._own_sockets()
         while True:

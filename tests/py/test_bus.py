@@ -525,12 +525,19 @@ def test_the_parent_closes_all_sockets() -> None:
         signal.signal(signal.SIGUSR1, lambda *_: app.close(timeout=1))
         app.on_start(lambda: os.kill(os.getppid(), signal.SIGUSR1))
         before = count()
+        try:
+            app.run(workers=4)
+        except RuntimeError as error:
+            print(error)
+        print(count() - before)
         for _ in range(3):
             listen()
             app.run(workers=4)
             print(count() - before)
     """
     with start(text) as program:
+        assert program.line().startswith("the app listens nowhere")
+        assert program.line() == "0"
         for _ in range(3):
             assert program.line().isdigit()
             assert program.line() == "0"
