@@ -191,7 +191,8 @@ class FakeWebSocket(WebSocket[Any]):
         dropped: Those that were not sent, since `status` was DROPPED.
         published: What was published, as pairs of topic and message.
         pings, pongs: The payloads of control frames.
-        status: What `send` returns while the socket is open; the test may change it.
+        status: What `send` returns while the socket is open; the test may change it. Only a message
+            that waits for the last fragment of another one gets BACKPRESSURE.
         buffered_amount: What `get_buffered_amount` returns while the socket is open; the test may
             change it.
         paused: Whether `pause` was called, and no `resume` since.
@@ -316,6 +317,7 @@ class FakeWebSocket(WebSocket[Any]):
             self.sent.append(_payload(data, opcode))
         else:
             self._held.append((data, opcode))
+            return SendStatus.BACKPRESSURE
         return self.status
 
     def _send_fragment(

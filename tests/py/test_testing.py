@@ -440,8 +440,8 @@ def test_p10_a_fake_records_messages() -> None:
 def test_p10_a_fake_puts_fragments_together() -> None:
     ws = FakeWebSocket()
     ws.send_first_fragment("é".encode()[:1], OpCode.TEXT)
-    ws.send("waits")
-    ws.ping()
+    assert ws.send("waits") is SendStatus.BACKPRESSURE  # as a real one
+    assert ws.ping() is SendStatus.SUCCESS
     with pytest.raises(RuntimeError, match="order"):
         ws.send_first_fragment("x")
     ws.send_fragment("é".encode()[1:])
