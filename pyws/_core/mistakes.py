@@ -64,20 +64,20 @@ def check_handler(name: str, value: Any, parameters: tuple[str, ...]) -> None:
         )
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
-    inner = _innermost(value)
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise TypeError(
-            f"{name} must not be a generator: {location(value)} has a `yield`, "
-            "so that a call of it runs nothing"
-        )
     check_arity(name, value, parameters)
 
 
 def check_arity(name: str, value: Any, parameters: tuple[str, ...], hint: str = "") -> None:
     """Raise TypeError, with the hint, unless `value` takes these arguments by position.
 
-    Functions without a signature pass.
+    Generators do not pass, since a call runs nothing; functions without a signature do.
     """
+    inner = _innermost(value)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(
+            f"{name} must not be a generator: {location(value)} has a `yield`, "
+            "so that a call of it runs nothing"
+        )
     try:
         signature = inspect.signature(value, follow_wrapped=False)
     except (TypeError, ValueError):  # many functions that are written in C have none

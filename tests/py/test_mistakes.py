@@ -215,6 +215,29 @@ def test_p7_generators_are_no_handlers() -> None:
             app.post("/", value)  # type: ignore[arg-type]
 
 
+def test_p7_generators_are_no_other_functions_either() -> None:
+    """As of libraries where the code after the `yield` runs at the end."""
+
+    def plain(*arguments: Any) -> Iterator[int]:
+        yield 1
+
+    async def later(*arguments: Any) -> Any:
+        yield 1
+
+    with App() as app:
+        calls: List[Callable[[Any], Any]] = [
+            app.on_start,
+            app.on_stop,
+            app.on_error,
+            app.set_error_handler,
+            lambda function: app.listen({"host": "127.0.0.1"}, function),
+        ]
+        for call in calls:
+            for function in (plain, later):
+                with pytest.raises(TypeError, match=r"must not be a generator: .*_mistakes\.py"):
+                    call(function)
+
+
 def test_p7_the_number_of_arguments() -> None:
     def one(ws: Any) -> None: ...
     def keyword_only(ws: Any, *, message: Any) -> None: ...
