@@ -55,8 +55,8 @@ class Broker(abc.ABC):
     ``str(broker)`` is what log lines call it. One object serves one app.
 
     Attributes:
-        max_size: The longest topic and data together that the broker accepts, in bytes, which
-            `connect` may set. Longer messages count as lost. 0 means no limit.
+        max_size: The longest data that the broker accepts, in bytes, which `connect` may set.
+            Longer messages count as lost. 0 means no limit.
     """
 
     max_size: int = 0

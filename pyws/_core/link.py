@@ -75,6 +75,7 @@ class Relay(AnyRelay, Link):
         self._size = 0  # bytes of the messages that the broker has not accepted
         self._under_way: Sequence[Waiting] = ()  # the batch that the broker has got
         self._is_full = False  # messages are being lost, and that has been logged
+        self._has_refused_length = False  # so has a message that is too long for the broker
         self._is_up: bool | None = None  # None: not known yet
         self._down_since = 0.0
         self._lost_before = self._lost
@@ -169,25 +170,31 @@ class Relay(AnyRelay, Link):
 
     def _put(self, topic: bytes, data: bytes) -> None:
         size = len(topic) + len(data)
-        most = self._broker.max_size
-        if self._size + size + OVERHEAD > self._limit or (most and size > most):
-            self._refuse(size, most)
+        if self._is_too_long(data) or self._size + size + OVERHEAD > self._limit:
+            self._refuse(data)
             return
         self._size += size + OVERHEAD
         self._queue.append((topic, data, time.monotonic()))
         if self._waiter is not None:
             self._wake()
 
-    def _refuse(self, size: int, most: int) -> None:
-        """Lose a message, and log the first one of a row.
+    def _is_too_long(self, data: bytes) -> bool:
+        return 0 < self._broker.max_size < len(data)
+
+    def _refuse(self, data: bytes) -> None:
+        """Lose a message, and log the first one that is too long, or of a row.
 
         The line is written later: a log handler of the program may call the app, which is not
         allowed in the midst of a publish.
         """
         self._lost += 1
-        if most and size > most:
-            line = "a message of %d bytes is lost, the broker %s takes at most %d"
-            self._loop.call_soon(logger.warning, line, size, self._name, most)
+        if self._is_too_long(data):
+            if self._has_refused_length:
+                return
+            self._has_refused_length = True
+            line = "a message of %d bytes is lost, the broker %s takes at most %d (logged once)"
+            most = self._broker.max_size
+            self._loop.call_soon(logger.warning, line, len(data), self._name, most)
         elif not self._is_full:
             self._is_full = True
             line = "messages for the broker %s are lost: more than broker_queue %d bytes wait"
@@ -336,6 +343,8 @@ class Relay(AnyRelay, Link):
     async def _publish(self) -> None:
         """Publish the first messages of the queue."""
         batch, size = self._take()
+        if not batch:  # all were too long
+            return
         self._under_way = batch
         try:
             await self._within_time(self._broker.publish([one[:2] for one in batch]))
@@ -355,16 +364,24 @@ class Relay(AnyRelay, Link):
             self._lost_before = self._lost
 
     def _take(self) -> tuple[list[Waiting], int]:
-        """Take messages for one call, and their bytes."""
+        """Take messages for one call, and their bytes.
+
+        Those that came before the first connection may be too long.
+        """
         queue = self._queue
         batch: list[Waiting] = []
         size = 0
         while queue and len(batch) < MOST_MESSAGES:
             topic, data, _ = queue[0]
-            size += len(topic) + len(data)
-            if size > MOST_BYTES and batch:
-                size -= len(topic) + len(data)
+            more = len(topic) + len(data)
+            if self._is_too_long(data):
+                queue.popleft()
+                self._size -= more + OVERHEAD
+                self._refuse(data)
+                continue
+            if size + more > MOST_BYTES and batch:
                 break
+            size += more
             batch.append(queue.popleft())
         return batch, size + OVERHEAD * len(batch)
 
