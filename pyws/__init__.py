@@ -14,10 +14,12 @@ from ._core.timers import Timer
 from ._native import VERSION as __version__
 from ._native import lib as _lib
 from .app import App
+from .brokers import Broker, Link
 from .enums import CompressOptions, OpCode, SendStatus
 from .errors import ConnectionClosed
 from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
+from .publishing import publish_to
 from .router import WebSocketOptions
 from .typing import (
     AnyOpCode,
@@ -53,6 +55,7 @@ __all__ = [
     "AppListenOptionsDict",
     "AppOptions",
     "AppOptionsDict",
+    "Broker",
     "CloseFrame",
     "CloseHandler",
     "CloseInfo",
@@ -65,6 +68,7 @@ __all__ = [
     "FileDescriptor",
     "HandlerResult",
     "HeaderValue",
+    "Link",
     "Message",
     "MessageHandler",
     "NativeHandler",
@@ -88,6 +92,7 @@ __all__ = [
     "WebSocketOptionsDict",
     "__version__",
     "library_path",
+    "publish_to",
 ]
 
 library_path: str = _lib.path  # the path of the C library, as given to the system's loader

@@ -1,10 +1,14 @@
-"""The command `pyws`, also as ``python -m pyws``: a server to try WebSockets with in a browser."""
+"""The command `pyws`, also as ``python -m pyws``: a server to try WebSockets with in a browser.
+
+``pyws publish`` sends a message to the subscribers of apps that use a message broker.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import json
+import os
 import sys
 from base64 import b64encode
 from hashlib import sha256
@@ -21,6 +25,7 @@ from . import (
     WebSocket,
     WebSocketOptionsDict,
     __version__,
+    publish_to,
 )
 from ._native import lib
 from .browser import client_source
@@ -204,6 +209,35 @@ def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int
         return run(app, address, "{.port}" if args.print_port else "listening on {}")
 
 
+def publish(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Publish one message by a broker; returns the exit status."""
+    if args.binary and args.json:
+        parser.error("--json is about text, and --binary about everything else")
+    try:
+        publish_to(args.url, args.topic, message_of(args), timeout=args.timeout)
+    except (OSError, ValueError, ImportError) as error:
+        return fail(str(error))
+    return 0
+
+
+def message_of(args: argparse.Namespace) -> Any:
+    """The message of `pyws publish`. Raises ValueError."""
+    data = sys.stdin.buffer.read() if args.message == "-" else os.fsencode(args.message)
+    if args.binary:
+        return data
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the message is not UTF-8 ({error.reason}): use --binary") from None
+    if not args.json:
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the message is not JSON: {error}") from None
+    return text
+
+
 def address_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
     """Where to listen; ends the program if that is not possible."""
     try:
@@ -266,6 +300,17 @@ def payload_size(text: str) -> int:
     return whole(text, 1, 2**31 - 1)
 
 
+def seconds(text: str) -> float:
+    """The value of --timeout. Raises ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0.001 <= number <= 3600:
+        raise argparse.ArgumentTypeError(f"must be from 0.001 to 3600 seconds, not {text!r}")
+    return number
+
+
 def host_name(text: str) -> str:
     """The value of --host. Raises ArgumentTypeError."""
     if not text:
@@ -286,12 +331,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         self.takes_value: dict[str, bool] = {}  # by option
         self.commands: tuple[str, ...] = ()  # the first of the other arguments is one of them
+        self.takes_words = False  # other arguments may be anything
         super().__init__(allow_abbrev=False, **settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         """As that of argparse."""
         action = super().add_argument(*names, **settings)
         self.takes_value.update((name, action.nargs != 0) for name in action.option_strings)
+        self.takes_words |= not action.option_strings
         return action
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -305,15 +352,26 @@ class Parser(argparse.ArgumentParser):
         words = iter(args)
         for word in words:
             name, equals, _ = word.partition("=")
+            if word == "--" and self.takes_words:
+                return
             if word == "--":
                 continue
             if not word.startswith("-") or word == "-":
+                if self.takes_words:
+                    continue
                 self.check_command(word)
                 return
             if name not in self.takes_value:
-                self.error(f"there is no option {name}{suggestion(name, self.takes_value)}")
+                self.error(f"there is no option {name}{self.hint(name)}")
             if self.takes_value[name] and not equals:
                 next(words, None)
+
+    def hint(self, name: str) -> str:
+        """What may be meant by an unknown option; "" if nothing is likely."""
+        close = suggestion(name, self.takes_value)
+        if not close and self.takes_words:
+            return " (write -- before the first argument if one of them begins with -)"
+        return close
 
     def check_command(self, word: str) -> None:
         """End the program unless `word` is a command."""
@@ -365,6 +423,7 @@ def new_parser() -> argparse.ArgumentParser:
         prog="pyws",
     )
     add_echo(commands)
+    add_publish(commands)
     parser.commands = tuple(commands.choices)
     return parser
 
@@ -400,6 +459,33 @@ def add_echo(commands: Any) -> None:
         help="longest message that is accepted (%(default)s)",
     )
     parser.set_defaults(command=serve_echo)
+
+
+def add_publish(commands: Any) -> None:
+    """Add the command `publish`."""
+    text = (
+        "Publish a message to the subscribers of a topic, in all apps that use the message broker: "
+        "what App.publish does, from the command line. The exit status is 0 once the broker has "
+        "the message."
+    )
+    parser = commands.add_parser("publish", help="publish a message by a broker", description=text)
+    parser.add_argument(
+        "url", metavar="URL", help="the broker, like redis://127.0.0.1 or nats://127.0.0.1"
+    )
+    parser.add_argument("topic", metavar="TOPIC", help="the topic")
+    parser.add_argument(
+        "message", metavar="MESSAGE", help="the message, a text; - reads it from standard input"
+    )
+    parser.add_argument("--binary", action="store_true", help="the message is binary")
+    parser.add_argument("--json", action="store_true", help="refuse a text that is not JSON")
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        default=10,
+        help="how long it may take (%(default)s)",
+    )
+    parser.set_defaults(command=publish)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

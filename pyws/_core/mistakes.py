@@ -263,13 +263,12 @@ def _origin_fault(value: str) -> str:
 # ---- asyncio ------------------------------------------------------------------------------------
 
 
-def refuse_running_loop() -> None:
-    """Raise RuntimeError if `App.run` would block an asyncio loop that runs in this thread."""
+def refuse_running_loop(call: str = "app.run()", instead: str = "`await app.serve()`") -> None:
+    """Raise RuntimeError if this call would block an asyncio loop that runs in this thread."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         raise RuntimeError(
-            "app.run() would block the asyncio loop that runs in this thread: "
-            "use `await app.serve()` there"
+            f"{call} would block the asyncio loop that runs in this thread: use {instead} there"
         )
 
 

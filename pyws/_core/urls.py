@@ -22,7 +22,9 @@ def broker_of(broker: str | Broker) -> Broker:
             from .redis_broker import RedisBroker
 
             return RedisBroker(broker)
-        raise ImportError("NATS is not there yet")
+        from .nats_broker import NatsBroker
+
+        return NatsBroker(broker)
     except ImportError as error:
         raise ImportError(
             f"the broker {public_url(broker)} needs a package that cannot be imported ({error}): "

@@ -4,27 +4,32 @@ Where it is not installed the tests are skipped; with CI=true they fail instead.
 """
 
 import asyncio
-import logging
 import os
-import random
-import shutil
 import signal
-import subprocess
 import sys
-from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List
 
 import pytest
+from broker_checks import (
+    WORKERS,
+    anything_arrives,
+    certificate,
+    end_of_a_topic,
+    exchange,
+    frozen_under_load,
+    in_uvloop,
+    killed_and_restarted,
+    lines_of,
+    order_against_a_model,
+    order_and_once_with_workers,
+    silence_is_noticed,
+)
 from chromium import unavailable
-from common import TIMEOUT
 from coroutines import in_loop, until
 from memory_broker import Node
 from peer import eventually
 from redis_server import RedisServer, free_port
-from test_bus import PROGRAM as BUS_PROGRAM
-from test_bus import Client
 from worker_programs import start
 
 from pyws import App
@@ -51,34 +56,7 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
         yield one
 
 
-def lines_of(caplog: pytest.LogCaptureFixture) -> List[str]:
-    return [one.getMessage() for one in caplog.records if one.levelno > logging.DEBUG]
-
-
 # ---- messages -----------------------------------------------------------------------------------
-
-
-async def exchange(url: str) -> None:
-    one, other = Node(url), Node(url)
-    async with one.running(), other.running():
-        await one.client("a", "topic")
-        await other.client("a", "topic")
-        for node in (one, other):
-            await node.settled()
-        for number in range(1000):
-            one.app.publish("topic", str(number))
-        await until(lambda: other.stats["received"] == 1000)
-        assert await one.got("a") == await other.got("a") == [str(n) for n in range(1000)]
-        await one.settled()
-        assert one.stats["published"] == 1000
-        other.sockets["a"].unsubscribe("topic")
-        await other.settled()
-        one.app.publish("topic", "unheard")
-        await one.settled()
-        assert await one.first("a") == "unheard"
-        assert other.stats["received"] == 1000
-        for node in (one, other):
-            assert node.stats["lost"] == node.stats["ignored"] == node.stats["reconnects"] == 0
 
 
 @in_loop
@@ -87,12 +65,7 @@ async def test_b1_two_apps(server: RedisServer) -> None:
 
 
 def test_two_apps_in_uvloop(server: RedisServer) -> None:
-    uvloop = pytest.importorskip("uvloop")
-    loop = uvloop.new_event_loop()
-    try:
-        loop.run_until_complete(asyncio.wait_for(exchange(server.url), 30))
-    finally:
-        loop.close()
+    in_uvloop(server.url)
 
 
 @in_loop
@@ -104,16 +77,12 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
 
 @in_loop
 async def test_tls(tmp_path: Path) -> None:
-    openssl = shutil.which("openssl") or unavailable("no openssl here")
-    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=TIMEOUT)
+    key, file = certificate(tmp_path)
     port = free_port()
-    options = ["--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key]
-    options += ["--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"]
+    options = ["--tls-port", str(port), "--tls-cert-file", file, "--tls-key-file", key]
+    options += ["--tls-ca-cert-file", file, "--tls-auth-clients", "no"]
     with RedisServer(tmp_path, *options):
-        url = f"127.0.0.1:{port}?ssl_ca_certs={certificate}"
+        url = f"127.0.0.1:{port}?ssl_ca_certs={file}"
         await exchange(f"rediss://{url}")
         await exchange(f"valkeys://{url}")
         stranger = Node(f"rediss://127.0.0.1:{port}")
@@ -123,51 +92,14 @@ async def test_tls(tmp_path: Path) -> None:
 
 @in_loop
 async def test_b2_order_and_once_against_a_model(server: RedisServer) -> None:
-    chance = random.Random(16)
-    nodes = [Node(server.url + "?prefix=model:") for _ in range(2)]
-    topics = [f"topic {number}" for number in range(20)]
-    async with nodes[0].running(), nodes[1].running():
-        for node in nodes:
-            await node.client("a", *chance.sample(topics, 12))
-            await node.settled()
-        expected: List[List[str]] = [[], []]
-        for number in range(5000):
-            sender, topic = chance.randrange(2), chance.choice(topics)
-            nodes[sender].app.publish(topic, f"{sender} {topic} {number}")
-            for node, messages in zip(nodes, expected):
-                if node.sockets["a"].is_subscribed(topic):
-                    messages.append(f"{sender} {topic} {number}")
-            if number % 100 == 0:
-                await asyncio.sleep(0.001)
-        for node, other, messages in zip(nodes, nodes[::-1], expected):
-            from_other = [one for one in messages if one[0] != str(nodes.index(node))]
-            await until(lambda: node.stats["received"] == len(from_other))  # noqa: B023
-            found = await node.got("a")
-            assert sorted(found) == sorted(messages)
-            for digit in "01":
-                own = [one for one in messages if one[0] == digit]
-                assert [one for one in found if one[0] == digit] == own
-            await other.settled()
+    await order_against_a_model(server.url + "?prefix=model:")
 
 
 @in_loop
 async def test_topics_and_messages_may_contain_anything(server: RedisServer) -> None:
-    one, other = Node(server.url), Node(server.url)
     topics = ["\0", "a\0b", "*", "h?llo[ab]", "\\", " ", "", "é" * 5000, "x" * 65536, "\r\n$1\r\n"]
     topics += ["news*", "news.art", "PUBLISH x y"]
-    async with one.running(), other.running():
-        await other.client("a", *topics)
-        await other.settled()
-        messages: List[Any] = []
-        for topic in topics:
-            messages += [b"\0" * 3, topic, b"\r\n+OK\r\n", b"", "x" * 65536, os.urandom(1 << 20)]
-            for message in messages[-6:]:
-                one.app.publish(topic, message)
-            one.app.publish(topic + "a", "to no one")
-        one.app.publish("news.b", "to no one")
-        await until(lambda: other.stats["received"] == len(messages))
-        assert await other.got("a") == messages
-        assert one.stats["lost"] == 0
+    await anything_arrives(server.url, topics, 1 << 20)
 
 
 @in_loop
@@ -227,90 +159,16 @@ async def test_b3_100000_topics(server: RedisServer) -> None:
 # ---- failures -----------------------------------------------------------------------------------
 
 
-class Load:
-    """Publishes numbers, without a pause that anything could prolong."""
-
-    def __init__(self, node: Node, size: int = 100) -> None:
-        self.node = node
-        self.size = size
-        self.sent = 0
-        self.slowest = 0.0
-        self.task = asyncio.ensure_future(self._run())
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            for _ in range(10):
-                began = loop.time()
-                self.node.app.publish("topic", f"{self.sent:{self.size}}")
-                self.slowest = max(self.slowest, loop.time() - began)
-                self.sent += 1
-            await asyncio.sleep(0.001)
-
-    async def end(self) -> int:
-        self.task.cancel()
-        await asyncio.wait([self.task])
-        return self.sent
-
-
 @in_loop
 async def test_b4_the_broker_is_killed_and_comes_back(
     own: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    one, other = Node(own.url), Node(own.url)
-    async with one.running(), other.running():
-        for node in (one, other):
-            await node.client("a", "topic")
-            await node.settled()
-        load = Load(one)
-        for turn in range(1, 3):
-            received = other.stats["received"]
-            await until(lambda: other.stats["received"] > received + 100)  # noqa: B023
-            own.kill()
-            for node in (one, other):
-                await until(lambda: node.ups[-1] is False)  # noqa: B023
-            own.start()
-            for node in (one, other):
-                await until(lambda: node.ups[-1] is True)  # noqa: B023
-                assert node.stats["reconnects"] == turn
-        received = other.stats["received"]
-        await until(lambda: other.stats["received"] > received + 100)
-        sent = await load.end()
-        await one.settled()
-        here = [int(text) for text in await one.got("a")]
-        assert here == list(range(sent))  # local delivery was complete
-        assert one.stats["published"] + one.stats["lost"] == sent
-        there = [int(text) for text in await other.got("a")]
-        assert there == sorted(set(there))  # in order, none twice
-        assert len(there) == other.stats["received"] <= sent
-        lines = [line for line in lines_of(caplog) if "the broker" in line]
-        assert len([line for line in lines if "is away" in line]) == 4
-        assert len([line for line in lines if "is back" in line]) == 4
-        assert one.ups == other.ups == [True, False, True, False, True]
+    await killed_and_restarted(own, caplog)
 
 
 @in_loop
 async def test_b4_the_broker_is_frozen_under_load(own: RedisServer) -> None:
-    limit = 1 << 20
-    one, other = Node(own.url, broker_queue=limit), Node(own.url)
-    async with one.running(), other.running():
-        for node in (one, other):
-            await node.client("a", "topic")
-            await node.settled()
-        own.stop()
-        load = Load(one, 1000)
-        await until(lambda: one.stats["lost"] > 500)
-        assert one.stats["queued"] <= limit
-        assert one.stats["up"] == 1
-        sent = await load.end()
-        assert [int(text) for text in await one.got("a")] == list(range(sent))
-        own.go_on()
-        await one.settled()
-        assert one.stats["published"] + one.stats["lost"] == sent
-        await until(lambda: other.stats["received"] == one.stats["published"])
-        assert len(await other.got("a")) == one.stats["published"]
-        assert one.ups == [True]
+    await frozen_under_load(own)
 
 
 @in_loop
@@ -319,14 +177,7 @@ async def test_a_silent_broker_is_noticed(
 ) -> None:
     """Nothing is published: PING alone finds out."""
     monkeypatch.setattr(redis_broker, "LOOK_INTERVAL", 0.1)
-    one = Node(own.url)
-    async with one.running():
-        await asyncio.sleep(1)
-        assert one.ups == [True]
-        own.stop()
-        await until(lambda: one.ups == [True, False])
-        own.go_on()
-        await until(lambda: one.ups == [True, False, True])
+    await silence_is_noticed(own)
 
 
 @in_loop
@@ -433,16 +284,6 @@ def test_a_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 # ---- processes ----------------------------------------------------------------------------------
 
-WORKERS = """
-    app = App(broker=sys.argv[1])
-    app.ws("/*", open=lambda ws: (ws.subscribe("topic"), ws.send(str(os.getpid()))),
-           message=lambda ws, m, o: app.publish("topic", m))
-    app.on_broker(lambda up: print("up", os.getpid()))
-    listen()
-    app.run(workers=2)
-"""
-
-
 def test_b1_each_worker_has_its_connection(own: RedisServer) -> None:
     def connections() -> int:
         clients: bytes = own.command("CLIENT", "LIST")
@@ -464,69 +305,14 @@ def test_b1_each_worker_has_its_connection(own: RedisServer) -> None:
 
 
 def test_b2_order_and_once_with_workers(own: RedisServer) -> None:
-    """8 publishers, 100 topics, two apps of two workers each; the local bus takes part."""
-    chance = random.Random(16)
-    text = BUS_PROGRAM.replace("WORKERS", "2").replace("ASYNCIO", "False")
-    text = "app = App(broker=sys.argv[1])\n" + text
-    with start(text, own.url) as one, start(text, own.url) as other, ExitStack() as stack:
-        clients: List[Client] = []
-        for program in (one, other):
-            port = int(program.line())
-            pids: Set[int] = set()
-            while len(pids) < 2 or len(clients) % 8:
-                client = Client(port, "/bus")
-                stack.enter_context(client)
-                clients.append(client)
-                pids.add(client.pid)
-        assert len({client.pid for client in clients}) == 4
-        chosen = [chance.sample(range(100), 30) for _ in clients]
-        for client, numbers in zip(clients, chosen):
-            client.do("subscribe", "end", *(f"topic {number}" for number in numbers))
-        eventually(lambda: all(client.do("stats")["broker_up"] for client in clients))
-        pairs = {(one.pid, number) for one, numbers in zip(clients, chosen) for number in numbers}
-        wanted = Counter(f"pyws:topic {number}".encode() for _, number in pairs)
-        wanted[b"pyws:end"] = 4
-        eventually(lambda: subscriptions(own, *wanted) == wanted)
-        writers = clients[:4] + clients[-4:]
-        sent: Dict[Tuple[int, int], List[str]] = {}
-        for turn in range(200):
-            for writer, client in enumerate(writers):
-                topic = chance.randrange(100)
-                message = f"{writer} {topic} {turn}"
-                client.ask("publish", f"topic {topic}", message)
-                sent.setdefault((writer, topic), []).append(message)
-        for client in writers:
-            for _ in range(200):
-                client.answer()
-            client.do("publish", "end", "end")
-        for client, numbers in zip(clients, chosen):
-            got: Dict[Tuple[int, int], List[str]] = {}
-            ends = 0
-            while ends < len(writers):
-                message = client.next()
-                ends += message == "end"
-                if message != "end":
-                    writer, topic = map(int, message.split()[:2])
-                    got.setdefault((writer, topic), []).append(message)
-            assert got == {key: texts for key, texts in sent.items() if key[1] in numbers}
-        stats = {client.pid: client.do("stats") for client in clients}
-        assert all(numbers["broker_lost"] == 0 for numbers in stats.values())
-        assert all(numbers["broker_ignored"] == 0 for numbers in stats.values())
-        assert sum(numbers["broker_published"] for numbers in stats.values()) == 8 * 201
+    def subscriptions(topics: Iterable[str]) -> Dict[str, int]:
+        channels = [f"pyws:{topic}" for topic in topics]
+        found: List[Any] = own.command("PUBSUB", "NUMSUB", *channels)
+        return dict(zip(topics, found[1::2]))
 
-
-def subscriptions(server: RedisServer, *channels: bytes) -> Dict[bytes, int]:
-    """How many connections have subscribed to each of them."""
-    found: List[Any] = server.command("PUBSUB", "NUMSUB", *channels)
-    return dict(zip(found[::2], found[1::2]))
+    order_and_once_with_workers(own.url, subscriptions)
 
 
 @in_loop
 async def test_b6_the_end_of_a_topic(server: RedisServer) -> None:
-    one, other = Node(server.url), Node(server.url)
-    async with one.running(), other.running():
-        client = await other.client("a", "room")
-        await other.settled()
-        one.app.end("room", 4000, "closed")
-        await asyncio.wait_for(client.wait_closed(), 20)
-        assert (client.close_code, client.close_reason) == (4000, "closed")
+    await end_of_a_topic(server.url)

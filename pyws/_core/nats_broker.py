@@ -1,0 +1,451 @@
+"""NATS as a broker; imported only where a URL names one.
+
+nats-py connects, with TLS, passwords and keys, through a `Wire` of this module instead of a
+transport of its own. Then the connection is only lines of text (docs.nats.io, "Client Protocol"),
+which the wire writes and reads itself: nats-py has a queue for each subscription, and cannot wait
+until the server has accepted a batch of messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from collections import deque
+from hashlib import sha256
+from typing import Any, Deque, Dict, Iterable, Sequence, Tuple
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from nats.aio.client import Client
+from nats.aio.transport import Transport
+from nats.errors import Error
+
+from ..brokers import Broker, Link, public_url
+from .logs import escaped, logger
+
+__all__ = ["NatsBroker", "subject_of"]
+
+PREFIX = "pyws"
+PORT = 4222
+LONGEST = 1000  # characters of an encoded topic; a line of the protocol has at most 4096 bytes
+CONNECT_TIME = 5  # seconds
+NEVER = 10**9  # seconds
+MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
+MOST_LINE = 64 * 1024  # bytes of a line; INFO has the addresses of the whole cluster
+LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
+MOST_SILENT = 4  # such times in a row after which the connection is lost
+
+OPTIONS = ("prefix", "credentials", "ca")  # after the "?" of a URL
+TOKENS = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+NOT_NATS = "it does not speak the protocol of NATS"
+PING, PONG = b"PING\r\n", b"PONG\r\n"
+
+
+def subject_of(prefix: str, topic: bytes) -> str:
+    """The subject of a topic.
+
+    It is the prefix, "topic" and the topic in percent-encoding (RFC 3986 section 2.1), in which all
+    bytes but letters, digits, "-", "_" and "~" are encoded. If that is empty, or longer than 1,000
+    characters, it is the prefix, "sha256" and the SHA-256 of the topic in hexadecimal digits.
+    """
+    text = quote(topic, safe="").replace(".", "%2E")
+    if 0 < len(text) <= LONGEST:
+        return f"{prefix}.topic.{text}"
+    return f"{prefix}.sha256.{sha256(topic).hexdigest()}"
+
+
+class NatsBroker(Broker):
+    """A connection to a NATS server, or to one of a cluster."""
+
+    def __init__(self, url: str) -> None:
+        """Understand the URL; nothing connects yet.
+
+        Args:
+            url: As in docs/scaling.md.
+
+        Raises:
+            ValueError: It is wrong.
+        """
+        self._name = public_url(url)
+        try:
+            self._prefix, self._servers, self._options = _understood(url)
+        except (ValueError, OSError) as error:  # no file of this name
+            raise ValueError(f"the broker {self._name}: {error}") from None
+        self._client: Any = None
+        self._wire: Wire | None = None
+        self._ids: Dict[bytes, bytes] = {}  # topic -> id of its subscription
+        self._last_id = 0
+
+    def __str__(self) -> str:
+        return self._name
+
+    async def connect(self, link: Link) -> None:
+        """Connect. Raises ConnectionError with advice."""
+        errors: list[BaseException] = []
+
+        async def on_error(error: BaseException) -> None:
+            errors.append(error)
+
+        self._ids.clear()
+        wire = self._wire = Wire(link, self._name, self._servers[0].startswith("tls"))
+        client = self._client = Client()
+        client._transport = wire
+        try:
+            await client.connect(
+                self._servers,
+                error_cb=on_error,
+                name="pyws",
+                no_echo=True,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # 0 is no limit
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIME,
+                ping_interval=NEVER,
+                **self._options,
+            )
+            if not client.is_connected:
+                raise Error(NOT_NATS)
+            wire.begin()
+        except (Error, OSError, asyncio.TimeoutError) as error:
+            # An error of a server says more than that none is left.
+            raise ConnectionError(_advice(errors[-1] if errors else error)) from error
+        self.max_size = client.max_payload
+
+    async def subscribe(self, topics: Sequence[bytes]) -> None:
+        """Subscribe, and wait until the server has done so."""
+        assert self._wire is not None
+        lines = []
+        for topic in topics:
+            self._last_id += 1
+            number = b"%d" % self._last_id
+            self._ids[topic] = number
+            self._wire.topics[number] = topic
+            lines.append(f"SUB {subject_of(self._prefix, topic)} {self._last_id}\r\n".encode())
+        await self._wire.ask(lines)
+
+    async def unsubscribe(self, topics: Sequence[bytes]) -> None:
+        """Unsubscribe, and wait until the server has done so."""
+        assert self._wire is not None
+        lines = []
+        for topic in topics:
+            number = self._ids.pop(topic)
+            del self._wire.topics[number]
+            lines.append(b"UNSUB %b\r\n" % number)
+        await self._wire.ask(lines)
+
+    async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
+        """Publish in one write, and wait until the server has all messages."""
+        assert self._wire is not None
+        prefix = self._prefix
+        await self._wire.ask(
+            [
+                b"PUB %b %d\r\n%b\r\n" % (subject_of(prefix, topic).encode(), len(data), data)
+                for topic, data in messages
+            ]
+        )
+
+    async def close(self) -> None:
+        """Close the socket; what it has not sent is dropped."""
+        client, wire, self._client, self._wire = self._client, self._wire, None, None
+        if wire is not None:
+            wire.close()
+            await client.close()  # it has tasks
+
+
+def _understood(url: str) -> Tuple[str, list[str], Dict[str, Any]]:
+    """The prefix, the servers, and other arguments of `Client.connect`.
+
+    Raises:
+        ValueError, OSError: The URL is wrong, or a file that it names.
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    for name in options:
+        if name not in OPTIONS:
+            raise ValueError(f"there is no option {name!r}, only {', '.join(OPTIONS)}")
+    if parts.path not in ("", "/") or parts.fragment:
+        raise ValueError(f"there is nothing at a path, like {parts.path!r}")
+    prefix = options.get("prefix", PREFIX)
+    if not TOKENS.fullmatch(prefix):
+        raise ValueError(
+            f"prefix must be letters, digits, '_' and '-', and dots between them, not {prefix!r}"
+        )
+    user, _, hosts = parts.netloc.rpartition("@")
+    arguments: Dict[str, Any] = {}
+    name, colon, password = user.partition(":")
+    if colon:
+        arguments.update(user=unquote(name), password=unquote(password))
+    elif name:
+        arguments["token"] = unquote(name)
+    for name in ("credentials", "ca"):
+        if name in options:
+            open(options[name], "rb").close()  # its error has the path
+    if "credentials" in options:
+        arguments["user_credentials"] = options["credentials"]
+    if "ca" in options:
+        arguments["tls"] = ssl.create_default_context(cafile=options["ca"])
+    return prefix, [_server(parts.scheme, host) for host in hosts.split(",")], arguments
+
+
+def _server(scheme: str, host: str) -> str:
+    """The URL of one server. Raises ValueError."""
+    parts = urlsplit(f"{scheme}://{host}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return f"{scheme}://{host}" if parts.port is not None else f"{scheme}://{host}:{PORT}"
+
+
+def _advice(error: BaseException) -> str:
+    """What went wrong, and what may help."""
+    if isinstance(error, asyncio.TimeoutError):
+        return f"it has not answered for {CONNECT_TIME} s"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)  # of a name
+    text = str(error).replace("nats: ", "", 1).strip("'")
+    if "authorization violation" in text.lower():
+        return f"{text} (check the user and the password, or the token, in the URL)"
+    return text or type(error).__name__
+
+
+class Wire(asyncio.Protocol, Transport):
+    """The socket: what nats-py needs to connect, then commands out and messages in.
+
+    The server handles commands in their order. Only PING has an answer: its PONG confirms all
+    commands before it.
+    """
+
+    def __init__(self, link: Link, name: str, needs_tls: bool) -> None:
+        self.topics: Dict[bytes, bytes] = {}  # id of a subscription -> topic
+        self._link = link
+        self._name = name
+        self._needs_tls = needs_tls
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._data = bytearray()  # what has arrived and is not handled
+        self._least = 0  # bytes of it without which its first message is not complete
+        self._arrival: asyncio.Future[None] | None = None  # nats-py waits for a line
+        self._has_begun = False  # nats-py has connected
+        self._pongs: Deque[asyncio.Future[None] | None] = deque()  # who waits for the next ones
+        self._error: BaseException | None = None  # why the connection has ended
+        self._refused: set[str] = set()  # kinds of commands that the user may not, and logged
+        self._is_paused = False
+        self._silent = 0  # looks in a row that found nothing new
+        self._watch: asyncio.TimerHandle | None = None
+
+    # ---- for nats-py, until it has connected ----------------------------------------------------
+
+    async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
+        """Connect to a server."""
+        connecting = self._loop.create_connection(lambda: self, uri.hostname, uri.port)
+        self._transport, _ = await asyncio.wait_for(connecting, connect_timeout)
+
+    async def connect_tls(
+        self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
+    ) -> None:
+        """Encrypt the connection; `uri` is the name of the host."""
+        starting = self._loop.start_tls(self._transport, self, ssl_context, server_hostname=uri)
+        self._transport = await asyncio.wait_for(starting, connect_timeout)
+        self._needs_tls = False
+
+    def write(self, payload: bytes) -> None:
+        """Send a line."""
+        if self._needs_tls:
+            raise ConnectionError("it offers no TLS (tls://)")
+        self._transport.write(payload)
+
+    def writelines(self, payload: Sequence[bytes]) -> None:
+        """Send lines."""
+        self.write(b"".join(payload))
+
+    async def drain(self) -> None:
+        """Nothing to wait for: these are a few lines."""
+
+    async def readline(self) -> bytes:
+        """Receive a line. Raises OSError."""
+        while b"\n" not in self._data:
+            if self._error is not None:
+                raise self._error
+            if len(self._data) > MOST_LINE:
+                raise ConnectionError(NOT_NATS)
+            self._arrival = self._loop.create_future()
+            await self._arrival
+        end = self._data.index(b"\n") + 1
+        line = bytes(self._data[:end])
+        del self._data[:end]
+        return line
+
+    async def read(self, buffer_size: int) -> bytes:
+        """Nothing any more, until nats-py is closed."""
+        return await self._loop.create_future()  # type: ignore[no-any-return]
+
+    def at_eof(self) -> bool:
+        """Nothing has ended for nats-py."""
+        return False
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._end(ConnectionError("it was closed"))
+
+    async def wait_closed(self) -> None:
+        """Nothing to wait for: the connection is dropped."""
+
+    def __bool__(self) -> bool:
+        return True  # or nats-py would make a transport of its own
+
+    # ---- commands -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Read messages from now on; nats-py has connected."""
+        self._has_begun = True
+        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+        self._read()
+
+    def ask(self, commands: Iterable[bytes]) -> asyncio.Future[None]:
+        """Send commands. The future is done once the server has handled them, or fails."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        if self._error is None:
+            self._pongs.append(waiter)
+            self._transport.write(b"".join([*commands, PING]))
+        else:
+            waiter.set_exception(self._error)
+        return waiter
+
+    # ---- what the transport calls ---------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Something has arrived."""
+        self._silent = 0
+        self._data += data
+        if not self._has_begun:
+            self._wake()
+        elif not self._is_paused and len(self._data) >= self._least:
+            self._read()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection has ended."""
+        self._fail(error or ConnectionError("it has closed the connection"))
+
+    # ---- messages -------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Handle what has arrived, but let the rest of the program run from time to time."""
+        data, at = bytes(self._data), 0
+        try:
+            for _ in range(MOST_AT_ONCE):
+                length = self._handle(data, at)
+                at += length
+                if not length or self._error is not None:
+                    break
+        except (ValueError, IndexError):
+            self._fail(ConnectionError(NOT_NATS))
+        del self._data[:at]
+        if self._error is None:
+            self._pause(length > 0)
+            if length:
+                self._loop.call_soon(self._read)
+
+    def _handle(self, data: bytes, at: int) -> int:
+        """Handle the line, or the message, that begins there.
+
+        Returns:
+            Its length; 0 if it is not complete.
+
+        Raises:
+            ValueError, IndexError: It is malformed.
+        """
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            if len(data) - at > MOST_LINE:
+                raise ValueError
+            self._least = 0
+            return 0
+        fields = data[at:end].split()
+        if fields[0] not in (b"MSG", b"HMSG"):
+            self._on_line(fields[0], data[at:end])
+            return end + 2 - at
+        start = end + 2
+        stop = start + int(fields[-1])
+        if len(data) < stop + 2:
+            self._least = stop + 2 - at
+            return 0
+        if fields[0] == b"HMSG":  # of another program: with headers first
+            start += int(fields[-2])
+        topic = self.topics.get(fields[2])
+        if topic is not None:  # otherwise it is on its way since before the UNSUB
+            self._link.receive(topic, data[start:stop])
+        return stop + 2 - at
+
+    def _on_line(self, kind: bytes, line: bytes) -> None:
+        """A line that is not a message."""
+        if kind == b"PONG":
+            waiter = self._pongs.popleft()
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        elif kind == b"PING":
+            self._transport.write(PONG)
+        elif kind == b"-ERR":
+            self._on_refusal(line[4:].strip(b" '").decode("utf-8", "replace"))
+        elif kind not in (b"INFO", b"+OK"):
+            raise ValueError
+
+    def _on_refusal(self, text: str) -> None:
+        """The server refuses a command; after most errors it closes the connection."""
+        if text.lower().startswith("permissions violation"):
+            kind = text.partition(" to ")[0]
+            if kind not in self._refused:
+                self._refused.add(kind)
+                line = "the broker %s: %s (logged once for each connection)"
+                logger.warning(line, self._name, escaped(text))
+        else:
+            self._fail(ConnectionError(text))
+
+    def _pause(self, pause: bool) -> None:
+        """Read nothing more from the socket until what was read has been handled."""
+        if pause is not self._is_paused:
+            self._is_paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Find out whether the server is alive.
+
+        A program that is held up for a long time does not look meanwhile, so that it does not take
+        its own silence for that of the server.
+        """
+        self._silent += 1
+        if self._silent > MOST_SILENT:
+            self._fail(TimeoutError("it does not answer a PING"))
+            return
+        if self._silent == 2:  # nothing has come since the last look
+            self._pongs.append(None)
+            self._transport.write(PING)
+        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def _fail(self, error: BaseException) -> None:
+        """The connection is of no use any more."""
+        if self._error is None:
+            self._end(error)
+            if self._has_begun:
+                self._link.lost(error)
+
+    def _end(self, error: BaseException) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+        for waiter in self._pongs:
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()  # the one who waits may be cancelled
+        self._pongs.clear()
+
+    def _wake(self) -> None:
+        """Let `readline` look again."""
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)

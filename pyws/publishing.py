@@ -1,0 +1,56 @@
+"""Publishing from programs that serve no clients themselves."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from ._core import envelope, mistakes, values
+from ._core.hints import AnyOpCode, Message
+from ._core.messages import Json, pack_publication
+from ._core.urls import broker_of
+from .brokers import Broker, check_broker
+
+__all__ = ["publish_to"]
+
+
+def publish_to(
+    url: Union[str, Broker],
+    topic: Union[str, bytes],
+    message: Message,
+    opcode: Optional[AnyOpCode] = None,
+    compress: bool = False,
+    *,
+    timeout: float = 10,
+) -> None:
+    """Publish one message to the subscribers of all apps that use a broker.
+
+    It connects, publishes, waits until the broker has the message, and disconnects. It belongs
+    into programs that serve no clients themselves, like a cron job or a worker of a task queue; an
+    app that serves has `App.publish`.
+
+    Args:
+        url: The URL of the broker, as the apps have it in ``AppOptions(broker=...)``, or an object
+            of a subclass of `pyws.brokers.Broker`.
+        topic: Any str, or bytes in UTF-8.
+        message, opcode, compress: As for `App.publish`.
+        timeout: Seconds that all of it may take.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong, or the message is too long for the broker.
+        ImportError: The package that talks to the broker is missing.
+        ConnectionError: The broker cannot be reached, or refuses. The message was probably not
+            published.
+        TimeoutError: It has taken too long. The message may have been published.
+        RuntimeError: An asyncio loop runs in this thread. There,
+            ``await asyncio.to_thread(pyws.publish_to, ...)`` does not block it.
+    """
+    broker = check_broker("url", url)
+    name = values.topic(topic)
+    data, code = pack_publication(message, opcode, compress, Json())
+    values.duration("timeout", timeout, 0.001)
+    advice = "`await asyncio.to_thread(pyws.publish_to, ...)`"
+    mistakes.refuse_running_loop("pyws.publish_to()", advice)
+    connection = broker_of(broker)
+    from ._core import outlet  # it needs asyncio, which takes long to import
+
+    outlet.publish(connection, name, envelope.head(envelope.NO_ORIGIN, code) + data, timeout)

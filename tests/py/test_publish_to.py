@@ -1,0 +1,352 @@
+"""`pyws.publish_to` and the command `pyws publish`, for programs that serve nothing themselves."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+
+import pytest
+from coroutines import in_loop, in_thread
+from memory_broker import Hub, MemoryBroker, Node
+from nats_server import NatsServer
+from peer import eventually
+from program import Program
+from redis_server import RedisServer, free_port
+
+import pyws
+from pyws import OpCode, publish_to
+from pyws import __main__ as command
+from pyws._core import envelope, outlet
+
+HEADS = {code: envelope.head(envelope.NO_ORIGIN, code) for code in (1, 2, 0x101, 0x102)}
+
+
+@pytest.fixture(params=["redis", "nats"])
+def server(request: Any, tmp_path: Path) -> Iterator[Any]:
+    """A broker that the test may stop."""
+    kind: Callable[[Path], Any] = RedisServer if request.param == "redis" else NatsServer
+    with kind(tmp_path) as one:
+        yield one
+
+
+# ---- what is published --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "more", "data"),
+    [
+        ("text", {}, HEADS[1] + b"text"),
+        ("", {}, HEADS[1]),
+        (b"\0\xff", {}, HEADS[2] + b"\0\xff"),
+        (bytearray(b"x"), {}, HEADS[2] + b"x"),
+        ({"a": ["ü", 1.5, None]}, {}, HEADS[1] + '{"a":["ü",1.5,null]}'.encode()),
+        (5, {}, HEADS[1] + b"5"),
+        (b"text", {"opcode": OpCode.TEXT}, HEADS[1] + b"text"),
+        ("text", {"opcode": 2, "compress": True}, HEADS[0x102] + b"text"),
+    ],
+)
+def test_messages(message: Any, more: Dict[str, Any], data: bytes) -> None:
+    hub = Hub()
+    broker = MemoryBroker(hub)
+    for topic in ("topic", b"topic"):
+        publish_to(broker, topic, message, **more)
+    assert hub.published == [(b"topic", data)] * 2
+    assert hub.members == []
+    assert broker.closed == 2
+
+
+@in_loop
+async def test_b5_it_reaches_apps(server: Any) -> None:
+    topics = ["news", "a b", "*", "\0", ""]
+    one, other = Node(server.url), Node(server.url)
+    async with one.running(), other.running():
+        for node in (one, other):
+            await node.client("a", *topics)
+            await node.settled()
+        for topic in topics:
+            for message in ("text", b"\0\xff", {"a": 1}):
+                await in_thread(publish_to, server.url, topic, message)
+            await in_thread(publish_to, server.url, topic + "x", "to no one")
+        for node in (one, other):
+            for _ in topics:
+                assert [await node.first("a") for _ in range(3)] == ["text", b"\0\xff", '{"a":1}']
+            assert await node.got("a") == []
+
+
+# ---- what goes wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "error"),
+    [
+        ((5, "topic", "x"), {}, "^url must be a URL like .* not int"),
+        (("foo://h", "topic", "x"), {}, "^url must be a URL that begins with"),
+        (("redis://h:port", "topic", "x"), {}, "^the broker redis://h:port: "),
+        (("nats://h", 5, "x"), {}, "^topic must be a str or bytes, not int"),
+        (("nats://h", b"\xff", "x"), {}, "^topic must be UTF-8"),
+        (("nats://h", "topic", object()), {}, "^message must be str"),
+        (("nats://h", "topic", float("nan")), {}, "JSON has no nan"),
+        (("nats://h", "topic", b"\xff"), {"opcode": 1}, "UTF-8"),
+        (("nats://h", "topic", "x"), {"opcode": 9}, "^opcode must be OpCode.TEXT or"),
+        (("nats://h", "topic", "x"), {"timeout": 0}, "^timeout must be from 0.001 to .* not 0"),
+        (("nats://h", "topic", "x"), {"timeout": "1"}, "^timeout must be a number"),
+    ],
+)
+def test_wrong_arguments(arguments: Tuple[Any, ...], more: Dict[str, Any], error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=error):
+        publish_to(*arguments, **more)
+
+
+@in_loop
+async def test_inside_a_loop() -> None:
+    hub = Hub()
+    with pytest.raises(RuntimeError, match=r"publish_to\(\) would block .*asyncio.to_thread"):
+        publish_to(MemoryBroker(hub), "topic", "x")
+    await in_thread(publish_to, MemoryBroker(hub), "topic", "x")
+    assert len(hub.published) == 1
+
+
+class Odd(MemoryBroker):
+    """It fails in one method, or is lost there."""
+
+    def __init__(self, where: str, what: Any) -> None:
+        super().__init__(Hub())
+        self.where, self.what = where, what
+
+    async def _at(self, where: str) -> None:
+        if where != self.where:
+            return
+        if isinstance(self.what, BaseException):
+            raise self.what
+        if self.what == "lost":
+            assert self.link
+            self.link.lost(ConnectionError("it has gone"))
+        await asyncio.sleep(3600)
+
+    async def connect(self, link: Any) -> None:
+        await super().connect(link)
+        await self._at("connect")
+
+    async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
+        await self._at("publish")
+        await super().publish(messages)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._at("close")
+
+    def __str__(self) -> str:
+        return "Odd"
+
+
+@pytest.mark.parametrize("where", ["connect", "publish"])
+@pytest.mark.parametrize(
+    ("what", "error", "text"),
+    [
+        ("lost", ConnectionError, "the broker Odd: it has gone"),
+        (KeyError("x"), ConnectionError, "the broker Odd: 'x'"),
+        (asyncio.TimeoutError(), ConnectionError, "the broker Odd: TimeoutError"),
+        (asyncio.CancelledError(), ConnectionError, "the broker Odd: it was cancelled"),
+        ("silent", TimeoutError, "the broker Odd has not answered for 0.05 s"),
+    ],
+)
+def test_a_broker_that_fails(where: str, what: Any, error: Any, text: str) -> None:
+    broker = Odd(where, what)
+    with pytest.raises(error) as info:
+        publish_to(broker, "topic", "x", timeout=0.05 if what == "silent" else 10)
+    assert str(info.value) == text
+    assert broker.closed == 1
+
+
+@pytest.mark.parametrize("what", ["lost", "silent", KeyError("x")])
+def test_errors_after_publishing_do_not_matter(what: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet, "CLOSE_TIME", 0.05)
+    broker = Odd("close", what)
+    publish_to(broker, "topic", "x")
+    assert len(broker.hub.published) == 1
+
+
+def test_a_message_that_is_too_long() -> None:
+    broker = MemoryBroker(Hub())
+    broker.max_size = 100
+    publish_to(broker, "topic", "x" * (100 - envelope.HEADER))
+    with pytest.raises(ValueError, match="the message has 101 bytes .* takes at most 100"):
+        publish_to(broker, "topic", "x" * (101 - envelope.HEADER))
+    assert len(broker.hub.published) == 1
+
+
+@pytest.mark.parametrize("scheme", ["redis", "nats"])
+def test_no_server(scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:{free_port()}"
+    with pytest.raises(ConnectionError, match=f"^the broker {url}: .*(refused|111)"):
+        publish_to(url.replace("//", "//me:secret@"), "topic", "x")
+
+
+def test_a_frozen_server(server: Any) -> None:
+    server.stop()
+    with pytest.raises(TimeoutError, match=r"has not answered for 0.2 s"):
+        publish_to(server.url, "topic", "x", timeout=0.2)
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def publish(*arguments: Any, data: bytes = b"") -> Tuple[int, str]:
+    """Exit status and errors of the command, which prints nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pyws", "publish", *arguments],
+        input=data,
+        capture_output=True,
+        cwd=str(Path(pyws.__file__).parents[1]),
+        timeout=60,
+    )
+    assert done.stdout == b""
+    return done.returncode, done.stderr.decode()
+
+
+@in_loop
+async def test_b5_the_command(server: Any) -> None:
+    node = Node(server.url)
+    async with node.running():
+        await node.client("a", "the topic")
+        await node.settled()
+        call = in_thread(lambda: publish(server.url, "the topic", "hello ü"))
+        assert await call == (0, "")
+        assert await node.first("a") == "hello ü"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "expected"),
+    [
+        (["hello ü"], b"", "hello ü"),
+        ([""], b"", ""),
+        (["-"], "from a pipe ü\n".encode(), "from a pipe ü\n"),
+        (["-", "--binary"], b"\0\xff", b"\0\xff"),
+        (["--binary", "text"], b"", b"text"),
+        (["--binary", os.fsdecode(b"\xff")], b"", b"\xff"),
+        (["--json", '{"a": [1]}'], b"", '{"a": [1]}'),
+        (["--timeout=5", "x"], b"", "x"),
+    ],
+)
+def test_messages_of_the_command(
+    arguments: List[str], data: bytes, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: List[Any] = []
+    monkeypatch.setattr(command, "publish_to", lambda *a, **more: calls.append((a, more)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert command.main(["publish", "nats://x", "the topic", *arguments]) == 0
+    timeout = 5 if "--timeout=5" in arguments else 10
+    assert calls == [(("nats://x", "the topic", expected), {"timeout": timeout})]
+
+
+def test_arguments_that_begin_with_a_minus(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: List[Any] = []
+    monkeypatch.setattr(command, "publish_to", lambda *a, **more: calls.append(a))
+    assert command.main(["publish", "--", "nats://x", "-t", "-5"]) == 0
+    assert command.main(["publish", "nats://x", "--", "-t", "--binary"]) == 0
+    assert calls == [("nats://x", "-t", "-5"), ("nats://x", "-t", "--binary")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nats://127.0.0.1:1", "t", "m"], "the broker nats://127.0.0.1:1: Connection refused"),
+        (["nats://me:secret@no-host.invalid", "t", "m"], "the broker nats://no-host.invalid: "),
+        (["redis://me:secret@no-host.invalid", "t", "m"], "the broker redis://no-host.invalid: "),
+        (["foo://x", "t", "m"], "url must be a URL that begins with one of redis://"),
+        (["nats://x", "t", "{", "--json"], "the message is not JSON: "),
+        (["nats://x", "t", os.fsdecode(b"\xff")], "the message is not UTF-8 (invalid start byte)"),
+    ],
+)
+def test_errors_of_the_command(arguments: List[str], error: str) -> None:
+    code, text = publish(*arguments)
+    assert (code, text.count("\n")) == (1, 1)
+    assert text.startswith(f"pyws: {error}")
+    assert "secret" not in text
+
+
+def test_a_wrong_password(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        folders = [tmp_path / name for name in ("redis", "nats")]
+        for folder in folders:
+            folder.mkdir()
+        one = stack.enter_context(RedisServer(folders[0], "--requirepass", "right"))
+        other = stack.enter_context(
+            NatsServer(folders[1], "authorization: {user: me, password: right}")
+        )
+        for server, user in ((one, ""), (other, "me")):
+            url = server.url.replace("//", f"//{user}:%s@")
+            code, text = publish(url % "wrong-secret", "t", "m")
+            assert code == 1
+            assert text.startswith(f"pyws: the broker {server.url}: ")
+            assert "check the user and the password" in text
+            assert "secret" not in text
+            assert publish(url % "right", "t", "m") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nats://x", "t"], "the following arguments are required: MESSAGE"),
+        (["nats://x", "t", "-5"], "there is no option -5 (write -- before the first argument"),
+        (["nats://x", "t", "m", "--bin"], "there is no option --bin, did you mean --binary?"),
+        (["nats://x", "t", "m", "x"], "unrecognized arguments: x"),
+        (["nats://x", "t", "m", "--timeout", "0"], "must be from 0.001 to 3600 seconds, not '0'"),
+        (["nats://x", "t", "m", "--json", "--binary"], "--json is about text"),
+    ],
+)
+def test_wrong_arguments_of_the_command(arguments: List[str], error: str) -> None:
+    code, text = publish(*arguments)
+    assert code == 2
+    assert error in text
+
+
+def test_a_missing_package(tmp_path: Path) -> None:
+    (tmp_path / "nats.py").write_text("raise ImportError('none')")
+    code, text = publish_with_path(tmp_path, "nats://x", "t", "m")
+    assert (code, text) == (
+        1,
+        "pyws: the broker nats://x needs a package that cannot be imported (none): "
+        'pip install "pyws-server[nats]"\n',
+    )
+
+
+def publish_with_path(path: Path, *arguments: str) -> Tuple[int, str]:
+    with Program("-c", RUN, str(path), *arguments) as program:
+        return program.wait(), program.error_text()
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from pyws.__main__ import main
+sys.exit(main(["publish", *sys.argv[1:]]))
+"""
+
+
+def test_importing_pyws_does_not_import_asyncio() -> None:
+    """Programs without coroutines start faster."""
+    text = "import sys, pyws; print('asyncio' in sys.modules or 'nats' in sys.modules)"
+    with Program("-c", text) as program:
+        assert program.line() == "False"
+
+
+def test_ctrl_c_ends_it(server: Any) -> None:
+    """While it waits for a broker that does not answer."""
+    server.stop()
+    with Program("-m", "pyws", "publish", server.url, "t", "m") as program:
+        eventually(lambda: len(os.listdir(f"/proc/{program.process.pid}/fd")) > 5)
+        assert program.stop(signal.SIGINT) == 130
+        assert program.error_text() == ""
+
+
+def test_json_is_what_apps_send() -> None:
+    hub = Hub()
+    publish_to(MemoryBroker(hub), "t", {"b": 1, "a": "ü"})
+    assert json.loads(hub.published[0][1][envelope.HEADER :]) == {"b": 1, "a": "ü"}
