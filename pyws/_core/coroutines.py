@@ -249,6 +249,7 @@ class Queue(_Beginner):
         ws = self.ws
         assert ws is not None
         outer = None if handler.event == "message" else sys.exc_info()[1]
+        coroutine = None
         try:
             result = handler.handler(ws, *args)
             if handler.is_coroutine:
@@ -267,6 +268,8 @@ class Queue(_Beginner):
             self.start(self._handle_all())  # in the next turn, once it is known why
             return False
         except BaseException as error:
+            if coroutine is not None:  # a signal handler may have raised before it began
+                coroutine.close()
             detach(error, outer)
             sockets.failed(ws, handler.event, error)
         return True

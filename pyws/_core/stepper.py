@@ -60,11 +60,12 @@ def without_task(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], *args:
     outer: Any = asyncio.current_task(loop)
     if outer is None:
         return fn(*args)
-    leave_task(loop, outer)
-    try:
+    try:  # a signal handler may raise as soon as it has left
+        leave_task(loop, outer)
         return fn(*args)
     finally:
-        enter_task(loop, outer)
+        if current_task(loop) is None:
+            enter_task(loop, outer)
 
 
 def reference_count(task: Any) -> int:
@@ -282,18 +283,16 @@ class Stepper(Coroutine[Any, Any, None]):
             BaseException: What the coroutine has raised.
         """
         loop, parking = self.host.loop, self.parking
-        try:
-            enter_task(loop, self.task)
-        except RuntimeError:  # inside of another one
-            if asyncio.current_task(loop) is None:
-                raise
+        if current_task(loop) is not None:
             return without_task(loop, self.step, resume, value)
-        parking.is_busy = True
-        try:
+        try:  # a signal handler may raise as soon as it has entered
+            enter_task(loop, self.task)
+            parking.is_busy = True
             return resume(value)
         finally:
             parking.is_busy = False
-            leave_task(loop, self.task)
+            if current_task(loop) is self.task:
+                leave_task(loop, self.task)
 
     def wait_for(self, awaited: Any) -> None:
         """Have the task wait for what its work has awaited in a callback, and continue then."""

@@ -8,11 +8,12 @@ from typing import Any, Callable, Dict, List
 
 import peer
 import pytest
-from coroutines import Gate, Place, Serve, echo, in_loop, in_thread, texts
+from coroutines import Gate, Place, Serve, echo, host_of, in_loop, in_thread, texts
 from handlers import Oops
 from peer import Peer, close_frame, frame, upgraded
 
 from pyws import App, OpCode, Request, Response, WebSocket
+from pyws._core import stepper
 from pyws._core.coroutines import Queue
 from pyws._core.session import Session
 from pyws._core.stepper import Stepper
@@ -575,3 +576,45 @@ async def test_p5_task_factories_of_the_program(factory: Any) -> None:
 
     async with app.serving():
         await in_thread(talk)
+
+
+# ---- signal handlers that raise -----------------------------------------------------------------
+
+
+def test_p5_a_signal_handler_that_raises_as_soon_as_a_task_is_entered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is left again: later handlers are not inside of it."""
+    enter_task = stepper.enter_task
+
+    def interrupted(loop: Any, task: Any) -> None:
+        monkeypatch.setattr(stepper, "enter_task", enter_task)
+        enter_task(loop, task)
+        raise Oops
+
+    async def on_open(ws: WebSocket) -> None:
+        ws.send("opened")
+
+    server = serve(open=on_open)
+    monkeypatch.setattr(stepper, "enter_task", interrupted)
+    with upgraded(server.port) as client:
+        assert client.frame().close_code == 1011
+    assert server.call(lambda: asyncio.current_task(host_of(server.app).loop)) is None
+    with upgraded(server.port) as client:
+        assert client.frame().payload == b"opened"
+
+
+@in_loop
+async def test_p5_a_signal_handler_that_raises_as_soon_as_a_task_is_left() -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupted(loop: Any, task: Any) -> None:
+        leave_task(loop, task)
+        raise Oops
+
+    leave_task = stepper.leave_task
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepper, "leave_task", interrupted)
+        with pytest.raises(Oops):
+            stepper.without_task(loop, print)
+    assert asyncio.current_task() is task
