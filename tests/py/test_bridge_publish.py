@@ -11,9 +11,13 @@ from typing import Any, Callable, List
 import peer
 import pytest
 from common import TIMEOUT
+from manual_sockets import with_zlib
 
 from pyws import App, CompressOptions, OpCode, WebSocket, _native
 
+SHARED = CompressOptions.SHARED_COMPRESSOR
+DISABLED = CompressOptions.DISABLED
+COMPRESSION = SHARED if _native.lib.ws_compression_available() else DISABLED
 ONLY_BRIDGE = pytest.mark.skipif(not _native.lib.bridge, reason="runs without the bridge")
 
 Publish = Callable[..., bool]
@@ -29,7 +33,7 @@ def in_handler(serve: Callable[..., Any], by_app: bool, run: Callable[[Publish],
     server = serve(
         open=lambda ws: ws.subscribe("t"),
         message=on_message,
-        compression=CompressOptions.SHARED_COMPRESSOR,
+        compression=COMPRESSION,
     )
     apps.append(server.app)
     return server
@@ -134,6 +138,7 @@ def test_exclude_self_through_the_short_way(serve: Callable[..., Any]) -> None:
 
 @BY
 @ONLY_BRIDGE
+@with_zlib
 @pytest.mark.parametrize("compress", ["positional", "named"])
 def test_the_short_way_publishes_compressed(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, by_app: bool, compress: str
