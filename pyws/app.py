@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import sys
 from functools import partial
 from types import TracebackType
@@ -44,6 +45,7 @@ Fn = TypeVar("Fn", bound=Callable[[], Any])
 BrokerFn = TypeVar("BrokerFn", bound=Callable[[bool], object])
 
 _MISSING: Any = values.LeftOut()  # an argument that was left out
+_WHERE = 'where to listen is said before, app.listen(8000, host="127.0.0.1")'
 
 
 @foreign.explained(foreign.NOT_IN_APP)
@@ -139,6 +141,7 @@ class App(Router, Topics, Work, metaclass=Documented):
 
         Raises:
             OSError: It is not possible to listen there, `errno` says why. Nothing of it stays open.
+                For an unknown host it is a socket.gaierror.
             TypeError, ValueError: The options are wrong.
             RuntimeError: Called from another thread.
         """
@@ -153,8 +156,10 @@ class App(Router, Topics, Work, metaclass=Documented):
         try:
             address.port = self._listen(address)
         except OSError as error:
-            why = _refusal(address, error)
-            raise OSError(error.errno, f"cannot listen on {address}: {why}") from None
+            why = f"cannot listen on {address}: {_refusal(address, error)}"
+            if _is_unknown_host(address, error):
+                raise socket.gaierror(socket.EAI_NONAME, why) from None
+            raise OSError(error.errno, why) from None
         runtime.addresses.append(address)
         server_logger.info("listening on %s", address)
         before = runtime.state
@@ -210,6 +215,7 @@ class App(Router, Topics, Work, metaclass=Documented):
         """
         return next((address.url for address in self._runtime.addresses[:]), "")
 
+    @mistakes.explain_calls(_WHERE)
     def run(self, workers: int = 1) -> None:
         """Serve until `close`, SIGINT or SIGTERM; then every connection has ended.
 
@@ -239,7 +245,11 @@ class App(Router, Topics, Work, metaclass=Documented):
             Exception: What an `on_start` function has raised.
         """
         self._check_complete()
-        if values.integer("workers", workers, 1, 1024) > 1:
+        try:
+            values.integer("workers", workers, 1, 1024)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error}: {_WHERE}") from None
+        if workers > 1:
             from ._core.workers import supervise
 
             supervise(self._runtime, self._life, workers, self._add_all, self.run)
@@ -618,9 +628,12 @@ def _refusal(address: AppListenOptions, error: OSError) -> Optional[str]:
     """Why it is not possible to listen there."""
     if address.fd is not None:
         return _NO_LISTENER.get(error.errno or 0, error.strerror)
-    if error.errno == errno.ENOENT and not address.path:  # the resolver means this by it
-        return "unknown host"
-    return error.strerror
+    return "unknown host" if _is_unknown_host(address, error) else error.strerror
+
+
+def _is_unknown_host(address: AppListenOptions, error: OSError) -> bool:
+    """The resolver means this by ENOENT."""
+    return error.errno == errno.ENOENT and not address.path
 
 
 fork.register()

@@ -42,7 +42,7 @@ _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 
 
 @foreign.explained(foreign.NOT_IN_REQUEST)
-class Request:
+class Request(metaclass=foreign.Explained):
     """What the client asked for.
 
     It may be read during its handler; in a coroutine handler, and after ``res.on_aborted(...)``,
@@ -200,7 +200,7 @@ _REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
 @foreign.explained(foreign.NOT_IN_RESPONSE)
-class Response(Exchange):
+class Response(Exchange, metaclass=foreign.Explained):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
     A handler that wants to answer later is a coroutine, or calls `on_aborted` before it returns.

@@ -48,7 +48,7 @@ def suggesting(
                 if name in given:
                     raise TypeError(f"{cls.__name__} got {name} twice, also as {other}")
                 given[name] = given.pop(other)
-            values.pick(given, names, cls.__name__, others)
+            values.pick(given, names, cls.__name__, others, "setting")
             init(self, *args, **given)
 
         if by_name:
@@ -73,6 +73,7 @@ def _options(
     value: Any,
     more: Mapping[str, Any],
     what: str,
+    call: str,
     others: Mapping[str, str],
     aliases: Mapping[str, str] = _NO_ALIASES,
 ) -> T:
@@ -82,7 +83,7 @@ def _options(
     """
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     known = [*names, *aliases]
-    keywords = values.pick(more, known, what, others)
+    keywords = values.pick(more, known, call, others, "setting")
     if isinstance(value, cls):
         given = {name: getattr(value, name) for name in names}
         keywords = {aliases.get(name, name): item for name, item in keywords.items()}
@@ -225,7 +226,7 @@ class AppOptions:
         cls, value: Union[AppOptions, Mapping[str, Any], None], more: Mapping[str, Any] = NO_MORE
     ) -> AppOptions:
         """What `App` was given as AppOptions, a copy; `more` wins. Raises TypeError, ValueError."""
-        return _options(cls, value, more, "options", foreign.OTHERS_OF_APP)
+        return _options(cls, value, more, "options", "App()", foreign.OTHERS_OF_APP)
 
     def c_fields(self) -> Dict[str, int]:
         """The fields of the library's ws_config."""
@@ -332,10 +333,16 @@ class AppListenOptions:
         more: Mapping[str, Any] = NO_MORE,
     ) -> AppListenOptions:
         """What `listen` was given, a copy; `more` wins. Raises TypeError, ValueError."""
+        if isinstance(value, os.PathLike) or (isinstance(value, str) and not value.isdigit()):
+            is_path = not isinstance(value, str) or "/" in value
+            right = f"path={value!r}" if is_path else f"8000, host={value!r}"
+            raise TypeError(
+                f"where to listen must be a port or options, not {value!r}: write listen({right})"
+            )
         if not isinstance(value, (AppListenOptions, Mapping)):
             value = {"port": values.integer("port", value, 0, 65535)}
-        others = foreign.OTHERS_OF_LISTEN
-        return _options(cls, value, more, "listen options", others, LISTEN_ALIASES)
+        call, others = "app.listen()", foreign.OTHERS_OF_LISTEN
+        return _options(cls, value, more, "listen options", call, others, LISTEN_ALIASES)
 
     @property
     def domain(self) -> Optional[StrPath]:

@@ -481,6 +481,7 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         self._runtime.check_thread()
         self._end(status, data)
 
+    @mistakes.explain_calls("it drops the connection; end(code, reason) sends a Close frame")
     def close(self) -> None:
         """Drop the connection without a Close frame; `end` closes gracefully.
 
@@ -546,12 +547,16 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         return self._compression
 
     @property
-    def headers(self) -> Optional[Dict[str, str]]:
+    def headers(self) -> Dict[str, str]:
         """The header fields of the opening handshake, by lower-case name.
 
-        None unless the route says ``keep_request=True``, or the app AppOptions(keep_headers=True).
+        They are there for as long as `request`.
+
+        Raises:
+            RuntimeError: As for `request`.
         """
-        return self._facts_of_request().headers() if self._route.keeps_requests else None
+        self._runtime.check_thread()
+        return self._facts_of_request().headers()
 
     def get_user_data(self) -> UserData:
         """The object given to ``res.upgrade``, or assigned since.

@@ -30,6 +30,7 @@ from .._native import (
     ws_bridge_stepper,
     ws_python,
 )
+from .foreign import Explained
 
 __all__ = [
     "BUSY",
@@ -208,7 +209,7 @@ _methods: dict[int, Any] = {}  # of Python, by the ids of those in C that are in
 _fast: dict[tuple[str, int], Any] = {}  # of C, by the names and ids of those of Python
 
 
-class Documented(type):
+class Documented(Explained):
     """The type of a class with methods in C, instead of which it shows those written in Python.
 
     inspect, help, unittest.mock and Sphinx ask the class, and need a signature with types. Objects

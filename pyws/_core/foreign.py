@@ -6,9 +6,9 @@ explain which of their attributes programs for socketify may look for in vain.
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Mapping, NoReturn, Sequence, TypeVar
+from typing import Any, Callable, Iterable, List, Mapping, NoReturn, Sequence, TypeVar
 
-__all__ = ["belongs", "explained", "unknown_key"]
+__all__ = ["Explained", "belongs", "explained", "unknown_key"]
 
 T = TypeVar("T")
 
@@ -101,14 +101,17 @@ def belongs(place: str, names: Iterable[str]) -> None:
     _places.update((_plain(name), f"this belongs to {place}") for name in names)
 
 
-def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[str, str]) -> str:
+def unknown_key(
+    what: str, key: object, known: Sequence[str], others: Mapping[str, str], kind: str = "key"
+) -> str:
     """The error message for an unknown key.
 
     Args:
-        what: The name of the mapping.
+        what: The name of the mapping, or of the function that got keywords.
         key: The unknown key.
         known: The keys that there are.
         others: Names that other libraries use, with the name here, or a sentence.
+        kind: What the message calls a key.
     """
     plain = {_plain(name): name for name in known}
     wanted = _plain(str(key))
@@ -122,7 +125,7 @@ def unknown_key(what: str, key: object, known: Sequence[str], others: Mapping[st
 
         closest = difflib.get_close_matches(wanted, plain, 1)
         meant = plain[closest[0]] if closest else None
-    begin = f"{what} has no key {key!r}"
+    begin = f"{what} has no {kind} {key!r}"
     if meant in known:
         return f"{begin}, did you mean {meant!r}?"
     return f"{begin}: {meant}" if meant else f"{begin}, it has {', '.join(known)}"
@@ -156,7 +159,26 @@ NOT_IN_PACKAGE = {
     **dict.fromkeys(("RequestTask", "TaskFactory", "create_task"), _TASKS),
     "sendfile": "files are not supported yet, let a proxy serve them",
 }
+
+_WS = "it is @app.ws(pattern) above `async def session(ws)`, or app.ws(pattern, message=...)"
+_ROUTES = "it is app.get(pattern, handler), app.post(pattern, handler), ..."
+_MIDDLE = "there is no middleware, call what is common in the handlers"
+_TOPICS = "sockets take part in topics, ws.subscribe(topic), and app.publish(topic, message) sends"
+_END = "it is app.close()"
+
 NOT_IN_APP = {
+    **dict.fromkeys(("add_websocket_route", "websocket", "websocket_route"), _WS),
+    **dict.fromkeys(("add_get", "add_post", "add_route", "add_routes", "route"), _ROUTES),
+    **dict.fromkeys(("add_middleware", "after_request", "before_request", "middleware"), _MIDDLE),
+    **dict.fromkeys(("include_router", "mount"), _NO_ROUTERS),
+    **dict.fromkeys(("add_event_handler", "on_event"), "it is app.on_start() or app.on_stop()"),
+    "on_startup": "its name is on_start",
+    **dict.fromkeys(("broadcast", "emit"), _TOPICS),
+    **dict.fromkeys(("shutdown", "stop", "wait_closed"), _END),
+    "clients": "it is app.connections",
+    "run_app": "it is app.run(), or `await app.serve()`",
+    "serve_forever": "it is app.run(), or `await app.serve()`",
+    "state": "write a subclass, or keep it in variables of the program",
     "add_server_name": _NO_SERVER_NAMES,
     "connect": "CONNECT is for proxies, and is never routed",
     "dispose": "leave the block of `with app:`, or drop the last reference, to free the server",
@@ -174,7 +196,19 @@ NOT_IN_APP = {
     "trace": "use any(pattern, handler), and req.get_method() in the handler",
     "trigger_error": "raise the exception in a handler",
 }
+_COOKIES = "it is get_cookie(name), or get_cookies()"
+_HEADERS = "it is get_header(lower_case_name), or get_headers()"
+
 NOT_IN_REQUEST = {
+    **dict.fromkeys(("content", "data", "post", "read"), _NO_BODIES),
+    **dict.fromkeys(("match_info", "path_params"), "its name is parameters"),
+    **dict.fromkeys(("args", "query_params"), "its name is query"),
+    **dict.fromkeys(("query_string", "rel_url", "url"), "it is get_url(), or get_full_url()"),
+    **dict.fromkeys(("client", "remote", "remote_addr"), "it is res.get_remote_address()"),
+    "cookies": _COOKIES,
+    "headers": _HEADERS,
+    "method": "it is get_method()",
+    "path": "it is get_url()",
     "body": _NO_BODIES,
     "form": _NO_BODIES,
     "get_yield": _INTERNAL,
@@ -186,6 +220,10 @@ NOT_IN_REQUEST = {
     "trigger_for_each_header_handler": _INTERNAL,
 }
 NOT_IN_RESPONSE = {
+    **dict.fromkeys(("set_status", "status", "status_code"), "it is write_status(status)"),
+    **dict.fromkeys(("add_header", "headers", "set_header"), "it is write_header(name, value)"),
+    **dict.fromkeys(("body", "html", "json", "text"), "it is send(body), which knows JSON, too"),
+    **dict.fromkeys(("del_cookie", "delete_cookie"), "it is set_cookie(name, '', max_age=0)"),
     "end_without_body": "use end()",
     "get_data": _NO_BODIES,
     "get_form_urlencoded": _NO_BODIES,
@@ -211,7 +249,39 @@ NOT_IN_RESPONSE = {
     "write_continue": _NO_BODIES,
     "write_offset": _NO_PARTS,
 }
+_RECEIVE = (
+    "a session receives by `await ws.recv()`, or `async for message in ws`, and a message handler "
+    "gets the message"
+)
+_SEND = "it is ws.send(message), which does not wait"
+_ADDRESS = "it is ws.get_remote_address(), and ws.remote_port"
+_REQUEST = "it is ws.request.get_cookie(name), while the handshake is kept: see ws.request"
+_JOIN = "it is ws.subscribe(topic)"
+_CLOSE_INFO = "it is a part of ws.close_info"
+
 NOT_IN_WEBSOCKET = {
+    **dict.fromkeys(("accept", "prepare"), "a socket is open already: leave it out"),
+    **dict.fromkeys(
+        ("receive", "receive_bytes", "receive_json", "receive_str", "receive_text"), _RECEIVE
+    ),
+    **dict.fromkeys(
+        ("emit", "send_bytes", "send_frame", "send_str", "send_text", "write_message"), _SEND
+    ),
+    **dict.fromkeys(("iter_bytes", "iter_json", "iter_text"), "it is `async for message in ws`"),
+    **dict.fromkeys(("client", "peername", "remote_address", "remote_addr"), _ADDRESS),
+    **dict.fromkeys(("match_info", "path_params"), "its name is parameters"),
+    **dict.fromkeys(("args", "query_params"), "its name is query"),
+    **dict.fromkeys(("close_code", "close_reason"), _CLOSE_INFO),
+    **dict.fromkeys(("application_state", "client_state", "open", "ready_state"), "see ws.closed"),
+    **dict.fromkeys(("data", "session", "state", "user"), "its name is user_data"),
+    **dict.fromkeys(("join", "join_room"), _JOIN),
+    **dict.fromkeys(("leave", "leave_room"), "it is ws.unsubscribe(topic)"),
+    "broadcast": "it is ws.publish(topic, message), to those who subscribe",
+    "cookies": _REQUEST,
+    "pong": "Pings are answered already; an unsolicited one is ws.send(data, OpCode.PONG)",
+    "request_headers": "it is ws.headers",
+    "url": "it is ws.path, and ws.query",
+    "ws_protocol": "its name is subprotocol",
     "clone": "keep the object itself, it may be kept as long as one likes",
     "get_user_data_uuid": "use id",
     "trigger_for_each_topic_handler": _INTERNAL,
@@ -232,6 +302,32 @@ class _NotHere:
         raise AttributeError(self._message)
 
 
+class _NotEvenSet(_NotHere):
+    """The same for objects that no attributes can be added to."""
+
+    def __set__(self, instance: object, value: Any) -> NoReturn:
+        raise AttributeError(self._message)
+
+
+class Explained(type):
+    """The type of a class that does not list what it only explains."""
+
+    def __dir__(cls) -> List[str]:
+        return [name for name in super().__dir__() if not is_explained(cls, name)]
+
+
+def is_explained(cls: type, name: str) -> bool:
+    """Whether the attribute of this class does not exist."""
+    found = next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
+    return isinstance(found, _NotHere)
+
+
+def _dir(self: Any) -> List[str]:
+    own = getattr(self, "__dict__", ())
+    names = object.__dir__(self)
+    return [name for name in names if name in own or not is_explained(type(self), name)]
+
+
 def explained(table: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
     """Make a class explain that it does not have these attributes.
 
@@ -240,9 +336,11 @@ def explained(table: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(cls: type[T]) -> type[T]:
+        kind = _NotHere if cls.__dictoffset__ else _NotEvenSet
         for name, sentence in table.items():
             message = f"{cls.__name__} has no attribute {name!r}: {sentence}"
-            setattr(cls, name, _NotHere(message))
+            setattr(cls, name, kind(message))
+        cls.__dir__ = _dir  # type: ignore[method-assign]
         return cls
 
     return decorate

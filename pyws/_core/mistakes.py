@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Coroutine
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, TypeVar, cast
 from urllib.parse import quote
 
 __all__ = [
@@ -21,11 +21,14 @@ __all__ = [
     "check_origin",
     "check_pattern",
     "check_result",
+    "explain_calls",
     "location",
     "no_event_loop",
     "refuse_running_loop",
     "result_warning",
 ]
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 # What each handler is called with.
 PARAMETERS = {
@@ -185,10 +188,14 @@ def _describe(value: Any) -> str:
 # ---- routes -------------------------------------------------------------------------------------
 
 _OTHER_PARAMETER = re.compile(r"[{<]([^/{}<>]*)[}>]")
+_EXPRESSION = re.compile(r"[\\^|\[\]]|\(\?|[.)][*+?]")
+_GROUP = re.compile(r":?\((?:\?P?<(\w+)>)?[^()]*\)[*+?]?|(?:\\\w|\.|\[[^]]*\])[*+?]")
+_TYPES = ("int", "float", "str", "string", "path", "uuid", "any")
 
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError for what cannot be a path, and for parameters of other libraries."""
+    _check_no_expression(pattern)
     found = [part for part in pattern.split("/") if _OTHER_PARAMETER.search(part)]
     if found:
         right = _OTHER_PARAMETER.sub(lambda match: ":" + _parameter_name(match[1]), pattern)
@@ -197,6 +204,14 @@ def check_pattern(pattern: str) -> None:
             f"pattern {pattern!r}: a parameter is written with a colon and is a whole part of the "
             f"path, so not {found[0]!r}" + (f"; did you mean {right!r}?" if wholes else "")
         )
+    for part in pattern.split("/"):
+        if re.match(":[^:]+:", part):
+            names = [text for text in part.split(":") if text and text not in _TYPES]
+            right = f"; did you mean ':{names[0]}'?" if len(names) == 1 else ""
+            raise ValueError(
+                f"pattern {pattern!r}: a parameter has no type and is a whole part of the path, "
+                f"so not {part!r}{right}"
+            )
     path = re.split("[?#]", pattern)[0]
     if path != pattern:
         raise ValueError(f"pattern {pattern!r}: a path has no query, did you mean {path!r}?")
@@ -210,9 +225,27 @@ def check_pattern(pattern: str) -> None:
 
 def _parameter_name(text: str) -> str:
     """Flask puts a type before the name ("int:room"), Starlette one after it ("room:int")."""
-    types = ("int", "float", "str", "string", "path", "uuid", "any")
-    names = [part for part in text.split(":") if part and part not in types]
+    names = [part for part in text.split(":") if part and part not in _TYPES]
     return names[0] if names else "name"
+
+
+def _check_no_expression(pattern: str) -> None:
+    """Raise ValueError for a regular expression."""
+    if not _EXPRESSION.search(pattern):
+        return
+    names: list[str] = []
+
+    def named(match: re.Match[str]) -> str:
+        names.append(match[1] or f"name{len(names) + 1 if names else ''}")
+        return ":" + names[-1]
+
+    plain = re.sub(r"(:\w+)\([^()]*\)[*+?]?", r"\1", re.sub(r"^\^|\$$", "", pattern))
+    right = _GROUP.sub(named, plain)
+    is_right = all(re.fullmatch(r":\w+|[\w.~-]*", part) for part in right.split("/"))
+    raise ValueError(
+        f"pattern {pattern!r}: there are no regular expressions, a parameter is any text of a "
+        "whole part of the path" + (f"; did you mean {right!r}?" if is_right else "")
+    )
 
 
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\*]+)\Z")
@@ -258,6 +291,33 @@ def _origin_fault(value: str) -> str:
     if right != value or not _ORIGIN.match(value):
         return f"an origin is a scheme, a host and a port that is not the usual one: {right!r}"
     return ""
+
+
+# ---- calls --------------------------------------------------------------------------------------
+
+
+def explain_calls(sentence: str) -> Callable[[Fn], Fn]:
+    """Make a function explain calls with arguments that it does not have.
+
+    Args:
+        sentence: What the error message says in addition.
+    """
+
+    def decorate(fn: Fn) -> Fn:
+        @functools.wraps(fn)
+        def explained(*args: Any, **more: Any) -> Any:
+            try:
+                return fn(*args, **more)
+            except TypeError as error:
+                traceback = error.__traceback__
+                if traceback is not None and traceback.tb_next is not None:
+                    raise  # it has begun
+                message = f"{error}: {sentence}"
+            raise TypeError(message)
+
+        return cast(Fn, explained)
+
+    return decorate
 
 
 # ---- asyncio ------------------------------------------------------------------------------------

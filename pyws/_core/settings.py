@@ -283,7 +283,7 @@ class Behavior(RouteSettings):
         if isinstance(behavior, RouteSettings):
             behavior = _given(behavior)
         given = values.pick({} if behavior is None else behavior, _KEYS, "behavior", others)
-        given.update(values.pick(more, _KEYS, "behavior", others))
+        given.update(values.pick(more, _KEYS, "app.ws()", others, "setting"))
         for key, value in given.items():
             if key in _TABLE:
                 if value is not None or not _TABLE[key].may_be_none:

@@ -305,6 +305,7 @@ def pick(
     known: Sequence[str],
     what: str,
     others: Mapping[str, str] = foreign.NO_OTHERS,
+    kind: str = "key",
 ) -> dict[str, Any]:
     """A copy of `mapping`, whose keys must all be `known`.
 
@@ -313,6 +314,7 @@ def pick(
         known: The keys that there are.
         what: The name of `mapping` in error messages.
         others: What other libraries name things, see `foreign.unknown_key`.
+        kind: What error messages call a key.
 
     Raises:
         TypeError: A key is unknown; the message suggests what may be meant.
@@ -321,7 +323,7 @@ def pick(
         raise TypeError(f"{what} must be a dict, not {type_name(mapping)}")
     for key in mapping:
         if key not in known:
-            raise TypeError(foreign.unknown_key(what, key, known, others))
+            raise TypeError(foreign.unknown_key(what, key, known, others, kind))
     return dict(mapping)
 
 

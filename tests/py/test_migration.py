@@ -1,5 +1,7 @@
 """Programs that were written for socketify: names that they use."""
 
+import pydoc
+import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -11,6 +13,7 @@ from room import Room
 import pyws
 from pyws import App, AppListenOptions, Request, Response, WebSocket
 from pyws._core import foreign
+from pyws.testing import FakeWebSocket
 
 EXPLAINED: Dict[type, Dict[str, str]] = {
     App: foreign.NOT_IN_APP,
@@ -84,6 +87,95 @@ def test_p11_a_request_without_its_body_says_so(name: str) -> None:
 def test_an_error_handler_of_socketify_is_told_its_method() -> None:
     with App() as app, pytest.raises(TypeError, match=r"^handler must take 2.*\bset_error_handler"):
         app.on_error(lambda error, res, req: None)  # type: ignore[misc, arg-type]
+
+
+@pytest.mark.parametrize("cls", EXPLAINED, ids=lambda cls: cls.__name__)
+def test_a_missing_name_hides_nothing(cls: type) -> None:
+    for base in cls.__mro__[1:]:
+        assert not set(EXPLAINED[cls]) & set(base.__dict__)
+
+
+@pytest.mark.parametrize("cls", EXPLAINED, ids=lambda cls: cls.__name__)
+def test_a_missing_name_is_not_listed(cls: type) -> None:
+    assert not set(EXPLAINED[cls]) & set(dir(cls))
+    shown = pydoc.plain(pydoc.render_doc(cls))
+    listed = {match[1] for match in re.finditer(r"^ \|  (\w+)(?: = .*|\(.*)?$", shown, re.M)}
+    assert not set(EXPLAINED[cls]) & listed
+    assert "app" in listed or cls is App
+    assert not [line for line in shown.splitlines() if "_NotHere" in line or "_NotEven" in line]
+
+
+def test_a_missing_name_of_an_object_is_not_listed() -> None:
+    with App() as app:
+        assert "template" not in dir(app)
+        assert {"ws", "listen", "app_options"} <= set(dir(app))
+        app.template = "mine"  # type: ignore[attr-defined]
+        assert "template" in dir(app)
+    ws = FakeWebSocket()
+    assert not set(foreign.NOT_IN_WEBSOCKET) & set(dir(ws))
+    assert {"send", "user_data"} <= set(dir(ws))
+
+    class Application(App):
+        template = "mine"
+
+    assert "template" in dir(Application)
+
+
+def test_a_missing_name_of_a_socket_cannot_be_set() -> None:
+    ws: Any = FakeWebSocket()
+    with pytest.raises(AttributeError, match="WebSocket has no attribute 'state': .*user_data"):
+        ws.state = "mine"
+
+
+# What people write who come from there.
+OF_OTHERS = {
+    WebSocket: {
+        "Starlette": "accept send_text send_bytes receive receive_text receive_bytes receive_json "
+        "iter_text iter_bytes iter_json path_params query_params cookies client url state "
+        "application_state client_state",
+        "aiohttp": "prepare send_str send_frame receive_str close_code match_info",
+        "websockets": "remote_address request_headers close_code close_reason pong state",
+        "others": "emit broadcast join leave write_message",
+    },
+    App: {
+        "Starlette": "websocket websocket_route route include_router add_middleware middleware "
+        "mount on_event state add_route add_websocket_route add_event_handler",
+        "others": "broadcast emit clients stop shutdown serve_forever add_routes on_startup",
+    },
+    Request: {
+        "Starlette": "headers cookies query_params path_params method url client json body form",
+        "others": "match_info remote args text post path",
+    },
+    Response: {
+        "others": "status status_code set_status headers set_header body text json set_header "
+        "delete_cookie del_cookie",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (cls, name)
+        for cls, libraries in OF_OTHERS.items()
+        for names in libraries.values()
+        for name in names.split()
+    ],
+)
+def test_p7_names_of_other_libraries_are_explained(cls: type, name: str) -> None:
+    with pytest.raises(AttributeError, match=f"^{cls.__name__} has no attribute '{name}': "):
+        getattr(cls, name)
+
+
+@pytest.mark.parametrize("cls", EXPLAINED, ids=lambda cls: cls.__name__)
+def test_p7_what_is_explained_names_what_exists(cls: type) -> None:
+    """Such as "its name is parameters" or "it is ws.send(message)"."""
+    places = {"ws": WebSocket, "app": App, "res": Response, "req": Request}
+    for sentence in EXPLAINED[cls].values():
+        for place, name in re.findall(r"\b(ws|app|res|req)\.(\w+)", sentence):
+            assert hasattr(places[place], name), sentence
+        for name in re.findall(r"^(?:its name|it) is (\w\w+)\b(?!\.)", sentence):
+            assert hasattr(cls, name), sentence
 
 
 def test_a_subclass_may_have_a_missing_name() -> None:

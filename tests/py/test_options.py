@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import math
-from typing import Any, Dict
+from typing import Any, Callable, Dict, List
 from unittest.mock import Mock
 
 import pytest
@@ -17,6 +17,7 @@ from pyws import (
     OpCode,
     Response,
     SendStatus,
+    WebSocketOptions,
 )
 from pyws._core import foreign, values
 from pyws._core.settings import BEHAVIOR_KEYS, Behavior
@@ -376,7 +377,7 @@ def test_app_options_reach_the_library_in_its_units() -> None:
 
 @pytest.mark.parametrize("key", ["max_connections_per_address", "max_body_size", "trusted_proxies"])
 def test_options_that_have_no_effect_yet_do_not_exist(key: str) -> None:
-    with pytest.raises(TypeError, match=f"has no key '{key}': this is not supported yet"):
+    with pytest.raises(TypeError, match=f"has no setting '{key}': this is not supported yet"):
         AppOptions(**{key: 1})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=f"has no key '{key}': this is not supported yet"):
         AppOptions.of({key: 1})
@@ -447,7 +448,8 @@ MAKERS: Dict[str, Any] = {
 def test_p7_names_of_other_libraries(where: str, key: str, answer: str) -> None:
     with pytest.raises(TypeError) as caught:
         MAKERS[where](key)
-    assert f"has no key {key!r}" in str(caught.value)
+    kind = "setting" if where == "app" else "key"  # a keyword here
+    assert f"has no {kind} {key!r}" in str(caught.value)
     assert answer in str(caught.value)
 
 
@@ -459,8 +461,30 @@ def test_p7_a_setting_in_the_wrong_place() -> None:
     }
     for where, make in MAKERS.items():
         for key in {key for keys in places.values() for key in keys} - set(places[where]):
-            with pytest.raises(TypeError, match=f"has no key '{key}': this belongs to "):
+            with pytest.raises(TypeError, match=f"has no (key|setting) '{key}': this belongs"):
                 make(key)
+
+
+def test_p7_unknown_keywords_and_keys_are_named_as_what_they_are() -> None:
+    def message(call: Callable[[], Any]) -> str:
+        with pytest.raises(TypeError) as caught:
+            call()
+        return str(caught.value)
+
+    new_app: Any = App
+    new_options: Any = WebSocketOptions
+    with new_app() as app:
+        calls: List[Any] = [
+            (lambda: app.ws("/", mesage=print), "app.ws() has no setting 'mesage', did you mean"),
+            (lambda: app.ws("/", {"mesage": print}), "behavior has no key 'mesage', did you mean"),
+            (lambda: app.listen(0, hots="x"), "app.listen() has no setting 'hots', did you"),
+            (lambda: app.listen({"hots": "x"}), "listen options has no key 'hots', did you"),
+            (lambda: new_app(max_conections=1), "App() has no setting 'max_conections', did you"),
+            (lambda: new_app({"max_conections": 1}), "options has no key 'max_conections', did"),
+            (lambda: new_options(mesage=print), "WebSocketOptions has no setting 'mesage'"),
+        ]
+        for call, begin in calls:
+            assert message(call).startswith(begin)
 
 
 @pytest.mark.parametrize("where", sorted(MAKERS))

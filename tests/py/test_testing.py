@@ -539,7 +539,7 @@ def test_p10_a_fake_has_an_opening_handshake() -> None:
     ws.user_data = "other"
     assert ws.user_data == "other"
     assert FakeWebSocket().id != FakeWebSocket().id
-    assert FakeWebSocket().headers is None
+    assert FakeWebSocket().headers == {}
     assert FakeWebSocket().request.get_headers() == {}
     assert len({FakeWebSocket(), FakeWebSocket()}) == 2
 

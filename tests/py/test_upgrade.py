@@ -11,7 +11,7 @@ from common import ROOT, TIMEOUT
 from handlers import accept
 from websockets.sync.client import connect
 
-from pyws import App, AppOptions, CompressOptions, Request, Response, WebSocket
+from pyws import App, AppOptions, CompressOptions, OpCode, Request, Response, WebSocket
 
 
 def answer(port: int, path: str = "/", headers: Any = None) -> peer.Response:
@@ -310,16 +310,26 @@ def test_s12_compression_is_accepted(serve: Callable[..., Any]) -> None:
 
 
 def test_keep_headers(serve: Callable[..., Any]) -> None:
+    """Without it they are there while open runs, and then raise as ws.request does."""
     seen: List[Any] = []
-    behavior = {"open": lambda ws: seen.append(ws.headers)}
+
+    def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+        try:
+            seen.append(ws.headers["x-kept"])
+        except RuntimeError as error:
+            seen.append(str(error))
+        ws.send("done")
+
+    behavior = {"open": lambda ws: seen.append(ws.headers["x-kept"]), "message": on_message}
     plain = serve(behavior)
     keeping = serve(behavior, AppOptions(keep_headers=True))
     for server in (plain, keeping):
-        with peer.upgraded(server.port, headers=[("X-Kept", "yes")]):
-            pass
-    peer.eventually(lambda: len(seen) == 2)
-    assert seen[0] is None
-    assert seen[1]["x-kept"] == "yes"
+        with peer.upgraded(
+            server.port, headers=[("X-Kept", "yes")], more=peer.frame(b"x")
+        ) as client:
+            assert client.frame().payload == b"done"
+    assert seen.pop(1).startswith("the opening handshake of this socket is over: ")
+    assert seen == ["yes"] * 3
 
 
 # ---- later answers ------------------------------------------------------------------------------
