@@ -20,6 +20,7 @@ from typing import (
     Union,
 )
 
+from . import http, websocket
 from ._core import callbacks, calls, foreign, fork, mistakes, values
 from ._core.bridge import Documented, install_fast_path
 from ._core.connections import Connections, find
@@ -293,6 +294,7 @@ class App(Router, Topics, Work, metaclass=Documented):
         where: Union[int, AppListenOptions, AppListenOptionsDict, None] = None,
         *,
         signals: bool = False,
+        **more: Unpack[AppListenOptionsDict],
     ) -> None:
         """Serve as `run` does, in the asyncio loop that is running.
 
@@ -301,7 +303,9 @@ class App(Router, Topics, Work, metaclass=Documented):
         loop, as by a cancel scope of anyio, does not count as another one.
 
         Args:
-            where: As for `listen`; None if the app listens already.
+            where: As for `listen`. The app must listen already if neither this nor a keyword says
+                where.
+            more: Options as keywords, as for `listen`: ``app.serve(8000, host="127.0.0.1")``.
             signals: Handle SIGINT and SIGTERM as `run` does, and restore their handlers at the
                 end. A signal is for all apps of the loop that say so. Otherwise signals are the
                 program's own, and a SIGTERM that the program does not handle ends the process
@@ -316,10 +320,12 @@ class App(Router, Topics, Work, metaclass=Documented):
         self._check_complete()
         from ._core import aio
 
-        await aio.serve(self._runtime, self._life, self._listener(where), signals)
+        await aio.serve(self._runtime, self._life, self._listener(where, more), signals)
 
     def serving(
-        self, where: Union[int, AppListenOptions, AppListenOptionsDict, None] = None
+        self,
+        where: Union[int, AppListenOptions, AppListenOptionsDict, None] = None,
+        **more: Unpack[AppListenOptionsDict],
     ) -> AsyncContextManager[App]:
         """Serve during a block, as `serve` does: ``async with app.serving(port):``.
 
@@ -328,6 +334,7 @@ class App(Router, Topics, Work, metaclass=Documented):
 
         Args:
             where: As for `serve`.
+            more: As for `serve`.
 
         Returns:
             A context manager that gives the app.
@@ -339,12 +346,12 @@ class App(Router, Topics, Work, metaclass=Documented):
         self._runtime.check_idle()
         from ._core import aio
 
-        return aio.serving(self._runtime, self._life, self._listener(where), self)
+        return aio.serving(self._runtime, self._life, self._listener(where, more), self)
 
-    def _listener(
-        self, where: Union[int, AppListenOptions, AppListenOptionsDict, None]
-    ) -> Optional[Callable[[], Any]]:
-        return None if where is None else partial(self.listen, where)
+    def _listener(self, where: Any, more: AppListenOptionsDict) -> Optional[Callable[[], Any]]:
+        if where is None and not more:
+            return None
+        return partial(self.listen, _MISSING if where is None else where, **more)
 
     def on_start(self, fn: Fn) -> Fn:
         """Run ``fn()`` before the first connection is accepted; may be used as a decorator.
@@ -635,6 +642,9 @@ def _is_unknown_host(address: AppListenOptions, error: OSError) -> bool:
     """The resolver means this by ENOENT."""
     return error.errno == errno.ENOENT and not address.path
 
+
+# What their annotations name, and their modules cannot import.
+vars(http)["App"] = vars(websocket)["App"] = App
 
 fork.register()
 

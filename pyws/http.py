@@ -29,6 +29,8 @@ from .enums import OpCode
 if TYPE_CHECKING:  # it takes long to import
     from datetime import datetime
 
+    from .app import App  # app.py sets it, for typing.get_type_hints
+
 __all__ = ["Parameters", "Query", "Request", "Response"]
 
 # Written by the library itself; a second one would contradict it.
@@ -57,9 +59,10 @@ class Request(metaclass=foreign.Explained):
         self._facts = facts
 
     @property
-    def app(self) -> Any:
+    def app(self) -> App:
         """The App that serves the request. Raises RuntimeError after it was freed."""
-        return self._facts.runtime.app
+        app: App = self._facts.runtime.app
+        return app
 
     def preserve(self) -> Request:
         """Copy everything now, so that the request may be read at any later time.
@@ -212,9 +215,10 @@ class Response(Exchange, metaclass=foreign.Explained):
     __reduce_ex__ = values.no_copy
 
     @property
-    def app(self) -> Any:
+    def app(self) -> App:
         """The App that serves the request. Raises RuntimeError after it was freed."""
-        return self._runtime.app
+        app: App = self._runtime.app
+        return app
 
     @property
     def request(self) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Tuple, Union
 
 from ._core import foreign, mistakes, values
 from ._core.bridge import Documented, install_fast_path
@@ -17,6 +17,9 @@ from ._native import fail, lib
 from .enums import OpCode, SendStatus
 from .errors import ErrorCode
 from .http import Parameters, Query, Request
+
+if TYPE_CHECKING:  # app.py sets it, for typing.get_type_hints
+    from .app import App
 
 __all__ = ["CloseFrame", "CloseInfo", "WebSocket"]
 
@@ -53,9 +56,10 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         return self._conn != 0
 
     @property
-    def app(self) -> Any:
+    def app(self) -> App:
         """The App that the socket belongs to. Raises RuntimeError after it was freed."""
-        return self._runtime.app
+        app: App = self._runtime.app
+        return app
 
     @property
     def closed(self) -> bool:

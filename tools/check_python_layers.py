@@ -4,7 +4,8 @@ and that meson.build installs them all.
 
     python3 tools/check_python_layers.py [--root DIR]
 
-Imports inside functions and those for type checkers alone count like all others. Reads of a private
+Imports inside functions and those for type checkers alone count like all others, except those in
+FOR_TYPES, each of which has a reason. Reads of a private
 attribute of something else than `self` are counted where the attribute belongs to another module:
 each needs a reason in REASONS. Prints one line for each violation and exits 1 if there is any.
 See ARCHITECTURE.md for the map.
@@ -51,6 +52,12 @@ PYTHONAPI = {"_core/bridge"}
 # Modules whose functions work on objects of the classes next to them. What they read is their own,
 # though an attribute of another module may have the same name.
 FRIENDS = {"_core/requests", "_core/signals", "_core/sockets", "_core/timers"}
+
+# Imports for type checkers alone that go upwards, and why.
+FOR_TYPES: Dict[Tuple[str, str], str] = {
+    ("http", "app"): "req.app and res.app are of type App",
+    ("websocket", "app"): "ws.app is of type App",
+}
 
 # Private attributes that a module reads though they belong to something else, and why.
 REASONS: Dict[Tuple[str, str], str] = {
@@ -151,7 +158,16 @@ def existing(name: str, known: Set[str]) -> str:
     return name if name in known else f"{name}/__init__".lstrip("/")
 
 
+def nodes_for_types(module: Module) -> Iterator[ast.AST]:
+    """What only type checkers see."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.If) and name_of(node.test) == "TYPE_CHECKING":
+            for statement in node.body:
+                yield from ast.walk(statement)
+
+
 def check_imports(module: Module, known: Set[str]) -> Iterator[Violation]:
+    for_types = set(map(id, nodes_for_types(module)))
     for node in ast.walk(module.tree):
         for target in targets(module, node, known):
             line = getattr(node, "lineno", 1)
@@ -159,6 +175,8 @@ def check_imports(module: Module, known: Set[str]) -> Iterator[Violation]:
                 continue
             if target not in LAYERS:
                 yield line, f"imports {target}, which is not in the map of layers"
+            elif (module.name, target) in FOR_TYPES and id(node) in for_types:
+                continue
             elif LAYERS[target] >= LAYERS[module.name]:
                 yield (
                     line,

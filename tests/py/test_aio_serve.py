@@ -53,6 +53,24 @@ async def test_serving() -> None:
 
 
 @in_loop
+async def test_serving_takes_the_options_of_listen_as_keywords() -> None:
+    app, _ = echoing()
+    async with app.serving(host="127.0.0.1"):
+        assert app.url == f"ws://127.0.0.1:{app.port}"
+    async with app.serving({"port": 0, "host": "::1"}, host="127.0.0.1"):
+        assert app.url.startswith("ws://127.0.0.1:")
+    app.call_later(0.01, app.close)
+    await asyncio.wait_for(app.serve(port=0, host="127.0.0.1"), TIMEOUT)
+    with pytest.raises(TypeError, match="did you mean 'host'"):
+        await app.serve(hots="127.0.0.1")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="did you mean 'port'"):
+        async with app.serving(prot=0):  # type: ignore[call-arg]
+            pass
+    with pytest.raises(RuntimeError, match="listens nowhere"):
+        await app.serve()
+
+
+@in_loop
 async def test_serving_listens() -> None:
     app, _ = echoing()
     async with app.serving({"host": "127.0.0.1"}):

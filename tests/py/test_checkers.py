@@ -150,6 +150,7 @@ PYTHON_GOOD = {
     "    def run(self):\n        from ._core import aio\n        aio.run(self._runtime)\n",
     "pyws/options.py": "class AppOptions: pass\n",
     "pyws/websocket.py": "from ._core.sockets import Socket\n"
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .app import App\n"
     "class WebSocket(Socket):\n    def end(self): self._conn = 0\n",
     "pyws/_core/__init__.py": "",
     "pyws/_core/aio.py": "from . import runtime, sockets\n"
@@ -187,6 +188,12 @@ def test_python_layers_accepts_the_map(tmp_path: Path) -> None:
             "_core/runtime",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..app import App",
             "imports app of layer 15",
+        ),
+        ("websocket", "from .app import App", "imports app of layer 15"),
+        (
+            "websocket",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ._core.aio import run",
+            "imports _core/aio of layer 13",
         ),
         ("_core/runtime", "def f():\n    from ..app import App", "imports app of layer 15"),
         ("_core/aio", "from .callbacks import a", "imports _core/callbacks of layer 13"),

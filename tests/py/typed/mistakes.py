@@ -136,6 +136,8 @@ def answers(res: Response, req: Request) -> None:
     res.write_status(200.0)  # mistake: an int, or text
     res.upgrade(user=User())  # mistake: user_data
     res.end(None)  # mistake: nothing to send
+    req.app.lisen(8000)  # mistake: no such method
+    res.app.lisen(8000)  # mistake: no such method
 
 
 # ---- sockets ------------------------------------------------------------------------------------
@@ -151,6 +153,9 @@ def sockets(ws: WebSocket[User]) -> None:
     ws.end("bye")  # mistake: the code comes first
     ws.publish("text")  # mistake: the topic comes first
     ws.subscribe("a", "b")  # mistake: one topic at a time
+    ws.close(1000)  # mistake: that is end
+    ws.app.publsh("topic", "text")  # mistake: no such method
+    ws.app.publish("text")  # mistake: the topic comes first
     ws.wait_closed()  # mistake: not awaited
     ws.drained()  # mistake: not awaited
     ws.parameters.get("room").upper()  # mistake: it may be missing
@@ -179,11 +184,15 @@ app.remove_writer(None)  # mistake: a descriptor
 app.on_error(lambda error: None)  # mistake: two arguments
 app.on_start(lambda app: None)  # mistake: no arguments
 app.publish("topic", object())  # mistake: no message
-asyncio.run(app.serve(port=8000))  # mistake: it takes a port by position
 print(pyws.sendfile)  # mistake: there is no such name
+app.run("0.0.0.0")  # mistake: listen says where
+asyncio.run(app.serve("8000"))  # mistake: an int
+asyncio.run(app.serve(8000, address="127.0.0.1"))  # mistake: host
+app.serving(prot=8000)  # mistake: port
 
 # ---- what types cannot find ---------------------------------------------------------------------
 
+app.run(8000)  # unseen: a range
 app.ws("/{room}", message=on_message)  # unseen: a pattern is any str
 app.ws("/", message=on_message, idle_timeout=-1)  # unseen: a range
 app.ws("/", message=on_message, max_payload_length=True)  # unseen: a bool is an int

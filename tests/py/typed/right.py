@@ -78,6 +78,7 @@ def on_close(ws: WebSocket[User], code: int, reason: str) -> None:
     info = ws.close_info
     if info is not None and info.sent is not None:
         print(ws.user_data.name, info.sent.code, info.sent.reason or reason)
+    ws.app.publish("lobby", ws.headers["x-name"])
 
 
 # ---- other routes -------------------------------------------------------------------------------
@@ -92,6 +93,8 @@ def on_pong(ws: WebSocket, data: bytes) -> None:
 
 
 def page(res: Response, req: Request) -> None:
+    if req.app.num_subscribers("lobby") and res.app is req.app:
+        res.write_header("X-Lobby", "open")
     res.write_header("Content-Language", "en").write_header("Age", 5).end("<p>Hello")
 
 
@@ -163,6 +166,15 @@ def listen(app: App) -> None:
         removed: bool = app.remove_reader(other) and app.remove_writer(other.fileno())
         print(removed)
     print(AppOptions(max_memory=2**30).max_memory, app.stats()["open"])
+
+
+async def serve(app: App, address: AppListenOptionsDict) -> None:
+    async with app.serving(address) as same:
+        print(same is app)
+    async with app.serving(host="127.0.0.1"):
+        pass
+    await app.serve(0, host="127.0.0.1", backlog=10, signals=True)
+    await app.serve(port=8000)
 
 
 if __name__ == "__main__":
