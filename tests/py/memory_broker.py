@@ -115,7 +115,6 @@ class Node:
         self.clients: Dict[str, Any] = {}
         self.ups: List[bool] = []
         self.app.on_broker(self.ups.append)
-        self.place = Place(self.app)
 
     def _open(self, ws: WebSocket[Any]) -> None:
         self.sockets[ws.parameters["name"]] = ws
@@ -154,13 +153,13 @@ class Node:
 
     @asynccontextmanager
     async def running(self, up: bool = True) -> AsyncIterator["Node"]:
+        self.place = Place(self.app)
         async with self.app.serving():
             if up:
                 await until(lambda: self.ups[-1:] == [True])
             yield self
             for client in self.clients.values():
                 await client.close()
-        self.place = None  # type: ignore[assignment]
 
     @property
     def is_settled(self) -> bool:
