@@ -38,6 +38,7 @@ TIMEOUT = 10.0  # seconds for one call of a method of the broker
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until the next attempt to connect; doubles
 LONG_LIFE = 10.0  # seconds of a connection after which that begins anew
 CLOSE_TIME = 1.0  # seconds for Broker.close
+BURST = 0.0001  # seconds between messages that are delivered together, in a turn of the server
 
 _TEXT = 1  # WS_TEXT
 
@@ -71,6 +72,8 @@ class Relay(AnyRelay, Link):
         self._topics: set[bytes] = set()  # those that have subscribers here
         self._changes: dict[bytes, bool] = {}  # what the broker does not know yet of them
         self._follows = False  # `_changes` is kept: the broker knew all topics once
+        self._arrived: list[tuple[bytes, int, bytes]] = []  # a burst: topic, opcode, payload
+        self._last_arrival = 0.0  # when the last one was delivered (time.monotonic)
         self._queue: Deque[Waiting] = deque()
         self._size = 0  # bytes of the messages that the broker has not accepted
         self._under_way: Sequence[Waiting] = ()  # the batch that the broker has got
@@ -209,8 +212,27 @@ class Relay(AnyRelay, Link):
             self._ignore(topic, "is not of pyws")
             return
         origin, opcode, payload = message
+        if origin == self._origin:
+            return
+        if self._arrived:
+            self._arrived.append((topic, opcode, payload))
+        elif time.monotonic() - self._last_arrival < BURST:
+            self._runtime.postpone(self._deliver_arrived)
+            self._arrived.append((topic, opcode, payload))
+        else:
+            self._deliver(topic, opcode, payload)
+            self._last_arrival = time.monotonic()
+
+    def _deliver_arrived(self) -> None:
+        """Deliver a burst, in a turn of the server: it writes to each subscriber once."""
+        arrived, self._arrived = self._arrived, []
+        for message in arrived:
+            self._deliver(*message)
+        self._last_arrival = time.monotonic()
+
+    def _deliver(self, topic: bytes, opcode: int, payload: bytes) -> None:
         server = self._runtime.server
-        if origin == self._origin or not server:
+        if not server:
             return
         try:
             if opcode:
