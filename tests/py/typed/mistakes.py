@@ -180,6 +180,8 @@ app.listen(8000, address="127.0.0.1")  # mistake: host
 app.listen({"prot": 8000})  # mistake: port
 app.call_later("1", print)  # mistake: a number
 app.add_reader("0", print)  # mistake: a descriptor
+app.end("t", "1000")  # mistake: a number
+app.count("t") + 1  # mistake: it must be awaited
 app.remove_writer(None)  # mistake: a descriptor
 app.on_error(lambda error: None)  # mistake: two arguments
 app.on_start(lambda app: None)  # mistake: no arguments

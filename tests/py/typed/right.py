@@ -136,6 +136,9 @@ def make_app() -> App:
     async def session(ws: WebSocket[User]) -> None:
         first: Union[str, bytes] = await ws.recv()
         ws.send(first)
+        people: int = await app.count("room")
+        ended: int = app.end("room", 4000, "closed") + app.end(b"room")
+        print(people + ended)
         async for message in ws:
             if ws.send(message) == SendStatus.BACKPRESSURE and not await ws.drained():
                 return
