@@ -90,6 +90,10 @@ class Broker(abc.ABC):
     async def close(self) -> None:
         """Close the connection. It is called after each `connect`, even if that has failed."""
 
+    def fileno(self) -> int:
+        """The descriptor of the connection, which children of a fork close; -1 without one."""
+        return -1
+
     def __str__(self) -> str:
         return type(self).__name__
 

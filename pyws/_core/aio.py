@@ -68,8 +68,13 @@ class Host(AnyHost):
         """This is a forked child, which must not wait for what is the parent's.
 
         Returns:
-            The descriptor that the loop waits with; none for uvloop, which makes its own here.
+            The descriptor that the loop waits with (none for uvloop, which makes its own here), and
+            that of the broker.
         """
+        relay = self._runtime.relay
+        return [*self._forget_loop(), *(relay.descriptors() if relay is not None else ())]
+
+    def _forget_loop(self) -> list[int]:
         fileno = getattr(getattr(self._loop, "_selector", None), "fileno", None)
         if self._loop.is_closed():
             return []

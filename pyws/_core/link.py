@@ -147,6 +147,11 @@ class Relay(AnyRelay, Link):
         self._queue.clear()
         self._under_way, self._size = (), 0
 
+    def descriptors(self) -> list[int]:
+        """The connection to the broker, which a forked child must not keep alive."""
+        fd = self._broker.fileno() if self._task is not None else -1
+        return [fd] if fd >= 0 else []
+
     # ---- what C reports -------------------------------------------------------------------------
 
     def on_topic(self, topic: bytes, exists: bool) -> None:

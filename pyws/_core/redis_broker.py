@@ -101,6 +101,10 @@ class RedisBroker(Broker):
         commands = [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
         await self._stream.ask(commands, len(commands))
 
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 without one."""
+        return -1 if self._stream is None else self._stream.fileno()
+
     async def close(self) -> None:
         """Close the socket; what it has not sent is dropped."""
         stream, self._stream = self._stream, None
@@ -136,6 +140,11 @@ class Stream(asyncio.Protocol):
         else:
             waiter.set_exception(self._error)
         return waiter
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 once it is closed."""
+        one = self._transport.get_extra_info("socket")
+        return -1 if one is None else int(one.fileno())
 
     def close(self) -> None:
         """Drop the connection."""

@@ -188,6 +188,10 @@ class Relay:
         """Relay nothing any more."""
         raise NotImplementedError
 
+    def descriptors(self) -> list[int]:
+        """What a forked child must close."""
+        raise NotImplementedError
+
     def numbers(self) -> dict[str, int]:
         """What `App.stats` says of the broker."""
         raise NotImplementedError
