@@ -108,14 +108,24 @@ class Traffic:
         )
         facts = {"peer": peer, "method": method, "path": path, "status": status, "size": length}
         if self._debug and (why is not None or lib.ws_request_is_upgrade(request)):
-            what = f"{status} {why or ''}".rstrip()
-            more = {**facts, "reason": why or ""}
+            reason = why or _phrase(status)
+            what = f"{status} {reason}".rstrip()
+            more = {**facts, "reason": reason}
             server_logger.debug("refused %s %s: %s", peer, escaped(path), what, extra=more)
         if self._access:
             line = '%s "%s %s" %d %d'
             access_logger.info(
                 line, peer, escaped(method), escaped(path), status, length, extra=facts
             )
+
+
+def _phrase(status: int) -> str:
+    """The standard's words for an HTTP status; "" if it has none."""
+    from http import HTTPStatus
+
+    with suppress(ValueError):
+        return HTTPStatus(status).phrase
+    return ""
 
 
 def escaped(chosen: str) -> str:
