@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
+from unittest import mock
 
 import peer
 import pytest
@@ -44,7 +45,8 @@ def uses_of(block: Block) -> List[Use]:
 
 
 def test_every_fragment_is_used() -> None:
-    assert [block.place for block in FRAGMENTS if len(uses_of(block)) != 1] == []
+    wrong = [block.place for block in FRAGMENTS if len(uses_of(block)) != 1]
+    assert not wrong, f"write a @fragment(phrase) for {wrong}, which uses the block as its page does"
     assert len(FRAGMENTS) == len(USES)
 
 
@@ -254,6 +256,14 @@ def on_broker(text: str, folder: Path) -> None:
     )
     with running(app) as url, upgraded(port_of(url), more=frame(b"the broker is back")) as client:
         assert received(client) == {"everyone": True}
+
+
+@fragment("pyws.publish_to(")
+def one_message(text: str, folder: Path) -> None:
+    """test_publish_to.py has the brokers for it."""
+    with mock.patch.object(pyws, "publish_to", autospec=True) as publish_to:
+        executed(text)
+    publish_to.assert_called_once_with("redis://10.0.0.5:6379", "news", {"title": "Hello"})
 
 
 @fragment("redis.Redis().publish(")
