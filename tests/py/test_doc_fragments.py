@@ -46,7 +46,7 @@ def uses_of(block: Block) -> List[Use]:
 
 def test_every_fragment_is_used() -> None:
     wrong = [block.place for block in FRAGMENTS if len(uses_of(block)) != 1]
-    assert not wrong, f"write a @fragment(phrase) for {wrong}, which uses the block as its page does"
+    assert not wrong, f"write a @fragment(phrase) for {wrong} that does what the page says"
     assert len(FRAGMENTS) == len(USES)
 
 
