@@ -163,9 +163,9 @@ class Node:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the broker knows all topics, and has everything."""
+        """Whether the broker knows all topics, and has everything; what came is delivered."""
         relay: Any = self.app._runtime.relay
-        return relay._waiter is not None
+        return relay._waiter is not None and not relay._arrived
 
     async def settled(self) -> None:
         await until(lambda: self.is_settled)

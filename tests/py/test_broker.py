@@ -98,7 +98,7 @@ async def test_b2_order_and_once_against_a_model() -> None:
                         expected[receiver, name].append(message)
                 if chance.random() < 0.2:
                     await asyncio.sleep(0)
-            for node in nodes:
+            for node in nodes * 2:  # once all have published, all deliver
                 await node.settled()
             for node, name in names:
                 found = await node.got(name)
