@@ -145,6 +145,10 @@ class NatsBroker(Broker):
             ]
         )
 
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 without one."""
+        return -1 if self._wire is None else self._wire.fileno()
+
     async def close(self) -> None:
         """Close the socket; what it has not sent is dropped."""
         client, wire, self._client, self._wire = self._client, self._wire, None, None
@@ -310,6 +314,11 @@ class Wire(asyncio.Protocol, Transport):
         else:
             waiter.set_exception(self._error)
         return waiter
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 once it is closed."""
+        one = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return -1 if one is None else int(one.fileno())
 
     # ---- what the transport calls ---------------------------------------------------------------
 

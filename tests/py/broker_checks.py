@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from chromium import unavailable
 from common import TIMEOUT
 from coroutines import until
 from memory_broker import Node
-from peer import eventually
+from peer import eventually, frame, upgraded
 from test_bus import PROGRAM as BUS_PROGRAM
 from test_bus import Client
 from worker_programs import start
@@ -301,3 +302,37 @@ WORKERS = """
     listen()
     app.run(workers=2)
 """
+
+
+FORK = """
+    app = App(broker=sys.argv[1])
+    app.ws("/*", open=lambda ws: ws.send("open"), message=lambda ws, m, o: fork(ws))
+
+    def fork(ws):
+        before = os.readlink(f"/proc/self/fd/{app._runtime.relay.descriptors()[0]}")
+        child = os.fork()
+        if child == 0:
+            links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+            os._exit(before in [os.readlink(link) for link in links if os.path.islink(link)])
+        _, status = os.waitpid(child, 0)
+        ws.send(f"{before.split(':')[0]} {status}")
+
+    app.on_broker(lambda up: print("up", up))
+    listen()
+    app.run()
+"""
+
+
+def forked_child(url: str) -> None:
+    """A child of a handler does not keep the connection to the broker alive."""
+    with start(FORK, url) as program:
+        port = int(program.line())
+        assert program.line() == "up True"
+        with upgraded(port) as peer:
+            assert peer.frame().payload == b"open"
+            peer.send(frame(b"fork"))
+            assert peer.frame().payload == b"socket 0"
+            peer.send(frame(b"fork"))  # the parent's is alive
+            assert peer.frame().payload == b"socket 0"
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.rest() == ""

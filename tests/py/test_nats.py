@@ -20,6 +20,7 @@ from broker_checks import (
     certificate,
     end_of_a_topic,
     exchange,
+    forked_child,
     frozen_under_load,
     in_uvloop,
     killed_and_restarted,
@@ -528,6 +529,10 @@ def test_b1_each_worker_has_its_connection(own: NatsServer) -> None:
             assert peer.frame().payload == b"hello"
         assert program.stop(signal.SIGTERM) == 0
     eventually(lambda: own.connections() == [])
+
+
+def test_a_forked_child_does_not_keep_the_connection(server: NatsServer) -> None:
+    forked_child(server.url)
 
 
 @in_loop

@@ -17,6 +17,7 @@ from broker_checks import (
     certificate,
     end_of_a_topic,
     exchange,
+    forked_child,
     frozen_under_load,
     in_uvloop,
     killed_and_restarted,
@@ -28,7 +29,7 @@ from broker_checks import (
 from chromium import unavailable
 from coroutines import in_loop, until
 from memory_broker import Node
-from peer import eventually, frame, upgraded
+from peer import eventually
 from redis_server import RedisServer, free_port
 from worker_programs import start
 
@@ -319,34 +320,5 @@ async def test_b6_the_end_of_a_topic(server: RedisServer) -> None:
     await end_of_a_topic(server.url)
 
 
-FORK = """
-    app = App(broker=sys.argv[1])
-    app.ws("/*", open=lambda ws: ws.send("open"), message=lambda ws, m, o: fork(ws))
-
-    def fork(ws):
-        before = os.readlink(f"/proc/self/fd/{app._runtime.relay.descriptors()[0]}")
-        child = os.fork()
-        if child == 0:
-            links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
-            os._exit(before in [os.readlink(link) for link in links if os.path.islink(link)])
-        _, status = os.waitpid(child, 0)
-        ws.send(f"{before.split(':')[0]} {status}")
-
-    app.on_broker(lambda up: print("up", up))
-    listen()
-    app.run()
-"""
-
-
 def test_a_forked_child_does_not_keep_the_connection(server: RedisServer) -> None:
-    with start(FORK, server.url) as program:
-        port = int(program.line())
-        assert program.line() == "up True"
-        with upgraded(port) as peer:
-            assert peer.frame().payload == b"open"
-            peer.send(frame(b"fork"))
-            assert peer.frame().payload == b"socket 0"
-            peer.send(frame(b"fork"))  # the parent's is alive
-            assert peer.frame().payload == b"socket 0"
-        assert program.stop(signal.SIGTERM) == 0
-        assert program.rest() == ""
+    forked_child(server.url)
