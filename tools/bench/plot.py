@@ -92,7 +92,7 @@ def draw_panel(results: Results, key: str, x: int, y: int) -> list[str]:
     lines = [
         f'<g transform="translate({x} {y})">',
         f'<text class="t" {place(0, 12)}>{TITLES[key]}</text>',
-        f'<text {place(0, 28)}>{unit}{ratio_to(key)}</text>',
+        f"<text {place(0, 28)}>{unit}{ratio_to(key)}</text>",
     ]
     for index, bar in enumerate(shown):
         lines += draw_bar(bar, most, HEAD + index * ROW)
