@@ -2,7 +2,8 @@
 
 A text is sent to everyone in the room as {"name", "text"}. Joining and leaving is announced as
 {"name", "event", "people"} with the number of people in the room. A room is a topic, so there is no
-state to keep.
+state to keep. Servers with the same --broker (redis://HOST or nats://HOST) share their rooms; the
+number of people is then that of the server that announces it.
 """
 
 import argparse
@@ -10,7 +11,12 @@ from typing import Any
 
 from pyws import App, OpCode, Request, Response, WebSocket
 
-app = App()
+parser = argparse.ArgumentParser(description="Serve chat rooms.")
+parser.add_argument("--host", default="127.0.0.1")
+parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
+parser.add_argument("--broker", metavar="URL", help="shares the rooms with other servers")
+options = parser.parse_args()
+app = App(broker=options.broker)
 
 
 def on_upgrade(res: Response, req: Request, socket_context: Any) -> None:
@@ -40,8 +46,6 @@ def on_subscription(ws: WebSocket, room: str, people: int, before: int) -> None:
     app.publish(room, {"name": name, "event": event, "people": people})
 
 
-parser = argparse.ArgumentParser(description="Serve chat rooms.")
-parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
 app.ws(
     "/:room",
     upgrade=on_upgrade,
@@ -52,7 +56,7 @@ app.ws(
     max_backpressure=256 * 1024,  # slow readers miss messages
 )
 app.listen(
-    {"host": "127.0.0.1", "port": parser.parse_args().port},
+    {"host": options.host, "port": options.port},
     lambda place: print(f"listening on {place}", flush=True),
 )
 app.run()

@@ -63,7 +63,17 @@ class Peer:
     """A TCP connection to 127.0.0.1."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        self._begin(socket.create_connection(("127.0.0.1", port), TIMEOUT))
+
+    @classmethod
+    def over(cls, connection: socket.socket) -> "Peer":
+        """A peer that uses a connection to somewhere else."""
+        peer = cls.__new__(cls)
+        peer._begin(connection)
+        return peer
+
+    def _begin(self, connection: socket.socket) -> None:
+        self.socket = connection
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
