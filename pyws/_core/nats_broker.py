@@ -23,6 +23,7 @@ from nats.errors import Error
 
 from ..brokers import Broker, Link, public_url
 from .logs import escaped, logger
+from .transports import drop
 
 __all__ = ["NatsBroker", "subject_of"]
 
@@ -446,7 +447,7 @@ class Wire(asyncio.Protocol, Transport):
         if self._watch is not None:
             self._watch.cancel()
         if self._transport is not None:
-            self._transport.abort()
+            drop(self._transport)
         self._wake()
         for waiter in self._pongs:
             if waiter is not None and not waiter.done():

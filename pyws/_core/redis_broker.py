@@ -16,6 +16,7 @@ from redis import AuthenticationError, RedisError
 from redis.asyncio.connection import Connection, parse_url
 
 from ..brokers import Broker, Link, public_url
+from .transports import drop
 
 __all__ = ["RedisBroker"]
 
@@ -232,7 +233,7 @@ class Stream(asyncio.Protocol):
         if self._error is None:
             self._error = error
             self._watch.cancel()
-            self._transport.abort()
+            drop(self._transport)
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(error)
                 self._waiter.exception()  # the one who waits may be cancelled

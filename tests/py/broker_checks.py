@@ -22,6 +22,8 @@ from test_bus import PROGRAM as BUS_PROGRAM
 from test_bus import Client
 from worker_programs import start
 
+from pyws._core import link
+
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> List[str]:
     return [one.getMessage() for one in caplog.records if one.levelno > logging.DEBUG]
@@ -280,6 +282,33 @@ async def frozen_under_load(server: Any) -> None:
         await until(lambda: other.stats["received"] == one.stats["published"])
         assert len(await other.got("a")) == one.stats["published"]
         assert one.ups == [True]
+
+
+async def given_up_while_frozen(server: Any, monkeypatch: Any) -> None:
+    """B2: what a connection had sent before it was given up comes first, or never."""
+    monkeypatch.setattr(link, "TIMEOUT", 0.5)
+    one, other = Node(server.url), Node(server.url)
+    async with one.running(), other.running():
+        await other.client("a", "topic")
+        await other.settled()
+        texts = (f"{number} {'x' * 1000}" for number in range(10_000))
+        for _ in range(3):
+            server.stop()
+            for _ in range(400):
+                one.app.publish("topic", next(texts))
+            await until(lambda: not one.ups[-1])
+            for _ in range(400):
+                one.app.publish("topic", next(texts))
+            server.go_on()
+            await until(lambda: one.ups[-1] and other.ups[-1])
+            await one.settled()
+            await other.settled()
+        one.app.publish("topic", "10000")
+        got: List[int] = []
+        while not got or got[-1] != 10_000:
+            got.append(int((await other.first("a")).split()[0]))
+        assert len(got) > 1200
+        assert got == sorted(set(got))
 
 
 async def silence_is_noticed(server: Any) -> None:

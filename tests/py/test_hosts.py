@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Set
 
 import pytest
 from chromium import unavailable
@@ -30,7 +30,7 @@ PROGRAM = ROOT / "tests" / "py" / "hosts_program.py"
 @contextmanager
 def running(command: List[str]) -> Iterator[Any]:
     """A process, ended by SIGTERM."""
-    process = subprocess.Popen(
+    process: Any = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -142,7 +142,7 @@ class Site:
         self.clients: List[Peer] = []
         self.heard: List[List[str]] = [[], []]  # by client: what was published anywhere
         port = stack.enter_context(serving(host, PROGRAM, host.address, url))
-        workers = set()
+        workers: Set[int] = set()
         while len(workers) < 2:
             client = stack.enter_context(host.upgraded(port, "/"))
             worker = self.ask(client, [])["worker"]

@@ -22,6 +22,7 @@ from broker_checks import (
     exchange,
     forked_child,
     frozen_under_load,
+    given_up_while_frozen,
     in_uvloop,
     killed_and_restarted,
     lines_of,
@@ -256,6 +257,13 @@ async def test_b4_the_broker_is_frozen_under_load(own: NatsServer) -> None:
 
 
 @in_loop
+async def test_b2_what_was_given_up_does_not_come_later(
+    own: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await given_up_while_frozen(own, monkeypatch)
+
+
+@in_loop
 async def test_a_silent_broker_is_noticed(own: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nats_broker, "LOOK_INTERVAL", 0.1)
     await silence_is_noticed(own)
@@ -451,6 +459,8 @@ class Outlet:
         self.written += data
 
     def abort(self) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
 
     def pause_reading(self) -> None: ...
 

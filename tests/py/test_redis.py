@@ -19,6 +19,7 @@ from broker_checks import (
     exchange,
     forked_child,
     frozen_under_load,
+    given_up_while_frozen,
     in_uvloop,
     killed_and_restarted,
     lines_of,
@@ -170,6 +171,13 @@ async def test_b4_the_broker_is_killed_and_comes_back(
 @in_loop
 async def test_b4_the_broker_is_frozen_under_load(own: RedisServer) -> None:
     await frozen_under_load(own)
+
+
+@in_loop
+async def test_b2_what_was_given_up_does_not_come_later(
+    own: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await given_up_while_frozen(own, monkeypatch)
 
 
 @in_loop
