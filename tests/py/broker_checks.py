@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
 
 import pytest
 from chromium import unavailable
-from common import TIMEOUT
+from common import TIMEOUT, show_figures
 from coroutines import until
 from memory_broker import Node
 from peer import eventually, frame, upgraded
@@ -255,6 +255,7 @@ async def killed_and_restarted(server: Any, caplog: pytest.LogCaptureFixture) ->
         there = [int(text) for text in await other.got("a")]
         assert there == sorted(set(there))  # in order, none twice
         assert len(there) == other.stats["received"] <= sent
+        show_figures("the broker is killed twice", sent, len(there), one.stats["lost"])
         lines = [line for line in lines_of(caplog) if "the broker" in line]
         assert len([line for line in lines if "is away" in line]) == 4
         assert len([line for line in lines if "is back" in line]) == 4
@@ -280,8 +281,10 @@ async def frozen_under_load(server: Any) -> None:
         await one.settled()
         assert one.stats["published"] + one.stats["lost"] == sent
         await until(lambda: other.stats["received"] == one.stats["published"])
-        assert len(await other.got("a")) == one.stats["published"]
+        there = len(await other.got("a"))
+        assert there == one.stats["published"]
         assert one.ups == [True]
+        show_figures("the broker is frozen, 1 MiB may wait", sent, there, one.stats["lost"])
 
 
 async def given_up_while_frozen(server: Any, monkeypatch: Any) -> None:

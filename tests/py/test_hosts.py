@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Set
 
 import pytest
 from chromium import unavailable
-from common import ROOT, TIMEOUT
+from common import ROOT, TIMEOUT, show_figures
 from namespaces import Host, Network
 from peer import Peer, eventually, frame
 
@@ -173,6 +173,12 @@ class Site:
             self.clients[worker].send(frame(text.encode()))
             self.sent += 1
 
+    def has_all_of(self, other: "Site") -> bool:
+        """Whether both clients have heard the last that the other site has published until now."""
+        self.numbers()
+        last = range(max(other.sent - 2, 0), other.sent)  # of both workers
+        return all(set(last) <= set(self.heard_of(other, client)) for client in (0, 1))
+
     def has_heard(self, client: int, count: int) -> bool:
         """Whether this client has heard so much of its own site."""
         self.numbers()
@@ -212,27 +218,39 @@ def test_b4_a_host_is_cut_off_under_load(tmp_path: Path) -> None:
         for site in sites:
             site.start = site.sent
             site.publish(300)
+        eventually(lambda: all(one.has_all_of(other) for one in sites for other in sites))
+        for site in sites:
+            site.publish(150)
         cut.host.cut()
         for site in sites:
-            site.publish(300)
+            site.publish(150)
         before = cut.sent
         for client in (0, 1):  # those of the same host have everything, while the broker is away
             eventually(partial(cut.has_heard, client, before))
-        eventually(lambda: cut.numbers()["broker_up"] == 0)
+        patiently(lambda: cut.numbers()["broker_up"] == 0)
         cut.publish(100)
         cut.host.connect()
-        eventually(lambda: cut.numbers()["broker_up"] == 2)
+        patiently(lambda: cut.numbers()["broker_up"] == 2)
         eventually(lambda: all(site.numbers()["broker_queued"] == 0 for site in sites))
-        figures = []
         for site in sites:
             numbers = site.numbers()
             assert numbers["broker_published"] + numbers["broker_lost"] == site.sent
-            figures.append((site.sent, numbers["broker_published"], numbers["broker_lost"]))
+            listener = sites[0] if site is cut else cut
+            there = len(listener.heard_of(site, 0))
+            what = "by the host that is cut off" if site is cut else "to it by another host"
+            show_figures(what, site.sent, there, numbers["broker_lost"])
             for other in sites:
                 for client in (0, 1):
                     check(site, other, client, cut)
         assert cut.numbers()["broker_reconnects"] >= 2
-        print("sent, published, lost:", *figures)
+
+
+def patiently(condition: Callable[[], bool]) -> None:
+    """As `eventually`, for what takes 10 seconds by itself: so long a broker may be silent."""
+    deadline = time.monotonic() + 3 * TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def check(site: Site, other: Site, client: int, cut: Site) -> None:
