@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Any, Coroutine, Union
 
 from .._native import lib
 from . import values
@@ -30,8 +30,10 @@ class Topics:
         self._runtime.check_server()
         return int(lib.ws_server_subscribers(self._runtime.server, name, len(name)))
 
-    async def count(self, topic: Union[str, bytes]) -> int:
+    def count(self, topic: Union[str, bytes]) -> Coroutine[Any, Any, int]:
         """How many connections have subscribed to `topic`, in all workers of `run`.
+
+        It is awaited: ``await app.count(topic)``.
 
         The workers are asked, and those that do not answer within a second are left out: one that
         is stopped or busy, or has just ended. Without workers it is `num_subscribers`. Connections
@@ -45,6 +47,10 @@ class Topics:
             RuntimeError: Called from another thread.
         """
         name = values.topic(topic)
+        self._runtime.check_server()
+        return self._count(name)
+
+    async def _count(self, name: bytes) -> int:
         here, member = self.num_subscribers(name), self._runtime.member
         return here if member is None else here + await member.count(name)
 

@@ -23,7 +23,7 @@ ANY_THREAD: Dict[Any, Set[str]] = {
     },
     # Plain attributes: nothing of C is asked.
     WebSocket: {
-        "id", "path", "subprotocol", "compression", "headers", "closed", "close_info",
+        "id", "path", "subprotocol", "compression", "closed", "close_info",
         "parameters", "query", "app",
     },
 }  # fmt: skip
@@ -46,9 +46,12 @@ class Nothing(Coroutine[Any, Any, None]):
 
 
 ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
+    "add_reader": (0, print),
+    "add_writer": (0, print),
     "any": ("/x", print),
     "call_later": (1, print),
     "cork": (print,),
+    "count": ("x",),
     "cork_send": ("x",),
     "create_task": (Nothing(),),
     "delete": ("/x", print),
@@ -60,6 +63,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "json_serializer": (json,),
     "listen": (0,),
     "num_subscribers": ("x",),
+    "on_broker": (print,),
     "on_error": (print,),
     "on_start": (print,),
     "on_stop": (print,),
@@ -69,6 +73,8 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "post": ("/x", print),
     "publish": ("x", "y"),
     "put": ("/x", print),
+    "remove_reader": (0,),
+    "remove_writer": (0,),
     "send": ("x",),
     "send_first_fragment": ("x",),
     "send_json": ("x",),
@@ -78,6 +84,8 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "ws": ("/x", {}),
 }
 
+
+OF_APP: Dict[str, Tuple[Any, ...]] = {"end": ("x",)}  # the same for an App, if it differs
 
 # What is refused even in the right thread, and why.
 REFUSED = {
@@ -98,7 +106,10 @@ def use(instance: Any, name: str) -> Any:
     """Call the method, or read the property."""
     if not inspect.isroutine(getattr(type(instance), name)):
         return getattr(instance, name)
-    result = getattr(instance, name)(*ARGUMENTS.get(name, ()))
+    arguments = ARGUMENTS.get(name, ())
+    if isinstance(instance, App):
+        arguments = OF_APP.get(name, arguments)
+    result = getattr(instance, name)(*arguments)
     if inspect.iscoroutine(result):
         result.close()  # it was not refused: nothing more is asked
     return result
