@@ -417,7 +417,8 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
             exclude_self: Leave out this socket.
 
         Returns:
-            True if at least one subscriber gets it; False if none does, or this socket is closed.
+            True if at least one subscriber on this machine gets it; False if none does, or this
+            socket is closed.
 
         Raises:
             TypeError, ValueError, RuntimeError: As for `App.publish`.

@@ -422,7 +422,7 @@ class Relay(AnyRelay, Link):
     def _came_up(self) -> None:
         if self._is_up is False:
             self._reconnects += 1
-            server_logger.info(
+            server_logger.warning(  # as the line that it was away
                 "the broker %s is back after %.1f s, %d messages were lost and %d have waited",
                 self._name,
                 time.monotonic() - self._down_since,
