@@ -42,6 +42,7 @@ struct ws__bus {
     struct ws__buffer *batch;   /* the same; they are being handed out, before `arrived` */
     char *datagram;             /* space for one */
     bool pending;               /* something is queued, or due */
+    bool news;                  /* something is to be logged */
     bool unread;                /* there may be more in the inbox */
     bool reading;
     bool left;                  /* said BYE */
@@ -115,12 +116,12 @@ static void sync_member(struct ws__hub *hub, struct bus_member *m)
     m->sync_due = m->sync_asks = false;
 }
 
+/* Calls nothing of the application, since it may run while bytes of a stream are being written. */
 static void flush_member(struct ws__hub *hub, struct bus_member *m)
 {
     do {
         if (ws__outbox_write(&m->out, hub)) {
-            ws__hub_log(hub, WS_LOG_ERROR, "bus: cannot write to member %u: %s",
-                        (unsigned)m->out.member, strerror(errno));
+            m->out.error = errno;
             forget_member(hub, m, BUS_GONE);
         }
         if (queued_for(m))
@@ -133,9 +134,10 @@ static void flush_member(struct ws__hub *hub, struct bus_member *m)
     /* Otherwise the loop comes back to it, or memory has run out and a later turn tries again. */
     if (!m->out.blocked && (queued_for(m) || m->sync_due || m->ask_due))
         hub->bus->pending = true;
+    hub->bus->news = hub->bus->news || ws__outbox_has_news(&m->out);
 }
 
-void ws__bus_flush(struct ws__hub *hub)
+static void flush_members(struct ws__hub *hub)
 {
     struct ws__bus *bus = hub->bus;
     hub->before_output = NULL;
@@ -147,14 +149,34 @@ void ws__bus_flush(struct ws__hub *hub)
             flush_member(hub, &bus->members[i]);
 }
 
+static void report_news(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    if (!bus->news)
+        return;
+    bus->news = false;
+    for (uint32_t i = 0; i < bus->options.count; i++)
+        if (is_other(bus, i))
+            ws__outbox_report(&bus->members[i].out, hub);
+}
+
+void ws__bus_end_turn(struct ws__hub *hub)
+{
+    flush_members(hub);
+    if (!hub->bus->news)
+        return;
+    report_news(hub);
+    flush_members(hub); /* what the log function has caused */
+}
+
 /* Something was queued. Between turns it leaves at once. */
 static void note_pending(struct ws__hub *hub, bool before_output)
 {
     hub->bus->pending = true;
     if (!hub->in_turn)
-        ws__bus_flush(hub);
+        flush_members(hub);
     else if (before_output)
-        hub->before_output = ws__bus_flush;
+        hub->before_output = flush_members;
 }
 
 static bool queue_message(struct ws__hub *hub, struct bus_member *m,
@@ -163,10 +185,20 @@ static bool queue_message(struct ws__hub *hub, struct bus_member *m,
     struct ws__bus *bus = hub->bus;
     if (queued_for(m) >= m->out.part && !m->out.blocked)
         flush_member(hub, m);
-    bool queued = ws__outbox_add_message(&m->out, hub, record, bus->options.max_queue);
-    bus->stats.sent += queued;
-    bus->stats.lost += !queued;
-    return queued;
+    bool added = m->state != BUS_GONE &&
+                 ws__outbox_add_message(&m->out, hub, record, bus->options.max_queue);
+    bus->stats.sent += added;
+    bus->stats.lost += !added;
+    bus->news = bus->news || ws__outbox_has_news(&m->out);
+    return added;
+}
+
+/* Messages were queued for members. No caller is in the middle of a change here. */
+static void send_messages(struct ws__hub *hub, bool before_output)
+{
+    note_pending(hub, before_output);
+    if (!hub->in_turn)
+        report_news(hub);
 }
 
 /* ---- receiving ---- */
@@ -462,7 +494,7 @@ bool ws__bus_send(struct ws__hub *hub, uint64_t hash, const struct ws__record *r
             queue_message(hub, m, record);
         any = any || interested;
     }
-    note_pending(hub, record->type == WS__RECORD_END);
+    send_messages(hub, record->type == WS__RECORD_END);
     return any;
 }
 
@@ -472,7 +504,7 @@ static void say_to_all(struct ws__hub *hub)
     for (uint32_t i = 0; i < bus->options.count; i++)
         bus->members[i].sync_due = is_other(bus, i) && bus->members[i].state != BUS_GONE;
     bus->pending = true;
-    ws__bus_flush(hub);
+    flush_members(hub);
 }
 
 void ws__bus_say_bye(struct ws__hub *hub)
@@ -598,7 +630,7 @@ void ws__bus_free(struct ws__hub *hub)
         return;
     if (!hub->forked) {
         ws__bus_say_bye(hub);
-        ws__bus_flush(hub);
+        flush_members(hub);
         ws__loop_remove(&hub->loop, bus->options.inbox);
     }
     hub->before_output = NULL;
@@ -639,7 +671,7 @@ int ws_server_tell(ws_server *server, uint32_t member, const void *data, size_t 
         if (is_other(bus, i) && (member == i || member == WS_ALL_MEMBERS) && m->state != BUS_GONE)
             count += queue_message(hub, m, &record);
     }
-    note_pending(hub, false);
+    send_messages(hub, false);
     return count;
 }
 
@@ -656,23 +688,4 @@ int ws_server_bus_stats(const ws_server *server, ws_bus_stats *stats, size_t siz
         stats->members += is_other(bus, i) && bus->members[i].state == BUS_KNOWN;
     }
     return WS_OK;
-}
-
-int ws_bus_announce_end(const int *inboxes, uint32_t count, uint32_t member, uint32_t epoch)
-{
-    const uint32_t body[2] = {member, epoch};
-    const struct ws__datagram head = {.sender = WS_ALL_MEMBERS};
-    const struct ws__record record = {
-        .type = WS__RECORD_GONE, .data = (const char *)body, .length = sizeof body};
-    char bytes[WS__DATAGRAM_HEAD + 64];
-    int result = WS_OK;
-    if (member >= count || !epoch)
-        return WS_EINVAL;
-    ws__record_write_head(bytes, &head);
-    ws__record_write(bytes + WS__DATAGRAM_HEAD, &record);
-    size_t n = WS__DATAGRAM_HEAD + ws__record_size(&record);
-    for (uint32_t i = 0; i < count; i++)
-        if (i != member && ws__net_write(inboxes[i], bytes, n) == WS__NET_ERROR)
-            result = WS_ESYSTEM;
-    return result;
 }

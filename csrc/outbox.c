@@ -5,6 +5,7 @@
 #include "net.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum { LEAST_PART = 1024 }; /* bytes */
 
@@ -23,22 +24,13 @@ int ws__outbox_add(struct ws__outbox *box, struct ws__hub *hub, enum ws__record_
     return ws__record_queue_add(&box->queue, &hub->memory, &record);
 }
 
-static void note_lost(struct ws__outbox *box, struct ws__hub *hub)
-{
-    box->lost++;
-    if (box->late)
-        return;
-    box->late = true;
-    ws__hub_log(hub, WS_LOG_WARNING, "bus: member %u does not keep up, messages for it are lost",
-                (unsigned)box->member);
-}
-
 bool ws__outbox_add_message(struct ws__outbox *box, struct ws__hub *hub,
                             const struct ws__record *record, size_t most)
 {
     if (ws__outbox_length(box) < most && !ws__record_queue_add(&box->queue, &hub->memory, record))
         return true;
-    note_lost(box, hub);
+    box->late = true;
+    box->lost++;
     return false;
 }
 
@@ -46,17 +38,6 @@ static void await_room(struct ws__outbox *box, struct ws__hub *hub)
 {
     if (!box->blocked)
         box->blocked = !ws__loop_add(&hub->loop, box->fd, WS__LOOP_WRITE, box->data);
-}
-
-static void note_empty(struct ws__outbox *box, struct ws__hub *hub)
-{
-    uint64_t lost = box->lost;
-    if (!box->late)
-        return;
-    box->late = false;
-    box->lost = 0;
-    ws__hub_log(hub, WS_LOG_WARNING, "bus: member %u keeps up again, %llu messages were lost",
-                (unsigned)box->member, (unsigned long long)lost);
 }
 
 /* Returns the result of the system call. */
@@ -91,7 +72,7 @@ int ws__outbox_write(struct ws__outbox *box, struct ws__hub *hub)
             return WS_ESYSTEM;
     }
     if (!ws__outbox_length(box))
-        note_empty(box, hub);
+        box->late = false;
     return WS_OK;
 }
 
@@ -102,9 +83,52 @@ void ws__outbox_unblock(struct ws__outbox *box, struct ws__hub *hub)
     box->blocked = false;
 }
 
+void ws__outbox_report(struct ws__outbox *box, struct ws__hub *hub)
+{
+    int error = box->error;
+    box->error = 0;
+    if (error)
+        ws__hub_log(hub, WS_LOG_ERROR, "bus: cannot write to member %u: %s", (unsigned)box->member,
+                    strerror(error));
+    if (box->lost && !box->told) {
+        box->told = true;
+        ws__hub_log(hub, WS_LOG_WARNING,
+                    "bus: member %u does not keep up, messages for it are lost",
+                    (unsigned)box->member);
+    }
+    if (box->told && !box->late) {
+        uint64_t lost = box->lost;
+        box->told = false;
+        box->lost = 0;
+        ws__hub_log(hub, WS_LOG_WARNING, "bus: member %u keeps up again, %llu messages were lost",
+                    (unsigned)box->member, (unsigned long long)lost);
+    }
+}
+
 void ws__outbox_clear(struct ws__outbox *box, struct ws__hub *hub)
 {
     ws__record_queue_clear(&box->queue, &hub->memory);
-    box->late = false;
+    box->late = box->told = false;
     box->lost = 0;
+}
+
+/* ---- ws_cluster.h ---- */
+
+int ws_bus_announce_end(const int *inboxes, uint32_t count, uint32_t member, uint32_t epoch)
+{
+    const uint32_t body[2] = {member, epoch};
+    const struct ws__datagram head = {.sender = WS_ALL_MEMBERS};
+    const struct ws__record record = {
+        .type = WS__RECORD_GONE, .data = (const char *)body, .length = sizeof body};
+    char bytes[WS__DATAGRAM_HEAD + 64];
+    int result = WS_OK;
+    if (member >= count || !epoch)
+        return WS_EINVAL;
+    ws__record_write_head(bytes, &head);
+    ws__record_write(bytes + WS__DATAGRAM_HEAD, &record);
+    size_t n = WS__DATAGRAM_HEAD + ws__record_size(&record);
+    for (uint32_t i = 0; i < count; i++)
+        if (i != member && ws__net_write(inboxes[i], bytes, n) == WS__NET_ERROR)
+            result = WS_ESYSTEM;
+    return result;
 }

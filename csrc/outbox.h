@@ -14,12 +14,14 @@ struct ws__outbox {
     struct ws__datagram head; /* sender, epoch and to_epoch of its datagrams */
     uint64_t data;            /* what the loop reports when the socket has room */
     uint64_t bytes;           /* written */
-    uint64_t lost;            /* messages, since the member does not keep up */
+    uint64_t lost;            /* messages, while the member did not keep up; 0 once logged */
     uint32_t member;
     uint32_t part; /* bytes of a datagram after its head */
     int fd;
+    int error;    /* errno of a write that failed, to be logged */
     bool blocked; /* the loop watches fd */
-    bool late;    /* the member does not keep up, which was logged */
+    bool late;    /* the member does not keep up */
+    bool told;    /* ... which was logged */
 };
 
 void ws__outbox_init(struct ws__outbox *box, uint32_t member, int fd, uint64_t data);
@@ -41,6 +43,15 @@ bool ws__outbox_add_message(struct ws__outbox *box, struct ws__hub *hub,
 int ws__outbox_write(struct ws__outbox *box, struct ws__hub *hub);
 /* The loop watches the socket no longer. */
 void ws__outbox_unblock(struct ws__outbox *box, struct ws__hub *hub);
+/* Is there something to be logged? */
+static inline bool ws__outbox_has_news(const struct ws__outbox *box)
+{
+    return box->error || (box->lost > 0 && !box->told) || (box->told && !box->late);
+}
+
+/* Logs it. The log function of the application may do anything, so this must not run while bytes
+ * are being written, or while something is changed. */
+void ws__outbox_report(struct ws__outbox *box, struct ws__hub *hub);
 /* Forgets the queue. */
 void ws__outbox_clear(struct ws__outbox *box, struct ws__hub *hub);
 

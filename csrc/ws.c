@@ -346,7 +346,7 @@ static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
 static inline void send_published(struct ws__hub *hub)
 {
     if (hub->bus)
-        ws__bus_flush(hub);
+        ws__bus_end_turn(hub);
     if (ws__buffer_length(hub->published))
         ws__share_flush(hub);
 }

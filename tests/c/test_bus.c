@@ -3,7 +3,9 @@
  */
 #include "members.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static struct client c[MEMBERS];
 
@@ -281,6 +283,114 @@ static void test_handlers(void)
     stop("handlers");
 }
 
+/* ---- a log function that does anything ---- */
+
+static int logs;
+
+/* The server's log function gets the harness, with which a member begins. */
+static void publish_in_log(void *user, int level, const char *line, size_t length)
+{
+    const struct member *m = user;
+    (void)level, (void)line, (void)length;
+    if (++logs < 100)
+        members_publish(m->number, "log", "x");
+}
+
+static void send_in_log(void *user, int level, const char *line, size_t length)
+{
+    struct member *m = user;
+    (void)level, (void)line, (void)length;
+    logs++;
+    ws_conn_send(conn_at(&m->h, 0), "logged", 6, WS_TEXT);
+}
+
+static void close_in_log(void *user, int level, const char *line, size_t length)
+{
+    struct member *m = user;
+    (void)level, (void)line, (void)length;
+    logs++;
+    for (int i = 1; i >= 0; i--)
+        if (conn_at(&m->h, i))
+            ws_conn_close(conn_at(&m->h, i));
+}
+
+/* Two members, of which number 1 does not exist any more, nor does its inbox. */
+static void start_with_log(void (*log)(void *user, int level, const char *line, size_t length))
+{
+    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    members_sockets(2);
+    members_prepare(0);
+    members[0].h.config.log = log;
+    members_try(0);
+    for (int i = 0; i < 3; i += 2) {
+        client_open(&c[i], &members[0].h);
+        ws_conn_subscribe(conn_at(&members[0].h, i / 2), "t", 1);
+    }
+    members_join(1);
+    client_open(&c[1], &members[1].h);
+    members_subscribe(1, "a");
+    members_subscribe(1, "log");
+    members_settle();
+    client_close(&c[1]);
+    members_kill(1);
+    dup2(nowhere, members_inbox(1, true));
+    close(nowhere);
+    logs = 0;
+}
+
+static void stop_with_log(const char *name)
+{
+    client_close(&c[0]);
+    client_close(&c[2]);
+    members_turns(3);
+    members_stop(name);
+}
+
+static void test_log_publishes(void)
+{
+    start_with_log(publish_in_log);
+    members_publish(0, "a", "1");
+    members_turns(2);
+    is_int(logs, 1, "B4: a broken socket is logged once, although the log is published");
+    stop_with_log("the log is published");
+}
+
+/* An announcement leaves before the answer to the client does, which must not be in use then. */
+static void test_log_sends(void)
+{
+    start_with_log(send_in_log);
+    members[0].h.hook = subscribe_and_answer;
+    client_text(&c[0], "b");
+    members_turns(3);
+    client_read(&c[0]);
+    is_frames(&c[0], "TEXT done, TEXT logged", "each once, although the log is sent");
+    is_int(logs, 1, "logged once");
+    stop_with_log("the log is sent");
+}
+
+static char long_text[100000];
+
+static void subscribe_and_publish(struct harness *harness, enum event event, ws_conn *conn,
+                                  ws_request *request, const char *data, size_t length)
+{
+    (void)request, (void)data, (void)length;
+    if (event != ON_MESSAGE)
+        return;
+    ws_conn_subscribe(conn, "new", 3);
+    ws_server_publish(harness->server, "t", 1, long_text, sizeof long_text, WS_BINARY);
+}
+
+/* Long messages are written while the subscribers are walked over. */
+static void test_log_closes(void)
+{
+    start_with_log(close_in_log);
+    members[0].h.hook = subscribe_and_publish;
+    client_text(&c[0], "go");
+    members_turns(3);
+    is_int(logs, 1, "the log function closes the subscribers of a message on its way");
+    stop_with_log("the log function closes");
+}
+
 /* What arrives in a turn is handed out at most until the turn is late, then sockets are served. */
 static void test_late(void)
 {
@@ -336,6 +446,9 @@ static void cases(void)
     CASE(test_end());
     CASE(test_tell());
     CASE(test_handlers());
+    CASE(test_log_publishes());
+    CASE(test_log_sends());
+    CASE(test_log_closes());
     CASE(test_late());
     CASE(test_relay_and_bus());
 }
