@@ -100,10 +100,16 @@ int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t d
     return control(loop, EPOLL_CTL_MOD, fd, interest, data);
 }
 
-void ws__loop_remove(struct ws__loop *loop, int fd)
+bool ws__loop_remove(struct ws__loop *loop, int fd)
 {
-    if (!control(loop, EPOLL_CTL_DEL, fd, 0, 0))
-        loop->count--;
+    bool removed = !control(loop, EPOLL_CTL_DEL, fd, 0, 0);
+    loop->count -= removed;
+    return removed;
+}
+
+void ws__loop_note_closed(struct ws__loop *loop)
+{
+    loop->count--;
 }
 
 static void drain(int fd)

@@ -118,6 +118,13 @@ static void forget_watch(struct ws__watches *watches, uint32_t i)
     free_entry(watches, i);
 }
 
+/* Its descriptor was closed, and has left the epoll set by that. */
+static void forget_closed(struct ws__watches *watches, uint32_t i)
+{
+    ws__loop_note_closed(&watches->hub->loop);
+    forget_watch(watches, i);
+}
+
 static int add_watch(struct ws__watches *watches, const struct ws__watch *watch)
 {
     uint32_t i = take_entry(watches);
@@ -156,19 +163,21 @@ int ws__watches_set(struct ws__watches *watches, int fd, unsigned events,
     bool is_open = ws__net_file_of(fd, &watch.file);
     uint32_t i = find_entry(watches, fd);
     if (i != NO_ENTRY && !(is_open && ws__net_same_file(&watch.file, &watches->all[i].file))) {
-        forget_watch(watches, i); /* with its descriptor it has left the epoll set */
+        forget_closed(watches, i);
         i = NO_ENTRY;
     }
     if (!events && i != NO_ENTRY) {
-        ws__loop_remove(&watches->hub->loop, fd);
-        forget_watch(watches, i);
+        if (ws__loop_remove(&watches->hub->loop, fd))
+            forget_watch(watches, i);
+        else
+            forget_closed(watches, i);
     }
     if (!events)
         return WS_OK;
     if (i != NO_ENTRY && change_watch(watches, i, &watch))
         return WS_OK;
     if (i != NO_ENTRY)
-        forget_watch(watches, i); /* all files of some kinds have one inode, as of eventfd(2) */
+        forget_closed(watches, i); /* all files of some kinds have one inode, as of eventfd(2) */
     return is_open ? add_watch(watches, &watch) : WS_ESYSTEM;
 }
 

@@ -438,6 +438,36 @@ static void test_closed(void)
     harness_stop(&h, "closed");
 }
 
+/* Timers wait until every descriptor that is ready was seen: closed ones must not count. */
+static void test_closed_and_timers(void)
+{
+    enum { READY = 300, CLOSED = 20000 };
+    static int ready[READY][2];
+    int a[2];
+    begin();
+    client_open(&c, &h);
+    for (int i = 0; i < CLOSED; i++) {
+        make_pipe(a);
+        watch_as(a[0], WS_READABLE, "a");
+        close_both(a);
+    }
+    for (int i = 0; i < READY; i++) {
+        make_pipe(ready[i]);
+        watch_as(ready[i][0], WS_READABLE, "b");
+        close(ready[i][1]);
+    }
+    h.now += UINT64_C(3600000000000);
+    turns(&h, 8);
+    client_read(&c);
+    ok(c.in_length > 0, "timers run, although more descriptors are ready than a wait reports");
+    c.in_length = 0;
+    for (int i = 0; i < READY; i++) {
+        watch_as(ready[i][0], 0, NULL);
+        close(ready[i][0]);
+    }
+    stop("closed, and timers");
+}
+
 /* ---- against a model ---- */
 
 enum { PAIRS = 400, ROUNDS = 3000 };
@@ -553,6 +583,7 @@ static void cases(void)
     CASE(test_shutdown());
     CASE(test_connection_with_the_number());
     CASE(test_closed());
+    CASE(test_closed_and_timers());
     CASE(test_model());
 }
 
