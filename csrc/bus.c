@@ -103,34 +103,37 @@ static int add_topics(struct ws__hub *hub, struct bus_member *m)
     return ws__outbox_add(&m->out, hub, WS__RECORD_ADD, 0, hashes, count * sizeof *hashes);
 }
 
-/* Without memory it stays due. A part of it does no harm, as the member counts as SYNCING then. */
-static void sync_member(struct ws__hub *hub, struct bus_member *m)
+/* Without memory it stays due, and false is returned. A part of it does no harm, as the member
+ * counts as SYNCING then. */
+static bool sync_member(struct ws__hub *hub, struct bus_member *m)
 {
     if (hub->bus->left) {
         m->sync_due = ws__outbox_add(&m->out, hub, WS__RECORD_BYE, 0, NULL, 0);
-        return;
+        return !m->sync_due;
     }
     if (ws__outbox_add(&m->out, hub, WS__RECORD_SYNC, m->sync_asks, NULL, 0) ||
         add_topics(hub, m) || ws__outbox_add(&m->out, hub, WS__RECORD_SYNCED, 0, NULL, 0))
-        return;
+        return false;
     m->sync_due = m->sync_asks = false;
+    return true;
 }
 
 /* Calls nothing of the application, since it may run while bytes of a stream are being written. */
 static void flush_member(struct ws__hub *hub, struct bus_member *m)
 {
-    do {
+    bool again = true;
+    while (again) {
         if (ws__outbox_write(&m->out, hub)) {
             m->out.error = errno;
             forget_member(hub, m, BUS_GONE);
         }
         if (queued_for(m))
             break;
-        if (m->sync_due)
-            sync_member(hub, m);
+        bool synced = !m->sync_due || sync_member(hub, m);
         if (m->ask_due)
             m->ask_due = ws__outbox_add(&m->out, hub, WS__RECORD_ASK, 0, NULL, 0);
-    } while (queued_for(m));
+        again = synced && queued_for(m);
+    }
     /* Otherwise the loop comes back to it, or memory has run out and a later turn tries again. */
     if (!m->out.blocked && (queued_for(m) || m->sync_due || m->ask_due))
         hub->bus->pending = true;
@@ -183,7 +186,8 @@ static bool queue_message(struct ws__hub *hub, struct bus_member *m,
                           const struct ws__record *record)
 {
     struct ws__bus *bus = hub->bus;
-    if (queued_for(m) >= m->out.part && !m->out.blocked)
+    size_t queued = queued_for(m);
+    if ((queued >= m->out.part || queued >= bus->options.max_queue) && !m->out.blocked)
         flush_member(hub, m);
     bool added = m->state != BUS_GONE &&
                  ws__outbox_add_message(&m->out, hub, record, bus->options.max_queue);

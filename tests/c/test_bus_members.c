@@ -232,6 +232,34 @@ static void test_stopped(void)
     stop("stopped");
 }
 
+/* max_queue is for what the socket does not take. */
+static void publish_ten(void *argument)
+{
+    const struct member *m = argument;
+    for (int i = 0; i < 10; i++)
+        members_publish(m->number, "a", "more than a tenth of max_queue");
+}
+
+static void test_small_queue(void)
+{
+    members_sockets(2);
+    members_prepare(0);
+    members[0].options.max_queue = 100;
+    members_try(0);
+    open_client(0);
+    replace(1);
+    members_subscribe(1, "a");
+    members_settle();
+    uint64_t received = members_stats(1).received;
+    ws_server_defer(members[0].h.server, publish_ten, &members[0]);
+    members_settle();
+    is_int((long long)(members_stats(1).received - received), 10,
+           "B4: nothing is lost while the socket has room");
+    client_drain(&c[1]);
+    c[1].in_length = 0;
+    stop("small queue");
+}
+
 /* Subscriptions that come and go while a member is stopped need no memory without end. */
 static void test_churn(void)
 {
@@ -505,6 +533,48 @@ static void test_memory(void)
     ok(right && n > 10, "T84: allocation 1 to %d fails: the bus continues", n);
 }
 
+static void *(*plain_resize)(void *context, void *ptr, size_t old_size, size_t size);
+static size_t largest_block; /* 0: no limit */
+
+static void *resize_small(void *context, void *ptr, size_t old_size, size_t size)
+{
+    if (largest_block && size > old_size && size > largest_block)
+        return NULL;
+    return plain_resize(context, ptr, old_size, size);
+}
+
+/* The topics do not fit into memory when another process must be told. */
+static void test_sync_without_memory(void)
+{
+    char name[32];
+    members_sockets(2);
+    members_prepare(0);
+    plain_resize = members[0].h.config.allocator.resize;
+    members[0].h.config.allocator.resize = resize_small;
+    members[0].h.behavior.max_topics = 1000;
+    members_try(0);
+    open_client(0);
+    for (int i = 0; i < 1000; i++) {
+        snprintf(name, sizeof name, "%d", i);
+        members_subscribe(0, name);
+    }
+    harness_events(&members[0].h);
+    members_settle();
+    replace(1);
+    uint64_t before = members_stats(0).bytes_out;
+    largest_block = 2000;
+    turns(&members[0].h, 5);
+    ok(members_stats(0).bytes_out - before < 1000, "T84: no memory: tried once in a turn: %d bytes",
+       (int)(members_stats(0).bytes_out - before));
+    is_int(members_publish(1, "x", "1"), 1, "T84: not known yet");
+    largest_block = 0;
+    members_settle();
+    is_int(members_publish(1, "999", "2"), 1, "T84: all are announced once there is memory");
+    is_int(members_publish(1, "1000", "3"), 0, "T84: and no other");
+    members_frames(&c[0], "TEXT 2", "T84: it arrives");
+    stop("sync without memory");
+}
+
 /* A message that does not fit into max_memory is lost, and nothing else. */
 static void test_max_memory(void)
 {
@@ -593,6 +663,7 @@ static void cases(void)
     CASE(test_killed_anywhere());
     CASE(test_shutdown());
     CASE(test_stopped());
+    CASE(test_small_queue());
     CASE(test_churn());
     CASE(test_large());
     CASE(test_many_topics());
@@ -600,6 +671,7 @@ static void cases(void)
     CASE(test_stale());
     CASE(test_malformed());
     CASE(test_memory());
+    CASE(test_sync_without_memory());
     CASE(test_max_memory());
     CASE(test_join());
 }
