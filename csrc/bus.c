@@ -262,8 +262,9 @@ static void take_record(struct ws__hub *hub, struct bus_member *m, const struct 
 {
     switch (record->type) {
     case WS__RECORD_SYNC:
-        ws__interest_clear(&m->interest, &hub->memory);
-        m->state = BUS_SYNCING;
+        doubt_interest(hub, m);
+        if (!hub->bus->left) /* otherwise it will announce nothing more */
+            m->state = BUS_SYNCING;
         m->ask_due = false;
         m->sync_due = m->sync_due || record->code;
         hub->bus->pending = true;
@@ -502,35 +503,38 @@ bool ws__bus_send(struct ws__hub *hub, uint64_t hash, const struct ws__record *r
     return any;
 }
 
-static void say_to_all(struct ws__hub *hub)
+/* Says BYE, or announces all topics. What the others need is not known from now on. */
+static void say_to_all(struct ws__hub *hub, bool also_gone)
 {
     struct ws__bus *bus = hub->bus;
-    for (uint32_t i = 0; i < bus->options.count; i++)
-        bus->members[i].sync_due = is_other(bus, i) && bus->members[i].state != BUS_GONE;
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        struct bus_member *m = &bus->members[i];
+        m->sync_due = is_other(bus, i) && (also_gone || m->state != BUS_GONE);
+        if (m->state != BUS_GONE)
+            doubt_interest(hub, m);
+    }
     bus->pending = true;
     flush_members(hub);
 }
 
+/* The others announce nothing more to this member, which may still publish. */
 void ws__bus_say_bye(struct ws__hub *hub)
 {
     if (hub->bus->left)
         return;
     hub->bus->left = true;
-    say_to_all(hub);
+    say_to_all(hub, false);
 }
 
+/* A member that said BYE may have returned meanwhile: if both had left, neither was told. */
 void ws__bus_return(struct ws__hub *hub)
 {
     if (!hub->bus->left)
         return;
     hub->bus->left = false;
-    for (uint32_t i = 0; i < hub->bus->options.count; i++) {
-        struct bus_member *m = &hub->bus->members[i];
-        if (m->state != BUS_GONE) /* it has announced nothing meanwhile */
-            doubt_interest(hub, m);
-        m->sync_asks = true;
-    }
-    say_to_all(hub);
+    for (uint32_t i = 0; i < hub->bus->options.count; i++)
+        hub->bus->members[i].sync_asks = true;
+    say_to_all(hub, true);
 }
 
 /* ---- joining and leaving ---- */
@@ -623,7 +627,7 @@ int ws__bus_join(struct ws__hub *hub, const ws_bus_options *options, uint64_t fi
     ws__topics_set_seed(&hub->topics, options->key);
     hub->bus = bus;
     hub->relaying = true;
-    say_to_all(hub);
+    say_to_all(hub, false);
     return WS_OK;
 }
 

@@ -74,7 +74,8 @@ WS_API int ws_server_end_topic_here(ws_server *server, const char *topic, size_t
  * beyond max_queue are lost for that member, and counted. Publishing never waits for other members.
  *
  * Whoever subscribes is reached by what is published later on any member: when a client has been
- * sent something after its subscription, the other members know of the subscription.
+ * sent something after its subscription, the other members know of the subscription. Members that do
+ * not keep up learn of it later, and what they publish until then may miss it.
  *
  * Each member has an inbox, which is a pair of connected datagram sockets:
  *

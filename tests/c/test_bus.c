@@ -283,6 +283,61 @@ static void test_handlers(void)
     stop("handlers");
 }
 
+/* ---- members that shut down ---- */
+
+/* What is subscribed after its BYE is not announced to it. */
+static void test_subscribed_during_shutdown(void)
+{
+    start(3);
+    client_close(&c[2]);
+    members_kill(2);
+    ws_server_shutdown(members[1].h.server, 1001, NULL, 0, 1000);
+    members_settle();
+    members_subscribe(0, "new");
+    members_settle();
+    is_int(members_publish(1, "new", "1"), 1, "B1: who shuts down does not know who subscribes");
+    members_frames(&c[0], "TEXT 1", "B1: so all get what it publishes");
+    members_join(2);
+    client_open(&c[2], &members[2].h);
+    members_settle();
+    members_subscribe(2, "newer");
+    members_settle();
+    members_publish(1, "newer", "2");
+    members_frames(&c[2], "TEXT 2", "B1: also who joins meanwhile");
+    stop("subscribed during a shutdown");
+}
+
+static void restart(int i)
+{
+    client_close(&c[i]);
+    members_turns(2);
+    harness_listen(&members[i].h);
+    members[i].h.ids[0] = 0;
+    client_open(&c[i], &members[i].h);
+    members[i].h.ids[0] = members[i].h.ids[members[i].h.opened - 1];
+}
+
+static void test_shutdown_of_both(void)
+{
+    start(2);
+    for (int i = 0; i < 2; i++)
+        ws_server_shutdown(members[i].h.server, 1001, NULL, 0, 1000);
+    members_settle();
+    for (int i = 0; i < 2; i++)
+        advance(&members[i].h, 2000);
+    client_drain(&c[0]);
+    client_drain(&c[1]);
+    c[0].in_length = c[1].in_length = 0;
+    restart(0);
+    restart(1);
+    members_subscribe(0, "a");
+    members_settle();
+    is_int(members_publish(1, "a", "1"), 1, "B1: both shut down at one time and start again");
+    members_frames(&c[0], "TEXT 1", "B1: and know each other");
+    is_int(members_stats(0).members + members_stats(1).members, 2, "completely");
+    stop("shutdown of both");
+}
+
 /* ---- a log function that does anything ---- */
 
 static int logs;
@@ -446,6 +501,8 @@ static void cases(void)
     CASE(test_end());
     CASE(test_tell());
     CASE(test_handlers());
+    CASE(test_subscribed_during_shutdown());
+    CASE(test_shutdown_of_both());
     CASE(test_log_publishes());
     CASE(test_log_sends());
     CASE(test_log_closes());

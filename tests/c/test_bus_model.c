@@ -1,7 +1,8 @@
 /*
  * test_bus_model.c: random operations on members of a local bus against a model: who was subscribed
  * when something was published, and still is, gets it exactly once; whoever was not gets nothing;
- * the messages of one publisher arrive in order. Members are killed and replaced meanwhile.
+ * the messages of one publisher arrive in order. Meanwhile members shut down, still publish, and
+ * start again, or are killed and replaced.
  */
 #include "members.h"
 
@@ -18,6 +19,7 @@ static struct message sent[MESSAGES];
 static int sent_count, numbers[COUNT], step;
 /* Since which step a client has been subscribed (0: it is not), and when it last was. */
 static int since[COUNT][TOPICS], until[COUNT][TOPICS];
+static bool down[COUNT]; /* shuts down, or has shut down */
 static uint64_t noise;
 
 static int pick(int n)
@@ -78,6 +80,31 @@ static void replace(int i)
     client_open(&c[i], &members[i].h);
     memset(since[i], 0, sizeof since[i]);
     memset(until[i], 0, sizeof until[i]);
+    down[i] = false;
+}
+
+static void go_down(int i)
+{
+    ws_server_shutdown(members[i].h.server, 1001, NULL, 0, 1000);
+    down[i] = true;
+    memset(since[i], 0, sizeof since[i]);
+    memset(until[i], 0, sizeof until[i]);
+}
+
+/* What its client got until the Close is not looked at. */
+static void come_up(int i)
+{
+    struct harness *h = &members[i].h;
+    client_drain(&c[i]);
+    c[i].in_length = 0;
+    client_close(&c[i]);
+    advance(h, 2000);
+    turns(h, 2);
+    harness_listen(h);
+    h->ids[0] = 0;
+    client_open(&c[i], h);
+    h->ids[0] = h->ids[h->opened - 1];
+    down[i] = false;
 }
 
 /* Compares what a client has received with what it should have. */
@@ -127,30 +154,38 @@ static bool run(unsigned seed, bool kills)
     memset(numbers, 0, sizeof numbers);
     memset(since, 0, sizeof since);
     memset(until, 0, sizeof until);
+    memset(down, 0, sizeof down);
     members_start(COUNT);
     for (int i = 0; i < COUNT; i++)
         client_open(&c[i], &members[i].h);
     while (++step < STEPS && right) {
         int i = pick(COUNT), what = pick(100);
-        if (what < 25) {
+        if (what < 25 && !down[i]) {
             change(i, pick(TOPICS));
         } else if (what < 50) {
             publish_one(i);
         } else if (what < 60) {
             ws_server_defer(members[i].h.server, publish_some, &members[i]);
             turns(&members[i].h, 1);
-        } else if (what < 95) {
+        } else if (what < 90) {
             turns(&members[i].h, 1);
-        } else if (what < 97 && kills) {
+        } else if (what < 94) {
+            if (down[i])
+                come_up(i);
+            else
+                go_down(i);
+        } else if (what < 96 && kills) {
             replace(i);
         } else if (what >= 97) {
             members_settle();
             for (int k = 0; k < COUNT; k++)
-                right = check(k) && right;
+                right = (down[k] || check(k)) && right;
             sent_count = 0;
         }
     }
     for (int i = 0; i < COUNT; i++) {
+        if (down[i])
+            come_up(i);
         client_drain(&c[i]);
         client_close(&c[i]);
     }
