@@ -374,15 +374,16 @@ static void read_inbox(struct ws__hub *hub)
 
 static void hand_out_one(struct ws__hub *hub, uint32_t sender, const struct ws__record *record)
 {
-    const struct ws__bus *bus = hub->bus;
+    struct ws__bus *bus = hub->bus;
     switch (record->type) {
     case WS__RECORD_PUBLISH:
         bus->handlers.deliver(hub->server, record->topic, record->topic_length, record->data,
                               record->length, record->code);
         break;
     case WS__RECORD_END:
-        bus->handlers.end(hub->server, record->topic, record->topic_length, record->code,
-                          record->data, record->length);
+        if (bus->handlers.end(hub->server, record->topic, record->topic_length, record->code,
+                              record->data, record->length) == WS_ENOMEM)
+            bus->stats.lost++;
         break;
     default:
         WS__CALL(hub, bus->options.on_message, sender, record->data, record->length,

@@ -209,6 +209,25 @@ static void test_end(void)
     stop("end");
 }
 
+/* The list of the connections that are to be ended does not fit into memory. */
+static void test_end_without_memory(void)
+{
+    start(2);
+    members_subscribe(1, "a");
+    members_settle();
+    for (int i = 0; i < 2; i++) { /* so that the bus needs no new buffer */
+        members_publish(0, "a", "x");
+        members_settle();
+    }
+    members[1].h.memory.fail_at = members[1].h.memory.calls + 1;
+    ws_server_end_topic(members[0].h.server, "a", 1, 1000, NULL, 0);
+    members_turns(2);
+    is_int((long long)members_stats(1).lost, 1, "T84: an end that is lost is counted");
+    members[1].h.memory.fail_at = 0;
+    members_frames(&c[1], "TEXT x, TEXT x", "T84: nothing was done");
+    stop("end without memory");
+}
+
 static void answer_message(struct member *m, uint32_t from, const char *data, size_t length)
 {
     if (length == 1 && data[0] == '?')
@@ -499,6 +518,7 @@ static void cases(void)
     CASE(test_causality());
     CASE(test_causality_behind());
     CASE(test_end());
+    CASE(test_end_without_memory());
     CASE(test_tell());
     CASE(test_handlers());
     CASE(test_subscribed_during_shutdown());
