@@ -74,8 +74,8 @@ WS_API int ws_server_end_topic_here(ws_server *server, const char *topic, size_t
  * beyond max_queue are lost for that member, and counted. Publishing never waits for other members.
  *
  * Whoever subscribes is reached by what is published later on any member: when a client has been
- * sent something after its subscription, the other members know of the subscription. Members that do
- * not keep up learn of it later, and what they publish until then may miss it.
+ * sent something after its subscription, the other members know of the subscription. Members that
+ * do not keep up learn of it later, and what they publish until then may miss it.
  *
  * Each member has an inbox, which is a pair of connected datagram sockets:
  *
@@ -144,8 +144,9 @@ WS_API int ws_server_bus_stats(const ws_server *server, ws_bus_stats *stats, siz
 /* Tells all members that the process of `member` with this epoch has ended, so that they send it
  * nothing more. It is for the parent, after it has waited for the process. `inboxes` are the
  * writing ends of all `count` members. Where an inbox is full, nothing is written, and that member
- * learns of the end when the next one joins. Returns WS_OK, WS_EINVAL or WS_ESYSTEM with errno. Any
- * thread. */
+ * learns of the end when the next one joins. To a member that joins later this can be repeated:
+ * otherwise it expects `member` to join, and keeps what it publishes for it, up to max_queue.
+ * Returns WS_OK, WS_EINVAL or WS_ESYSTEM with errno. Any thread. */
 WS_API int ws_bus_announce_end(const int *inboxes, uint32_t count, uint32_t member, uint32_t epoch);
 
 #ifdef __cplusplus
