@@ -16,7 +16,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, socketpair
 from _socket import socket as Socket  # eventlet replaces the other one
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Iterable
 
 from .._native import lib, member_function
 from . import calls
@@ -66,23 +66,29 @@ class Inboxes:
                 end.close()
         self._pairs.clear()
 
-    def join(self, server: int, member: int, epoch: int) -> Member:
+    def join(
+        self, server: int, member: int, epoch: int, ended: Iterable[tuple[int, int]]
+    ) -> Member:
         """In a worker: make its server a member, to which the sockets that it needs belong then.
 
         Args:
             server: The server, without subscriptions.
             member: The number of the worker, from 0.
             epoch: What `next_epoch` returned for it.
+            ended: The members that have no process now, and the epochs of the last ones.
         """
+        own = self._pairs[member][1]
         inbox = self._pairs[member][0].detach()
         inboxes = [
             -1 if number == member else writes.detach()
             for number, (_, writes) in enumerate(self._pairs)
         ]
-        self.close()  # what only the others, or the parent, need
         joined = Member(server, [inbox, *(fd for fd in inboxes if fd >= 0)])
         settings = {"self": member, "epoch": epoch, "inbox": inbox, "key": self._key}
         calls.join_bus(server, inboxes, settings, ON_MESSAGE, joined.key)
+        for number, last in ended:  # the parent announced this when this worker was not there yet
+            calls.announce_end([own.fileno()] * len(inboxes), number, last)
+        self.close()  # what only the others, or the parent, need
         return joined
 
 

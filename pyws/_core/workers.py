@@ -440,7 +440,12 @@ class Crew(base.Crew):
     def _prepare(self, slot: Slot) -> None:
         """Connect the new server of a worker to the others, and add the routes."""
         runtime = self._runtime
-        runtime.member = self._inboxes.join(runtime.server, slot.number - 1, slot.epoch)
+        ended = [
+            (other.number - 1, other.epoch)
+            for other in self._slots
+            if other is not slot and other.epoch and not other.pid
+        ]
+        runtime.member = self._inboxes.join(runtime.server, slot.number - 1, slot.epoch, ended)
         self._add_routes()
 
 

@@ -372,6 +372,24 @@ def test_b4_a_worker_that_is_killed_again_and_again(crew: Crew) -> None:
     show_figures("a worker is killed five times, to another one", 5 * 1002, 5 * 1002, 0)
 
 
+def test_b4_nothing_waits_for_a_worker_that_ended_before(stack: ExitStack) -> None:
+    """A worker learns which others are not there when it starts."""
+    crew = Crew(stack, 2, "/bus", False)
+    one, two = crew.one_of_each()
+    other = one.pid
+    for _ in range(5):  # it is replaced after 0.1, 0.2 ... 1.6 s
+        os.kill(other, signal.SIGKILL)
+        newest = crew.successor(other, {two.pid})
+        other = newest.pid
+    os.kill(other, signal.SIGKILL)
+    eventually(lambda: gone(other))
+    del crew.spare[other]
+    os.kill(two.pid, signal.SIGKILL)
+    newcomer = crew.successor(two.pid, set())
+    assert newcomer.do("publish", "t", "x") is False
+    assert newcomer.do("stats")["bus_sent"] == 0
+
+
 def test_b4_a_stopped_worker_holds_up_no_one(stack: ExitStack) -> None:
     crew = Crew(stack, 3, "/bus", False)
     one, two, three = crew.one_of_each()
