@@ -336,7 +336,8 @@ def explained(table: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(cls: type[T]) -> type[T]:
-        kind = _NotHere if cls.__dictoffset__ else _NotEvenSet
+        has_attributes = any("__dict__" in vars(base) for base in cls.__mro__)
+        kind = _NotHere if has_attributes else _NotEvenSet
         for name, sentence in table.items():
             message = f"{cls.__name__} has no attribute {name!r}: {sentence}"
             setattr(cls, name, kind(message))
