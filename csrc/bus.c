@@ -42,7 +42,7 @@ struct ws__bus {
     struct ws__buffer *batch;   /* the same; they are being handed out, before `arrived` */
     char *datagram;             /* space for one */
     bool pending;               /* something is queued, or due */
-    bool news;                  /* something is to be logged */
+    bool news;                  /* a line waits to be logged */
     bool unread;                /* there may be more in the inbox */
     bool reading;
     bool left;                  /* said BYE */

@@ -27,8 +27,8 @@ struct ws__bus_handlers {
 
 /* These functions are for a server that is on a bus. */
 
-/* Sends what is queued, as far as the others have room, and logs what there is to be logged: in
- * the middle of a turn the log function could change what its caller is working on. */
+/* Sends what is queued, as far as the others have room, and writes the log lines that have waited:
+ * in the middle of a turn, the log function could change what its caller is working on. */
 void ws__bus_end_turn(struct ws__hub *hub);
 /* Returns true if something is left to be handled in the next turn. */
 bool ws__bus_has_more(const struct ws__bus *bus);

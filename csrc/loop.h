@@ -75,9 +75,9 @@ int ws__loop_add(struct ws__loop *loop, int fd, unsigned interest, uint64_t data
 /* Changes interest and data of a descriptor. Returns WS_OK, or WS_ESYSTEM with errno. */
 int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
 
-/* Ends the watch; returns false if there is none. Must be called before fd is closed: close() alone
- * ends it only if no other process has a copy of the descriptor (epoll(7)), as a forked child has.
- */
+/* Ends the watch. Returns false if fd was not watched. Must be called before fd is closed: close()
+ * alone ends the watch only if no other process has a copy of the descriptor (epoll(7)), as a forked
+ * child has. */
 bool ws__loop_remove(struct ws__loop *loop, int fd);
 
 /* A descriptor was closed before its watch ended, with which the kernel has ended it. */

@@ -90,7 +90,7 @@ static void stop_reading(struct ws__stream *s)
 }
 
 /* Stops before a data frame that must wait. What follows it waits, too, since order is kept; what
- * was read of that already is kept. Returns true if nothing more is to be handled now. */
+ * was read of that already is kept. Returns true if the rest of the input must wait. */
 __attribute__((cold, noinline)) static bool stop_before_data(ws_conn *c, const struct ws__input *in)
 {
     if (!c->stream.paused && ws__protocol_in_data(&c->protocol, in))
@@ -98,7 +98,7 @@ __attribute__((cold, noinline)) static bool stop_before_data(ws_conn *c, const s
     return c->stream.paused;
 }
 
-/* True if nothing more is to be handled now. */
+/* Returns true if the rest of the input must wait. */
 static inline bool is_paused(ws_conn *c, const struct ws__input *in)
 {
     return (c->stream.paused || c->stream.holding) && stop_before_data(c, in);

@@ -613,11 +613,11 @@ WS_API bool ws_conn_closed_by_peer(const ws_conn *conn);
  * idle_timeout counts, and starts again with each ws_conn_resume. */
 WS_API void ws_conn_pause(ws_conn *conn);
 
-/* Stops handing out messages until ws_conn_resume. Reading goes on, and Pings are answered, Pongs
- * and a Close handled, until the first byte of the next data frame has come. That frame is held,
- * and from then on the connection is as after ws_conn_pause: what follows the frame in the stream,
- * Pings, too, waits for ws_conn_resume. Nothing more is read then, so that at most recv_buffer_size
- * bytes are kept. Has no effect on a connection that ws_conn_pause has paused. */
+/* Passes no message to on_message until ws_conn_resume. The connection still reads and handles
+ * Pings, Pongs and a Close until the first byte of the next data frame arrives. Then it is paused
+ * as by ws_conn_pause: that frame and everything behind it in the stream, including Pings, wait for
+ * ws_conn_resume, and at most recv_buffer_size bytes are kept. Has no effect on a connection that
+ * ws_conn_pause has paused. */
 WS_API void ws_conn_pause_messages(ws_conn *conn);
 
 /* Reads again after ws_conn_pause and ws_conn_pause_messages. */

@@ -185,7 +185,7 @@ static void test_causality_behind(void)
     for (int i = 0; i < COUNT; i++)
         ws_server_publish(members[2].h.server, "noise", 5, bytes, SIZE, WS_BINARY);
     answer("a");
-    is_int(members_publish(1, "a", "1"), 0, "more is to be read: not known");
+    is_int(members_publish(1, "a", "1"), 0, "the inbox has more: not known");
     members_frames(&c[0], "TEXT 1", "B1: it arrives, as all members get it");
     client_drain(&c[1]);
     is_int((long long)c[1].in_length, COUNT * (SIZE + 4), "B2: all of the noise arrives");

@@ -235,7 +235,7 @@ static void test_interest_memory(void)
     memory.limit = 0;
     is_int((long long)set.count, (long long)i - 1, "T84: what there was is kept");
     ok(ws__interest_has(&set, i - 1) && !ws__interest_has(&set, i), "T84: nothing else");
-    is_int(ws__interest_add(&set, &memory, i), WS_OK, "T84: and it goes on");
+    is_int(ws__interest_add(&set, &memory, i), WS_OK, "T84: with memory, it works again");
     ws__interest_clear(&set, &memory);
     is_int((long long)memory.used, 0, "nothing is left");
 }
