@@ -76,8 +76,8 @@ int ws__loop_add(struct ws__loop *loop, int fd, unsigned interest, uint64_t data
 int ws__loop_change(struct ws__loop *loop, int fd, unsigned interest, uint64_t data);
 
 /* Ends the watch. Returns false if fd was not watched. Must be called before fd is closed: close()
- * alone ends the watch only if no other process has a copy of the descriptor (epoll(7)), as a forked
- * child has. */
+ * alone ends the watch only if no other process has a copy of the descriptor (epoll(7)), as a
+ * forked child has. */
 bool ws__loop_remove(struct ws__loop *loop, int fd);
 
 /* A descriptor was closed before its watch ended, with which the kernel has ended it. */

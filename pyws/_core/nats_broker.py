@@ -23,7 +23,7 @@ from nats.errors import Error
 
 from ..brokers import Broker, Link, public_url
 from .logs import escaped, logger
-from .transports import drop
+from .transports import Connection
 
 __all__ = ["NatsBroker", "subject_of"]
 
@@ -34,8 +34,6 @@ CONNECT_TIME = 5  # seconds
 NEVER = 10**9  # seconds
 MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
 MOST_LINE = 64 * 1024  # bytes of a line; INFO has the addresses of the whole cluster
-LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
-MOST_SILENT = 4  # such times in a row after which the connection is lost
 
 OPTIONS = ("prefix", "credentials", "ca")  # after the "?" of a URL
 TOKENS = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -213,7 +211,7 @@ def _advice(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-class Wire(asyncio.Protocol, Transport):
+class Wire(Connection, Transport):
     """The socket: what nats-py needs to connect, then commands out and messages in.
 
     The server handles commands in their order. Only PING has an answer: its PONG confirms all
@@ -221,22 +219,17 @@ class Wire(asyncio.Protocol, Transport):
     """
 
     def __init__(self, link: Link, name: str, needs_tls: bool) -> None:
+        super().__init__(None)
         self.topics: Dict[bytes, bytes] = {}  # id of a subscription -> topic
         self._link = link
         self._name = name
         self._needs_tls = needs_tls
-        self._loop = asyncio.get_running_loop()
-        self._transport: Any = None
         self._data = bytearray()  # what has arrived and is not handled
         self._least = 0  # bytes of it without which its first message is not complete
         self._arrival: asyncio.Future[None] | None = None  # nats-py waits for a line
         self._has_begun = False  # nats-py has connected
         self._pongs: Deque[asyncio.Future[None] | None] = deque()  # who waits for the next ones
-        self._error: BaseException | None = None  # why the connection has ended
         self._refused: set[str] = set()  # kinds of commands that the user may not, and logged
-        self._is_paused = False
-        self._silent = 0  # looks in a row that found nothing new
-        self._watch: asyncio.TimerHandle | None = None
 
     # ---- for nats-py, until it has connected ----------------------------------------------------
 
@@ -288,10 +281,6 @@ class Wire(asyncio.Protocol, Transport):
         """Nothing has ended for nats-py."""
         return False
 
-    def close(self) -> None:
-        """Drop the connection."""
-        self._end(ConnectionError("it was closed"))
-
     async def wait_closed(self) -> None:
         """Nothing to wait for: the connection is dropped."""
 
@@ -303,7 +292,7 @@ class Wire(asyncio.Protocol, Transport):
     def begin(self) -> None:
         """Read messages from now on; nats-py has connected."""
         self._has_begun = True
-        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+        self._watch_silence()
         self._read()
 
     def ask(self, commands: Iterable[bytes]) -> asyncio.Future[None]:
@@ -316,11 +305,6 @@ class Wire(asyncio.Protocol, Transport):
             waiter.set_exception(self._error)
         return waiter
 
-    def fileno(self) -> int:
-        """The descriptor of the socket; -1 once it is closed."""
-        one = self._transport.get_extra_info("socket") if self._transport is not None else None
-        return -1 if one is None else int(one.fileno())
-
     # ---- what the transport calls ---------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -331,10 +315,6 @@ class Wire(asyncio.Protocol, Transport):
             self._wake()
         elif not self._is_paused and len(self._data) >= self._least:
             self._read()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The connection has ended."""
-        self._fail(error or ConnectionError("it has closed the connection"))
 
     # ---- messages -------------------------------------------------------------------------------
 
@@ -410,44 +390,17 @@ class Wire(asyncio.Protocol, Transport):
         else:
             self._fail(ConnectionError(text))
 
-    def _pause(self, pause: bool) -> None:
-        """Read nothing more from the socket until what was read has been handled."""
-        if pause is not self._is_paused:
-            self._is_paused = pause
-            (self._transport.pause_reading if pause else self._transport.resume_reading)()
-
     # ---- the end --------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Find out whether the server is alive.
+    def _ping(self) -> None:
+        self._pongs.append(None)
+        self._transport.write(PING)
 
-        A program that is held up for a long time does not look meanwhile, so that it does not take
-        its own silence for that of the server.
-        """
-        self._silent += 1
-        if self._silent > MOST_SILENT:
-            self._fail(TimeoutError("it does not answer a PING"))
-            return
-        if self._silent == 2:  # nothing has come since the last look
-            self._pongs.append(None)
-            self._transport.write(PING)
-        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+    def _report(self, error: BaseException) -> None:
+        if self._has_begun:
+            self._link.lost(error)
 
-    def _fail(self, error: BaseException) -> None:
-        """The connection is of no use any more."""
-        if self._error is None:
-            self._end(error)
-            if self._has_begun:
-                self._link.lost(error)
-
-    def _end(self, error: BaseException) -> None:
-        if self._error is not None:
-            return
-        self._error = error
-        if self._watch is not None:
-            self._watch.cancel()
-        if self._transport is not None:
-            drop(self._transport)
+    def _on_end(self, error: BaseException) -> None:
         self._wake()
         for waiter in self._pongs:
             if waiter is not None and not waiter.done():

@@ -16,7 +16,7 @@ from redis import AuthenticationError, RedisError
 from redis.asyncio.connection import Connection, parse_url
 
 from ..brokers import Broker, Link, public_url
-from .transports import drop
+from .transports import Connection as AnyConnection
 
 __all__ = ["RedisBroker"]
 
@@ -31,8 +31,6 @@ SCHEMES = {
 }
 PREFIX = "pyws:"
 MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
-LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
-MOST_SILENT = 4  # such times in a row after which the connection is lost
 
 pack: Any = hiredis.pack_command
 PING = pack((b"PING",))
@@ -116,21 +114,17 @@ class RedisBroker(Broker):
             await connection.disconnect(nowait=True)
 
 
-class Stream(asyncio.Protocol):
+class Stream(AnyConnection):
     """Commands out, replies and messages in."""
 
     def __init__(self, link: Link, transport: Any, prefix: bytes) -> None:
+        super().__init__(transport)
         self._link = link
-        self._transport = transport
         self._prefix = prefix
-        self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader(notEnoughData=NOT_COMPLETE)
         self._missing = 0  # replies to the commands that are under way
         self._waiter: asyncio.Future[None] | None = None
-        self._error: BaseException | None = None  # why the connection has ended
-        self._paused = False
-        self._silent = 0  # looks in a row that found nothing new
-        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+        self._watch_silence()
 
     def ask(self, commands: Iterable[bytes], replies: int) -> asyncio.Future[None]:
         """Send commands. The future is done after so many replies, or fails."""
@@ -142,27 +136,14 @@ class Stream(asyncio.Protocol):
             waiter.set_exception(self._error)
         return waiter
 
-    def fileno(self) -> int:
-        """The descriptor of the socket; -1 once it is closed."""
-        one = self._transport.get_extra_info("socket")
-        return -1 if one is None else int(one.fileno())
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._end(ConnectionError("it was closed"))
-
     # ---- what the transport calls ---------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Something has arrived."""
         self._silent = 0
         self._parser.feed(data)
-        if not self._paused:
+        if not self._is_paused:
             self._read()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The connection has ended."""
-        self._fail(error or ConnectionError("it has closed the connection"))
 
     # ---- replies and messages -------------------------------------------------------------------
 
@@ -189,12 +170,6 @@ class Stream(asyncio.Protocol):
         self._pause(True)
         self._loop.call_soon(self._read)
 
-    def _pause(self, pause: bool) -> None:
-        """Read nothing more from the socket until what was read has been handled."""
-        if pause is not self._paused:
-            self._paused = pause
-            (self._transport.pause_reading if pause else self._transport.resume_reading)()
-
     def _on_reply(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
             self._fail(ConnectionError(_advice(reply)))
@@ -209,34 +184,16 @@ class Stream(asyncio.Protocol):
 
     # ---- the end --------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Find out whether the peer is alive.
+    def _ping(self) -> None:
+        self._transport.write(PING)
 
-        A program that is held up for a long time does not look meanwhile, so that it does not take
-        its own silence for that of the peer.
-        """
-        self._silent += 1
-        if self._silent > MOST_SILENT:
-            self._fail(TimeoutError("it does not answer a PING"))
-            return
-        if self._silent == 2:  # nothing has come since the last look
-            self._transport.write(PING)
-        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+    def _report(self, error: BaseException) -> None:
+        self._link.lost(error)
 
-    def _fail(self, error: BaseException) -> None:
-        """The connection is of no use any more."""
-        if self._error is None:
-            self._end(error)
-            self._link.lost(error)
-
-    def _end(self, error: BaseException) -> None:
-        if self._error is None:
-            self._error = error
-            self._watch.cancel()
-            drop(self._transport)
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(error)
-                self._waiter.exception()  # the one who waits may be cancelled
+    def _on_end(self, error: BaseException) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+            self._waiter.exception()  # the one who waits may be cancelled
 
 
 def _advice(error: BaseException) -> str:

@@ -1,12 +1,16 @@
-"""What the brokers of this package have in common."""
+"""What the connections to Redis and NATS have in common."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from typing import Any
 
-__all__ = ["drop"]
+__all__ = ["Connection", "drop"]
+
+LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
+MOST_SILENT = 4  # such times in a row after which the connection is lost
 
 
 def drop(transport: Any) -> None:
@@ -19,3 +23,87 @@ def drop(transport: Any) -> None:
     if own is not None and own.fileno() >= 0:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+class Connection(asyncio.Protocol):
+    """A connection that ends once, with a reason, and notices that its peer is silent."""
+
+    def __init__(self, transport: Any) -> None:
+        """
+        Args:
+            transport: What it writes to; None if it is not connected yet.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._error: BaseException | None = None  # why it has ended
+        self._is_paused = False
+        self._silent = 0  # looks in a row that found nothing new
+        self._watch: asyncio.TimerHandle | None = None
+
+    # ---- for the classes of brokers -------------------------------------------------------------
+
+    def _ping(self) -> None:
+        """Send something that the peer answers."""
+        raise NotImplementedError
+
+    def _on_end(self, error: BaseException) -> None:
+        """The connection has ended: what waits for it must fail."""
+        raise NotImplementedError
+
+    def _report(self, error: BaseException) -> None:
+        """The connection was lost."""
+        raise NotImplementedError
+
+    # ---- what they do alike ---------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The descriptor of the socket; -1 once it is closed."""
+        one = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return -1 if one is None else int(one.fileno())
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._end(ConnectionError("it was closed"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The transport calls: the connection has ended."""
+        self._fail(error or ConnectionError("it has closed the connection"))
+
+    def _watch_silence(self) -> None:
+        self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        """Find out whether the peer is alive.
+
+        A program that is held up for a long time does not look meanwhile, so that it does not take
+        its own silence for that of the peer.
+        """
+        self._silent += 1
+        if self._silent > MOST_SILENT:
+            self._fail(TimeoutError("it does not answer a PING"))
+            return
+        if self._silent == 2:  # nothing has come since the last look
+            self._ping()
+        self._watch_silence()
+
+    def _pause(self, pause: bool) -> None:
+        """Read nothing more from the socket until what was read has been handled."""
+        if pause is not self._is_paused:
+            self._is_paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
+    def _fail(self, error: BaseException) -> None:
+        """The connection is of no use any more."""
+        if self._error is None:
+            self._end(error)
+            self._report(error)
+
+    def _end(self, error: BaseException) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._transport is not None:
+            drop(self._transport)
+        self._on_end(error)

@@ -39,7 +39,7 @@ from peer import eventually, frame, upgraded
 from worker_programs import pid_of, start
 
 from pyws import App
-from pyws._core import envelope
+from pyws._core import envelope, transports
 from pyws.brokers import Link
 
 pytest.importorskip("websockets")
@@ -265,7 +265,7 @@ async def test_b2_what_was_given_up_does_not_come_later(
 
 @in_loop
 async def test_a_silent_broker_is_noticed(own: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nats_broker, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(transports, "LOOK_INTERVAL", 0.1)
     await silence_is_noticed(own)
 
 

@@ -35,11 +35,11 @@ from redis_server import RedisServer, free_port
 from worker_programs import start
 
 from pyws import App
-from pyws._core import envelope
+from pyws._core import envelope, transports
 
 pytest.importorskip("websockets")
 try:
-    from pyws._core import redis_broker
+    import pyws._core.redis_broker  # noqa: F401
 except ImportError:
     unavailable("redis and hiredis are not installed")
 
@@ -185,7 +185,7 @@ async def test_a_silent_broker_is_noticed(
     own: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is published: PING alone finds out."""
-    monkeypatch.setattr(redis_broker, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(transports, "LOOK_INTERVAL", 0.1)
     await silence_is_noticed(own)
 
 
