@@ -14,9 +14,10 @@ from ._core.timers import Timer
 from ._native import VERSION as __version__
 from ._native import lib as _lib
 from .app import App
-from .brokers import Broker, Link
+from .brokers import Broker, Link, Page
 from .enums import CompressOptions, OpCode, SendStatus
 from .errors import ConnectionClosed
+from .history import History
 from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
 from .publishing import publish_to
@@ -68,12 +69,14 @@ __all__ = [
     "FileDescriptor",
     "HandlerResult",
     "HeaderValue",
+    "History",
     "Link",
     "Message",
     "MessageHandler",
     "NativeHandler",
     "OpCode",
     "OpenHandler",
+    "Page",
     "Parameters",
     "PingHandler",
     "PongHandler",

@@ -7,11 +7,33 @@ docs/scaling.md explains what is promised, and has the format of the messages.
 from __future__ import annotations
 
 import abc
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ._core.values import type_name
+from .history import History
 
-__all__ = ["Broker", "Link"]
+__all__ = ["Broker", "Link", "Page"]
+
+PAGE = 100  # messages in one Page
+PAGE_BYTES = 256 * 1024  # of messages, after which a page ends although it has fewer
+
+
+class Page(NamedTuple):
+    """What `Broker.read` returns for one topic.
+
+    Attributes:
+        id: The position where the page ends, from which the next one begins: the id of its last
+            message; without messages, an id that no message after it is as small as.
+        messages: Id and data of each message, the oldest one first.
+        complete: False if messages before those of the page may be missing, because they are not
+            kept any more.
+        more: Whether there are more messages after the page.
+    """
+
+    id: bytes
+    messages: Sequence[Tuple[bytes, bytes]] = ()
+    complete: bool = True
+    more: bool = False
 
 
 class Link(abc.ABC):
@@ -21,14 +43,16 @@ class Link(abc.ABC):
     """
 
     @abc.abstractmethod
-    def receive(self, topic: bytes, data: bytes) -> None:
+    def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         """The broker has sent this message: deliver it to the subscribers in this process.
 
-        What this app itself has published is left out here, as are messages that are not of pyws.
+        What this app itself has published by `Broker.publish` is left out here, as are messages
+        that are not of pyws.
 
         Args:
             topic: The topic, as `Broker.subscribe` got it.
-            data: The data, as `Broker.publish` got it.
+            data: The data, as `Broker.publish` or `Broker.append` got it.
+            id: The id of a message that is kept; otherwise empty.
         """
 
     @abc.abstractmethod
@@ -52,14 +76,24 @@ class Broker(abc.ABC):
     is lost, as does a method that takes longer than 10 seconds, which is cancelled. pyws does the
     rest: it queues messages, connects again, and then subscribes to all topics again.
 
+    A broker may also keep the last messages of topics that have history; then it sets `keeps`, and
+    has `append` and `read`. A kept message has an id: decimal numbers, joined by "-". In each topic
+    the ids increase, compared number by number, and they are the same wherever they are read. They
+    must not begin anew when messages are lost, or the connection is.
+
     ``str(broker)`` is what log lines call it. One object serves one app.
 
     Attributes:
         max_size: The longest data that the broker accepts, in bytes, which `connect` may set.
             Longer messages count as lost. 0 means no limit.
+        keeps: Whether it keeps messages.
+        histories: What has history, which pyws sets before `connect`. Empty: `append` and `read`
+            are not called.
     """
 
     max_size: int = 0
+    keeps: bool = False
+    histories: Sequence[History] = ()
 
     @abc.abstractmethod
     async def connect(self, link: Link) -> None:
@@ -85,6 +119,36 @@ class Broker(abc.ABC):
         If it raises, or is cancelled, all of them count as lost. They are not published again,
         because some may have arrived.
         """
+
+    async def append(self, messages: Sequence[Tuple[bytes, bytes, History]]) -> None:
+        """Keep messages in this order, and pass them to the subscribers of their topics with ids.
+
+        They reach all subscribers in the order of their ids, those of this connection, too. If it
+        raises, or is cancelled, the same messages are appended again later, so that some may be
+        kept twice.
+
+        Args:
+            messages: Topic, data and bounds of each one; at most 500, or one large one. Of a topic,
+                the last `History.messages` are kept, none longer than `History.seconds`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no messages")
+
+    async def read(
+        self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]
+    ) -> Sequence[Page]:
+        """Read messages that are kept.
+
+        Args:
+            requests: At most 100. Each is a topic, the id after which messages are wanted, and the
+                bounds, beyond which none is returned. Without an id (None) no messages are wanted,
+                only the position of the last one. The id may be one that this broker has never
+                given: then all that is kept is returned, as not complete.
+
+        Returns:
+            For each request, the oldest messages after the id: at most 100, and fewer if they are
+            large.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no messages")
 
     @abc.abstractmethod
     async def close(self) -> None:

@@ -210,7 +210,7 @@ class Relay(AnyRelay, Link):
 
     # ---- what the broker reports ----------------------------------------------------------------
 
-    def receive(self, topic: bytes, data: bytes) -> None:
+    def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         """Deliver what has arrived; see `Link.receive`."""
         message = envelope.unpack(data)
         if message is None:

@@ -67,7 +67,7 @@ class Outlet(Link):
             except Exception:  # the message is published, or there is an error to report already
                 pass
 
-    def receive(self, topic: bytes, data: bytes) -> None:
+    def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         """Leave it out: nothing has subscribed here."""
 
     def lost(self, error: BaseException) -> None:

@@ -1,15 +1,39 @@
 """A message broker in memory, whose connections tests may break, freeze and look into."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Dict, List, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from coroutines import Place, until
 
-from pyws import App, WebSocket
-from pyws.brokers import Broker, Link
+from pyws import App, History, WebSocket
+from pyws.brokers import PAGE, Broker, Link, Page
 
 END = "<end>"
+
+
+class Kept(NamedTuple):
+    """A message that was appended."""
+
+    number: int
+    data: bytes
+    time: float
+
+    @property
+    def id(self) -> bytes:
+        return b"%d" % self.number
 
 
 class Hub:
@@ -20,6 +44,10 @@ class Hub:
         is_down: No one can connect.
         frozen: It answers no more until this is None again.
         published: All that was published, with those that were at fault.
+        appended: For each topic all that was ever appended, also what is not kept any more.
+        last_number: The number of the last message that was appended, to any topic.
+        first_number: What comes before this is lost, and even how much it was.
+        clock: Seconds, for the age of messages.
     """
 
     def __init__(self) -> None:
@@ -27,6 +55,9 @@ class Hub:
         self.is_down = False
         self.frozen: Optional[asyncio.Future[None]] = None
         self.published: List[Tuple[bytes, bytes]] = []
+        self.appended: Dict[bytes, List[Kept]] = {}
+        self.last_number = self.first_number = 0
+        self.clock: Callable[[], float] = time.monotonic
 
     def crash(self) -> None:
         """All connections are lost, and no one can connect."""
@@ -44,15 +75,53 @@ class Hub:
         self.frozen.set_result(None)
         self.frozen = None
 
-    def send(self, topic: bytes, data: bytes) -> None:
+    def send(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         for member in self.members:
             if topic in member.topics:
                 assert member.link
-                member.link.receive(topic, data)
+                member.link.receive(topic, data, id)
+
+    def append(self, topic: bytes, data: bytes) -> None:
+        self.last_number += 1
+        message = Kept(self.last_number, data, self.clock())
+        self.appended.setdefault(topic, []).append(message)
+        self.send(topic, data, message.id)
+
+    def forget(self) -> None:
+        """Lose all that is kept, as a broker that is started again without its files."""
+        self.first_number = self.last_number + 1
+        self.appended.clear()
+
+    def read(self, topic: bytes, after: Optional[bytes], history: History) -> Page:
+        """One page, with a `complete` that is exact, except that nothing is known of lost data."""
+        messages = self.appended.get(topic, [])
+        last = messages[-1].number if messages else self.last_number
+        if after is None:
+            return Page(b"%d" % last)
+        position = int(after) if after.isdigit() else -1
+        is_known = self.first_number - 1 <= position <= self.last_number
+        missed = [one for one in messages if not is_known or one.number > position]
+        oldest = self.clock() - history.seconds
+        found = [one for one in missed[-history.messages :] if one.time >= oldest]
+        page = found[:PAGE]
+        return Page(
+            page[-1].id if page else after if is_known else b"%d" % last,
+            [(one.id, one.data) for one in page],
+            is_known and len(found) == len(missed),
+            len(found) > len(page),
+        )
 
 
 class MemoryBroker(Broker):
-    """A connection to a Hub."""
+    """A connection to a Hub.
+
+    Attributes:
+        calls: The methods that were called, with their arguments.
+        fails: What the next `publish`, `append` or `read` raises, without doing anything.
+        fails_late: What the next `append` raises after it has kept the messages.
+    """
+
+    keeps = True
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -60,7 +129,8 @@ class MemoryBroker(Broker):
         self.topics: Set[bytes] = set()
         self.attempts = self.closed = 0
         self.calls: List[Tuple[str, Any]] = []
-        self.fails: Optional[Exception] = None  # what the next publish raises
+        self.fails: Optional[Exception] = None
+        self.fails_late: Optional[Exception] = None
 
     async def _answer(self) -> None:
         while self.hub.frozen is not None:
@@ -91,12 +161,33 @@ class MemoryBroker(Broker):
     async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
         self.calls.append(("publish", list(messages)))
         await self._answer()
-        if self.fails is not None:
-            error, self.fails = self.fails, None
-            raise error
+        self._fail()
         for topic, data in messages:
             self.hub.published.append((topic, data))
             self.hub.send(topic, data)
+
+    def _fail(self) -> None:
+        if self.fails is not None:
+            error, self.fails = self.fails, None
+            raise error
+
+    async def append(self, messages: Sequence[Tuple[bytes, bytes, History]]) -> None:
+        self.calls.append(("append", list(messages)))
+        await self._answer()
+        self._fail()
+        for topic, data, _ in messages:
+            self.hub.append(topic, data)
+        if self.fails_late is not None:
+            error, self.fails_late = self.fails_late, None
+            raise error
+
+    async def read(
+        self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]
+    ) -> Sequence[Page]:
+        self.calls.append(("read", list(requests)))
+        await self._answer()
+        self._fail()
+        return [self.hub.read(*one) for one in requests]
 
     async def close(self) -> None:
         self.closed += 1

@@ -442,7 +442,7 @@ class Bin(Link):
         self.got: List[Tuple[bytes, bytes]] = []
         self.errors: List[BaseException] = []
 
-    def receive(self, topic: bytes, data: bytes) -> None:
+    def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         self.got.append((topic, data))
 
     def lost(self, error: BaseException) -> None:

@@ -70,7 +70,7 @@ class Bin(Link):
     def __init__(self) -> None:
         self.got: List[Tuple[bytes, bytes]] = []
 
-    def receive(self, topic: bytes, data: bytes) -> None:
+    def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         self.got.append((topic, data))
 
     def lost(self, error: BaseException) -> None:

@@ -1,0 +1,173 @@
+"""What holds with every broker that keeps messages: each check gets a function that makes one."""
+
+import asyncio
+from typing import Awaitable, Callable, List, Optional, Tuple
+
+from coroutines import until
+
+from pyws import History, Link
+from pyws.brokers import Broker, Page
+
+Make = Callable[[], Broker]
+HISTORY = History("*", messages=1000, seconds=1000)
+
+
+def numbers(id: bytes) -> Tuple[int, ...]:
+    """What ids are compared by."""
+    return tuple(map(int, id.split(b"-")))
+
+
+class Member(Link):
+    """A broker that is connected, and what it has received."""
+
+    def __init__(self, make: Make, *histories: History) -> None:
+        self.broker = make()
+        self.broker.histories = histories or (HISTORY,)
+        self.got: List[Tuple[bytes, bytes, bytes]] = []
+        self.errors: List[BaseException] = []
+
+    async def __aenter__(self) -> "Member":
+        await self.broker.connect(self)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.broker.close()
+        assert self.errors == []
+
+    def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
+        self.got.append((topic, data, id))
+
+    def lost(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+    async def append(self, topic: bytes, *data: bytes, history: History = HISTORY) -> None:
+        await self.broker.append([(topic, one, history) for one in data])
+
+    async def read(self, topic: bytes, after: Optional[bytes], history: History = HISTORY) -> Page:
+        (page,) = await self.broker.read([(topic, after, history)])
+        return page
+
+    async def rest(self, topic: bytes, after: bytes, history: History = HISTORY) -> Page:
+        """All pages after an id, as one."""
+        page = await self.read(topic, after, history)
+        messages, complete = list(page.messages), page.complete
+        while page.more:
+            page = await self.read(topic, page.id, history)
+            messages += page.messages
+            complete = complete and page.complete
+        return Page(page.id, messages, complete)
+
+
+def data_of(page: Page) -> List[bytes]:
+    return [data for _, data in page.messages]
+
+
+async def order_of_all(make: Make) -> None:
+    """Everyone, the publisher too, sees one order, with the ids that are read later."""
+    topics = [b"order/%d" % number for number in range(3)]
+    async with Member(make) as one, Member(make) as other:
+        for member in (one, other):
+            await member.broker.subscribe(topics)
+        begins = {topic: (await one.read(topic, None)).id for topic in topics}
+        for turn in range(20):
+            await asyncio.gather(
+                *(
+                    member.broker.append(
+                        [(topics[(turn + n) % 3], b"%d %d" % (turn, n), HISTORY) for n in range(9)]
+                    )
+                    for member in (one, other)
+                )
+            )
+        await until(lambda: len(one.got) == len(other.got) == 360)
+        for topic in topics:
+            mine = [(id, data) for name, data, id in one.got if name == topic]
+            assert mine == [(id, data) for name, data, id in other.got if name == topic]
+            ids = [numbers(id) for id, _ in mine]
+            assert ids == sorted(set(ids))
+            assert ids[0] > numbers(begins[topic])
+            page = await other.rest(topic, begins[topic])
+            assert list(page.messages) == mine
+            assert page.complete
+            assert numbers((await one.read(topic, None)).id) >= numbers(page.id)
+
+
+async def pages(make: Make) -> None:
+    """More than fits in a page, small and large; many topics at once."""
+    async with Member(make) as one:
+        begin = (await one.read(b"pages", None)).id
+        texts = [b"%d" % number for number in range(250)]
+        await one.append(b"pages", *texts)
+        page = await one.read(b"pages", begin)
+        assert data_of(page) == texts[:100]
+        assert page.more and page.complete and page.id == page.messages[-1][0]
+        page = await one.read(b"pages", page.messages[97][0])
+        assert data_of(page) == texts[98:198]
+        page = await one.read(b"pages", page.id)
+        assert data_of(page) == texts[198:]
+        assert not page.more
+        for after in (page.id, (await one.read(b"pages", None)).id):
+            page = await one.read(b"pages", after)
+            assert (data_of(page), page.complete, page.more) == ([], True, False)
+            assert numbers(page.id) >= numbers(after)
+        begin = (await one.read(b"large", None)).id
+        texts = [bytes([number]) * 60_000 for number in range(30)]
+        for text in texts:
+            await one.append(b"large", text)
+        assert data_of(await one.rest(b"large", begin)) == texts
+        names = [b"many/%d" % number for number in range(100)]
+        begins = [page.id for page in await one.broker.read([(n, None, HISTORY) for n in names])]
+        await one.broker.append([(name, b"x" + name, HISTORY) for name in names])
+        found = await one.broker.read([(n, id, HISTORY) for n, id in zip(names, begins)])
+        assert [data_of(page) for page in found] == [[b"x" + name] for name in names]
+        assert all(page.complete for page in found)
+
+
+async def completeness(make: Make) -> None:
+    """Every id that is known has an answer; every other one is not complete."""
+    few = History("*", messages=5, seconds=1000)
+    async with Member(make, few) as one:
+        begin = (await one.read(b"few", None)).id
+        page = await one.read(b"few", begin, few)
+        assert (data_of(page), page.complete, page.more) == ([], True, False)
+        await one.append(b"few", b"0", b"1", b"2", history=few)
+        page = await one.read(b"few", begin, few)
+        assert (data_of(page), page.complete) == ([b"0", b"1", b"2"], True)
+        ids = [id for id, _ in page.messages]
+        page = await one.read(b"few", ids[1], few)
+        assert (data_of(page), page.complete) == ([b"2"], True)
+        await one.append(b"few", b"3", b"4", b"5", b"6", history=few)
+        last = (await one.read(b"few", None)).id
+        rest = [b"2", b"3", b"4", b"5", b"6"]
+        for after in (begin, ids[0], b"0", b"0-0", b"7", b"junk", b"", b"1-2-3-4-5", b"9" * 50):
+            page = await one.read(b"few", after, few)
+            assert (data_of(page), page.complete) == (rest, False), after
+            assert page.id == page.messages[-1][0]
+        page = await one.read(b"few", ids[2], few)
+        assert (data_of(page), page.complete) == (rest[1:], True)
+        assert (data_of(await one.read(b"few", last, few))) == []
+        future = b"%d-0" % (numbers(last)[0] + 10**6)
+        page = await one.read(b"few", future, few)
+        assert (data_of(page), page.complete) == (rest, False)
+
+
+async def bounds(make: Make, wait: Callable[[float], Awaitable[None]]) -> None:
+    """What is too old is not given, and missed by those who have not got it."""
+    short = History("*", messages=100, seconds=1)
+    async with Member(make, short) as one:
+        begin = (await one.read(b"short", None)).id
+        await one.append(b"short", b"0", history=short)
+        await wait(0.6)
+        first = (await one.read(b"short", None)).id
+        await one.append(b"short", b"1", history=short)
+        assert data_of(await one.read(b"short", begin, short)) == [b"0", b"1"]
+        await wait(0.6)
+        page = await one.read(b"short", begin, short)
+        assert (data_of(page), page.complete) == ([b"1"], False)
+        page = await one.read(b"short", first, short)
+        assert data_of(page) == [b"1"]
+        await wait(1.5)
+        page = await one.read(b"short", first, short)
+        assert (data_of(page), page.complete) == ([], False)
+        await one.append(b"short", b"2", history=short)
+        page = await one.read(b"short", begin, short)
+        assert (data_of(page), page.complete) == ([b"2"], False)
