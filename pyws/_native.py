@@ -1,6 +1,7 @@
-"""ws.h, ws_cluster.h and bridge.h in ctypes: callbacks, structures, prototypes, and `lib`.
+"""The headers of csrc/ in ctypes: callbacks, structures, prototypes, and `lib`.
 
-Everything follows the headers line by line, in their order; tools/check_native.py compares them.
+Everything follows ws.h, ws_http.h, ws_cluster.h and bridge.h line by line, in their order;
+tools/check_native.py compares them.
 Pointers to payloads are POINTER(c_char), to be sliced ``p[:n]``: a c_char_p would end at the first
 zero byte.
 """
@@ -356,29 +357,6 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_behavior_init": (c_int, (POINTER(ws_behavior), c_size_t), check),
     "ws_server_ws": (c_int, (c_void_p, c_char_p, POINTER(ws_behavior)), check),
     "ws_server_http": (c_int, (c_void_p, c_char_p, c_char_p, request_function, c_void_p), check),
-    "ws_request_method": (chars, (c_void_p, POINTER(c_size_t)), None),
-    "ws_request_target": (chars, (c_void_p, POINTER(c_size_t)), None),
-    "ws_request_path": (chars, (c_void_p, POINTER(c_size_t)), None),
-    "ws_request_query": (chars, (c_void_p, POINTER(c_size_t)), None),
-    "ws_request_header": (chars, (c_void_p, c_char_p, POINTER(c_size_t)), None),
-    "ws_request_header_at": (
-        c_bool,
-        (c_void_p, c_size_t, POINTER(chars), POINTER(c_size_t), POINTER(chars), POINTER(c_size_t)),
-        None,
-    ),
-    "ws_request_parameter": (chars, (c_void_p, c_size_t, POINTER(c_size_t)), None),
-    "ws_request_pattern": (c_char_p, (c_void_p,), None),
-    "ws_request_is_upgrade": (c_bool, (c_void_p,), None),
-    "ws_request_subprotocol": (chars, (c_void_p, POINTER(c_size_t)), None),
-    "ws_request_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
-    "ws_request_remote_port": (c_uint16, (c_void_p,), None),
-    "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
-    "ws_request_close_after": (None, (c_void_p,), None),
-    "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),
-    "ws_request_decline_extensions": (None, (c_void_p,), None),
-    "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),
-    "ws_request_defer": (c_int, (c_void_p, request_function, c_void_p), None),
-    "ws_request_abort": (c_int, (c_void_p,), None),
     "ws_conn_get_id": (c_uint64, (c_void_p,), None),
     "ws_conn_server": (c_void_p, (c_void_p,), None),
     "ws_conn_user": (c_void_p, (c_void_p,), None),
@@ -411,6 +389,29 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
         (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_int, c_bool),
         check,
     ),
+    "ws_request_method": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_target": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_path": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_query": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_header": (chars, (c_void_p, c_char_p, POINTER(c_size_t)), None),
+    "ws_request_header_at": (
+        c_bool,
+        (c_void_p, c_size_t, POINTER(chars), POINTER(c_size_t), POINTER(chars), POINTER(c_size_t)),
+        None,
+    ),
+    "ws_request_parameter": (chars, (c_void_p, c_size_t, POINTER(c_size_t)), None),
+    "ws_request_pattern": (c_char_p, (c_void_p,), None),
+    "ws_request_is_upgrade": (c_bool, (c_void_p,), None),
+    "ws_request_subprotocol": (chars, (c_void_p, POINTER(c_size_t)), None),
+    "ws_request_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
+    "ws_request_remote_port": (c_uint16, (c_void_p,), None),
+    "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
+    "ws_request_close_after": (None, (c_void_p,), None),
+    "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),
+    "ws_request_decline_extensions": (None, (c_void_p,), None),
+    "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),
+    "ws_request_defer": (c_int, (c_void_p, request_function, c_void_p), None),
+    "ws_request_abort": (c_int, (c_void_p,), None),
     "ws_relay_init": (c_int, (POINTER(ws_relay), c_size_t), check),
     "ws_server_set_relay": (c_int, (c_void_p, POINTER(ws_relay)), check),
     "ws_server_next_topic": (chars, (c_void_p, c_char_p, c_size_t, POINTER(c_size_t)), None),

@@ -50,9 +50,9 @@ POSITIONS = {
 }
 
 # Files that do the work of another name: which one is built, the build system picks. zlib.h is
-# zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form. ws_cluster.h is the
-# second part of ws.h.
-STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", "ws_cluster": "ws"}
+# zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form. ws_http.h and
+# ws_cluster.h are parts of ws.h.
+STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", "ws_http": "ws", "ws_cluster": "ws"}
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
 # The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
@@ -119,9 +119,9 @@ def judge_include(path: Path, argument: str) -> str:
     if not match:
         return "the name of an include must be written out"
     name = match.group(1)
-    target = "ws" if name == "ws_cluster.h" else Path(name).stem
+    target = "ws" if name in ("ws_http.h", "ws_cluster.h") else Path(name).stem
     if target in LAYERS and name.endswith(".h") and "sys/" not in name:
-        if path.name == "ws.h":
+        if path.name == "ws.h" and name != "ws_http.h":
             return f"ws.h is compiled alone, it must not include {name}"
         return judge_project_include(module, target)
     if argument.startswith('"'):

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Check that pyws/_native.py and pyws/errors.py agree with ws.h, ws_cluster.h and bridge.h.
+"""Check that pyws/_native.py and pyws/errors.py agree with ws.h, ws_http.h,
+ws_cluster.h and bridge.h.
 
     python3 tools/check_native.py [--root DIR] [--header FILE] [--bridge FILE] [--native FILE]
                                   [--errors FILE] [--enums FILE]
@@ -377,7 +378,7 @@ def main() -> int:
     package = args.root / "pyws"
     header = Header(
         csource.read(args.header or args.root / "csrc" / "ws.h")
-        + csource.read(args.root / "csrc" / "ws_cluster.h")
+        + "".join(csource.read(args.root / "csrc" / name) for name in ("ws_http.h", "ws_cluster.h"))
     )
     bridge = Header(csource.read(args.bridge or args.root / "csrc" / "bridge.h"))
     native = Native(csource.read(args.native or package / "_native.py"))

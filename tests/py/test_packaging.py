@@ -137,6 +137,7 @@ def test_installed_files(installed: Path) -> None:
     assert {
         "include/pyws/ws.h",
         "include/pyws/ws_cluster.h",
+        "include/pyws/ws_http.h",
         "lib/libpyws.so",
         "lib/libpyws.so.0",
         f"lib/libpyws.so.{version()}",
@@ -150,12 +151,15 @@ def api_functions(*headers: str) -> Set[str]:
     return set(re.findall(r"^WS_API [^;(]*?(\w+)\(", text, re.MULTILINE))
 
 
+API = api_functions("ws.h", "ws_http.h", "ws_cluster.h", "bridge.h")
+
+
 @apply_builds
 @pytest.mark.skipif(not has_programs("nm", "readelf"), reason="needs binutils")
 def test_exported_symbols(installed: Path) -> None:
     library = str(installed / "lib" / "libpyws.so")
     lines = run(["nm", "-D", "--defined-only", library]).splitlines()
-    assert {line.split()[-1] for line in lines} == api_functions("ws.h", "ws_cluster.h", "bridge.h")
+    assert {line.split()[-1] for line in lines} == API
     assert "[libpyws.so.0]" in run(["readelf", "-d", library])
 
 
@@ -245,6 +249,7 @@ def test_without_python(tmp_path: Path) -> None:
     assert files == {
         "include/pyws/ws.h",
         "include/pyws/ws_cluster.h",
+        "include/pyws/ws_http.h",
         "lib/libpyws.a",
         "lib/pkgconfig/pyws.pc",
     }
