@@ -19,8 +19,8 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 LAYERS: Dict[str, int] = {
     "_core/__init__": 0, "_core/contexts": 0, "_core/descriptors": 0, "_core/fields": 0,
-    "_core/foreign": 0, "_core/library": 0, "_core/mistakes": 0, "_core/transports": 0,
-    "enums": 0, "errors": 0,
+    "_core/foreign": 0, "_core/library": 0, "_core/mistakes": 0, "_core/relays": 0,
+    "_core/transports": 0, "enums": 0, "errors": 0,
     "_pyinstaller/__init__": 0, "_pyinstaller/hook-pyws": 0,
     "_core/hints": 1, "_native": 1,
     "_core/bridge": 2, "_core/timers": 2,
@@ -30,7 +30,7 @@ LAYERS: Dict[str, int] = {
     "_core/settings": 6, "brokers": 6,
     "_core/envelope": 7, "_core/nats_broker": 7, "_core/outlet": 7,
     "_core/redis_broker": 7, "options": 7,
-    "_core/runtime": 8, "_core/urls": 8,
+    "_core/counting": 8, "_core/runtime": 8, "_core/urls": 8,
     "_core/life": 9, "_core/link": 9, "_core/routes": 9, "_core/signals": 9, "_core/topics": 9,
     "_core/work": 9, "publishing": 9,
     "_core/requests": 10,

@@ -20,9 +20,10 @@ from .._native import lib
 from ..brokers import Broker, Link, public_url
 from . import calls, envelope, mistakes
 from .contexts import run_in
+from .counting import Counting
 from .logs import escaped, logger, server_logger
 from .messages import COMPRESS
-from .runtime import Relay as AnyRelay
+from .relays import Relay as AnyRelay
 from .runtime import Runtime
 from .urls import broker_of
 
@@ -74,6 +75,7 @@ class Relay(AnyRelay, Link):
         self._follows = False  # `_changes` is kept: the broker knew all topics once
         self._arrived: list[tuple[bytes, int, bytes]] = []  # a burst: topic, opcode, payload
         self._last_arrival = 0.0  # when the last one was delivered (time.monotonic)
+        self._counting = Counting(self._origin)
         self._queue: Deque[Waiting] = deque()
         self._size = 0  # bytes of the messages that the broker has not accepted
         self._under_way: Sequence[Waiting] = ()  # the batch that the broker has got
@@ -152,6 +154,18 @@ class Relay(AnyRelay, Link):
         fd = self._broker.fileno() if self._task is not None else -1
         return [fd] if fd >= 0 else []
 
+    async def count(self, topic: bytes) -> int:
+        """How many subscribers a topic has in the other apps that answer in time.
+
+        0 while the broker is away.
+        """
+        if self._is_up is not True or self._ending or self._task is None:
+            return 0
+        question = self._counting.ask(topic)
+        self._wake()
+        await asyncio.wait([question.done])
+        return question.sum
+
     # ---- what C reports -------------------------------------------------------------------------
 
     def on_topic(self, topic: bytes, exists: bool) -> None:
@@ -217,9 +231,11 @@ class Relay(AnyRelay, Link):
             self._ignore(topic, "is not of pyws")
             return
         origin, opcode, payload = message
-        if origin == self._origin:
+        if opcode < 0:
+            self._receive_count(topic, origin, opcode, payload)
+        elif origin == self._origin:
             return
-        if self._arrived:
+        elif self._arrived:
             self._arrived.append((topic, opcode, payload))
         elif time.monotonic() - self._last_arrival < BURST:
             self._runtime.postpone(self._deliver_arrived)
@@ -251,6 +267,19 @@ class Relay(AnyRelay, Link):
             self._ignore(topic, f"is wrong: {error}")
             return
         self._received += 1
+
+    def _receive_count(self, topic: bytes, origin: bytes, opcode: int, payload: bytes) -> None:
+        """A question how many subscribers a topic has here, or an answer to one of this process."""
+        if opcode == -envelope.ANSWER:
+            why = self._counting.take_answer(topic, origin, payload)
+        else:
+            server = self._runtime.server
+            found = int(lib.ws_server_subscribers(server, topic, len(topic))) if server else 0
+            fits = self._counting.take_question(payload, found)
+            why = "" if fits else "is one of too many questions for App.count"
+            self._wake()
+        if why:
+            self._ignore(topic, why)
 
     def _ignore(self, topic: bytes, why: str) -> None:
         """Count a message that is not delivered, and log the first one."""
@@ -287,6 +316,7 @@ class Relay(AnyRelay, Link):
                 ConnectionError("it was cancelled") if session.cancelled() else session.exception()
             )
             self._follows = False
+            self._counting.clear()
             await self._disconnect()
             if error is None:
                 return
@@ -330,21 +360,37 @@ class Relay(AnyRelay, Link):
         while True:
             if self._changes:
                 await self._tell_changes()
+            if self._counting.is_waiting:
+                await self._exchange_counts()
             if self._queue:
                 await self._publish()
-            elif not self._changes:
+            elif not self._changes and not self._counting.is_waiting:
                 if self._ending:
                     return
                 self._waiter = self._loop.create_future()
                 await self._waiter
 
-    async def _within_time(self, call: Any) -> None:
+    async def _exchange_counts(self) -> None:
+        """Answer the questions of others, and ask those of this process."""
+        counting, broker = self._counting, self._broker
+        answers = counting.take_answers()
+        for at in range(0, len(answers), MOST_MESSAGES):
+            await self._within_time(broker.publish(answers[at : at + MOST_MESSAGES]))
+        if counting.has_questions and not counting.is_heard:
+            await self._within_time(broker.subscribe([counting.reply]))
+            counting.is_heard = True
+        while counting.has_questions:
+            questions, messages = counting.take_questions(MOST_MESSAGES)
+            receivers = await self._within_time(broker.publish_counted(messages))
+            counting.asked(questions, receivers)
+
+    async def _within_time(self, call: Any) -> Any:
         """Await a method of the broker; the connection is lost if it takes too long."""
         self._busy_since = time.monotonic()
         if self._alarm is None:
             self._alarm = self._loop.call_later(TIMEOUT, self._on_alarm)
         try:
-            await call
+            return await call
         finally:
             self._busy_since = None
 

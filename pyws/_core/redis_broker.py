@@ -34,6 +34,7 @@ MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
 
 pack: Any = hiredis.pack_command
 PING = pack((b"PING",))
+HELLO = pack((b"HELLO",))
 NOT_COMPLETE: Any = object()  # what the parser returns without a complete reply
 
 
@@ -96,9 +97,24 @@ class RedisBroker(Broker):
     async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
         """Publish in one write, and wait for the replies."""
         assert self._stream is not None
+        await self._stream.ask(self._commands(messages), len(messages))
+
+    async def publish_counted(self, messages: Sequence[Tuple[bytes, bytes]]) -> list[int] | None:
+        """Publish, and return the replies: the connections that got each message."""
+        stream = self._stream
+        assert stream is not None
+        replies: list[Any] = []
+        stream.replies = replies
+        try:
+            await stream.ask([HELLO, *self._commands(messages)], 1 + len(messages))
+        finally:
+            stream.replies = None
+        # A node of a cluster counts only its own connections.
+        return replies[1:] if replies[0].get(b"mode") != b"cluster" else None
+
+    def _commands(self, messages: Sequence[Tuple[bytes, bytes]]) -> list[bytes]:
         prefix = self._prefix
-        commands = [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
-        await self._stream.ask(commands, len(commands))
+        return [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
 
     def fileno(self) -> int:
         """The descriptor of the socket; -1 without one."""
@@ -122,6 +138,7 @@ class Stream(AnyConnection):
         self._link = link
         self._prefix = prefix
         self._parser = hiredis.Reader(notEnoughData=NOT_COMPLETE)
+        self.replies: list[Any] | None = None  # where replies should be noted
         self._missing = 0  # replies to the commands that are under way
         self._waiter: asyncio.Future[None] | None = None
         self._watch_silence()
@@ -174,6 +191,8 @@ class Stream(AnyConnection):
         if isinstance(reply, hiredis.ReplyError):
             self._fail(ConnectionError(_advice(reply)))
         elif reply != b"PONG":
+            if self.replies is not None:
+                self.replies.append(reply)
             self._count()
 
     def _count(self) -> None:

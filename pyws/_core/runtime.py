@@ -31,6 +31,7 @@ from .contexts import run_in
 from .descriptors import let_go, watched
 from .logs import Traffic, complain, log_failure, logger, server_logger
 from .messages import Json
+from .relays import Relay
 from .timers import Timers
 from .values import Handler
 from .watches import Watches
@@ -41,7 +42,6 @@ __all__ = [
     "Crew",
     "Deferred",
     "Host",
-    "Relay",
     "Runtime",
     "State",
 ]
@@ -166,34 +166,6 @@ class Crew:
 
     def let_go(self) -> None:
         """This is a forked child that is no worker."""
-        raise NotImplementedError
-
-
-class Relay:
-    """The connection of an app to its broker, as `link.Relay` implements it."""
-
-    def add_listener(self, fn: Handler) -> None:
-        """Call ``fn(up)`` when the connection comes and goes."""
-        raise NotImplementedError
-
-    def begin(self) -> None:
-        """Relay what is published from now on."""
-        raise NotImplementedError
-
-    async def end(self, seconds: float) -> None:
-        """Wait until everything is published, but not longer than this, and disconnect."""
-        raise NotImplementedError
-
-    def leave(self) -> None:
-        """Relay nothing any more."""
-        raise NotImplementedError
-
-    def descriptors(self) -> list[int]:
-        """What a forked child must close."""
-        raise NotImplementedError
-
-    def numbers(self) -> dict[str, int]:
-        """What `App.stats` says of the broker."""
         raise NotImplementedError
 
 

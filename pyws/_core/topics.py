@@ -31,13 +31,14 @@ class Topics:
         return int(lib.ws_server_subscribers(self._runtime.server, name, len(name)))
 
     def count(self, topic: Union[str, bytes]) -> Coroutine[Any, Any, int]:
-        """How many connections have subscribed to `topic`, in all workers of `run`.
+        """How many connections have subscribed to `topic`, in all workers and at all machines.
 
         It is awaited: ``await app.count(topic)``.
 
-        The workers are asked, and those that do not answer within a second are left out: one that
-        is stopped or busy, or has just ended. Without workers it is `num_subscribers`. Connections
-        of other apps at the broker are not counted.
+        The workers of `run` are asked, and with a broker the apps there that have subscribers of
+        the topic. Those that do not answer within a second are left out: one that is stopped or
+        busy, or has just ended. While the broker is away, it is the count of this app alone.
+        Without workers and broker it is `num_subscribers`. docs/scaling.md says what it costs.
 
         Args:
             topic: Any str, or bytes in UTF-8.
@@ -51,8 +52,13 @@ class Topics:
         return self._count(name)
 
     async def _count(self, name: bytes) -> int:
-        here, member = self.num_subscribers(name), self._runtime.member
-        return here if member is None else here + await member.count(name)
+        here, member, relay = self.num_subscribers(name), self._runtime.member, self._runtime.relay
+        others = [one.count(name) for one in (member, relay) if one is not None]
+        if len(others) < 2:
+            return here + (await others[0] if others else 0)
+        import asyncio  # a broker needs it, other programs should not wait for it
+
+        return here + sum(await asyncio.gather(*others))
 
     def end(
         self, topic: Union[str, bytes], code: int = 1000, reason: Union[str, bytes] = ""

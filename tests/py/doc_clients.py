@@ -115,6 +115,19 @@ def workers(program: Program, port: int) -> None:
     echoes(port, "/")
 
 
+@client("lobby")
+def lobby(program: Program, port: int) -> None:
+    def comes_to(people: int) -> None:
+        while receive_json(ann) != {"people": people}:  # of the others who come or go
+            pass
+
+    with upgraded(port) as ann:
+        comes_to(1)
+        with upgraded(port), upgraded(port):
+            comes_to(3)
+        comes_to(1)
+
+
 # ---- rooms and authentication -------------------------------------------------------------------
 
 

@@ -58,6 +58,7 @@ class Hub:
         self.appended: Dict[bytes, List[Kept]] = {}
         self.last_number = self.first_number = 0
         self.clock: Callable[[], float] = time.monotonic
+        self.counts = False  # whether publish_counted returns numbers
 
     def crash(self) -> None:
         """All connections are lost, and no one can connect."""
@@ -189,6 +190,14 @@ class MemoryBroker(Broker):
         self._fail()
         return [self.hub.read(*one) for one in requests]
 
+    async def publish_counted(
+        self, messages: Sequence[Tuple[bytes, bytes]]
+    ) -> Optional[Sequence[int]]:
+        await self.publish(messages)
+        if not self.hub.counts:
+            return None
+        return [sum(topic in one.topics for one in self.hub.members) for topic, _ in messages]
+
     async def close(self) -> None:
         self.closed += 1
         if self in self.hub.members:
@@ -256,7 +265,7 @@ class Node:
     def is_settled(self) -> bool:
         """Whether the broker knows all topics, and has everything; what came is delivered."""
         relay: Any = self.app._runtime.relay
-        return relay._waiter is not None and not relay._arrived
+        return relay._waiter is not None and not relay._arrived and not relay._queue
 
     async def settled(self) -> None:
         await until(lambda: self.is_settled)
