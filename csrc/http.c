@@ -318,7 +318,7 @@ static bool host_is_fine(const struct ws__http_head *head, const char *bytes)
 /* Checks that the i-th field is the only Content-Length, and an integer below 2^63 (RFC 9112 6.3).
  * A list is refused even if its numbers are equal. */
 static int check_length(const struct ws__http_head *head, const char *bytes, int i,
-                        bool *has_body)
+                        uint64_t *body)
 {
     const struct ws__span value = head->fields[i].value;
     uint64_t n = 0;
@@ -330,7 +330,7 @@ static int check_length(const struct ws__http_head *head, const char *bytes, int
         if (n > (uint64_t)INT64_MAX)
             return -400;
     }
-    *has_body = n > 0;
+    *body = n;
     return value.length && ws__http_find(head, bytes, "content-length", i + 1) < 0 ? 0 : -400;
 }
 
@@ -354,16 +354,16 @@ static int check_coding(const struct ws__http_head *head, const char *bytes)
     return !any ? -400 : unknown ? -501 : 0;
 }
 
-int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *has_body)
+int ws__http_check(const struct ws__http_head *head, const char *bytes, uint64_t *body)
 {
     const int size = ws__http_find(head, bytes, "content-length", 0);
     const int coding = ws__http_find(head, bytes, "transfer-encoding", 0);
-    *has_body = false;
+    *body = 0;
     if (!host_is_fine(head, bytes))
         return -400;
     if (coding < 0)
-        return size < 0 ? 0 : check_length(head, bytes, size, has_body);
-    *has_body = true;
+        return size < 0 ? 0 : check_length(head, bytes, size, body);
+    *body = WS__HTTP_CHUNKED;
     if (size >= 0 || head->minor == 0)
         return -400; /* RFC 9112 6.1: both fields, or a field that HTTP/1.0 does not have */
     return check_coding(head, bytes);

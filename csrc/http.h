@@ -38,10 +38,13 @@ struct ws__http_head {
 int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
                    size_t max_header_size);
 
+/* The length of a body that is chunked. */
+#define WS__HTTP_CHUNKED UINT64_MAX
+
 /* Checks a complete head: the Host field (RFC 9112 3.2) and the length of the body (RFC 9112 6).
- * Returns 0, or minus the status to respond with: -400 or -501. Sets *has_body if Content-Length is
- * above 0 or the body is chunked. */
-int ws__http_check(const struct ws__http_head *head, const char *bytes, bool *has_body);
+ * Returns 0, or minus the status to respond with: -400 or -501. Sets *body to the length, which is
+ * 0 without a body. */
+int ws__http_check(const struct ws__http_head *head, const char *bytes, uint64_t *body);
 
 /* Returns the index of the first field called `name` (in any case) from index `from` on, or -1. */
 int ws__http_find(const struct ws__http_head *head, const char *bytes, const char *name, int from);

@@ -119,7 +119,9 @@ static void handle_plain(ws_request *r)
 static void handle_request(ws_request *r)
 {
     struct ws__hub *hub = r->conn->stream.hub;
-    int status = ws__http_check(&r->head, r->bytes, &r->has_body);
+    uint64_t length;
+    int status = ws__http_check(&r->head, r->bytes, &length);
+    r->has_body = length > 0;
     if (status) {
         ws__respond_refuse(r, -status, "one Host field and one clear length of the body are needed",
                            false);

@@ -22,7 +22,7 @@ import csource
 LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     {"buffer", "utf8", "sha1", "words", "text"},
     {"http", "frame", "router", "topics", "deflate", "loop", "net", "interest", "record"},
-    {"handshake", "protocol", "hub"},
+    {"body", "handshake", "protocol", "hub"},
     ["stream", "watch", "outbox", "bus"],
     [
         "heartbeat",

@@ -33,11 +33,11 @@ static void given(const char *lines)
 static int judge_optional(const char *const *origins, bool optional)
 {
     const char *why = NULL;
-    bool has_body;
-    int status = ws__http_check(&head, bytes, &has_body);
+    uint64_t body;
+    int status = ws__http_check(&head, bytes, &body);
     if (status)
         return status;
-    status = ws__handshake_check(&head, bytes, has_body, origins, optional, &why);
+    status = ws__handshake_check(&head, bytes, body > 0, origins, optional, &why);
     if (!why || !*why != !status)
         return diag("a reason that does not fit: %s", why ? why : "NULL"), 1;
     return status;

@@ -274,7 +274,7 @@ static void judge_request(const struct fuzz_input *input, unsigned options)
     static struct ws__http_head head;
     struct ws__deflate_terms t;
     const char *why;
-    bool has_body;
+    uint64_t body;
     build(&r, input);
     const char *bytes = (const char *)guard_copy(r.bytes, r.n);
     head = (struct ws__http_head){.fields = fields, .max_fields = 100};
@@ -282,8 +282,8 @@ static void judge_request(const struct fuzz_input *input, unsigned options)
     must(length == (r.printable ? (int)r.n : -400), "a head of %d bytes", length);
     if (length < 0)
         return;
-    must(!ws__http_check(&head, bytes, &has_body) && !has_body, "refused before the handshake");
-    int status = ws__handshake_check(&head, bytes, has_body, NULL, false, &why);
+    must(!ws__http_check(&head, bytes, &body) && !body, "refused before the handshake");
+    int status = ws__handshake_check(&head, bytes, body > 0, NULL, false, &why);
     must(status == (r.malformed ? -400 : 0), "status %d: %s", status, why);
     if (status)
         return;
