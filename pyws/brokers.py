@@ -7,33 +7,12 @@ docs/scaling.md explains what is promised, and has the format of the messages.
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 from ._core.values import type_name
-from .history import History
+from .history import History, Page
 
 __all__ = ["Broker", "Link", "Page"]
-
-PAGE = 100  # messages in one Page
-PAGE_BYTES = 256 * 1024  # of messages, after which a page ends although it has fewer
-
-
-class Page(NamedTuple):
-    """What `Broker.read` returns for one topic.
-
-    Attributes:
-        id: The position where the page ends, from which the next one begins: the id of its last
-            message; without messages, an id that no message after it is as small as.
-        messages: Id and data of each message, the oldest one first.
-        complete: False if messages before those of the page may be missing, because they are not
-            kept any more.
-        more: Whether there are more messages after the page.
-    """
-
-    id: bytes
-    messages: Sequence[Tuple[bytes, bytes]] = ()
-    complete: bool = True
-    more: bool = False
 
 
 class Link(abc.ABC):

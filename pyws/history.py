@@ -5,13 +5,15 @@ docs/scaling.md explains what is promised.
 
 from __future__ import annotations
 
-from typing import Any, FrozenSet, Iterable, NoReturn, Optional, Sequence, Tuple, Union
+from typing import Any, FrozenSet, Iterable, NamedTuple, NoReturn, Optional, Sequence, Tuple, Union
 
 from ._core import values
 
-__all__ = ["History", "history_of"]
+__all__ = ["PAGE", "PAGE_BYTES", "History", "Page", "history_of"]
 
 MOST_MESSAGES = 1_000_000
+PAGE = 100  # messages in one Page
+PAGE_BYTES = 256 * 1024  # of messages, after which a page ends although it has fewer
 
 
 class History:
@@ -113,3 +115,21 @@ def history_of(histories: Iterable[History], topic: bytes) -> Optional[History]:
         if one.matches(topic):
             return one
     return None
+
+
+class Page(NamedTuple):
+    """What `pyws.brokers.Broker.read` returns for one topic.
+
+    Attributes:
+        id: The position where the page ends, from which the next one begins: the id of its last
+            message; without messages, an id that no message after it is as small as.
+        messages: Id and data of each message, the oldest one first.
+        complete: False if messages before those of the page may be missing, because they are not
+            kept any more.
+        more: Whether there are more messages after the page.
+    """
+
+    id: bytes
+    messages: Sequence[Tuple[bytes, bytes]] = ()
+    complete: bool = True
+    more: bool = False

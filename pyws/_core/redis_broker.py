@@ -8,14 +8,16 @@ packs and parses: the reader of redis-py would cost several times as much for ea
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Iterable, Sequence, Tuple
+from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl, urlencode
 
 import hiredis
 from redis import AuthenticationError, RedisError
 from redis.asyncio.connection import Connection, parse_url
 
-from ..brokers import Broker, Link, public_url
+from ..brokers import Broker, Link, Page, public_url
+from ..history import History
+from . import redis_history
 from .transports import Connection as AnyConnection
 
 __all__ = ["RedisBroker"]
@@ -40,6 +42,8 @@ NOT_COMPLETE: Any = object()  # what the parser returns without a complete reply
 
 class RedisBroker(Broker):
     """A connection to Redis, or to something that speaks its protocol."""
+
+    keeps = True
 
     def __init__(self, url: str) -> None:
         """Understand the URL; nothing connects yet.
@@ -77,8 +81,11 @@ class RedisBroker(Broker):
         except (RedisError, OSError) as error:
             raise ConnectionError(_advice(error)) from error
         transport = self._connection._writer.transport
-        self._stream = Stream(link, transport, self._prefix)
-        transport.set_protocol(self._stream)
+        kind = KeepingStream if self.histories else Stream
+        stream = self._stream = kind(link, transport, self._prefix)
+        transport.set_protocol(stream)
+        if self.histories:
+            await stream.ask([pack(redis_history.probe(self._prefix))], 1)
 
     async def subscribe(self, topics: Sequence[bytes]) -> None:
         """Subscribe, and wait for the confirmation."""
@@ -101,20 +108,36 @@ class RedisBroker(Broker):
 
     async def publish_counted(self, messages: Sequence[Tuple[bytes, bytes]]) -> list[int] | None:
         """Publish, and return the replies: the connections that got each message."""
+        server, *counts = await self._replies_to([HELLO, *self._commands(messages)])
+        # A node of a cluster counts only its own connections.
+        return counts if server.get(b"mode") != b"cluster" else None
+
+    def _commands(self, messages: Sequence[Tuple[bytes, bytes]]) -> list[bytes]:
+        prefix = self._prefix
+        return [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
+
+    async def append(self, messages: Sequence[Tuple[bytes, bytes, History]]) -> None:
+        """Keep and publish messages by one call of the script."""
+        assert self._stream is not None
+        await self._stream.ask([pack(redis_history.append(self._prefix, messages))], 1)
+
+    async def read(
+        self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]
+    ) -> Sequence[Page]:
+        """Read pages, each by one call of the script."""
+        commands = [pack(redis_history.read(self._prefix, *one)) for one in requests]
+        return [redis_history.page_of(reply) for reply in await self._replies_to(commands)]
+
+    async def _replies_to(self, commands: Sequence[bytes]) -> list[Any]:
         stream = self._stream
         assert stream is not None
         replies: list[Any] = []
         stream.replies = replies
         try:
-            await stream.ask([HELLO, *self._commands(messages)], 1 + len(messages))
+            await stream.ask(commands, len(commands))
         finally:
             stream.replies = None
-        # A node of a cluster counts only its own connections.
-        return replies[1:] if replies[0].get(b"mode") != b"cluster" else None
-
-    def _commands(self, messages: Sequence[Tuple[bytes, bytes]]) -> list[bytes]:
-        prefix = self._prefix
-        return [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
+        return replies
 
     def fileno(self) -> int:
         """The descriptor of the socket; -1 without one."""
@@ -135,6 +158,7 @@ class Stream(AnyConnection):
 
     def __init__(self, link: Link, transport: Any, prefix: bytes) -> None:
         super().__init__(transport)
+        self._receive: Callable[[bytes, bytes], None] = link.receive
         self._link = link
         self._prefix = prefix
         self._parser = hiredis.Reader(notEnoughData=NOT_COMPLETE)
@@ -166,7 +190,7 @@ class Stream(AnyConnection):
 
     def _read(self) -> None:
         """Handle what has arrived, but let the rest of the program run from time to time."""
-        gets, receive, start = self._parser.gets, self._link.receive, len(self._prefix)
+        gets, receive, start = self._parser.gets, self._receive, len(self._prefix)
         for _ in range(MOST_AT_ONCE):
             if self._error is not None:
                 return
@@ -182,8 +206,8 @@ class Stream(AnyConnection):
                 self._on_reply(reply)
             elif reply[0] == b"message":
                 receive(reply[1][start:], reply[2])
-            elif reply[0] in (b"subscribe", b"unsubscribe"):
-                self._count()
+            else:
+                self._on_array(reply)
         self._pause(True)
         self._loop.call_soon(self._read)
 
@@ -191,9 +215,18 @@ class Stream(AnyConnection):
         if isinstance(reply, hiredis.ReplyError):
             self._fail(ConnectionError(_advice(reply)))
         elif reply != b"PONG":
-            if self.replies is not None:
-                self.replies.append(reply)
+            self._note(reply)
+
+    def _on_array(self, reply: Any) -> None:
+        if reply[0] in (b"subscribe", b"unsubscribe"):
             self._count()
+        elif reply[0][:1].isdigit():  # a page begins with an id; it is no notification
+            self._note(reply)
+
+    def _note(self, reply: Any) -> None:
+        if self.replies is not None:
+            self.replies.append(reply)
+        self._count()
 
     def _count(self) -> None:
         self._missing -= 1
@@ -215,6 +248,18 @@ class Stream(AnyConnection):
             self._waiter.exception()  # the one who waits may be cancelled
 
 
+class KeepingStream(Stream):
+    """A stream on which kept messages arrive, too."""
+
+    def __init__(self, link: Link, transport: Any, prefix: bytes) -> None:
+        super().__init__(link, transport, prefix)
+        self._receive = self._receive_any
+
+    def _receive_any(self, topic: bytes, data: bytes) -> None:
+        id, rest = redis_history.split(data)
+        self._link.receive(topic, rest, id)
+
+
 def _advice(error: BaseException) -> str:
     """What went wrong, and what may help."""
     text = str(error) or type(error).__name__
@@ -222,4 +267,8 @@ def _advice(error: BaseException) -> str:
         return f"{text} (check the user and the password in the URL)"
     if "unknown command" in text and "HELLO" in text.upper():
         return f"{text} (Redis 6 or newer is needed)"
+    if "NOPERM" in text and " key" in text:
+        return f"{text} (history needs ~pyws:*, or the prefix of the URL)"
+    if text.startswith(("CROSSSLOT", "MOVED")):
+        return f"{text} (history needs a Redis that is no cluster)"
     return text

@@ -1,7 +1,10 @@
 """What holds with every broker that keeps messages: each check gets a function that makes one."""
 
 import asyncio
-from typing import Awaitable, Callable, List, Optional, Tuple
+import os
+import random
+import time
+from typing import Awaitable, Callable, Dict, List, Optional, Tuple
 
 from coroutines import until
 
@@ -150,24 +153,98 @@ async def completeness(make: Make) -> None:
         assert (data_of(page), page.complete) == (rest, False)
 
 
-async def bounds(make: Make, wait: Callable[[float], Awaitable[None]]) -> None:
-    """What is too old is not given, and missed by those who have not got it."""
+async def bounds(
+    make: Make,
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = time.time,
+    exact: bool = True,
+) -> None:
+    """What is too old is not given, and missed by those who have not got it.
+
+    Args:
+        make: Makes a broker.
+        wait, clock: The time of the messages.
+        exact: Whether those who have missed nothing always hear so.
+    """
     short = History("*", messages=100, seconds=1)
+    appended: List[Tuple[float, float, bytes]] = []
     async with Member(make, short) as one:
-        begin = (await one.read(b"short", None)).id
-        await one.append(b"short", b"0", history=short)
-        await wait(0.6)
-        first = (await one.read(b"short", None)).id
-        await one.append(b"short", b"1", history=short)
-        assert data_of(await one.read(b"short", begin, short)) == [b"0", b"1"]
-        await wait(0.6)
-        page = await one.read(b"short", begin, short)
-        assert (data_of(page), page.complete) == ([b"1"], False)
-        page = await one.read(b"short", first, short)
-        assert data_of(page) == [b"1"]
-        await wait(1.5)
-        page = await one.read(b"short", first, short)
-        assert (data_of(page), page.complete) == ([], False)
-        await one.append(b"short", b"2", history=short)
-        page = await one.read(b"short", begin, short)
-        assert (data_of(page), page.complete) == ([b"2"], False)
+        begin = (await one.read(b"short", None, short)).id
+        for pause in (0.6, 0.6, 0, 0.3, 1.2):
+            before = clock()
+            await one.append(b"short", b"%d" % len(appended), history=short)
+            appended.append((before, clock(), b"%d" % len(appended)))
+            for seconds in (0, pause):
+                await wait(seconds)
+                begun = clock()
+                page = await one.read(b"short", begin, short)
+                got, ended = data_of(page), clock()
+                least = [data for before, _, data in appended if ended - before < 0.95]
+                most = [data for _, after, data in appended if begun - after < 1.05]
+                assert set(least) <= set(got) <= set(most)
+                missed = [data for _, _, data in appended]
+                assert got == missed[len(missed) - len(got) :]
+                if exact or page.complete:
+                    assert page.complete is (got == missed)
+        assert (got, page.complete) == ([], False)
+
+
+async def anything_is_kept(make: Make, largest: int = 1 << 20) -> None:
+    """Topics and data of any bytes, with ids that do not mix."""
+    topics = [b"", b"\0", b"a\0b", b"*", b">", b"a.b", b" ", b"\r\n$1\r\n", "é".encode() * 5000]
+    topics += [b"x" * 65536, bytes(range(256)), b"history:a", b"last:a", b"1-1\nx", b"%2E"]
+    texts = [b"", b"\0" * 3, b"1-1\n1-1\n", b"\r\n+OK\r\n", bytes(range(256)), os.urandom(65536)]
+    texts.append(os.urandom(largest))
+    async with Member(make) as one:
+        await one.broker.subscribe(topics)
+        asked = await one.broker.read([(topic, None, HISTORY) for topic in topics])
+        begins = [page.id for page in asked]
+        for topic in topics:
+            await one.append(topic, *texts)
+        await until(lambda: len(one.got) == len(topics) * len(texts))
+        for topic, begin in zip(topics, begins):
+            page = await one.rest(topic, begin)
+            assert data_of(page) == texts
+            assert page.complete
+            mine = [(id, data) for name, data, id in one.got if name == topic]
+            assert mine == list(page.messages)
+        await one.broker.unsubscribe(topics)
+        await one.append(topics[0], b"unheard")
+        assert len(one.got) == len(topics) * len(texts)
+
+
+async def any_id_against_a_model(make: Make, exact: bool = True) -> None:
+    """Readers that have got anything: what they miss is complete, or they are told.
+
+    Args:
+        make: Makes a broker.
+        exact: Whether they are told only then.
+    """
+    chance = random.Random(16)
+    history = History("*", messages=20, seconds=1000)
+    topics = [b"model/%d" % number for number in range(5)]
+    async with Member(make, history) as one, Member(make, history) as other:
+        await one.broker.subscribe(topics)
+        appended = dict.fromkeys(topics, 0)
+        kinds = {True: 0, False: 0}
+        positions: Dict[bytes, List[Tuple[bytes, int]]] = {topic: [] for topic in topics}
+        for turn in range(150):
+            batch = [(chance.choice(topics), b"%d" % turn, history) for _ in range(turn % 8)]
+            if batch:
+                await chance.choice((one, other)).broker.append(batch)
+            for topic, _, _ in batch:
+                appended[topic] += 1
+            await until(lambda: len(one.got) == sum(appended.values()))
+            topic = chance.choice(topics)
+            ids = [(id, data) for name, data, id in one.got if name == topic]
+            positions[topic].append(((await one.read(topic, None)).id, len(ids)))
+            index = chance.randrange(len(ids)) if ids else 0
+            known = [(ids[index][0], index + 1)] if ids else []
+            for after, seen in (chance.choice(positions[topic]), *known):
+                page = await other.rest(topic, after, history)
+                assert list(page.messages) == ids[seen:][-20:]
+                nothing_missing = len(ids) - seen <= 20
+                kinds[page.complete] += 1
+                if exact or not nothing_missing or 0 < len(ids) - seen < 20:
+                    assert page.complete is nothing_missing
+        assert min(kinds.values()) > 20

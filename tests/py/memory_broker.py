@@ -19,7 +19,8 @@ from typing import (
 from coroutines import Place, until
 
 from pyws import App, History, WebSocket
-from pyws.brokers import PAGE, Broker, Link, Page
+from pyws.brokers import Broker, Link, Page
+from pyws.history import PAGE
 
 END = "<end>"
 

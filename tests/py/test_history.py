@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 from coroutines import in_loop
-from keeping_checks import bounds, completeness, order_of_all, pages
+from keeping_checks import (
+    any_id_against_a_model,
+    anything_is_kept,
+    bounds,
+    completeness,
+    order_of_all,
+    pages,
+)
 from memory_broker import Hub, MemoryBroker
 
 from pyws import History
@@ -107,7 +114,7 @@ def test_it_is_a_value() -> None:
 @in_loop
 async def test_a_broker_in_memory_keeps_messages() -> None:
     hub = Hub()
-    for check in (order_of_all, pages, completeness):
+    for check in (order_of_all, pages, completeness, anything_is_kept, any_id_against_a_model):
         await check(lambda: MemoryBroker(hub))
 
 
@@ -121,4 +128,4 @@ async def test_a_broker_in_memory_forgets() -> None:
         nonlocal now
         now += seconds
 
-    await bounds(lambda: MemoryBroker(hub), wait)
+    await bounds(lambda: MemoryBroker(hub), wait, hub.clock)

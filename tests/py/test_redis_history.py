@@ -1,0 +1,248 @@
+"""Messages that Redis keeps: with a real redis-server of the system, started by the tests."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+from chromium import unavailable
+from coroutines import in_loop, until
+from keeping_checks import (
+    HISTORY,
+    Member,
+    any_id_against_a_model,
+    anything_is_kept,
+    bounds,
+    completeness,
+    data_of,
+    numbers,
+    order_of_all,
+    pages,
+)
+from redis_server import RedisServer, free_port
+
+from pyws import History
+
+try:
+    from pyws._core import redis_history
+    from pyws._core.redis_broker import RedisBroker
+except ImportError:
+    unavailable("redis and hiredis are not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that tests leave as it is."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as one:
+        yield one
+
+
+@pytest.fixture
+def make(server: RedisServer, request: pytest.FixtureRequest) -> Callable[[], RedisBroker]:
+    """A function that makes connections with a prefix of this test."""
+    return lambda: RedisBroker(f"{server.url}?prefix={request.node.name}:")
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_all_see_one_order(make: Any) -> None:
+    await order_of_all(make)
+
+
+@in_loop
+async def test_pages(make: Any) -> None:
+    await pages(make)
+
+
+@in_loop
+async def test_whether_a_page_is_complete(make: Any) -> None:
+    await completeness(make)
+
+
+@in_loop
+async def test_what_is_too_old(make: Any) -> None:
+    await bounds(make)
+
+
+@in_loop
+async def test_topics_and_messages_may_contain_anything(make: Any) -> None:
+    await anything_is_kept(make)
+
+
+@in_loop
+async def test_any_id_against_a_model(make: Any) -> None:
+    await any_id_against_a_model(make)
+
+
+@in_loop
+async def test_quiet_topics_stay_complete(server: RedisServer) -> None:
+    """Also if all messages are older than `seconds`: nothing was missed."""
+    short = History("*", messages=100, seconds=1)
+    async with Member(lambda: RedisBroker(server.url), short) as one:
+        await one.append(b"quiet", b"0", b"1", history=short)
+        last = (await one.read(b"quiet", None, short)).id
+        await asyncio.sleep(1.1)
+        assert server.command("EXISTS", "pyws:history:quiet") == 0
+        page = await one.read(b"quiet", last, short)
+        assert (page.id, data_of(page), page.complete) == (last, [], True)
+        await one.append(b"quiet", b"2", history=short)
+        page = await one.read(b"quiet", last, short)
+        assert (data_of(page), page.complete) == ([b"2"], True)
+
+
+@in_loop
+async def test_redis_forgets(server: RedisServer) -> None:
+    """No key lives without an end, and a stream has no more entries than are wanted."""
+    few = History("*", messages=3, seconds=100)
+    server.command("SELECT", 0)
+    async with Member(lambda: RedisBroker(server.url + "?prefix=forget:"), few) as one:
+        await one.append(b"topic", *[b"x"] * 500, history=few)
+        await one.read(b"other", None, few)
+    assert server.command("XLEN", "forget:history:topic") == 3
+    assert 99_000 < server.command("PTTL", "forget:history:topic") <= 100_000
+    assert server.command("EXISTS", "forget:history:other") == 0
+    for topic in ("topic", "other"):
+        day = redis_history.DAY + 100_000
+        assert day - 1000 < server.command("PTTL", f"forget:last:{topic}") <= day
+
+
+@in_loop
+async def test_plain_messages_arrive_between(make: Any) -> None:
+    """Garbage, too, which is for the link to find out."""
+    async with Member(make) as one:
+        await one.broker.subscribe([b"topic"])
+        plain = [b"", b"pyws", b"1", b"1-", b"1-2", b"a-2\nx", b"1-2-3\nx", b"1" * 99 + b"-1\nx"]
+        for data in plain:
+            await one.append(b"topic", data)
+            await one.broker.publish([(b"topic", data)])
+        await until(lambda: len(one.got) == 2 * len(plain))
+        assert [data for _, data, _ in one.got[::2]] == plain
+        assert [(data, id) for _, data, id in one.got[1::2]] == [(data, b"") for data in plain]
+
+
+# ---- what Redis loses ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["history", "last", "history last"])
+@in_loop
+async def test_a_key_is_lost(server: RedisServer, lost: str) -> None:
+    """As by eviction. It is never complete without what is missing, and goes on."""
+    url = server.url + f"?prefix={lost.replace(' ', '')}:"
+    async with Member(lambda: RedisBroker(url)) as one:
+        begin = (await one.read(b"topic", None)).id
+        await one.append(b"topic", b"0", b"1")
+        (first, _), _ = (await one.read(b"topic", begin)).messages
+        for name in lost.split():
+            server.command("DEL", f"{lost.replace(' ', '')}:{name}:topic")
+        for after in (begin, first):
+            page = await one.read(b"topic", after)
+            assert (data_of(page), page.complete) == ([], False)
+        await one.append(b"topic", b"2")
+        page = await one.read(b"topic", first)
+        assert (data_of(page), page.complete) == ([b"2"], False)
+        assert numbers(page.id) > numbers(first)
+        await one.append(b"topic", b"3")
+        page = await one.read(b"topic", page.id)
+        assert (data_of(page), page.complete) == ([b"3"], True)
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["in memory", "in a file"])
+@in_loop
+async def test_redis_starts_again(tmp_path: Path, keeps: bool) -> None:
+    options = ["--appendonly", "yes", "--appendfsync", "always"] if keeps else []
+    with RedisServer(tmp_path, *options) as own:
+        one = Member(lambda: RedisBroker(own.url))
+        await one.broker.connect(one)
+        begin = (await one.read(b"topic", None)).id
+        empty = (await one.read(b"empty", None)).id
+        await one.append(b"topic", b"0", b"1")
+        page = await one.read(b"topic", begin)
+        own.kill()
+        await until(lambda: one.errors != [])
+        await one.broker.close()
+        own.start()
+        async with Member(lambda: RedisBroker(own.url)) as other:
+            await other.append(b"topic", b"2")
+            await other.append(b"empty", b"2")
+            after = page.messages[0][0]
+            page = await other.read(b"topic", after)
+            assert (data_of(page), page.complete) == ([b"1", b"2"] if keeps else [b"2"], keeps)
+            page = await other.read(b"empty", empty)
+            assert (data_of(page), page.complete) == ([b"2"], keeps)
+
+
+@in_loop
+async def test_the_script_is_lost(server: RedisServer) -> None:
+    """As after a failover: the connection is made again, which loads it."""
+    one = Member(lambda: RedisBroker(server.url))
+    await one.broker.connect(one)
+    server.command("SCRIPT", "FLUSH")
+    with pytest.raises(ConnectionError, match="NOSCRIPT"):
+        await one.append(b"topic", b"0")
+    assert len(one.errors) == 1
+    await one.broker.close()
+    one.errors.clear()
+    async with one:
+        await one.append(b"topic", b"0")
+
+
+# ---- errors that say what to do -----------------------------------------------------------------
+
+
+async def connect_error(url: str) -> str:
+    one = Member(lambda: RedisBroker(url))
+    with pytest.raises(ConnectionError) as info:
+        await one.broker.connect(one)
+    await one.broker.close()
+    return str(info.value)
+
+
+@in_loop
+async def test_a_user_who_may_not(server: RedisServer) -> None:
+    server.command("ACL", "SETUSER", "shy", "on", ">p", "+@all", "resetchannels", "&pyws:*")
+    url = f"redis://shy:p@127.0.0.1:{server.port}"
+    assert "key" in (error := await connect_error(url)) and "history needs ~pyws:*" in error
+    server.command("ACL", "SETUSER", "shy", "~pyws:*", "-eval")
+    assert "'eval'" in await connect_error(url)
+    commands = ["EVAL", "EVALSHA", "TIME", "GET", "SET", "DEL", "PEXPIRE", "XADD", "XRANGE"]
+    commands += ["PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "PING", "HELLO"]
+    wanted = [f"+{one.lower()}" for one in commands]
+    server.command("ACL", "SETUSER", "shy", "-@all", *wanted)  # as docs/scaling.md says
+    async with Member(lambda: RedisBroker(url)) as one:
+        await one.broker.subscribe([b"topic"])
+        begin = (await one.read(b"topic", None)).id
+        await one.append(b"topic", b"0")
+        assert data_of(await one.read(b"topic", begin)) == [b"0"]
+
+
+@in_loop
+async def test_a_cluster(tmp_path: Path) -> None:
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    with RedisServer(tmp_path, *options) as own:
+        own.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        one = Member(lambda: RedisBroker(own.url))
+        await until(lambda: b"cluster_state:ok" in own.command("CLUSTER", "INFO"))
+        assert "history needs a Redis that is no cluster" in await connect_error(own.url)
+        one.broker.histories = ()
+        await one.broker.connect(one)  # everything else works there
+        await one.broker.close()
+
+
+@in_loop
+async def test_a_server_that_is_full(tmp_path: Path) -> None:
+    """Nothing is kept in part."""
+    with RedisServer(tmp_path) as own:
+        one = Member(lambda: RedisBroker(own.url))
+        await one.broker.connect(one)
+        begin = (await one.read(b"topic", None)).id
+        own.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(ConnectionError, match="OOM"):
+            await one.append(b"topic", b"0", b"1")
+        await one.broker.close()
+        own.command("CONFIG", "SET", "maxmemory", "0")
+        one.errors.clear()
+        async with one:
+            assert data_of(await one.read(b"topic", begin)) == []
+            await one.broker.append([(b"topic", b"0", HISTORY)])
