@@ -45,6 +45,16 @@ class Link(abc.ABC):
             error: Why, for the log.
         """
 
+    def refused(self, error: BaseException) -> None:
+        """The broker has refused a message or a subscription, and the connection goes on.
+
+        It is logged. In a program that calls `pyws.publish_to`, this call raises ConnectionError.
+
+        Args:
+            error: Why.
+        """
+        raise NotImplementedError
+
 
 class Broker(abc.ABC):
     """A connection to a message broker: derive from it to use one that pyws does not know.
@@ -177,15 +187,21 @@ def check_broker(name: str, value: Any) -> Union[str, Broker]:
     """The check of the setting `broker`. Raises TypeError, ValueError."""
     if isinstance(value, Broker):
         return value
+    if isinstance(value, type) and issubclass(value, Broker):
+        raise TypeError(
+            f"{name} must be an object, not the class {value.__name__}: {value.__name__}(...)"
+        )
     if not isinstance(value, str):
         raise TypeError(
             f'{name} must be a URL like "redis://127.0.0.1:6379" or an object of a subclass of '
             f"pyws.brokers.Broker, not {type_name(value)}"
         )
     scheme, separator, _ = value.partition("://")
+    begins = repr(scheme + separator) if separator else "no scheme"
+    if separator and scheme.lower() in SCHEMES and scheme not in SCHEMES:
+        raise ValueError(f"{name} must begin with {begins.lower()} in lower case, not {begins}")
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{one}://" for one in SCHEMES)
-        begins = repr(scheme + separator) if separator else "no scheme"
         raise ValueError(f"{name} must be a URL that begins with one of {known}, not {begins}")
     return value
 

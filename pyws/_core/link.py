@@ -23,6 +23,7 @@ from .contexts import run_in
 from .counting import Counting
 from .logs import escaped, logger, server_logger
 from .messages import COMPRESS
+from .outages import Outage, reason_of
 from .relays import Relay as AnyRelay
 from .runtime import Runtime
 from .urls import broker_of
@@ -38,6 +39,7 @@ MOST_TOPICS = 1000  # in one call of Broker.subscribe
 TIMEOUT = 10.0  # seconds for one call of a method of the broker
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until the next attempt to connect; doubles
 LONG_LIFE = 10.0  # seconds of a connection after which that begins anew
+CONNECT_TIME = 0.5  # seconds that other apps need to connect and subscribe when they try again
 CLOSE_TIME = 1.0  # seconds for Broker.close
 BURST = 0.0001  # seconds between messages that are delivered together, in a turn of the server
 
@@ -60,6 +62,7 @@ class Relay(AnyRelay, Link):
         """
         self._runtime = runtime
         self._broker = broker_of(broker)
+        check_max_size(self._broker)
         self._name = public_url(broker) if isinstance(broker, str) else str(broker)
         self._limit = limit
         self._origin = envelope.new_origin()  # workers are forked later, and share it
@@ -82,7 +85,10 @@ class Relay(AnyRelay, Link):
         self._is_full = False  # messages are being lost, and that has been logged
         self._has_refused_length = False  # so has a message that is too long for the broker
         self._is_up: bool | None = None  # None: not known yet
+        self._outage = Outage(self._name)
         self._down_since = 0.0
+        self._delay = 0.0  # seconds of the last pause between two attempts to connect
+        self._hold: asyncio.TimerHandle | None = None  # messages wait until other apps are back
         self._lost_before = self._lost
         self._error: BaseException | None = None  # why the connection is lost
         self._session: asyncio.Task[None] | None = None  # one connection
@@ -100,6 +106,12 @@ class Relay(AnyRelay, Link):
 
     def begin(self) -> None:
         """Relay what is published from now on; called in the loop, before any connection."""
+        if owners.get(id(self._broker), self) is not self:
+            raise RuntimeError(
+                f"another app that runs uses the same object as its broker ({self._name}): make "
+                "one object for each app"
+            )
+        owners[id(self._broker)] = self
         self._reset()
         self._loop = asyncio.get_running_loop()
         self._end_begins: asyncio.Future[None] = self._loop.create_future()
@@ -137,10 +149,12 @@ class Relay(AnyRelay, Link):
         if task is None:
             return
         relays.pop(self._key, None)
+        owners.pop(id(self._broker), None)
         if self._runtime.server and not self._runtime.refusal:
             calls.set_relay(self._runtime.server, None, 0)
         if self._alarm is not None:
             self._alarm.cancel()
+        self._end_hold()
         if not self._loop.is_closed():
             for one in (task, self._session):
                 if one is not None:
@@ -226,6 +240,9 @@ class Relay(AnyRelay, Link):
 
     def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         """Deliver what has arrived; see `Link.receive`."""
+        if type(topic) is not bytes or type(data) is not bytes:
+            kinds = f"{type(topic).__name__} and {type(data).__name__}"
+            raise TypeError(f"Link.receive() needs topic and data as bytes, not {kinds}")
         message = envelope.unpack(data)
         if message is None:
             self._ignore(topic, "is not of pyws")
@@ -291,16 +308,24 @@ class Relay(AnyRelay, Link):
 
     def lost(self, error: BaseException) -> None:
         """End the connection; see `Link.lost`."""
+        if not isinstance(error, BaseException):
+            kind = type(error).__name__
+            raise TypeError(f"Link.lost() needs the exception that says why, not {kind}")
         session = self._session
         if session is not None and self._error is None and not session.done():
             self._error = error
             session.cancel()
 
+    def refused(self, error: BaseException) -> None:
+        """Log what the broker does not accept; see `Link.refused`."""
+        line = "the broker %s: %s (logged once for each connection)"
+        logger.warning(line, self._name, escaped(reason_of(error)))
+
     # ---- the task -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         """Keep a connection until the end."""
-        delay = 0.0
+        self._delay = 0.0
         while True:
             began = time.monotonic()
             self._error = None
@@ -317,6 +342,7 @@ class Relay(AnyRelay, Link):
             )
             self._follows = False
             self._counting.clear()
+            self._end_hold()
             await self._disconnect()
             if error is None:
                 return
@@ -324,9 +350,9 @@ class Relay(AnyRelay, Link):
             if self._is_done():
                 return
             if time.monotonic() - began >= LONG_LIFE:
-                delay = 0.0
-            delay = min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY)
-            await self._pause(delay * random.uniform(0.5, 1))
+                self._delay = 0.0
+            self._delay = min(max(2 * self._delay, FIRST_DELAY), LONGEST_DELAY)
+            await self._pause(self._delay * random.uniform(0.5, 1))
             if self._is_done():
                 return
 
@@ -351,6 +377,7 @@ class Relay(AnyRelay, Link):
     async def _serve(self) -> None:
         """The life of one connection. Raises what the broker does, CancelledError after `lost`."""
         await self._within_time(self._broker.connect(self))
+        check_max_size(self._broker)
         if not self._ending:
             self._changes = dict.fromkeys(self._topics, True)
             self._follows = True
@@ -362,13 +389,31 @@ class Relay(AnyRelay, Link):
                 await self._tell_changes()
             if self._counting.is_waiting:
                 await self._exchange_counts()
-            if self._queue:
+            if self._queue and not self._is_held():
                 await self._publish()
             elif not self._changes and not self._counting.is_waiting:
                 if self._ending:
                     return
                 self._waiter = self._loop.create_future()
                 await self._waiter
+
+    def _begin_hold(self, seconds_away: float) -> None:
+        """Let messages wait until the other apps are back, too, which would miss them otherwise.
+
+        They have noticed the outage at the same time, probably, and wait for their next attempt:
+        not longer than twice the time that it has lasted.
+        """
+        seconds = min(2 * max(seconds_away, self._delay), LONGEST_DELAY) + CONNECT_TIME
+        self._hold = self._loop.call_later(seconds, self._end_hold)
+
+    def _end_hold(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.cancel()
+            self._wake()
+
+    def _is_held(self) -> bool:
+        return self._hold is not None and not self._ending and self._size <= self._limit // 2
 
     async def _exchange_counts(self) -> None:
         """Answer the questions of others, and ask those of this process."""
@@ -468,6 +513,7 @@ class Relay(AnyRelay, Link):
     def _came_up(self) -> None:
         if self._is_up is False:
             self._reconnects += 1
+            self._begin_hold(time.monotonic() - self._down_since)
             server_logger.warning(  # as the line that it was away
                 "the broker %s is back after %.1f s, %d messages were lost and %d have waited",
                 self._name,
@@ -483,12 +529,10 @@ class Relay(AnyRelay, Link):
 
     def _went_down(self, error: BaseException) -> None:
         if self._is_up is False:
-            logger.debug("the broker %s is still away: %r", self._name, error)
+            self._outage.report("is still away", error)
             return
-        what = "cannot be reached" if self._is_up is None else "is away"
-        why = str(error) or type(error).__name__
-        line = "the broker %s %s, trying again; messages for it wait (broker_queue): %s"
-        logger.warning(line, self._name, what, why)
+        self._outage = Outage(self._name)
+        self._outage.report("cannot be reached" if self._is_up is None else "is away", error)
         self._down_since = time.monotonic()
         self._set_up(False)
 
@@ -517,6 +561,13 @@ class Relay(AnyRelay, Link):
         }
 
 
+def check_max_size(broker: Broker) -> None:
+    """Raise TypeError if that is no number: it is needed where an exception would be lost."""
+    if not isinstance(broker.max_size, int):
+        kind = type(broker.max_size).__name__
+        raise TypeError(f"max_size of the broker {broker} must be an int, not {kind}")
+
+
 def is_text(data: bytes) -> bool:
     """Whether this is UTF-8."""
     return data.isascii() or bool(lib.ws_utf8_valid(data, len(data)))
@@ -540,6 +591,7 @@ def _portions(topics: list[bytes]) -> Iterator[list[bytes]]:
 # ---- called by C --------------------------------------------------------------------------------
 
 relays: dict[int, Relay] = {}  # key of the runtime -> the relay, while the app runs
+owners: dict[int, Relay] = {}  # id of a Broker -> the relay that uses it
 
 
 def _on_topic(topic: Any, length: int, exists: bool, key: int) -> None:

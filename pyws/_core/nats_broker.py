@@ -22,7 +22,6 @@ from nats.aio.transport import Transport
 from nats.errors import Error
 
 from ..brokers import Broker, Link, public_url
-from .logs import escaped, logger
 from .transports import Connection
 
 __all__ = ["NatsBroker", "subject_of"]
@@ -87,7 +86,7 @@ class NatsBroker(Broker):
             errors.append(error)
 
         self._ids.clear()
-        wire = self._wire = Wire(link, self._name, self._servers[0].startswith("tls"))
+        wire = self._wire = Wire(link, self._servers[0].startswith("tls"))
         client = self._client = Client()
         client._transport = wire
         try:
@@ -218,18 +217,17 @@ class Wire(Connection, Transport):
     commands before it.
     """
 
-    def __init__(self, link: Link, name: str, needs_tls: bool) -> None:
+    def __init__(self, link: Link, needs_tls: bool) -> None:
         super().__init__(None)
         self.topics: Dict[bytes, bytes] = {}  # id of a subscription -> topic
         self._link = link
-        self._name = name
         self._needs_tls = needs_tls
         self._data = bytearray()  # what has arrived and is not handled
         self._least = 0  # bytes of it without which its first message is not complete
         self._arrival: asyncio.Future[None] | None = None  # nats-py waits for a line
         self._has_begun = False  # nats-py has connected
         self._pongs: Deque[asyncio.Future[None] | None] = deque()  # who waits for the next ones
-        self._refused: set[str] = set()  # kinds of commands that the user may not, and logged
+        self._refused: set[str] = set()  # kinds of commands that the user may not, and reported
 
     # ---- for nats-py, until it has connected ----------------------------------------------------
 
@@ -385,8 +383,7 @@ class Wire(Connection, Transport):
             kind = text.partition(" to ")[0]
             if kind not in self._refused:
                 self._refused.add(kind)
-                line = "the broker %s: %s (logged once for each connection)"
-                logger.warning(line, self._name, escaped(text))
+                self._link.refused(ConnectionError(text))
         else:
             self._fail(ConnectionError(text))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..brokers import Broker, Link
+from .outages import reason_of
 
 __all__ = ["publish"]
 
@@ -39,8 +40,7 @@ class Outlet(Link):
         if isinstance(error, ValueError):
             raise error
         if error is not None:
-            why = str(error) or type(error).__name__
-            raise ConnectionError(f"the broker {self._broker}: {why}") from error
+            raise ConnectionError(f"the broker {self._broker}: {reason_of(error)}") from error
 
     def _outcome(self) -> BaseException | None:
         """What the task has failed with."""
@@ -69,6 +69,10 @@ class Outlet(Link):
 
     def receive(self, topic: bytes, data: bytes, id: bytes = b"") -> None:
         """Leave it out: nothing has subscribed here."""
+
+    def refused(self, error: BaseException) -> None:
+        """It is the message that was refused."""
+        self.lost(error)
 
     def lost(self, error: BaseException) -> None:
         """End the task, which may wait for an answer that never comes."""

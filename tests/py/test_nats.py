@@ -477,7 +477,7 @@ EXPECTED = [(b"one", b"MSG 1"), (b"one", b""), (b"two", b"\r\n"), (b"two", b"")]
 
 async def pieces_arrive(pieces: List[bytes]) -> None:
     link, transport = Bin(), Outlet()
-    wire: Any = Wire(link, "nats://x", False)
+    wire: Any = Wire(link, False)
     wire._transport = transport
     wire.topics.update({b"1": b"one", b"2": b"two"})
     wire.begin()
@@ -504,7 +504,7 @@ async def test_what_arrives_may_be_cut_anywhere() -> None:
 async def test_many_messages_let_the_loop_run() -> None:
     """A thousand that arrive at once are delivered in several turns of the loop."""
     link, turns = Bin(), 0
-    wire: Any = Wire(link, "nats://x", False)
+    wire: Any = Wire(link, False)
     wire._transport = Outlet()
     wire.topics[b"1"] = b"one"
     wire.begin()

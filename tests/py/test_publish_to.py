@@ -150,7 +150,7 @@ class Odd(MemoryBroker):
     ("what", "error", "text"),
     [
         ("lost", ConnectionError, "the broker Odd: it has gone"),
-        (KeyError("x"), ConnectionError, "the broker Odd: 'x'"),
+        (KeyError("x"), ConnectionError, "the broker Odd: KeyError: 'x'"),
         (asyncio.TimeoutError(), ConnectionError, "the broker Odd: TimeoutError"),
         (asyncio.CancelledError(), ConnectionError, "the broker Odd: it was cancelled"),
         ("silent", TimeoutError, "the broker Odd has not answered for 0.05 s"),
