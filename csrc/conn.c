@@ -27,6 +27,7 @@ void ws__conn_release(struct ws__stream *stream)
 {
     ws_conn *c = ws__conn_of(stream);
     struct ws__memory *memory = &stream->hub->memory;
+    stream->hub->label_takers -= c->labels;
     ws__protocol_deinit(&c->protocol, memory);
     if (!c->extra)
         return;

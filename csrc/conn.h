@@ -4,6 +4,7 @@
  *
  *     heartbeat.c   how long the peer has been silent
  *     conn.c        the data of a connection
+ *     label.c       labels in front of messages
  *     share.c       published frames that are waiting to be sent to it
  *     pong.c        answers to Pings that are waiting in its queue
  *     send.c        frames out
@@ -81,8 +82,9 @@ struct ws_conn {
     uint8_t report : 2;      /* enum ws__report: what is due */
     uint8_t ending : 2;      /* enum ws__ending */
     uint8_t fragmenting : 2; /* enum in send.c */
-    bool by_peer : 1;        /* the peer began to close, or broke off */
+    bool labels : 1;         /* it takes labels; with the last two, one test of a byte in send.c */
     bool compressing : 1;    /* the fragmented message that is being sent is compressed */
+    bool by_peer : 1;        /* the peer began to close, or broke off */
     bool drain_later : 1;    /* on_drain is due after the fragmented message */
     bool pongs : 1;          /* several wait in the queue, the oldest is marked */
     bool sharing : 1;        /* extra is on hub->sharing */

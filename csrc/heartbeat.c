@@ -44,7 +44,8 @@ static bool find_queue(struct ws__hub *hub, struct ws__timer_queue **queue, uint
 
 /* `first` lasts longer than `silence` by a slack: a byte that arrives so soon after the timer was
  * started need not move it. */
-int ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_behavior *behavior)
+__attribute__((cold)) int
+ws__heartbeat_init(struct ws__hub *hub, struct ws__heartbeat *h, const ws_behavior *behavior)
 {
     uint64_t interval = ping_interval(behavior), end = behavior->idle_timeout * MILLISECOND;
     uint64_t by_ping = end_by_ping(behavior, interval);

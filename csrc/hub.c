@@ -49,7 +49,8 @@ static void *resize(void *context, void *ptr, size_t old_size, size_t size)
     return block;
 }
 
-int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
+__attribute__((cold)) int
+ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
 {
     ws_allocator allocator = {config->allocator.resize ? resize : NULL, hub};
     memset(hub, 0, sizeof *hub);

@@ -72,6 +72,7 @@ struct ws__hub {
     struct ws__topics topics;                        /* publish.c */
     struct ws__buffer *published;                    /* share.c: frames of this turn */
     struct ws__extra *sharing;                       /* share.c: connections with a range of them */
+    uint32_t label_takers;                           /* label.c: connections that take labels */
     struct ws__deflate_pool deflate;
     uint64_t turn_inflating; /* inflate.c: nanoseconds spent in this turn */
     uint32_t inflating;      /* inflate.c: connections whose message waits to be inflated */

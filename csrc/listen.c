@@ -103,8 +103,9 @@ static void log_failures(struct ws__hub *hub, const struct ws__endpoints *found)
     }
 }
 
-static int open_all(struct ws__listeners *listeners, const ws_listen_options *options, char *path,
-                    uint16_t *port)
+__attribute__((cold)) static int
+open_all(struct ws__listeners *listeners, const ws_listen_options *options, char *path,
+         uint16_t *port)
 {
     struct ws__endpoints found;
     int error = ws__net_listen(options, &found), number = errno;

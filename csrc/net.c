@@ -242,7 +242,8 @@ static int listen_all(struct addresses *addresses, uint16_t *port,
 
 /* A port that the kernel picked for the first address may be in use on another one. Then another
  * port is tried. */
-static int listen_host(const ws_listen_options *options, struct ws__endpoints *endpoints)
+__attribute__((cold)) static int listen_host(const ws_listen_options *options,
+                                             struct ws__endpoints *endpoints)
 {
     enum { ATTEMPTS = 16 };
     struct addresses addresses;
@@ -338,7 +339,8 @@ static int listen_at(int fd, const ws_listen_options *options, struct ws__endpoi
     return -1;
 }
 
-static int listen_path(const ws_listen_options *options, struct ws__endpoints *endpoints)
+__attribute__((cold)) static int listen_path(const ws_listen_options *options,
+                                             struct ws__endpoints *endpoints)
 {
     union address a;
     memset(&a, 0, sizeof a);
@@ -417,7 +419,8 @@ static int adopt(const ws_listen_options *options, struct ws__endpoints *endpoin
     return add_endpoint(endpoints, fd);
 }
 
-int ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpoints)
+__attribute__((cold)) int
+ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
     endpoints->count = 0;
     endpoints->file = (struct ws__file){0, 0};

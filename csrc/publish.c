@@ -1,10 +1,12 @@
 /*
  * publish.c: subscriptions of connections, and messages to all subscribers of a topic.
  * A published frame is built once for each form that its receivers take (plain, or compressed with
- * one window size) and appended to hub->published, from where share.c sends it.
+ * one window size, with or without a label) and appended to hub->published, from where share.c
+ * sends it.
  */
 #include "publish.h"
 #include "frame.h"
+#include "label.h"
 #include "relay.h"
 #include "send.h"
 #include "share.h"
@@ -27,12 +29,20 @@ struct unconcluded {
     enum ws__sent sent;
 };
 
-struct publication {
-    struct ws__hub *hub;
+/* What a part of the receivers gets. */
+struct variant {
     const void *data;
     size_t length;
-    int opcode; /* also with WS_COMPRESS */
+    int opcode;               /* also with WS_COMPRESS, WS_LABELLED */
     struct form forms[FORMS]; /* by window bits */
+};
+
+struct publication {
+    struct ws__hub *hub;
+    struct variant plain;
+    struct variant *labelled;   /* for those who take labels; NULL: no memory for it */
+    struct variant *unlabelled; /* for the others; NULL: they get nothing */
+    size_t label;               /* length of the label, which is in front of plain.data; 0: none */
     struct unconcluded *unconcluded;
     size_t unconcluded_count, unconcluded_capacity;
     size_t delivered; /* number of connections that get it */
@@ -167,47 +177,52 @@ static void append_frame(struct ws__hub *hub, struct form *form, uint8_t first, 
 }
 
 /* A large message is not worth a copy. */
-static const struct form *plain_form(struct publication *p)
+static const struct form *plain_form(struct ws__hub *hub, struct variant *v)
 {
-    struct form *form = &p->forms[PLAIN];
-    if (!form->tried && p->length < WS__COPY_LIMIT)
-        append_frame(p->hub, form, (uint8_t)(WS__FRAME_FIN | (p->opcode & ~WS_COMPRESS)), p->data,
-                     p->length);
+    struct form *form = &v->forms[PLAIN];
+    if (!form->tried && v->length < WS__COPY_LIMIT)
+        append_frame(hub, form, (uint8_t)(WS__FRAME_FIN | (v->opcode & WS__FRAME_OPCODE)),
+                     v->data, v->length);
     form->tried = true;
     return form;
 }
 
-/* As every shared compressor with this window makes it; plain where that is not shorter (RFC 7692
+/* As every shared compressor with this window makes it. NULL where that is not shorter (RFC 7692
  * 6.1), or where there is no memory. */
-static const struct form *compressed_form(struct publication *p,
+static const struct form *compressed_form(struct ws__hub *hub, struct variant *v,
                                           const struct ws__deflate_terms *terms)
 {
-    struct form *form = &p->forms[terms->server_bits];
+    struct form *form = &v->forms[terms->server_bits];
     struct ws__deflate_streams none = {NULL, NULL};
-    uint8_t first = (uint8_t)(WS__FRAME_FIN | WS__FRAME_RSV1 | (p->opcode & ~WS_COMPRESS));
+    uint8_t first = (uint8_t)(WS__FRAME_FIN | WS__FRAME_RSV1 | (v->opcode & WS__FRAME_OPCODE));
     const char *out;
     size_t length;
     if (!form->tried &&
-        !ws__deflate_compress(&p->hub->deflate, terms, &none, p->data, p->length, true, true, &out,
+        !ws__deflate_compress(&hub->deflate, terms, &none, v->data, v->length, true, true, &out,
                               &length) &&
-        length < p->length)
-        append_frame(p->hub, form, first, out, length);
+        length < v->length)
+        append_frame(hub, form, first, out, length);
     form->tried = true;
-    return form->to ? form : plain_form(p);
+    return form->to ? form : NULL;
 }
 
 /* ---- one receiver ---- */
 
 static enum ws__sent offer(struct publication *p, ws_conn *c)
 {
-    bool compress = ws__send_compresses(c, p->opcode, p->length);
+    struct variant *v = c->labels ? p->labelled : p->unlabelled;
     if (c->stream.phase != WS__CONN_OPEN || c->ending) /* it is leaving its topics, or will */
         return WS__SENT_DROPPED;
-    if (c->fragmenting || (compress && !c->terms.server_no_context))
-        return ws__send_message(c, p->data, p->length, p->opcode);
-    const struct form *form = compress ? compressed_form(p, &c->terms) : plain_form(p);
+    if (!v)
+        return c->labels ? WS__SENT_NO_MEMORY : WS__SENT_DROPPED;
+    bool compresses = ws__send_compresses(c, v->opcode, v->length);
+    if (c->fragmenting || (compresses && !c->terms.server_no_context))
+        return ws__send_message(c, v->data, v->length, v->opcode);
+    const struct form *form = compresses ? compressed_form(p->hub, v, &c->terms) : NULL;
+    if (!form)
+        form = plain_form(p->hub, v);
     if (!form->to)
-        return ws__send_message(c, p->data, p->length, p->opcode & ~WS_COMPRESS);
+        return ws__send_message(c, v->data, v->length, v->opcode & ~WS_COMPRESS);
     if (ws__share_note(c, form->from, form->to))
         return WS__SENT;
     return ws__send_frame(c, p->hub->published->bytes + form->from, form->to - form->from);
@@ -246,7 +261,8 @@ static void conclude(struct publication *p)
     for (size_t i = 0; i < p->unconcluded_count; i++) {
         ws_conn *c = p->unconcluded[i].conn;
         if (c->stream.phase == WS__CONN_OPEN)
-            ws__send_conclude(c, p->unconcluded[i].sent, p->data, p->length, p->opcode);
+            ws__send_conclude(c, p->unconcluded[i].sent, p->plain.data, p->plain.length,
+                              p->plain.opcode);
     }
     ws__memory_free(&p->hub->memory, p->unconcluded,
                     p->unconcluded_capacity * sizeof *p->unconcluded);
@@ -272,20 +288,64 @@ static void deliver_to_all(struct publication *p, const struct ws__topic *topic,
     hub->stats.messages_out += p->delivered;
 }
 
+/* The same for a message that has a label, or needs the empty one. */
+__attribute__((cold, noinline)) static void
+deliver_labelled(struct publication *p, const struct ws__topic *topic, const ws_conn *except)
+{
+    struct ws__memory *memory = &p->hub->memory;
+    struct variant labelled = p->plain;
+    size_t added = p->label ? p->label : WS__LABEL_EMPTY;
+    char *copy = p->label ? NULL : ws__label_prepend(memory, labelled.data, labelled.length);
+    labelled.data = copy ? copy : (const char *)labelled.data - added;
+    labelled.length += added;
+    labelled.opcode |= WS_LABELLED;
+    p->labelled = p->label || copy ? &labelled : NULL;
+    deliver_to_all(p, topic, except);
+    ws__memory_free(memory, copy, copy ? labelled.length : 0);
+}
+
+/* Takes the label off a message that ws_server_deliver was called with. Returns false if that is
+ * not valid. */
+__attribute__((cold, noinline)) static bool take_label_off(struct publication *p)
+{
+    struct variant *plain = &p->plain;
+    int opcode = plain->opcode & ~(WS_COMPRESS | WS_NOTICE);
+    if (!p->here || plain->length > SIZE_MAX / 2 ||
+        (opcode != (WS_TEXT | WS_LABELLED) && opcode != (WS_BINARY | WS_LABELLED)))
+        return false;
+    p->label = ws__label_length(plain->data, plain->length);
+    if (!p->label)
+        return false;
+    p->unlabelled = plain->opcode & WS_NOTICE ? NULL : plain;
+    plain->opcode &= ~(WS_LABELLED | WS_NOTICE);
+    plain->data = (const char *)plain->data + p->label;
+    plain->length -= p->label;
+    return true;
+}
+
 /* Other processes get the message before a handler that it causes can publish another one. */
 static int publish(struct publication *p, const char *topic, size_t topic_length,
                    const ws_conn *except)
 {
     struct ws__hub *hub = p->hub;
-    int opcode = p->opcode & ~WS_COMPRESS;
-    const struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
-    if ((opcode != WS_TEXT && opcode != WS_BINARY) || p->length > SIZE_MAX / 2)
+    struct variant *plain = &p->plain;
+    int opcode = plain->opcode & ~WS_COMPRESS;
+    bool relays = hub->relaying && !p->here;
+    p->labelled = p->unlabelled = plain;
+    if (((opcode != WS_TEXT && opcode != WS_BINARY) || plain->length > SIZE_MAX / 2) &&
+        !take_label_off(p))
         return WS_EINVAL;
-    if (found)
+    if (relays && ws__relay_take(hub, topic, topic_length, plain->data, plain->length,
+                                 plain->opcode))
+        return 1;
+    const struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
+    if (found && hub->label_takers &&
+        (p->label || ws__label_is_needed(plain->data, plain->length, true)))
+        deliver_labelled(p, found, except);
+    else if (found)
         deliver_to_all(p, found, except);
-    bool elsewhere = hub->relaying && !p->here &&
-                     ws__relay_message(hub, found, topic, topic_length, p->data, p->length,
-                                       p->opcode);
+    bool elsewhere = relays && ws__relay_message(hub, found, topic, topic_length, plain->data,
+                                                 plain->length, plain->opcode);
     if (!hub->in_turn && found)
         ws__share_flush(hub);
     if (p->unconcluded)
@@ -296,16 +356,16 @@ static int publish(struct publication *p, const char *topic, size_t topic_length
 int ws_server_publish(ws_server *server, const char *topic, size_t topic_length, const void *data,
                       size_t length, int opcode)
 {
-    struct ws__hub *hub = ws__hub_of(server);
-    struct publication p = {.hub = hub, .data = data, .length = length, .opcode = opcode};
+    struct publication p = {.hub = ws__hub_of(server),
+                            .plain = {.data = data, .length = length, .opcode = opcode}};
     return publish(&p, topic, topic_length, NULL);
 }
 
 int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const void *data,
                     size_t length, int opcode, bool exclude_self)
 {
-    struct ws__hub *hub = conn->stream.hub;
-    struct publication p = {.hub = hub, .data = data, .length = length, .opcode = opcode};
+    struct publication p = {.hub = conn->stream.hub,
+                            .plain = {.data = data, .length = length, .opcode = opcode}};
     if (conn->stream.phase != WS__CONN_OPEN)
         return 0;
     return publish(&p, topic, topic_length, exclude_self ? conn : NULL);
@@ -314,8 +374,8 @@ int ws_conn_publish(ws_conn *conn, const char *topic, size_t topic_length, const
 int ws_server_deliver(ws_server *server, const char *topic, size_t topic_length, const void *data,
                       size_t length, int opcode)
 {
-    struct ws__hub *hub = ws__hub_of(server);
-    struct publication p = {
-        .hub = hub, .data = data, .length = length, .opcode = opcode, .here = true};
+    struct publication p = {.hub = ws__hub_of(server),
+                            .plain = {.data = data, .length = length, .opcode = opcode},
+                            .here = true};
     return publish(&p, topic, topic_length, NULL);
 }

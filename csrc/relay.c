@@ -15,6 +15,20 @@ void ws__relay_topic(struct ws__hub *hub, const struct ws__topic *topic, bool ex
     WS__CALL(hub, relay->on_topic, topic->name, topic->length, exists, relay->user);
 }
 
+bool ws__relay_take(struct ws__hub *hub, const char *topic, size_t topic_length, const void *data,
+                    size_t length, int opcode)
+{
+    const ws_relay *relay = &hub->relay;
+    bool taken = false;
+    if (relay->on_take && !hub->forked) {
+        hub->in_callbacks++;
+        taken = relay->on_take(topic_length ? topic : "", topic_length, length ? data : "", length,
+                               opcode, relay->user);
+        hub->in_callbacks--;
+    }
+    return taken;
+}
+
 bool ws__relay_message(struct ws__hub *hub, const struct ws__topic *found, const char *topic,
                        size_t topic_length, const void *data, size_t length, int opcode)
 {

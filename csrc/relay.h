@@ -10,6 +10,9 @@
 
 /* The topic has got its first subscriber, or lost its last one. */
 void ws__relay_topic(struct ws__hub *hub, const struct ws__topic *topic, bool exists);
+/* A message is about to be published. Returns true if the application's relay has taken it over. */
+bool ws__relay_take(struct ws__hub *hub, const char *topic, size_t topic_length, const void *data,
+                    size_t length, int opcode);
 /* A message was published. `found` is its topic, NULL if that has no subscribers here. Returns true
  * if another member of the bus may have some. */
 bool ws__relay_message(struct ws__hub *hub, const struct ws__topic *found, const char *topic,

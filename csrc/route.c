@@ -97,7 +97,8 @@ static int check_compression(uint32_t options)
     return options && !ws__deflate_available() ? WS_ENOTSUP : WS_OK;
 }
 
-int ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior)
+__attribute__((cold)) int
+ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior)
 {
     struct ws__hub *hub = ws__hub_of(server);
     if (behavior->size != sizeof *behavior)
@@ -161,8 +162,9 @@ static int add_method(struct ws__target *list, struct ws__target *t)
     return WS_OK;
 }
 
-int ws_server_http(ws_server *server, const char *method, const char *pattern,
-                   void (*handler)(ws_request *request, void *user), void *user)
+__attribute__((cold)) int
+ws_server_http(ws_server *server, const char *method, const char *pattern,
+               void (*handler)(ws_request *request, void *user), void *user)
 {
     struct ws__hub *hub = ws__hub_of(server);
     if (!handler || (strcmp(method, "*") && !ws__text_is_token(method, strlen(method))))

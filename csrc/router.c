@@ -112,7 +112,8 @@ struct ws__route *ws__router_same(const struct ws__router *router, const char *p
     return NULL;
 }
 
-int ws__router_add(struct ws__router *router, const char *pattern, void *target)
+__attribute__((cold)) int
+ws__router_add(struct ws__router *router, const char *pattern, void *target)
 {
     struct ws__route **link = &router->first, *route;
     if (!strcmp(pattern, "*"))

@@ -5,8 +5,10 @@
  */
 #include "send.h"
 #include "frame.h"
+#include "label.h"
 #include "pong.h"
 #include "share.h"
+#include "ws_cluster.h"
 
 #include <string.h>
 
@@ -289,16 +291,44 @@ static void release_held(ws_conn *c)
         ws__stream_make_ready(&c->stream); /* for on_drain */
 }
 
-static inline enum ws__sent send_message(ws_conn *c, const void *data, size_t length, int opcode)
+static enum ws__sent send_plainly(ws_conn *c, const void *data, size_t length, int opcode)
 {
-    uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & ~WS_COMPRESS));
-    if (c->stream.phase != WS__CONN_OPEN || c->ending)
-        return WS__SENT_DROPPED;
-    if (c->fragmenting == FRAGMENTS_SENT)
-        return hold(c, first, data, length);
+    uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & WS__FRAME_OPCODE));
     if (ws__send_compresses(c, opcode, length))
         return push_compressed(c, first, data, length);
     return push_frame(c, first, data, length);
+}
+
+/* To a connection that is between fragments, takes labels, or will be ended. */
+__attribute__((cold, noinline)) static enum ws__sent
+send_specially(ws_conn *c, const void *data, size_t length, int opcode)
+{
+    struct ws__memory *memory = &c->stream.hub->memory;
+    char *copy = NULL;
+    enum ws__sent sent;
+    if (c->ending)
+        return WS__SENT_DROPPED;
+    if (c->labels && !(opcode & WS_LABELLED) && ws__label_is_needed(data, length, true)) {
+        data = copy = ws__label_prepend(memory, data, length);
+        length += WS__LABEL_EMPTY;
+        if (!copy)
+            return WS__SENT_NO_MEMORY;
+    }
+    if (c->fragmenting == FRAGMENTS_SENT)
+        sent = hold(c, (uint8_t)(WS__FRAME_FIN | (opcode & WS__FRAME_OPCODE)), data, length);
+    else
+        sent = send_plainly(c, data, length, opcode);
+    ws__memory_free(memory, copy, copy ? length : 0);
+    return sent;
+}
+
+static inline enum ws__sent send_message(ws_conn *c, const void *data, size_t length, int opcode)
+{
+    if (c->stream.phase != WS__CONN_OPEN)
+        return WS__SENT_DROPPED;
+    if (c->ending || c->fragmenting || c->labels) /* one test: bits of one byte */
+        return send_specially(c, data, length, opcode);
+    return send_plainly(c, data, length, opcode);
 }
 
 enum ws__sent ws__send_message(ws_conn *c, const void *data, size_t length, int opcode)
@@ -386,6 +416,22 @@ static int not_sent(ws_conn *c, enum ws__sent sent, const void *data, size_t len
     return ws__send_conclude(c, sent, data, length, opcode);
 }
 
+__attribute__((cold, noinline)) static int send_labelled(ws_conn *c, const void *data,
+                                                         size_t length, int opcode)
+{
+    int plain = opcode & ~(WS_LABELLED | WS_COMPRESS);
+    bool valid = (plain == WS_TEXT || plain == WS_BINARY) && length <= SIZE_MAX / 2;
+    size_t label = valid ? ws__label_length(data, length) : 0;
+    const char *rest = (const char *)data + label;
+    if (!label)
+        return WS_EINVAL;
+    if (!c->labels)
+        return ws_conn_send(c, rest, length - label, opcode & ~WS_LABELLED);
+    c->stream.hub->stats.messages_out++;
+    enum ws__sent sent = ws__send_message(c, data, length, opcode);
+    return sent < WS__SENT_DROPPED ? (int)sent : not_sent(c, sent, rest, length - label, plain);
+}
+
 int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
 {
     enum ws__sent sent;
@@ -403,7 +449,7 @@ int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)
     case WS_PONG:
         return send_control(conn, data, length, opcode);
     default:
-        return WS_EINVAL;
+        return opcode & WS_LABELLED ? send_labelled(conn, data, length, opcode) : WS_EINVAL;
     }
 }
 
@@ -411,6 +457,19 @@ static enum ws__sent push_fragment(ws_conn *c, uint8_t first, const void *data, 
 {
     return c->compressing ? push_compressed(c, first, data, length)
                           : push_frame(c, first, data, length);
+}
+
+/* With the empty label in front. */
+__attribute__((cold, noinline)) static enum ws__sent
+push_first_labelled(ws_conn *c, uint8_t first, const void *data, size_t length)
+{
+    struct ws__memory *memory = &c->stream.hub->memory;
+    char *copy = ws__label_prepend(memory, data, length);
+    if (!copy)
+        return WS__SENT_NO_MEMORY;
+    enum ws__sent sent = push_fragment(c, first, copy, WS__LABEL_EMPTY + length);
+    ws__memory_free(memory, copy, WS__LABEL_EMPTY + length);
+    return sent;
 }
 
 static int send_first(ws_conn *c, const void *data, size_t length, int opcode, bool fin)
@@ -421,7 +480,10 @@ static int send_first(ws_conn *c, const void *data, size_t length, int opcode, b
         return ws_conn_send(c, data, length, opcode);
     c->fragmenting = FRAGMENTS_DROPPED; /* on_dropped, if it runs, may not begin another one */
     c->compressing = opcode & WS_COMPRESS && c->protocol.deflate;
-    enum ws__sent sent = push_fragment(c, (uint8_t)(opcode & ~WS_COMPRESS), data, length);
+    uint8_t first = (uint8_t)(opcode & ~WS_COMPRESS);
+    enum ws__sent sent = c->labels && ws__label_is_needed(data, length, false)
+                             ? push_first_labelled(c, first, data, length)
+                             : push_fragment(c, first, data, length);
     if (sent == WS__SENT_NO_MEMORY) {
         c->fragmenting = FRAGMENTS_NONE;
     } else if (sent < WS__SENT_DROPPED) {

@@ -30,7 +30,7 @@ void ws__send_end_due(ws_conn *c);
 /* Sends a whole frame as ws_conn_send does, except that no handler runs. */
 enum ws__sent ws__send_frame(ws_conn *c, const char *frame, size_t length);
 /* Sends a data message of at most SIZE_MAX / 2 bytes as ws_conn_send does, except that no handler
- * runs. */
+ * runs. With WS_LABELLED it begins with a label, and the connection takes labels. */
 enum ws__sent ws__send_message(ws_conn *c, const void *data, size_t length, int opcode);
 /* True if a message is compressed (RFC 7692 6): very short ones would only grow. */
 static inline bool ws__send_compresses(const ws_conn *c, int opcode, size_t length)

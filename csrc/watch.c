@@ -156,8 +156,9 @@ static bool change_watch(struct ws__watches *watches, uint32_t i, const struct w
     return true;
 }
 
-int ws__watches_set(struct ws__watches *watches, int fd, unsigned events,
-                    void (*fn)(int fd, unsigned ready, void *user), void *user)
+__attribute__((cold)) int
+ws__watches_set(struct ws__watches *watches, int fd, unsigned events,
+                void (*fn)(int fd, unsigned ready, void *user), void *user)
 {
     struct ws__watch watch = {.fn = fn, .user = user, .fd = fd, .events = events};
     bool is_open = ws__net_file_of(fd, &watch.file);

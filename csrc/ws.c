@@ -153,7 +153,8 @@ static bool make_server_queues(ws_server *s)
     return s->shutdown_queue && !ws__listeners_init(&s->listeners, hub, DATA_LISTENER);
 }
 
-int ws_server_new(ws_server **server, const ws_config *config)
+__attribute__((cold)) int
+ws_server_new(ws_server **server, const ws_config *config)
 {
     ws_config copy;
     *server = NULL;

@@ -36,7 +36,7 @@ extern "C" {
 
 /* Raised whenever a struct or a prototype of this file, ws_http.h or ws_cluster.h changes
  * incompatibly. */
-#define WS_ABI 6
+#define WS_ABI 7
 
 /* ---- errors ------------------------------------------------------------------------------- */
 

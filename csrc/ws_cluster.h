@@ -32,6 +32,13 @@ typedef struct ws_relay {
     /* ws_server_end_topic was called here. Runs before any connection is ended. */
     void (*on_end)(const char *topic, size_t topic_length, int code, const char *reason,
                    size_t length, void *user);
+    /* A message is about to be published here; the arguments are those of on_publish. True: the
+     * relay takes it over. The message goes to no subscriber, no other member of the bus and not to
+     * on_publish, and ws_server_publish and ws_conn_publish return 1; the relay delivers it later
+     * (ws_server_deliver), also to the connection that exclude_self named. False, or NULL: the
+     * message is published as usual. Also runs while the server is shutting down. */
+    bool (*on_take)(const char *topic, size_t topic_length, const char *data, size_t length,
+                    int opcode, void *user);
 } ws_relay;
 
 /* Fills *relay: no functions. `size` is sizeof(ws_relay) of the caller. Returns WS_OK or WS_EABI.
@@ -50,7 +57,8 @@ WS_API const char *ws_server_next_topic(const ws_server *server, const char *top
                                         size_t topic_length, size_t *length);
 
 /* Does what ws_server_publish does for the subscribers of this server alone: the message came from
- * another one. Returns what ws_server_publish returns. */
+ * another one, or the relay had taken it over. The opcode may be or-ed with WS_LABELLED, also with
+ * WS_NOTICE in addition. Returns what ws_server_publish returns. */
 WS_API int ws_server_deliver(ws_server *server, const char *topic, size_t topic_length,
                              const void *data, size_t length, int opcode);
 
@@ -64,6 +72,30 @@ WS_API int ws_server_end_topic(ws_server *server, const char *topic, size_t topi
 /* Does the same on this server alone. */
 WS_API int ws_server_end_topic_here(ws_server *server, const char *topic, size_t topic_length,
                                     int code, const char *reason, size_t length);
+
+/* ---- labels ------------------------------------------------------------------------------- */
+
+/* A *label* is what the application has to say about a message, such as its number in the topic, to
+ * the programs of clients that ask for it. A connection *takes labels* from ws_conn_take_labels on.
+ * To such a connection, a data message that begins with a zero byte begins with a label, which ends
+ * with the first '\n'; the message proper follows. The server puts an empty label, "\0\n", in front
+ * of every other data message that begins with a zero byte, however it is sent, and of a message
+ * whose first fragment is empty. So the two cannot be confused. max_backpressure counts labels. */
+
+/* Flags to be or-ed with WS_TEXT or WS_BINARY, perhaps with WS_COMPRESS. */
+enum {
+    /* For ws_conn_send and ws_server_deliver: the data begins with a label (WS_EINVAL if it does
+     * not), in UTF-8 if the message is a text. Connections that take no labels get only what
+     * follows the label, and so does on_dropped. */
+    WS_LABELLED = 0x200,
+    /* For ws_server_deliver, in addition to WS_LABELLED: connections that take no labels get
+     * nothing. The data is usually a label alone. */
+    WS_NOTICE = 0x400
+};
+
+/* The connection takes labels from now on, typically from on_open on. What was sent or published to
+ * it before has none. Returns WS_OK, also if it does already, or WS_ECLOSED. */
+WS_API int ws_conn_take_labels(ws_conn *conn);
 
 /* ---- local bus ---------------------------------------------------------------------------- */
 

@@ -36,7 +36,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 6
+ABI = 7
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -58,6 +58,7 @@ closed_function = CFUNCTYPE(None, c_void_p, c_bool, c_int, chars, c_size_t, c_vo
 topic_function = CFUNCTYPE(None, chars, c_size_t, c_bool, c_void_p)
 publish_function = CFUNCTYPE(None, chars, c_size_t, chars, c_size_t, c_int, c_void_p)
 end_function = CFUNCTYPE(None, chars, c_size_t, c_int, chars, c_size_t, c_void_p)
+take_function = CFUNCTYPE(c_bool, chars, c_size_t, chars, c_size_t, c_int, c_void_p)
 member_function = CFUNCTYPE(None, c_uint32, chars, c_size_t, c_void_p)
 
 # ---- structures ---------------------------------------------------------------------------------
@@ -168,6 +169,7 @@ class ws_relay(Structure):
         ("on_topic", topic_function),
         ("on_publish", publish_function),
         ("on_end", end_function),
+        ("on_take", take_function),
     ]
 
 
@@ -426,6 +428,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
         (c_void_p, c_char_p, c_size_t, c_int, c_char_p, c_size_t),
         check,
     ),
+    "ws_conn_take_labels": (c_int, (c_void_p,), None),
     "ws_bus_options_init": (c_int, (POINTER(ws_bus_options), c_size_t), check),
     "ws_server_join": (c_int, (c_void_p, POINTER(ws_bus_options)), check),
     "ws_server_tell": (c_int, (c_void_p, c_uint32, c_char_p, c_size_t), check),

@@ -27,6 +27,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     [
         "heartbeat",
         "conn",
+        "label",
         "share",
         "pong",
         "send",

@@ -69,6 +69,7 @@ UNCHECKED = {
     "ws_server_defer",
     "ws_conn_subscribe",
     "ws_conn_unsubscribe",
+    "ws_conn_take_labels",
     "ws_request_respond",
     "ws_request_upgrade",
     "ws_request_defer",

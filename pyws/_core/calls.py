@@ -173,14 +173,18 @@ def watch(server: int, fd: int, events: int, function: Any, argument: int) -> No
     lib.ws_server_watch(server, fd, events, function or watch_function(), argument)
 
 
-def set_relay(server: int, functions: tuple[Any, Any, Any] | None, argument: int) -> None:
-    """ws_server_set_relay with on_topic, on_publish and on_end; None ends it."""
+def set_relay(
+    server: int, functions: tuple[Any, Any, Any] | None, argument: int, on_take: Any = None
+) -> None:
+    """ws_server_set_relay with on_topic, on_publish and on_end, and on_take; None ends it."""
     if functions is None:
         lib.ws_server_set_relay(server, None)
         return
     relay = ws_relay()
     lib.ws_relay_init(relay, ctypes.sizeof(relay))
     relay.on_topic, relay.on_publish, relay.on_end = functions
+    if on_take is not None:
+        relay.on_take = on_take
     relay.user = argument
     lib.ws_server_set_relay(server, relay)
 

@@ -10,9 +10,19 @@ from .._native import lib
 from ..enums import OpCode
 from . import values
 
-__all__ = ["COMPRESS", "Json", "check_text", "pack", "pack_publication", "size"]
+__all__ = [
+    "COMPRESS",
+    "LABELLED",
+    "NOTICE",
+    "Json",
+    "check_text",
+    "pack",
+    "pack_publication",
+    "size",
+]
 
 COMPRESS = 0x100  # WS_COMPRESS, or-ed with an opcode
+LABELLED, NOTICE = 0x200, 0x400  # WS_LABELLED, WS_NOTICE, likewise
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _JSON_TYPES = (dict, list, tuple, int, float)  # bool is an int
 

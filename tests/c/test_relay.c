@@ -137,6 +137,59 @@ static void publish_more(struct harness *harness, enum event event, ws_conn *con
         publish("a", "counts");
 }
 
+static bool takes;
+
+static bool on_take(const char *topic, size_t topic_length, const char *data, size_t length,
+                    int opcode, void *user)
+{
+    (void)user;
+    note("take %.*s: %.*s%s%s", (int)topic_length, topic, (int)length, data,
+         (opcode & ~WS_COMPRESS) == WS_BINARY ? " binary" : "",
+         opcode & WS_COMPRESS ? " compressed" : "");
+    if (takes) /* a callback: the server cannot be freed */
+        is_int(ws_server_free(h.server), WS_EBUSY, "inside on_take");
+    return takes;
+}
+
+/* A relay may take a message over, and deliver it later. */
+static void test_take(void)
+{
+    ws_relay relay = make_relay();
+    relay.on_take = on_take;
+    start(2);
+    join(0, "a");
+    join(1, "a");
+    ws_server_set_relay(h.server, &relay);
+    told[0] = '\0';
+    takes = true;
+    is_int(publish("a", "1"), 1, "B7: taken over");
+    is_int(ws_server_publish(h.server, "", 0, NULL, 0, WS_BINARY | WS_COMPRESS), 1,
+           "B7: without subscribers here");
+    is_int(ws_conn_publish(conn_at(&h, 0), "a", 1, "2", 1, WS_TEXT, true), 1, "B7: by a client");
+    is_int(ws_server_publish(h.server, "a", 1, "x", 1, WS_PING), WS_EINVAL, "an invalid one");
+    is_text(learned(), "take a: 1; take :  binary compressed; take a: 2",
+            "B7: no one else learns of it");
+    is_frames(&c[0], "", "B7: nor gets it");
+    is_int(deliver("a", "1"), 1, "delivered");
+    is_text(learned(), "", "B7: what is delivered is not taken again");
+    is_frames(&c[0], "TEXT 1", "it arrives");
+    takes = false;
+    is_int(publish("a", "3"), 1, "not taken");
+    is_int(publish("b", "4"), 0, "for no one");
+    is_text(learned(), "take a: 3; a: 3; take b: 4; b: 4", "B7: on_take comes first");
+    is_frames(&c[1], "TEXT 1, TEXT 3", "all goes on");
+    takes = true;
+    h.hook = publish_more;
+    ws_conn_end(conn_at(&h, 1), 1000, NULL, 0);
+    is_text(learned(), "take a: counts; take a: left", "B7: what handlers publish");
+    is_int(ws_conn_publish(conn_at(&h, 0), "a", 1, "5", 1, WS_TEXT, false), 1, "by another");
+    learned();
+    ws_server_shutdown(h.server, 1001, NULL, 0, 1000);
+    is_text(learned(), "-a; take a: counts; take a: left", "B7: during a shutdown, too");
+    h.hook = NULL;
+    stop("a relay that takes over");
+}
+
 /* What a handler publishes because of a message comes after that message, also elsewhere. */
 static void test_order(void)
 {
@@ -281,6 +334,7 @@ static void cases(void)
 {
     CASE(test_topics());
     CASE(test_publish());
+    CASE(test_take());
     CASE(test_order());
     CASE(test_stopping());
     CASE(test_end());
