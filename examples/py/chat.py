@@ -4,6 +4,9 @@ A text is sent to everyone in the room as {"name", "text"}. Joining and leaving 
 {"name", "event", "people"} with the number of people in the room. A room is a topic, so there is no
 state to keep. Servers with the same --broker (redis://HOST or nats://HOST) share their rooms; the
 number of people is then that of the server that announces it.
+
+GET /health is for load balancers: 200 once clients may come, with a --broker only after it has been
+reached. examples/compose runs two of these servers.
 """
 
 import argparse
@@ -15,8 +18,10 @@ parser = argparse.ArgumentParser(description="Serve chat rooms.")
 parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
 parser.add_argument("--broker", metavar="URL", help="shares the rooms with other servers")
+parser.add_argument("--drain", type=float, default=0, help="seconds to finish after SIGTERM")
 options = parser.parse_args()
-app = App(broker=options.broker)
+app = App(broker=options.broker, drain_on_signal=options.drain)
+is_ready = options.broker is None
 
 
 def on_upgrade(res: Response, req: Request, socket_context: Any) -> None:
@@ -46,6 +51,20 @@ def on_subscription(ws: WebSocket, room: str, people: int, before: int) -> None:
     app.publish(room, {"name": name, "event": event, "people": people})
 
 
+@app.on_broker
+def on_broker(up: bool) -> None:
+    global is_ready
+    is_ready = is_ready or up  # later, too, while the broker is away: all servers miss it then
+
+
+def on_health(res: Response, req: Request) -> None:
+    if is_ready:
+        res.send("ok\n")
+    else:
+        res.send("not connected to the broker yet\n", 503)
+
+
+app.get("/health", on_health)
 app.ws(
     "/:room",
     upgrade=on_upgrade,
