@@ -27,7 +27,7 @@ LAYERS: Dict[str, int] = {
     "_core/calls": 3, "_core/watches": 3,
     "_core/logs": 4, "_core/metrics": 4, "_core/values": 4,
     "_core/bus": 5, "_core/messages": 5, "_core/outages": 5, "history": 5,
-    "_core/redis_history": 6, "_core/settings": 6, "brokers": 6,
+    "_core/nats_history": 6, "_core/redis_history": 6, "_core/settings": 6, "brokers": 6,
     "_core/envelope": 7, "_core/nats_broker": 7, "_core/outlet": 7,
     "_core/redis_broker": 7, "options": 7,
     "_core/counting": 8, "_core/runtime": 8, "_core/urls": 8,

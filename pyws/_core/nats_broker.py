@@ -14,17 +14,21 @@ import re
 import ssl
 from collections import deque
 from hashlib import sha256
-from typing import Any, Deque, Dict, Iterable, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from nats.aio.client import Client
 from nats.aio.transport import Transport
 from nats.errors import Error
 
-from ..brokers import Broker, Link, public_url
+from ..brokers import Broker, Link, Page, public_url
+from ..history import History, history_of
+from . import nats_history
 from .transports import Connection
 
 __all__ = ["NatsBroker", "subject_of"]
+
+T = TypeVar("T")
 
 PREFIX = "pyws"
 PORT = 4222
@@ -37,6 +41,9 @@ MOST_LINE = 64 * 1024  # bytes of a line; INFO has the addresses of the whole cl
 OPTIONS = ("prefix", "credentials", "ca")  # after the "?" of a URL
 TOKENS = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 NOT_NATS = "it does not speak the protocol of NATS"
+API = "$JS.API."
+KEPT = b"k"  # what ids of subscriptions to kept messages end with
+ANSWERS = b"a"  # the id of the subscription to answers
 PING, PONG = b"PING\r\n", b"PONG\r\n"
 
 
@@ -56,6 +63,8 @@ def subject_of(prefix: str, topic: bytes) -> str:
 class NatsBroker(Broker):
     """A connection to a NATS server, or to one of a cluster."""
 
+    keeps = True
+
     def __init__(self, url: str) -> None:
         """Understand the URL; nothing connects yet.
 
@@ -74,6 +83,7 @@ class NatsBroker(Broker):
         self._wire: Wire | None = None
         self._ids: Dict[bytes, bytes] = {}  # topic -> id of its subscription
         self._last_id = 0
+        self._stream: nats_history.Stream | None = None
 
     def __str__(self) -> str:
         return self._name
@@ -86,7 +96,8 @@ class NatsBroker(Broker):
             errors.append(error)
 
         self._ids.clear()
-        wire = self._wire = Wire(link, self._servers[0].startswith("tls"))
+        kind = KeepingWire if self.histories else Wire
+        wire = self._wire = kind(link, self._servers[0].startswith("tls"))
         client = self._client = Client()
         client._transport = wire
         try:
@@ -109,28 +120,41 @@ class NatsBroker(Broker):
             # An error of a server says more than that none is left.
             raise ConnectionError(_advice(errors[-1] if errors else error)) from error
         self.max_size = client.max_payload
+        if isinstance(wire, KeepingWire):
+            wire.listen(f"{self._prefix}.reply.{os.urandom(12).hex()}.")
+            asking = nats_history.new_stream(self._prefix, self.histories)
+            (wire.stream,) = await self._answered([asking])
 
     async def subscribe(self, topics: Sequence[bytes]) -> None:
         """Subscribe, and wait until the server has done so."""
-        assert self._wire is not None
+        wire = self._wire
+        assert wire is not None
         lines = []
         for topic in topics:
             self._last_id += 1
             number = b"%d" % self._last_id
             self._ids[topic] = number
-            self._wire.topics[number] = topic
+            wire.topics[number] = topic
             lines.append(f"SUB {subject_of(self._prefix, topic)} {self._last_id}\r\n".encode())
-        await self._wire.ask(lines)
+            if isinstance(wire, KeepingWire) and history_of(self.histories, topic) is not None:
+                number += KEPT
+                wire.kept[number] = topic
+                subject = subject_of(f"{self._prefix}.kept", topic)
+                lines.append(b"SUB %b %b\r\n" % (subject.encode(), number))
+        await wire.ask(lines)
 
     async def unsubscribe(self, topics: Sequence[bytes]) -> None:
         """Unsubscribe, and wait until the server has done so."""
-        assert self._wire is not None
+        wire = self._wire
+        assert wire is not None
         lines = []
         for topic in topics:
             number = self._ids.pop(topic)
-            del self._wire.topics[number]
+            del wire.topics[number]
             lines.append(b"UNSUB %b\r\n" % number)
-        await self._wire.ask(lines)
+            if isinstance(wire, KeepingWire) and wire.forget(number + KEPT):
+                lines.append(b"UNSUB %b\r\n" % (number + KEPT))
+        await wire.ask(lines)
 
     async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
         """Publish in one write, and wait until the server has all messages."""
@@ -142,6 +166,50 @@ class NatsBroker(Broker):
                 for topic, data in messages
             ]
         )
+
+    async def append(self, messages: Sequence[Tuple[bytes, bytes, History]]) -> None:
+        """Publish to the stream in one write, and wait for all confirmations."""
+        prefix = f"{self._prefix}.history"
+        requests = [(subject_of(prefix, topic), data) for topic, data, _ in messages]
+        for answer in await self._keeping.answers(requests):
+            nats_history.check_ack(answer)
+
+    async def read(
+        self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]
+    ) -> Sequence[Page]:
+        """Read from the stream, for all topics at the same time."""
+        prefix, stream = f"{self._prefix}.history", self._keeping.stream
+        assert stream is not None
+        return await self._answered(
+            [
+                stream.read(subject_of(prefix, topic), after, history)
+                for topic, after, history in requests
+            ]
+        )
+
+    @property
+    def _keeping(self) -> KeepingWire:
+        assert isinstance(self._wire, KeepingWire)
+        return self._wire
+
+    async def _answered(self, asking: Sequence[nats_history.Queries[T]]) -> List[T]:
+        """Send what generators ask for, round after round, until all have returned."""
+        results: Dict[int, T] = {}
+        queries = {index: list(next(one)) for index, one in enumerate(asking)}
+        while queries:
+            flat = [(API + place, data) for some in queries.values() for place, data in some]
+            answers = map(nats_history.loaded, await self._keeping.answers(flat))
+            for index, some in list(queries.items()):
+                try:
+                    queries[index] = list(asking[index].send([next(answers) for _ in some]))
+                except StopIteration as end:
+                    results[index] = end.value
+                    del queries[index]
+                except (LookupError, TypeError, ValueError) as error:
+                    raise ConnectionError(
+                        f"it answers what JetStream does not: {error!r}"
+                    ) from None
+        return [results[index] for index in range(len(asking))]
 
     def fileno(self) -> int:
         """The descriptor of the socket; -1 without one."""
@@ -227,6 +295,7 @@ class Wire(Connection, Transport):
         self._arrival: asyncio.Future[None] | None = None  # nats-py waits for a line
         self._has_begun = False  # nats-py has connected
         self._pongs: Deque[asyncio.Future[None] | None] = deque()  # who waits for the next ones
+        self._waiter: asyncio.Future[None] | None = None  # of a subclass
         self._refused: set[str] = set()  # kinds of commands that the user may not, and reported
 
     # ---- for nats-py, until it has connected ----------------------------------------------------
@@ -357,12 +426,23 @@ class Wire(Connection, Transport):
         if len(data) < stop + 2:
             self._least = stop + 2 - at
             return 0
-        if fields[0] == b"HMSG":  # of another program: with headers first
+        if fields[0] == b"HMSG":  # with headers first
             start += int(fields[-2])
         topic = self.topics.get(fields[2])
-        if topic is not None:  # otherwise it is on its way since before the UNSUB
+        if topic is not None:
             self._link.receive(topic, data[start:stop])
+        else:
+            self._on_other(fields, data[end:start], data[start:stop])
         return stop + 2 - at
+
+    def _on_other(self, fields: List[bytes], head: bytes, data: bytes) -> None:
+        """A message that is on its way since before the UNSUB, or of a subclass.
+
+        Args:
+            fields: Those of its line.
+            head: From the end of that line to the end of the headers.
+            data: The data.
+        """
 
     def _on_line(self, kind: bytes, line: bytes) -> None:
         """A line that is not a message."""
@@ -399,7 +479,7 @@ class Wire(Connection, Transport):
 
     def _on_end(self, error: BaseException) -> None:
         self._wake()
-        for waiter in self._pongs:
+        for waiter in (*self._pongs, self._waiter):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
                 waiter.exception()  # the one who waits may be cancelled
@@ -409,3 +489,82 @@ class Wire(Connection, Transport):
         """Let `readline` look again."""
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
+
+
+class KeepingWire(Wire):
+    """A wire on which kept messages arrive, too, and answers to requests."""
+
+    def __init__(self, link: Link, needs_tls: bool) -> None:
+        super().__init__(link, needs_tls)
+        self.stream: nats_history.Stream | None = None
+        self.kept: Dict[bytes, bytes] = {}  # id of a subscription to kept messages -> topic
+        self._newest = 0  # number of the last kept message that was passed on
+        self._last: Dict[bytes, int] = {}  # topic -> number of its last one
+        self._inbox = b""  # what subjects of answers begin with
+        self._last_request = 0
+        self._answers: Dict[bytes, bytes | None] = {}  # to the requests that are under way
+        self._missing = 0  # of them
+
+    def listen(self, inbox: str) -> None:
+        """Subscribe to answers, at subjects that begin with this."""
+        self._inbox = inbox.encode()
+        self._transport.write(b"SUB %b* %b\r\n" % (self._inbox, ANSWERS))
+
+    def forget(self, number: bytes) -> bool:
+        """Whether there was a subscription to kept messages with this id."""
+        topic = self.kept.pop(number, None)
+        if topic is not None:
+            self._last.pop(topic, None)
+        return topic is not None
+
+    async def answers(self, requests: Sequence[Tuple[str, bytes]]) -> List[bytes]:
+        """Send requests, each a subject and its data, and wait for all answers."""
+        if self._error is not None:
+            raise self._error
+        if not requests:
+            return []
+        lines = []
+        self._answers = {}
+        for subject, data in requests:
+            self._last_request += 1
+            reply = b"%b%d" % (self._inbox, self._last_request)
+            self._answers[reply] = None
+            lines.append(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply, len(data), data))
+        self._missing = len(requests)
+        self._waiter = self._loop.create_future()
+        self._transport.write(b"".join(lines))
+        await self._waiter
+        return [answer or b"" for answer in self._answers.values()]
+
+    def _on_other(self, fields: List[bytes], head: bytes, data: bytes) -> None:
+        if fields[2] == ANSWERS:
+            self._on_answer(fields[1], head, data)
+            return
+        topic = self.kept.get(fields[2])
+        if topic is None:  # it is on its way since before the UNSUB
+            return
+        number, before = nats_history.numbers_of(head)
+        if number == 0 or self.stream is None:
+            self._link.receive(topic, data)
+        elif number <= self._newest or before > self._last.get(topic, before):
+            self._fail(ConnectionError("it has not passed on all that it keeps"))
+        else:
+            self._newest = self._last[topic] = number
+            self._link.receive(topic, data, self.stream.id(number))
+
+    def _on_answer(self, subject: bytes, head: bytes, data: bytes) -> None:
+        if self._answers.get(subject, data) is not None:  # not one that is waited for
+            return
+        if head[2:].startswith(b"NATS/1.0 503"):
+            self._fail(ConnectionError(nats_history.NO_STREAM))
+            return
+        self._answers[subject] = data
+        self._missing -= 1
+        if self._missing == 0 and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _on_refusal(self, text: str) -> None:
+        if self._missing and text.lower().startswith("permissions violation"):
+            self._fail(ConnectionError(f"{text} (history needs more than other topics)"))
+        else:
+            super()._on_refusal(text)

@@ -1,0 +1,462 @@
+"""Messages that NATS keeps: with a real nats-server of the system, started by the tests."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Iterator, List
+
+import pytest
+from chromium import unavailable
+from coroutines import in_loop, until
+from keeping_checks import (
+    HISTORY,
+    Member,
+    any_id_against_a_model,
+    anything_is_kept,
+    bounds,
+    completeness,
+    data_of,
+    order_of_all,
+    pages,
+)
+from nats_server import NatsServer
+
+from pyws import History
+
+try:
+    from pyws._core.nats_broker import KeepingWire, NatsBroker
+    from pyws._core.nats_history import Stream, new_stream
+except ImportError:
+    unavailable("nats-py is not installed")
+
+
+def jetstream(folder: Path, settings: str = "") -> NatsServer:
+    return NatsServer(folder, f'jetstream {{ store_dir: "{folder}/store" }}\n{settings}')
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server that tests leave as it is."""
+    with jetstream(tmp_path_factory.mktemp("nats")) as one:
+        yield one
+
+
+@pytest.fixture
+def make(server: NatsServer, request: pytest.FixtureRequest) -> Callable[[], NatsBroker]:
+    """A function that makes connections with a prefix of this test."""
+    return lambda: NatsBroker(f"{server.url}?prefix={request.node.name}")
+
+
+async def api(server: NatsServer, place: str, request: Any) -> Any:
+    """The answer of JetStream to a request."""
+    import nats
+
+    client = await nats.connect(server.url)
+    try:
+        answer = await client.request(f"$JS.API.{place}", json.dumps(request).encode())
+        return json.loads(answer.data)
+    finally:
+        await client.close()
+
+
+async def config_of(server: NatsServer, name: str) -> Any:
+    return (await api(server, f"STREAM.INFO.{name}", {}))["config"]
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_all_see_one_order(make: Any) -> None:
+    await order_of_all(make)
+
+
+@in_loop
+async def test_pages(make: Any) -> None:
+    await pages(make)
+
+
+@in_loop
+async def test_whether_a_page_is_complete(make: Any) -> None:
+    await completeness(make)
+
+
+@in_loop
+async def test_what_is_too_old(make: Any) -> None:
+    await bounds(make, exact=False)
+
+
+@in_loop
+async def test_topics_and_messages_may_contain_anything(make: Any) -> None:
+    await anything_is_kept(make)
+
+
+@in_loop
+async def test_any_id_against_a_model(make: Any) -> None:
+    await any_id_against_a_model(make, exact=False)
+
+
+@in_loop
+async def test_quiet_topics_stay_complete(make: Any) -> None:
+    """A position is good for `seconds`, whatever becomes of the message before it."""
+    few = History("*", messages=2, seconds=1000)
+    async with Member(make, few) as one:
+        for number in range(3):
+            begin = (await one.read(b"quiet", None)).id
+            page = await one.read(b"quiet", begin)
+            assert (data_of(page), page.complete) == ([], True)
+            await one.append(b"loud", *[b"x"] * 10)
+            page = await one.read(b"quiet", begin)
+            assert (data_of(page), page.complete) == ([], True)
+            await one.append(b"quiet", b"%d" % number)
+            page = await one.read(b"quiet", begin)
+            assert (data_of(page), page.complete) == ([b"%d" % number], True)
+
+
+@in_loop
+async def test_plain_messages_arrive_between(make: Any) -> None:
+    async with Member(make, History("kept")) as one:
+        await one.broker.subscribe([b"kept", b"other"])
+        for topic in (b"kept", b"other"):
+            await one.broker.publish([(topic, b"echo")])  # which does not come back
+        async with Member(make, History("kept")) as other:
+            await other.broker.publish([(b"kept", b"0"), (b"other", b"1")])
+            await other.append(b"kept", b"2")
+            await until(lambda: len(one.got) == 3)
+            assert sorted(one.got)[0] == (b"kept", b"0", b"")
+            assert sorted(one.got)[2] == (b"other", b"1", b"")
+            assert sorted(one.got)[1][2] != b""
+        await one.broker.unsubscribe([b"kept", b"other"])
+        await one.append(b"kept", b"3")
+        assert len(one.got) == 3
+
+
+# ---- the stream ---------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_limits_of_the_stream_only_grow(server: NatsServer) -> None:
+    def make() -> NatsBroker:
+        return NatsBroker(server.url + "?prefix=a.limits")
+
+    wanted = (0, 0)
+    for messages, seconds in ((10, 4000), (5, 5000), (20, 1), (1, 1)):
+        histories = [History("a", messages=messages), History("b", messages=1, seconds=seconds)]
+        async with Member(make, *histories):
+            wanted = max(wanted[0], messages), max(wanted[1], seconds)
+            config = await config_of(server, "a_limits_history")
+            assert (config["max_msgs_per_subject"], config["max_age"] // 10**9) == wanted
+    config["max_bytes"] = 10**8  # what somebody else has set stays
+    await api(server, "STREAM.UPDATE.a_limits_history", config)
+    async with Member(make, History("a", messages=30)):
+        found = await config_of(server, "a_limits_history")
+        assert found == {**config, "max_msgs_per_subject": 30}
+    await api(server, "STREAM.UPDATE.a_limits_history", {**found, "max_msgs_per_subject": -1})
+    async with Member(make, History("a", messages=30)):  # no limit is large enough
+        assert (await config_of(server, "a_limits_history"))["max_msgs_per_subject"] == -1
+
+
+@in_loop
+async def test_many_begin_at_the_same_time(make: Any) -> None:
+    members = [Member(make, History("*", messages=10 + n // 5)) for n in range(10)]
+    await asyncio.gather(*(one.broker.connect(one) for one in members))
+    for one in members:
+        await one.append(b"topic", b"x")
+        await one.broker.close()
+        assert one.errors == []
+
+
+@in_loop
+async def test_other_histories_keep_less(make: Any) -> None:
+    """The stream has the limits of the largest one, but nobody gets what is too old for him."""
+    short = History("short", messages=100, seconds=1)
+    async with Member(make, short, HISTORY) as one:
+        begin = (await one.read(b"short", None, short)).id
+        await one.append(b"short", b"0", history=short)
+        await asyncio.sleep(1.1)
+        page = await one.read(b"short", begin, short)
+        assert (data_of(page), page.complete) == ([], False)
+        page = await one.read(b"short", begin, HISTORY)
+        assert (data_of(page), page.complete) == ([b"0"], True)
+
+
+@in_loop
+async def test_another_limit_of_the_stream(server: NatsServer) -> None:
+    """A position proves nothing if the server may delete messages for any reason."""
+    async with Member(lambda: NatsBroker(server.url + "?prefix=limited")):
+        config = await config_of(server, "limited_history")
+    await api(server, "STREAM.UPDATE.limited_history", {**config, "max_msgs": 3})
+    async with Member(lambda: NatsBroker(server.url + "?prefix=limited")) as one:
+        begin = (await one.read(b"topic", None)).id
+        await one.append(b"topic", b"0", b"1")
+        page = await one.read(b"topic", begin)
+        assert (data_of(page), page.complete) == ([b"0", b"1"], False)
+        page = await one.read(b"topic", page.messages[0][0])
+        assert (data_of(page), page.complete) == ([b"1"], True)
+        await one.append(b"other", b"2", b"3")
+        page = await one.read(b"topic", begin)
+        assert (data_of(page), page.complete) == ([b"1"], False)
+
+
+# ---- what NATS loses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["without files", "with files"])
+@in_loop
+async def test_nats_starts_again(tmp_path: Path, keeps: bool) -> None:
+    with jetstream(tmp_path) as own:
+        one = Member(lambda: NatsBroker(own.url))
+        await one.broker.connect(one)
+        begin = (await one.read(b"topic", None)).id
+        empty = (await one.read(b"empty", None)).id
+        await one.append(b"topic", b"0", b"1")
+        page = await one.read(b"topic", begin)
+        own.kill()
+        await until(lambda: one.errors != [])
+        await one.broker.close()
+        if not keeps:
+            shutil.rmtree(tmp_path / "store")
+        own.start()
+        async with Member(lambda: NatsBroker(own.url)) as other:
+            await other.append(b"topic", b"2")
+            await other.append(b"empty", b"2")
+            page = await other.read(b"topic", page.messages[0][0])
+            assert (data_of(page), page.complete) == ([b"1", b"2"] if keeps else [b"2"], keeps)
+            page = await other.read(b"empty", empty)
+            assert (data_of(page), page.complete) == ([b"2"], keeps)
+
+
+@in_loop
+async def test_the_stream_is_deleted(server: NatsServer) -> None:
+    """The connection is made again, which makes a stream with other ids."""
+    one = Member(lambda: NatsBroker(server.url + "?prefix=deleted"))
+    await one.broker.connect(one)
+    await one.append(b"topic", b"0", b"1")
+    last = (await one.read(b"topic", None)).id
+    await api(server, "STREAM.DELETE.deleted_history", {})
+    with pytest.raises(ConnectionError, match="no JetStream answers"):
+        await one.append(b"topic", b"2")
+    await one.broker.close()
+    one.errors.clear()
+    async with one:
+        await one.append(b"topic", b"2")
+        page = await one.read(b"topic", last)
+        assert (data_of(page), page.complete) == ([b"2"], False)
+
+
+@in_loop
+async def test_the_stream_is_made_anew_by_somebody_else(server: NatsServer) -> None:
+    """Its numbers begin anew, which ends the connections that know the old one."""
+    one = Member(lambda: NatsBroker(server.url + "?prefix=anew"))
+    await one.broker.connect(one)
+    await one.broker.subscribe([b"topic"])
+    await one.append(b"topic", b"0", b"1")
+    config = await config_of(server, "anew_history")
+    await api(server, "STREAM.DELETE.anew_history", {})
+    await api(server, "STREAM.CREATE.anew_history", config)
+    with pytest.raises(ConnectionError, match="has not passed on all"):
+        await one.append(b"topic", b"2")
+        await until(lambda: one.errors != [])
+        raise one.errors[0]
+    await one.broker.close()
+
+
+# ---- errors that say what to do -----------------------------------------------------------------
+
+
+async def connect_error(url: str) -> str:
+    one = Member(lambda: NatsBroker(url))
+    with pytest.raises(ConnectionError) as info:
+        await one.broker.connect(one)
+    await one.broker.close()
+    return str(info.value)
+
+
+@in_loop
+async def test_a_server_without_jetstream(tmp_path: Path) -> None:
+    with NatsServer(tmp_path) as own:
+        assert "is it enabled there (nats-server -js)?" in await connect_error(own.url)
+        one = Member(lambda: NatsBroker(own.url))
+        one.broker.histories = ()
+        async with one:  # everything else works there
+            pass
+
+
+@in_loop
+async def test_another_stream_of_that_name(server: NatsServer) -> None:
+    config = {"name": "x_y_history", "subjects": ["x_y.history.>"], "num_replicas": 1}
+    await api(server, "STREAM.CREATE.x_y_history", {**config, "storage": "file"})
+    error = await connect_error(server.url + "?prefix=x_y")
+    assert "the stream x_y_history has republish None, but history needs {'src': 'x_y." in error
+    error = await connect_error(server.url + "?prefix=x.y")
+    assert "has subjects ['x_y.history.>'], but history needs ['x.y.history.>']" in error
+
+
+@in_loop
+async def test_a_user_who_may_not(tmp_path: Path) -> None:
+    places = ["INFO", "CREATE", "UPDATE", "MSG.GET"]
+    wanted = ", ".join(f'"$JS.API.STREAM.{place}.pyws_history"' for place in places)
+    settings = f"""authorization {{ users: [
+        {{ user: shy, password: p, permissions: {{ publish: "pyws.>", subscribe: "pyws.>" }} }}
+        {{ user: bold, password: p, permissions: {{
+            publish: ["pyws.>", {wanted}], subscribe: "pyws.>" }} }}
+    ] }}"""
+    with jetstream(tmp_path, settings) as own:
+        place = f"127.0.0.1:{own.port}"
+        assert "$JS.API.STREAM.INFO.pyws_history" in await connect_error(f"nats://shy:p@{place}")
+        async with Member(lambda: NatsBroker(f"nats://bold:p@{place}")) as one:
+            await one.broker.subscribe([b"topic"])
+            begin = (await one.read(b"topic", None)).id
+            await one.append(b"topic", b"0")
+            assert data_of(await one.read(b"topic", begin)) == [b"0"]
+            await until(lambda: len(one.got) == 1)
+
+
+@in_loop
+async def test_a_stream_that_is_full(server: NatsServer) -> None:
+    async with Member(lambda: NatsBroker(server.url + "?prefix=full")) as one:
+        config = await config_of(server, "full_history")
+        await api(server, "STREAM.UPDATE.full_history", {**config, "max_msg_size": 5})
+        with pytest.raises(ConnectionError, match="message size exceeds maximum allowed"):
+            await one.append(b"topic", b"12345", b"123456")
+
+
+# ---- what arrives may be cut anywhere, and be anything ------------------------------------------
+
+INFO = {
+    "created": "2026-11-29T04:00:57.219167221Z",
+    "config": {"max_msgs_per_subject": 5, "max_age": 10**9, "max_msgs": -1, "max_bytes": -1},
+}
+EPOCH = 1795924857219
+
+
+class Outlet:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def abort(self) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def kept(number: int, before: int, data: bytes) -> bytes:
+    head = b"NATS/1.0\r\nNats-Stream: s\r\nNats-Sequence: %d\r\nNats-Last-Sequence: %d\r\n\r\n"
+    head %= number, before
+    sizes = len(head), len(head) + len(data)
+    return b"HMSG pyws.kept.topic.x 1k %d %d\r\n%b%b\r\n" % (*sizes, head, data)
+
+
+class Bench(Member):
+    """A wire without a server, that has subscribed to a topic."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: NatsBroker("nats://x"))
+        self.wire: Any = KeepingWire(self, False)
+        self.wire._transport = self.outlet = Outlet()
+        self.wire.stream = Stream("s", INFO)
+        self.wire.topics[b"1"] = self.wire.kept[b"1k"] = b"x"
+        self.wire.listen("inbox.")
+        self.wire.begin()
+
+
+@in_loop
+async def test_kept_messages_in_pieces() -> None:
+    data = kept(5, 0, b"\r\nMSG") + b"MSG s 1 5\r\nplain\r\n" + kept(9, 5, b"") + kept(10, 9, b"x")
+    data += b"MSG s 1k 5\r\nfalse\r\nHMSG s 1k 12 13\r\nNATS/1.0\r\n\r\n.\r\n"
+    ids = [b"%d-%d" % (EPOCH, number) for number in (5, 9, 10)]
+    wanted = [(b"\r\nMSG", ids[0]), (b"plain", b""), (b"", ids[1]), (b"x", ids[2])]
+    wanted += [(b"false", b""), (b".", b"")]
+    for cuts in [range(1, len(data)), *([cut] for cut in range(1, len(data)))]:
+        bench = Bench()
+        start = 0
+        for cut in (*cuts, len(data)):
+            bench.wire.data_received(data[start:cut])
+            start = cut
+        assert [(data, id) for _, data, id in bench.got] == wanted
+        assert bench.errors == []
+        bench.wire.close()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [kept(5, 0, b""), kept(4, 3, b""), kept(7, 6, b"")],
+    ids=["twice", "earlier", "one is missing"],
+)
+@in_loop
+async def test_what_the_server_has_not_passed_on(rest: bytes) -> None:
+    """The app connects again then, and reads what was missed."""
+    bench = Bench()
+    bench.wire.data_received(kept(5, 0, b"0"))
+    bench.wire.data_received(rest)
+    assert [data for _, data, _ in bench.got] == [b"0"]
+    assert len(bench.errors) == 1
+    assert "has not passed on all that it keeps" in str(bench.errors[0])
+
+
+@in_loop
+async def test_answers_in_any_order() -> None:
+    bench = Bench()
+    asking = asyncio.ensure_future(bench.wire.answers([("a", b"1"), ("b", b"2"), ("c", b"")]))
+    await asyncio.sleep(0)
+    wanted = (
+        b"SUB inbox.* a\r\nPUB a inbox.1 1\r\n1\r\nPUB b inbox.2 1\r\n2\r\nPUB c inbox.3 0\r\n\r\n"
+    )
+    assert bench.outlet.written == wanted
+    for number in (2, 7, 2, 3, 1):  # one is unknown, one comes twice
+        bench.wire.data_received(b"MSG inbox.%d a 1\r\n%d\r\n" % (number, number))
+    assert await asyncio.wait_for(asking, 5) == [b"1", b"2", b"3"]
+    assert bench.got == []
+    asking = asyncio.ensure_future(bench.wire.answers([("a", b"1")]))
+    await asyncio.sleep(0)
+    bench.wire.data_received(b"HMSG inbox.4 a 16 16\r\nNATS/1.0 503\r\n\r\n\r\n")
+    with pytest.raises(ConnectionError, match="no JetStream answers"):
+        await asking
+    with pytest.raises(ConnectionError, match="no JetStream answers"):
+        await bench.wire.answers([("a", b"1")])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"", "it answers b''"),
+        (b"{}", "it does not confirm|what JetStream does not"),
+        (b"[]", r"it answers b'\[\]'"),
+        (b"{" * 100_000, "it answers b'{{{"),
+        (b'{"error":{"code":503,"description":"no room"}}', "JetStream.*: no room"),
+    ],
+)
+@in_loop
+async def test_answers_that_are_wrong(answer: bytes, error: str) -> None:
+    for call in ("append", "read"):
+        bench = Bench()
+        broker: Any = bench.broker
+        broker._wire = bench.wire
+        method: Callable[..., Any] = getattr(bench, call)
+        asking = asyncio.ensure_future(method(b"topic", b"x"))
+        await asyncio.sleep(0)
+        for number in range(1, bench.outlet.written.count(b"PUB ") + 1):
+            line = b"MSG inbox.%d a %d\r\n" % (number, len(answer))
+            bench.wire.data_received(line + answer + b"\r\n")
+        with pytest.raises(ConnectionError, match=error):
+            await asyncio.wait_for(asking, 5)
+        bench.wire.close()
+
+
+def test_two_processes_make_the_stream() -> None:
+    """The other one was faster."""
+    asking = new_stream("pyws", [HISTORY])
+    places: List[str] = [place for place, _ in next(asking)]
+    for code in (10059, 10058):
+        answer = {"error": {"code": 400, "err_code": code, "description": "x"}}
+        places += [place for place, _ in asking.send([answer])]
+    assert [place.split(".")[1] for place in places] == ["INFO", "CREATE", "INFO"]
