@@ -25,6 +25,7 @@ static bool make_queues(struct ws__hub *hub)
     enum { LINGER_MS = 5000, LAST_MS = 1000 };
     return (hub->handshake_queue = make_queue(hub, config->handshake_timeout)) &&
            (hub->keep_alive_queue = make_queue(hub, config->keep_alive_timeout)) &&
+           (hub->body_queue = make_queue(hub, config->body_timeout)) &&
            (hub->upgrade_queue = make_queue(hub, config->upgrade_timeout)) &&
            (hub->linger_queue = make_queue(hub, LINGER_MS)) &&
            (hub->last_queue = make_queue(hub, LAST_MS));

@@ -62,7 +62,8 @@ struct ws__hub {
     bool forked;           /* a forked child frees its copy: all descriptors are the parent's */
     uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
 
-    struct ws__timer_queue *handshake_queue, *keep_alive_queue, *upgrade_queue, *linger_queue;
+    struct ws__timer_queue *handshake_queue, *keep_alive_queue, *body_queue, *upgrade_queue;
+    struct ws__timer_queue *linger_queue;
     struct ws__timer_queue *last_queue; /* during a shutdown: between two looks at what the peer's
                                            kernel has acknowledged */
     struct ws__buffer *spare; /* stream.c: WS__CORK_SIZE bytes, lent to the stream that is corked */

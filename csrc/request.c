@@ -31,10 +31,12 @@ void ws__request_free(ws_request *r)
 {
     ws_conn *c = r->conn;
     struct ws__memory *memory = &c->stream.hub->memory;
-    if (r->in_use || r->state != WS__REQUEST_ANSWERED)
+    if (r->in_use || r->state != WS__REQUEST_ANSWERED || (r->discarding && ws__conn_is_http(c)))
         return;
     if (c->stream.phase == WS__CONN_NONE && c->request == r)
         c->request = NULL;
+    if (c->stream.uploading)
+        ws__stream_set_awaiting(&c->stream, false, false);
     ws__memory_free(memory, r->copy, r->copy ? r->length : 0);
     ws__buffer_free(memory, &r->fields);
     ws__memory_free(memory, r, request_size(c->stream.hub));
@@ -42,11 +44,50 @@ void ws__request_free(ws_request *r)
 
 void ws__request_set_state(ws_request *r, enum ws__request_state state)
 {
-    struct ws__stream *s = &r->conn->stream;
-    bool deferred = state == WS__REQUEST_DEFERRED;
     r->state = state;
-    if (s->awaiting != deferred)
-        ws__stream_set_awaiting(s, deferred);
+    ws__request_watch_body(r);
+}
+
+void ws__request_watch_body(ws_request *r)
+{
+    struct ws__stream *s = &r->conn->stream;
+    const bool deferred = r->state == WS__REQUEST_DEFERRED;
+    const bool uploading = !ws__body_ended(&r->body) &&
+                           (r->discarding || (deferred && r->on_body && !r->body_paused));
+    const bool awaiting = deferred && !uploading;
+    if (s->awaiting != awaiting || s->uploading != uploading)
+        ws__stream_set_awaiting(s, awaiting, uploading);
+}
+
+void ws__request_set_timer(ws_request *r)
+{
+    struct ws__stream *s = &r->conn->stream;
+    r->progress = 0;
+    if (s->uploading)
+        ws__stream_set_timer(s, s->hub->body_queue);
+    else if (r->body_paused && !ws__body_ended(&r->body))
+        ws__timer_stop(&s->timer);
+    else
+        ws__stream_set_timer(s, s->hub->upgrade_queue);
+}
+
+int ws__request_keep(ws_request *r)
+{
+    if (r->copy)
+        return WS_OK;
+    r->copy = ws__memory_resize(&r->conn->stream.hub->memory, NULL, 0, r->length);
+    if (!r->copy)
+        return WS_ENOMEM;
+    memcpy(r->copy, r->bytes, r->length);
+    r->bytes = r->copy;
+    return WS_OK;
+}
+
+void ws__request_discard_body(ws_request *r)
+{
+    r->discarding = true;
+    ws__request_watch_body(r);
+    ws__request_set_timer(r);
 }
 
 void ws__request_forget_head(ws_request *r)
@@ -61,9 +102,17 @@ bool ws__request_method_is(const ws_request *r, const char *method)
     return strlen(method) == m->length && !memcmp(r->bytes + m->offset, method, m->length);
 }
 
+/* Whether the client of an unanswered 100-continue sends the body can no longer be known. */
+static bool can_discard_body(const ws_request *r)
+{
+    const uint64_t left = ws__body_left(&r->body);
+    return !left || (!r->expects_continue &&
+                     (left == WS__HTTP_CHUNKED || left <= WS__DISCARD_LIMIT));
+}
+
 bool ws__request_keeps_alive(const ws_request *r)
 {
-    return !r->is_upgrade && !r->has_body && !r->last && !r->conn->stream.hub->draining &&
+    return !r->is_upgrade && !r->last && can_discard_body(r) && !r->conn->stream.hub->draining &&
            ws__http_keep_alive(&r->head, r->bytes);
 }
 

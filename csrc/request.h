@@ -8,12 +8,13 @@
  *                     │                    │                          │
  *                     └────────────────────┴────────────▶ ANSWERED ◀──┘
  *
- * ANSWERED also means: given up, because the peer is gone or was dropped.
+ * ANSWERED also means: given up, because the peer is gone or was dropped. A request whose body has
+ * not arrived completely then stays until that is discarded.
  */
 #ifndef WS__REQUEST_H
 #define WS__REQUEST_H
 
-#include "http.h"
+#include "body.h"
 #include "route.h"
 
 enum ws__request_state {
@@ -22,6 +23,8 @@ enum ws__request_state {
     WS__REQUEST_DEFERRED,
     WS__REQUEST_ANSWERED
 };
+
+enum { WS__DISCARD_LIMIT = 256 * 1024 }; /* bytes of a body that are read for nothing */
 
 struct ws_request {
     ws_conn *conn;
@@ -34,12 +37,21 @@ struct ws_request {
     struct ws__buffer *fields; /* of ws_request_add_header */
     void (*on_aborted)(ws_request *request, void *user);
     void *aborted_user;
+    struct ws__body body; /* what has arrived of it */
+    void (*on_body)(ws_request *request, const char *data, size_t length, bool last, void *user);
+    void *body_user;
+    uint32_t progress;  /* bytes of the body since its timer was started */
+    uint32_t discarded; /* bytes of the body since the request was answered */
     const char *selected; /* subprotocol of the 101 */
     size_t selected_length;
     enum ws__request_state state;
     bool in_use; /* by a callback, after which it is freed */
-    bool is_upgrade, has_body, no_extensions;
-    bool last; /* of its connection: ws_request_close_after */
+    bool is_upgrade, no_extensions;
+    bool last;             /* of its connection: ws_request_close_after */
+    bool expects_continue; /* and was not sent it; the client may wait for it with the body */
+    bool followed;         /* by bytes that arrived together with its head */
+    bool body_paused;
+    bool discarding; /* it is answered, and the rest of the body makes way for the next request */
     struct ws__http_head head; /* its table of fields lies after the request, in the same block */
 };
 
@@ -48,9 +60,20 @@ ws_request *ws__request_new(ws_conn *c);
 /* Frees a request once it is answered and not in use; does nothing until then. */
 void ws__request_free(ws_request *r);
 void ws__request_set_state(ws_request *r, enum ws__request_state state);
+/* Tells the stream what may be read now. To be called after changes of the body. */
+void ws__request_watch_body(ws_request *r);
+/* Starts the timer for what a request that is not answered waits for: its body or the answer. It
+ * does not run while the application has paused the body. */
+void ws__request_set_timer(ws_request *r);
+/* Copies the head, so that the request stays valid after its handler. Returns WS_ENOMEM if out of
+ * memory. */
+int ws__request_keep(ws_request *r);
+/* The request is answered, and the connection goes on: what is left of the body is discarded. */
+void ws__request_discard_body(ws_request *r);
 /* Empties a head that is incomplete or malformed, so that nothing of it is looked at. */
 void ws__request_forget_head(ws_request *r);
 bool ws__request_method_is(const ws_request *r, const char *method);
+/* True if the connection can go on after the answer: the rest of the body is not too long. */
 bool ws__request_keeps_alive(const ws_request *r);
 
 #endif

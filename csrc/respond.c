@@ -89,10 +89,12 @@ static void finish(ws_request *r, bool keep, bool deferred)
     struct ws__stream *s = &c->stream;
     if (ws__conn_is_http(c)) {
         s->count = 1; /* see begin_request in serve.c */
-        if (keep)
+        if (!keep)
+            ws__stream_linger(s, s->hub->linger_queue);
+        else if (ws__body_ended(&r->body))
             ws__stream_set_timer(s, s->hub->keep_alive_queue);
         else
-            ws__stream_linger(s, s->hub->linger_queue);
+            ws__request_discard_body(r);
     }
     if (deferred && s->in && s->state == WS__STREAM_OPEN)
         ws__stream_make_more(s);

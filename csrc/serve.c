@@ -1,7 +1,7 @@
 /*
- * serve.c: the HTTP protocol of a stream: requests in, one at a time, to the handlers of their
- * routes. http.c decides about syntax, handshake.c about opening handshakes.
- * RFC 9112 section 9 (connection management), RFC 9110 section 15.
+ * serve.c: the HTTP protocol of a stream: requests and their bodies in, one at a time, to the
+ * handlers of their routes. http.c and body.c decide about syntax, handshake.c about opening
+ * handshakes. RFC 9112 section 9 (connection management), RFC 9110 section 15.
  */
 #include "serve.h"
 #include "handshake.h"
@@ -11,6 +11,7 @@
 
 enum { TURN_REQUESTS = 64 };    /* handled per stream and turn */
 enum { REFUSED_RESERVE = 64 };  /* streams above max_connections that still get a 503 */
+enum { PROGRESS = 16 * 1024 };  /* bytes of a body after which its time starts again */
 
 /* ---- routing ---- */
 
@@ -54,12 +55,24 @@ static void refuse_method(ws_request *r, const char *why, bool keep)
 
 static void shut_down(ws_conn *c);
 
+/* A function of the application that may answer the request, end the stream and shut the server
+ * down has returned; see shut_down. */
+static void after_callback(ws_request *r)
+{
+    ws_conn *c = r->conn;
+    const struct ws__hub *hub = c->stream.hub;
+    r->in_use = false;
+    ws__request_free(r);
+    bool over = hub->stopping || (hub->draining && !c->request);
+    if (over && ws__conn_is_http(c))
+        shut_down(c);
+}
+
 /* The handler may answer, defer, or drop the connection. One that does nothing is a fault of the
  * application, to which the client gets a 500. */
 static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), void *user)
 {
-    ws_conn *c = r->conn;
-    struct ws__hub *hub = c->stream.hub;
+    struct ws__hub *hub = r->conn->stream.hub;
     ws__request_set_state(r, WS__REQUEST_HANDLING);
     r->in_use = true;
     handler(r, user);
@@ -69,18 +82,15 @@ static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), vo
         ws__buffer_free(&hub->memory, &r->fields); /* they described another response */
         ws__respond_refuse(r, 500, NULL, false);
     }
-    r->in_use = false;
-    ws__request_free(r);
-    bool over = hub->stopping || (hub->draining && !c->request);
-    if (over && ws__conn_is_http(c)) /* the handler itself may have asked for it */
-        shut_down(c);
+    after_callback(r);
 }
 
 static void handle_upgrade(ws_request *r, const struct ws__route *route)
 {
     const struct ws__target *t = route->target;
     const char *why = NULL;
-    int status = ws__handshake_check(&r->head, r->bytes, r->has_body, t->settings.behavior.origins,
+    int status = ws__handshake_check(&r->head, r->bytes, !ws__body_ended(&r->body),
+                                     t->settings.behavior.origins,
                                      t->settings.behavior.origin_optional, &why);
     r->target = t;
     r->pattern = route->pattern;
@@ -116,15 +126,34 @@ static void handle_plain(ws_request *r)
         ws__respond_refuse(r, 404, NULL, keep);
 }
 
+/* RFC 9110 10.1.1: a server that gets an expectation other than 100-continue "MAY respond with a
+ * 417 (Expectation Failed) status code", and one in HTTP/1.0 is ignored. Returns false for 417. */
+static bool begin_body(ws_request *r, uint64_t length)
+{
+    struct ws__http_list list = {0};
+    struct ws__text expectation;
+    ws__body_init(&r->body, length, UINT64_MAX, r->conn->stream.hub->config.max_header_size);
+    while (r->head.minor &&
+           ws__http_next_element(&r->head, r->bytes, "expect", &list, &expectation)) {
+        if (!ws__text_same(expectation.at, expectation.length, "100-continue"))
+            return false;
+        r->expects_continue = true;
+    }
+    return true;
+}
+
 static void handle_request(ws_request *r)
 {
     struct ws__hub *hub = r->conn->stream.hub;
     uint64_t length;
     int status = ws__http_check(&r->head, r->bytes, &length);
-    r->has_body = length > 0;
     if (status) {
         ws__respond_refuse(r, -status, "one Host field and one clear length of the body are needed",
                            false);
+        return;
+    }
+    if (length && !begin_body(r, length)) {
+        ws__respond_refuse(r, 417, "100-continue is the only expectation that can be met", false);
         return;
     }
     if (ws__handshake_is_upgrade(&r->head, r->bytes)) {
@@ -164,7 +193,7 @@ static ws_request *begin_request(ws_conn *c)
     return r;
 }
 
-/* Returns false if no request was handled, for want of bytes or because the stream has ended. */
+/* Returns false if no request was handled, for want of bytes or because the request is refused. */
 static bool read_request(ws_conn *c, struct ws__input *in)
 {
     ws_request *r = begin_request(c);
@@ -182,23 +211,106 @@ static bool read_request(ws_conn *c, struct ws__input *in)
     r->length = (size_t)size;
     in->data += size;
     in->length -= (size_t)size;
+    r->followed = in->length > 0;
     handle_request(r);
     return true;
+}
+
+/* Passes content on. The rest of a body that is complete waits for the answer. */
+static void pass_on(ws_request *r, const char *data, size_t length, bool last)
+{
+    const bool outer = r->in_use;
+    if (last) {
+        ws__request_watch_body(r);
+        ws__request_set_timer(r);
+    }
+    r->in_use = true;
+    WS__CALL(r->conn->stream.hub, r->on_body, r, data, length, last, r->body_user);
+    if (!outer)
+        after_callback(r);
+}
+
+/* A slow upload may take any time, a trickle may not. */
+static void note_progress(ws_request *r, size_t n)
+{
+    struct ws__stream *s = &r->conn->stream;
+    r->progress += (uint32_t)n; /* what was read at once */
+    if (r->progress < PROGRESS || !s->uploading)
+        return;
+    r->progress = 0;
+    ws__stream_set_timer(s, s->hub->body_queue);
+}
+
+/* The answer is sent, and whatever becomes of the body, nothing more is to be done with it. */
+static void end_discarding(ws_request *r, bool keep)
+{
+    ws_conn *c = r->conn;
+    struct ws__stream *s = &c->stream;
+    r->discarding = false;
+    if (keep)
+        ws__stream_set_timer(s, s->hub->keep_alive_queue);
+    else
+        ws__stream_linger(s, s->hub->linger_queue);
+    ws__request_free(r);
+    if (keep && s->hub->draining)
+        shut_down(c);
+}
+
+static void discard_body(ws_request *r, struct ws__input *in)
+{
+    const size_t before = in->length;
+    const char *data;
+    size_t length;
+    int result;
+    do
+        result = ws__body_next(&r->body, in, &data, &length);
+    while (result == WS__BODY_PIECE);
+    r->discarded += (uint32_t)(before - in->length);
+    note_progress(r, before - in->length);
+    if (result == WS__BODY_LAST || result < 0 || r->discarded > WS__DISCARD_LIMIT)
+        end_discarding(r, result == WS__BODY_LAST);
+}
+
+static void give_up(ws_request *r, int status, const char *why);
+
+static void read_body(ws_request *r, struct ws__input *in)
+{
+    const size_t before = in->length;
+    const char *data;
+    size_t length;
+    if (r->discarding) {
+        discard_body(r, in);
+        return;
+    }
+    const int result = ws__body_next(&r->body, in, &data, &length);
+    note_progress(r, before - in->length);
+    if (result < 0)
+        give_up(r, -result, result == -400 ? "the request body is malformed" : NULL);
+    else if (result != WS__BODY_MORE)
+        pass_on(r, data, length, result == WS__BODY_LAST);
+}
+
+/* Requests, or pieces of a body, of which `handled` were handled in this turn. */
+static bool had_turn(const struct ws__stream *s, unsigned handled, const struct ws__input *in)
+{
+    return (handled >= TURN_REQUESTS && !s->uploading) ||
+           (handled && ws__hub_had_turn(s->hub, handled, in)) ||
+           (!s->blocked && ws__buffer_length(s->out) >= WS__CORK_SIZE); /* to be sent first */
 }
 
 static void read_requests(ws_conn *c, struct ws__input *in)
 {
     struct ws__stream *s = &c->stream;
     for (unsigned handled = 0; in->length; handled++) {
-        if (!ws__conn_is_http(c) || s->awaiting || s->blocked)
+        if (!ws__conn_is_http(c) || s->awaiting || (s->blocked && !s->uploading))
             return;
-        bool enough =
-            handled == TURN_REQUESTS || (handled && ws__hub_had_turn(s->hub, handled, in));
-        if (enough || ws__buffer_length(s->out) >= WS__CORK_SIZE) { /* to be sent first */
+        if (had_turn(s, handled, in)) {
             ws__stream_make_more(s);
             return;
         }
-        if (!read_request(c, in))
+        if (s->uploading)
+            read_body(c->request, in);
+        else if (!read_request(c, in))
             return;
     }
 }
@@ -226,6 +338,7 @@ static void http_ready(struct ws__stream *s, bool more)
 static void abort_request(ws_request *r)
 {
     bool deferred = r->state == WS__REQUEST_DEFERRED, outer = r->in_use;
+    r->discarding = false;
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
     if (!deferred)
         return;
@@ -234,8 +347,8 @@ static void abort_request(ws_request *r)
     r->in_use = outer;
 }
 
-/* Answers a request, whole or not, with 503 or 408. */
-static void give_up(ws_request *r, int status)
+/* Answers a request, whole or not, which is not answered. */
+static void give_up(ws_request *r, int status, const char *why)
 {
     ws_conn *c = r->conn;
     if (r->state == WS__REQUEST_READING)
@@ -243,7 +356,7 @@ static void give_up(ws_request *r, int status)
     abort_request(r);
     ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described another response */
     if (ws__conn_is_http(c))
-        ws__respond_refuse(r, status, NULL, false);
+        ws__respond_refuse(r, status, why, false);
     else
         ws__request_free(r);
 }
@@ -253,15 +366,17 @@ static void http_timer(struct ws__stream *s)
     ws_request *r = ws__conn_of(s)->request;
     if (!r)
         ws__stream_drop(s, "timeout", false);
+    else if (r->discarding)
+        end_discarding(r, false);
     else
-        give_up(r, s->awaiting ? 503 : 408); /* RFC 9110 15.6.4, 15.5.9 */
+        give_up(r, s->awaiting ? 503 : 408, NULL); /* RFC 9110 15.6.4, 15.5.9 */
 }
 
 /* A response that the peer is taking is no idle connection (H22): its time starts again. */
 static void http_writable(struct ws__stream *s)
 {
     const struct ws__hub *hub = s->hub;
-    if (s->awaiting)
+    if (s->awaiting || s->uploading)
         return;
     ws__stream_set_timer(s, s->state == WS__STREAM_LINGERING ? hub->linger_queue
                             : ws__conn_of(s)->request        ? hub->handshake_queue
@@ -274,8 +389,10 @@ static void shut_down(ws_conn *c)
     struct ws__stream *s = &c->stream;
     if (c->request && c->request->in_use)
         return; /* until its handler has returned */
-    if (c->request)
-        give_up(c->request, 503);
+    if (c->request && c->request->discarding)
+        end_discarding(c->request, false);
+    else if (c->request)
+        give_up(c->request, 503, NULL);
     else if (ws__buffer_length(s->out))
         ws__stream_linger(s, s->hub->linger_queue);
     else
@@ -340,7 +457,7 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer)
         return error;
     ws__stream_set_timer(s, hub->handshake_queue);
     if (count >= limit && begin_request(ws__conn_of(s)))
-        give_up(ws__conn_of(s)->request, 503);
+        give_up(ws__conn_of(s)->request, 503, NULL);
     return WS_OK;
 }
 
@@ -357,18 +474,14 @@ int ws_request_defer(ws_request *request, void (*on_aborted)(ws_request *request
                      void *user)
 {
     ws_request *r = request;
-    struct ws__hub *hub = r->conn->stream.hub;
     if (r->state > WS__REQUEST_HANDLING)
         return WS_ECLOSED;
-    r->copy = ws__memory_resize(&hub->memory, NULL, 0, r->length);
-    if (!r->copy)
+    if (ws__request_keep(r))
         return WS_ENOMEM;
-    memcpy(r->copy, r->bytes, r->length);
-    r->bytes = r->copy;
     r->on_aborted = on_aborted;
     r->aborted_user = user;
     ws__request_set_state(r, WS__REQUEST_DEFERRED);
-    ws__stream_set_timer(&r->conn->stream, hub->upgrade_queue);
+    ws__request_set_timer(r);
     return WS_OK;
 }
 
@@ -379,4 +492,75 @@ int ws_request_abort(ws_request *request)
     ws__request_set_state(request, WS__REQUEST_ANSWERED);
     ws__stream_drop(&request->conn->stream, "aborted by the server", false);
     return WS_OK;
+}
+
+/* RFC 9110 10.1.1: the 100 can be left out if a part of the body has arrived. */
+static int send_continue(ws_request *r)
+{
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct ws__stream *s = &r->conn->stream;
+    const bool wanted = r->expects_continue;
+    r->expects_continue = false;
+    if (!wanted || (r->in_use ? r->followed : ws__buffer_length(s->in) > 0))
+        return WS_OK;
+    const int error = ws__stream_send(s, line, sizeof line - 1);
+    if (error)
+        ws__stream_drop(s, "out of memory", false);
+    return error;
+}
+
+/* The body is read from now on, or no longer. What was kept of it meanwhile comes first. */
+static void watch_body(ws_request *r)
+{
+    struct ws__stream *s = &r->conn->stream;
+    ws__request_watch_body(r);
+    ws__request_set_timer(r);
+    if (s->in && s->uploading)
+        ws__stream_make_more(s);
+}
+
+int ws_request_read_body(ws_request *request, uint64_t max_size,
+                         void (*on_body)(ws_request *request, const char *data, size_t length,
+                                         bool last, void *user),
+                         void *user)
+{
+    ws_request *r = request;
+    const uint64_t left = ws__body_left(&r->body);
+    if (r->state == WS__REQUEST_ANSWERED)
+        return WS_ECLOSED;
+    if (r->on_body || !on_body)
+        return WS_EINVAL;
+    if (r->state == WS__REQUEST_HANDLING && ws_request_defer(r, NULL, NULL))
+        return WS_ENOMEM;
+    r->on_body = on_body;
+    r->body_user = user;
+    r->body.limit = max_size;
+    if (!left) {
+        pass_on(r, "", 0, true);
+        return WS_OK;
+    }
+    if (left != WS__HTTP_CHUNKED && left > max_size) {
+        give_up(r, 413, NULL);
+        return WS_ECLOSED;
+    }
+    if (send_continue(r))
+        return WS_ENOMEM;
+    watch_body(r);
+    return WS_OK;
+}
+
+void ws_request_pause_body(ws_request *request)
+{
+    if (ws__body_ended(&request->body) || request->state == WS__REQUEST_ANSWERED)
+        return;
+    request->body_paused = true;
+    watch_body(request);
+}
+
+void ws_request_resume_body(ws_request *request)
+{
+    if (!request->body_paused || request->state == WS__REQUEST_ANSWERED)
+        return;
+    request->body_paused = false;
+    watch_body(request);
 }

@@ -57,14 +57,14 @@ static bool can_read(const struct ws__stream *s)
 {
     if (s->eof || s->paused || s->busy)
         return false;
-    return !half_duplex(s) ||
+    return !half_duplex(s) || s->uploading ||
            (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= EARLY_LIMIT));
 }
 
 static bool can_handle(const struct ws__stream *s)
 {
     return s->state == WS__STREAM_OPEN && !s->paused && !s->busy && !s->awaiting &&
-           !(s->blocked && half_duplex(s));
+           !(s->blocked && half_duplex(s) && !s->uploading);
 }
 
 static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
@@ -175,12 +175,12 @@ static void discard_input(struct ws__stream *s)
 
 /* The peer has reset the connection, or a write has failed. What the peer sent before, messages and
  * perhaps its Close, is still handled, and the stream ends after that: at once if it is being read,
- * otherwise once it is resumed. If an answer is awaited, the stream is dropped now, because no one
- * is left to read the answer. */
+ * otherwise once it is resumed. If an answer is awaited, or a body is not complete, the stream is
+ * dropped now, because no one is left to read the answer. */
 static void lose_peer(struct ws__stream *s)
 {
     bool left = s->in || s->busy || ws__net_has_input(s->fd);
-    if (s->starved || s->awaiting || s->state != WS__STREAM_OPEN || !left) {
+    if (s->starved || s->awaiting || s->uploading || s->state != WS__STREAM_OPEN || !left) {
         ws__stream_drop(s, s->starved ? "out of memory" : "connection reset by peer", !s->starved);
         return;
     }
@@ -367,9 +367,10 @@ void ws__stream_set_busy(struct ws__stream *s, bool busy)
     update_interest(s);
 }
 
-void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting)
+void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting, bool uploading)
 {
     s->awaiting = awaiting;
+    s->uploading = uploading;
     update_interest(s);
 }
 

@@ -90,6 +90,7 @@ struct ws__stream {
     bool holding : 1;      /* the protocol pauses before what the application does not take now */
     bool busy : 1;         /* input that was taken is still being worked on, nothing follows it */
     bool awaiting : 1;     /* input waits until the application has answered */
+    bool uploading : 1;    /* input is the body of a request: read also while output is blocked */
     bool more : 1;         /* there is input to be handled without further bytes */
     bool eof : 1;          /* FIN was received, the queue is still being sent */
     bool unwatched : 1;    /* gone, and not read: epoll does not know it */
@@ -157,9 +158,9 @@ void ws__stream_pause(struct ws__stream *s);
 void ws__stream_resume(struct ws__stream *s);
 /* Sets `busy`: nothing is read or handled, and a lost peer is kept, until it is cleared. */
 void ws__stream_set_busy(struct ws__stream *s, bool busy);
-/* Sets `awaiting`: little is read ahead, nothing is handled, and a lost peer ends the stream at
- * once. */
-void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting);
+/* Sets `awaiting` (little is read ahead, and nothing is handled) and `uploading`, of which one at
+ * most is true. While one is, a lost peer ends the stream at once. */
+void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting, bool uploading);
 /* Presents the input that is left over to the protocol. To be called by on_ready. */
 void ws__stream_handle_kept(struct ws__stream *s);
 

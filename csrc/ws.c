@@ -113,6 +113,7 @@ int ws_config_init(ws_config *config, size_t size)
     config->recv_buffer_size = 256 * 1024;
     config->handshake_timeout = 10000;
     config->keep_alive_timeout = 10000;
+    config->body_timeout = 30000;
     config->upgrade_timeout = 30000;
     return WS_OK;
 }
@@ -131,7 +132,7 @@ static int check_config(const ws_config *config)
                    in_range(config->max_headers, 1, 10000) &&
                    in_range(config->recv_buffer_size, 4096, 16 * 1024 * 1024) &&
                    config->handshake_timeout && config->keep_alive_timeout &&
-                   config->upgrade_timeout
+                   config->body_timeout && config->upgrade_timeout
                ? WS_OK
                : WS_EINVAL;
 }

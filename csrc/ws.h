@@ -187,6 +187,8 @@ typedef struct ws_config {
     uint32_t recv_buffer_size;   /* bytes, one per server, default 262144; 4096 to 16777216 */
     uint32_t handshake_timeout;  /* ms from accept to a complete request head, default 10000 */
     uint32_t keep_alive_timeout; /* ms until an idle HTTP connection is closed, default 10000 */
+    uint32_t body_timeout;       /* ms for the body of a request, which start again with each 16 KiB
+                                    that arrive, default 30000; see ws_request_read_body */
     uint32_t upgrade_timeout;    /* ms for a deferred answer (ws_request_defer), default 30000 */
 } ws_config;
 

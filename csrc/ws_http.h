@@ -90,6 +90,34 @@ WS_API int ws_request_upgrade(ws_request *request, const char *protocol, size_t 
 WS_API int ws_request_defer(ws_request *request,
                             void (*on_aborted)(ws_request *request, void *user), void *user);
 
+/* Reads the body of the request: on_body(request, data, length, last, user) gets the pieces as they
+ * arrive (borrowed). `last` is true once, perhaps with length 0; without a body that is before this
+ * returns. May be called once, in the handler of the request or after ws_request_defer; if that was
+ * not called, this does it, without an on_aborted. The request may be answered before its body is
+ * complete, and on_body does not run after the answer. A body that is not read, or its rest, is
+ * discarded: if it is longer than 256 KiB, the connection ends with the answer.
+ *
+ * A client that waits for it gets a 100 (Continue). If more than max_size bytes are announced, or a
+ * chunk (RFC 9112 section 7.1) exceeds them, the client gets a 413; if the body is malformed, a
+ * 400; if it is not complete after body_timeout, which starts again with each 16 KiB that arrive, a
+ * 408. In these cases on_aborted runs. Once the body is complete, upgrade_timeout limits the time
+ * for the answer.
+ *
+ * `user` is kept. Returns WS_OK, WS_EINVAL (`on_body` is NULL, or this was called before),
+ * WS_ECLOSED (already answered, or the client has got a 413) or WS_ENOMEM. */
+WS_API int ws_request_read_body(ws_request *request, uint64_t max_size,
+                                void (*on_body)(ws_request *request, const char *data,
+                                                size_t length, bool last, void *user),
+                                void *user);
+
+/* Reads no more of the body until ws_request_resume_body: what the client sends waits in the
+ * kernel, but for 64 KiB, and slows the client down. Meanwhile on_body does not run, and no time
+ * limit applies. Has no effect once the body is complete. */
+WS_API void ws_request_pause_body(ws_request *request);
+
+/* Reads the body again after ws_request_pause_body. */
+WS_API void ws_request_resume_body(ws_request *request);
+
 /* Drops the connection without a response. Returns WS_OK or WS_ECLOSED. */
 WS_API int ws_request_abort(ws_request *request);
 

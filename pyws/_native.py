@@ -48,6 +48,7 @@ log_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t)
 plain_function = CFUNCTYPE(None, c_void_p)
 watch_function = CFUNCTYPE(None, c_int, c_uint, c_void_p)
 request_function = CFUNCTYPE(None, c_void_p, c_void_p)
+body_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_bool, c_void_p)
 response_function = CFUNCTYPE(None, c_void_p, c_int, c_size_t, chars, c_size_t, c_void_p)
 conn_function = CFUNCTYPE(None, c_void_p, c_void_p)
 message_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_int, c_void_p)
@@ -87,6 +88,7 @@ class ws_config(Structure):
         ("recv_buffer_size", c_uint32),
         ("handshake_timeout", c_uint32),
         ("keep_alive_timeout", c_uint32),
+        ("body_timeout", c_uint32),
         ("upgrade_timeout", c_uint32),
     ]
 
@@ -413,6 +415,9 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_request_decline_extensions": (None, (c_void_p,), None),
     "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),
     "ws_request_defer": (c_int, (c_void_p, request_function, c_void_p), None),
+    "ws_request_read_body": (c_int, (c_void_p, c_uint64, body_function, c_void_p), None),
+    "ws_request_pause_body": (None, (c_void_p,), None),
+    "ws_request_resume_body": (None, (c_void_p,), None),
     "ws_request_abort": (c_int, (c_void_p,), None),
     "ws_relay_init": (c_int, (POINTER(ws_relay), c_size_t), check),
     "ws_server_set_relay": (c_int, (c_void_p, POINTER(ws_relay)), check),

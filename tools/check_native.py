@@ -73,6 +73,7 @@ UNCHECKED = {
     "ws_request_respond",
     "ws_request_upgrade",
     "ws_request_defer",
+    "ws_request_read_body",
     "ws_request_abort",
     # The hot path: calling a Python function would cost more than the comparison.
     "ws_conn_send",
