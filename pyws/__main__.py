@@ -19,6 +19,7 @@ from . import (
     App,
     AppListenOptions,
     CompressOptions,
+    History,
     OpCode,
     Request,
     Response,
@@ -213,11 +214,23 @@ def publish(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Publish one message by a broker; returns the exit status."""
     if args.binary and args.json:
         parser.error("--json is about text, and --binary about everything else")
+    history = history_of(parser, args)
     try:
-        publish_to(args.url, args.topic, message_of(args), timeout=args.timeout)
+        message = message_of(args)
+        publish_to(args.url, args.topic, message, timeout=args.timeout, history=history)
     except (OSError, ValueError, ImportError) as error:
         return fail(str(error))
     return 0
+
+
+def history_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> History | None:
+    """What `pyws publish` says of history; ends the program if that is not possible."""
+    bounds = {"messages": args.messages, "seconds": args.seconds}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    try:
+        return History("*", **given) if given else None
+    except ValueError as error:
+        parser.error(f"--{error}")
 
 
 def message_of(args: argparse.Namespace) -> Any:
@@ -484,6 +497,18 @@ def add_publish(commands: Any) -> None:
         metavar="SECONDS",
         default=10,
         help="how long it may take (%(default)s)",
+    )
+    parser.add_argument(
+        "--messages",
+        type=int,
+        metavar="N",
+        help="the topic has history, as the apps say: the broker keeps its last N messages",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="SECONDS",
+        help="likewise, for so long; where only one of both is given, the other is 1000 or 3600",
     )
     parser.set_defaults(command=publish)
 

@@ -9,6 +9,7 @@ from ._core.hints import AnyOpCode, Message
 from ._core.messages import Json, pack_publication
 from ._core.urls import broker_of
 from .brokers import Broker, check_broker
+from .history import History
 
 __all__ = ["publish_to"]
 
@@ -21,6 +22,7 @@ def publish_to(
     compress: bool = False,
     *,
     timeout: float = 10,
+    history: Optional[History] = None,
 ) -> None:
     """Publish one message to the subscribers of all apps that use a broker.
 
@@ -34,12 +36,15 @@ def publish_to(
         topic: Any str, or bytes in UTF-8.
         message, opcode, compress: As for `App.publish`.
         timeout: Seconds that all of it may take.
+        history: What the apps have in ``app.ws(..., history=...)``, if the topic has history: the
+            broker keeps the message then, for clients that come back.
 
     Raises:
-        TypeError, ValueError: An argument is wrong, or the message is too long for the broker.
+        TypeError, ValueError: An argument is wrong, the message is too long for the broker, or this
+            broker keeps no messages.
         ImportError: The package that talks to the broker is missing.
         ConnectionError: The broker cannot be reached, or refuses. The message was probably not
-            published.
+            published, or not kept.
         TimeoutError: It has taken too long. The message may have been published.
         RuntimeError: An asyncio loop runs in this thread. There,
             ``await asyncio.to_thread(pyws.publish_to, ...)`` does not block it.
@@ -51,6 +56,20 @@ def publish_to(
     advice = "`await asyncio.to_thread(pyws.publish_to, ...)`"
     mistakes.refuse_running_loop("pyws.publish_to()", advice)
     connection = broker_of(broker)
+    _check_history(history, connection, name)
     from ._core import outlet  # it needs asyncio, which takes long to import
 
-    outlet.publish(connection, name, envelope.head(envelope.NO_ORIGIN, code) + data, timeout)
+    data = envelope.head(envelope.NO_ORIGIN, code) + data
+    outlet.publish(connection, name, data, history, timeout)
+
+
+def _check_history(history: Optional[History], broker: Broker, topic: bytes) -> None:
+    """Raises TypeError, ValueError."""
+    if history is None:
+        return
+    if not isinstance(history, History):
+        raise TypeError(f"history must be a History or None, not {values.type_name(history)}")
+    if not history.matches(topic):
+        raise ValueError(f"the topic {topic.decode()!r} is none of {history!r}")
+    if not broker.keeps:
+        raise ValueError(f"the broker {broker} keeps no messages, which history needs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..brokers import Broker, Link
+from ..history import History
 from .outages import reason_of
 
 __all__ = ["publish"]
@@ -12,16 +13,29 @@ __all__ = ["publish"]
 CLOSE_TIME = 1.0  # seconds for Broker.close
 
 
-def publish(broker: Broker, topic: bytes, data: bytes, seconds: float) -> None:
+def publish(
+    broker: Broker, topic: bytes, data: bytes, history: History | None, seconds: float
+) -> None:
     """Connect, publish and disconnect. Raises ConnectionError, TimeoutError, ValueError."""
-    asyncio.run(Outlet(broker).run(topic, data, seconds))
+    running = Outlet(broker, history).run(topic, data, seconds)
+    try:
+        asyncio.run(running)
+    finally:
+        running.close()  # after a Ctrl-C before it began
 
 
 class Outlet(Link):
     """A link that leaves out what arrives, and ends the task when the connection is lost."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, history: History | None) -> None:
+        """
+        Args:
+            broker: What connects.
+            history: The bounds of what the broker should keep; None: it only passes it on.
+        """
+        broker.histories = () if history is None else (history,)
         self._broker = broker
+        self._history = history
         self._error: BaseException | None = None  # why the connection is lost
         self._is_published = False
 
@@ -59,7 +73,10 @@ class Outlet(Link):
                     f"the message has {len(data)} bytes with its header, but the broker {broker} "
                     f"takes at most {broker.max_size}"
                 )
-            await broker.publish([(topic, data)])
+            if self._history is None:
+                await broker.publish([(topic, data)])
+            else:
+                await broker.append([(topic, data, self._history)])
             self._is_published = True
         finally:
             try:

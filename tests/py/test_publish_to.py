@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import pytest
-from coroutines import in_loop, in_thread
+from coroutines import in_loop, in_thread, until
+from keeping_checks import Member, data_of
 from memory_broker import Hub, MemoryBroker, Node
 from nats_server import NatsServer
 from peer import eventually
@@ -20,9 +21,10 @@ from program import Program
 from redis_server import RedisServer, free_port
 
 import pyws
-from pyws import OpCode, publish_to
+from pyws import History, OpCode, publish_to
 from pyws import __main__ as command
 from pyws._core import envelope, outlet
+from pyws._core.urls import broker_of
 
 HEADS = {code: envelope.head(envelope.NO_ORIGIN, code) for code in (1, 2, 0x101, 0x102)}
 
@@ -79,6 +81,52 @@ async def test_b5_it_reaches_apps(server: Any) -> None:
             assert await node.got("a") == []
 
 
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+def test_a_message_is_kept() -> None:
+    hub = Hub()
+    history = History("chat/*", messages=5)
+    publish_to(MemoryBroker(hub), "chat/1", "x", history=history)
+    publish_to(MemoryBroker(hub), "chat/1", "y")
+    assert hub.published == [(b"chat/1", HEADS[1] + b"y")]
+    assert [one.data for one in hub.appended[b"chat/1"]] == [HEADS[1] + b"x"]
+    assert hub.members == []
+
+
+def test_a_broker_that_keeps_nothing() -> None:
+    broker = MemoryBroker(Hub())
+    broker.keeps = False
+    with pytest.raises(ValueError, match="MemoryBroker keeps no messages, which history needs"):
+        publish_to(broker, "topic", "x", history=History("topic"))
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+@in_loop
+async def test_real_brokers_keep_it(kind: str, tmp_path: Path) -> None:
+    """By the function, and by the command: with an id for those who have subscribed."""
+    history = History("chat/*", messages=5)
+    settings = f'jetstream {{ store_dir: "{tmp_path}/store" }}'
+    with RedisServer(tmp_path) if kind == "redis" else NatsServer(tmp_path, settings) as own:
+        async with Member(lambda: broker_of(own.url), history) as one:
+            await one.broker.subscribe([b"chat/1"])
+            begin = (await one.read(b"chat/1", None)).id
+            await in_thread(lambda: publish_to(own.url, "chat/1", "x", history=history))
+            call = in_thread(lambda: publish(own.url, "chat/1", "y", "--messages=5"))
+            assert await call == (0, "")
+            page = await one.read(b"chat/1", begin)
+            assert (data_of(page), page.complete) == ([HEADS[1] + b"x", HEADS[1] + b"y"], True)
+            await until(lambda: len(one.got) == 2)
+            assert [(id, data) for _, data, id in one.got] == page.messages
+
+
+def test_nats_without_jetstream(tmp_path: Path) -> None:
+    with NatsServer(tmp_path) as own:
+        code, text = publish(own.url, "t", "m", "--messages=5")
+        assert code == 1
+        assert text.startswith(f"pyws: the broker {own.url}: no JetStream answers, which history")
+
+
 # ---- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -96,6 +144,12 @@ async def test_b5_it_reaches_apps(server: Any) -> None:
         (("nats://h", "topic", "x"), {"opcode": 9}, "^opcode must be OpCode.TEXT or"),
         (("nats://h", "topic", "x"), {"timeout": 0}, "^timeout must be from 0.001 to .* not 0"),
         (("nats://h", "topic", "x"), {"timeout": "1"}, "^timeout must be a number"),
+        (("nats://h", "topic", "x"), {"history": 5}, "^history must be a History or None, not int"),
+        (
+            ("nats://h", "topic", "x"),
+            {"history": History("chat/*")},
+            r"^the topic 'topic' is none of History\('chat/\*', messages=1000",
+        ),
     ],
 )
 def test_wrong_arguments(arguments: Tuple[Any, ...], more: Dict[str, Any], error: str) -> None:
@@ -232,6 +286,7 @@ async def test_b5_the_command(server: Any) -> None:
         (["--binary", os.fsdecode(b"\xff")], b"", b"\xff"),
         (["--json", '{"a": [1]}'], b"", '{"a": [1]}'),
         (["--timeout=5", "x"], b"", "x"),
+        (["--messages=5", "x"], b"", "x"),
     ],
 )
 def test_messages_of_the_command(
@@ -242,7 +297,9 @@ def test_messages_of_the_command(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert command.main(["publish", "nats://x", "the topic", *arguments]) == 0
     timeout = 5 if "--timeout=5" in arguments else 10
-    assert calls == [(("nats://x", "the topic", expected), {"timeout": timeout})]
+    history = History("*", messages=5) if "--messages=5" in arguments else None
+    wanted = {"timeout": timeout, "history": history}
+    assert calls == [(("nats://x", "the topic", expected), wanted)]
 
 
 def test_arguments_that_begin_with_a_minus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +356,9 @@ def test_a_wrong_password(tmp_path: Path) -> None:
         (["nats://x", "t", "m", "x"], "unrecognized arguments: x"),
         (["nats://x", "t", "m", "--timeout", "0"], "must be from 0.001 to 3600 seconds, not '0'"),
         (["nats://x", "t", "m", "--json", "--binary"], "--json is about text"),
+        (["nats://x", "t", "m", "--messages", "0"], "--messages must be from 1 to 1000000, not 0"),
+        (["nats://x", "t", "m", "--messages", "x"], "--messages: invalid int value: 'x'"),
+        (["nats://x", "t", "m", "--seconds", "0.5"], "--seconds must be from 1 to 4000000"),
     ],
 )
 def test_wrong_arguments_of_the_command(arguments: List[str], error: str) -> None:
