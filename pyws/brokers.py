@@ -197,17 +197,11 @@ def check_broker(name: str, value: Any) -> Union[str, Broker]:
             f"pyws.brokers.Broker, not {type_name(value)}"
         )
     scheme, separator, _ = value.partition("://")
-    begins = repr(scheme + separator) if separator else "no scheme"
+    begins = repr(scheme + separator)
     if separator and scheme.lower() in SCHEMES and scheme not in SCHEMES:
         raise ValueError(f"{name} must begin with {begins.lower()} in lower case, not {begins}")
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{one}://" for one in SCHEMES)
-        raise ValueError(f"{name} must be a URL that begins with one of {known}, not {begins}")
+        what = f"not {begins}" if separator else "but has no scheme"
+        raise ValueError(f"{name} must be a URL that begins with one of {known}, {what}")
     return value
-
-
-def public_url(url: str) -> str:
-    """A URL without user, password and query, for log lines and error messages."""
-    scheme, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

@@ -17,13 +17,14 @@ from typing import Any, Callable, Deque, Iterator, Sequence, Tuple
 
 from .. import _native
 from .._native import lib
-from ..brokers import Broker, Link, public_url
+from ..brokers import Broker, Link
 from . import calls, envelope, mistakes
 from .contexts import run_in
 from .counting import Counting
 from .logs import escaped, logger, server_logger
 from .messages import COMPRESS
 from .outages import Outage, reason_of
+from .places import public_url
 from .relays import Relay as AnyRelay
 from .runtime import Runtime
 from .urls import broker_of

@@ -15,15 +15,16 @@ import ssl
 from collections import deque
 from hashlib import sha256
 from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from nats.aio.client import Client
 from nats.aio.transport import Transport
 from nats.errors import Error
 
-from ..brokers import Broker, Link, Page, public_url
+from ..brokers import Broker, Link, Page
 from ..history import History, history_of
 from . import nats_history
+from .places import certificates, check_file, check_options, place_of, public_url
 from .transports import Connection
 
 __all__ = ["NatsBroker", "subject_of"]
@@ -77,7 +78,7 @@ class NatsBroker(Broker):
         self._name = public_url(url)
         try:
             self._prefix, self._servers, self._options = _understood(url)
-        except (ValueError, OSError) as error:  # no file of this name
+        except ValueError as error:
             raise ValueError(f"the broker {self._name}: {error}") from None
         self._client: Any = None
         self._wire: Wire | None = None
@@ -227,43 +228,38 @@ def _understood(url: str) -> Tuple[str, list[str], Dict[str, Any]]:
     """The prefix, the servers, and other arguments of `Client.connect`.
 
     Raises:
-        ValueError, OSError: The URL is wrong, or a file that it names.
+        ValueError: The URL is wrong, or a file that it names.
     """
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    for name in options:
-        if name not in OPTIONS:
-            raise ValueError(f"there is no option {name!r}, only {', '.join(OPTIONS)}")
-    if parts.path not in ("", "/") or parts.fragment:
-        raise ValueError(f"there is nothing at a path, like {parts.path!r}")
+    place = place_of(url)
+    options = place.options
+    check_options(options, OPTIONS, ())
+    if place.path not in ("", "/"):
+        raise ValueError(f"there is nothing at a path, like {place.path!r}")
+    if not place.hosts:
+        raise ValueError("a host is missing")
     prefix = options.get("prefix", PREFIX)
     if not TOKENS.fullmatch(prefix):
         raise ValueError(
             f"prefix must be letters, digits, '_' and '-', and dots between them, not {prefix!r}"
         )
-    user, _, hosts = parts.netloc.rpartition("@")
     arguments: Dict[str, Any] = {}
-    name, colon, password = user.partition(":")
+    name, colon, password = place.login.partition(":")
     if colon:
         arguments.update(user=unquote(name), password=unquote(password))
     elif name:
         arguments["token"] = unquote(name)
-    for name in ("credentials", "ca"):
-        if name in options:
-            open(options[name], "rb").close()  # its error has the path
     if "credentials" in options:
+        check_file("credentials", options["credentials"])
         arguments["user_credentials"] = options["credentials"]
     if "ca" in options:
-        arguments["tls"] = ssl.create_default_context(cafile=options["ca"])
-    return prefix, [_server(parts.scheme, host) for host in hosts.split(",")], arguments
+        arguments["tls"] = certificates("ca", options["ca"])
+    return prefix, [_server(place.scheme, host) for host in place.hosts], arguments
 
 
 def _server(scheme: str, host: str) -> str:
-    """The URL of one server. Raises ValueError."""
-    parts = urlsplit(f"{scheme}://{host}")
-    if not parts.hostname:
-        raise ValueError("a host is missing")
-    return f"{scheme}://{host}" if parts.port is not None else f"{scheme}://{host}:{PORT}"
+    """The URL of one server."""
+    has_port = urlsplit(f"{scheme}://{host}").port is not None
+    return f"{scheme}://{host}" if has_port else f"{scheme}://{host}:{PORT}"
 
 
 def _advice(error: BaseException) -> str:

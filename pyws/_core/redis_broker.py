@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import hiredis
 from redis import AuthenticationError, RedisError
 from redis.asyncio.connection import Connection, parse_url
 
-from ..brokers import Broker, Link, Page, public_url
+from ..brokers import Broker, Link, Page
 from ..history import History
 from . import redis_history
+from .places import Place, certificates, check_file, check_options, place_of, public_url
 from .transports import Connection as AnyConnection
 
 __all__ = ["RedisBroker"]
@@ -32,6 +33,30 @@ SCHEMES = {
     "valkey+unix": "unix",
 }
 PREFIX = "pyws:"
+# Options, after the "?" of a URL, and further ones for TLS; but for the first one, of redis-py.
+OPTIONS = (
+    "prefix",
+    "client_name",
+    "db",
+    "health_check_interval",
+    "password",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_timeout",
+    "username",
+)
+TLS_OPTIONS = (
+    "ssl_ca_certs",
+    "ssl_ca_data",
+    "ssl_ca_path",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_min_version",
+    "ssl_password",
+)
 MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
 
 pack: Any = hiredis.pack_command
@@ -57,14 +82,11 @@ class RedisBroker(Broker):
         """
         self._name = public_url(url)
         try:
-            scheme, _, rest = url.partition("://")
-            place, _, query = rest.partition("?")
-            options = dict(parse_qsl(query, keep_blank_values=True))
-            self._prefix = options.pop("prefix", PREFIX).encode()
-            url = f"{SCHEMES[scheme]}://{place}?{urlencode(options)}"
+            prefix, url = _understood(url)
+            self._prefix = prefix.encode()
             self._options: dict[str, Any] = {**parse_url(url), "protocol": 3}
             self._kind: Any = self._options.pop("connection_class", Connection)
-            self._kind(**self._options)  # finds out whether it knows all options
+            self._kind(**self._options)  # checks the values of options
         except (ValueError, TypeError, RedisError) as error:
             raise ValueError(f"the broker {self._name}: {error}") from None
         self._connection: Any = None  # of redis-py, which closes it when nothing refers to it
@@ -258,6 +280,44 @@ class KeepingStream(Stream):
     def _receive_any(self, topic: bytes, data: bytes) -> None:
         id, rest = redis_history.split(data)
         self._link.receive(topic, rest, id)
+
+
+def _understood(url: str) -> Tuple[str, str]:
+    """The prefix, and the URL as redis-py understands it. Raises ValueError."""
+    place = place_of(url)
+    kind, options = SCHEMES[place.scheme], dict(place.options)
+    if kind == "rediss":
+        check_options(options, OPTIONS + TLS_OPTIONS, ())
+    else:
+        check_options(options, OPTIONS, TLS_OPTIONS)
+    if kind == "unix":
+        _check_socket(place)
+    elif len(place.hosts) > 1:
+        raise ValueError("there can be only one host; several are for NATS")
+    elif place.path.strip("/") and not place.path.strip("/").isdigit():
+        raise ValueError(f"the path must be the number of a database, not {place.path!r}")
+    for name in ("ssl_ca_certs", "ssl_ca_path"):
+        if name in options:
+            certificates(name, options[name])
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        if name in options:
+            check_file(name, options[name])
+    prefix = options.pop("prefix", PREFIX)
+    place_only = url.partition("://")[2].partition("?")[0]
+    return prefix, f"{kind}://{place_only}?{urlencode(options)}"
+
+
+def _check_socket(place: Place) -> None:
+    """Raise ValueError unless the URL has the path of a Unix socket."""
+    begin = f"{place.scheme}://"
+    if place.hosts:
+        given = f"{begin}{','.join(place.hosts)}{place.path}"
+        raise ValueError(
+            f"the path of a Unix socket begins with a third slash, {begin}/run/redis.sock, "
+            f"unlike {given}"
+        )
+    if not place.path.strip("/"):
+        raise ValueError(f"the path of a Unix socket is missing: {begin}/run/redis.sock")
 
 
 def _advice(error: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..brokers import SCHEMES, Broker, public_url
+from ..brokers import SCHEMES, Broker
+from .places import public_url
 
 __all__ = ["broker_of"]
 

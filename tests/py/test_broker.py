@@ -13,8 +13,9 @@ from memory_broker import Hub, MemoryBroker, Node
 
 from pyws import App, AppOptions
 from pyws._core import envelope, link
+from pyws._core.places import public_url
 from pyws._native import lib
-from pyws.brokers import Broker, public_url
+from pyws.brokers import Broker
 
 pytest.importorskip("websockets")
 
@@ -639,11 +640,16 @@ async def test_metrics() -> None:
     [
         (1, TypeError, r'broker must be a URL like "redis://.*" or an object .*, not int'),
         (b"redis://x", TypeError, "not bytes"),
-        (MemoryBroker, TypeError, "not "),
+        (MemoryBroker, TypeError, "not the class MemoryBroker"),
         ("", ValueError, "broker must be a URL that begins with one of redis://.*no scheme"),
         ("localhost:6379", ValueError, "no scheme"),
         ("http://me:secret@host", ValueError, "nats://.*, not 'http://'"),
-        ("REDIS://host", ValueError, "not 'REDIS://'"),
+        (
+            "REDIS://host",
+            ValueError,
+            "^broker must begin with 'redis://' in lower case, not 'REDIS://'",
+        ),
+        ("redis:/me:secret@host", ValueError, ".*tls://, but has no scheme$"),
     ],
 )
 def test_wrong_brokers(value: Any, kind: Any, match: str) -> None:
@@ -658,6 +664,11 @@ def test_a_password_is_never_shown() -> None:
     assert public_url("redis://me:secret@host:1/0?password=secret") == "redis://host:1/0"
     assert public_url("redis+unix://:p@/run/redis.sock?db=1") == "redis+unix:///run/redis.sock"
     assert public_url("nats://a:b@c@host") == "nats://host"
+    for end in "/?#":  # not percent-encoded
+        assert public_url(f"redis://me:sec{end}ret@host:1/0") == "redis://host:1/0"
+        assert public_url(f"nats://sec{end}ret@host") == "nats://host"
+    assert public_url("redis://host:1?prefix=a@b") == "redis://host:1"
+    assert public_url("redis+unix:///run/a@b.sock") == "redis+unix:///run/a@b.sock"
 
 
 def test_the_queue_has_a_size() -> None:
