@@ -325,6 +325,7 @@ async def test_b4_a_queue_that_is_full_loses_and_counts(caplog: pytest.LogCaptur
         hub.thaw()
         await until(lambda: one.stats["queued"] == 0)
         assert one.stats["published"] == 500 - lost
+        await until(lambda: other.stats["received"] == 500 - lost)
         found = await other.got("b")
         assert [int(text) for text in found] == list(range(500 - lost))  # the first ones
         one.app.publish("topic", "x" * 65536)  # more than the queue
