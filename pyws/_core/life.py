@@ -76,7 +76,7 @@ class Life:
         self.failure = None
         try:
             for fn in self._start:
-                mistakes.check_result("an on_start function", fn, self._run(fn))
+                mistakes.check_result("an on_start function", fn, self._run(fn), True)
         except BaseException as error:
             self.failure = error
             self._runtime.give_up()
@@ -88,7 +88,7 @@ class Life:
         self._runtime.run_all_deferred()  # close handlers may be among them
         for fn in self._stop_order():
             try:
-                mistakes.check_result("an on_stop function", fn, self._run(fn))
+                mistakes.check_result("an on_stop function", fn, self._run(fn), True)
             except BaseException as error:
                 self.stop_failed(fn, error)
 
@@ -140,4 +140,4 @@ async def _result_of(what: str, fn: Handler) -> None:
     if is_coroutine_handler(fn):
         await result
     else:
-        mistakes.check_result(what, fn, result)
+        mistakes.check_result(what, fn, result, may_wait=True)

@@ -47,6 +47,13 @@ REQUEST_PARAMETERS = ("res", "req")
 # ---- handlers -----------------------------------------------------------------------------------
 
 
+# What a plain function does with a coroutine. Only an asyncio loop has tasks.
+START_TASK = (
+    "may start a task with asyncio.ensure_future(...), in an app that has coroutine handlers or a "
+    "broker"
+)
+
+
 def check_handler(name: str, value: Any, parameters: tuple[str, ...]) -> None:
     """Check that `value` is a function that takes these arguments and does its work when called.
 
@@ -140,15 +147,23 @@ def _remedy(handler: Any) -> str:
     )
 
 
-def check_result(what: str, handler: Any, result: Any) -> None:
-    """Raise TypeError if a function returned a coroutine or a generator, which would never run."""
+def check_result(what: str, handler: Any, result: Any, may_wait: bool = False) -> None:
+    """Raise TypeError if a function returned a coroutine or a generator, which would never run.
+
+    Args:
+        what: What it is, for the error message.
+        handler: The function.
+        result: What it has returned.
+        may_wait: It could be a coroutine function.
+    """
     if result is not None and _is_unstarted(result):
         _discard(result)
         if not isinstance(result, Coroutine):
             raise TypeError(
                 f"{what} returned a generator that nothing iterates over: {location(handler)}"
             )
-        raise TypeError(f"{what} returned a coroutine that nothing awaits: {_remedy(handler)}")
+        remedy = _remedy(handler) if may_wait else f"{location(handler)} {START_TASK}"
+        raise TypeError(f"{what} returned a coroutine that nothing awaits: {remedy}")
 
 
 def result_warning(what: str, handler: Any, result: Any) -> str:
@@ -157,7 +172,7 @@ def result_warning(what: str, handler: Any, result: Any) -> str:
     Raises:
         TypeError: It is a coroutine or a generator, which would never run.
     """
-    check_result(what, handler, result)
+    check_result(what, handler, result, may_wait=True)
     if isinstance(result, bool) or type(result).__module__.partition(".")[0] == "pyws":
         return ""  # `return ws.send(...)` ends a handler early, and a lambda must return something
     return (

@@ -198,7 +198,10 @@ def c_handler(name: str, value: Any) -> bool:
 def function(name: str, value: Any) -> Handler:
     """`value`, which must be callable, and not a coroutine function. Raises TypeError."""
     if is_coroutine_handler(value):
-        raise TypeError(f"{name} must be a plain function, not a coroutine function")
+        raise TypeError(
+            f"{name} must be a plain function, not a coroutine function as "
+            f"{mistakes.location(value)} is: a plain one {mistakes.START_TASK}"
+        )
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type_name(value)}")
     return value  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ above (reports, the watch itself) comes as functions.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Callable, Dict
@@ -18,18 +19,24 @@ __all__ = ["READABLE", "WRITABLE", "Watches"]
 
 READABLE, WRITABLE = 1, 2  # WS_READABLE and WS_WRITABLE of ws.h
 
+MOST_REPORTS = 10  # of failures in a row, after which reports become rare
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between them then
+
 _NAMES = {READABLE: "a function of add_reader", WRITABLE: "a function of add_writer"}
 
 
 class Call:
     """What runs when a descriptor is ready for one event."""
 
-    __slots__ = ("args", "context", "fn")
+    __slots__ = ("args", "context", "failures", "fn", "pause", "silent_until")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.fn = fn
         self.args = args
         self.context = copy_context()
+        self.failures = 0  # in a row
+        self.silent_until = 0.0  # further ones are not reported before (time.monotonic)
+        self.pause = 0.0  # seconds between two reports
 
 
 class Watch:
@@ -99,8 +106,28 @@ class Watches:
             try:
                 result = call.context.run(call.fn, *call.args)
                 check_result(_NAMES[event], call.fn, result)
+                call.failures = 0
             except BaseException as error:
-                self._failed(_NAMES[event], error, call.fn, call.context)
+                self._report(_NAMES[event], call, error)
+
+    def _report(self, what: str, call: Call, error: BaseException) -> None:
+        """Report what a call has raised.
+
+        It runs in every turn of the loop as long as the descriptor is ready. If it fails each time,
+        the reports become rare: after 1, 2, 4 ... seconds.
+        """
+        call.failures += 1
+        if call.failures > MOST_REPORTS and isinstance(error, Exception):
+            now = time.monotonic()
+            if call.failures == MOST_REPORTS + 1:
+                call.pause = FIRST_PAUSE
+            elif now < call.silent_until:
+                return
+            else:
+                call.pause = min(2 * call.pause, LONGEST_PAUSE)
+            call.silent_until = now + call.pause
+            what = f"{what} ({call.failures:,} times in a row)"
+        self._failed(what, error, call.fn, call.context)
 
     def clear(self) -> None:
         """`App.run` is over: nothing is watched any more."""

@@ -70,7 +70,9 @@ class Work:
 
         It runs again in each turn of the loop until everything has been read, and also when the
         other side has hung up, so that the end of file is found. It runs in a copy of the
-        contextvars.Context of this call. An exception is reported like that of a handler.
+        contextvars.Context of this call. An exception is reported like that of a handler; when
+        the function has failed ten times in a row, as it does if it does not read what there is,
+        further reports follow after 1, 2, 4 ... 60 seconds.
 
         A second reader of the same descriptor replaces the first. A reader is removed by
         `remove_reader`, best before its descriptor is closed, or when `run` returns. With workers,
