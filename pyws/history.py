@@ -9,7 +9,7 @@ from typing import Any, FrozenSet, Iterable, NamedTuple, NoReturn, Optional, Seq
 
 from ._core import values
 
-__all__ = ["PAGE", "PAGE_BYTES", "History", "Page", "history_of"]
+__all__ = ["PAGE", "PAGE_BYTES", "History", "Page", "check_history", "history_of"]
 
 MOST_MESSAGES = 1_000_000
 PAGE = 100  # messages in one Page
@@ -107,6 +107,14 @@ def _values(one: History) -> Tuple[Any, ...]:
 
 def _copy(topics: Tuple[str, ...], messages: int, seconds: float) -> History:
     return History(topics, messages=messages, seconds=seconds)
+
+
+def check_history(name: str, value: Any) -> History:
+    """The check of the setting `history`. Raises TypeError."""
+    if not isinstance(value, History):
+        example = f", as in {name}=History({value!r})" if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be a History, not {values.type_name(value)}{example}")
+    return value
 
 
 def history_of(histories: Iterable[History], topic: bytes) -> Optional[History]:

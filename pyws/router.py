@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar, Union, overload
 
 from ._core import callbacks, calls, foreign, mistakes, values
@@ -12,6 +13,7 @@ from ._core.settings import Behavior, RouteSettings
 from ._core.values import Handler
 from ._native import lib
 from .errors import ErrorCode
+from .history import History  # noqa: F401  # is in inherited annotations
 from .options import named_options
 from .typing import (
     CloseHandler,
@@ -208,6 +210,9 @@ class Router:
         max_pending_messages: While this many messages, or max_payload_length bytes of them, wait
             for a coroutine handler or a session, no further message is read; Pings are answered
             until one has come. Default: 16 messages.
+        history: Topics whose last messages the broker keeps, for clients that come back:
+            `History(topics)`. It needs a broker that keeps messages: Redis, Valkey or NATS.
+            Default: None.
         keep_request: Keep the opening handshake, with its header fields and cookies, as ws.request
             and ws.headers. Default: False.
 
@@ -297,9 +302,24 @@ class Router:
             wrap_handlers(checked)
         runtime, handler = self._runtime, self._request_handler("upgrade", checked.upgrade, pattern)
         route = Route(runtime, pattern, checked, handler)
+        keeper = None if checked.history is None else self._get_keeper(checked)
         fields = callbacks.c_fields(route)
         self._add(route, lambda: calls.add_route(runtime.server, sent, fields))
+        if runtime.relay is not None and keeper is not None:
+            from ._core.readers import begin
+
+            runtime.relay.keep(checked.history)
+            route.greet = partial(begin, keeper)
         return self
+
+    def _get_keeper(self, behavior: Behavior) -> Any:
+        """What reads messages that the broker keeps, for a route. Raises ValueError."""
+        relay = self._runtime.relay
+        if relay is None:
+            raise ValueError('history needs a broker, as in App(broker="redis://127.0.0.1:6379")')
+        if "drain" in behavior.c_handlers:
+            raise ValueError("history does not go with a drain handler that is a C function")
+        return relay.get_keeper()
 
     @overload
     def get(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...

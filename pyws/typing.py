@@ -19,6 +19,7 @@ from ._core.hints import (
 from ._core.timers import Timer
 from .brokers import Broker
 from .enums import OpCode, SendStatus
+from .history import History
 from .http import Request, Response
 from .websocket import WebSocket
 
@@ -120,6 +121,7 @@ class WebSocketOptionsDict(TypedDict, total=False):
     max_topics: int
     max_topic_length: int
     max_pending_messages: int
+    history: Optional[History]
     keep_request: bool
     upgrade: UpgradeHandler
     open: OpenHandler

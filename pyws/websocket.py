@@ -331,12 +331,15 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
     def subscribe(self, topic: Union[str, bytes]) -> bool:
         """Subscribe to a topic.
 
+        If the topic has history, and the client has said which message of it was its last one, it
+        is sent what it has missed, and then the subscription begins: see docs/history.md.
+
         Args:
             topic: Any str of at most max_topic_length bytes in UTF-8, or these bytes.
 
         Returns:
-            True if the socket is subscribed now, even if it was before; False if it is closed, or
-            has max_topics topics already.
+            True if the socket is subscribed now, even if it was before, or will be once it has what
+            it has missed; False if it is closed, or has max_topics topics already.
 
         Raises:
             TypeError: `topic` is neither str nor bytes.
@@ -346,11 +349,18 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         name = self._topic(topic)
         if not self._conn:
             return False
+        reader = None if self._waits is None else self._waits.reader
+        begins_later = None if reader is None else reader.subscribe(name)
+        if begins_later is not None:
+            return begins_later
         result: int = lib.ws_conn_subscribe(self._conn, name, len(name))
         if result < 0 and result not in (ErrorCode.ECLOSED, ErrorCode.ELIMIT):
             fail(result)
         # The subscription handler may have ended it.
-        return result >= 0 and self.is_subscribed(topic)
+        is_subscribed = result >= 0 and self.is_subscribed(topic)
+        if reader is not None and result > 0 and is_subscribed:
+            reader.subscribed(name)
+        return is_subscribed
 
     def unsubscribe(self, topic: Union[str, bytes]) -> bool:
         """Unsubscribe from a topic; arguments and errors as for `subscribe`.
@@ -361,6 +371,9 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         name = self._topic(topic)
         if not self._conn:
             return False
+        reader = None if self._waits is None else self._waits.reader
+        if reader is not None and reader.cancel(name):
+            return True
         result: int = lib.ws_conn_unsubscribe(self._conn, name, len(name))
         if result < 0 and result != ErrorCode.ECLOSED:
             fail(result)

@@ -11,19 +11,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from contextlib import suppress
-from typing import Any, Callable, Deque, Iterator, Sequence, Tuple
+from typing import Any, Awaitable, Callable, Iterator, TypeVar
 
 from .. import _native
 from .._native import lib
 from ..brokers import Broker, Link
+from ..history import History
 from . import calls, envelope, mistakes
 from .contexts import run_in
 from .counting import Counting
+from .history import LABELLED, NOTICE, Channel, Keeper, Kept
 from .logs import escaped, logger, server_logger
-from .messages import COMPRESS
+from .messages import COMPRESS, is_text
 from .outages import Outage, reason_of
+from .outbox import MOST_BYTES, MOST_MESSAGES, Outbox
 from .places import public_url
 from .relays import Relay as AnyRelay
 from .runtime import Runtime
@@ -31,11 +33,8 @@ from .urls import broker_of
 
 __all__ = ["Relay"]
 
-Waiting = Tuple[bytes, bytes, float]  # topic, envelope, when it was published (time.monotonic)
+T = TypeVar("T")
 
-OVERHEAD = 200  # bytes for each waiting message: its objects and its place in the queue
-MOST_MESSAGES = 500  # in one call of Broker.publish
-MOST_BYTES = 512 * 1024  # of topics and data in one call, unless one message is longer
 MOST_TOPICS = 1000  # in one call of Broker.subscribe
 TIMEOUT = 10.0  # seconds for one call of a method of the broker
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until the next attempt to connect; doubles
@@ -65,24 +64,26 @@ class Relay(AnyRelay, Link):
         self._broker = broker_of(broker)
         check_max_size(self._broker)
         self._name = public_url(broker) if isinstance(broker, str) else str(broker)
-        self._limit = limit
+        self._outbox = Outbox(limit)
+        self._keeper = Keeper(self._deliver_kept, self._announce, self._need, self._wake)
         self._origin = envelope.new_origin()  # workers are forked later, and share it
         codes = [opcode | flag for opcode in (1, 2) for flag in (0, COMPRESS)]
         self._heads = {code: envelope.head(self._origin, code) for code in codes}
         self._listeners: list[Callable[[bool], Any]] = []
-        self._published = self._received = self._lost = self._ignored = self._reconnects = 0
+        self._published = self._kept = self._received = self._lost = 0
+        self._ignored = self._reconnects = 0
         self._reset()
 
     def _reset(self) -> None:
         self._topics: set[bytes] = set()  # those that have subscribers here
         self._changes: dict[bytes, bool] = {}  # what the broker does not know yet of them
         self._follows = False  # `_changes` is kept: the broker knew all topics once
-        self._arrived: list[tuple[bytes, int, bytes]] = []  # a burst: topic, opcode, payload
+        # A burst: topic, id of a kept message, opcode, payload.
+        self._arrived: list[tuple[bytes, bytes, int, bytes]] = []
         self._last_arrival = 0.0  # when the last one was delivered (time.monotonic)
         self._counting = Counting(self._origin)
-        self._queue: Deque[Waiting] = deque()
-        self._size = 0  # bytes of the messages that the broker has not accepted
-        self._under_way: Sequence[Waiting] = ()  # the batch that the broker has got
+        self._outbox.clear()
+        self._keeper.reset()
         self._is_full = False  # messages are being lost, and that has been logged
         self._has_refused_length = False  # so has a message that is too long for the broker
         self._is_up: bool | None = None  # None: not known yet
@@ -101,6 +102,25 @@ class Relay(AnyRelay, Link):
 
     # ---- the life of a run ----------------------------------------------------------------------
 
+    def get_keeper(self) -> Keeper:
+        """What reads what the broker keeps.
+
+        Raises:
+            ValueError: It keeps nothing.
+            RuntimeError: The app runs already.
+        """
+        if not self._broker.keeps:
+            raise ValueError(f"history needs a broker that keeps messages, unlike {self._name}")
+        if self._task is not None:
+            raise RuntimeError("a route with history must be added before the app runs")
+        return self._keeper
+
+    def keep(self, history: History) -> None:
+        """Let the broker keep messages, from the next run on."""
+        if history not in self._keeper.histories:
+            self._keeper.histories.append(history)
+            self._broker.histories = tuple(self._keeper.histories)
+
     def add_listener(self, fn: Callable[[bool], Any]) -> None:
         """Call ``fn(up)`` when the connection comes and goes."""
         self._listeners.append(fn)
@@ -118,7 +138,9 @@ class Relay(AnyRelay, Link):
         self._end_begins: asyncio.Future[None] = self._loop.create_future()
         self._key = self._runtime.key
         relays[self._key] = self
-        calls.set_relay(self._runtime.server, (ON_TOPIC, ON_PUBLISH, ON_END), self._key)
+        on_take = ON_TAKE if self._keeper.histories else None
+        functions = (ON_TOPIC, ON_PUBLISH, ON_END)
+        calls.set_relay(self._runtime.server, functions, self._key, on_take)
         self._task = self._loop.create_task(self._run())
 
     async def end(self, seconds: float) -> None:
@@ -160,9 +182,7 @@ class Relay(AnyRelay, Link):
             for one in (task, self._session):
                 if one is not None:
                     one.cancel()
-        self._lost += len(self._queue) + len(self._under_way)
-        self._queue.clear()
-        self._under_way, self._size = (), 0
+        self._lost += self._outbox.clear()
 
     def descriptors(self) -> list[int]:
         """The connection to the broker, which a forked child must not keep alive."""
@@ -185,17 +205,29 @@ class Relay(AnyRelay, Link):
 
     def on_topic(self, topic: bytes, exists: bool) -> None:
         """A topic has got its first subscriber here, or lost its last one."""
-        if exists:
+        self._keeper.on_topic(topic, exists)
+
+    def _need(self, topic: bytes, is_needed: bool) -> None:
+        """This process needs a topic of the broker, or does so no longer."""
+        if is_needed:
             self._topics.add(topic)
         else:
             self._topics.discard(topic)
-        if not self._follows:
+        if self._follows and self._changes.get(topic, is_needed) is is_needed:
+            self._changes[topic] = is_needed
+            self._wake()
             return
-        if self._changes.get(topic, exists) is not exists:
-            del self._changes[topic]  # the broker has not got the opposite yet
-        else:
-            self._changes[topic] = exists
-        self._wake()
+        self._changes.pop(topic, None)  # the broker has not got the opposite yet
+        if not is_needed:
+            self._keeper.forget(topic)
+
+    def on_take(self, topic: bytes) -> History | None:
+        """A message is about to be published; returns how much is kept if `on_append` follows."""
+        return self._keeper.find(topic)
+
+    def on_append(self, topic: bytes, data: bytes, opcode: int, history: History) -> None:
+        """A message was published here, at a topic with history."""
+        self._put(topic, self._heads[opcode] + data, history)
 
     def on_publish(self, topic: bytes, data: bytes, opcode: int) -> None:
         """A message was published here; the opcode has the flag of the library."""
@@ -205,13 +237,10 @@ class Relay(AnyRelay, Link):
         """The connections of a topic were ended here."""
         self._put(topic, envelope.pack_end(self._origin, code, reason))
 
-    def _put(self, topic: bytes, data: bytes) -> None:
-        size = len(topic) + len(data)
-        if self._is_too_long(data) or self._size + size + OVERHEAD > self._limit:
+    def _put(self, topic: bytes, data: bytes, history: History | None = None) -> None:
+        if self._is_too_long(data) or not self._outbox.put(topic, data, history):
             self._refuse(data)
             return
-        self._size += size + OVERHEAD
-        self._queue.append((topic, data, time.monotonic()))
         if self._waiter is not None:
             self._wake()
 
@@ -235,7 +264,7 @@ class Relay(AnyRelay, Link):
         elif not self._is_full:
             self._is_full = True
             line = "messages for the broker %s are lost: more than broker_queue %d bytes wait"
-            self._loop.call_soon(logger.warning, line, self._name, self._limit)
+            self._loop.call_soon(logger.warning, line, self._name, self._outbox.limit)
 
     # ---- what the broker reports ----------------------------------------------------------------
 
@@ -251,15 +280,15 @@ class Relay(AnyRelay, Link):
         origin, opcode, payload = message
         if opcode < 0:
             self._receive_count(topic, origin, opcode, payload)
-        elif origin == self._origin:
+        elif origin == self._origin and not id:
             return
         elif self._arrived:
-            self._arrived.append((topic, opcode, payload))
+            self._arrived.append((topic, id, opcode, payload))
         elif time.monotonic() - self._last_arrival < BURST:
             self._runtime.postpone(self._deliver_arrived)
-            self._arrived.append((topic, opcode, payload))
+            self._arrived.append((topic, id, opcode, payload))
         else:
-            self._deliver(topic, opcode, payload)
+            self._deliver(topic, id, opcode, payload)
             self._last_arrival = time.monotonic()
 
     def _deliver_arrived(self) -> None:
@@ -269,14 +298,16 @@ class Relay(AnyRelay, Link):
             self._deliver(*message)
         self._last_arrival = time.monotonic()
 
-    def _deliver(self, topic: bytes, opcode: int, payload: bytes) -> None:
+    def _deliver(self, topic: bytes, id: bytes, opcode: int, payload: bytes) -> None:
         server = self._runtime.server
         if not server:
             return
         try:
+            if opcode & _TEXT and not is_text(payload):
+                raise ValueError("its text is not UTF-8")
+            if id and opcode and self._keeper.receive(topic, (id, opcode, payload)):
+                return
             if opcode:
-                if opcode & _TEXT and not is_text(payload):
-                    raise ValueError("its text is not UTF-8")
                 lib.ws_server_deliver(server, topic, len(topic), payload, len(payload), opcode)
             else:
                 code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
@@ -285,6 +316,19 @@ class Relay(AnyRelay, Link):
             self._ignore(topic, f"is wrong: {error}")
             return
         self._received += 1
+
+    def _deliver_kept(self, channel: Channel, message: Kept) -> None:
+        """Deliver a message of a topic with history."""
+        id, opcode, payload = message
+        topic, data = channel.topic, channel.label(id) + payload
+        server = self._runtime.server
+        lib.ws_server_deliver(server, topic, len(topic), data, len(data), opcode | LABELLED)
+        self._received += 1
+
+    def _announce(self, topic: bytes, notice: bytes) -> None:
+        """Tell the subscribers who take labels something about a topic."""
+        server, code = self._runtime.server, _TEXT | LABELLED | NOTICE
+        lib.ws_server_deliver(server, topic, len(topic), notice, len(notice), code)
 
     def _receive_count(self, topic: bytes, origin: bytes, opcode: int, payload: bytes) -> None:
         """A question how many subscribers a topic has here, or an answer to one of this process."""
@@ -344,6 +388,7 @@ class Relay(AnyRelay, Link):
             self._follows = False
             self._counting.clear()
             self._end_hold()
+            self._keeper.disconnected()
             await self._disconnect()
             if error is None:
                 return
@@ -358,7 +403,7 @@ class Relay(AnyRelay, Link):
                 return
 
     def _is_done(self) -> bool:
-        return self._ending and not self._queue
+        return self._ending and not self._outbox
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not once there is nothing more to do."""
@@ -390,9 +435,12 @@ class Relay(AnyRelay, Link):
                 await self._tell_changes()
             if self._counting.is_waiting:
                 await self._exchange_counts()
-            if self._queue and not self._is_held():
+            if self._reads():
+                requests = self._keeper.next_requests()
+                self._keeper.on_pages(await self._within_time(self._broker.read(requests)))
+            if self._outbox and not self._is_held():
                 await self._publish()
-            elif not self._changes and not self._counting.is_waiting:
+            elif not (self._changes or self._counting.is_waiting or self._reads()):
                 if self._ending:
                     return
                 self._waiter = self._loop.create_future()
@@ -414,7 +462,14 @@ class Relay(AnyRelay, Link):
             self._wake()
 
     def _is_held(self) -> bool:
-        return self._hold is not None and not self._ending and self._size <= self._limit // 2
+        """What has history need not wait: the others will read it."""
+        if self._hold is None or self._ending or self._outbox.is_kept_next:
+            return False
+        return self._outbox.size <= self._outbox.limit // 2
+
+    def _reads(self) -> bool:
+        """Whether there is something to read; nothing any more at the end."""
+        return self._keeper.has_requests and not self._ending
 
     async def _exchange_counts(self) -> None:
         """Answer the questions of others, and ask those of this process."""
@@ -430,7 +485,7 @@ class Relay(AnyRelay, Link):
             receivers = await self._within_time(broker.publish_counted(messages))
             counting.asked(questions, receivers)
 
-    async def _within_time(self, call: Any) -> Any:
+    async def _within_time(self, call: Awaitable[T]) -> T:
         """Await a method of the broker; the connection is lost if it takes too long."""
         self._busy_since = time.monotonic()
         if self._alarm is None:
@@ -454,55 +509,50 @@ class Relay(AnyRelay, Link):
     async def _tell_changes(self) -> None:
         """Subscribe to what has subscribers by now, then unsubscribe from what has none."""
         changes, self._changes = self._changes, {}
-        for batch in _portions([topic for topic, exists in changes.items() if exists]):
+        begun = [topic for topic, is_needed in changes.items() if is_needed]
+        ended = [topic for topic, is_needed in changes.items() if not is_needed]
+        for topic in ended:  # whoever needs it from now on begins anew
+            self._keeper.forget(topic)
+        for batch in _portions(begun):
+            for requests in self._keeper.positions(batch):
+                pages = await self._within_time(self._broker.read(requests))
+                self._keeper.on_positions(requests, pages)
             await self._within_time(self._broker.subscribe(batch))
-        for batch in _portions([topic for topic, exists in changes.items() if not exists]):
+            self._keeper.subscribed(batch)
+        for batch in _portions(ended):
             await self._within_time(self._broker.unsubscribe(batch))
 
     async def _publish(self) -> None:
-        """Publish the first messages of the queue."""
-        batch, size = self._take()
-        if not batch:  # all were too long
+        """Publish, or append, the first messages of the queue."""
+        outbox = self._outbox
+        batch, too_long = outbox.take(self._broker.max_size)
+        for one in too_long:
+            self._refuse(one.data)
+        if not batch:
             return
-        self._under_way = batch
         try:
-            await self._within_time(self._broker.publish([one[:2] for one in batch]))
+            if batch[0].history is None:
+                await self._within_time(self._broker.publish([one[:2] for one in batch]))
+            else:
+                kept = [(topic, data, history) for topic, data, _, history in batch if history]
+                await self._within_time(self._broker.append(kept))
         except BaseException:
-            self._lost += len(self._under_way)  # none if the app has ended meanwhile
+            if batch[0].history is not None:  # nothing any more if the app has ended meanwhile
+                outbox.give_back()
+            self._lost += len(outbox.under_way)
             raise
         else:
-            self._published += len(batch)
+            if batch[0].history is None:
+                self._published += len(batch)
+            else:
+                self._kept += len(batch)
         finally:
-            if self._under_way:
-                self._under_way = ()
-                self._size -= size
-        if self._is_full and self._size <= self._limit // 2:
+            outbox.arrived()
+        if self._is_full and outbox.size <= outbox.limit // 2:
             self._is_full = False
             line = "the queue for the broker %s has room again, %d messages were lost"
             server_logger.info(line, self._name, self._lost - self._lost_before)
             self._lost_before = self._lost
-
-    def _take(self) -> tuple[list[Waiting], int]:
-        """Take messages for one call, and their bytes.
-
-        Those that came before the first connection may be too long.
-        """
-        queue = self._queue
-        batch: list[Waiting] = []
-        size = 0
-        while queue and len(batch) < MOST_MESSAGES:
-            topic, data, _ = queue[0]
-            more = len(topic) + len(data)
-            if self._is_too_long(data):
-                queue.popleft()
-                self._size -= more + OVERHEAD
-                self._refuse(data)
-                continue
-            if size + more > MOST_BYTES and batch:
-                break
-            size += more
-            batch.append(queue.popleft())
-        return batch, size + OVERHEAD * len(batch)
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -520,7 +570,7 @@ class Relay(AnyRelay, Link):
                 self._name,
                 time.monotonic() - self._down_since,
                 self._lost - self._lost_before,
-                len(self._queue),
+                len(self._outbox),
             )
         else:
             server_logger.info("connected to the broker %s", self._name)
@@ -548,17 +598,19 @@ class Relay(AnyRelay, Link):
 
     def numbers(self) -> dict[str, int]:
         """What `App.stats` says of the broker."""
-        waiting = self._under_way or self._queue
-        lag = time.monotonic() - waiting[0][2] if waiting else 0.0
+        keeper = self._keeper
         return {
             "broker_published": self._published,
+            "broker_kept": self._kept,
             "broker_received": self._received,
+            "broker_replayed": keeper.replayed,
+            "broker_incomplete": keeper.incomplete,
             "broker_lost": self._lost,
             "broker_ignored": self._ignored,
             "broker_reconnects": self._reconnects,
             "broker_up": int(self._is_up is True),
-            "broker_queued": self._size,
-            "broker_lag": int(lag * 1000),
+            "broker_queued": self._outbox.size,
+            "broker_lag": int(self._outbox.lag() * 1000),
         }
 
 
@@ -567,11 +619,6 @@ def check_max_size(broker: Broker) -> None:
     if not isinstance(broker.max_size, int):
         kind = type(broker.max_size).__name__
         raise TypeError(f"max_size of the broker {broker} must be an int, not {kind}")
-
-
-def is_text(data: bytes) -> bool:
-    """Whether this is UTF-8."""
-    return data.isascii() or bool(lib.ws_utf8_valid(data, len(data)))
 
 
 def _portions(topics: list[bytes]) -> Iterator[list[bytes]]:
@@ -601,6 +648,17 @@ def _on_topic(topic: Any, length: int, exists: bool, key: int) -> None:
         relay.on_topic(topic[:length], exists)
 
 
+def _on_take(topic: Any, topic_length: int, data: Any, length: int, opcode: int, key: int) -> bool:
+    relay = relays.get(key)
+    if relay is None:
+        return False
+    name = topic[:topic_length]
+    history = relay.on_take(name)
+    if history is not None:
+        relay.on_append(name, data[:length], opcode, history)
+    return history is not None
+
+
 def _on_publish(
     topic: Any, topic_length: int, data: Any, length: int, opcode: int, key: int
 ) -> None:
@@ -616,5 +674,6 @@ def _on_end(topic: Any, topic_length: int, code: int, reason: Any, length: int, 
 
 
 ON_TOPIC = _native.topic_function(_on_topic)
+ON_TAKE = _native.take_function(_on_take)
 ON_PUBLISH = _native.publish_function(_on_publish)
 ON_END = _native.end_function(_on_end)

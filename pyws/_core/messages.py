@@ -155,6 +155,11 @@ def check_text(data: bytes, name: str = "message") -> None:
         raise ValueError(f"{name} is not valid UTF-8")
 
 
+def is_text(data: bytes) -> bool:
+    """Whether this is UTF-8."""
+    return data.isascii() or bool(lib.ws_utf8_valid(data, len(data)))
+
+
 def size(message: str | bytes) -> int:
     """Bytes of a message."""
     if isinstance(message, bytes) or message.isascii():

@@ -47,7 +47,10 @@ _GAUGES = {
 _BROKER = {
     # the same of App.stats, where the app has a broker: (name, type, help)
     "broker_published": ("published_total", "counter", "Messages that the broker has accepted."),
+    "broker_kept": ("kept_total", "counter", "Messages of this app that the broker keeps."),
     "broker_received": ("received_total", "counter", "Messages of other apps from the broker."),
+    "broker_replayed": ("replayed_total", "counter", "Messages sent to clients that missed them."),
+    "broker_incomplete": ("incomplete_total", "counter", "Times that some were not kept any more."),
     "broker_lost": ("lost_total", "counter", "Messages that may not have reached other machines."),
     "broker_ignored": ("ignored_total", "counter", "Messages from the broker that are not valid."),
     "broker_reconnects": ("reconnects_total", "counter", "Times that the broker came back."),

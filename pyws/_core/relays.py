@@ -10,6 +10,19 @@ __all__ = ["Relay"]
 class Relay:
     """What `link.Relay` implements."""
 
+    def get_keeper(self) -> Any:
+        """The `history.Keeper` that reads what the broker keeps.
+
+        Raises:
+            ValueError: It keeps nothing.
+            RuntimeError: The app runs already.
+        """
+        raise NotImplementedError
+
+    def keep(self, history: Any) -> None:
+        """Let the broker keep messages, those of a History."""
+        raise NotImplementedError
+
     def add_listener(self, fn: Callable[[bool], Any]) -> None:
         """Call ``fn(up)`` when the connection comes and goes."""
         raise NotImplementedError

@@ -28,6 +28,7 @@ class Route:
         handler: The handler of requests: of plain HTTP, or `upgrade`.
         key: What C passes back to find this object; with the bridge, the address of a
             ws_bridge_route, which lives as long as this object.
+        greet: Called with each new socket before its open handler; None: nothing is.
         keeps_requests: Its sockets keep their opening handshakes.
         is_plain: No extension or subprotocol can be selected for its sockets.
         warned: A warning was logged about a value that a handler returned.
@@ -37,6 +38,7 @@ class Route:
         "__weakref__",
         "behavior",
         "bridge",
+        "greet",
         "handler",
         "is_plain",
         "keeps_requests",
@@ -61,6 +63,7 @@ class Route:
         self.pattern = pattern
         self.behavior = behavior
         self.handler = handler
+        self.greet: Handler | None = None
         self.keeps_requests = behavior.keep_request or runtime.options.keep_headers
         self.is_plain = not (behavior.subprotocols or behavior.compression)
         self.warned = False

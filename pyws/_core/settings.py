@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, TypeVar
 
 from ..enums import CompressOptions
+from ..history import History, check_history
 from . import foreign, values
 from .hints import Items, dataclass_transform
 from .values import HANDLERS, Handler
@@ -244,6 +245,14 @@ class RouteSettings:
         "while this many messages, or max_payload_length bytes of them, wait for a coroutine "
         "handler or a session, no further message is read; Pings are answered until one has come",
         unit="messages",
+        to_c=None,
+    )
+
+    history: Optional[History] = setting(  # makes a field
+        None,
+        check_history,
+        "topics whose last messages the broker keeps, for clients that come back: "
+        "`History(topics)`. It needs a broker that keeps messages: Redis, Valkey or NATS",
         to_c=None,
     )
 

@@ -22,6 +22,7 @@ from .requests import Exchange, Facts, after_open, exchanges, facts_of, set_sock
 from .requests import context_of as context_of_exchange
 from .routes import Route, returned
 from .runtime import Runtime
+from .waits import AnyReader, Waits, resolve
 
 __all__ = ["CloseFrame", "CloseInfo", "Socket", "sockets"]
 
@@ -120,31 +121,6 @@ def _text(function: Any, request: int) -> str:
 
 
 # ---- the connection -----------------------------------------------------------------------------
-
-
-class Waits:
-    """What waits for a connection in asyncio; made when there is something.
-
-    Attributes:
-        closed: A future of those who wait until the closing handshake is over.
-        drained: The futures of those who wait until nothing is queued.
-        tasks: The tasks that `create_task` has started.
-        session: The session that is under way, or None.
-    """
-
-    __slots__ = ("closed", "drained", "session", "tasks")
-
-    def __init__(self) -> None:
-        self.closed: Any = None
-        self.drained: list[Any] = []
-        self.tasks: set[Any] = set()
-        self.session: Any = None
-
-
-def resolve(future: Any, result: Any) -> None:
-    """Set the result of an asyncio.Future that may be None, or cancelled."""
-    if future is not None and not future.done():
-        future.set_result(result)
 
 
 class Socket(Handle):
@@ -294,6 +270,9 @@ class Socket(Handle):
             task.cancel()
         if waits.session is not None:
             waits.session.on_close(local)
+        reader, waits.reader = waits.reader, None
+        if reader is not None:
+            reader.end()
 
     def _peer(self) -> tuple[bytes, int]:
         if self._remote is None and self._conn:
@@ -388,6 +367,8 @@ def opened(ws: Socket, route: Route, request: int, target: str | None) -> None:
             ws._target = target
         if exchange is not None or not route.is_plain:
             ws._greet(request, exchange)
+        if route.greet is not None:
+            route.greet(ws)
         if runtime.traffic is not None:
             ws._log("opened")
         if handler is not None:
@@ -623,6 +604,21 @@ def context_of(ws: Socket) -> Context:
 def conn_of(ws: Socket) -> int:
     """The address of the ws_conn; 0 once the connection has closed."""
     return ws._conn
+
+
+def target_of(ws: Socket) -> str:
+    """Path and query of the opening handshake."""
+    return ws._target
+
+
+def set_reader(ws: Socket, reader: AnyReader) -> None:
+    """The connection takes labels; `reader` knows its position in topics with history."""
+    ws._get_waits().reader = reader
+
+
+def wait_for_drain(ws: Socket, future: Any) -> None:
+    """Set the result of a future to True once nothing is queued; to False if it closes before."""
+    ws._get_waits().drained.append(future)
 
 
 def queue_of(ws: Socket) -> Any:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
+from urllib.parse import quote
 
 from doc_blocks import Client
 from peer import Peer, close_frame, frame, handshake, request, upgraded
@@ -386,6 +387,26 @@ def browser(program: Program, port: int) -> None:
         for peer in (one, two):
             assert receive(peer) == "1"
         leave(one)
+
+
+@client("history")
+def history(program: Program, port: int) -> None:
+    assert b"history: true" in request(port, "GET / HTTP/1.1").body
+    with upgraded(port, "/chat?history=%7B%7D") as one, upgraded(port, "/chat") as other:
+        assert '"complete":true' in receive(one)
+        say(one, "first")
+        label, _, text = receive(one).partition("\n")
+        assert (text, receive(other)) == ("first", "first")
+        leave(one)
+        last = json.loads(label[1:])["id"]
+        say(other, "second")
+        assert receive(other) == "second"
+        ids = quote(json.dumps({"chat": last}))
+        with upgraded(port, "/chat?history=" + ids) as back:
+            assert receive(back) == f'\0{{"topic":"chat","id":"{last}","complete":true}}\n'
+            assert receive(back).endswith("\nsecond")
+            leave(back)
+        leave(other)
 
 
 # ---- deployment ---------------------------------------------------------------------------------

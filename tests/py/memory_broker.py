@@ -18,7 +18,7 @@ from typing import (
 
 from coroutines import Place, until
 
-from pyws import App, History, WebSocket
+from pyws import App, History, WebSocket, WebSocketOptionsDict
 from pyws.brokers import Broker, Link, Page
 from pyws.history import PAGE
 
@@ -208,10 +208,13 @@ class MemoryBroker(Broker):
 class Node:
     """An app with a broker, and what its clients get."""
 
-    def __init__(self, broker: Any, **options: Any) -> None:
+    def __init__(
+        self, broker: Any, settings: Optional[WebSocketOptionsDict] = None, **options: Any
+    ) -> None:
         self.broker = broker
         self.app = App(broker=broker, **options)
-        self.app.ws("/:name", open=self._open, max_backpressure=0, max_topic_length=100_000)
+        route: WebSocketOptionsDict = {"max_backpressure": 0, "max_topic_length": 100_000}
+        self.app.ws("/:name", {**route, "open": self._open, **(settings or {})})
         self.sockets: Dict[str, WebSocket[Any]] = {}
         self.clients: Dict[str, Any] = {}
         self.ups: List[bool] = []
@@ -266,7 +269,7 @@ class Node:
     def is_settled(self) -> bool:
         """Whether the broker knows all topics, and has everything; what came is delivered."""
         relay: Any = self.app._runtime.relay
-        return relay._waiter is not None and not relay._arrived and not relay._queue
+        return relay._waiter is not None and not relay._arrived and not relay._outbox
 
     async def settled(self) -> None:
         await until(lambda: self.is_settled)

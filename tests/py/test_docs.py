@@ -13,6 +13,7 @@ from chromium import unavailable, without_sanitizer
 from common import ROOT, TIMEOUT
 from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
 from program import Program
+from redis_server import RedisServer
 
 from pyws import App, WebSocket
 
@@ -44,6 +45,12 @@ def test_program(block: Block, tmp_path: Path) -> None:
                 os.close(fd)
         except OSError:
             pytest.skip("there are no pseudo-terminals here")
+    if block.name == "history":
+        pytest.importorskip("redis")
+        with RedisServer(tmp_path) as server:
+            text = block.text.replace("redis://127.0.0.1:6379", server.url)
+            run(block._replace(text=text), CLIENTS[block.name], tmp_path)
+        return
     run(block, CLIENTS[block.name], tmp_path)
 
 

@@ -126,6 +126,7 @@ def test_s11_keys_and_defaults() -> None:
         "max_topics": 1000,
         "max_topic_length": 1024,
         "max_pending_messages": 16,
+        "history": None,
         "keep_request": False,
         "close_on_backpressure_limit": False,
         "reset_idle_timeout_on_send": False,
