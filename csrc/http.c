@@ -103,9 +103,17 @@ static size_t limit_of(const struct ws__http_head *head, const char *bytes, size
     return limit;
 }
 
-static int begin_target(struct ws__http_head *head, char c, uint32_t at)
+static bool method_is(const struct ws__http_head *head, const char *bytes, const char seven[8])
 {
+    return head->method.length == 7 && !memcmp(bytes + head->method.offset, seven, 7);
+}
+
+static int begin_target(struct ws__http_head *head, const char *bytes, uint32_t at)
+{
+    const char c = bytes[at];
     head->target.offset = head->path.offset = at;
+    if (method_is(head, bytes, "CONNECT"))
+        return -400; /* RFC 9112 3.2.3: its target is in authority-form, which is for proxies */
     if (c == '/')
         head->state = PATH;
     else if (c == '*')
@@ -113,7 +121,7 @@ static int begin_target(struct ws__http_head *head, char c, uint32_t at)
     else if (ws__text_is_letter(c))
         head->state = SCHEME;
     else
-        return -400; /* among others authority-form, which only CONNECT uses (RFC 9112 3.2.3) */
+        return -400;
     return 0;
 }
 
@@ -178,8 +186,7 @@ static int version(struct ws__http_head *head, const char *bytes, uint32_t at)
         return 0;
     /* RFC 9112 3.2.4: "*" is for OPTIONS. Another major version, as in the preface of HTTP/2 (RFC
      * 9113 3.4: "PRI * HTTP/2.0"), is refused with 505 instead. */
-    if (bytes[head->path.offset] == '*' && head->major == 1 &&
-        (head->method.length != 7 || memcmp(bytes + head->method.offset, "OPTIONS", 7)))
+    if (bytes[head->path.offset] == '*' && head->major == 1 && !method_is(head, bytes, "OPTIONS"))
         return -400;
     head->state = LINE_LF;
     return 0;
@@ -237,7 +244,7 @@ static int handle_byte(struct ws__http_head *head, const char *bytes, uint32_t a
         head->state = TARGET;
         return c == ' ' && head->method.length ? 0 : -400;
     case TARGET:
-        return begin_target(head, c, at);
+        return begin_target(head, bytes, at);
     case ASTERISK:
         return c == ' ' ? end_target(head, c, at) : -400;
     case SCHEME:

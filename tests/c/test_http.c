@@ -200,6 +200,7 @@ static const struct {
     {"H16 query as target", BYTES("GET ?"), -400},
     {"H16 authority-form", BYTES("CONNECT host:8"), -400},
     {"H16 authority-form, an address", BYTES("CONNECT 1"), -400},
+    {"H16 CONNECT in another form", BYTES("CONNECT /"), -400},
     {"H16 asterisk-form with GET", BYTES("GET * HTTP/1.1\r"), -400},
     {"H16 asterisk-form with a longer method", BYTES("OPTIONSS * HTTP/1.1\r"), -400},
     {"H16 asterisk and more", BYTES("OPTIONS *a"), -400},
