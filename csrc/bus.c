@@ -16,7 +16,8 @@ enum {
     READ_MAX = 1024,           /* datagrams that are read at a time */
     DRAIN_MAX = 100000,        /* datagrams that a new member discards */
     HASHES = 512,              /* in one record */
-    BUFFER_KEPT = 64 * 1024    /* bytes; a larger one is freed once it is empty */
+    BUFFER_KEPT = 64 * 1024,   /* bytes; a larger one is freed once it is empty */
+    PATIENCE = 1000            /* messages, see bus_member.patience */
 };
 
 enum bus_state { BUS_UNKNOWN, BUS_SYNCING, BUS_KNOWN, BUS_GONE };
@@ -30,6 +31,8 @@ struct bus_member {
     bool sync_due;  /* it must be sent our topics */
     bool sync_asks; /* and be asked for its own */
     bool ask_due;   /* something of it was lost: it must send its topics again */
+    /* Its topics did not fit into memory: so many messages more, and it is asked for them again. */
+    size_t patience;
 };
 
 struct ws__bus {
@@ -69,6 +72,7 @@ static void doubt_interest(struct ws__hub *hub, struct bus_member *m)
 {
     ws__interest_clear(&m->interest, &hub->memory);
     m->state = BUS_UNKNOWN;
+    m->patience = 0;
 }
 
 /* ---- sending ---- */
@@ -78,7 +82,7 @@ static void forget_member(struct ws__hub *hub, struct bus_member *m, enum bus_st
 {
     ws__outbox_unblock(&m->out, hub);
     ws__outbox_clear(&m->out, hub);
-    ws__interest_clear(&m->interest, &hub->memory);
+    doubt_interest(hub, m);
     m->state = (uint8_t)state;
     m->sync_due = m->sync_asks = m->ask_due = false;
 }
@@ -223,7 +227,9 @@ static void complain(struct ws__hub *hub)
     hub->bus->complained = true;
 }
 
-/* What is not known is taken for interest in everything. */
+/* What is not known is taken for interest in everything. Without memory for its topics, a member is
+ * asked for them again after as many messages as it has topics, so that this costs little even if
+ * there is no memory for long. */
 static void change_interest(struct ws__hub *hub, struct bus_member *m,
                             const struct ws__record *record)
 {
@@ -235,7 +241,9 @@ static void change_interest(struct ws__hub *hub, struct bus_member *m,
         if (record->type == WS__RECORD_REMOVE) {
             ws__interest_remove(&m->interest, &hub->memory, hash);
         } else if (ws__interest_add(&m->interest, &hub->memory, hash)) {
+            size_t topics = m->interest.count;
             doubt_interest(hub, m);
+            m->patience = topics > PATIENCE ? topics : PATIENCE;
             return;
         }
     }
@@ -498,6 +506,8 @@ bool ws__bus_send(struct ws__hub *hub, uint64_t hash, const struct ws__record *r
         bool interested = is_other(bus, i) && is_interested(m, hash);
         if (interested || (is_other(bus, i) && bus->unread && m->state != BUS_GONE))
             queue_message(hub, m, record);
+        if (m->patience && !--m->patience)
+            m->ask_due = true;
         any = any || interested;
     }
     send_messages(hub, record->type == WS__RECORD_END);
@@ -653,17 +663,6 @@ void ws__bus_free(struct ws__hub *hub)
 }
 
 /* ---- ws_cluster.h ---- */
-
-int ws_bus_options_init(ws_bus_options *options, size_t size)
-{
-    if (size != sizeof *options)
-        return WS_EABI;
-    memset(options, 0, sizeof *options);
-    options->size = size;
-    options->inbox = -1;
-    options->max_queue = 16 * 1024 * 1024;
-    return WS_OK;
-}
 
 int ws_server_tell(ws_server *server, uint32_t member, const void *data, size_t length)
 {

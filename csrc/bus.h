@@ -8,8 +8,8 @@
  *           any state, with BYE or GONE ─▶ GONE         any state, after a gap ─▶ UNKNOWN
  *
  * UNKNOWN and SYNCING members are sent everything, because what they need is not known (yet); GONE
- * ones nothing. A server that has said BYE itself counts the others as UNKNOWN: they announce
- * nothing more to it.
+ * ones nothing. One whose topics did not fit into memory is UNKNOWN, and is asked for them later. A
+ * server that has said BYE itself counts the others as UNKNOWN: they announce nothing more to it.
  */
 #ifndef WS__BUS_H
 #define WS__BUS_H

@@ -114,6 +114,17 @@ void ws__outbox_clear(struct ws__outbox *box, struct ws__hub *hub)
 
 /* ---- ws_cluster.h ---- */
 
+int ws_bus_options_init(ws_bus_options *options, size_t size)
+{
+    if (size != sizeof *options)
+        return WS_EABI;
+    memset(options, 0, sizeof *options);
+    options->size = size;
+    options->inbox = -1;
+    options->max_queue = 16 * 1024 * 1024;
+    return WS_OK;
+}
+
 int ws_bus_announce_end(const int *inboxes, uint32_t count, uint32_t member, uint32_t epoch)
 {
     const uint32_t body[2] = {member, epoch};

@@ -209,6 +209,65 @@ static void test_end(void)
     stop("end");
 }
 
+static void fail_memory(int i, bool fails)
+{
+    members[i].h.memory.fail_at = fails ? members[i].h.memory.calls + 1 : 0;
+    members[i].h.memory.fail_after = fails;
+}
+
+/* How many messages until a member that was sent everything gets only what it needs again. */
+static int needless(int most)
+{
+    int count = 0;
+    while (count < most && members_publish(0, "no one", "x"))
+        if (++count % 10 == 0)
+            members_settle();
+    return count;
+}
+
+/* The topics of a member do not fit into the memory of another one, which sends it everything until
+ * they do. */
+static void test_interest_without_memory(void)
+{
+    start(2);
+    for (int i = 0; i < 4; i++)
+        members_subscribe(1, (const char *[]){"a", "b", "c", "d"}[i]);
+    members_settle();
+    is_int(needless(1), 0, "B3: what it needs is known");
+    fail_memory(0, true);
+    members_subscribe(1, "e");
+    turns(&members[1].h, 1);
+    turns(&members[0].h, 1);
+    fail_memory(0, false);
+    is_int(members_publish(0, "e", "1"), 1, "T84: no memory for the fifth");
+    int count = needless(5000);
+    ok(count > 100 && count < 5000, "B3: known again after %d messages", count);
+    is_int(members_publish(0, "e", "2"), 1, "B3: the fifth is known");
+    members_frames(&c[1], "TEXT 1, TEXT 2", "B1: what it needs arrives");
+    for (int i = 0; i < 3; i++)
+        members_subscribe(1, (const char *[]){"f", "g", "h"}[i]);
+    members_settle();
+    fail_memory(0, true);
+    members_subscribe(1, "i");
+    turns(&members[1].h, 1);
+    turns(&members[0].h, 1);
+    uint64_t before = members_stats(1).bytes_out;
+    for (int i = 0; i < 5000; i++) {
+        fail_memory(0, false);
+        members_publish(0, "no one", "x");
+        turns(&members[1].h, 1);
+        fail_memory(0, true);
+        turns(&members[0].h, 1);
+    }
+    fail_memory(0, false);
+    int asked = (int)(members_stats(1).bytes_out - before);
+    ok(asked > 200 && asked < 1500, "T84: without memory it is seldom asked: %d bytes", asked);
+    count = needless(5000);
+    ok(count < 5000, "B3: known again after %d messages more", count);
+    is_int(members_publish(0, "i", "3"), 1, "B3: the ninth is known");
+    stop("interest without memory");
+}
+
 /* The list of the connections that are to be ended does not fit into memory. */
 static void test_end_without_memory(void)
 {
@@ -518,6 +577,7 @@ static void cases(void)
     CASE(test_causality());
     CASE(test_causality_behind());
     CASE(test_end());
+    CASE(test_interest_without_memory());
     CASE(test_end_without_memory());
     CASE(test_tell());
     CASE(test_handlers());
