@@ -40,7 +40,7 @@ struct variant {
 struct publication {
     struct ws__hub *hub;
     struct variant plain;
-    struct variant *labelled;   /* for those who take labels; NULL: no memory for it */
+    struct variant *labelled;   /* for those who take labels; NULL: there is no memory for it */
     struct variant *unlabelled; /* for the others; NULL: they get nothing */
     size_t label;               /* length of the label, which is in front of plain.data; 0: none */
     struct unconcluded *unconcluded;
@@ -208,15 +208,33 @@ static const struct form *compressed_form(struct ws__hub *hub, struct variant *v
 
 /* ---- one receiver ---- */
 
-static enum ws__sent offer(struct publication *p, ws_conn *c)
+/* What to offer to a connection that takes labels, is between fragments, or will be ended, or where
+ * not all get something. NULL: *sent is what happened. */
+__attribute__((cold, noinline)) static struct variant *
+choose(struct publication *p, ws_conn *c, enum ws__sent *sent)
 {
     struct variant *v = c->labels ? p->labelled : p->unlabelled;
-    if (c->stream.phase != WS__CONN_OPEN || c->ending) /* it is leaving its topics, or will */
+    *sent = WS__SENT_DROPPED;
+    if (c->ending || (!v && !c->labels)) /* ending: it will leave its topics */
+        return NULL;
+    if (v && !c->fragmenting)
+        return v;
+    if (!v) /* it may find memory for a label of its own */
+        v = &p->plain;
+    *sent = ws__send_message(c, v->data, v->length, v->opcode);
+    return NULL;
+}
+
+static enum ws__sent offer(struct publication *p, ws_conn *c)
+{
+    struct variant *v = p->unlabelled;
+    enum ws__sent sent;
+    if (c->stream.phase != WS__CONN_OPEN) /* it is leaving its topics */
         return WS__SENT_DROPPED;
-    if (!v)
-        return c->labels ? WS__SENT_NO_MEMORY : WS__SENT_DROPPED;
+    if ((c->ending || c->fragmenting || c->labels || !v) && !(v = choose(p, c, &sent)))
+        return sent;
     bool compresses = ws__send_compresses(c, v->opcode, v->length);
-    if (c->fragmenting || (compresses && !c->terms.server_no_context))
+    if (compresses && !c->terms.server_no_context)
         return ws__send_message(c, v->data, v->length, v->opcode);
     const struct form *form = compresses ? compressed_form(p->hub, v, &c->terms) : NULL;
     if (!form)

@@ -3,6 +3,7 @@
  * a peer that keeps its window or does not, whole and in fragments, while the kernel is full.
  */
 #include "deflate_peer.h"
+#include "ws_cluster.h"
 
 /* ---- what leaves ---- */
 
@@ -228,6 +229,58 @@ static void test_fragments(unsigned options, const char *name)
     stop(name);
 }
 
+/* A connection that takes labels: its window stays in step with labels of all kinds. */
+static void test_labels(unsigned options, const char *name)
+{
+    static char zero[5000], whole[5010];
+    char title[128];
+    start(options);
+    ws_conn *conn = conn_at(&h, 0);
+    ws_conn_take_labels(conn);
+    memcpy(zero + 1, hex, sizeof zero - 1);
+    memcpy(whole, "\0{\"id\":1}\n", 10);
+    memcpy(whole + 10, zero, sizeof zero);
+    char *escaped = whole + 8; /* once the label above was used */
+    for (int i = 0; i < 2; i++) {
+        whole[8] = '}';
+        is_int(ws_conn_send(conn, whole, 2010, ZTEXT | WS_LABELLED), WS_SUCCESS, "with a label");
+        expect("zTEXT", whole, 2010);
+        escaped[0] = '\0';
+        ws_conn_send(conn, zero, 2000, ZTEXT);
+        expect("zTEXT", escaped, 2002);
+        ws_conn_send_fragment(conn, zero, 1000, ZTEXT, false);
+        is_int(ws_conn_send(conn, zero, 800, ZTEXT), WS_BACKPRESSURE, "held back");
+        ws_conn_send_fragment(conn, zero + 1000, 1000, WS_CONTINUATION, true);
+        expect("zTEXT/2", escaped, 2002);
+        expect("TEXT", escaped, 802);
+        ws_conn_send_fragment(conn, NULL, 0, ZBINARY, false);
+        ws_conn_send_fragment(conn, zero, 2000, WS_CONTINUATION, true);
+        expect("zBINARY/2", escaped, 2002);
+        ws_conn_send_fragment(conn, hex, 1000, ZTEXT, false);
+        ws_conn_send_fragment(conn, zero, 1000, WS_CONTINUATION, false);
+        h.memory.fail_at = h.memory.calls + 1;
+        is_int(ws_conn_send(conn, zero, 800, ZTEXT), WS_ENOMEM, "no memory for a label");
+        h.memory.fail_at = 0;
+        ws_conn_send_fragment(conn, NULL, 0, WS_CONTINUATION, true);
+        memcpy(whole, hex, 1000); /* no label: it is the middle of a message */
+        memcpy(whole + 1000, zero, 1000);
+        expect("zTEXT/3", whole, 2000);
+        memcpy(whole, "\0{\"id\":1}\n", 10);
+        memcpy(whole + 10, zero, sizeof zero);
+        h.memory.fail_at = h.memory.calls + 1;
+        is_int(ws_conn_send(conn, zero, 2000, ZTEXT), WS_ENOMEM, "no memory for a label");
+        h.memory.fail_at = h.memory.calls + 1;
+        is_int(ws_conn_send_fragment(conn, zero, 2000, ZTEXT, false), WS_ENOMEM, "of a fragment");
+        h.memory.fail_at = 0;
+        is_int(ws_conn_send_fragment(conn, "", 0, WS_CONTINUATION, true), WS_EORDER, "none begun");
+        ws_conn_send(conn, hex, 900, ZTEXT);
+        expect("zTEXT", hex, 900);
+    }
+    snprintf(title, sizeof title, "B7, X15: %s: labels in a window that is kept", name);
+    is_expected(title);
+    stop(name);
+}
+
 static void cases(void)
 {
     CASE(test_send(SHARED));
@@ -238,6 +291,8 @@ static void cases(void)
     CASE(test_window(DEDICATED, "dedicated"));
     CASE(test_fragments(SHARED, "shared"));
     CASE(test_fragments(DEDICATED, "dedicated"));
+    CASE(test_labels(SHARED, "shared"));
+    CASE(test_labels(DEDICATED, "dedicated"));
 }
 
 int main(int argc, char **argv)

@@ -7,6 +7,7 @@
 #include "harness.h"
 #include "conn.h"
 #include "kernel.h"
+#include "ws_cluster.h"
 
 #include <stdlib.h>
 #define ZLIB_CONST
@@ -372,6 +373,49 @@ static void test_failing_memory(void)
     ok(right, "T84: allocations fail: at most that connection ends, no leak (%zu)", n);
 }
 
+/* The same for messages in front of which some receivers get a label; `whole` begins with it. */
+static int labelled_receivers(const char *whole, size_t label, size_t n)
+{
+    int right = 0;
+    turns(&h, 4);
+    for (int i = 0; i < count; i++) {
+        size_t skipped = conn_at(&h, i)->labels ? 0 : label;
+        right += got(&peers[i], whole + skipped, label + n - skipped, peers[i].compresses) &&
+                 !peers[i].c.in_length;
+    }
+    return right;
+}
+
+static void test_labels(void)
+{
+    static char whole[5004] = "\0{}\n", escaped[5002] = "\0\n";
+    open_mixed();
+    for (int i = 0; i < count; i += 2)
+        ws_conn_take_labels(conn_at(&h, i));
+    for (size_t n = 100; n <= 5000; n = n * 5 / 2) {
+        make_data(n, (uint32_t)n);
+        data[0] = '\0';
+        memcpy(whole + 4, data, n);
+        memcpy(escaped + 2, data, n);
+        uint64_t before = deflate_calls();
+        is_int(publish(n, ZTEXT), 1, "published: %zu bytes", n);
+        is_int((long long)(deflate_calls() - before), 4 + 2,
+               "X15: one for each dedicated compressor, two for all that count as shared");
+        is_int(labelled_receivers(escaped, 2, n), 20, "B7: each inflates to the message");
+        before = deflate_calls();
+        is_int(ws_server_deliver(h.server, "t", 1, whole, n + 4, ZTEXT | WS_LABELLED), 1,
+               "delivered");
+        is_int((long long)(deflate_calls() - before), 4 + 2, "X15: likewise");
+        is_int(labelled_receivers(whole, 4, n), 20, "B7: each inflates to it, with its label");
+        data[0] = 'x';
+        before = deflate_calls();
+        publish(n, ZTEXT);
+        is_int((long long)(deflate_calls() - before), 4 + 1, "X15: without a label there is one");
+        is_int(receivers(n), 20, "B7: for all");
+    }
+    stop("labels of compressed messages");
+}
+
 static int nested, deepest, ended;
 
 static void tell_others(struct harness *harness, enum event event, ws_conn *conn,
@@ -414,6 +458,7 @@ static void cases(void)
     CASE(test_in_step());
     CASE(test_dropped());
     CASE(test_large());
+    CASE(test_labels());
     CASE(test_failing_memory());
 }
 

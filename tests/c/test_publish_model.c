@@ -1,12 +1,13 @@
 /*
  * test_publish_model.c: T66: random subscribing, publishing, sending, fragments, ends and resets
- * over many connections and topics, from turns, between turns and inside handlers, while the kernel
- * takes as little as it likes; against a model that holds, for each socket, the exact list of
- * messages to come. PUBLISH_SEED tries another sequence.
+ * over many connections and topics, some of which take labels, from turns, between turns and inside
+ * handlers, while the kernel takes as little as it likes; against a model that holds, for each
+ * socket, the exact list of messages to come. PUBLISH_SEED tries another sequence.
  */
 #include "harness.h"
 #include "conn.h"
 #include "kernel.h"
+#include "ws_cluster.h"
 
 #include <stdlib.h>
 
@@ -14,13 +15,15 @@ enum {
     PEERS = 40,
     TOPICS = 15,
     OPTIONAL = 1u << 31, /* it may be missing: dropped where no handler could be told */
-    CLOSING_NOW = 1u << 30
+    CLOSING_NOW = 1u << 30,
+    LABEL_MAX = 24
 };
 
 /* One client, and what the model knows of its connection. */
 struct peer {
     struct client c;
     bool used, gone, strict; /* gone: it reads nothing more */
+    bool labels;             /* it takes them */
     bool closed;             /* on_close ran */
     ws_conn_id id;
     bool topics[TOPICS];
@@ -61,7 +64,7 @@ static bool complain(const char *what, int i)
     return false;
 }
 
-/* ---- messages: the id tells all of their bytes ---- */
+/* ---- messages: the id tells all of their bytes, and whether they have a label ---- */
 
 static size_t size_of(uint32_t id)
 {
@@ -75,9 +78,25 @@ static size_t make_message(char *to, uint32_t id)
 {
     size_t n = size_of(id);
     memset(to, (char)id, n);
-    for (size_t i = 0; i < n && i < 4; i++)
-        to[i] = (char)(id >> (8 * i) & 0xff);
+    for (uint32_t i = 0; i < n && i < 4; i++)
+        to[i] = (char)(id >> (id & 1 ? 8 * i : 24 - 8 * i) & 0xff); /* even ones begin with zero */
     return n;
+}
+
+static bool is_labelled(uint32_t id)
+{
+    return id * 2654435761u >> 30 == 0;
+}
+
+/* With its label, if it has one. */
+static size_t make_labelled(char *to, uint32_t id)
+{
+    size_t label = 0;
+    if (is_labelled(id)) {
+        to[0] = '\0';
+        label = (size_t)snprintf(to + 1, LABEL_MAX, "{%u}\n", (unsigned)id) + 1;
+    }
+    return label + make_message(to + label, id);
 }
 
 static void push(uint32_t **list, size_t *count, size_t *capacity, uint32_t id)
@@ -134,6 +153,17 @@ static bool forget(struct peer *p, uint32_t id)
 
 /* ---- what arrives ---- */
 
+/* What a client gets of a message. */
+static size_t make_expected(const struct peer *p, char *to, uint32_t id)
+{
+    size_t n = p->labels ? make_labelled(to, id) : make_message(to, id);
+    if (!p->labels || is_labelled(id) || to[0])
+        return n;
+    memmove(to + 2, to, n);
+    to[1] = '\n';
+    return n + 2;
+}
+
 static void match(struct peer *p, const char *data, size_t n)
 {
     int i = (int)(p - peers);
@@ -143,7 +173,7 @@ static void match(struct peer *p, const char *data, size_t n)
             return;
         }
         uint32_t id = p->expected[p->first++];
-        size_t want = id == CLOSING_NOW ? SIZE_MAX : make_message(other, id & ~OPTIONAL);
+        size_t want = id == CLOSING_NOW ? SIZE_MAX : make_expected(p, other, id & ~OPTIONAL);
         if (want == n && (!n || !memcmp(other, data, n)))
             break;
         if (!(id & OPTIONAL)) {
@@ -241,7 +271,8 @@ static void widen_unused(void)
 
 static void open_peer(struct peer *p)
 {
-    struct peer fresh = {.used = true, .strict = draw(6) == 0, .last_piece = SIZE_MAX};
+    struct peer fresh = {
+        .used = true, .strict = draw(6) == 0, .labels = draw(3) == 0, .last_piece = SIZE_MAX};
     fresh.expected = p->expected;
     fresh.capacity = p->capacity;
     fresh.held = p->held;
@@ -257,6 +288,8 @@ static void open_peer(struct peer *p)
     p->id = h.ids[(h.opened - 1) % MAX_CONNS];
     if (!conn_of(p))
         complain("did not open", (int)(p - peers));
+    else if (p->labels)
+        ws_conn_take_labels(conn_of(p));
 }
 
 static int topic_name(int topic, char name[24])
@@ -291,8 +324,8 @@ static void publish(struct peer *p, int topic)
 {
     char name[24];
     size_t length = (size_t)topic_name(topic, name), n;
-    bool except = draw(4) == 0, certain = depth == 0;
     uint32_t id = next_id++, receivers = 0;
+    bool except = draw(4) == 0 && !is_labelled(id), certain = depth == 0;
     int closed = h.closed;
     for (int i = 0; i < PEERS; i++) {
         struct peer *q = &peers[i];
@@ -303,15 +336,17 @@ static void publish(struct peer *p, int topic)
         expect(q, id);
     }
     char *message = malloc(1 << 17);
-    n = make_message(message, id);
+    n = make_labelled(message, id);
     if (certain) {
         watched = id;
         watched_drops = 0;
     }
     depth++;
     under_way[under_way_count++] = id;
-    int result = p ? ws_conn_publish(conn_of(p), name, length, message, n, WS_BINARY, except)
-                   : ws_server_publish(h.server, name, length, message, n, WS_BINARY);
+    int result = is_labelled(id) ? ws_server_deliver(h.server, name, length, message, n,
+                                                     WS_BINARY | WS_LABELLED)
+                 : p ? ws_conn_publish(conn_of(p), name, length, message, n, WS_BINARY, except)
+                     : ws_server_publish(h.server, name, length, message, n, WS_BINARY);
     depth--;
     under_way_count--;
     free(message);
@@ -324,9 +359,10 @@ static void send_one(struct peer *p)
     uint32_t id = next_id++;
     expect(p, id);
     char *message = malloc(1 << 17);
-    size_t n = make_message(message, id);
+    size_t n = make_labelled(message, id);
     unsigned long drops = dropped, ends = limited;
-    int result = ws_conn_send(conn_of(p), message, n, WS_BINARY);
+    int result = ws_conn_send(conn_of(p), message, n,
+                              WS_BINARY | (is_labelled(id) ? WS_LABELLED : 0));
     free(message);
     if (result < 0 || result > WS_DROPPED)
         complain("send fails", (int)(p - peers));
@@ -340,6 +376,8 @@ static void begin_or_go_on(struct peer *p)
     char *message = malloc(1 << 17);
     if (!p->fragments) {
         uint32_t id = next_id++;
+        while (is_labelled(id)) /* fragments have no label */
+            id = next_id++;
         size_t n = make_message(message, id);
         expect(p, id); /* on_dropped takes it back */
         unsigned long drops = dropped, ends = limited;
