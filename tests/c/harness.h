@@ -73,7 +73,9 @@ struct client {
     char *in; /* received, not yet looked at */
     size_t in_length, in_capacity;
     size_t received; /* all in all */
-    bool eof, reset, small;
+    bool eof, reset;
+    bool hasty;    /* client_drain does not wait for what the kernel is slow to deliver */
+    int served_fd; /* the server's end; -1: not known */
     char head[2048]; /* of the last response */
 };
 
@@ -116,7 +118,7 @@ size_t make_frame(char *out, int first, const void *payload, size_t n);
 size_t make_close(char *out, int code, const char *reason);
 void client_send_close(struct client *c, int code, const char *reason);
 void client_read(struct client *c); /* all that is there */
-/* Reads and turns until nothing more comes. */
+/* Reads and turns until nothing more comes, and nothing is on its way in the kernel. */
 void client_drain(struct client *c);
 /* turns, reads; all frames received: "TEXT hello, PONG p, CLOSE 1000 bye, EOF". A frame without
  * FIN has a "+"; payloads above 60 bytes are "[length]"; "RST" for a reset. */

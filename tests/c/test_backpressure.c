@@ -321,7 +321,6 @@ static void test_loop(void (*function)(ws_conn *conn), const char *name)
     give = function;
     given = 0;
     client_open(&c, &h);
-    c.small = true; /* client_drain waits for a window that the kernel is slow to open */
     client_text(&c, "go");
     turns(&h, 1);
     ok(given > 65 && given < TOTAL && ws_conn_buffered_amount(conn_at(&h, 0)) >= BOUND,

@@ -225,10 +225,8 @@ static void prepare_memory(void)
 
 static void run_memory(void)
 {
-    for (clients = 0; clients < 3; clients++) {
+    for (clients = 0; clients < 3; clients++)
         client_open(&c[clients], &h);
-        c[clients].small = false;
-    }
     for (int i = 0; i < 3 && i < h.opened; i++) {
         for (char name[2] = "a"; *name < 'g' && conn_at(&h, i); name[0]++)
             join(i, name);

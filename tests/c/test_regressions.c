@@ -22,7 +22,6 @@ static void connect_narrow(void)
     int size = 64 * 1024;
     memset(&c, 0, sizeof c);
     c.h = &h;
-    c.small = true;
     c.fd = client_socket(&h, 0);
     setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     turns(&h, 2);

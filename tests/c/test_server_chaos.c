@@ -158,7 +158,7 @@ static void act(void)
     ws_conn *conn;
     if (c->fd < 0) {
         client_connect_small(c, &h);
-        c->small = false;
+        c->hasty = true;
         if (random_below(4))
             client_say(c, handshake_request);
         return;

@@ -50,7 +50,7 @@ static void run_scenario(void)
 {
     struct client c;
     client_open_small(&c, &h);
-    c.small = false; /* do not wait for the kernel's timers */
+    c.hasty = true;
     ws_conn *conn = h.opened ? conn_at(&h, 0) : NULL;
     client_text(&c, "hello");
     client_frame(&c, 0x01, "part", 4);
@@ -79,7 +79,7 @@ static void run_scenario(void)
     turns(&h, 2);
 
     client_connect_small(&c, &h);
-    c.small = false;
+    c.hasty = true;
     for (int i = 0; i < 30; i++)
         client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");
     client_say(&c, "PUT /page HTTP/1.1\r\nHost: t\r\n\r\nGET /nothing HTTP/1.1\r\n");
