@@ -20,7 +20,7 @@ from .errors import ConnectionClosed
 from .history import History
 from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
-from .publishing import publish_to
+from .publishing import end_at, publish_to
 from .router import WebSocketOptions
 from .typing import (
     AnyOpCode,
@@ -94,6 +94,7 @@ __all__ = [
     "WebSocketOptions",
     "WebSocketOptionsDict",
     "__version__",
+    "end_at",
     "library_path",
     "publish_to",
 ]

@@ -403,8 +403,9 @@ class App(Router, Topics, Work, metaclass=Documented):
         """Call ``fn(up)`` when the broker connects and disconnects; may be used as a decorator.
 
         The first call in each `run` (with workers: in each worker) is True once the broker is
-        connected and knows all topics, or False when the first attempt has failed. Without a
-        broker, it is never called.
+        connected and knows all topics, or False when the first attempt has failed. A function that
+        is added later is called at the next change; ``app.stats()["broker_up"]`` is 1 if the
+        broker is connected now. Without a broker, it is never called.
 
         Args:
             fn: A plain function. An exception is reported like that of a handler.
@@ -490,7 +491,10 @@ class App(Router, Topics, Work, metaclass=Documented):
         opcode: Optional[AnyOpCode] = None,
         compress: bool = False,
     ) -> bool:
-        """Send one message to every subscriber of `topic`, in all workers of `run`.
+        """Send one message to every subscriber of `topic`, in all workers and at all machines.
+
+        Other machines are those of apps with the same `broker` (docs/scaling.md). While the app
+        does not run, a message reaches no one.
 
         A subscriber whose queue is full (max_backpressure) does not get it. Other workers get what
         this one publishes in the same order, each message at most once; docs/workers.md says when

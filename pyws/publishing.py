@@ -11,7 +11,7 @@ from ._core.urls import broker_of
 from .brokers import Broker, check_broker
 from .history import History
 
-__all__ = ["publish_to"]
+__all__ = ["end_at", "publish_to"]
 
 
 def publish_to(
@@ -52,15 +52,52 @@ def publish_to(
     broker = check_broker("url", url)
     name = values.topic(topic)
     data, code = pack_publication(message, opcode, compress, Json())
-    values.duration("timeout", timeout, 0.001)
-    advice = "`await asyncio.to_thread(pyws.publish_to, ...)`"
-    mistakes.refuse_running_loop("pyws.publish_to()", advice)
-    connection = broker_of(broker)
+    connection = _connection("publish_to", broker, timeout)
     _check_history(history, connection, name)
     from ._core import outlet  # it needs asyncio, which takes long to import
 
     data = envelope.head(envelope.NO_ORIGIN, code) + data
     outlet.publish(connection, name, data, history, timeout)
+
+
+def end_at(
+    url: Union[str, Broker],
+    topic: Union[str, bytes],
+    code: int = 1000,
+    reason: Union[str, bytes] = "",
+    *,
+    timeout: float = 10,
+) -> None:
+    """End every connection that has subscribed to `topic`, in all apps that use a broker.
+
+    It does from another program what `App.end` does in an app: to log out a user everywhere whose
+    connections have subscribed to a topic of the user, for example.
+
+    Args:
+        url, timeout: As for `publish_to`.
+        topic: Any str, or bytes in UTF-8.
+        code, reason: As for `WebSocket.end`.
+
+    Raises:
+        TypeError, ValueError, ImportError, ConnectionError, TimeoutError, RuntimeError: As for
+            `publish_to`.
+    """
+    broker = check_broker("url", url)
+    name = values.topic(topic)
+    status, text = values.close_arguments(code, reason)
+    connection = _connection("end_at", broker, timeout)
+    from ._core import outlet
+
+    data = envelope.pack_end(envelope.NO_ORIGIN, status, text)
+    outlet.publish(connection, name, data, None, timeout)
+
+
+def _connection(call: str, broker: Union[str, Broker], timeout: float) -> Broker:
+    """What connects to the broker. Raises what the calls above raise before they connect."""
+    values.duration("timeout", timeout, 0.001)
+    advice = f"`await asyncio.to_thread(pyws.{call}, ...)`"
+    mistakes.refuse_running_loop(f"pyws.{call}()", advice)
+    return broker_of(broker)
 
 
 def _check_history(history: Optional[History], broker: Broker, topic: bytes) -> None:

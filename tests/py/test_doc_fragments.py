@@ -266,6 +266,13 @@ def one_message(text: str, folder: Path) -> None:
     publish_to.assert_called_once_with("redis://10.0.0.5:6379", "news", {"title": "Hello"})
 
 
+@fragment("pyws.end_at(")
+def one_end(text: str, folder: Path) -> None:
+    with mock.patch.object(pyws, "end_at", autospec=True) as end_at:
+        executed(text, pyws=pyws)
+    end_at.assert_called_once_with("redis://10.0.0.5:6379", "user/7", 4001, "logged out")
+
+
 @fragment("redis.Redis().publish(")
 def another_program(text: str, folder: Path) -> None:
     class Redis:

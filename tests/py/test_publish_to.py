@@ -21,7 +21,7 @@ from program import Program
 from redis_server import RedisServer, free_port
 
 import pyws
-from pyws import History, OpCode, publish_to
+from pyws import History, OpCode, end_at, publish_to
 from pyws import __main__ as command
 from pyws._core import envelope, outlet
 from pyws._core.urls import broker_of
@@ -197,6 +197,62 @@ class Odd(MemoryBroker):
 
     def __str__(self) -> str:
         return "Odd"
+
+
+# ---- ends of topics -----------------------------------------------------------------------------
+
+
+@in_loop
+async def test_b6_the_end_of_a_topic(server: Any) -> None:
+    one, other = Node(server.url), Node(server.url)
+    async with one.running(), other.running():
+        for node in (one, other):
+            await node.client("a", "user/7")
+            await node.client("b", "user/8")
+            await node.settled()
+        await in_thread(end_at, server.url, "user/7", 4001, "logged out: " + "ü" * 60)
+        for node in (one, other):
+            client = node.clients["a"]
+            await asyncio.wait_for(client.wait_closed(), 20)
+            assert (client.close_code, client.close_reason) == (4001, "logged out: " + "ü" * 55)
+            assert await node.got("b") == []
+
+
+def test_what_end_at_sends() -> None:
+    hub = Hub()
+    end_at(MemoryBroker(hub), "topic")
+    end_at(MemoryBroker(hub), b"topic", 4001, b"x")
+    begin = b"pyws\1\2\0\0" + bytes(8)
+    assert hub.published == [
+        (b"topic", begin + b"\x03\xe8"),
+        (b"topic", begin + b"\x0f\xa1x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "error"),
+    [
+        (("http://x", "topic"), {}, "^url must be a URL"),
+        (("nats://h", 5), {}, "^topic must be a str or bytes"),
+        (("nats://h", "topic", 999), {}, "^code must be .* not 999"),
+        (("nats://h", "topic", 1000, 5), {}, "^reason must be str or bytes, not int"),
+        (("nats://h", "topic"), {"timeout": 0}, "^timeout must be from 0.001 to .* not 0"),
+    ],
+)
+def test_wrong_arguments_of_end_at(
+    arguments: Tuple[Any, ...], more: Dict[str, Any], error: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=error):
+        end_at(*arguments, **more)
+
+
+@in_loop
+async def test_end_at_inside_a_loop() -> None:
+    with pytest.raises(RuntimeError, match=r"end_at\(\) would block .*to_thread\(pyws.end_at"):
+        end_at(MemoryBroker(Hub()), "topic")
+
+
+# ---- failures -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["connect", "publish"])
