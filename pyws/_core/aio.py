@@ -9,6 +9,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager, nullcontext
 from contextvars import copy_context
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
 
 from .._native import lib
@@ -323,10 +324,14 @@ def run(runtime: Runtime, life: Life) -> None:
     """`App.run`, in an event loop of its own."""
     runtime.check_idle()
     failure = None
+    running = _run(runtime, life)
     try:
-        asyncio.run(_run(runtime, life))
+        asyncio.run(running)
     except Exception as error:
         failure = error
+    finally:
+        if getcoroutinestate(running) == CORO_CREATED:  # a Ctrl-C came before it began
+            running.close()
     if failure is not None:
         runtime.raise_stashed()
         runtime.check_process()  # a forked child has come back from a handler

@@ -1,12 +1,14 @@
 """`pyws.publish_to` and the command `pyws publish`, for programs that serve nothing themselves."""
 
 import asyncio
+import gc
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
@@ -21,7 +23,7 @@ from program import Program
 from redis_server import RedisServer, free_port
 
 import pyws
-from pyws import History, OpCode, end_at, publish_to
+from pyws import App, History, OpCode, end_at, publish_to
 from pyws import __main__ as command
 from pyws._core import envelope, outlet
 from pyws._core.urls import broker_of
@@ -460,6 +462,26 @@ def test_ctrl_c_ends_it(server: Any) -> None:
         eventually(lambda: len(os.listdir(f"/proc/{program.process.pid}/fd")) > 5)
         assert program.stop(signal.SIGINT) == 130
         assert program.error_text() == ""
+
+
+def test_ctrl_c_before_the_loop_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but KeyboardInterrupt is to be seen, as when an app runs."""
+
+    def interrupted(coroutine: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio, "run", interrupted)
+    app = App(broker=MemoryBroker(Hub()))
+    app.listen(0, host="127.0.0.1")
+    calls: List[Callable[[], Any]] = [app.run]
+    calls.append(lambda: publish_to(MemoryBroker(Hub()), "t", "m"))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for call in calls:
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        gc.collect()
+    assert [str(one.message) for one in found] == []
 
 
 def test_json_is_what_apps_send() -> None:
