@@ -3,11 +3,14 @@
 The stream PREFIX_history has the subjects PREFIX.history.>, and the server passes on what it keeps
 at PREFIX.kept.>, with its number in the stream. The id of a message is the time at which the stream
 was made, in milliseconds, and that number: they do not begin anew if somebody deletes the stream. A
-position that is not that of a message also has the time at which there was no later one.
+position in a topic without messages also has the time at which there were none.
 
-The stream has one pair of limits: those of the largest History that any app has had. Messages are
-read by STREAM.MSG.GET, one after another; its answer comes from the leader of the stream, while a
-follower, which may answer DIRECT.GET, might not have the last messages yet.
+The stream has one pair of limits: those of the largest History that any app has had, and a day
+longer. Messages that are too old are not returned, but show for this day that nothing was missed in
+a topic that was quiet meanwhile.
+
+Messages are read by STREAM.MSG.GET, one after another; its answer comes from the leader of the
+stream, while a follower, which may answer DIRECT.GET, might not have the last messages yet.
 
 Nothing in a stream says whether there once was a message in front of one. But the oldest messages
 of a topic go first. So a reader has missed none if a message is there that is not after its id. It
@@ -29,10 +32,10 @@ from ..history import PAGE, PAGE_BYTES, History, Page
 __all__ = ["NO_STREAM", "Queries", "Stream", "check_ack", "loaded", "new_stream", "numbers_of"]
 
 NANO = 10**9
-MOST_SKEW = 10.0  # seconds that clocks may differ
+DAY = 24 * 60 * 60  # seconds
+MOST_SKEW = 60.0  # seconds that clocks may differ
 NOT_FOUND, NAME_IN_USE = 10059, 10058  # JSApiError.err_code
 NO_MESSAGE = 404
-DUPLICATES = 120  # seconds; the server wants it to be no longer than max_age
 
 NO_STREAM = "no JetStream answers, which history needs: is it enabled there (nats-server -js)?"
 ID = re.compile(rb"([0-9]{1,15})-([0-9]{1,18})(?:-([0-9]{1,15}))?")
@@ -86,16 +89,16 @@ class Stream:
         if after is None:
             (answer,) = yield [self._last(subject)]
             last = _message(answer)
-            number = (yield from self._last_number()) if last is None else last.number
-            return Page(self._position(number, began))
+            if last is not None:
+                return Page(self.id(last.number))
+            return Page(self._position((yield from self._last_before(subject)), began))
         match = ID.fullmatch(after)
         epoch, number, ms = map(int, match.groups(b"0")) if match is not None else (0, 0, 0)
         if epoch != self.epoch:
             number = ms = 0
-        answers = yield [
-            self._next(subject, 1), self._next(subject, number + 1), self._last(subject)
-        ]  # fmt: skip
-        first, following, last = map(_message, answers)
+        # The last one comes first: what is kept meanwhile follows it.
+        queries = [self._last(subject), self._next(subject, 1), self._next(subject, number + 1)]
+        last, first, following = map(_message, (yield queries))
         is_known = epoch == self.epoch
         if is_known and (last is None or last.number < number):  # otherwise it is in the stream
             is_known = number <= (yield from self._last_number())
@@ -104,15 +107,17 @@ class Stream:
         messages, is_gap, more = yield from self._page(subject, following, last, history)
         complete = is_known and not is_gap
         if complete and (first is None or first.number > number):
-            complete = self._is_young(ms, history)
+            complete = self._is_young(ms)
             if complete:
                 count = len(messages) if not more else (yield from self._count(subject))
                 complete = count < self._messages
         page = [(self.id(one.number), one.data) for one in messages]
         if page:
             return Page(page[-1][0], page, complete, more)
+        if last is not None:
+            return Page(after if complete else self.id(last.number), (), complete)
         if not complete:
-            number = (yield from self._last_number()) if last is None else last.number
+            number = yield from self._last_before(subject)
         return Page(self._position(number, began), (), complete)
 
     def _page(
@@ -122,13 +127,12 @@ class Stream:
         oldest = time.time() - history.seconds
         messages: list[Message] = []
         size = rounds = 0
-        is_gap = False
+        is_gap = following is not None and following.time < oldest
+        if is_gap:
+            following = yield from self._first_since(subject, oldest, following, last)
         while following is not None:
-            if following.time >= oldest:
-                messages.append(following)
-                size += len(following.data)
-            else:
-                is_gap = True
+            messages.append(following)
+            size += len(following.data)
             is_last = last is None or following.number >= last.number
             if is_last or len(messages) == PAGE or size >= PAGE_BYTES:
                 break
@@ -142,11 +146,30 @@ class Stream:
         more = bool(messages) and last is not None and messages[-1].number < last.number
         return messages, is_gap, more and following is not None
 
-    def _is_young(self, ms: int, history: History) -> bool:
+    def _first_since(
+        self, subject: str, oldest: float, start: Message | None, last: Message | None
+    ) -> Queries[Message | None]:
+        """The first message that is young enough, between one that is not and the last one."""
+        if start is None or last is None or last.time < oldest:
+            return None
+        found, low, high = last, start.number + 1, last.number
+        while low < high:  # what is before `low` is too old, and `found` the first from `high` on
+            middle = (low + high) // 2
+            (answer,) = yield [self._next(subject, middle)]
+            message = _message(answer)
+            if message is None:
+                break
+            if message.time < oldest:
+                low = message.number + 1
+            else:
+                found, high = message, middle
+        return found
+
+    def _is_young(self, ms: int) -> bool:
         """Whether no message after a position can be too old to be there. 0 is no position."""
         age = (_now() - ms) / 1000
-        kept = min(self._seconds or history.seconds, history.seconds)
-        return ms > 0 and age < kept - min(MOST_SKEW, kept / 10) and not self._has_other_limits
+        is_kept = not self._seconds or age < self._seconds - MOST_SKEW
+        return ms > 0 and is_kept and not self._has_other_limits
 
     # ---- queries --------------------------------------------------------------------------------
 
@@ -164,6 +187,12 @@ class Stream:
         """The number of the last message of all."""
         (answer,) = yield [_info(self.name)]
         return int(_checked(answer)["state"]["last_seq"])
+
+    def _last_before(self, subject: str) -> Queries[int]:
+        """The number of the last message of all, in front of all of a subject that had none."""
+        info, answer = yield [_info(self.name), self._next(subject, 1)]
+        number, first = int(_checked(info)["state"]["last_seq"]), _message(answer)
+        return number if first is None else min(number, first.number - 1)
 
     def _count(self, subject: str) -> Queries[int]:
         """How many messages of a subject are kept."""
@@ -204,14 +233,13 @@ def new_stream(prefix: str, histories: Sequence[History]) -> Queries[Stream]:
 
 def _config(name: str, prefix: str, histories: Sequence[History]) -> dict[str, Any]:
     """What the stream should be like."""
-    seconds = max(one.seconds for one in histories)
+    seconds = max(one.seconds for one in histories) + DAY
     return {
         "name": name,
         "subjects": [f"{prefix}.history.>"],
         "republish": {"src": f"{prefix}.history.>", "dest": f"{prefix}.kept.>"},
         "max_msgs_per_subject": max(one.messages for one in histories),
         "max_age": int(seconds * NANO),
-        "duplicate_window": int(min(seconds, DUPLICATES) * NANO),
         "retention": "limits",
         "discard": "old",
         "storage": "file",

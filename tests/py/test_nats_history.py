@@ -3,8 +3,10 @@
 import asyncio
 import json
 import shutil
+import time
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 from chromium import unavailable
@@ -17,6 +19,7 @@ from keeping_checks import (
     bounds,
     completeness,
     data_of,
+    numbers,
     order_of_all,
     pages,
 )
@@ -26,7 +29,7 @@ from pyws import History
 
 try:
     from pyws._core.nats_broker import KeepingWire, NatsBroker
-    from pyws._core.nats_history import Stream, new_stream
+    from pyws._core.nats_history import DAY, Stream, new_stream
 except ImportError:
     unavailable("nats-py is not installed")
 
@@ -84,7 +87,7 @@ async def test_whether_a_page_is_complete(make: Any) -> None:
 
 @in_loop
 async def test_what_is_too_old(make: Any) -> None:
-    await bounds(make, exact=False)
+    await bounds(make)
 
 
 @in_loop
@@ -112,6 +115,43 @@ async def test_quiet_topics_stay_complete(make: Any) -> None:
             await one.append(b"quiet", b"%d" % number)
             page = await one.read(b"quiet", begin)
             assert (data_of(page), page.complete) == ([b"%d" % number], True)
+
+
+@in_loop
+async def test_quiet_topics_whose_messages_are_too_old(make: Any) -> None:
+    """They show that nothing was missed, and are not returned; as many as they are."""
+    short = History("*", messages=500, seconds=1)
+    async with Member(make, short) as one:
+        await one.append(b"topic", *[b"old"] * 300, history=short)
+        await one.append(b"other", *[b"old"] * 50, history=short)
+        page = await one.read(b"topic", None, short)
+        last, first = page.id, (await one.rest(b"topic", b"0", HISTORY)).messages[0][0]
+        await asyncio.sleep(1.1)
+        page = await one.read(b"topic", last, short)
+        assert (page.id, data_of(page), page.complete) == (last, [], True)
+        page = await one.read(b"topic", first, short)
+        assert (data_of(page), page.complete) == ([], False)
+        assert numbers(page.id) >= numbers(last)
+        begun = time.monotonic()
+        await one.append(b"topic", b"0", b"1", history=short)
+        for id, complete in ((first, False), (last, True), (b"0", False)):
+            queries: List[Any] = []
+            record(one.broker, queries)
+            page = await one.read(b"topic", id, short)
+            if time.monotonic() - begun < 0.9:
+                assert (data_of(page), page.complete) == ([b"0", b"1"], complete)
+            assert len(queries) < 30
+
+
+def record(broker: Any, queries: List[Any]) -> None:
+    """Note what the broker asks JetStream."""
+    answers = KeepingWire.answers
+
+    async def recorded(requests: Any) -> Any:
+        queries.extend(requests)
+        return await answers(broker._wire, requests)
+
+    broker._wire.answers = recorded
 
 
 @in_loop
@@ -144,7 +184,7 @@ async def test_limits_of_the_stream_only_grow(server: NatsServer) -> None:
     for messages, seconds in ((10, 4000), (5, 5000), (20, 1), (1, 1)):
         histories = [History("a", messages=messages), History("b", messages=1, seconds=seconds)]
         async with Member(make, *histories):
-            wanted = max(wanted[0], messages), max(wanted[1], seconds)
+            wanted = max(wanted[0], messages), max(wanted[1], seconds + DAY)
             config = await config_of(server, "a_limits_history")
             assert (config["max_msgs_per_subject"], config["max_age"] // 10**9) == wanted
     config["max_bytes"] = 10**8  # what somebody else has set stays
@@ -450,6 +490,42 @@ async def test_answers_that_are_wrong(answer: bytes, error: str) -> None:
         with pytest.raises(ConnectionError, match=error):
             await asyncio.wait_for(asking, 5)
         bench.wire.close()
+
+
+def answer_to(query: Any, last: int, messages: List[int]) -> Any:
+    """What JetStream answers when it has these messages of a subject, and `last` ones of all."""
+    place, request = query
+    if place.startswith("STREAM.INFO"):
+        return {"state": {"last_seq": last}}
+    wanted = json.loads(request)
+    found = [one for one in messages if one >= wanted.get("seq", 0)]
+    if not found:
+        return {"error": {"code": 404, "err_code": 10037}}
+    number = found[-1 if "last_by_subj" in wanted else 0]
+    time = datetime.now(timezone.utc).isoformat().partition("+")[0] + "Z"
+    return {"message": {"seq": number, "time": time}}
+
+
+@pytest.mark.parametrize("after", [None, b"%d-50-1" % EPOCH, b"1-1", b"junk"])
+@pytest.mark.parametrize("when", range(1, 7))
+def test_messages_that_come_during_a_read(when: int, after: Optional[bytes]) -> None:
+    """They come after the position, or are in the page: they are announced later than that."""
+    asking = Stream("s", INFO).read("subject", after, HISTORY)
+    queries, asked = next(asking), 0
+    page = None
+    while page is None:
+        answers = []
+        for query in queries:
+            come = 3 if asked >= when else 0
+            answers.append(answer_to(query, 50 + come, [51, 53][:come]))
+            asked += 1
+        try:
+            queries = asking.send(answers)
+        except StopIteration as end:
+            page = end.value
+    ids = [numbers(id) for id, _ in page.messages]
+    assert ids == [(EPOCH, 51), (EPOCH, 53)][: len(ids)]
+    assert ids or numbers(page.id) < (EPOCH, 51)
 
 
 def test_two_processes_make_the_stream() -> None:
