@@ -335,7 +335,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
     times = {"handshake_timeout": 1.5, "keep_alive_timeout": 2.5, "upgrade_timeout": 3.5}
     App({**settings, **times})  # type: ignore[arg-type]
     App()
-    for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait"):
+    for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait", "body_timeout"):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
     assert seen[0].pop("log") == seen[1].pop("log") == address(runtime.LOG)
