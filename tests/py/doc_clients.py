@@ -103,6 +103,15 @@ def echo(program: Program, port: int) -> None:
     assert request(port, "GET / HTTP/1.1").body == b"This server echoes on /echo.\n"
 
 
+@client("http")
+def http(program: Program, port: int) -> None:
+    assert request(port, "GET / HTTP/1.1").body == b"Hello!"
+    answer = request(port, "GET /users/ada?verbose=1 HTTP/1.1")
+    assert json.loads(answer.body) == {"name": "ada", "verbose": True}
+    assert request(port, "GET /users/bob HTTP/1.1").status == 404
+    assert request(port, "GET /old HTTP/1.1").headers["location"] == "/users/ada"
+
+
 @client("settings")
 def settings(program: Program, port: int) -> None:
     echoes(port, "/echo")
