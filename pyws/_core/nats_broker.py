@@ -370,9 +370,8 @@ class Wire(Connection, Transport):
 
     # ---- what the transport calls ---------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Something has arrived."""
-        self._silent = 0
         self._data += data
         if not self._has_begun:
             self._wake()

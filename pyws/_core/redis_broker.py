@@ -183,7 +183,7 @@ class Stream(AnyConnection):
         self._receive: Callable[[bytes, bytes], None] = link.receive
         self._link = link
         self._prefix = prefix
-        self._parser = hiredis.Reader(notEnoughData=NOT_COMPLETE)
+        self._parser: Any = hiredis.Reader(notEnoughData=NOT_COMPLETE)
         self.replies: list[Any] | None = None  # where replies should be noted
         self._missing = 0  # replies to the commands that are under way
         self._waiter: asyncio.Future[None] | None = None
@@ -201,9 +201,8 @@ class Stream(AnyConnection):
 
     # ---- what the transport calls ---------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Something has arrived."""
-        self._silent = 0
         self._parser.feed(data)
         if not self._is_paused:
             self._read()

@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["Connection", "drop"]
 
+BUFFER_SIZE = 64 * 1024
 LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
 MOST_SILENT = 4  # such times in a row after which the connection is lost
 
@@ -25,8 +26,12 @@ def drop(transport: Any) -> None:
     transport.abort()
 
 
-class Connection(asyncio.Protocol):
-    """A connection that ends once, with a reason, and notices that its peer is silent."""
+class Connection(asyncio.BufferedProtocol):
+    """A connection that ends once, with a reason, and notices that its peer is silent.
+
+    It has a buffer that everything is read into: for a Protocol, asyncio makes an object of 256 KiB
+    for each read, and the C library maps memory for each of them.
+    """
 
     def __init__(self, transport: Any) -> None:
         """
@@ -35,12 +40,17 @@ class Connection(asyncio.Protocol):
         """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
+        self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._error: BaseException | None = None  # why it has ended
         self._is_paused = False
         self._silent = 0  # looks in a row that found nothing new
         self._watch: asyncio.TimerHandle | None = None
 
     # ---- for the classes of brokers -------------------------------------------------------------
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Something has arrived; the memory is used again."""
+        raise NotImplementedError
 
     def _ping(self) -> None:
         """Send something that the peer answers."""
@@ -64,6 +74,15 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Drop the connection."""
         self._end(ConnectionError("it was closed"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The transport calls: where may it write what it reads?"""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The transport calls: so much has arrived."""
+        self._silent = 0
+        self.data_received(self._buffer[:nbytes])
 
     def connection_lost(self, error: Exception | None) -> None:
         """The transport calls: the connection has ended."""
