@@ -41,7 +41,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until the next attempt to conne
 LONG_LIFE = 10.0  # seconds of a connection after which that begins anew
 CONNECT_TIME = 0.5  # seconds that other apps need to connect and subscribe when they try again
 CLOSE_TIME = 1.0  # seconds for Broker.close
-BURST = 0.0001  # seconds between messages that are delivered together, in a turn of the server
+BURST = 0.00002  # seconds between messages that have come together, and are delivered together
 
 _TEXT = 1  # WS_TEXT
 
