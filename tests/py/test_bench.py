@@ -16,6 +16,9 @@ import peer
 import pytest
 from common import ROOT
 
+from pyws import App
+from pyws._native import lib
+
 BENCH = ROOT / "tools" / "bench"
 
 pytestmark = [
@@ -26,6 +29,7 @@ pytestmark = [
 
 TOOLS = {
     "load": "load.c options.c client.c audience.c measure.c accept.c records.c",
+    "span": "span.c client.c audience.c measure.c accept.c records.c",
     "zlib_cost": "zlib_cost.c measure.c records.c",
 }
 
@@ -120,6 +124,7 @@ def build(folder: Path) -> None:
     link = ["-lz"] if zlib else []
     compile_c(folder / "examples" / "c" / "echo", *core, echo, link=link)
     build_tool(folder, "load", zlib)
+    build_tool(folder, "span", zlib)
     if zlib:
         build_tool(folder, "zlib_cost", zlib)
 
@@ -381,6 +386,82 @@ def test_compare_measures_shows_and_keeps(built: Path, tmp_path: Path) -> None:
     assert lines[0] == "before" and lines[-1] == "after"
     assert any(line.startswith("| c | ") for line in lines)
     assert any(line.startswith("| dead | failed | ") for line in lines)
+
+
+@pytest.fixture
+def tools(built: Path, tmp_path: Path) -> Path:
+    """A build folder with the load generators and the library that the tests use."""
+    folder = tmp_path / "build"
+    (folder / "tools").mkdir(parents=True)
+    (folder / "tools" / "bench").symlink_to(built / "tools" / "bench")
+    (folder / "libpyws.so").symlink_to(Path(os.fsdecode(lib.path)).resolve())
+    return folder
+
+
+def test_cluster_measures_topics_across_processes(tools: Path, tmp_path: Path) -> None:
+    """Whatever the machine does meanwhile, the figures are possible ones."""
+    kept, page, again = (tmp_path / name for name in ("kept.json", "page.md", "again.md"))
+    for path in (page, again):
+        path.write_text("before\n<!-- begin: cluster.py -->\n<!-- end: cluster.py -->\nafter\n")
+    options = ["--rounds", 1, "--seconds", 0.1, "--peers", tmp_path, "--json", kept]
+    servers = ["--servers", "local,bus,local asyncio,nchan"]
+    code, text = check("cluster.py", tools, *options, *servers, "--markdown", page)
+    assert code == 0, text
+    assert "nchan is left out: no " in text
+    results = json.loads(kept.read_text())["results"]
+    assert list(results) == ["one", "ten", "steady", "fanout"]
+    for load, rows in results.items():
+        several = [] if load == "fanout" else ["local asyncio"]
+        assert list(rows) == ["local", "bus", *several]
+        for name, row in rows.items():
+            assert row["errors"] == []
+            [report] = row["reports"]
+            assert report["messages"] > 0
+            assert report["rate"] == pytest.approx(report["messages"] / report["seconds"], rel=0.01)
+            assert ("receiver_us" in report) == (name == "bus")
+            parts = report["publisher_us"] + report.get("receiver_us", 0)
+            assert report["cpu_us_per_message"] == pytest.approx(parts, abs=0.001)
+            assert report["publisher_us"] > 0.1
+            assert "broker_us" not in report
+            assert 0 < report["latency_us_p50"] <= report["latency_us_p99"]
+            assert report["latency_us_p99"] <= report["latency_us_max"]
+            if load == "steady":
+                assert report["publish_calls"] >= report["messages"]
+                assert 0 < report["publish_us_p999"] <= report["publish_us_max"]
+    code, text = run(sys.executable, BENCH / "cluster.py", "--from", kept, "--markdown", again)
+    assert code == 0, text
+    assert page.read_text() == again.read_text()
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert sum(line.startswith("| bus | ") for line in lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(keep, ""), (lose, "timeout"), (double, "more messages"), (spoil, "expected message")],
+)
+def test_span_compares_what_is_published(serve: Any, tools: Path, change: Any, said: str) -> None:
+    """One subscriber of three gets something else; probes are not counted."""
+    subscribers: List[Any] = []
+    numbers = itertools.count()
+
+    def spread(ws: Any, message: Any, opcode: Any) -> None:
+        probe = message.startswith("ffff")
+        number = -1 if probe else next(numbers)
+        for place, subscriber in enumerate(subscribers):
+            for text in change(message, number) if place == 1 else [message]:
+                subscriber.send(text, opcode)
+
+    def configure(app: App) -> None:
+        app.ws("/publish", message=spread)
+        app.ws("/subscribe", open=subscribers.append)
+
+    server = serve(configure)
+    options = ["--here", 3, "--seconds", 0.1, "--timeout", 1 if change is lose else 15]
+    code, text = run(tools / "tools" / "bench" / "span", "--port", server.port, *options)
+    assert code == bool(said), text
+    assert said in text
+    peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
 
 
 def test_compare_draws_a_small_picture(tmp_path: Path) -> None:

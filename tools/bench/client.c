@@ -33,7 +33,7 @@ void die(const char *format, ...)
     va_list arguments;
 
     fflush(stdout);
-    fputs("load: ", stderr);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
@@ -202,6 +202,7 @@ void client_connect(client *c, const plan *p, unsigned index)
     c->plan = p;
     c->index = index;
     c->state = CLIENT_CONNECTING;
+    c->process = 0;
     c->head_length = 0;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) {
@@ -243,6 +244,12 @@ void client_close(client *c)
     }
     c->state = CLIENT_CLOSING;
     c->head_length = 0;
+}
+
+void client_drop(client *c)
+{
+    close(c->fd);
+    c->state = CLIENT_CLOSED;
 }
 
 /* ---- receiving ---------------------------------------------------------------------------- */
@@ -291,6 +298,8 @@ static void check_head(client *c, size_t length)
     if (strncmp(accept, c->plan->accept, ACCEPT_LENGTH) != 0) {
         die("connection %u: wrong Sec-WebSocket-Accept", c->index);
     }
+    const char *process = find_field(c, "\r\nx-process:");
+    c->process = process != NULL ? strtol(process, NULL, 10) : 0;
     check_extensions(c);
 }
 
@@ -304,6 +313,41 @@ static void gather(client *c, const char *data, size_t length)
     c->head_length += length;
 }
 
+static void drop_head(client *c, size_t length)
+{
+    c->head_length -= length;
+    memmove(c->head, c->head + length, c->head_length);
+}
+
+/* Answers the packet 0 (open) of Engine.IO with the 40 (connect) of Socket.IO, whose own 40 means
+ * that the connection is open. Both are text frames of less than 64 KiB. */
+static client_news take_greeting(client *c)
+{
+    static const unsigned char connect_packet[] = {FIN | 1, MASKED | 2, 0, 0, 0, 0, '4', '0'};
+
+    while (c->head_length >= 4) {
+        const unsigned char *at = (const unsigned char *)c->head;
+        size_t header = at[1] < 126 ? 2 : 4;
+        size_t payload = header == 2 ? at[1] : (size_t)at[2] << 8 | at[3];
+        if (c->head_length < header + payload) {
+            break;
+        }
+        bool connected = memcmp(at + header, "40", 2) == 0;
+        if (!connected && at[header] != '0') {
+            die("connection %u: this is no greeting of Socket.IO", c->index);
+        }
+        drop_head(c, header + payload);
+        if (connected) {
+            c->state = CLIENT_OPEN;
+            return NEWS_OPENED;
+        }
+        if (push(c, connect_packet, sizeof(connect_packet)) != sizeof(connect_packet)) {
+            die("connection %u: no room for a packet", c->index);
+        }
+    }
+    return NEWS_NONE;
+}
+
 static client_news take_head(client *c, const char *data, size_t length)
 {
     gather(c, data, length);
@@ -311,10 +355,16 @@ static client_news take_head(client *c, const char *data, size_t length)
     if (end == NULL) {
         return NEWS_NONE;
     }
-    if ((size_t)(end - c->head) + 4 != c->head_length) {
+    size_t used = (size_t)(end - c->head) + 4;
+    if (used != c->head_length && !c->plan->engine) {
         die("connection %u: unexpected bytes after the 101", c->index);
     }
-    check_head(c, (size_t)(end - c->head) + 2);
+    check_head(c, used - 2);
+    if (c->plan->engine) {
+        c->state = CLIENT_GREETING;
+        drop_head(c, used);
+        return take_greeting(c);
+    }
     c->state = CLIENT_OPEN;
     return NEWS_OPENED;
 }
@@ -416,12 +466,19 @@ static client_news take(client *c, const char *data, size_t length)
         audience_take(c->plan->audience, c->index, (const unsigned char *)data, length);
         return NEWS_NONE;
     }
+    if (c->state == CLIENT_OPEN && c->plan->answers) {
+        return NEWS_NONE;
+    }
     if (c->state == CLIENT_OPEN) {
         return (c->known < c->asked ? learn_replies : compare_replies)(c, data, length);
     }
     if (c->state == CLIENT_CLOSING) {
         gather(c, data, length);
         return NEWS_NONE;
+    }
+    if (c->state == CLIENT_GREETING) {
+        gather(c, data, length);
+        return take_greeting(c);
     }
     return take_head(c, data, length);
 }

@@ -15,7 +15,7 @@
 
 #include "accept.h"
 
-/* Prints "load: " and one line to stderr and exits with 1. */
+/* Prints the name of the program and one line to stderr and exits with 1. */
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* The bytes that header and mask, or compression, may add to a payload. */
@@ -32,6 +32,8 @@ typedef struct plan {
     size_t size;       /* payload bytes of a message before compression */
     bool records;      /* payloads are records.h, not letters */
     bool deflate;      /* permessage-deflate is used for isolated messages */
+    bool engine;       /* the server speaks Engine.IO 4 and Socket.IO 5: a greeting comes first */
+    bool answers;      /* the server may send anything to open connections; it is ignored */
     unsigned pipeline; /* messages of a round */
     struct audience *audience; /* checks received data; NULL: replies are expected */
 } plan;
@@ -42,6 +44,7 @@ void plan_prepare(plan *p, const char *host, unsigned port, const char *path);
 typedef enum client_state {
     CLIENT_CONNECTING, /* the request is not sent yet */
     CLIENT_HANDSHAKE,  /* waits for the 101 */
+    CLIENT_GREETING,   /* waits for the greeting of `engine` */
     CLIENT_OPEN,
     CLIENT_CLOSING, /* sent a Close, waits for the server's and the end of TCP */
     CLIENT_CLOSED
@@ -64,7 +67,8 @@ typedef struct client {
     size_t *message_ends;    /* end offset of each message of a round */
     size_t *reply_ends;      /* end offset of each known reply */
     unsigned known;          /* replies whose bytes are known; see learn_replies */
-    char head[2048];         /* the server's response head, later its Close */
+    long process;            /* what the server's field X-Process says; 0 without */
+    char head[2048];         /* the server's response head, its greeting, later its Close */
     size_t head_length;
 } client;
 
@@ -94,5 +98,8 @@ void client_send_round(client *c, unsigned count);
 
 /* Starts the closing handshake; NEWS_CLOSED follows. */
 void client_close(client *c);
+
+/* Closes the socket at once. The client may connect again. */
+void client_drop(client *c);
 
 #endif

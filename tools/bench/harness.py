@@ -79,7 +79,7 @@ class Server:
             env={**os.environ, **(environment or {})},
             text=True,
             errors="replace",
-            preexec_fn=_placement(core, nice),
+            preexec_fn=placement(core, nice),
         )
         assert self.process.stdout is not None
         self._ready: queue.Queue[int | None] = queue.Queue()
@@ -131,8 +131,8 @@ class Server:
         self.stop()
 
 
-def _placement(core: int | None, nice: int) -> Callable[[], None]:
-    """Prepare a child before it becomes the program."""
+def placement(core: int | None, nice: int) -> Callable[[], None]:
+    """Return what prepares a child before it becomes the program."""
 
     def place() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -165,7 +165,7 @@ def run_report(
             text=True,
             timeout=timeout,
             check=False,
-            preexec_fn=_placement(core, nice),
+            preexec_fn=placement(core, nice),
         )
     except subprocess.TimeoutExpired:
         what = f"{name} {shlex.join(arguments)}"

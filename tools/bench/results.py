@@ -6,7 +6,7 @@ import json
 import pathlib
 import statistics
 from dataclasses import dataclass, field
-from typing import Dict, Sequence
+from typing import Dict, Mapping, Sequence
 
 from cases import CASES, Case
 from harness import BenchError, Report
@@ -52,18 +52,22 @@ Cells = Dict[str, Cell]
 
 @dataclass
 class Results:
-    """Cells by case and server; `versions` describes servers, the rest describes the run."""
+    """Cells by case and server; `versions` describes servers, the rest describes the run.
+
+    `known` are all cases of the tool.
+    """
 
     cases: dict[str, Cells] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     machine: Report = field(default_factory=dict)
     rounds: int = 0
     seconds: float = 0.0
+    known: Mapping[str, Case] = field(default_factory=lambda: CASES)
 
     def base(self, case: str) -> list[Cell]:
         """Return the cells to which ratios refer."""
         cells = self.cases[case]
-        return [cells[name] for name in CASES[case].sides or list(cells)[:1]]
+        return [cells[name] for name in self.known[case].sides or list(cells)[:1]]
 
     def failed(self) -> bool:
         return any(cell.errors for cells in self.cases.values() for cell in cells.values())
@@ -93,7 +97,7 @@ class Results:
             "results": {
                 case: {
                     name: {
-                        "median": cell.median(CASES[case].metric),
+                        "median": cell.median(self.known[case].metric),
                         "reports": cell.reports,
                         "errors": cell.errors,
                     }
@@ -105,9 +109,9 @@ class Results:
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def load(paths: Sequence[pathlib.Path]) -> Results:
+def load(paths: Sequence[pathlib.Path], known: Mapping[str, Case] = CASES) -> Results:
     """Load several files, of which later ones replace whole cases, or raise BenchError."""
-    results = Results()
+    results = Results(known=known)
     for path in paths:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -115,12 +119,12 @@ def load(paths: Sequence[pathlib.Path]) -> Results:
                 results.cases[case] = {
                     name: Cell(row["reports"], row["errors"])
                     for name, row in rows.items()
-                    if case in CASES
+                    if case in known
                 }
             results.versions.update(document["versions"])
             results.machine = document["machine"]
             results.rounds, results.seconds = document["rounds"], document["seconds"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BenchError(f"{path} was not written by compare.py --json: {error}") from None
-    results.cases = {case: results.cases[case] for case in CASES if case in results.cases}
+            raise BenchError(f"{path} was not written by --json: {error}") from None
+    results.cases = {case: results.cases[case] for case in known if case in results.cases}
     return results

@@ -25,6 +25,11 @@ PIP = (
     *("starlette", "uvicorn", "httptools", "granian"),
 )
 NPM = ("ws", "bufferutil", "bun")
+CLUSTER_PIP = (
+    *("uvloop", "uvicorn", "httptools", "websockets", "hiredis", "python-socketio"),
+    *("starlette", "broadcaster", "channels", "channels_redis", "nats-py"),
+)  # of cluster.py
+CLUSTER_NPM = ("socket.io", "@socket.io/redis-adapter", "ioredis")
 ASGI = ("uvicorn", "granian")  # servers that run Starlette
 
 
@@ -73,14 +78,15 @@ class Folder:
 
     def version(self, package: str) -> str:
         """Return the version of a package, or "" if it is not installed."""
-        if package in NPM:
+        if package in (*NPM, *CLUSTER_NPM):
             try:
                 text = (self.modules / package / "package.json").read_text(encoding="utf-8")
             except OSError:
                 return ""
             return str(json.loads(text)["version"])
-        found = self.path.glob(f"venv/lib/*/site-packages/{package}-*.dist-info")
-        return next((path.name[len(package) + 1 : -len(".dist-info")] for path in found), "")
+        name = package.replace("-", "_")
+        found = self.path.glob(f"venv/lib/*/site-packages/{name}-*.dist-info")
+        return next((path.name[len(name) + 1 : -len(".dist-info")] for path in found), "")
 
     def server(self, name: str) -> Server | None:
         """Return a server's command, or None if something it needs is not installed."""
@@ -123,26 +129,26 @@ def names() -> list[str]:
     return ["bun", "socketify", "picows", "ws", "aiohttp", "websockets", *ASGI]
 
 
-def tool_version(name: str) -> str:
+def tool_version(name: str, option: str = "--version") -> str:
     try:
-        done = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([name, option], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return "?"
-    return done.stdout.strip().lstrip("v") or "?"
+    return (done.stdout or done.stderr).strip().lstrip("v") or "?"
 
 
-def install(folder: Folder) -> None:
-    """Install the newest versions of all servers; reports failures and continues."""
+def install(folder: Folder, pip: Sequence[str] = PIP, npms: Sequence[str] = NPM) -> None:
+    """Install the newest versions of all packages; reports failures and continues."""
     npm = folder.path / "npm"
     npm.mkdir(parents=True, exist_ok=True)
     if not (npm / "package.json").exists():
         (npm / "package.json").write_text('{"private": true}\n', encoding="utf-8")
     if not folder.python.exists():
         attempt([sys.executable, "-m", "venv", str(folder.path / "venv")])
-    for package in PIP:
+    for package in pip:
         attempt([str(folder.python), "-m", "pip", "install", "-q", "-U", package])
-    attempt(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(npm), *NPM])
-    for package in (*PIP, *NPM):
+    attempt(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(npm), *npms])
+    for package in (*pip, *npms):
         print(f"{package} {folder.version(package) or 'is not installed'}")
 
 

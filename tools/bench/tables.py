@@ -10,8 +10,6 @@ from cases import CASES, Case
 from harness import BenchError
 from results import Cell, Results
 
-BEGIN, END = "<!-- begin: compare.py -->", "<!-- end: compare.py -->"
-
 HEADER = (
     "server",
     "median",
@@ -98,15 +96,18 @@ def reply_sizes(results: Results, key: str) -> str:
 def print_text(results: Results) -> None:
     for key in results.cases:
         print(f"{key}: {CASES[key].title}")
-        rows = table(results, key)
-        widths = [max(len(line[i]) for line in rows) for i in range(len(HEADER))]
-        for line in rows:
-            cells = [line[0].ljust(widths[0])]
-            cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
-            print("  " + "  ".join(cells))
+        print_table(table(results, key))
         if CASES[key].deflate:
             print(reply_sizes(results, key))
         print()
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
+    for line in rows:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
+        print("  " + "  ".join(cells))
 
 
 # ---- Markdown -----------------------------------------------------------------------------------
@@ -139,14 +140,15 @@ def markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
-def put(document: pathlib.Path, text: str) -> None:
+def put(document: pathlib.Path, text: str, tool: str = "compare.py") -> None:
     """Replace the text between the marks of a document, or raise BenchError if there are none."""
+    begin, end = f"<!-- begin: {tool} -->", f"<!-- end: {tool} -->"
     try:
         before = document.read_text(encoding="utf-8")
     except OSError as error:
         raise BenchError(str(error)) from None
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    after, count = pattern.subn(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", before)
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    after, count = pattern.subn(lambda _: f"{begin}\n\n{text}\n\n{end}", before)
     if count != 1:
-        raise BenchError(f"{document} must contain {BEGIN} and {END} once")
+        raise BenchError(f"{document} must contain {begin} and {end} once")
     document.write_text(after, encoding="utf-8")

@@ -9,6 +9,7 @@ import sys
 from typing import Any, Set
 
 import uvloop  # type: ignore[import-not-found, unused-ignore]
+from serving import serve_uvicorn
 from starlette.applications import (  # type: ignore[import-not-found, unused-ignore]
     Starlette,
 )
@@ -16,7 +17,6 @@ from starlette.routing import (  # type: ignore[import-not-found, unused-ignore]
     WebSocketRoute,
 )
 
-MOST = 1024 * 1024
 members: Set[Any] = set()
 
 
@@ -44,20 +44,6 @@ async def spread(ws: Any) -> None:
 APP = Starlette(routes=[WebSocketRoute("/broadcast", spread), WebSocketRoute("/{path:path}", echo)])
 
 
-async def serve_uvicorn() -> None:
-    import uvicorn  # type: ignore[import-not-found, unused-ignore]
-
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    options = {"ws_max_size": MOST, "ws_per_message_deflate": False, "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(APP, log_level="error", access_log=False, **options))
-    task = asyncio.ensure_future(server.serve([listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
-    print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    await task
-
-
 async def serve_granian() -> None:
     from granian.constants import Interfaces  # type: ignore[import-not-found, unused-ignore]
     from granian.server.embed import Server  # type: ignore[import-not-found, unused-ignore]
@@ -80,4 +66,4 @@ async def serve_granian() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve_granian() if "--granian" in sys.argv else serve_uvicorn())
+    uvloop.run(serve_granian() if "--granian" in sys.argv else serve_uvicorn(APP))

@@ -1,0 +1,23 @@
+"""uvicorn on a port that the kernel picks; shared by the ASGI programs of this folder."""
+
+import asyncio
+import socket
+from typing import Any
+
+MOST = 1024 * 1024
+
+
+async def serve_uvicorn(app: Any) -> None:
+    """Serve until SIGTERM; prints the port."""
+    import uvicorn  # type: ignore[import-not-found, unused-ignore]
+
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    options = {"ws_max_size": MOST, "ws_per_message_deflate": False, "lifespan": "off"}
+    more = {"log_level": "error", "access_log": False, "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(uvicorn.Config(app, **options, **more))
+    task = asyncio.ensure_future(server.serve([listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    await task
