@@ -3,6 +3,7 @@
  * may ask about it.
  */
 #include "conn.h"
+#include "quota.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,6 +30,10 @@ void ws__conn_release(struct ws__stream *stream)
     struct ws__memory *memory = &stream->hub->memory;
     stream->hub->label_takers -= c->labels;
     ws__protocol_deinit(&c->protocol, memory);
+    if (c->counted)
+        ws__quota_leave(stream->hub->quota, &stream->peer);
+    if (c->refused)
+        stream->hub->quota->refusing--;
     if (!c->extra)
         return;
     ws__buffer_free(memory, &c->extra->held);
@@ -96,4 +101,9 @@ size_t ws_conn_remote_address_bytes(const ws_conn *conn, uint8_t bytes[16])
 uint16_t ws_conn_remote_port(const ws_conn *conn)
 {
     return conn->stream.peer.port;
+}
+
+const char *ws_conn_scheme(const ws_conn *conn)
+{
+    return conn->stream.peer.secure ? "wss" : "ws";
 }

@@ -90,6 +90,8 @@ struct ws_conn {
     bool sharing : 1;        /* extra is on hub->sharing */
     bool topics_full : 1;    /* max_topics was reached and logged */
     bool unsent_limited : 1; /* respond.c: UNSENT_LIMIT was set */
+    bool counted : 1;        /* admit.c: it counts for its address */
+    bool refused : 1;        /* admit.c: it counts as one that is being refused */
 };
 
 static inline ws_conn *ws__conn_of(struct ws__stream *stream)

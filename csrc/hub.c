@@ -57,6 +57,7 @@ ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
     memset(hub, 0, sizeof *hub);
     hub->server = server;
     hub->config = *config;
+    hub->config.trusted_proxies = NULL; /* the caller's; see hub->proxies */
     hub->free_slot = NO_SLOT;
     hub->deflate.memory = &hub->memory;
     ws__memory_init(&hub->memory, &allocator, config->max_memory);

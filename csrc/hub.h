@@ -87,6 +87,8 @@ struct ws__hub {
     void *response_user;
     ws_relay relay; /* relay.c: the application's */
     bool relaying;  /* relay.c: other processes must know what is published here */
+    struct ws__proxies *proxies; /* forwarded.c: NULL unless there are some to be trusted */
+    struct ws__quota *quota;     /* quota.c: NULL unless there is one for each address */
     struct ws__bus *bus; /* bus.c: NULL unless the server is a member of one */
     /* Called before bytes of a stream are written: other processes must learn something first that
      * the peer may conclude from them. Usually NULL. */
@@ -115,14 +117,15 @@ static inline struct ws__hub *ws__hub_of(ws_server *server)
     } while (0)
 
 /* Returns WS_OK, WS_ENOMEM, or WS_ESYSTEM with errno. Afterwards set `run` and `release`. */
-int ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config);
+__attribute__((cold)) int ws__hub_init(struct ws__hub *hub, ws_server *server,
+                                       const ws_config *config);
 void ws__hub_deinit(struct ws__hub *hub);
 /* There is something to do in the next turn. Between turns the time of the loop may be stale, and a
  * foreign loop that watches ws_server_fd may be asleep: updates the one and wakes the other. */
 void ws__hub_touch(struct ws__hub *hub);
 /* Writes one line to config.log, cut to 200 bytes. */
 void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((cold, format(printf, 3, 4)));
 
 /* Gives a stream its id, which is never given again. Returns 0 if out of memory. */
 ws_conn_id ws__hub_take_slot(struct ws__hub *hub, struct ws__link *stream);

@@ -48,7 +48,8 @@ static void free_path(struct ws__memory *memory, char *path)
 }
 
 /* All that listens, or nothing. */
-static int add(struct ws__listeners *listeners, const struct ws__endpoints *found, char *path)
+static int add(struct ws__listeners *listeners, const struct ws__endpoints *found, char *path,
+               bool proxied)
 {
     uint32_t before = listeners->count;
     if (!resize_list(listeners, before + found->count))
@@ -59,6 +60,7 @@ static int add(struct ws__listeners *listeners, const struct ws__endpoints *foun
         struct ws__listener *l = &listeners->all[listeners->count];
         *l = (struct ws__listener){.fd = found->all[i].fd,
                                    .first = listeners->count == before,
+                                   .proxied = proxied,
                                    .path = path,
                                    .file = found->file};
         if (ws__loop_add(&listeners->hub->loop, l->fd, WS__LOOP_READ,
@@ -109,7 +111,7 @@ open_all(struct ws__listeners *listeners, const ws_listen_options *options, char
 {
     struct ws__endpoints found;
     int error = ws__net_listen(options, &found), number = errno;
-    if (!error && (error = add(listeners, &found, path))) {
+    if (!error && (error = add(listeners, &found, path, options->proxy_protocol))) {
         number = errno;
         discard(listeners->hub, &found, options, path);
     }
@@ -219,7 +221,7 @@ void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i)
             pause_accept(listeners, i, fd == WS__NET_EXHAUSTED);
             return;
         }
-        int error = ws__serve(hub, fd, &peer);
+        int error = ws__serve(hub, fd, &peer, l->proxied);
         if (i >= listeners->count)
             return;
         l = &listeners->all[i];

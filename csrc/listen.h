@@ -12,6 +12,7 @@ struct ws__listener {
     bool paused;  /* not watched until the timer expires */
     bool failing; /* the last accept failed, which was logged */
     bool first;   /* of those that one call opened */
+    bool proxied; /* connections begin with a PROXY header */
     char *path;   /* of a Unix socket, whose file is removed at the end; else NULL */
     struct ws__file file;
 };

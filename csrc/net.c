@@ -57,13 +57,10 @@ static void set_address(struct ws__address *out, const union address *in)
 {
     memset(out, 0, sizeof *out);
     if (in->any.sa_family == AF_INET) {
-        out->length = 4;
-        memcpy(out->bytes, &in->v4.sin_addr, 4);
+        ws__net_set_address(out, &in->v4.sin_addr, 4);
         out->port = ntohs(in->v4.sin_port);
     } else if (in->any.sa_family == AF_INET6) {
-        bool mapped = IN6_IS_ADDR_V4MAPPED(&in->v6.sin6_addr);
-        out->length = mapped ? 4 : 16;
-        memcpy(out->bytes, in->v6.sin6_addr.s6_addr + (mapped ? 12 : 0), out->length);
+        ws__net_set_address(out, &in->v6.sin6_addr, 16);
         out->port = ntohs(in->v6.sin6_port);
     }
 }
@@ -617,6 +614,30 @@ void ws__net_random(void *bytes, size_t n)
         mix = mix * 6364136223846793005u + 1442695040888963407u;
         ((uint8_t *)bytes)[i] = (uint8_t)(mix >> 56);
     }
+}
+
+void ws__net_set_address(struct ws__address *address, const void *bytes, size_t length)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const size_t skipped = length == 16 && !memcmp(bytes, mapped, 12) ? 12 : 0;
+    memset(address, 0, sizeof *address);
+    address->length = (uint8_t)(length - skipped);
+    memcpy(address->bytes, (const char *)bytes + skipped, address->length);
+}
+
+bool ws__net_parse_address(const char *text, size_t length, struct ws__address *address)
+{
+    const bool v6 = memchr(text, ':', length);
+    char copy[INET6_ADDRSTRLEN];
+    uint8_t bytes[16];
+    if (length >= sizeof copy || memchr(text, '\0', length))
+        return false;
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+    if (inet_pton(v6 ? AF_INET6 : AF_INET, copy, bytes) != 1)
+        return false;
+    ws__net_set_address(address, bytes, v6 ? 16 : 4);
+    return true;
 }
 
 size_t ws__net_address_text(const struct ws__address *address, char *text, size_t size)

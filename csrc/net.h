@@ -16,6 +16,7 @@ struct ws__address {
     uint8_t bytes[16]; /* network order; IPv4-mapped addresses are stored as IPv4 */
     uint16_t port;
     uint8_t length; /* 4, 16, or 0 for a Unix socket */
+    bool secure;    /* the client uses TLS, a proxy says */
 };
 
 /* Identifies a file for as long as it exists, while its path may lead to another file. */
@@ -102,6 +103,13 @@ bool ws__net_prepare_datagrams(int fd);
 
 /* Writes at most 256 random bytes. They come from the kernel, unless a sandbox denies them. */
 void ws__net_random(void *bytes, size_t n);
+
+/* Sets the address to bytes[length], 4 or 16 of them in network order, and the rest to zero. */
+void ws__net_set_address(struct ws__address *address, const void *bytes, size_t length);
+
+/* Reads an address without a port, as ws__net_set_address sets it. Returns false if the text is
+ * none. */
+bool ws__net_parse_address(const char *text, size_t length, struct ws__address *address);
 
 /* Writes the address without its port to text[size], NUL-terminated, and cut if it does not fit.
  * Returns its length before the cut. */

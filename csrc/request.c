@@ -2,6 +2,7 @@
  * request.c: the data of one HTTP request, and what the application may ask about it.
  */
 #include "request.h"
+#include "forwarded.h"
 #include "handshake.h"
 #include "text.h"
 
@@ -197,12 +198,29 @@ const char *ws_request_subprotocol(const ws_request *request, size_t *length)
     return name;
 }
 
+/* Several clients may share the connection of a proxy, one after the other. That of an opening
+ * handshake is its client's already (ws__admit_handshake). */
+static struct ws__address client_of(const ws_request *r)
+{
+    struct ws__address client = r->conn->stream.peer;
+    if (!r->is_upgrade)
+        ws__forwarded_client(r->conn->stream.hub->proxies, &r->head, r->bytes, &client);
+    return client;
+}
+
 size_t ws_request_remote_address(const ws_request *request, char *text, size_t size)
 {
-    return ws_conn_remote_address(request->conn, text, size);
+    const struct ws__address client = client_of(request);
+    return ws__net_address_text(&client, text, size);
 }
 
 uint16_t ws_request_remote_port(const ws_request *request)
 {
-    return ws_conn_remote_port(request->conn);
+    return client_of(request).port;
+}
+
+const char *ws_request_scheme(const ws_request *request)
+{
+    static const char *const schemes[] = {"http", "https", "ws", "wss"};
+    return schemes[2 * request->is_upgrade + client_of(request).secure];
 }

@@ -26,6 +26,9 @@ enum ws__request_state {
 
 enum { WS__DISCARD_LIMIT = 256 * 1024 }; /* bytes of a body that are read for nothing */
 
+/* What comes next on a stream that speaks HTTP: values of ws__stream.count. */
+enum { WS__FIRST_REQUEST, WS__LATER_REQUEST, WS__PROXY_HEADER };
+
 struct ws_request {
     ws_conn *conn;
     const struct ws__target *target; /* the route, once it is found */

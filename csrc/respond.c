@@ -88,7 +88,7 @@ static void finish(ws_request *r, bool keep, bool deferred)
     ws_conn *c = r->conn;
     struct ws__stream *s = &c->stream;
     if (ws__conn_is_http(c)) {
-        s->count = 1; /* see begin_request in serve.c */
+        s->count = WS__LATER_REQUEST;
         if (!keep)
             ws__stream_linger(s, s->hub->linger_queue);
         else if (ws__body_ended(&r->body))

@@ -4,6 +4,8 @@
  * handshakes. RFC 9112 section 9 (connection management), RFC 9110 section 15.
  */
 #include "serve.h"
+#include "admit.h"
+#include "forwarded.h"
 #include "handshake.h"
 #include "respond.h"
 
@@ -89,6 +91,8 @@ static void handle_upgrade(ws_request *r, const struct ws__route *route)
 {
     const struct ws__target *t = route->target;
     const char *why = NULL;
+    if ((r->conn->stream.hub->proxies || r->conn->stream.hub->quota) && !ws__admit_handshake(r))
+        return;
     int status = ws__handshake_check(&r->head, r->bytes, !ws__body_ended(&r->body),
                                      t->settings.behavior.origins,
                                      t->settings.behavior.origin_optional, &why);
@@ -188,7 +192,7 @@ static ws_request *begin_request(ws_conn *c)
     ws_request *r = ws__request_new(c);
     if (!r)
         ws__stream_drop(&c->stream, "out of memory", false);
-    else if (c->stream.count)
+    else if (c->stream.count == WS__LATER_REQUEST)
         ws__stream_set_timer(&c->stream, c->stream.hub->handshake_queue);
     return r;
 }
@@ -319,6 +323,8 @@ static void read_requests(ws_conn *c, struct ws__input *in)
 static void http_input(struct ws__stream *s, struct ws__input *in)
 {
     ws_conn *c = ws__conn_of(s);
+    if (s->count == WS__PROXY_HEADER && !ws__admit_header(c, in))
+        return;
     ws_conn_cork(c);
     read_requests(c, in);
     if (c->stream.phase != WS__CONN_NONE && in->length && s->state == WS__STREAM_OPEN)
@@ -440,13 +446,14 @@ static const struct ws__stream_protocol http = {
     .release = ws__conn_release,
 };
 
-int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer)
+int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool proxied)
 {
     const uint32_t count = hub->stats.connections, limit = hub->config.max_connections;
     struct ws__stream *s = NULL;
     int error = WS_OK;
     hub->stats.accepted++;
-    if (count < limit + REFUSED_RESERVE) {
+    const bool foreign = proxied && hub->proxies && !ws__proxies_trust(hub->proxies, peer);
+    if (count < limit + REFUSED_RESERVE && !foreign) {
         error = ws__stream_new(hub, fd, peer, &http, &s);
     } else {
         ws__net_cut(fd);
@@ -456,8 +463,11 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer)
     if (!s)
         return error;
     ws__stream_set_timer(s, hub->handshake_queue);
+    s->count = proxied ? WS__PROXY_HEADER : WS__FIRST_REQUEST;
     if (count >= limit && begin_request(ws__conn_of(s)))
         give_up(ws__conn_of(s)->request, 503, NULL);
+    else if (!proxied && hub->quota)
+        ws__admit_connection(ws__conn_of(s));
     return WS_OK;
 }
 

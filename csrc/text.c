@@ -39,6 +39,19 @@ bool ws__text_is_token(const char *text, size_t length)
     return length > 0 && i == length;
 }
 
+int ws__text_number(const char *text, size_t length, int max)
+{
+    int number = 0;
+    if (!length || (length > 1 && *text == '0'))
+        return -1;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9' || number > max / 10)
+            return -1;
+        number = number * 10 + (text[i] - '0');
+    }
+    return number <= max ? number : -1;
+}
+
 bool ws__text_is_value(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++)
@@ -59,8 +72,7 @@ static void skip_blanks(struct ws__text *in)
         skip(in, 1);
 }
 
-/* Takes blanks and the character c, or returns false if another one follows the blanks. */
-static bool skip_character(struct ws__text *in, char c)
+bool ws__text_skip(struct ws__text *in, char c)
 {
     skip_blanks(in);
     if (!in->length || *in->at != c)
@@ -69,9 +81,7 @@ static bool skip_character(struct ws__text *in, char c)
     return true;
 }
 
-/* Returns the length of the quoted string at the start of the text, quotes included, or 0 if it has
- * no end. */
-static size_t quoted_length(const struct ws__text *in)
+size_t ws__text_quoted_length(const struct ws__text *in)
 {
     for (size_t i = 1; i < in->length; i++) {
         if (in->at[i] == '"')
@@ -88,7 +98,7 @@ static size_t element_length(struct ws__text list)
 {
     const char *start = list.at;
     while (list.length && *list.at != ',') {
-        size_t quoted = *list.at == '"' ? quoted_length(&list) : 1;
+        size_t quoted = *list.at == '"' ? ws__text_quoted_length(&list) : 1;
         skip(&list, quoted ? quoted : list.length);
     }
     return (size_t)(list.at - start);
@@ -99,7 +109,7 @@ bool ws__text_next_element(struct ws__text *list, struct ws__text *element)
     while (list->length) {
         *element = (struct ws__text){list->at, element_length(*list)};
         skip(list, element->length);
-        skip_character(list, ',');
+        ws__text_skip(list, ',');
         skip_blanks(element);
         while (element->length && ws__text_is(WS__TEXT_BLANK, element->at[element->length - 1]))
             element->length--;
@@ -123,7 +133,7 @@ struct ws__text ws__text_take_token(struct ws__text *in)
  * unescaping MUST conform to the 'token' ABNF." */
 static bool take_quoted_token(struct ws__text *in, struct ws__text *value)
 {
-    const size_t length = quoted_length(in);
+    const size_t length = ws__text_quoted_length(in);
     if (length <= 2)
         return false;
     *value = (struct ws__text){in->at + 1, length - 2};
@@ -148,12 +158,12 @@ int ws__text_next_parameter(struct ws__text *in, struct ws__text_parameter *para
     skip_blanks(in);
     if (!in->length)
         return 0;
-    if (!skip_character(in, ';'))
+    if (!ws__text_skip(in, ';'))
         return -1;
     *parameter = (struct ws__text_parameter){.name = ws__text_take_token(in)};
     if (!parameter->name.length)
         return -1;
-    return !skip_character(in, '=') || take_value(in, &parameter->value) ? 1 : -1;
+    return !ws__text_skip(in, '=') || take_value(in, &parameter->value) ? 1 : -1;
 }
 
 char ws__text_take_unescaped(struct ws__text *quoted)

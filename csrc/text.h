@@ -47,6 +47,10 @@ bool ws__text_same(const char *text, size_t length, const char *other);
 /* Returns true if text[length] is a token (RFC 9110 5.6.2), which is never empty. */
 bool ws__text_is_token(const char *text, size_t length);
 
+/* Returns the decimal number text[length], of digits without a leading zero, or -1 if it is none or
+ * above `max`. */
+int ws__text_number(const char *text, size_t length, int max);
+
 /* Returns true if text[length] can be sent as a field value: it holds no NUL, CR or LF. */
 bool ws__text_is_value(const char *text, size_t length);
 
@@ -55,6 +59,13 @@ struct ws__text {
     const char *at;
     size_t length;
 };
+
+/* Takes blanks, and the character c if it follows them. Returns false if another one does. */
+bool ws__text_skip(struct ws__text *in, char c);
+
+/* Returns the length of the quoted string (RFC 9110 5.6.4) at the start of the text, quotes
+ * included, or 0 if it has no end. */
+size_t ws__text_quoted_length(const struct ws__text *in);
 
 /* Takes the next element of a comma-separated list (RFC 9110 5.6.1) and trims it. Skips empty
  * elements. A comma inside a quoted string does not separate. Returns false at the end. */

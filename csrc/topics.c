@@ -309,6 +309,17 @@ void ws__topics_pin(struct ws__topic *topic)
     topic->pins++;
 }
 
+struct ws__topic *ws__topics_pin_name(struct ws__topics *topics, const char *name, size_t length)
+{
+    const uint64_t hash = hash_of(topics->seed, name, length);
+    struct ws__topic *t = find_hashed(topics, hash, name, length);
+    if (!t && !(t = add_topic(topics, hash, name, length)))
+        return NULL;
+    t->pins++;
+    set_bucket_count(topics, larger(topics->topic_count, topics->bucket_count));
+    return t;
+}
+
 void ws__topics_unpin(struct ws__topics *topics, struct ws__topic *topic)
 {
     topic->pins--;

@@ -83,6 +83,10 @@ void ws__topics_unsubscribe(struct ws__topics *topics, struct ws__subscriber *su
 /* Keeps the topic, even without members, until ws__topics_unpin. Calls nest. */
 void ws__topics_pin(struct ws__topic *topic);
 
+/* Does the same for the topic of this name, which is made if it does not exist. Returns it, or NULL
+ * if out of memory. */
+struct ws__topic *ws__topics_pin_name(struct ws__topics *topics, const char *name, size_t length);
+
 /* Ends the effect of one ws__topics_pin, which may free the topic. */
 void ws__topics_unpin(struct ws__topics *topics, struct ws__topic *topic);
 

@@ -3,6 +3,8 @@
  */
 #include "bus.h"
 #include "close.h"
+#include "forwarded.h"
+#include "quota.h"
 #include "listen.h"
 #include "route.h"
 #include "serve.h"
@@ -132,7 +134,8 @@ static int check_config(const ws_config *config)
                    in_range(config->max_headers, 1, 10000) &&
                    in_range(config->recv_buffer_size, 4096, 16 * 1024 * 1024) &&
                    config->handshake_timeout && config->keep_alive_timeout &&
-                   config->body_timeout && config->upgrade_timeout
+                   config->body_timeout && config->upgrade_timeout &&
+                   config->max_handshakes_per_second_per_address <= 1000000
                ? WS_OK
                : WS_EINVAL;
 }
@@ -146,12 +149,25 @@ static void *resize_server(const ws_config *config, void *server, size_t old_siz
     return ws__memory_resize(&memory, server, old_size, size);
 }
 
-/* That of the shutdown gets its duration when it is known. */
-static bool make_server_queues(ws_server *s)
+/* What a server has beside its hub's own. The queue of the shutdown gets its duration when that is
+ * known. */
+static int make_parts(ws_server *s, const ws_config *config)
 {
     struct ws__hub *hub = &s->hub;
+    int error = ws__proxies_new(&hub->proxies, &hub->memory, config->trusted_proxies);
+    if (!error)
+        error = ws__quota_new(&hub->quota, &hub->memory, config, hub->topics.seed);
     s->shutdown_queue = ws__loop_queue(&hub->loop, &hub->memory, 0, WS__TIMER_SHUTDOWN);
-    return s->shutdown_queue && !ws__listeners_init(&s->listeners, hub, DATA_LISTENER);
+    if (!error && s->shutdown_queue)
+        return ws__listeners_init(&s->listeners, hub, DATA_LISTENER);
+    return error ? error : WS_ENOMEM;
+}
+
+static void free_parts(struct ws__hub *hub)
+{
+    ws__proxies_free(hub->proxies, &hub->memory);
+    ws__quota_free(hub->quota);
+    ws__hub_deinit(hub);
 }
 
 __attribute__((cold)) int
@@ -176,12 +192,12 @@ ws_server_new(ws_server **server, const ws_config *config)
     s->hub.release = ws__stream_free;
     ws__watches_init(&s->watches, &s->hub, DATA_WATCH);
     if (!error) {
-        if (make_server_queues(s)) {
+        error = make_parts(s, &copy);
+        if (!error) {
             *server = s;
             return WS_OK;
         }
-        ws__hub_deinit(&s->hub);
-        error = WS_ENOMEM;
+        free_parts(&s->hub);
     }
     resize_server(&copy, s, sizeof *s, 0);
     errno = number; /* the allocator may have changed it */
@@ -245,7 +261,7 @@ int ws_server_free(ws_server *server)
     ws__router_deinit(&hub->websocket_routes, ws__target_free, &hub->memory);
     ws__router_deinit(&hub->http_routes, ws__target_free, &hub->memory);
     ws__watches_deinit(&server->watches);
-    ws__hub_deinit(hub);
+    free_parts(hub);
     resize_server(&config, server, sizeof *server, 0);
     return WS_OK;
 }

@@ -190,6 +190,19 @@ typedef struct ws_config {
     uint32_t body_timeout;       /* ms for the body of a request, which start again with each 16 KiB
                                     that arrive, default 30000; see ws_request_read_body */
     uint32_t upgrade_timeout;    /* ms for a deferred answer (ws_request_defer), default 30000 */
+    /* Limits for each address, default 0 = none. All of an IPv6 /64 is one address. Unix sockets
+     * and trusted proxies have no limits; a client of such a proxy that sends Forwarded or
+     * X-Forwarded-For counts by its own address, from its opening handshake on. Clients beyond a
+     * limit are answered 503 or 429, or cut if there are many, before any handler runs. */
+    uint32_t max_connections_per_address;           /* sockets at a time */
+    uint32_t max_handshakes_per_second_per_address; /* opening handshakes, and as many at once; at
+                                                       most 1000000 */
+    /* Whose Forwarded, X-Forwarded-For and X-Forwarded-Proto fields are believed: a NULL-terminated
+     * list (copied) of addresses ("10.0.0.5", "::1"), networks ("10.0.0.0/8") and "unix", which
+     * means the peers of Unix sockets. NULL: no one's. Their client is the rightmost address of
+     * Forwarded, or without it of X-Forwarded-For, that is not in this list. If both fields are
+     * there and name different clients, neither is believed. */
+    const char *const *trusted_proxies;
 } ws_config;
 
 /* Fills *config with the defaults. `size` is sizeof(ws_config) of the caller. Returns WS_OK, or
@@ -198,7 +211,7 @@ WS_API int ws_config_init(ws_config *config, size_t size);
 
 /* Creates a server, which the caller frees with ws_server_free. `config` is copied; NULL means all
  * defaults. Returns WS_OK, or sets *server to NULL and returns WS_ENOMEM, WS_EINVAL (a value is out
- * of range), WS_EABI or WS_ESYSTEM (with errno). Any thread. */
+ * of range, or no address), WS_EABI or WS_ESYSTEM (with errno). Any thread. */
 WS_API int ws_server_new(ws_server **server, const ws_config *config);
 
 /* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted runs for a
@@ -224,6 +237,10 @@ typedef struct ws_listen_options {
     uint32_t mode;    /* permission bits of `path`, default 0660 */
     uint16_t port;    /* 0: the kernel picks one, see ws_server_listen */
     bool reuse_port;  /* the port is shared with other processes (SO_REUSEPORT) */
+    bool proxy_protocol; /* each connection begins with a PROXY header (version 1 or 2), which must
+                            be complete within handshake_timeout and names the client. Others are
+                            dropped, and so are peers that are not in trusted_proxies, if there are
+                            any; otherwise make sure that only the proxy can connect */
     int backlog;      /* default 1024 */
     int fd;           /* a stream socket that is bound or already listens, instead of an address; it
                          belongs to the server once the call succeeds, and becomes non-blocking for
@@ -341,7 +358,10 @@ typedef struct ws_stats {
     uint64_t accepted;         /* sockets accepted */
     uint64_t opened;           /* calls of on_open; always equal to closed + open */
     uint64_t closed;           /* calls of on_close */
-    uint64_t refused;          /* sockets refused: max_connections, or no memory for them */
+    uint64_t refused;          /* sockets refused: max_connections, no memory for them, or no proxy
+                                  that may send a PROXY header */
+    uint64_t limited;          /* sockets and opening handshakes that the limits of their address
+                                  have refused */
     uint64_t turns;            /* turns of the loop */
     uint64_t blocked;          /* turns whose callbacks took longer than 1 s */
     uint64_t messages_in;      /* messages that were passed to on_message, or would have been */
@@ -562,15 +582,19 @@ WS_API size_t ws_conn_compression(const ws_conn *conn, char *text, size_t size);
 
 /* Writes the peer's address ("127.0.0.1", "2001:db8::1", "" for a Unix socket) to text[size],
  * NUL-terminated. 46 bytes always suffice. An IPv4 peer of a dual-stack listener has an IPv4
- * address. Returns the length. */
+ * address. Behind a trusted proxy, the peer is the client of the proxy, also below. Returns the
+ * length. */
 WS_API size_t ws_conn_remote_address(const ws_conn *conn, char *text, size_t size);
 
 /* Writes the same address as 4 or 16 bytes in network order. Returns 4, 16, or 0 for a Unix
  * socket. */
 WS_API size_t ws_conn_remote_address_bytes(const ws_conn *conn, uint8_t bytes[16]);
 
-/* Returns the peer's port, or 0 for a Unix socket. */
+/* Returns the peer's port, or 0 for a Unix socket or if a proxy does not tell it. */
 WS_API uint16_t ws_conn_remote_port(const ws_conn *conn);
+
+/* Returns "wss" if the peer uses TLS, and "ws" otherwise. */
+WS_API const char *ws_conn_scheme(const ws_conn *conn);
 
 /* ---- topics ------------------------------------------------------------------------------- */
 

@@ -90,6 +90,9 @@ class ws_config(Structure):
         ("keep_alive_timeout", c_uint32),
         ("body_timeout", c_uint32),
         ("upgrade_timeout", c_uint32),
+        ("max_connections_per_address", c_uint32),
+        ("max_handshakes_per_second_per_address", c_uint32),
+        ("trusted_proxies", POINTER(c_char_p)),
     ]
 
 
@@ -101,6 +104,7 @@ class ws_listen_options(Structure):
         ("mode", c_uint32),
         ("port", c_uint16),
         ("reuse_port", c_bool),
+        ("proxy_protocol", c_bool),
         ("backlog", c_int),
         ("fd", c_int),
     ]
@@ -113,6 +117,7 @@ class ws_stats(Structure):
         ("opened", c_uint64),
         ("closed", c_uint64),
         ("refused", c_uint64),
+        ("limited", c_uint64),
         ("turns", c_uint64),
         ("blocked", c_uint64),
         ("messages_in", c_uint64),
@@ -382,6 +387,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_conn_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_remote_address_bytes": (c_size_t, (c_void_p, POINTER(c_uint8)), None),
     "ws_conn_remote_port": (c_uint16, (c_void_p,), None),
+    "ws_conn_scheme": (c_char_p, (c_void_p,), None),
     "ws_conn_subscribe": (c_int, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_unsubscribe": (c_int, (c_void_p, c_char_p, c_size_t), None),
     "ws_conn_is_subscribed": (c_bool, (c_void_p, c_char_p, c_size_t), None),
@@ -409,6 +415,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_request_subprotocol": (chars, (c_void_p, POINTER(c_size_t)), None),
     "ws_request_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_request_remote_port": (c_uint16, (c_void_p,), None),
+    "ws_request_scheme": (c_char_p, (c_void_p,), None),
     "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
     "ws_request_close_after": (None, (c_void_p,), None),
     "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),

@@ -22,7 +22,7 @@ import csource
 LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     {"buffer", "utf8", "sha1", "words", "text"},
     {"http", "frame", "router", "topics", "deflate", "loop", "net", "interest", "record"},
-    {"body", "handshake", "protocol", "hub"},
+    {"body", "handshake", "protocol", "hub", "forwarded", "proxy", "quota"},
     ["stream", "watch", "outbox", "bus"],
     [
         "heartbeat",
@@ -37,7 +37,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
         "close",
         "receive",
     ],
-    ["route", "request", "respond", "serve"],
+    ["route", "request", "respond", "admit", "serve"],
     ["listen", "ws"],
     {"bridge"},
 )

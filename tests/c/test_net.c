@@ -308,7 +308,7 @@ static void test_accept_errors(void)
 
 static void test_text(void)
 {
-    struct ws__address address = {{0x20, 1, 0xd, 0xb8}, 0, 16};
+    struct ws__address address = {.bytes = {0x20, 1, 0xd, 0xb8}, .length = 16};
     char text[8];
     address.bytes[15] = 1;
     ok(!strcmp(text_of(&address), "2001:db8::1"), "compressed IPv6");
