@@ -48,7 +48,7 @@ REQUIRED: Dict[str, Tuple[str, ...]] = {
 OPTIONAL: Tuple[str, ...] = (
     *(f"P{n}" for n in range(1, 12)),
     *(f"W{n}" for n in range(1, 8)),
-    *(f"B{n}" for n in range(1, 8)),
+    *(f"B{n}" for n in range(1, 9)),
 )
 
 # Where ids may be mentioned. The tests of this program plant some that do not exist.

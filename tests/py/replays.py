@@ -132,6 +132,7 @@ async def wander(
     topics: Sequence[str],
     is_over: asyncio.Event,
     longest: float = 0.1,
+    ends: Sequence[str] = ("end",),
 ) -> Dict[str, List[str]]:
     """A client that reconnects again and again.
 
@@ -139,8 +140,9 @@ async def wander(
         chance: When it does.
         connect: Makes a connection with these last ids, which subscribes to all topics.
         topics: The topics.
-        is_over: Nothing more is published, but "end" to each topic.
+        is_over: It stays, and ends when all messages have come.
         longest: Seconds of a connection.
+        ends: The last messages of each topic, one of each publisher.
 
     Returns:
         All messages of each topic, without those that came twice.
@@ -152,7 +154,10 @@ async def wander(
     while True:
         connection = await connect(last)
         deadline = clock() + chance.random() * longest
-        while clock() < deadline or (is_over.is_set() and clock() < deadline + 20):
+        while clock() < deadline or is_over.is_set():
+            if is_over.is_set() and all(seen[topic].issuperset(ends) for topic in topics):
+                await connection.close()
+                return got
             try:
                 text = await asyncio.wait_for(connection.recv(), max(deadline - clock(), 0.05))
             except asyncio.TimeoutError:
@@ -171,9 +176,6 @@ async def wander(
                 if payload not in seen[topic]:
                     seen[topic].add(payload)
                     got[topic].append(payload)
-            if is_over.is_set() and all("end" in seen[topic] for topic in topics):
-                await connection.close()
-                return got
         await connection.close()
         await asyncio.sleep(chance.random() * longest / 2)
 

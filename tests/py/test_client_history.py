@@ -221,7 +221,7 @@ def test_functions_are_optional(fake: Fake) -> None:
     assert fake.known[-1] == {"a": "6"}
 
 
-def test_with_a_real_server(serve: Callable[..., Any], browser: Browser) -> None:
+def test_b8_with_a_real_server(serve: Callable[..., Any], browser: Browser) -> None:
     """A page that comes back has everything, once."""
     hub = Hub()
     history = History("room", messages=50)

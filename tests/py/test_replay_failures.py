@@ -276,7 +276,7 @@ async def test_what_arrives_during_a_read_is_bounded(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("seed", range(3))
 @in_loop
-async def test_at_least_once_in_order_against_a_model(seed: int, monkeypatch: Any) -> None:
+async def test_b8_at_least_once_in_order_against_a_model(seed: int, monkeypatch: Any) -> None:
     """Publishers, clients and connections to the broker that come and go at random."""
     monkeypatch.setattr(link, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(link, "LONGEST_DELAY", 0.02)
