@@ -507,7 +507,8 @@ class App(Router, Topics, Work, metaclass=Documented):
         Returns:
             True if at least one subscriber in this process gets it, or another worker has
             subscribers of the topic, or has just started and may have some. None in this process
-            gets it once a shutdown has begun to close the connections.
+            gets it once a shutdown has begun to close the connections. Also True if the topic has
+            history: then the broker gets it first (docs/history.md).
 
         Raises:
             TypeError, ValueError: An argument is wrong. Nothing was sent.

@@ -427,7 +427,7 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
 
         Args:
             topic, message, opcode, compress: As for `App.publish`.
-            exclude_self: Leave out this socket.
+            exclude_self: Leave out this socket, but not if the topic has history.
 
         Returns:
             True if at least one subscriber on this machine gets it; False if none does, or this

@@ -3,7 +3,9 @@
 A text is sent to everyone in the room as {"name", "text"}. Joining and leaving is announced as
 {"name", "event", "people"} with the number of people in the room. A room is a topic, so there is no
 state to keep. Servers with the same --broker (redis://HOST or nats://HOST) share their rooms; the
-number of people is then that of the server that announces it.
+number of people is then that of the server that announces it. With --history N the broker keeps
+the last N texts and announcements of each room for an hour: clients that come back get what they
+have missed, if they say what they have (docs/history.md).
 
 GET /health is for load balancers: 200 once clients may come, with a --broker only after it has been
 reached. examples/compose runs two of these servers.
@@ -12,14 +14,17 @@ reached. examples/compose runs two of these servers.
 import argparse
 from typing import Any
 
-from pyws import App, OpCode, Request, Response, WebSocket
+from pyws import App, History, OpCode, Request, Response, WebSocket
 
 parser = argparse.ArgumentParser(description="Serve chat rooms.")
 parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int, default=9001, help="0 picks a free one")
 parser.add_argument("--broker", metavar="URL", help="shares the rooms with other servers")
 parser.add_argument("--drain", type=float, default=0, help="seconds to finish after SIGTERM")
+parser.add_argument("--history", type=int, metavar="N", help="messages of each room to keep")
 options = parser.parse_args()
+if options.history and not options.broker:
+    parser.error("--history needs --broker")
 app = App(broker=options.broker, drain_on_signal=options.drain)
 is_ready = options.broker is None
 
@@ -73,6 +78,7 @@ app.ws(
     subscription=on_subscription,
     max_payload_length=2000,
     max_backpressure=256 * 1024,  # slow readers miss messages
+    history=History("*", messages=options.history) if options.history else None,
 )
 app.listen(
     {"host": options.host, "port": options.port},

@@ -19,6 +19,7 @@ from weakref import WeakSet
 from ..brokers import Page
 from ..history import History, history_of
 from . import envelope
+from .messages import is_text
 
 __all__ = [
     "LABELLED",
@@ -29,6 +30,7 @@ __all__ = [
     "Replay",
     "is_newer",
     "position_before",
+    "unpacked",
 ]
 
 LABELLED, NOTICE = 0x200, 0x400  # WS_LABELLED, WS_NOTICE
@@ -36,6 +38,8 @@ MOST_READS = 50  # pages in one call of Broker.read
 MOST_POSITIONS = 100  # in one call of Broker.read, without messages
 MOST_HELD = 16 * 1024 * 1024  # bytes of what arrives during reads; what is beyond is read again
 OVERHEAD = 200  # bytes for each of them: its objects
+
+_TEXT = 1  # WS_TEXT
 
 Kept = Tuple[bytes, int, bytes]  # id, opcode with the flag of the library, payload
 Request = Tuple[bytes, Optional[bytes], History]  # of Broker.read
@@ -55,6 +59,14 @@ def position_before(page: Page, after: bytes) -> bytes:
     if not page.messages:
         return page.id
     return after if is_newer(page.messages[0][0], after) else b"0"
+
+
+def unpacked(id: bytes, data: bytes) -> Kept | None:
+    """A message that was read; None if clients must not get it, since other programs keep, too."""
+    found = envelope.unpack(data)
+    if found is None or found[1] <= 0 or (found[1] & _TEXT and not is_text(found[2])):
+        return None
+    return id, found[1], found[2]
 
 
 class Replay(Protocol):
@@ -340,9 +352,10 @@ class Keeper:
 
     def _pass_on(self, channel: Channel, id: bytes, data: bytes) -> None:
         """Deliver a message that was read."""
-        message = envelope.unpack(data)
-        if channel.passes(id) and message is not None and message[1] > 0:
-            self._deliver(channel, (id, *message[1:]))
+        if channel.passes(id):
+            message = unpacked(id, data)
+            if message is not None:
+                self._deliver(channel, message)
 
     def _go_live(self, channel: Channel) -> None:
         for message in self._take_arrived(channel, None):

@@ -13,10 +13,9 @@ from typing import Any, Mapping
 
 from .._native import lib
 from ..brokers import Page
-from . import calls, envelope
+from . import calls
 from .fields import Query
-from .history import LABELLED, Channel, Keeper, Kept, is_newer, position_before
-from .messages import is_text
+from .history import LABELLED, Channel, Keeper, Kept, is_newer, position_before, unpacked
 from .sockets import Socket, conn_of, route_of, set_reader, target_of, wait_for_drain
 
 __all__ = ["Reader", "begin", "last_ids"]
@@ -201,8 +200,8 @@ class Replay:
     def _send_page(self, page: Page) -> bool:
         """Send messages while there is room; returns whether nothing is missing after them."""
         for id, data in page.messages:
-            message = envelope.unpack(data)
-            if message is not None and message[1] > 0 and not self._send((id, *message[1:])):
+            message = unpacked(id, data)
+            if message is not None and not self._send(message):
                 return False
             self.after = id
         if page.more or self.channel.arrived is None:
@@ -219,8 +218,6 @@ class Replay:
     def _send(self, kept: Kept) -> bool:
         """Send a message; returns whether there is room for more."""
         id, opcode, payload = kept
-        if opcode & _TEXT and not is_text(payload):
-            return True
         status = self._reader.send(self.channel.label(id) + payload, opcode)
         if status in (_BACKPRESSURE, _SUCCESS):
             self._reader.keeper.replayed += 1

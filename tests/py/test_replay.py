@@ -4,9 +4,10 @@ import asyncio
 from typing import Any, List
 
 import pytest
+from coroutines import Place as Listening
 from coroutines import in_loop, until
 from memory_broker import Hub, MemoryBroker
-from replays import HISTORY, Labelled, Notice, numbers, places
+from replays import HISTORY, Labelled, Notice, numbers, parsed, places
 
 from pyws import App, History
 from pyws.brokers import Broker
@@ -289,6 +290,86 @@ async def test_many_clients_come_back_at_once() -> None:
             assert await reader.messages(6) == ["4", "5", "6", "7", "8", "9"]
         reads = [what for what, _ in one.broker.calls[calls:] if what == "read"]
         assert len(reads) <= 4
+
+
+@in_loop
+async def test_what_other_programs_keep_must_be_valid() -> None:
+    """It is left out, live, from the past, and when the process catches up."""
+    hub, one = places(1)
+    head = b"pyws\1\1\1\0" + bytes(8)
+    wrong = [
+        b"",
+        b"x",
+        head + b"\xff",
+        head[:4] + b"\2" + head[5:],
+        head[:5] + b"\2\0\0" + head[8:],
+    ]
+
+    def keep(text: bytes) -> None:
+        for data in (*wrong, head + text, *wrong):
+            hub.append(b"room", data)
+
+    keep(b"first")
+    async with one.running():
+        reader = await one.come("a", "room", ids={"room": "0"})
+        assert (await reader.take(2))[1].message == "first"
+        await until(lambda: one.sockets["a"].is_subscribed("room"))
+        keep(b"second")
+        assert await reader.messages(1) == ["second"]
+        hub.members.remove(one.broker)
+        one.broker.link.lost(ConnectionError("cut"))
+        keep(b"third")
+        assert await reader.messages(1) == ["third"]
+        one.app.publish("room", "end")
+        assert await reader.messages(1) == ["end"]
+
+
+@in_loop
+async def test_sessions_and_coroutine_handlers_come_back_like_others() -> None:
+    async def session(ws: Any) -> None:
+        assert ws.subscribe("room")
+        async for message in ws:
+            ws.publish("room", message)
+
+    hub = Hub()
+    app = App(broker=MemoryBroker(hub))
+    app.ws("/", session, history=HISTORY)
+    import websockets
+
+    place = Listening(app)
+    async with app.serving():
+        for number in range(3):
+            query = "" if number == 0 else f"?history=%7B%22room%22:%22{number}%22%7D"
+            async with websockets.connect(f"{place.url}/{query}") as client:
+                if number:
+                    notice = parsed(await asyncio.wait_for(client.recv(), 20))
+                    assert notice == Notice("room", str(number), True)
+                await client.send(f"message {number}")
+                got = parsed(await asyncio.wait_for(client.recv(), 20))
+                wanted = f"message {number}"
+                assert got == (Labelled("room", str(number + 1), wanted) if number else wanted)
+
+
+def test_in_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def come_back() -> None:
+        _, one, other = places()
+        async with one.running(), other.running():
+            reader = await one.come("a", "room", ids={})
+            one.app.publish("room", "before")
+            await reader.take(2)
+            ids = await reader.leave()
+            one.app.publish("room", "missed")
+            await one.settled()
+            back = await other.come("a", "room", ids=ids)
+            assert (await back.take(2))[1] == Labelled("room", "2", "missed")
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(come_back(), 30))
+    finally:
+        loop.close()
 
 
 # ---- parameters ---------------------------------------------------------------------------------

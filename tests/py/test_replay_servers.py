@@ -12,9 +12,11 @@ from urllib.parse import quote
 
 import pytest
 from broker_checks import Load
-from common import show_figures
+from common import ROOT, show_figures
 from coroutines import in_loop, until
 from nats_server import NatsServer
+from peer import Peer, close_frame, frame, upgraded
+from program import Program
 from redis_server import RedisServer
 from replays import Labelled, Notice, Place, Reader, check_messages, numbers, parsed, wander
 from worker_programs import start
@@ -378,3 +380,45 @@ async def test_b8_at_least_once_with_workers(own: Any, trouble: str) -> None:
             for topic in topics:
                 check_messages(got[topic], sent[topic], 10)
         await anchor.close()
+
+
+def test_b8_the_chat_of_the_examples(url: str) -> None:
+    """Two of them; who was away has the texts and the announcements that came meanwhile."""
+    chat, options = str(ROOT / "examples" / "py" / "chat.py"), ("--broker", url, "--history", "50")
+    with Program(chat, "--port", "0", *options) as one, Program(
+        chat, "--port", "0", *options
+    ) as other:
+        ports = [int(program.line().rpartition(":")[2]) for program in (one, other)]
+
+        def come(port: int, name: str, ids: Dict[str, str]) -> Peer:
+            return upgraded(port, f"/room?name={name}&history=" + quote(json.dumps(ids)))
+
+        def until_text(peer: Peer, ids: Dict[str, str], wanted: str) -> List[str]:
+            """Texts until the wanted one, which comes last."""
+            texts: List[str] = []
+            while wanted not in texts:
+                message = parsed(peer.frame().payload.decode())
+                assert isinstance(message, (Labelled, Notice))
+                ids[message.topic] = message.id
+                if isinstance(message, Labelled):
+                    texts.append(json.loads(message.message).get("text", "-"))
+            return texts
+
+        ids: Dict[str, str] = {}
+        with come(ports[0], "ann", ids) as ann, come(ports[1], "bob", {}) as bob:
+            ann.send(frame(b"hello"))
+            until_text(ann, ids, "hello")
+            ann.send(close_frame(1000))
+            for text in ("one", "two", "three"):
+                bob.send(frame(text.encode()))
+            until_text(bob, {}, "three")
+        with come(ports[1], "ann", ids) as ann:
+            ann.send(frame(b"I am back"))
+            texts = [text for text in until_text(ann, ids, "I am back") if text != "-"]
+            assert texts == ["one", "two", "three", "I am back"]
+
+
+def test_the_chat_keeps_nothing_without_a_broker() -> None:
+    with Program(str(ROOT / "examples" / "py" / "chat.py"), "--history", "50") as program:
+        assert program.wait() == 2
+        assert "--history needs --broker" in program.error_text()
