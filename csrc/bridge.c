@@ -401,8 +401,9 @@ void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t leng
                     python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace"),
                     new_reference(bridge->flag[ws_conn_closed_by_peer(conn)]),
                     python.PyBytes_FromStringAndSize((char *)address, (ptrdiff_t)address_length),
-                    python.PyLong_FromUnsignedLong(ws_conn_remote_port(conn))};
-    handle->settled = call_with(bridge->closing, args + 1, 6) == bridge->flag[1];
+                    python.PyLong_FromUnsignedLong(ws_conn_remote_port(conn)),
+                    new_reference(bridge->flag[ws_conn_scheme(conn)[2] == 's'])};
+    handle->settled = call_with(bridge->closing, args + 1, 7) == bridge->flag[1];
     python.Py_DecRef(socket);
 }
 

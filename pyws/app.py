@@ -597,7 +597,7 @@ class App(Router, Topics, Work, metaclass=Documented):
         """Numbers about this process.
 
         Returns:
-            Counters since the start: accepted, opened, closed, refused, turns, blocked,
+            Counters since the start: accepted, opened, closed, refused, limited, turns, blocked,
             messages_in, messages_out, bytes_in, bytes_out, dropped, backpressure. Now: memory and
             its part compression_memory (bytes), connections, open, topics. Those of what workers
             send each other begin with ``bus_``, and with a broker there are broker_up,

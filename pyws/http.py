@@ -80,6 +80,14 @@ class Request(metaclass=foreign.Explained):
         """The method as sent: "GET"."""
         return str(self._facts.get("method"))
 
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL: "http" or "ws"; "https" or "wss" if a trusted proxy says so.
+
+        Trusted are those of ``App(trusted_proxies=[...])``.
+        """
+        return str(self._facts.get("scheme"))
+
     def get_url(self) -> str:
         """The path as sent, without the query: "/chat/blue%20room"."""
         return str(self._facts.get("path"))
@@ -236,7 +244,10 @@ class Response(Exchange, metaclass=foreign.Explained):
         return self._responded
 
     def get_remote_address(self) -> str:
-        """The IP address of the client as text; "" for a Unix socket."""
+        """The IP address of the client as text; "" for a Unix socket.
+
+        Behind a proxy of ``App(trusted_proxies=[...])`` it is the address that the proxy tells.
+        """
         self._runtime.check_thread()
         if self._remote is None:
             self._remote = short_text(lib.ws_request_remote_address, self._ptr) if self._ptr else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
 
 from ._core import foreign, values
-from ._core.hints import StrPath, dataclass_transform
+from ._core.hints import Items, StrPath, dataclass_transform
 from ._core.settings import c_fields, check_all, in_range, seconds_from, setting, settings
 from .brokers import Broker, check_broker
 
@@ -111,6 +111,9 @@ class AppOptions:
     drain_on_signal: seconds for which clients may finish after SIGTERM, or the first SIGINT, where
     `run` or `serve` handles signals.
 
+    trusted_proxies: behind these, requests and sockets have the address, port and scheme of the
+    client, not those of the proxy: docs/proxies.md. The limits for each address then count clients.
+
     broker: the URL of a message broker, or an object of a subclass of `pyws.brokers.Broker`. What
     is published then reaches the subscribers of all apps at that broker: docs/scaling.md.
 
@@ -165,6 +168,28 @@ class AppOptions:
         "how long an answer may take that a handler gives later",
         unit="seconds",
         to_c=values.milliseconds,
+    )
+    trusted_proxies: Optional[Items[str]] = setting(  # makes a field
+        None,
+        values.proxies,
+        "the proxies whose Forwarded, X-Forwarded-For and X-Forwarded-Proto fields tell who the "
+        'client is: addresses, networks ("10.0.0.0/8"), and "unix" for Unix sockets. None trusts '
+        "no one",
+        to_c=lambda names: names and [values.network(name) for name in names],
+    )
+    max_connections_per_address: int = setting(
+        0,
+        in_range(0, values.MAX_COUNT),
+        "sockets of one client at a time, that is of an IPv4 address or an IPv6 /64; a further one "
+        "is answered with 503. 0 means no limit",
+        unit="connections",
+    )
+    max_handshakes_per_second_per_address: int = setting(
+        0,
+        in_range(0, 1_000_000),
+        "opening handshakes of one client in a second, and as many at once; further ones are "
+        "answered with 429. 0 means no limit",
+        unit="handshakes",
     )
     keep_headers: bool = setting(
         False,
@@ -228,7 +253,7 @@ class AppOptions:
         """What `App` was given as AppOptions, a copy; `more` wins. Raises TypeError, ValueError."""
         return _options(cls, value, more, "options", "App()", foreign.OTHERS_OF_APP)
 
-    def c_fields(self) -> Dict[str, int]:
+    def c_fields(self) -> Dict[str, Any]:
         """The fields of the library's ws_config."""
         return c_fields(self, APP_SETTINGS)
 
@@ -270,6 +295,9 @@ class AppListenOptions:
         mode: Permission bits of `path`.
         backlog: How many connections may wait to be accepted.
         reuse_port: Share the port with other processes (SO_REUSEPORT).
+        proxy_protocol: Each connection begins with a PROXY header of a proxy, as HAProxy sends it
+            with send-proxy and send-proxy-v2. Only proxies should be able to connect: see
+            docs/proxies.md.
         fd: The descriptor of a stream socket, TCP or Unix, that listens or is bound (then it
             listens with `backlog`), as with socket activation. It stays the caller's, who may close
             it at any time: the App uses a duplicate, through which the socket becomes non-blocking.
@@ -303,6 +331,12 @@ class AppListenOptions:
     )
     reuse_port: bool = setting(
         False, values.flag, "share the port with other processes (SO_REUSEPORT)"
+    )
+    proxy_protocol: bool = setting(
+        False,
+        values.flag,
+        "each connection begins with a PROXY header (version 1 or 2), which names the client; "
+        "others are dropped, and so is who is not in trusted_proxies of the app, if it has any",
     )
     fd: Optional[int] = setting(
         None,

@@ -237,12 +237,13 @@ class FakeWebSocket(WebSocket[Any]):
         self._target = target
         self._subprotocol, self._compression = subprotocol, None
         self._user_data = user_data
-        self._remote = (b"\x7f\0\0\1", 50_000)
+        self._remote = (b"\x7f\0\0\1", 50_000, False)
         fields = [(name.lower(), value) for name, value in (headers or {}).items()]
         self._request = Facts.made(
             runtime,
             {
                 "method": "GET",
+                "scheme": "ws",
                 "target": target,
                 "path": path,
                 "query": query,

@@ -145,6 +145,9 @@ class AppOptionsDict(TypedDict, total=False):
     handshake_timeout: float
     keep_alive_timeout: float
     upgrade_timeout: float
+    trusted_proxies: Optional[Items[str]]
+    max_connections_per_address: int
+    max_handshakes_per_second_per_address: int
     keep_headers: bool
     access_log: bool
     drain_on_signal: float
@@ -163,5 +166,6 @@ class AppListenOptionsDict(TypedDict, total=False):
     mode: int
     backlog: int
     reuse_port: bool
+    proxy_protocol: bool
     fd: Optional[int]
     domain: Optional[StrPath]

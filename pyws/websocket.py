@@ -602,6 +602,8 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
     def get_remote_address(self) -> str:
         """The IP address of the client as text; "" for a Unix socket.
 
+        Behind a proxy of ``App(trusted_proxies=[...])`` it is the address that the proxy tells.
+
         Raises:
             RuntimeError: Called from another thread.
         """
@@ -618,13 +620,23 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
 
     @property
     def remote_port(self) -> int:
-        """The TCP port of the client; 0 for a Unix socket.
+        """The TCP port of the client; 0 for a Unix socket, or if a trusted proxy does not tell it.
 
         Raises:
             RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         return self._peer()[1]
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL: "ws", or "wss" if a trusted proxy says that the client uses TLS.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_thread()
+        return "wss" if self._peer()[2] else "ws"
 
     @property
     def latency(self) -> Optional[float]:

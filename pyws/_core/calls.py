@@ -67,7 +67,7 @@ thread_ident = find_thread_ident()
 # ---- servers ------------------------------------------------------------------------------------
 
 
-def new_server(log: Any, bridge: ws_bridge | None, settings: dict[str, int]) -> int:
+def new_server(log: Any, bridge: ws_bridge | None, settings: dict[str, Any]) -> int:
     """ws_server_new with a log callback and fields of ws_config. Raises what that does."""
     config = ws_config()
     lib.ws_config_init(config, ctypes.sizeof(config))
@@ -77,7 +77,7 @@ def new_server(log: Any, bridge: ws_bridge | None, settings: dict[str, int]) -> 
         config.before_wait = bridge_function(plain_function, "before_wait")
         config.after_wait = bridge_function(plain_function, "after_wait")
     for name, value in settings.items():
-        setattr(config, name, value)
+        setattr(config, name, string_list(value) if name == "trusted_proxies" else value)
     server = c_void_p()
     lib.ws_server_new(ctypes.byref(server), config)
     assert server.value
@@ -250,8 +250,9 @@ def topic_names(conn: int) -> list[bytes]:
     return names
 
 
-def peer_of(conn: int) -> tuple[bytes, int]:
-    """The address of the peer, 4, 16 or 0 bytes in network order, and its port."""
+def peer_of(conn: int) -> tuple[bytes, int, bool]:
+    """The address of the client (4, 16 or 0 bytes), its port, and whether it uses TLS."""
     buffer = (c_uint8 * 16)()
     length = lib.ws_conn_remote_address_bytes(conn, buffer)
-    return bytes(buffer)[:length], lib.ws_conn_remote_port(conn)
+    secure = lib.ws_conn_scheme(conn) == b"wss"
+    return bytes(buffer)[:length], lib.ws_conn_remote_port(conn), secure

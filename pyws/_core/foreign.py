@@ -62,6 +62,7 @@ OTHERS_OF_LISTEN = {
     **dict.fromkeys(("socketpath", "uds", "unix", "unixpath", "unixsocket"), "path"),
     **dict.fromkeys(("filedescriptor", "fileno", "sock", "socket"), "fd"),
     **dict.fromkeys(("permissions", "perms", "umask"), "mode"),
+    **dict.fromkeys(("acceptproxy", "proxy", "sendproxy"), "proxy_protocol"),
     "handler": "the second argument of app.listen() is the callback",
     "portoroptions": "the first argument of app.listen() is the port, or all options",
     "workers": _WORKERS,
@@ -72,13 +73,16 @@ OTHERS_OF_APP = {
     **dict.fromkeys(("limitconcurrency", "maxclients"), "max_connections"),
     **dict.fromkeys(("keepalive", "timeoutkeepalive"), "keep_alive_timeout"),
     **dict.fromkeys(("maxlinesize", "maxheaderssize", "maxheaderlistsize"), "max_header_size"),
+    **dict.fromkeys(("clientmaxsize", "maxbody", "maxbodysize"), _NOT_YET),
     **dict.fromkeys(
         (
-            "clientmaxsize", "forwardedallowips", "maxbody", "maxbodysize",
-            "maxconnectionsperaddress", "proxyheaders", "trustedproxies", "trustproxy",
+            "forwardedallowips", "proxyfix", "proxyheaders", "realipheader", "trusteddownstream",
+            "trustedhosts", "trustproxy", "xheaders",
         ),
-        _NOT_YET,
+        "trusted_proxies",
     ),
+    **dict.fromkeys(("limitperip", "maxconnectionsperip"), "max_connections_per_address"),
+    **dict.fromkeys(("handshakerate", "ratelimit"), "max_handshakes_per_second_per_address"),
     **dict.fromkeys(
         (
             "requestresponsefactorymaxitems", "taskfactorymaxitems", "websocketfactorymaxitems",
@@ -139,7 +143,7 @@ def _plain(name: str) -> str:
 
 _NO_BODIES = "request bodies are not supported yet"
 _NO_PARTS = "an answer in parts is not supported yet, end(body) takes the whole of it"
-_NO_PROXIES = "addresses that proxies report are not read yet, see req.get_header('forwarded')"
+_PROXIES = "with App(trusted_proxies=[...]) get_remote_address() is what the proxy reports"
 _NO_ROUTERS = "routers are not supported yet, give each route its whole pattern"
 _INTERNAL = "it was internal"
 _HANDLE = "functions of the C library are found through pyws.library_path"
@@ -229,8 +233,8 @@ NOT_IN_RESPONSE = {
     "get_form_urlencoded": _NO_BODIES,
     "get_json": _NO_BODIES,
     "get_native_handle": _HANDLE,
-    "get_proxied_remote_address": _NO_PROXIES,
-    "get_proxied_remote_address_bytes": _NO_PROXIES,
+    "get_proxied_remote_address": _PROXIES,
+    "get_proxied_remote_address_bytes": _PROXIES,
     "get_text": _NO_BODIES,
     "get_write_offset": _NO_PARTS,
     "grab_aborted_handler": "`aborted` is kept without it; use on_aborted(fn) to answer later",

@@ -20,6 +20,7 @@ _COUNTERS = {
     # key of Counts.numbers: (name, help)
     "accepted": ("connections_accepted", "TCP connections accepted, HTTP included."),
     "refused": ("connections_refused", "TCP connections refused: max_connections or no memory."),
+    "limited": ("clients_limited", "Connections and handshakes beyond the limits of an address."),
     "opened": ("websockets_opened", "WebSocket connections opened."),
     "messages_in": ("messages_received", "WebSocket messages received."),
     "messages_out": ("messages_sent", "WebSocket messages sent, once for each receiver."),

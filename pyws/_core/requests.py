@@ -103,6 +103,7 @@ _READERS: dict[str, Callable[[int], Any]] = {
         (header_text(name).lower(), header_text(value)) for name, value in header_fields(ptr)
     ],
     "pattern": lambda ptr: lib.ws_request_pattern(ptr).decode(),
+    "scheme": lambda ptr: lib.ws_request_scheme(ptr).decode(),
 }
 
 # ---- a request and its answer -------------------------------------------------------------------

@@ -166,7 +166,7 @@ class Socket(Handle):
         self._route = route
         self._user_data: Any = None
         self._decoder: Any = None  # of a TEXT message in fragments
-        self._remote: tuple[bytes, int] | None = None
+        self._remote: tuple[bytes, int, bool] | None = None
         self._close_info: CloseInfo | tuple[Any, ...] | None = None  # see `_get_close_info`
         self._close_event: tuple[int, str] | None = None  # what the close handler will get
         self._waits: Waits | None = None
@@ -274,14 +274,14 @@ class Socket(Handle):
         if reader is not None:
             reader.end()
 
-    def _peer(self) -> tuple[bytes, int]:
+    def _peer(self) -> tuple[bytes, int, bool]:
         if self._remote is None and self._conn:
             self._remote = calls.peer_of(self._conn)
-        return self._remote or (b"", 0)
+        return self._remote or (b"", 0, False)
 
     def _facts(self) -> dict[str, Any]:
         """The attributes of log records about this socket."""
-        packed, port = self._peer()
+        packed, port, _ = self._peer()
         peer = peer_name(address_text(packed), port)
         return {"route": self._route.pattern, "socket": self._id, "peer": peer}
 
@@ -475,7 +475,7 @@ def on_close(conn: int, code: int, reason: Any, length: int, key: int) -> None:
     closing(ws, code, text, lib.ws_conn_closed_by_peer(conn), *calls.peer_of(conn))
 
 
-def closing(ws: Socket, code: int, reason: str, by_peer: bool, address: bytes, port: int) -> bool:
+def closing(ws: Socket, code: int, reason: str, by_peer: bool, *peer: Any) -> bool:
     """The connection has ended: no more events, and no more calls of C.
 
     Returns:
@@ -484,7 +484,7 @@ def closing(ws: Socket, code: int, reason: str, by_peer: bool, address: bytes, p
     """
     try:
         runtime = ws._runtime
-        ws._remote = (address, port)
+        ws._remote = peer  # as calls.peer_of has it
         ws._end_here(code, reason, not by_peer)
         if runtime.traffic is not None:
             ws._log("closed", code, reason)

@@ -42,10 +42,12 @@ __all__ = [
     "is_coroutine_handler",
     "is_token",
     "milliseconds",
+    "network",
     "no_copy",
     "opcode",
     "origins",
     "pick",
+    "proxies",
     "session",
     "shown",
     "shutdown_arguments",
@@ -252,6 +254,35 @@ def origins(name: str, value: Any) -> tuple[str | None, ...]:
         if item is not None:
             mistakes.check_origin(name, item)
     return items
+
+
+def proxies(name: str, value: Any) -> tuple[str, ...]:
+    """Addresses, networks, and "unix" for Unix sockets. Raises TypeError, ValueError."""
+    items = strings(name, value)
+    for item in items:
+        try:
+            network(item)
+        except ValueError as error:
+            raise ValueError(
+                f'{name} must hold addresses, networks ("10.0.0.0/8") and "unix", not {item!r}: '
+                f"{error}"
+            ) from None
+    return items
+
+
+def network(text: str) -> str:
+    """A network as C reads it. Raises ValueError."""
+    import ipaddress  # it takes long to import
+
+    if text == "unix":
+        return text
+    found = ipaddress.ip_network(text)
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped is not None and found.prefixlen >= 96:  # as C sees such peers
+        return f"{mapped}/{found.prefixlen - 96}"
+    if "%" in text:
+        raise ValueError("an address of a link has no place here")
+    return str(found)
 
 
 def compression(name: str, value: Any) -> int:

@@ -331,10 +331,16 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_memory": 10**8,
         "max_header_size": 2003,
         "max_headers": 101,
+        "max_connections_per_address": 7,
+        "max_handshakes_per_second_per_address": 8,
     }
     times = {"handshake_timeout": 1.5, "keep_alive_timeout": 2.5, "upgrade_timeout": 3.5}
-    App({**settings, **times})  # type: ignore[arg-type]
+    networks = ["10.0.0.0/8", "::1/128"]
+    proxies = {"trusted_proxies": ["10.0.0.0/8", "::1", "unix"]}
+    App({**settings, **times, **proxies})  # type: ignore[arg-type]
     App()
+    assert [text.decode() for text in seen[0].pop("trusted_proxies")[:3]] == [*networks, "unix"]
+    assert not seen[1].pop("trusted_proxies")
     for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait", "body_timeout"):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
@@ -346,6 +352,8 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_memory": 0,
         "max_header_size": 16 * 1024,
         "max_headers": 100,
+        "max_connections_per_address": 0,
+        "max_handshakes_per_second_per_address": 0,
         "handshake_timeout": 10_000,
         "keep_alive_timeout": 10_000,
         "upgrade_timeout": 30_000,
@@ -363,7 +371,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "dup", lambda fd: fd + 1)
     app = App()
     app.listen(AppListenOptions(port=1001, host="::1", backlog=1002, reuse_port=True))
-    app.listen(AppListenOptions(path="/run/x", mode=0o600))
+    app.listen(AppListenOptions(path="/run/x", mode=0o600, proxy_protocol=True))
     app.listen(AppListenOptions(fd=1003)).listen(0)
     defaults = {
         "port": 0,
@@ -372,12 +380,13 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
         "mode": 0o660,
         "backlog": 1024,
         "reuse_port": False,
+        "proxy_protocol": False,
         "fd": -1,
     }
     assert all(fields.pop("size") > 0 for fields in seen)
     assert seen == [
         {**defaults, "port": 1001, "host": b"::1", "backlog": 1002, "reuse_port": True},
-        {**defaults, "path": b"/run/x", "mode": 0o600},
+        {**defaults, "path": b"/run/x", "mode": 0o600, "proxy_protocol": True},
         {**defaults, "fd": 1004},  # a duplicate
         defaults,
     ]
@@ -428,7 +437,7 @@ def test_stats(serve: Callable[..., Any]) -> None:
     with peer.upgraded(server.port):
         stats = server.call(server.app.stats)
         assert set(stats) == {
-            "accepted", "opened", "closed", "refused", "turns", "blocked", "memory",
+            "accepted", "opened", "closed", "refused", "limited", "turns", "blocked", "memory",
             "compression_memory", "messages_in", "messages_out", "bytes_in", "bytes_out",
             "connections", "open", "dropped", "backpressure", "topics",
             "bus_sent", "bus_received", "bus_lost", "bus_bytes_out", "bus_bytes_in", "bus_queued",

@@ -343,6 +343,8 @@ APP_WRONG: Dict[str, Any] = {
     "keep_headers": (1, None, "yes"),
     "json_dumps": ("orjson", 1),
     "json_loads": (json, b""),
+    "max_connections_per_address": (-1, 2**31, None, 1.5),
+    "max_handshakes_per_second_per_address": (-1, 1_000_001, None, 0.5),
 }
 
 
@@ -376,7 +378,7 @@ def test_app_options_reach_the_library_in_its_units() -> None:
         AppOptions.of(5)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("key", ["max_connections_per_address", "max_body_size", "trusted_proxies"])
+@pytest.mark.parametrize("key", ["max_body_size"])
 def test_options_that_have_no_effect_yet_do_not_exist(key: str) -> None:
     with pytest.raises(TypeError, match=f"has no setting '{key}': this is not supported yet"):
         AppOptions(**{key: 1})  # type: ignore[arg-type]
@@ -412,6 +414,8 @@ OTHERS: Dict[str, Dict[str, str]] = {
         "uds": "did you mean 'path'?",
         "hostname": "did you mean 'host'?",
         "sock": "did you mean 'fd'?",
+        "accept_proxy": "did you mean 'proxy_protocol'?",
+        "trusted_proxies": "this belongs to App(...)",
         "reusePort": "did you mean 'reuse_port'?",
         "handler": "the second argument of app.listen() is the callback",
         "port_or_options": "the first argument of app.listen() is the port",
@@ -423,6 +427,10 @@ OTHERS: Dict[str, Dict[str, str]] = {
         "key_file_name": "TLS is not supported yet",
         "passphrase": "TLS is not supported yet",
         "limit_concurrency": "did you mean 'max_connections'?",
+        "forwarded_allow_ips": "did you mean 'trusted_proxies'?",
+        "proxy_headers": "did you mean 'trusted_proxies'?",
+        "trust_proxy": "did you mean 'trusted_proxies'?",
+        "proxy_protocol": "this belongs to app.listen()",
         "timeout_keep_alive": "did you mean 'keep_alive_timeout'?",
         "port": "this belongs to app.listen()",
         "domain": "this belongs to app.listen()",
@@ -513,7 +521,7 @@ def test_every_option_takes_another_value_than_its_default() -> None:
     """An option that refuses all of them must not exist yet."""
     for kind in (AppOptions, AppListenOptions):
         for name, default in vars(kind()).items():
-            values: Any = (7, 2048, 100_000, not default, "127.0.0.1", print, "nats://h")
+            values: Any = (7, 2048, 100_000, not default, "127.0.0.1", print, "nats://h", ["unix"])
             assert any(takes(kind, name, value) for value in values if value != default), name
 
 
@@ -547,6 +555,7 @@ LISTEN_WRONG: Dict[str, Any] = {
     "mode": (-1, 0o1000, "660", None),
     "backlog": (0, -1, 2**31, True),
     "reuse_port": (1, None),
+    "proxy_protocol": (1, None),
     "fd": (-1, "3", True, 2**31),
 }
 
