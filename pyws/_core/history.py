@@ -12,7 +12,9 @@ was lost it catches up again, from where it was.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import deque
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple
 from weakref import WeakSet
 
@@ -37,6 +39,7 @@ LABELLED, NOTICE = 0x200, 0x400  # WS_LABELLED, WS_NOTICE
 MOST_READS = 50  # pages in one call of Broker.read
 MOST_POSITIONS = 100  # in one call of Broker.read, without messages
 MOST_HELD = 16 * 1024 * 1024  # bytes of what arrives during reads; what is beyond is read again
+MOST_SENT = 2000  # messages for replays until the rest of the program may run
 OVERHEAD = 200  # bytes for each of them: its objects
 
 _TEXT = 1  # WS_TEXT
@@ -79,6 +82,10 @@ class Replay(Protocol):
 
     channel: Channel
     after: bytes
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the subscription has begun, or is not wanted any more."""
 
     def on_page(self, page: Page) -> None:
         """The messages that were asked for by `Keeper.request`."""
@@ -317,19 +324,34 @@ class Keeper:
             requests.append((topic, after, channel.history))
         return requests
 
-    def on_pages(self, pages: Sequence[Page]) -> None:
-        """The answer to these."""
+    async def on_pages(self, pages: Sequence[Page]) -> None:
+        """The answer to these. If it is cancelled, replays without a page wait for another one."""
         reading, self._reading = self._reading, []
         if reading and isinstance(reading[0], Channel):
             self._catch_up([*zip(reading, pages)])
             return
-        for key, page in zip(reading, pages):
-            for replay in self._requests.pop(key, ()):
+        rest = deque(
+            (replay, page)
+            for key, page in zip(reading, pages)
+            for replay in self._requests.pop(key, ())
+        )
+        sent = 0
+        try:
+            while rest:
+                sent += 1 + len(rest[0][1].messages)
+                if sent > MOST_SENT:
+                    sent = 0
+                    await asyncio.sleep(0)
+                replay, page = rest.popleft()
                 replay.on_page(page)
-        for topic, _ in reading:
-            channel = self._channels.get(topic)
-            if channel is not None and channel.is_live:
-                self._take_arrived(channel, None)
+        finally:
+            for topic, _ in reading:
+                channel = self._channels.get(topic)
+                if channel is not None and channel.is_live:
+                    self._take_arrived(channel, None)
+            for replay, _ in rest:
+                if not replay.is_over:
+                    self.request(replay)
 
     def _catch_up(self, answers: List[Tuple[Channel, Page]]) -> None:
         for channel, page in answers:

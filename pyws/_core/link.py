@@ -437,7 +437,7 @@ class Relay(AnyRelay, Link):
                 await self._exchange_counts()
             if self._reads():
                 requests = self._keeper.next_requests()
-                self._keeper.on_pages(await self._within_time(self._broker.read(requests)))
+                await self._keeper.on_pages(await self._within_time(self._broker.read(requests)))
             if self._outbox and not self._is_held():
                 await self._publish()
             elif not (self._changes or self._counting.is_waiting or self._reads()):

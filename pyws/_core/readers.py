@@ -90,7 +90,7 @@ class Reader:
         replay = self.pending[topic] = Replay(self, channel, self._ids.pop(topic))
         self.keeper.hold(channel)
         replay.go_on()
-        return True
+        return conn_of(self.ws) != 0  # the subscription handler may have ended it
 
     def _is_full(self) -> bool:
         """Whether the connection has max_topics, with those that have not begun."""
@@ -153,7 +153,8 @@ class Replay:
         self._is_announced = False  # the client knows whether all that it has missed follows
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether the subscription has begun, or is not wanted any more."""
         return self._reader.pending.get(self.channel.topic) is not self
 
     def go_on(self) -> None:
@@ -177,7 +178,7 @@ class Replay:
     def on_page(self, page: Page) -> None:
         """Send the messages that were read, and begin after the last ones."""
         conn = conn_of(self._reader.ws)
-        if self._is_over or not conn:
+        if self.is_over or not conn:
             return
         if lib.ws_conn_buffered_amount(conn):
             self._wait()
@@ -188,7 +189,7 @@ class Replay:
             is_complete = self._send_page(page)
         finally:
             lib.ws_conn_uncork(conn)
-        if self._is_over:
+        if self.is_over:
             return
         if is_complete:
             self._begin()
@@ -231,7 +232,7 @@ class Replay:
         wait_for_drain(self._reader.ws, drained)
 
     def _on_drain(self, drained: asyncio.Future[bool]) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self.go_on()
 
     def _begin(self) -> None:

@@ -10,6 +10,7 @@ from memory_broker import Hub, MemoryBroker
 from replays import HISTORY, Labelled, Notice, numbers, parsed, places
 
 from pyws import App, History
+from pyws._core import history
 from pyws.brokers import Broker
 
 pytest.importorskip("websockets")
@@ -370,6 +371,45 @@ def test_in_uvloop() -> None:
         loop.run_until_complete(asyncio.wait_for(come_back(), 30))
     finally:
         loop.close()
+
+
+@in_loop
+async def test_others_are_served_while_many_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the connection to the broker is lost between two of them."""
+    monkeypatch.setattr(history, "MOST_SENT", 50)
+    begun: List[int] = []  # at which tick each subscription began
+
+    def on_subscription(ws: Any, topic: str, now: int, before: int) -> None:
+        if now < before:
+            return
+        begun.append(ticks)
+        if now == 5 and one.broker in hub.members:
+            hub.members.remove(one.broker)
+            one.broker.link.lost(ConnectionError("cut"))
+
+    hub, one = places(1, route={"subscription": on_subscription})
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while len(begun) < 20:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async with one.running():
+        for number in range(50):
+            one.app.publish("room", str(number))
+        await one.settled()
+        readers = [await one.come(str(number), ids={"room": "1"}) for number in range(20)]
+        for number in range(20):
+            assert one.sockets[str(number)].subscribe("room")
+        await tick()
+        one.app.publish("room", "after")
+        for reader in readers:
+            assert await reader.next() == Notice("room", "1", True)
+            assert await reader.messages(50) == [*map(str, range(1, 50)), "after"]
+        assert len(set(begun)) >= 8
+        assert one.ups == [True, False, True]
 
 
 # ---- parameters ---------------------------------------------------------------------------------
