@@ -38,6 +38,7 @@ void ws__request_free(ws_request *r)
         c->request = NULL;
     if (c->stream.uploading)
         ws__stream_set_awaiting(&c->stream, false, false);
+    ws__source_close(&r->answer.source);
     ws__memory_free(memory, r->copy, r->copy ? r->length : 0);
     ws__buffer_free(memory, &r->fields);
     ws__memory_free(memory, r, request_size(c->stream.hub));
@@ -52,10 +53,10 @@ void ws__request_set_state(ws_request *r, enum ws__request_state state)
 void ws__request_watch_body(ws_request *r)
 {
     struct ws__stream *s = &r->conn->stream;
-    const bool deferred = r->state == WS__REQUEST_DEFERRED;
+    const bool open = r->state == WS__REQUEST_DEFERRED || r->state == WS__REQUEST_SENDING;
     const bool uploading = !ws__body_ended(&r->body) &&
-                           (r->discarding || (deferred && r->on_body && !r->body_paused));
-    const bool awaiting = deferred && !uploading;
+                           (r->discarding || (open && r->on_body && !r->body_paused));
+    const bool awaiting = open && !uploading;
     if (s->awaiting != awaiting || s->uploading != uploading)
         ws__stream_set_awaiting(s, awaiting, uploading);
 }
@@ -66,7 +67,8 @@ void ws__request_set_timer(ws_request *r)
     r->progress = 0;
     if (s->uploading)
         ws__stream_set_timer(s, s->hub->body_queue);
-    else if (r->body_paused && !ws__body_ended(&r->body))
+    else if (r->state == WS__REQUEST_SENDING ? !s->blocked
+                                             : r->body_paused && !ws__body_ended(&r->body))
         ws__timer_stop(&s->timer);
     else
         ws__stream_set_timer(s, s->hub->upgrade_queue);
@@ -107,6 +109,8 @@ bool ws__request_method_is(const ws_request *r, const char *method)
 static bool can_discard_body(const ws_request *r)
 {
     const uint64_t left = ws__body_left(&r->body);
+    if (r->state == WS__REQUEST_SENDING && r->on_body)
+        return true; /* it will be read */
     return !left || (!r->expects_continue &&
                      (left == WS__HTTP_CHUNKED || left <= WS__DISCARD_LIMIT));
 }
@@ -190,7 +194,7 @@ const char *ws_request_subprotocol(const ws_request *request, size_t *length)
 {
     const char *name = request->selected;
     *length = request->selected_length;
-    if (name || !request->is_upgrade || request->state == WS__REQUEST_ANSWERED)
+    if (name || !request->is_upgrade || request->state >= WS__REQUEST_SENDING)
         return name;
     name = ws__handshake_select(&request->head, request->bytes,
                                 request->target->settings.behavior.subprotocols);

@@ -1,12 +1,13 @@
 /*
  * request.h: one HTTP request: what was parsed of it, and how far it has got. In this order, each
- * may call those before it: request.c (the data), respond.c (responses and the 101), serve.c (the
- * HTTP protocol of a stream: reading and routing requests).
+ * may call those before it: source.c (content that is not copied), request.c (the data), respond.c
+ * (responses and the 101), answer.c (responses in parts), serve.c (the HTTP protocol of a stream:
+ * reading and routing requests).
  *
  *      first byte           whole head           ws_request_defer
  *     ───────────▶ READING ───────────▶ HANDLING ────────────────▶ DEFERRED
- *                     │                    │                          │
- *                     └────────────────────┴────────────▶ ANSWERED ◀──┘
+ *                     │                  │ └─────────▶ SENDING ◀──────┤  a response in parts
+ *                     └──────────────────┴──────────▶ ANSWERED ◀──────┘
  *
  * ANSWERED also means: given up, because the peer is gone or was dropped. A request whose body has
  * not arrived completely then stays until that is discarded.
@@ -16,12 +17,27 @@
 
 #include "body.h"
 #include "route.h"
+#include "source.h"
 
 enum ws__request_state {
     WS__REQUEST_READING,
     WS__REQUEST_HANDLING,
     WS__REQUEST_DEFERRED,
+    WS__REQUEST_SENDING,
     WS__REQUEST_ANSWERED
+};
+
+/* A response in parts (answer.c). */
+struct ws__answer {
+    uint64_t left; /* bytes of content that were announced and not given yet, WS_UNKNOWN_LENGTH */
+    uint64_t sent; /* bytes of content that were given */
+    void (*on_writable)(ws_request *request, void *user);
+    void *writable_user;
+    struct ws__source source; /* open: the content, of which the application gives none */
+    int status;
+    bool chunked;
+    bool silent; /* the content is not sent */
+    bool keep;   /* the head says that the connection goes on */
 };
 
 enum { WS__DISCARD_LIMIT = 256 * 1024 }; /* bytes of a body that are read for nothing */
@@ -43,6 +59,7 @@ struct ws_request {
     struct ws__body body; /* what has arrived of it */
     void (*on_body)(ws_request *request, const char *data, size_t length, bool last, void *user);
     void *body_user;
+    struct ws__answer answer;
     uint32_t progress;  /* bytes of the body since its timer was started */
     uint32_t discarded; /* bytes of the body since the request was answered */
     const char *selected; /* subprotocol of the 101 */
@@ -65,8 +82,9 @@ void ws__request_free(ws_request *r);
 void ws__request_set_state(ws_request *r, enum ws__request_state state);
 /* Tells the stream what may be read now. To be called after changes of the body. */
 void ws__request_watch_body(ws_request *r);
-/* Starts the timer for what a request that is not answered waits for: its body or the answer. It
- * does not run while the application has paused the body. */
+/* Starts the timer for what a request that is not answered waits for: its body, the answer, or a
+ * client that takes no more of it. It does not run while it is the application that is waited for,
+ * which has paused the body or begun the answer. */
 void ws__request_set_timer(ws_request *r);
 /* Copies the head, so that the request stays valid after its handler. Returns WS_ENOMEM if out of
  * memory. */

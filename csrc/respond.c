@@ -34,6 +34,11 @@ static bool has_content(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
+bool ws__respond_has_content(const ws_request *r, int status)
+{
+    return has_content(status) && !ws__request_method_is(r, "HEAD");
+}
+
 /* HTTP/1.1 connections persist unless a field says otherwise, 1.0 ones do not (RFC 9112 9.3). */
 static const char *connection_field(const ws_request *r, int status, bool keep)
 {
@@ -47,7 +52,7 @@ static const char *connection_field(const ws_request *r, int status, bool keep)
 /* Limits how much of a long response the kernel holds, so that frequent EPOLLOUTs show the progress
  * of a slow download. Must be called before the first byte is sent, because bytes that the kernel
  * already holds count. */
-static void limit_unsent(ws_conn *c, size_t length)
+static void limit_unsent(ws_conn *c, uint64_t length)
 {
     if (c->unsent_limited || length < UNSENT_LIMIT)
         return;
@@ -55,25 +60,40 @@ static void limit_unsent(ws_conn *c, size_t length)
     c->unsent_limited = true;
 }
 
-static int send_response(ws_request *r, int status, const char *reason, const char *body,
-                         size_t length, bool keep)
+/* The field that says how long the content is (RFC 9112 6.3). */
+static void frame_content(const ws_request *r, int status, uint64_t length, char field[48])
 {
-    ws_conn *c = r->conn;
-    struct ws__stream *s = &c->stream;
-    char head[512], content[48] = "";
-    if (has_content(status))
-        snprintf(content, sizeof content, "Content-Length: %zu\r\n", length);
+    field[0] = '\0';
+    if (!has_content(status))
+        return;
+    if (length != WS_UNKNOWN_LENGTH)
+        snprintf(field, 48, "Content-Length: %llu\r\n", (unsigned long long)length);
+    else if (r->head.minor)
+        memcpy(field, "Transfer-Encoding: chunked\r\n", 29);
+}
+
+int ws__respond_head(ws_request *r, int status, const char *reason, uint64_t length, bool keep)
+{
+    struct ws__stream *s = &r->conn->stream;
+    char head[512], content[48];
+    frame_content(r, status, length, content);
     int n = snprintf(head, sizeof head, "HTTP/1.1 %d %.200s\r\nDate: %s\r\n%s%s", status,
-                     reason ? reason : ws__http_reason(status), date(c->stream.hub), content,
+                     reason ? reason : ws__http_reason(status), date(s->hub), content,
                      connection_field(r, status, keep));
-    limit_unsent(c, length);
-    ws__stream_cork(s);
+    limit_unsent(r->conn, length);
     int error = ws__stream_send(s, head, (size_t)n);
     if (!error && r->fields)
         error = ws__stream_send(s, ws__buffer_data(r->fields), ws__buffer_length(r->fields));
-    if (!error)
-        error = ws__stream_send(s, "\r\n", 2);
-    if (!error && length && has_content(status) && !ws__request_method_is(r, "HEAD"))
+    return error ? error : ws__stream_send(s, "\r\n", 2);
+}
+
+static int send_response(ws_request *r, int status, const char *reason, const char *body,
+                         size_t length, bool keep)
+{
+    struct ws__stream *s = &r->conn->stream;
+    ws__stream_cork(s);
+    int error = ws__respond_head(r, status, reason, length, keep);
+    if (!error && length && ws__respond_has_content(r, status))
         error = ws__stream_send(s, body, length);
     if (error)
         ws__stream_drop(s, "out of memory", false);
@@ -89,7 +109,7 @@ static void finish(ws_request *r, bool keep, bool deferred)
     struct ws__stream *s = &c->stream;
     if (ws__conn_is_http(c)) {
         s->count = WS__LATER_REQUEST;
-        if (!keep)
+        if (!keep || s->eof)
             ws__stream_linger(s, s->hub->linger_queue);
         else if (ws__body_ended(&r->body))
             ws__stream_set_timer(s, s->hub->keep_alive_queue);
@@ -113,21 +133,41 @@ static void count_refusal(ws_stats *stats, int status)
 }
 
 /* why: see ws_server_set_on_response. */
+static void report_response(ws_request *r, int status, uint64_t length, const char *why)
+{
+    struct ws__hub *hub = r->conn->stream.hub;
+    if (why || r->is_upgrade)
+        count_refusal(&hub->stats, status);
+    WS__CALL(hub, hub->on_response, r, status, (size_t)length, why, why ? strlen(why) : 0,
+             hub->response_user);
+}
+
+void ws__respond_report(ws_request *r)
+{
+    report_response(r, r->answer.status, r->answer.sent, NULL);
+}
+
+void ws__respond_end(ws_request *r)
+{
+    const bool outer = r->in_use;
+    r->in_use = true;
+    ws__request_set_state(r, WS__REQUEST_ANSWERED);
+    ws__respond_report(r);
+    r->in_use = outer;
+    finish(r, r->answer.keep && ws__request_keeps_alive(r), true);
+}
+
 static int respond(ws_request *r, int status, const char *reason, const char *why,
                    const char *body, size_t length, bool keep)
 {
-    struct ws__hub *hub = r->conn->stream.hub;
     bool outer = r->in_use, deferred = r->state == WS__REQUEST_DEFERRED;
     r->in_use = true; /* should this fail, r is still to be finished here */
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
     int error = send_response(r, status, reason, body, length, keep);
-    if (!error && (why || r->is_upgrade))
-        count_refusal(&hub->stats, status);
     if (!error)
-        WS__CALL(hub, hub->on_response, r, status, length, why, why ? strlen(why) : 0,
-                 hub->response_user);
+        report_response(r, status, length, why);
     r->in_use = outer;
-    finish(r, keep && !hub->draining, deferred);
+    finish(r, keep && !r->conn->stream.hub->draining, deferred);
     return error;
 }
 
@@ -146,8 +186,8 @@ void ws__respond_refuse(ws_request *r, int status, const char *why, bool keep)
 /* Fields that frame the message or belong to the handshake are the library's alone. */
 static bool is_reserved(const char *name, size_t length)
 {
-    static const char *const names[] = {"content-length", "transfer-encoding", "connection",
-                                        "upgrade", "date", "sec-websocket-"};
+    static const char names[][18] = {"content-length", "transfer-encoding", "connection",
+                                     "upgrade", "date", "sec-websocket-"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(names[i]);
         bool prefix = names[i][n - 1] == '-';
@@ -165,7 +205,7 @@ int ws_request_add_header(ws_request *request, const char *name, size_t name_len
         is_reserved(name, name_length) || name_length > SIZE_MAX / 4 ||
         value_length > SIZE_MAX / 4)
         return WS_EINVAL;
-    if (request->state == WS__REQUEST_ANSWERED)
+    if (request->state >= WS__REQUEST_SENDING)
         return WS_ECLOSED;
     size_t n = name_length + value_length + 4;
     char *to = ws__buffer_reserve(memory, &request->fields, n);
@@ -185,12 +225,18 @@ void ws_request_close_after(ws_request *request)
     request->last = true;
 }
 
+bool ws__respond_valid(int status, const char *reason)
+{
+    return status >= 200 && status <= 599 &&
+           (!reason || ws__text_is_value(reason, strlen(reason)));
+}
+
 int ws_request_respond(ws_request *request, int status, const char *reason, const char *body,
                        size_t length)
 {
-    if (status < 200 || status > 599 || (reason && !ws__text_is_value(reason, strlen(reason))))
+    if (!ws__respond_valid(status, reason))
         return WS_EINVAL;
-    if (request->state == WS__REQUEST_ANSWERED)
+    if (request->state >= WS__REQUEST_SENDING)
         return WS_ECLOSED;
     return respond(request, status, reason, NULL, body, length,
                    ws__request_keeps_alive(request) && status != 426);
@@ -245,7 +291,7 @@ int ws_request_upgrade(ws_request *request, const char *protocol, size_t length,
 {
     ws_request *r = request;
     ws_conn *c = r->conn;
-    if (r->state == WS__REQUEST_ANSWERED)
+    if (r->state >= WS__REQUEST_SENDING)
         return WS_ECLOSED;
     if (!r->is_upgrade ||
         (protocol && length && !ws__handshake_offered(&r->head, r->bytes, protocol, length)))

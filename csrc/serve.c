@@ -5,6 +5,7 @@
  */
 #include "serve.h"
 #include "admit.h"
+#include "answer.h"
 #include "forwarded.h"
 #include "handshake.h"
 #include "respond.h"
@@ -319,6 +320,15 @@ static void read_requests(ws_conn *c, struct ws__input *in)
     }
 }
 
+/* What a handler has written of its answer may be more than the client takes. */
+static void http_uncork(ws_conn *c)
+{
+    ws_conn_uncork(c);
+    if (c->stream.blocked && ws__conn_is_http(c) && c->request &&
+        c->request->state == WS__REQUEST_SENDING)
+        ws__request_set_timer(c->request);
+}
+
 /* What follows a request that is upgraded belongs to WebSocket. */
 static void http_input(struct ws__stream *s, struct ws__input *in)
 {
@@ -329,12 +339,35 @@ static void http_input(struct ws__stream *s, struct ws__input *in)
     read_requests(c, in);
     if (c->stream.phase != WS__CONN_NONE && in->length && s->state == WS__STREAM_OPEN)
         s->protocol->on_input(s, in);
-    ws_conn_uncork(c);
+    http_uncork(c);
+}
+
+/* The queue is empty after it was not. */
+static void http_drained(ws_conn *c)
+{
+    ws_request *r = c->request;
+    c->stream.drain_due = false;
+    if (!ws__conn_is_http(c) || !r || r->state != WS__REQUEST_SENDING)
+        return;
+    if (r->answer.source.open) {
+        ws__answer_continue(r);
+        return;
+    }
+    ws__request_set_timer(r);
+    r->in_use = true;
+    WS__CALL(c->stream.hub, r->answer.on_writable, r, r->answer.writable_user);
+    after_callback(r);
 }
 
 static void http_ready(struct ws__stream *s, bool more)
 {
-    if (more)
+    ws_conn *c = ws__conn_of(s);
+    if (s->drain_due && !s->blocked && !ws__buffer_length(s->out)) {
+        ws_conn_cork(c);
+        http_drained(c);
+        http_uncork(c);
+    }
+    if (more && ws__conn_is_http(c))
         ws__stream_handle_kept(s);
 }
 
@@ -343,28 +376,33 @@ static void http_ready(struct ws__stream *s, bool more)
 /* Runs on_aborted, once; whatever the application does with the request then has no effect. */
 static void abort_request(ws_request *r)
 {
-    bool deferred = r->state == WS__REQUEST_DEFERRED, outer = r->in_use;
+    const enum ws__request_state state = r->state;
+    const bool outer = r->in_use;
     r->discarding = false;
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
-    if (!deferred)
-        return;
     r->in_use = true;
-    WS__CALL(r->conn->stream.hub, r->on_aborted, r, r->aborted_user);
+    if (state == WS__REQUEST_DEFERRED || state == WS__REQUEST_SENDING)
+        WS__CALL(r->conn->stream.hub, r->on_aborted, r, r->aborted_user);
+    if (state == WS__REQUEST_SENDING)
+        ws__respond_report(r);
     r->in_use = outer;
 }
 
-/* Answers a request, whole or not, which is not answered. */
+/* Answers a request, whole or not, which is not answered. An answer that has begun ends early. */
 static void give_up(ws_request *r, int status, const char *why)
 {
     ws_conn *c = r->conn;
+    const bool begun = r->state == WS__REQUEST_SENDING;
     if (r->state == WS__REQUEST_READING)
         ws__request_forget_head(r);
     abort_request(r);
     ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described another response */
-    if (ws__conn_is_http(c))
+    if (ws__conn_is_http(c) && !begun) {
         ws__respond_refuse(r, status, why, false);
-    else
-        ws__request_free(r);
+        return;
+    }
+    ws__stream_linger(&c->stream, c->stream.hub->linger_queue);
+    ws__request_free(r);
 }
 
 static void http_timer(struct ws__stream *s)
@@ -374,6 +412,8 @@ static void http_timer(struct ws__stream *s)
         ws__stream_drop(s, "timeout", false);
     else if (r->discarding)
         end_discarding(r, false);
+    else if (r->state == WS__REQUEST_SENDING && !s->uploading)
+        ws__stream_drop(s, "the client does not take the response", false);
     else
         give_up(r, s->awaiting ? 503 : 408, NULL); /* RFC 9110 15.6.4, 15.5.9 */
 }
@@ -382,11 +422,13 @@ static void http_timer(struct ws__stream *s)
 static void http_writable(struct ws__stream *s)
 {
     const struct ws__hub *hub = s->hub;
-    if (s->awaiting || s->uploading)
+    const ws_request *r = s->state == WS__STREAM_OPEN ? ws__conn_of(s)->request : NULL;
+    if (s->uploading || (s->awaiting && r->state != WS__REQUEST_SENDING))
         return;
-    ws__stream_set_timer(s, s->state == WS__STREAM_LINGERING ? hub->linger_queue
-                            : ws__conn_of(s)->request        ? hub->handshake_queue
-                                                             : hub->keep_alive_queue);
+    ws__stream_set_timer(s, s->awaiting ? hub->upgrade_queue
+                            : s->state == WS__STREAM_LINGERING ? hub->linger_queue
+                            : r ? hub->handshake_queue
+                                : hub->keep_alive_queue);
 }
 
 /* 503 to a request that has begun; a response on its way may still arrive. */
@@ -395,6 +437,8 @@ static void shut_down(ws_conn *c)
     struct ws__stream *s = &c->stream;
     if (c->request && c->request->in_use)
         return; /* until its handler has returned */
+    if (c->request && c->request->answer.source.open)
+        return; /* until it has ended, or the time of the shutdown */
     if (c->request && c->request->discarding)
         end_discarding(c->request, false);
     else if (c->request)
@@ -424,9 +468,15 @@ static void http_on_end(struct ws__stream *s, const char *reason, bool by_peer)
     ws__request_free(r);
 }
 
-/* No one would read a response that is not there yet; those in the queue are still sent. */
+/* No one would read a response that is not there yet; those in the queue, and one from a source,
+ * are still sent. */
 static bool http_eof(struct ws__stream *s)
 {
+    const ws_request *r = ws__conn_of(s)->request;
+    if (r && r->answer.source.open)
+        return true;
+    if (!s->out)
+        return false;
     http_on_end(s, NULL, true);
     ws__stream_linger(s, s->hub->linger_queue);
     return true;
@@ -497,9 +547,15 @@ int ws_request_defer(ws_request *request, void (*on_aborted)(ws_request *request
 
 int ws_request_abort(ws_request *request)
 {
-    if (request->state == WS__REQUEST_ANSWERED)
+    const bool begun = request->state == WS__REQUEST_SENDING, outer = request->in_use;
+    if (request->state == WS__REQUEST_ANSWERED || request->answer.source.open)
         return WS_ECLOSED;
     ws__request_set_state(request, WS__REQUEST_ANSWERED);
+    if (begun) {
+        request->in_use = true;
+        ws__respond_report(request);
+        request->in_use = outer;
+    }
     ws__stream_drop(&request->conn->stream, "aborted by the server", false);
     return WS_OK;
 }
@@ -536,7 +592,7 @@ int ws_request_read_body(ws_request *request, uint64_t max_size,
 {
     ws_request *r = request;
     const uint64_t left = ws__body_left(&r->body);
-    if (r->state == WS__REQUEST_ANSWERED)
+    if (r->state == WS__REQUEST_ANSWERED || r->answer.source.open)
         return WS_ECLOSED;
     if (r->on_body || !on_body)
         return WS_EINVAL;

@@ -3,13 +3,14 @@
  * RFC 6455 section 7.1.1, RFC 9112 section 9.6 (closing without losing what was sent).
  */
 #include "stream.h"
+#include "sendfile.h"
 
 #include <errno.h>
 
 enum { EARLY_LIMIT = 64 * 1024 };    /* bytes read ahead while an answer is awaited */
 enum { TURN_DISCARD = 1024 * 1024 }; /* bytes discarded for a lingering stream in one turn */
 
-/* ---- the socket: every byte passes one of these three, which is where TLS belongs ---- */
+/* ---- the socket: every byte passes one of these four, which is where TLS belongs ---- */
 
 static inline ssize_t receive(const struct ws__stream *s, void *bytes, size_t n)
 {
@@ -31,6 +32,14 @@ static inline ssize_t transmit_parts(const struct ws__stream *s, const struct io
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
     return ws__net_writev(s->fd, parts, count);
+}
+
+/* With TLS this has to read and encrypt. */
+static inline ssize_t transmit_file(const struct ws__stream *s, int file, uint64_t offset, size_t n)
+{
+    if (s->hub->before_output)
+        s->hub->before_output(s->hub);
+    return ws__sendfile(s->fd, file, offset, n);
 }
 
 /* Closing alone would neither end the watch nor reach the peer where a forked child has a copy of
@@ -146,7 +155,7 @@ static void on_read_end(struct ws__stream *s, ssize_t result)
 {
     if (result == WS__NET_AGAIN)
         return;
-    if (result == 0 && s->out) { /* half-closed by the peer, which may still read */
+    if (result == 0 && (s->out || s->awaiting)) { /* the peer may still read */
         s->eof = true;
         if (s->state == WS__STREAM_LINGERING || s->protocol->on_eof(s)) {
             update_interest(s);
@@ -608,6 +617,51 @@ enum ws__written ws__stream_write(struct ws__stream *s, const void *first, size_
         return queue_rest(s, parts + 1, sent - queued);
     take_part(s, sent);
     return WS__WRITTEN_NONE;
+}
+
+size_t ws__stream_offer(struct ws__stream *s, const void *bytes, size_t n)
+{
+    size_t queued = ws__buffer_length(s->out);
+    struct iovec parts[2] = {{queued ? ws__buffer_data(s->out) : NULL, queued}, {(void *)bytes, n}};
+    if (s->blocked || s->broken)
+        return 0;
+    ssize_t result = transmit_parts(s, parts + !queued, 1 + (queued > 0));
+    size_t sent = result > 0 ? (size_t)result : 0;
+    if (result == WS__NET_ERROR) {
+        ws__stream_break(s, false);
+        return 0;
+    }
+    if (sent)
+        note_sent(s, sent);
+    if (sent < queued) {
+        take_part(s, sent);
+        return 0;
+    }
+    ws__buffer_consume(s->out, queued);
+    recycle(s);
+    if (sent - queued < n)
+        block(s);
+    return sent - queued;
+}
+
+ssize_t ws__stream_offer_file(struct ws__stream *s, int file, uint64_t offset, size_t n)
+{
+    ws__stream_flush_cork(s);
+    if (s->blocked || s->broken)
+        return 0;
+    ssize_t sent = transmit_file(s, file, offset, n);
+    if (sent == 0)
+        return -1;
+    if (sent == WS__NET_ERROR) {
+        ws__stream_break(s, false);
+        return 0;
+    }
+    sent = sent > 0 ? sent : 0;
+    if (sent)
+        note_sent(s, (size_t)sent);
+    if ((size_t)sent < n)
+        block(s);
+    return sent;
 }
 
 void ws__stream_uncork(struct ws__stream *s)

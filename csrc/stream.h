@@ -52,8 +52,9 @@ struct ws__stream_protocol {
     void (*on_sent)(struct ws__stream *stream);
     /* The kernel took only a part of a queue with a mark. */
     void (*on_mark_left)(struct ws__stream *stream);
-    /* The peer has sent FIN while bytes were queued. Returns true, after ws__stream_linger, if they
-     * are still to be sent; false if the stream is to be dropped. */
+    /* The peer has sent FIN while bytes were queued, or an answer was awaited. Returns true if
+     * bytes are still to be sent, after which ws__stream_linger is due; false if the stream is to
+     * be dropped. */
     bool (*on_eof)(struct ws__stream *stream);
     /* The peer is lost, but what it had sent before is still to be handled. The protocol discards
      * what it has queued itself, by ws__stream_refuse. May be NULL. */
@@ -199,6 +200,13 @@ enum ws__written {
  * blocked. */
 enum ws__written ws__stream_write(struct ws__stream *s, const void *first, size_t n,
                                   const void *second, size_t m);
+
+/* Writes the queue and as much of bytes[n] as the kernel takes, whether corked or not. Nothing is
+ * queued. Returns how many of the bytes were taken; if not all were, the stream is blocked, or
+ * broken. */
+size_t ws__stream_offer(struct ws__stream *s, const void *bytes, size_t n);
+/* Does the same for n bytes of a file. Returns -1 if they cannot be read. */
+ssize_t ws__stream_offer_file(struct ws__stream *s, int file, uint64_t offset, size_t n);
 
 static inline void ws__stream_cork(struct ws__stream *s)
 {

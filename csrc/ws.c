@@ -81,8 +81,8 @@ const char *ws_version(void)
 size_t ws_struct_size(const char *name)
 {
     static const struct {
-        const char *name;
-        size_t size;
+        char name[20];
+        uint32_t size;
     } structs[] = {{"ws_config", sizeof(ws_config)},
                    {"ws_behavior", sizeof(ws_behavior)},
                    {"ws_listen_options", sizeof(ws_listen_options)},
@@ -109,6 +109,7 @@ int ws_config_init(ws_config *config, size_t size)
         return WS_EABI;
     memset(config, 0, sizeof *config);
     config->size = size;
+    config->max_response_backpressure = 1024 * 1024;
     config->max_connections = 1000000;
     config->max_header_size = 16 * 1024;
     config->max_headers = 100;

@@ -180,6 +180,9 @@ typedef struct ws_config {
     /* The bytes that the server may hold for its connections, its routes and its receive buffer;
      * default 0 = no limit. An allocation beyond it fails as if memory had run out. */
     size_t max_memory;
+    /* Bytes of a response in parts that may wait for a slow client, default 1048576; 0 = no limit;
+     * see ws_request_write. */
+    size_t max_response_backpressure;
     uint32_t max_connections;    /* sockets at a time, default 1,000,000; 1 to 16,000,000 */
     uint32_t max_header_size;    /* bytes of a request head, default 16384; 1024 to 1048576; the
                                     request line may take half of it */
@@ -343,10 +346,11 @@ WS_API void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)
                                 void *argument);
 
 /* Sets a function that runs after each HTTP response except 101, whether it was the application's
- * or the library's own; for logs. `length` is the size of the body. `why` (borrowed) is NULL if the
- * application responded, and otherwise the reason for the response, which is "" if the status says
- * enough. The getters of a request that could not be parsed return NULL. `user` is kept. `fn` NULL
- * ends this. */
+ * or the library's own; for logs. `length` is the size of the body. A response in parts is reported
+ * at its end, also if the client left before, with what was written of it. `why` (borrowed) is NULL
+ * if the application responded, and otherwise the reason for the response, which is "" if the
+ * status says enough. The getters of a request that could not be parsed return NULL. `user` is
+ * kept. `fn` NULL ends this. */
 WS_API void ws_server_set_on_response(ws_server *server,
                                       void (*fn)(ws_request *request, int status, size_t length,
                                                  const char *why, size_t why_length, void *user),

@@ -122,6 +122,52 @@ WS_API void ws_request_pause_body(ws_request *request);
 /* Reads the body again after ws_request_pause_body. */
 WS_API void ws_request_resume_body(ws_request *request);
 
+/* ---- responses in parts ---- */
+
+#define WS_UNKNOWN_LENGTH UINT64_MAX
+
+/* Sends the head of a response whose body follows with ws_request_write: of `length` bytes, or, for
+ * WS_UNKNOWN_LENGTH, in chunks (RFC 9112 section 7.1; in HTTP/1.0 the end of the connection ends
+ * the body). The request stays valid until ws_request_finish, or until the connection has ended:
+ * the client has left, or has taken no byte for upgrade_timeout, or the server is shut down. Then
+ * the on_aborted of ws_request_defer runs, which must be called before this. The body of the
+ * request may be read meanwhile; if ws_request_read_body is called before this, the connection can
+ * go on after a long one. Returns what ws_request_respond returns. */
+WS_API int ws_request_begin(ws_request *request, int status, const char *reason, uint64_t length);
+
+/* Sends a part of the body (copied, unless the kernel takes it at once). Returns
+ * WS_SUCCESS: passed to the kernel, or corked and flushed when the handler returns;
+ * WS_BACKPRESSURE: taken, but the kernel's buffer is full, and no more should be sent before
+ * on_writable;
+ * WS_DROPPED: not taken, because with it more than max_response_backpressure would wait (a part of
+ * any size is taken while nothing waits).
+ * If the response has no body (HEAD, 204, 304), all parts are taken and none is sent. Errors:
+ * WS_EINVAL (more than was announced), WS_ECLOSED (not begun, finished, or the client is gone),
+ * WS_ENOMEM (not taken). */
+WS_API int ws_request_write(ws_request *request, const char *data, size_t length);
+
+/* Sets a function that runs when nothing waits any more after WS_BACKPRESSURE or WS_DROPPED. `user`
+ * is kept. `fn` NULL ends this. */
+WS_API void ws_request_on_writable(ws_request *request,
+                                   void (*fn)(ws_request *request, void *user), void *user);
+
+/* Ends the response. Returns WS_OK, WS_ECLOSED (not begun, or finished already), WS_ENOMEM, or
+ * WS_EINVAL if less was written than announced: the client cannot be told otherwise, so the
+ * connection was dropped. on_aborted does not run. */
+WS_API int ws_request_finish(ws_request *request);
+
+/* Sends a complete response, as ws_request_respond does. `bytes` are kept until the server is
+ * freed, and never copied if they are 16 KiB or more, however slow the clients are: this is for
+ * constants. on_aborted does not run after this. */
+WS_API int ws_request_respond_static(ws_request *request, int status, const char *reason,
+                                     const char *bytes, size_t length);
+
+/* Does the same with `length` bytes of a file from `offset` on, without a copy (sendfile(2)). If
+ * this returns WS_OK, `fd` belongs to the server. If the file turns out to be shorter, or cannot be
+ * read, that is logged, and the connection is dropped. WS_EINVAL: also for an invalid range. */
+WS_API int ws_request_respond_file(ws_request *request, int status, const char *reason, int fd,
+                                   uint64_t offset, uint64_t length);
+
 /* Drops the connection without a response. Returns WS_OK or WS_ECLOSED. */
 WS_API int ws_request_abort(ws_request *request);
 

@@ -21,7 +21,18 @@ import csource
 # the files before them in it.
 LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     {"buffer", "utf8", "sha1", "words", "text"},
-    {"http", "frame", "router", "topics", "deflate", "loop", "net", "interest", "record"},
+    {
+        "http",
+        "frame",
+        "router",
+        "topics",
+        "deflate",
+        "loop",
+        "net",
+        "sendfile",
+        "interest",
+        "record",
+    },
     {"body", "handshake", "protocol", "hub", "forwarded", "proxy", "quota"},
     ["stream", "watch", "outbox", "bus"],
     [
@@ -37,7 +48,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
         "close",
         "receive",
     ],
-    ["route", "request", "respond", "admit", "serve"],
+    ["route", "source", "request", "respond", "answer", "admit", "serve"],
     ["listen", "ws"],
     {"bridge"},
 )
@@ -57,7 +68,7 @@ STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", "ws_http": "ws", "ws
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
 # The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
-SYSTEM = {"loop", "net"}
+SYSTEM = {"loop", "net", "sendfile"}
 # What all streams share is no code that turns bytes into events.
 IMPURE = SYSTEM | {"hub"}
 # Code that turns bytes into events needs no more than these: no sockets, clocks, files or errno.

@@ -74,6 +74,11 @@ UNCHECKED = {
     "ws_request_upgrade",
     "ws_request_defer",
     "ws_request_read_body",
+    "ws_request_begin",
+    "ws_request_write",
+    "ws_request_finish",
+    "ws_request_respond_static",
+    "ws_request_respond_file",
     "ws_request_abort",
     # The hot path: calling a Python function would cost more than the comparison.
     "ws_conn_send",

@@ -341,7 +341,16 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
     App()
     assert [text.decode() for text in seen[0].pop("trusted_proxies")[:3]] == [*networks, "unix"]
     assert not seen[1].pop("trusted_proxies")
-    for name in ("size", "allocator", "clock", "user", "before_wait", "after_wait", "body_timeout"):
+    for name in (
+        "size",
+        "allocator",
+        "clock",
+        "user",
+        "before_wait",
+        "after_wait",
+        "body_timeout",
+        "max_response_backpressure",
+    ):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
     assert seen[0].pop("log") == seen[1].pop("log") == address(runtime.LOG)

@@ -1,0 +1,16 @@
+/*
+ * sendfile.h: bytes of a file to a socket without a copy. Raises no SIGPIPE.
+ */
+#ifndef WS__SENDFILE_H
+#define WS__SENDFILE_H
+
+#include "ws.h"
+
+#include <sys/types.h>
+
+/* Returns the number of bytes that the kernel took, which may be fewer than n, 0 if the file cannot
+ * be read there, as after its end, or what ws__net_write returns otherwise: -1 if the kernel takes
+ * no more now, -2 if the connection is lost. */
+ssize_t ws__sendfile(int fd, int file, uint64_t offset, size_t n);
+
+#endif
