@@ -85,6 +85,8 @@ struct ws__hub {
     void (*on_response)(ws_request *request, int status, size_t length, const char *why,
                         size_t why_length, void *user);
     void *response_user;
+    void (*fallback)(ws_request *request, int status, void *user); /* serve.c: or NULL */
+    void *fallback_user;
     ws_relay relay; /* relay.c: the application's */
     bool relaying;  /* relay.c: other processes must know what is published here */
     struct ws__proxies *proxies; /* forwarded.c: NULL unless there are some to be trusted */

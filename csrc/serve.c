@@ -44,16 +44,16 @@ static const struct ws__route *find_route(ws_request *r, const struct ws__router
                            any_method ? NULL : accepts_method, r, &r->match);
 }
 
-/* 405 with Allow (RFC 9110 15.5.6: the server "MUST generate an Allow header field"), or the end if
- * there is no memory for it. */
-static void refuse_method(ws_request *r, const char *why, bool keep)
+/* RFC 9110 15.5.6: with a 405, the server "MUST generate an Allow header field". Returns false if
+ * there was no memory for it. */
+static bool add_allow(ws_request *r)
 {
     const struct ws__span *path = &r->head.path, *method = &r->head.method;
-    if (ws__route_allow(r->conn->stream.hub, r->bytes + path->offset, path->length,
-                        r->bytes + method->offset, method->length, &r->fields))
-        ws__stream_drop(&r->conn->stream, "out of memory", false);
-    else
-        ws__respond_refuse(r, 405, why, keep);
+    if (!ws__route_allow(r->conn->stream.hub, r->bytes + path->offset, path->length,
+                         r->bytes + method->offset, method->length, &r->fields))
+        return true;
+    ws__stream_drop(&r->conn->stream, "out of memory", false);
+    return false;
 }
 
 static void shut_down(ws_conn *c);
@@ -71,17 +71,20 @@ static void after_callback(ws_request *r)
         shut_down(c);
 }
 
-/* The handler may answer, defer, or drop the connection. One that does nothing is a fault of the
- * application, to which the client gets a 500. */
-static void run_handler(ws_request *r, void (*handler)(ws_request *, void *), void *user)
+static void before_handler(ws_request *r)
 {
-    struct ws__hub *hub = r->conn->stream.hub;
     ws__request_set_state(r, WS__REQUEST_HANDLING);
     r->in_use = true;
-    handler(r, user);
+}
+
+/* The handler may answer, defer, or drop the connection. One that does nothing is a fault of the
+ * application, to which the client gets a 500. */
+static void after_handler(ws_request *r)
+{
+    struct ws__hub *hub = r->conn->stream.hub;
     if (r->state == WS__REQUEST_HANDLING) {
         ws__hub_log(hub, WS_LOG_ERROR, "the handler of %.100s did not answer the request",
-                    r->pattern);
+                    r->pattern[0] ? r->pattern : "ws_server_set_fallback");
         ws__buffer_free(&hub->memory, &r->fields); /* they described another response */
         ws__respond_refuse(r, 500, NULL, false);
     }
@@ -99,36 +102,55 @@ static void handle_upgrade(ws_request *r, const struct ws__route *route)
                                      t->settings.behavior.origin_optional, &why);
     r->target = t;
     r->pattern = route->pattern;
-    if (status == -405)
-        refuse_method(r, why, false);
-    else if (status)
+    if (status == -405 && !add_allow(r))
+        return;
+    if (status) {
         ws__respond_refuse(r, -status, why, false);
-    else if (t->settings.behavior.on_upgrade)
-        run_handler(r, t->settings.behavior.on_upgrade, t->settings.behavior.user);
-    else
+    } else if (t->settings.behavior.on_upgrade) {
+        before_handler(r);
+        t->settings.behavior.on_upgrade(r, t->settings.behavior.user);
+        after_handler(r);
+    } else {
         ws_request_upgrade(r, NULL, 0, NULL); /* whatever comes of it, r is done with */
+    }
+}
+
+/* A response that the application may give in its own words. */
+static void refuse_plain(ws_request *r, int status)
+{
+    const struct ws__hub *hub = r->conn->stream.hub;
+    if (!hub->fallback) {
+        ws__respond_refuse(r, status, NULL, ws__request_keeps_alive(r));
+        return;
+    }
+    r->pattern = "";
+    r->match.count = 0; /* of a route with another method */
+    before_handler(r);
+    hub->fallback(r, status, hub->fallback_user);
+    after_handler(r);
 }
 
 static void handle_plain(ws_request *r)
 {
     struct ws__hub *hub = r->conn->stream.hub;
     const struct ws__route *route = find_route(r, &hub->http_routes, false);
-    bool keep = ws__request_keeps_alive(r);
     if (route) {
         const struct ws__target *t = target_for_method(r, route->target);
         r->target = t;
         r->pattern = t->pattern;
-        run_handler(r, t->handler, t->user);
+        before_handler(r);
+        t->handler(r, t->user);
+        after_handler(r);
         return;
     }
     const bool http = find_route(r, &hub->http_routes, true);
     const bool websocket = find_route(r, &hub->websocket_routes, true);
     if (websocket && (ws__request_method_is(r, "GET") || ws__request_method_is(r, "HEAD")))
         ws__respond_refuse(r, 426, "this resource speaks the WebSocket protocol only", false);
-    else if (http || websocket)
-        refuse_method(r, NULL, keep);
-    else
-        ws__respond_refuse(r, 404, NULL, keep);
+    else if (!http && !websocket)
+        refuse_plain(r, 404);
+    else if (add_allow(r))
+        refuse_plain(r, 405);
 }
 
 /* RFC 9110 10.1.1: a server that gets an expectation other than 100-continue "MAY respond with a
@@ -529,6 +551,14 @@ void ws__serve_drain(struct ws__stream *s)
 }
 
 /* ---- ws.h ---- */
+
+void ws_server_set_fallback(ws_server *server,
+                            void (*fn)(ws_request *request, int status, void *user), void *user)
+{
+    struct ws__hub *hub = ws__hub_of(server);
+    hub->fallback = fn;
+    hub->fallback_user = user;
+}
 
 int ws_request_defer(ws_request *request, void (*on_aborted)(ws_request *request, void *user),
                      void *user)

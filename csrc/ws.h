@@ -356,6 +356,15 @@ WS_API void ws_server_set_on_response(ws_server *server,
                                                  const char *why, size_t why_length, void *user),
                                       void *user);
 
+/* Sets a function that responds to requests that no route of ws_server_http takes, in place of the
+ * library: fn(request, status, user), with the status of the library's response: 404 for an unknown
+ * path, 405 for a method that its path does not have (the response has its Allow field already).
+ * `fn` is like a handler of such a route; the pattern of the request is "". `user` is kept. `fn`
+ * NULL ends this. */
+WS_API void ws_server_set_fallback(ws_server *server,
+                                   void (*fn)(ws_request *request, int status, void *user),
+                                   void *user);
+
 /* What a server has done since it was created, and what it holds now. */
 typedef struct ws_stats {
     size_t size;

@@ -50,6 +50,7 @@ watch_function = CFUNCTYPE(None, c_int, c_uint, c_void_p)
 request_function = CFUNCTYPE(None, c_void_p, c_void_p)
 body_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_bool, c_void_p)
 response_function = CFUNCTYPE(None, c_void_p, c_int, c_size_t, chars, c_size_t, c_void_p)
+fallback_function = CFUNCTYPE(None, c_void_p, c_int, c_void_p)
 conn_function = CFUNCTYPE(None, c_void_p, c_void_p)
 message_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_int, c_void_p)
 control_function = CFUNCTYPE(None, c_void_p, chars, c_size_t, c_void_p)
@@ -363,6 +364,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_find": (c_void_p, (c_void_p, c_uint64), None),
     "ws_server_set_alarm": (None, (c_void_p, c_uint64, plain_function, c_void_p), None),
     "ws_server_set_on_response": (None, (c_void_p, response_function, c_void_p), None),
+    "ws_server_set_fallback": (None, (c_void_p, fallback_function, c_void_p), None),
     "ws_server_stats": (c_int, (c_void_p, POINTER(ws_stats), c_size_t), check),
     "ws_behavior_init": (c_int, (POINTER(ws_behavior), c_size_t), check),
     "ws_server_ws": (c_int, (c_void_p, c_char_p, POINTER(ws_behavior)), check),
