@@ -1,6 +1,7 @@
 """The fragments of README.md and docs/, which are no programs, do what their pages say."""
 
 import ast
+import contextlib
 import json
 import os
 import shutil
@@ -227,15 +228,37 @@ def native_library(text: str, folder: Path) -> None:
     assert text in {block.text for block in FRAGMENTS if block.page == "docs/native_handlers.md"}
 
 
-@fragment('req.get_header("x-forwarded-for")')
+@fragment("App(trusted_proxies=[")
 def forwarded(text: str, folder: Path) -> None:
-    app = App()
-    upgrade = executed(text)["on_upgrade"]
-    app.ws("/", upgrade=upgrade, open=lambda ws: ws.send(ws.user_data["address"]))
+    app = executed(text.replace("::1", "127.0.0.1"), App=App)["app"]
+    app.ws("/", open=lambda ws: ws.send(ws.get_remote_address()))
     with running(app) as url, Peer(port_of(url)) as client:
-        client.send(handshake(headers=[("X-Forwarded-For", "192.0.2.1")]))
+        client.send(handshake(headers=[("X-Forwarded-For", "192.0.2.1, 10.0.0.7")]))
         client.response()
         assert client.frame().payload == b"192.0.2.1"
+
+
+@fragment('"proxy_protocol": True}')
+def proxy_header(text: str, folder: Path) -> None:
+    app = App()
+    app.ws("/", open=lambda ws: ws.send(ws.get_remote_address()))
+    places: List[Any] = []
+    executed(text.replace("9002", "0"), app=app, started=places.append)
+    with running(app), Peer(places[0].port) as client:
+        client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n" + handshake())
+        client.response()
+        assert client.frame().payload == b"192.0.2.1"
+
+
+@fragment("App(max_connections_per_address=50")
+def limits(text: str, folder: Path) -> None:
+    app = executed(text, App=App)["app"]
+    app.ws("/", message=on_message)
+    with running(app) as url, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Peer(port_of(url))) for _ in range(50)]
+        for client in clients:
+            client.send(handshake())
+        assert {client.response().status for client in clients} == {101, 429}
 
 
 @fragment('App(broker="redis://')

@@ -3,10 +3,12 @@
 Where one of them is not installed its tests are skipped; with CI=true they fail instead.
 """
 
+import json
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from chromium import unavailable
 from common import ROOT, TIMEOUT
 from peer import Peer, close_frame, eventually, frame, handshake, request, upgraded
 
-from pyws import App, Response, WebSocket
+from pyws import App, AppOptions, Response, WebSocket
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -25,11 +27,11 @@ DOCS = ROOT / "docs" / "proxies.md"
 TUNNEL = 3  # seconds of silence that the proxies allow
 
 
-def configuration(language: str) -> str:
+def configuration(language: str, number: int = 0) -> str:
     """What docs/proxies.md shows."""
-    match = re.search(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert match
-    return match[1]
+    text = DOCS.read_text(encoding="utf-8")
+    blocks: List[str] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return blocks[number]
 
 
 def program(name: str) -> str:
@@ -375,3 +377,146 @@ def test_h2_nginx_without_http_1_1(serve: Any, tmp_path: Path) -> None:
         with Peer(proxy.port) as peer:
             peer.send(handshake("/silent"))
             assert peer.response().status == 400
+
+
+# ---- the client's address -----------------------------------------------------------------------
+
+CLIENT = "127.0.0.5"  # the proxies are 127.0.0.1
+LIES = [
+    ("X-Forwarded-For", "192.0.2.7, 127.0.0.1"),
+    ("X-Forwarded-For", '"192.0.2.7'),
+    ("X-Forwarded-Proto", "https"),
+    ("Forwarded", "for=192.0.2.7;proto=https"),
+]
+
+
+def client(port: int, address: str = CLIENT) -> Peer:
+    """A client that has another address than the proxies."""
+    return Peer.over(socket.create_connection(("127.0.0.1", port), TIMEOUT, (address, 0)))
+
+
+def who(res: Response, req: Any) -> None:
+    res.send([res.get_remote_address(), req.scheme])
+
+
+def on_open(ws: WebSocket) -> None:
+    ws.send([ws.get_remote_address(), ws.scheme, ws.remote_port > 0])
+
+
+def configure_addresses(app: App) -> None:
+    app.get("/health", who)
+    app.ws("/", open=on_open)
+
+
+@pytest.mark.parametrize("lies", [[], LIES, LIES[:1], LIES[3:]])
+def test_w5_the_client_behind_a_proxy(serve: Any, front: Any, lies: Any) -> None:
+    server = serve(configure_addresses, AppOptions(trusted_proxies=["127.0.0.1"]))
+    fields = "".join(f"{name}: {value}\r\n" for name, value in lies)
+    with front(server.port) as proxy, client(proxy.port) as peer:
+        peer.send(f"GET /health HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
+        assert json.loads(peer.response().body) == [CLIENT, "http"]
+        with client(proxy.port) as other:
+            other.send(handshake("/", lies))
+            assert other.response().status == 101
+            assert json.loads(other.frame().payload) == [CLIENT, "ws", False]
+
+
+def test_w5_a_proxy_that_passes_on_what_it_should_remove(serve: Any, tmp_path: Path) -> None:
+    server = serve(configure_addresses, AppOptions(trusted_proxies=["127.0.0.1"]))
+    forgotten = ('        proxy_set_header Forwarded "";\n', "")
+    with nginx(server.port, tmp_path, forgotten) as proxy, client(proxy.port) as peer:
+        peer.send(handshake("/", LIES[3:]))
+        assert peer.response().status == 101
+        assert json.loads(peer.frame().payload) == ["127.0.0.1", "ws", True]
+
+
+def test_w6_limits_count_the_clients_of_a_proxy(serve: Any, front: Any) -> None:
+    options = AppOptions(trusted_proxies=["127.0.0.1"], max_connections_per_address=1)
+    server = serve(configure_addresses, options)
+    with front(server.port) as proxy, client(proxy.port) as first, client(proxy.port) as second:
+        first.send(handshake("/"))
+        assert first.response().status == 101
+        second.send(handshake("/", LIES))
+        assert second.response().status == 503
+        with client(proxy.port, "127.0.0.6") as other:
+            other.send(handshake("/", [("X-Forwarded-For", CLIENT)]))
+            assert other.response().status == 101
+
+
+# ---- the PROXY protocol -------------------------------------------------------------------------
+
+
+@contextmanager
+def tunnel(server: int, folder: Path, how: str, certificate: str = "") -> Iterator[int]:
+    """HAProxy with mode tcp, as docs/proxies.md says; its port."""
+    path = program("haproxy")
+    with socket.create_server(("127.0.0.1", 0)) as public:
+        text = replaced(
+            configuration("haproxy", 1),
+            ("127.0.0.1:9002 send-proxy-v2 check", f"127.0.0.1:{server} {how} check inter 100ms"),
+            ("bind 127.0.0.1:8000", f"bind fd@{public.fileno()} {certificate}"),
+        )
+        (folder / "haproxy.cfg").write_text(f"global\n    maxconn 200\n    nbthread 1\n\n{text}")
+        command = [path, "-db", "-f", str(folder / "haproxy.cfg")]
+        with started(command, folder / "haproxy.log", public.fileno()):
+            yield public.getsockname()[1]
+
+
+def expecting_headers(serve: Any, *proxies: str) -> int:
+    """The port of a server that expects PROXY headers."""
+    places: List[Any] = []
+
+    def configure(app: App) -> None:
+        configure_addresses(app)
+        app.listen({"host": "127.0.0.1", "proxy_protocol": True}, places.append)
+
+    serve(configure, AppOptions(trusted_proxies=list(proxies)))
+    eventually(lambda: places)
+    return int(places[0].port)
+
+
+@pytest.mark.parametrize("how", ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl"])
+@pytest.mark.parametrize("proxies", [[], ["127.0.0.1"]])
+def test_w5_proxy_headers_of_haproxy(serve: Any, tmp_path: Path, how: str, proxies: Any) -> None:
+    port = expecting_headers(serve, *proxies)
+    with tunnel(port, tmp_path, how) as public:
+        with client(public) as peer:
+            peer.send(handshake("/", LIES))
+            assert peer.response().status == 101
+            assert json.loads(peer.frame().payload) == [CLIENT, "ws", True]
+        with client(public) as peer:  # a header of its own comes after that of the proxy
+            peer.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n" + handshake("/"))
+            assert peer.response().status == 400
+
+
+def test_w5_tls_in_proxy_headers_of_haproxy(serve: Any, tmp_path: Path) -> None:
+    key, both = tmp_path / "key", tmp_path / "both.pem"
+    command = [
+        program("openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=a",
+    ]
+    subprocess.run(
+        [*command, "-keyout", str(key), "-out", str(both)], check=True, capture_output=True
+    )
+    both.write_text(both.read_text() + key.read_text())
+    context = ssl.create_default_context(cafile=str(both))
+    port = expecting_headers(serve)
+    with tunnel(port, tmp_path, "send-proxy-v2-ssl", f"ssl crt {both}") as public:
+        plain = client(public).socket
+        with Peer.over(context.wrap_socket(plain, server_hostname="a")) as peer:
+            peer.send(handshake("/"))
+            assert peer.response().status == 101
+            assert json.loads(peer.frame().payload) == [CLIENT, "wss", True]
+
+
+def test_w5_a_proxy_that_is_not_trusted(serve: Any, tmp_path: Path) -> None:
+    port = expecting_headers(serve, "127.0.0.9")
+    with tunnel(port, tmp_path, "send-proxy-v2") as public, client(public) as peer:
+        peer.send(handshake("/"))
+        assert peer.at_end()
