@@ -68,9 +68,9 @@ bool ws__http_list_has(const struct ws__http_head *head, const char *bytes, cons
 bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes);
 
 /* Returns the standard reason phrase of a status, or "Unknown" if it has none. */
-const char *ws__http_reason(int status);
+__attribute__((cold)) const char *ws__http_reason(int status);
 
 /* Writes a Unix time as IMF-fixdate (RFC 9110 5.6.7): 29 characters and NUL. */
-void ws__http_date(int64_t unix_seconds, char out[30]);
+__attribute__((cold)) void ws__http_date(int64_t unix_seconds, char out[30]);
 
 #endif
