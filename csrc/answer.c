@@ -11,12 +11,12 @@
 /* ---- the beginning and the end ---- */
 
 /* The connection ends here, and on_aborted does not run: the caller knows. */
-static int drop_answer(ws_request *r, const char *reason, int error)
+static int drop_answer(ws_request *r, int error)
 {
     const bool outer = r->in_use;
     r->in_use = true;
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
-    ws__stream_drop(&r->conn->stream, reason, false);
+    ws__stream_drop(&r->conn->stream, "aborted by the server", false);
     ws__respond_report(r);
     r->in_use = outer;
     ws__request_free(r);
@@ -38,7 +38,7 @@ static int begin_answer(ws_request *r, int status, const char *reason, uint64_t 
     a->silent = !ws__respond_has_content(r, status);
     a->keep = ws__request_keeps_alive(r) && status != 426 && (known || r->head.minor);
     const int error = ws__respond_head(r, status, reason, length, a->keep);
-    return error ? drop_answer(r, "out of memory", error) : WS_OK;
+    return error ? drop_answer(r, error) : WS_OK;
 }
 
 /* ---- pieces ---- */
@@ -99,9 +99,9 @@ static bool is_full(const struct ws__stream *s, size_t length)
 static void shrunk(ws_request *r)
 {
     ws__hub_log(r->conn->stream.hub, WS_LOG_ERROR,
-                "the file for %.100s cannot be read, or is shorter than it was said to be",
+                "the file for %.100s is too short, or cannot be read",
                 r->pattern);
-    drop_answer(r, "the file is too short", WS_OK);
+    drop_answer(r, WS_OK);
 }
 
 void ws__answer_continue(ws_request *r)
@@ -136,7 +136,7 @@ static void begin_source(ws_request *r, const struct ws__source *source)
     ws__answer_continue(r);
     r->in_use = outer;
     if (r->state == WS__REQUEST_SENDING && ws__request_keep(r))
-        drop_answer(r, "out of memory", WS_OK);
+        drop_answer(r, WS_OK);
     else
         ws__request_free(r);
 }
@@ -207,10 +207,10 @@ int ws_request_finish(ws_request *request)
     if (a->left && a->left != WS_UNKNOWN_LENGTH) {
         ws__hub_log(r->conn->stream.hub, WS_LOG_ERROR,
                     "the response of %.100s ended before its Content-Length", r->pattern);
-        return drop_answer(r, "the response is too short", WS_EINVAL);
+        return drop_answer(r, WS_EINVAL);
     }
     if (a->chunked && !a->silent && ws__stream_send(&r->conn->stream, "0\r\n\r\n", 5))
-        return drop_answer(r, "out of memory", WS_ENOMEM);
+        return drop_answer(r, WS_ENOMEM);
     ws__respond_end(r);
     return WS_OK;
 }

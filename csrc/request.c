@@ -46,8 +46,11 @@ void ws__request_free(ws_request *r)
 
 void ws__request_set_state(ws_request *r, enum ws__request_state state)
 {
+    const struct ws__stream *s = &r->conn->stream;
+    const bool answering = state == WS__REQUEST_HANDLING || state == WS__REQUEST_ANSWERED;
     r->state = state;
-    ws__request_watch_body(r);
+    if (!answering || s->awaiting || s->uploading) /* otherwise it is as it was */
+        ws__request_watch_body(r);
 }
 
 void ws__request_watch_body(ws_request *r)

@@ -60,28 +60,46 @@ static void limit_unsent(ws_conn *c, uint64_t length)
     c->unsent_limited = true;
 }
 
-/* The field that says how long the content is (RFC 9112 6.3). */
-static void frame_content(const ws_request *r, int status, uint64_t length, char field[48])
+/* A printf would be a third of all that a short request costs. */
+static char *put(char *at, const char *text, size_t length)
 {
-    field[0] = '\0';
+    memcpy(at, text, length);
+    return at + length;
+}
+
+static char *put_decimal(char *at, uint64_t n)
+{
+    char digits[20], *first = digits + sizeof digits;
+    do
+        *--first = (char)('0' + n % 10);
+    while (n /= 10);
+    return put(at, first, (size_t)(digits + sizeof digits - first));
+}
+
+/* The field that says how long the content is (RFC 9112 6.3). */
+static char *put_framing(char *at, const ws_request *r, int status, uint64_t length)
+{
+    static const char chunked[] = "Transfer-Encoding: chunked\r\n", known[] = "Content-Length: ";
     if (!has_content(status))
-        return;
-    if (length != WS_UNKNOWN_LENGTH)
-        snprintf(field, 48, "Content-Length: %llu\r\n", (unsigned long long)length);
-    else if (r->head.minor)
-        memcpy(field, "Transfer-Encoding: chunked\r\n", 29);
+        return at;
+    if (length == WS_UNKNOWN_LENGTH)
+        return r->head.minor ? put(at, chunked, sizeof chunked - 1) : at;
+    return put(put_decimal(put(at, known, sizeof known - 1), length), "\r\n", 2);
 }
 
 int ws__respond_head(ws_request *r, int status, const char *reason, uint64_t length, bool keep)
 {
+    enum { REASON_MAX = 200, DATE_LENGTH = 29 };
     struct ws__stream *s = &r->conn->stream;
-    char head[512], content[48];
-    frame_content(r, status, length, content);
-    int n = snprintf(head, sizeof head, "HTTP/1.1 %d %.200s\r\nDate: %s\r\n%s%s", status,
-                     reason ? reason : ws__http_reason(status), date(s->hub), content,
-                     connection_field(r, status, keep));
+    const char *phrase = reason ? reason : ws__http_reason(status);
+    const char *connection = connection_field(r, status, keep);
+    char head[512], *at = put(head, "HTTP/1.1 ", 9);
+    at = put(put_decimal(at, (uint64_t)status), " ", 1);
+    at = put(put(at, phrase, strnlen(phrase, REASON_MAX)), "\r\nDate: ", 8);
+    at = put(put(at, date(s->hub), DATE_LENGTH), "\r\n", 2);
+    at = put(put_framing(at, r, status, length), connection, strlen(connection));
     limit_unsent(r->conn, length);
-    int error = ws__stream_send(s, head, (size_t)n);
+    int error = ws__stream_send(s, head, (size_t)(at - head));
     if (!error && r->fields)
         error = ws__stream_send(s, ws__buffer_data(r->fields), ws__buffer_length(r->fields));
     return error ? error : ws__stream_send(s, "\r\n", 2);

@@ -435,7 +435,7 @@ static void http_timer(struct ws__stream *s)
     else if (r->discarding)
         end_discarding(r, false);
     else if (r->state == WS__REQUEST_SENDING && !s->uploading)
-        ws__stream_drop(s, "the client does not take the response", false);
+        ws__stream_drop(s, "timeout", false);
     else
         give_up(r, s->awaiting ? 503 : 408, NULL); /* RFC 9110 15.6.4, 15.5.9 */
 }

@@ -115,8 +115,9 @@ WS_API int ws_request_read_body(ws_request *request, uint64_t max_size,
                                 void *user);
 
 /* Reads no more of the body until ws_request_resume_body: what the client sends waits in the
- * kernel, but for 64 KiB, and slows the client down. Meanwhile on_body does not run, and no time
- * limit applies. Has no effect once the body is complete. */
+ * kernel, but for 64 KiB, and slows the client down. Meanwhile on_body does not run, no time limit
+ * applies, and the end of a client that sent more than that is noticed only after the resumption.
+ * Has no effect once the body is complete. */
 WS_API void ws_request_pause_body(ws_request *request);
 
 /* Reads the body again after ws_request_pause_body. */

@@ -399,6 +399,77 @@ static void test_max_memory(void)
     harness_stop(&h, "max_memory");
 }
 
+/* ---- what hostile HTTP clients make the server hold: the formula of ARCHITECTURE ---- */
+
+enum { PART = 30000 };
+
+static void pause(ws_request *request, const char *data, size_t length, bool last, void *user)
+{
+    (void)data, (void)length, (void)last, (void)user;
+    ws_request_pause_body(request);
+}
+
+static void upload(ws_request *request, void *user)
+{
+    ws_request_read_body(request, 1 << 30, pause, user);
+}
+
+static void stream(ws_request *request, void *user)
+{
+    (void)user;
+    ws_request_begin(request, 200, NULL, WS_UNKNOWN_LENGTH);
+    while (ws_request_write(request, payload, PART) != WS_DROPPED)
+        continue;
+}
+
+static void wait(ws_request *request, void *user)
+{
+    ws_request_defer(request, NULL, user);
+}
+
+static void test_http_bound(void)
+{
+    enum { COUNT = 64, EARLY = 400000 };
+    static struct client clients[COUNT];
+    static char early[EARLY], head[16000] = "GET /page HTTP/1.1\r\nHost: t\r\nX: ";
+    static const char *const begins[] = {
+        "POST /upload HTTP/1.1\r\nHost: t\r\nContent-Length: 100000000\r\n\r\n",
+        "GET /stream HTTP/1.1\r\nHost: t\r\n\r\n", "GET /wait HTTP/1.1\r\nHost: t\r\n\r\n", ""};
+    prepare();
+    h.config.max_response_backpressure = 100000;
+    harness_create(&h);
+    ws_server_http(h.server, "POST", "/upload", upload, NULL);
+    ws_server_http(h.server, "GET", "/stream", stream, NULL);
+    ws_server_http(h.server, "GET", "/wait", wait, NULL);
+    harness_listen(&h);
+    memset(early, 'x', sizeof early);
+    memset(head + strlen(head), 'y', sizeof head - strlen(head));
+    for (int i = 0; i < COUNT; i++) {
+        client_connect_small(&clients[i], &h);
+        client_say(&clients[i], begins[i % 4]);
+        for (int k = 0; k < 20; k++) {
+            if (i % 4 == 3)
+                client_write(&clients[i], head + 800 * k, 800);
+            else
+                client_write(&clients[i], early, sizeof early);
+            turns(&h, 1);
+        }
+    }
+    const size_t max_header_size = 16384, max_headers = 100;
+    const size_t http = 1024 + 16 * max_headers + max_header_size * 5 / 2 + 96 * 1024 +
+                        (100000 + PART) * 3 / 2;
+    const size_t bound =
+        h.config.recv_buffer_size + 128 * 1024 + 16 * COUNT + COUNT * (256 + http);
+    const size_t held = stats_of(&h).memory;
+    is_int(stats_of(&h).connections, COUNT, "all are connected");
+    ok(held <= bound, "T58: hostile HTTP clients hold %zu bytes, at most %zu", held, bound);
+    ok(held >= COUNT / 4 * (100000 + 2 * 60000), "and a good part of it: they are hostile");
+    for (int i = 0; i < COUNT; i++)
+        client_close(&clients[i]);
+    turns(&h, 20);
+    harness_stop(&h, "the bound of HTTP");
+}
+
 static void cases(void)
 {
     CASE(test_failing_allocations());
@@ -407,6 +478,7 @@ static void cases(void)
     CASE(test_idle());
     CASE(test_load());
     CASE(test_max_memory());
+    CASE(test_http_bound());
 }
 
 int main(int argc, char **argv)

@@ -209,7 +209,7 @@ static void test_file(void)
     client_say(&c, GET);
     raw(&n);
     ok(n == 5 && c.eof, "W3: a file that is shorter: dropped");
-    ok(log_has(&h, "shorter than it was said to be") && !is_open(file), "logged, and closed");
+    ok(log_has(&h, "is too short, or cannot be read") && !is_open(file), "logged, and closed");
     stop("file");
 
     start(from_file);
