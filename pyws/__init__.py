@@ -21,7 +21,7 @@ from .history import History
 from .http import Parameters, Query, Request, Response
 from .options import AppListenOptions, AppOptions
 from .publishing import end_at, publish_to
-from .router import WebSocketOptions
+from .router import Router, WebSocketOptions
 from .typing import (
     AnyOpCode,
     AppListenOptionsDict,
@@ -85,6 +85,7 @@ __all__ = [
     "RequestErrorHandler",
     "RequestHandler",
     "Response",
+    "Router",
     "SendStatus",
     "SessionHandler",
     "SubscriptionHandler",

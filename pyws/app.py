@@ -24,6 +24,7 @@ from . import http, websocket
 from ._core import callbacks, calls, foreign, fork, mistakes, values
 from ._core.bridge import Documented, install_fast_path
 from ._core.connections import Connections, find
+from ._core.fallbacks import Fallbacks
 from ._core.hints import AnyOpCode, Message, Unpack
 from ._core.life import Life
 from ._core.logs import logger, server_logger
@@ -36,7 +37,6 @@ from ._core.work import Work
 from ._native import fail, lib
 from .http import Response
 from .options import AppListenOptions, AppOptions
-from .router import Router
 from .typing import AppListenOptionsDict, AppOptionsDict, ErrorHandler, RequestErrorHandler
 from .websocket import WebSocket
 
@@ -50,7 +50,7 @@ _WHERE = 'where to listen is said before, app.listen(8000, host="127.0.0.1")'
 
 
 @foreign.explained(foreign.NOT_IN_APP)
-class App(Router, Topics, Work, metaclass=Documented):
+class App(Fallbacks, Topics, Work, metaclass=Documented):
     """A WebSocket and HTTP server.
 
     Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs

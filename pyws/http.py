@@ -76,6 +76,19 @@ class Request(metaclass=foreign.Explained):
         self._facts.preserve()
         return self
 
+    @property
+    def user_data(self) -> Any:
+        """What the program keeps with the request; None until it is set.
+
+        A `before` function of a router sets it, and the handler reads it. In a handshake it becomes
+        the user data of the WebSocket, unless ``res.upgrade`` is given other data.
+        """
+        return getattr(self._facts, "user_data", None)
+
+    @user_data.setter
+    def user_data(self, value: Any) -> None:
+        self._facts.user_data = value
+
     def get_method(self) -> str:
         """The method as sent: "GET"."""
         return str(self._facts.get("method"))
@@ -479,7 +492,7 @@ class Response(Exchange, metaclass=foreign.Explained):
         protocol: Optional[str] = _REQUESTED,
         extensions: Optional[str] = _REQUESTED,
         socket_context: Any = None,
-        user_data: Any = None,
+        user_data: Any = _REQUESTED,
         *,
         sec_web_socket_key: Optional[str] = _REQUESTED,
         sec_web_socket_protocol: Optional[str] = _REQUESTED,
@@ -496,7 +509,8 @@ class Response(Exchange, metaclass=foreign.Explained):
                 selected), one name of that list, or None.
             extensions: The Sec-WebSocket-Extensions of the request; None means no compression.
             socket_context: What the handler received; it is not used.
-            user_data: What ``ws.get_user_data()`` will return.
+            user_data: What ``ws.get_user_data()`` will return; if it is left out, the user data of
+                the request.
             sec_web_socket_key, sec_web_socket_protocol, sec_web_socket_extensions: Other names of
                 key, protocol and extensions.
 
@@ -527,6 +541,8 @@ class Response(Exchange, metaclass=foreign.Explained):
         if not list_elements(extensions):
             lib.ws_request_decline_extensions(self._ptr)
         self._write_head()
+        if user_data is _REQUESTED:
+            user_data = getattr(self._request, "user_data", None)
         self._user_data = user_data
         try:
             data = None if name is None else name.encode()

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar, Union, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    overload,
+)
 
 from ._core import callbacks, calls, foreign, mistakes, values
+from ._core.before import accept, chained, hooks_of
 from ._core.hints import Items, Unpack  # noqa: F401  # Items is in inherited annotations
 from ._core.routes import Route
 from ._core.runtime import Runtime
@@ -99,19 +112,40 @@ class Decorator:
 
 
 class Router:
-    """Registers routes. Programs use its subclass `pyws.App`."""
+    """Registers routes, below a prefix and with functions that run before their handlers.
 
-    def __init__(self, runtime: Runtime) -> None:
+    ``app.router(prefix)`` makes one; `App` is one without a prefix. Its methods belong to the same
+    thread as those of `App`.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        root: Optional[Router] = None,
+        prefix: str = "",
+        before: Sequence[Handler] = (),
+    ) -> None:
+        if not isinstance(runtime, Runtime):
+            raise TypeError("a router is made by a method: app.router(prefix)")
         self._runtime = runtime
-        self._routes: list[Route] = []
+        self._root = None if root is None else weakref.ref(root)
+        self._prefix = prefix
+        self._before = before  # what runs before each handler
+        self._has_coroutines = False  # are among the handlers; of the app alone
+        self._routes: list[Route] = [] if root is None else root._routes
         self._registrations: list[Callable[[], Any]] = []  # adds them to a server
-        self._has_coroutines = False  # are among the handlers
         self._waiting: list[Decorator] = []  # for their functions
+        if root is not None:
+            self._registrations, self._waiting = root._registrations, root._waiting
 
     def _add_all(self) -> None:
         """This is a worker, with a new server: add all routes to it."""
         for add in self._registrations:
             add()
+        self._set_fallback()
+
+    def _set_fallback(self) -> None:
+        """`App` has more to add."""
 
     if TYPE_CHECKING:
 
@@ -138,6 +172,50 @@ class Router:
             raise RuntimeError(decorator.remedy)
 
     # ---- routes ---------------------------------------------------------------------------------
+
+    def router(
+        self,
+        prefix: str,
+        *,
+        before: Union[RequestHandler, Sequence[RequestHandler]] = (),
+    ) -> Router:
+        """Make a router: routes below a prefix, with functions that run before their handlers.
+
+        It has the methods `ws`, `get`, `post`, `put`, `patch`, `delete`, `options`, `head`, `any`,
+        `static` and `router`. The pattern "" is the prefix itself.
+
+        Args:
+            prefix: A path like "/api" or "/teams/:team"; "" for `before` alone.
+            before: ``before(res, req)``, or several of them: functions or coroutine functions that
+                run before each handler of the router, also before the upgrade handler of a
+                WebSocket route, and after those of the routers around it. Once one has answered,
+                nothing further runs. What it finds out is kept as ``req.user_data``. One that has
+                not answered must return None or True.
+
+        Returns:
+            The router.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_server()
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str, not {values.type_name(prefix)}")
+        mistakes.check_pattern(prefix)
+        if prefix and (prefix[0] != "/" or prefix[-1] == "/" or "*" in prefix):
+            right = "/" + prefix.strip("/*")
+            remedy = f"; did you mean {right!r}?" if prefix.strip("/*") else ', or "" for none'
+            raise ValueError(f'prefix must be like "/api", not {prefix!r}{remedy}')
+        hooks = (*self._before, *hooks_of(before))
+        return Router(self._runtime, self._app(), self._prefix + prefix, hooks)
+
+    def _app(self) -> Router:
+        """The router without a prefix. Raises RuntimeError after it was freed."""
+        app = self if self._root is None else self._root()
+        if app is None:
+            raise RuntimeError("the app was freed")
+        return app
 
     def ws(
         self: AnyRouter,
@@ -287,7 +365,9 @@ class Router:
                 f"compression needs zlib, and {lib.path} was built without it "
                 "(meson setup -Ddeflate=enabled)"
             )
-        sent = self._check_pattern(pattern)
+        sent, pattern = self._check_pattern(pattern)
+        if self._before:
+            checked.upgrade = chained(self._before, checked.upgrade or accept)
         coroutines = [name for name in values.HANDLERS if _is_coroutine(getattr(checked, name))]
         if checked.session is not None:
             from ._core.session import wrap_session
@@ -411,7 +491,8 @@ class Router:
                 self._waiting, remedy, lambda fn: self._http(name, method, pattern, fn)
             )
         mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
-        path = self._check_pattern(pattern)
+        path, pattern = self._check_pattern(pattern)
+        handler = chained(self._before, handler)
         runtime, handler_ = self._runtime, self._request_handler("handler", handler, pattern)
         route = Route(runtime, pattern, Behavior(None, {}), handler_)
         verb, on_request = method.encode(), callbacks.ON_REQUEST
@@ -443,13 +524,24 @@ class Router:
                 f"{name} of {pattern!r} is a coroutine function, but run() already runs without "
                 "asyncio: add it before run()"
             )
+        self._app()._expect_coroutines()
+
+    def _expect_coroutines(self) -> None:
         self._has_coroutines = True
 
-    def _check_pattern(self, pattern: Any) -> bytes:
+    def _check_pattern(self, pattern: Any) -> Tuple[bytes, str]:
+        """The whole pattern, below the prefix, for C and as text. Raises TypeError, ValueError."""
         self._runtime.check_server()
+        if self._prefix and isinstance(pattern, str):
+            if pattern and pattern != "*" and pattern[0] != "/":
+                raise ValueError(
+                    f'pattern {pattern!r}: in a router it begins with "/", or it is "" for the '
+                    f"prefix {self._prefix!r} itself"
+                )
+            pattern = self._prefix + ("/*" if pattern == "*" else pattern)
         path = values.c_string("pattern", pattern)
         mistakes.check_pattern(pattern)
-        return path
+        return path, pattern
 
     def _add(self, route: Route, add: Callable[[], Any]) -> None:
         """Run `add`; its errors name the pattern that the library refuses."""

@@ -36,16 +36,17 @@ LAYERS: Dict[str, int] = {
     "_core/life": 9, "_core/link": 9, "_core/routes": 9, "_core/signals": 9, "_core/topics": 9,
     "_core/work": 9, "publishing": 9,
     "_core/requests": 10,
-    "_core/sockets": 11,
+    "_core/before": 11, "_core/sockets": 11,
     "_core/connections": 12, "_core/readers": 12, "_core/stepper": 12,
     "_core/waiting": 12, "http": 12,
     "_core/coroutines": 13, "_core/session": 13, "browser": 13, "websocket": 13,
     "_core/aio": 14, "_core/callbacks": 14, "_core/fork": 14, "_core/workers": 14,
     "typing": 14,
     "router": 15,
-    "app": 16,
-    "__init__": 17, "testing": 17,
-    "__main__": 18,
+    "_core/fallbacks": 16,
+    "app": 17,
+    "__init__": 18, "testing": 18,
+    "__main__": 19,
 }  # fmt: skip
 
 GENERATED = {"_build"}  # by the build system

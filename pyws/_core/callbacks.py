@@ -22,7 +22,15 @@ from .requests import Facts, context_of, exchanges
 from .routes import Route, routes
 from .runtime import runtimes
 
-__all__ = ["ALWAYS", "ON_REQUEST", "ON_RESPONSE", "OPTIONAL", "c_fields", "new_bridge"]
+__all__ = [
+    "ALWAYS",
+    "ON_FALLBACK",
+    "ON_REQUEST",
+    "ON_RESPONSE",
+    "OPTIONAL",
+    "c_fields",
+    "new_bridge",
+]
 
 
 def _on_upgrade(ptr: int, key: int) -> None:
@@ -31,6 +39,12 @@ def _on_upgrade(ptr: int, key: int) -> None:
 
 def _on_request(ptr: int, key: int) -> None:
     _serve(ptr, routes[key], False)
+
+
+def _on_fallback(ptr: int, status: int, key: int) -> None:
+    route = runtimes[key].fallbacks[status].route
+    facts = Facts(route.runtime, ptr)
+    requests.serve_fallback(Response(route, facts, False), Request(facts), status, ON_ABORTED)
 
 
 def _serve(ptr: int, route: Route, upgrades: bool) -> None:
@@ -64,6 +78,7 @@ def _on_open(conn: int, key: int) -> None:
 
 ON_RESPONSE = _native.response_function(_on_response)
 ON_REQUEST = _native.request_function(_on_request)
+ON_FALLBACK = _native.fallback_function(_on_fallback)
 ON_ABORTED = _native.request_function(requests.on_aborted)
 ALWAYS: dict[str, Any] = {
     "on_open": _native.conn_function(_on_open),

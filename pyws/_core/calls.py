@@ -39,6 +39,7 @@ __all__ = [
     "new_server",
     "peer_of",
     "set_alarm",
+    "set_fallback",
     "set_on_response",
     "set_relay",
     "short_text",
@@ -142,6 +143,11 @@ def counts(server: int) -> Counts:
 def set_on_response(server: int, function: Any, argument: int) -> None:
     """ws_server_set_on_response; `function` is a response_function or None."""
     lib.ws_server_set_on_response(server, function or response_function(), argument)
+
+
+def set_fallback(server: int, function: Any, argument: int) -> None:
+    """ws_server_set_fallback."""
+    lib.ws_server_set_fallback(server, function, argument)
 
 
 def set_alarm(server: int, delay: int, function: Any, argument: int) -> None:

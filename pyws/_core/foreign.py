@@ -144,7 +144,8 @@ def _plain(name: str) -> str:
 _NO_BODIES = "request bodies are not supported yet"
 _NO_PARTS = "an answer in parts is not supported yet, end(body) takes the whole of it"
 _PROXIES = "with App(trusted_proxies=[...]) get_remote_address() is what the proxy reports"
-_NO_ROUTERS = "routers are not supported yet, give each route its whole pattern"
+_ROUTERS = "it is app.router(prefix), which has the methods get, post, ws, ..."
+_BEFORE = "what runs before handlers is app.router(prefix, before=[function])"
 _INTERNAL = "it was internal"
 _HANDLE = "functions of the C library are found through pyws.library_path"
 _NO_SERVER_NAMES = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
@@ -159,22 +160,25 @@ NOT_IN_PACKAGE = {
     "AppRequest": "its name is Request",
     "AppResponse": "its name is Response",
     "Loop": f"there is only the loop of asyncio: {_TASKS}",
-    **dict.fromkeys(("MiddlewareRouter", "middleware"), "call the next function in the handler"),
+    **dict.fromkeys(("MiddlewareRouter", "middleware"), _BEFORE),
     **dict.fromkeys(("RequestTask", "TaskFactory", "create_task"), _TASKS),
     "sendfile": "files are not supported yet, let a proxy serve them",
 }
 
 _WS = "it is @app.ws(pattern) above `async def session(ws)`, or app.ws(pattern, message=...)"
 _ROUTES = "it is app.get(pattern, handler), app.post(pattern, handler), ..."
-_MIDDLE = "there is no middleware, call what is common in the handlers"
 _TOPICS = "sockets take part in topics, ws.subscribe(topic), and app.publish(topic, message) sends"
 _END = "it is app.close()"
 
 NOT_IN_APP = {
     **dict.fromkeys(("add_websocket_route", "websocket", "websocket_route"), _WS),
     **dict.fromkeys(("add_get", "add_post", "add_route", "add_routes", "route"), _ROUTES),
-    **dict.fromkeys(("add_middleware", "after_request", "before_request", "middleware"), _MIDDLE),
-    **dict.fromkeys(("include_router", "mount"), _NO_ROUTERS),
+    **dict.fromkeys(("add_middleware", "before_request", "middleware", "use"), _BEFORE),
+    "after_request": "call what is common in the handlers",
+    **dict.fromkeys(("not_found", "set_not_found_handler"), "it is app.on_not_found(handler)"),
+    "errorhandler": "it is app.set_error_handler(), app.on_not_found(), ...",
+    "exception_handler": "it is app.set_error_handler(), app.on_not_found(), ...",
+    **dict.fromkeys(("add_router", "include_router", "mount"), _ROUTERS),
     **dict.fromkeys(("add_event_handler", "on_event"), "it is app.on_start() or app.on_stop()"),
     "on_startup": "its name is on_start",
     **dict.fromkeys(("broadcast", "emit"), _TOPICS),
@@ -193,7 +197,6 @@ NOT_IN_APP = {
     "on_shutdown": "its name is on_stop",
     "register": "write a subclass, or a function that takes the app",
     "remove_server_name": _NO_SERVER_NAMES,
-    "router": _NO_ROUTERS,
     "run_async": _TASKS,
     "static": "static files are not supported yet, let a proxy serve them",
     "template": "call the template engine in the handler: res.end(template.render(...))",
@@ -218,7 +221,7 @@ NOT_IN_REQUEST = {
     "get_yield": _INTERNAL,
     "is_ancient": "clients of HTTP/1.0 need no special care",
     "json": _NO_BODIES,
-    "set_yield": "a request has one handler: call the next function there",
+    "set_yield": _BEFORE,
     "stream": _NO_BODIES,
     "text": _NO_BODIES,
     "trigger_for_each_header_handler": _INTERNAL,

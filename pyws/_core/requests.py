@@ -35,9 +35,12 @@ class Facts:
     Attributes:
         ptr: The address of the ws_request; 0 once the request is over.
         runtime: The runtime of the app.
+        user_data: What the program keeps with the request; there is none until it is set.
     """
 
-    __slots__ = ("_known", "_preserved", "ptr", "runtime")
+    __slots__ = ("_known", "_preserved", "ptr", "runtime", "user_data")
+
+    user_data: Any
 
     def __init__(self, runtime: Runtime, ptr: int) -> None:
         self.runtime = runtime
@@ -274,6 +277,41 @@ def on_aborted(ptr: int, key: int) -> None:
         what, context = "the aborted handler", res._context
         res._runtime.handler_failed(what, error, hook, context, res, res._facts)
     res._release()
+
+
+def is_over(exchange: Exchange) -> bool:
+    """Whether the request is answered, or the client has left."""
+    return exchange._responded or exchange._aborted
+
+
+_REASONS = {404: "Not Found", 405: "Method Not Allowed"}
+
+
+def refuse(exchange: Exchange, request: Any) -> None:
+    """Answer a request that no route takes as C does, with the status that is set."""
+    status = exchange._status
+    exchange._answer(f"{status} {_REASONS[status]}\n".encode(), "text/plain")
+
+
+def not_found(exchange: Exchange, request: Any) -> Any:
+    """A handler has nothing for this path: answer as for a path without a route.
+
+    Returns:
+        What the handler of `App.on_not_found` has returned. It is to be awaited if that is a
+        coroutine function, and this is called by one.
+    """
+    res = exchange
+    res._status, res._reason = 404, None
+    fallback = res._runtime.fallbacks.get(404)
+    if fallback is None:
+        return refuse(res, request)
+    return (fallback.handler if res._later else fallback.route.handler)(res, request)
+
+
+def serve_fallback(exchange: Exchange, request: Any, status: int, on_aborted: Any) -> None:
+    """The same as `serve`, for a request that no route takes."""
+    exchange._status = status
+    serve(exchange, request, on_aborted)
 
 
 def abort_all() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from . import bridge, mistakes
@@ -12,7 +12,7 @@ from .runtime import Runtime
 from .settings import Behavior
 from .values import Handler
 
-__all__ = ["Route", "returned", "routes"]
+__all__ = ["Fallback", "Route", "returned", "routes"]
 
 _keys = count(1)  # what C passes back as `user`; never 0
 routes: WeakValueDictionary[int, Route] = WeakValueDictionary()
@@ -77,6 +77,18 @@ class Route:
     def has(self, event: str) -> bool:
         """Whether there is a Python handler for an event."""
         return getattr(self.behavior, event) is not None
+
+
+class Fallback(NamedTuple):
+    """What answers requests that no route takes, for one status.
+
+    Attributes:
+        route: A route that C does not know.
+        handler: Its handler as the program gave it, which may be a coroutine function.
+    """
+
+    route: Route
+    handler: Handler
 
 
 def returned(route: Route, event: str, handler: Any, result: Any) -> None:

@@ -201,6 +201,7 @@ class Runtime:
         watches: The descriptors that the program has the loop watch.
         deferred: The deferred calls that have not run yet.
         error_handler: What `App.on_error` was given.
+        fallbacks: The routes for requests that no other one takes, by status: 404, 405.
     """
 
     def __init__(self, app: Any, options: AppOptions, bridge_: Any, on_response: Any) -> None:
@@ -234,6 +235,7 @@ class Runtime:
         self.nested = 0
         self.deferred: deque[Deferred] = deque()
         self.error_handler: Handler | None = None
+        self.fallbacks: dict[int, Any] = {}
         self.json = Json(options.json_dumps, options.json_loads)
         self.timers = self._new_timers()
         self.watches = self._new_watches()

@@ -112,6 +112,34 @@ def http(program: Program, port: int) -> None:
     assert request(port, "GET /old HTTP/1.1").headers["location"] == "/users/ada"
 
 
+@client("http_router")
+def http_router(program: Program, port: int) -> None:
+    assert json.loads(request(port, "GET /api/time HTTP/1.1").body) == {"time": "late"}
+    preflight = request(port, "OPTIONS /api/me HTTP/1.1")
+    assert preflight.status == 204
+    assert preflight.headers["access-control-allow-origin"] == "https://example.org"
+    assert request(port, "GET /api/me HTTP/1.1").status == 401
+    mine = request(port, "GET /api/me HTTP/1.1\nAuthorization: Bearer s3cret")
+    assert json.loads(mine.body) == {"name": "Ann"}
+    assert refused(port, "/api/me/chat")[0] == 401
+    with upgraded(port, "/api/me/chat?token=s3cret") as peer:
+        say(peer, "hi")
+        assert receive(peer) == "Ann: hi"
+        leave(peer)
+
+
+@client("http_errors")
+def http_errors(program: Program, port: int) -> str:
+    missing = request(port, "GET /<none> HTTP/1.1")
+    assert (missing.status, missing.body) == (404, b"<h1>There is no /&lt;none&gt;</h1>\n")
+    wrong = request(port, "DELETE /divide/6/3 HTTP/1.1")
+    assert (wrong.status, wrong.headers["allow"]) == (405, "GET, HEAD")
+    assert json.loads(request(port, "GET /divide/6/3 HTTP/1.1").body) == 2
+    failed = request(port, "GET /divide/6/0 HTTP/1.1")
+    assert (failed.status, json.loads(failed.body)) == (400, {"error": "division by zero"})
+    return "ZeroDivisionError: division by zero"
+
+
 @client("settings")
 def settings(program: Program, port: int) -> None:
     echoes(port, "/echo")
