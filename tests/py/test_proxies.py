@@ -92,7 +92,10 @@ class Proxy:
 
 @contextmanager
 def haproxy(
-    server: int, folder: Path, check: str = "option httpchk GET /health"
+    server: int,
+    folder: Path,
+    *changes: Tuple[str, str],
+    check: str = "option httpchk GET /health",
 ) -> Iterator[Proxy]:
     path, commands = program("haproxy"), folder / "commands"
     with socket.create_server(("127.0.0.1", 0)) as public:
@@ -105,6 +108,7 @@ def haproxy(
                 "    option httpchk GET /health\n",
                 "".join(f"    {line}\n" for line in check.split("\n")),
             ),
+            *changes,
         )
         settings = (
             f"global\n    stats socket {commands} level user\n    maxconn 200\n    nbthread 1\n\n"
@@ -252,7 +256,7 @@ HTTP_11 = "option httpchk\nhttp-check send meth HEAD uri /health ver HTTP/1.1 hd
 def test_h3_health_checks_of_haproxy(serve: Any, tmp_path: Path, check: str, method: str) -> None:
     seen = Seen()
     server = serve(lambda app: configure(app, seen))
-    with haproxy(server.port, tmp_path, check) as proxy:
+    with haproxy(server.port, tmp_path, check=check) as proxy:
         count = len(seen.methods)
         eventually(lambda: len(seen.methods) > count + 2)  # and again
         assert set(seen.methods) == {method}
