@@ -45,9 +45,10 @@ int ws__text_number(const char *text, size_t length, int max)
     if (!length || (length > 1 && *text == '0'))
         return -1;
     for (size_t i = 0; i < length; i++) {
-        if (text[i] < '0' || text[i] > '9' || number > max / 10)
+        const int digit = text[i] - '0';
+        if (digit < 0 || digit > 9 || number > (max - digit) / 10)
             return -1;
-        number = number * 10 + (text[i] - '0');
+        number = number * 10 + digit;
     }
     return number <= max ? number : -1;
 }

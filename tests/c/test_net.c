@@ -317,6 +317,36 @@ static void test_text(void)
     is_int((long long)ws__net_address_text(&address, NULL, 0), 11, "or nothing at all");
 }
 
+static const char *parsed(const char *text, size_t length)
+{
+    static char shown[64];
+    struct ws__address address;
+    char *copy = malloc(length + !length); /* without a NUL behind it */
+    memcpy(copy, text, length);
+    const bool valid = ws__net_parse_address(copy, length, &address);
+    free(copy);
+    if (valid)
+        snprintf(shown, sizeof shown, "%s %d %d", text_of(&address), address.length, address.port);
+    return valid ? shown : "";
+}
+
+static void test_parse(void)
+{
+    static const struct {
+        const char *text, *want;
+    } texts[] = {
+        {"192.0.2.1", "192.0.2.1 4 0"}, {"0.0.0.0", "0.0.0.0 4 0"}, {"::", ":: 16 0"},
+        {"2001:DB8::1", "2001:db8::1 16 0"}, {"::ffff:192.0.2.1", "192.0.2.1 4 0"},
+        {"::192.0.2.1", "::192.0.2.1 16 0"}, {"", ""}, {"192.0.2", ""}, {"192.0.2.256", ""},
+        {"192.0.2.01", ""}, {"192.0.2.1 ", ""}, {" ::1", ""}, {"::1%lo", ""}, {"[::1]", ""},
+        {"1::2::3", ""}, {"12345::", ""}, {"example.org", ""}, {"1", ""}, {"0x7f000001", ""},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        is_text(parsed(texts[i].text, strlen(texts[i].text)), texts[i].want, texts[i].text);
+    is_text(parsed("192.0.2.1\0", 10), "", "a NUL at the end");
+    is_text(parsed("192.0.2.1\0::", 12), "", "a NUL inside");
+}
+
 /* Two sets of n random bytes; what holds them differs as little as it can. */
 static bool differ(size_t n)
 {
@@ -380,6 +410,7 @@ static void cases(void)
     CASE(test_reading_and_writing());
     CASE(test_accept_errors());
     CASE(test_text());
+    CASE(test_parse());
 }
 
 int main(int argc, char **argv)

@@ -294,6 +294,38 @@ static void test_unescaped(void)
     is_int((long long)quoted.length, 0, "unescaped: the end");
 }
 
+static int number(const char *text, int max)
+{
+    const struct ws__text digits = guarded(text, strlen(text));
+    return ws__text_number(digits.at, digits.length, max);
+}
+
+static void test_numbers(void)
+{
+    static const char *const wrong[] = {"", "-1", "+1", " 1", "1 ", "01", "00", "0x1", "1.", "a",
+                                        "65536", "655350", "4294967296", "99999999999999999999"};
+    is_int(number("0", 65535), 0, "number: 0");
+    is_int(number("65535", 65535), 65535, "number: the largest");
+    is_int(number("10", 10), 10, "number: exactly");
+    is_int(number("11", 10), -1, "number: one more");
+    is_int(number("2147483647", 2147483647), 2147483647, "number: of an int");
+    is_int(number("2147483648", 2147483647), -1, "number: too large for an int");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        is_int(number(wrong[i], 65535), -1, "number: not \"%s\"", wrong[i]);
+}
+
+static void test_steps(void)
+{
+    struct ws__text in = guarded(" \t=\"a\\\"b\"c", 11);
+    ok(!ws__text_skip(&in, ';') && in.length == 9, "skip: blanks, but no other character");
+    ok(ws__text_skip(&in, '=') && in.length == 8, "skip: the character");
+    is_int((long long)ws__text_quoted_length(&in), 7 - 1, "quoted: up to its end");
+    in = guarded("\"a\\\"", 4);
+    is_int((long long)ws__text_quoted_length(&in), 0, "quoted: without an end");
+    in.length = 0;
+    ok(!ws__text_skip(&in, '='), "skip: nothing is left");
+}
+
 static void cases(void)
 {
     CASE(test_classes());
@@ -302,6 +334,8 @@ static void cases(void)
     CASE(test_every_short_text());
     CASE(test_extensions());
     CASE(test_unescaped());
+    CASE(test_numbers());
+    CASE(test_steps());
 }
 
 int main(int argc, char **argv)

@@ -233,6 +233,11 @@ static void test_pins(void)
     ws__topics_pin(topic);
     leave_all(&topics, &a);
     end("deinit with a pin");
+    topic = ws__topics_pin_name(&topics, "news", 4);
+    ok(topic && topic == ws__topics_pin_name(&topics, "news", 4), "T63 pinned by its name");
+    ws__topics_unpin(&topics, topic);
+    ws__topics_unpin(&topics, topic);
+    ok(!memory.used, "T63 freed at the last unpin, with its memory");
 }
 
 /* The longer array is not looked at: here it holds nothing. */
