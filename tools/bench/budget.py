@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compare the instructions per message, counted by callgrind, with a budget.
 
-Covers the C echo example and a Python echo handler, and checks that idle connections do not make
-the example's messages more expensive.
+Covers the C echo example, requests to the C device example, and a Python echo handler, and checks
+that idle connections do not make the example's messages more expensive.
 
     python tools/bench/budget.py --build build             # compare with budgets.json
     python tools/bench/budget.py --build build --update    # write what was measured plus 5 %
@@ -23,6 +23,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -39,7 +40,8 @@ class Case:
     """Arguments of the load generator, the option that takes a count, and the two counts.
 
     `each` is the number of deliveries of a message, and `beside` the number of idle connections.
-    `server` is one of the servers of harness.py, used without --server.
+    `server` is one of the servers of harness.py, or "device", used without --server. A `request`
+    is sent, and its answer received, as often as the counts say, on one connection.
     """
 
     arguments: str
@@ -49,6 +51,7 @@ class Case:
     each: int = 1
     beside: int = 0
     server: str = "c"
+    request: str = ""
 
     def quick(self) -> Case:
         """A tenth of the work, much less exact."""
@@ -58,12 +61,18 @@ class Case:
         )
 
 
+FIELDS = "Host: localhost\r\nUser-Agent: budget\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n"
+GET = f"GET / HTTP/1.1\r\n{FIELDS}\r\n"
+POST = f"POST /upload HTTP/1.1\r\n{FIELDS}Content-Length: 1024\r\n\r\n{'x' * 1024}"
 CASES = {
     "echo64": Case("--conns 1 --size 64", "--messages", 1000, 3000),
     "echo64p16": Case("--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000),
     "echo1k": Case("--conns 1 --size 1024", "--messages", 1000, 3000),
     "echo64k": Case("--conns 1 --size 65536 --binary", "--messages", 100, 300),
     "connect": Case("--conns 1", "--connects", 200, 600),
+    # A page from memory, and a body that is read.
+    "get": Case("", "", 500, 1500, server="device", request=GET),
+    "post1k": Case("", "", 500, 1500, server="device", request=POST),
     "broadcast": Case("--broadcast 50 --pipeline 16", "--messages", 320, 960, each=50),
     "python64": Case("--conns 1 --size 64", "--messages", 1000, 3000, server="python"),
     "python64p16": Case(
@@ -97,6 +106,29 @@ CASES = {
 EQUALS = {("beside10", "beside5000"): 1.05}
 
 
+def ask(port: int, request: bytes, number: int) -> None:
+    """Send a request again and again, each time after the whole answer to the one before."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        for _ in range(number):
+            connection.sendall(request)
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += receive(connection)
+            head, body = answer.split(b"\r\n\r\n", 1)
+            length = re.search(rb"Content-Length: (\d+)", head)
+            if not head.startswith(b"HTTP/1.1 200") or length is None:
+                raise harness.BenchError(f"not the right answer: {head!r}")
+            while len(body) < int(length.group(1)):
+                body += receive(connection)
+
+
+def receive(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise harness.BenchError("the server has closed the connection")
+    return received
+
+
 def count(options: argparse.Namespace, case: Case, number: int) -> int:
     """Return the instructions of a server from its start to its end."""
     with tempfile.TemporaryDirectory() as folder:
@@ -112,9 +144,12 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
             ],
             timeout=60.0,
         ) as server:
-            arguments = [*case.arguments.split(), case.option, str(number), "--timeout", "120"]
-            arguments += ["--beside", str(case.beside)]
-            harness.run_load(options.load, server, arguments)
+            if case.request:
+                ask(server.port, case.request.encode(), number)
+            else:
+                arguments = [*case.arguments.split(), case.option, str(number)]
+                arguments += ["--timeout", "120", "--beside", str(case.beside)]
+                harness.run_load(options.load, server, arguments)
         if not path.exists():
             raise harness.BenchError("callgrind wrote nothing")
         text = path.read_text()
@@ -126,6 +161,8 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
 
 def command(options: argparse.Namespace, server: str) -> list[str]:
     """Return the server's command; Python is Debian's, not that of a test environment."""
+    if server == "device":
+        return [str(options.build / "examples" / "c" / "device"), "--port", "0"]
     words = harness.known_servers(options.build)[server]
     if words[0] == sys.executable and os.access(PYTHON, os.X_OK):
         words[0] = PYTHON
