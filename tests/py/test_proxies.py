@@ -493,6 +493,49 @@ def test_w5_proxy_headers_of_haproxy(serve: Any, tmp_path: Path, how: str, proxi
             assert peer.response().status == 400
 
 
+STREAM = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr;
+load_module {module};
+events {{ worker_connections 200; }}
+{text}
+"""
+
+
+@contextmanager
+def nginx_stream(server: int, folder: Path) -> Iterator[int]:
+    """The stream module of nginx, as docs/proxies.md says; its port."""
+    path = program("nginx")
+    modules = os.environ.get("NGINX_MODULES", "/usr/lib/nginx/modules")
+    module = Path(modules, "ngx_stream_module.so")
+    if not module.exists():
+        unavailable(f"no {module} here")
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        text = replaced(
+            configuration("nginx", 1),
+            ("127.0.0.1:9002", f"127.0.0.1:{server}"),
+            ("127.0.0.1:8000", f"127.0.0.1:{port} reuseport"),
+        )
+        (folder / "nginx.conf").write_text(STREAM.format(folder=folder, module=module, text=text))
+        command = [path, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        with started(command, folder / "nginx.log"):
+            eventually(lambda: accepts(port))
+            yield port
+
+
+def test_w5_proxy_headers_of_nginx(serve: Any, tmp_path: Path) -> None:
+    server = expecting_headers(serve, "127.0.0.1")
+    with nginx_stream(server, tmp_path) as public, client(public) as peer:
+        peer.send(handshake("/", LIES))
+        assert peer.response().status == 101
+        assert json.loads(peer.frame().payload) == [CLIENT, "ws", True]
+
+
 def test_w5_tls_in_proxy_headers_of_haproxy(serve: Any, tmp_path: Path) -> None:
     key, both = tmp_path / "key", tmp_path / "both.pem"
     command = [
