@@ -16,9 +16,9 @@ from ._native import lib as _lib
 from .app import App
 from .brokers import Broker, Link, Page
 from .enums import CompressOptions, OpCode, SendStatus
-from .errors import ConnectionClosed
+from .errors import BadRequest, ClientDisconnect, ConnectionClosed
 from .history import History
-from .http import Parameters, Query, Request, Response
+from .http import Form, Parameters, Query, Request, Response, UploadFile
 from .options import AppListenOptions, AppOptions
 from .publishing import end_at, publish_to
 from .router import Router, WebSocketOptions
@@ -56,7 +56,9 @@ __all__ = [
     "AppListenOptionsDict",
     "AppOptions",
     "AppOptionsDict",
+    "BadRequest",
     "Broker",
+    "ClientDisconnect",
     "CloseFrame",
     "CloseHandler",
     "CloseInfo",
@@ -67,6 +69,7 @@ __all__ = [
     "DroppedHandler",
     "ErrorHandler",
     "FileDescriptor",
+    "Form",
     "HandlerResult",
     "HeaderValue",
     "History",
@@ -91,6 +94,7 @@ __all__ = [
     "SubscriptionHandler",
     "Timer",
     "UpgradeHandler",
+    "UploadFile",
     "WebSocket",
     "WebSocketOptions",
     "WebSocketOptionsDict",

@@ -6,7 +6,7 @@ import os
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["ConnectionClosed", "ErrorCode", "exception_for"]
+__all__ = ["BadRequest", "ClientDisconnect", "ConnectionClosed", "ErrorCode", "exception_for"]
 
 
 class ConnectionClosed(Exception):
@@ -22,6 +22,42 @@ class ConnectionClosed(Exception):
 
     def __str__(self) -> str:
         return f"the connection has closed: {self.close_info}"
+
+
+class BadRequest(ValueError):
+    """A request is wrong: what `Request.json` and the like raise, and handlers may raise, too.
+
+    If the handler of the request does not catch it, the client gets `status` with the message in
+    one line of text. That is no failure of the handler: it is not logged, except at level DEBUG,
+    and not reported to the error handler.
+
+    Attributes:
+        status: The status of the answer, 400 to 499.
+    """
+
+    def __init__(self, message: str = "", status: int = 400) -> None:
+        """
+        Args:
+            message: What is wrong. The client gets it.
+            status: See above.
+
+        Raises:
+            ValueError: The status is none of those.
+        """
+        if not isinstance(status, int) or not 400 <= status <= 499:
+            raise ValueError(f"status must be from 400 to 499, not {status!r}")
+        super().__init__(message)
+        self.status = status
+
+
+class ClientDisconnect(Exception):
+    """The rest of a body will not arrive: the client has left, or was refused with 413 or 408.
+
+    A handler that does not catch it ends without a report, as there is nothing left to answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the request ended before its body was complete")
 
 
 class ErrorCode(IntEnum):

@@ -19,9 +19,11 @@ from typing import (
 from ._core import foreign, mistakes, values
 from ._core.calls import short_text
 from ._core.fields import Latin1, Parameters, Query, list_elements
+from ._core.forms import Form, UploadFile
 from ._core.hints import CookieOptionsDict, HeaderValue, Message, Unpack
 from ._core.messages import pack
-from ._core.requests import COOKIE, Exchange, Facts
+from ._core.reading import BodyOfRequest, DataOfResponse
+from ._core.requests import COOKIE, Facts
 from ._core.sockets import address_bytes
 from ._native import lib
 from .enums import OpCode
@@ -31,7 +33,7 @@ if TYPE_CHECKING:  # it takes long to import
 
     from .app import App  # app.py sets it, for typing.get_type_hints
 
-__all__ = ["Parameters", "Query", "Request", "Response"]
+__all__ = ["Form", "Parameters", "Query", "Request", "Response", "UploadFile"]
 
 # Written by the library itself; a second one would contradict it.
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
@@ -44,7 +46,7 @@ _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 
 
 @foreign.explained(foreign.NOT_IN_REQUEST)
-class Request(metaclass=foreign.Explained):
+class Request(BodyOfRequest, metaclass=foreign.Explained):
     """What the client asked for.
 
     It may be read during its handler; in a coroutine handler, and after ``res.on_aborted(...)``,
@@ -224,10 +226,11 @@ _REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
 @foreign.explained(foreign.NOT_IN_RESPONSE)
-class Response(Exchange, metaclass=foreign.Explained):
+class Response(DataOfResponse, metaclass=foreign.Explained):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
-    A handler that wants to answer later is a coroutine, or calls `on_aborted` before it returns.
+    A handler that wants to answer later is a coroutine, or calls `on_aborted` or `on_data` before
+    it returns.
     All methods belong to the thread of ``app.run()``; in another thread they raise RuntimeError.
     """
 
@@ -685,4 +688,5 @@ def _http_date(moment: datetime) -> str:
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-Parameters.__module__ = Query.__module__ = __name__  # where programs import them from
+for _type in (Form, Parameters, Query, UploadFile):
+    _type.__module__ = __name__  # where programs import them from

@@ -18,6 +18,7 @@ __all__ = ["AppListenOptions", "AppOptions"]
 
 T = TypeVar("T")
 NO_MORE: Mapping[str, Any] = {}
+MAX_BODY = 2**63 - 1  # bytes of the body of a request
 
 _NO_ALIASES: dict[str, str] = {}
 LISTEN_ALIASES = {"domain": "path"}
@@ -104,7 +105,7 @@ class AppOptions:
 
     json_dumps, json_loads: functions that write and read JSON, those of orjson for example. The
     default is the json module, which writes compact text in UTF-8 and refuses NaN and Infinity.
-    Nothing is read yet: requests have no bodies, and handlers get messages as text.
+    It reads bodies of requests, `Request.json`; messages of sockets arrive as text.
 
     access_log: a line of the logger `pyws.access` for each HTTP response and each closed socket.
 
@@ -147,6 +148,22 @@ class AppOptions:
         in_range(1, 10_000),
         "header fields of a request; more are answered with 431",
         unit="fields",
+    )
+    max_body_size: int = setting(
+        1024 * 1024,
+        in_range(0, MAX_BODY),
+        "the longest body of a request that a handler reads, unless its route says otherwise; a "
+        "longer one is answered with 413",
+        unit="bytes",
+        to_c=None,
+    )
+    body_timeout: float = setting(
+        30,
+        seconds_from(0.001),
+        "how long it may take until the body of a request is complete, or 16 KiB more of it have "
+        "arrived; then the client gets a 408",
+        unit="seconds",
+        to_c=values.milliseconds,
     )
     handshake_timeout: float = setting(
         10,
@@ -221,8 +238,7 @@ class AppOptions:
     json_loads: Optional[Callable[[Union[str, bytes]], Any]] = setting(
         None,
         values.function,
-        "makes a value of JSON text, like orjson.loads. None means the json module. It is for "
-        "bodies of requests, which are not supported yet: messages arrive as text",
+        "makes a value of JSON text for req.json(), like orjson.loads. None means the json module",
         to_c=None,
     )
     broker: Optional[Union[str, Broker]] = setting(

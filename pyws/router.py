@@ -27,7 +27,7 @@ from ._core.values import Handler
 from ._native import lib
 from .errors import ErrorCode
 from .history import History  # noqa: F401  # is in inherited annotations
-from .options import named_options
+from .options import MAX_BODY, named_options
 from .typing import (
     CloseHandler,
     DrainHandler,
@@ -402,10 +402,20 @@ class Router:
         return relay.get_keeper()
 
     @overload
-    def get(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def get(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def get(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def get(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def get(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def get(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer GET, and HEAD with it.
 
         Everything that runs for one request runs in a contextvars.Context of its own, as with `ws`.
@@ -414,6 +424,7 @@ class Router:
             pattern: A path, as for `ws`.
             handler: ``handler(res, req)`` is called for each request, and answers with a method of
                 `res`; it may be a coroutine function.
+            max_body_size: The longest body of a request in bytes; None means that of AppOptions.
 
         Returns:
             The app itself; without `handler` a decorator: ``@app.get("/")``.
@@ -422,65 +433,139 @@ class Router:
             TypeError, ValueError: The handler is wrong, or the pattern is wrong or taken.
             RuntimeError: As for `ws`.
         """
-        return self._http("get", "GET", pattern, handler)
+        return self._http("get", "GET", pattern, handler, max_body_size)
 
     @overload
-    def post(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def post(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def post(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def post(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def post(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def post(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer POST; arguments, result and errors as for `get`."""
-        return self._http("post", "POST", pattern, handler)
+        return self._http("post", "POST", pattern, handler, max_body_size)
 
     @overload
-    def put(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def put(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def put(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def put(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def put(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def put(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer PUT; arguments, result and errors as for `get`."""
-        return self._http("put", "PUT", pattern, handler)
+        return self._http("put", "PUT", pattern, handler, max_body_size)
 
     @overload
-    def patch(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def patch(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def patch(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def patch(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def patch(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def patch(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer PATCH; arguments, result and errors as for `get`."""
-        return self._http("patch", "PATCH", pattern, handler)
+        return self._http("patch", "PATCH", pattern, handler, max_body_size)
 
     @overload
-    def delete(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def delete(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def delete(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def delete(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def delete(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def delete(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer DELETE; arguments, result and errors as for `get`."""
-        return self._http("delete", "DELETE", pattern, handler)
+        return self._http("delete", "DELETE", pattern, handler, max_body_size)
 
     @overload
-    def options(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def options(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def options(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def options(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def options(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def options(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer OPTIONS; arguments, result and errors as for `get`."""
-        return self._http("options", "OPTIONS", pattern, handler)
+        return self._http("options", "OPTIONS", pattern, handler, max_body_size)
 
     @overload
-    def head(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def head(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def head(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def head(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def head(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def head(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer HEAD; arguments, result and errors as for `get`."""
-        return self._http("head", "HEAD", pattern, handler)
+        return self._http("head", "HEAD", pattern, handler, max_body_size)
 
     @overload
-    def any(self, pattern: str) -> Callable[[AnyHandler], AnyHandler]: ...
+    def any(
+        self, pattern: str, *, max_body_size: Optional[int] = None
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
     @overload
-    def any(self: AnyRouter, pattern: str, handler: RequestHandler) -> AnyRouter: ...
-    def any(self, pattern: str, handler: Any = _MISSING) -> Any:
+    def any(
+        self: AnyRouter,
+        pattern: str,
+        handler: RequestHandler,
+        *,
+        max_body_size: Optional[int] = None,
+    ) -> AnyRouter: ...
+    def any(
+        self, pattern: str, handler: Any = _MISSING, *, max_body_size: Optional[int] = None
+    ) -> Any:
         """Answer all methods without a handler of their own; arguments as for `get`."""
-        return self._http("any", "*", pattern, handler)
+        return self._http("any", "*", pattern, handler, max_body_size)
 
-    def _http(self, name: str, method: str, pattern: str, handler: Any) -> Any:
+    def _http(
+        self, name: str, method: str, pattern: str, handler: Any, max_body_size: Optional[int]
+    ) -> Any:
+        if max_body_size is not None:
+            max_body_size = values.integer("max_body_size", max_body_size, 0, MAX_BODY)
         if handler is _MISSING:
             self._check_pattern(pattern)
             remedy = (
@@ -488,13 +573,15 @@ class Router:
                 f"or app.{name}({pattern!r}, handler)"
             )
             return Decorator(
-                self._waiting, remedy, lambda fn: self._http(name, method, pattern, fn)
+                self._waiting,
+                remedy,
+                lambda fn: self._http(name, method, pattern, fn, max_body_size),
             )
         mistakes.check_handler("handler", handler, mistakes.REQUEST_PARAMETERS)
         path, pattern = self._check_pattern(pattern)
         handler = chained(self._before, handler)
         runtime, handler_ = self._runtime, self._request_handler("handler", handler, pattern)
-        route = Route(runtime, pattern, Behavior(None, {}), handler_)
+        route = Route(runtime, pattern, Behavior(None, {}), handler_, max_body_size)
         verb, on_request = method.encode(), callbacks.ON_REQUEST
         self._add(
             route,
@@ -510,7 +597,7 @@ class Router:
         from ._core.coroutines import Later
 
         assert handler is not None
-        return Later(handler, pattern)
+        return Later(handler)
 
     def _check_coroutines(self, name: str, pattern: str) -> None:
         """Note that `run` needs a loop for coroutines. Raises RuntimeError if that is too late.

@@ -142,6 +142,8 @@ class AppOptionsDict(TypedDict, total=False):
     max_memory: int
     max_header_size: int
     max_headers: int
+    max_body_size: int
+    body_timeout: float
     handshake_timeout: float
     keep_alive_timeout: float
     upgrade_timeout: float

@@ -44,12 +44,12 @@ def _on_request(ptr: int, key: int) -> None:
 def _on_fallback(ptr: int, status: int, key: int) -> None:
     route = runtimes[key].fallbacks[status].route
     facts = Facts(route.runtime, ptr)
-    requests.serve_fallback(Response(route, facts, False), Request(facts), status, ON_ABORTED)
+    requests.serve_fallback(Response(route, facts, False), Request(facts), status)
 
 
 def _serve(ptr: int, route: Route, upgrades: bool) -> None:
     facts = Facts(route.runtime, ptr)
-    requests.serve(Response(route, facts, upgrades), Request(facts), ON_ABORTED)
+    requests.serve(Response(route, facts, upgrades), Request(facts))
 
 
 def _on_response(
@@ -79,7 +79,6 @@ def _on_open(conn: int, key: int) -> None:
 ON_RESPONSE = _native.response_function(_on_response)
 ON_REQUEST = _native.request_function(_on_request)
 ON_FALLBACK = _native.fallback_function(_on_fallback)
-ON_ABORTED = _native.request_function(requests.on_aborted)
 ALWAYS: dict[str, Any] = {
     "on_open": _native.conn_function(_on_open),
     "on_close": _native.close_function(sockets.on_close),

@@ -377,11 +377,10 @@ on_awaits = functools.partial(_on_outcome, AWAITS)
 class Later:
     """A coroutine handler of requests."""
 
-    __slots__ = ("__wrapped__", "_handler", "pattern")
+    __slots__ = ("__wrapped__", "_handler")
 
-    def __init__(self, handler: Handler, pattern: str) -> None:
+    def __init__(self, handler: Handler) -> None:
         self._handler = self.__wrapped__ = handler
-        self.pattern = pattern
 
     def __call__(self, res: Exchange, req: Any, *context: Any) -> None:
         host = requests.answer_later(res)
@@ -428,8 +427,7 @@ class _Answer(_Beginner):
         if result is not None:
             requests.handler_returned(res, handler, result)
         if requests.is_unanswered(res):
-            logger.error("the handler of %s did not answer the request", handler.pattern)
-            requests.fail_request(res)
+            requests.report_unanswered(res)
 
     def _cancelled(self, handler: Later, res: Exchange, error: BaseException) -> None:
         self.host.cancelled(requests.handler_failed, res, cancellation(error), handler)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, TypeVar, Union, overload
 
-__all__ = ["Latin1", "Parameters", "Query", "header_text", "list_elements", "path_parameters"]
+__all__ = [
+    "Latin1",
+    "Parameters",
+    "Query",
+    "header_text",
+    "list_elements",
+    "path_parameters",
+    "with_parameters",
+]
 
 T = TypeVar("T")
 
@@ -31,6 +40,27 @@ def header_text(data: bytes) -> str:
 def list_elements(value: str | None) -> list[str]:
     """The elements of a comma-separated list of tokens (RFC 9110 section 5.6.1)."""
     return [item.strip(" \t") for item in (value or "").split(",") if item.strip(" \t")]
+
+
+_PARAMETER = re.compile(r';[ \t]*([^\s;=]*)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)')
+
+
+def with_parameters(value: str | None) -> tuple[str, dict[str, str]]:
+    """A value that parameters follow, like that of Content-Type (RFC 9110 section 5.6.6).
+
+    Returns:
+        The value in lower case, and the parameters by their names in lower case; the first of a
+        name counts.
+    """
+    main, _, _ = (value or "").partition(";")
+    parameters: dict[str, str] = {}
+    for match in _PARAMETER.finditer((value or "")[len(main) :]):
+        text = match[2].strip()
+        if len(text) > 1 and text[0] == '"':
+            # Browsers write a backslash in the name of a file as it is.
+            text = text[1:-1].replace("\\\\", "\\").replace('\\"', '"')
+        parameters.setdefault(match[1].lower(), text)
+    return main.strip().lower(), parameters
 
 
 # ---- targets ------------------------------------------------------------------------------------

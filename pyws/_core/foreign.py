@@ -18,7 +18,6 @@ T = TypeVar("T")
 # sentence about it.
 
 _NO_TLS = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
-_NOT_YET = "this is not supported yet"
 _WORKERS = "this belongs to app.run(workers=N)"
 
 _TLS = dict.fromkeys(
@@ -72,8 +71,8 @@ OTHERS_OF_APP = {
     **_TLS,
     **dict.fromkeys(("limitconcurrency", "maxclients"), "max_connections"),
     **dict.fromkeys(("keepalive", "timeoutkeepalive"), "keep_alive_timeout"),
+    **dict.fromkeys(("clientmaxsize", "maxbody", "maxrequestbodysize"), "max_body_size"),
     **dict.fromkeys(("maxlinesize", "maxheaderssize", "maxheaderlistsize"), "max_header_size"),
-    **dict.fromkeys(("clientmaxsize", "maxbody", "maxbodysize"), _NOT_YET),
     **dict.fromkeys(
         (
             "forwardedallowips", "proxyfix", "proxyheaders", "realipheader", "trusteddownstream",
@@ -141,7 +140,7 @@ def _plain(name: str) -> str:
 
 # ---- attributes ---------------------------------------------------------------------------------
 
-_NO_BODIES = "request bodies are not supported yet"
+_BODY = "it is `await req.body()`"
 _NO_PARTS = "an answer in parts is not supported yet, end(body) takes the whole of it"
 _PROXIES = "with App(trusted_proxies=[...]) get_remote_address() is what the proxy reports"
 _ROUTERS = "it is app.router(prefix), which has the methods get, post, ws, ..."
@@ -207,7 +206,10 @@ _COOKIES = "it is get_cookie(name), or get_cookies()"
 _HEADERS = "it is get_header(lower_case_name), or get_headers()"
 
 NOT_IN_REQUEST = {
-    **dict.fromkeys(("content", "data", "post", "read"), _NO_BODIES),
+    **dict.fromkeys(("content", "data", "get_data", "read"), _BODY),
+    **dict.fromkeys(("files", "multipart", "post"), "it is `await req.form()`"),
+    **dict.fromkeys(("get_json", "json_body"), "it is `await req.json()`"),
+    "get_text": "it is `await req.text()`",
     **dict.fromkeys(("match_info", "path_params"), "its name is parameters"),
     **dict.fromkeys(("args", "query_params"), "its name is query"),
     **dict.fromkeys(("query_string", "rel_url", "url"), "it is get_url(), or get_full_url()"),
@@ -216,14 +218,9 @@ NOT_IN_REQUEST = {
     "headers": _HEADERS,
     "method": "it is get_method()",
     "path": "it is get_url()",
-    "body": _NO_BODIES,
-    "form": _NO_BODIES,
     "get_yield": _INTERNAL,
     "is_ancient": "clients of HTTP/1.0 need no special care",
-    "json": _NO_BODIES,
     "set_yield": _BEFORE,
-    "stream": _NO_BODIES,
-    "text": _NO_BODIES,
     "trigger_for_each_header_handler": _INTERNAL,
 }
 NOT_IN_RESPONSE = {
@@ -232,20 +229,13 @@ NOT_IN_RESPONSE = {
     **dict.fromkeys(("body", "html", "json", "text"), "it is send(body), which knows JSON, too"),
     **dict.fromkeys(("del_cookie", "delete_cookie"), "it is set_cookie(name, '', max_age=0)"),
     "end_without_body": "use end()",
-    "get_data": _NO_BODIES,
-    "get_form_urlencoded": _NO_BODIES,
-    "get_json": _NO_BODIES,
     "get_native_handle": _HANDLE,
     "get_proxied_remote_address": _PROXIES,
     "get_proxied_remote_address_bytes": _PROXIES,
-    "get_text": _NO_BODIES,
     "get_write_offset": _NO_PARTS,
     "grab_aborted_handler": "`aborted` is kept without it; use on_aborted(fn) to answer later",
-    "on_data": _NO_BODIES,
     "on_writable": _NO_PARTS,
-    "pause": _NO_BODIES,
     "render": "call the template engine: res.end(template.render(...))",
-    "resume": _NO_BODIES,
     "run_async": _TASKS,
     "send_chunk": _NO_PARTS,
     "trigger_aborted": _INTERNAL,
@@ -253,7 +243,7 @@ NOT_IN_RESPONSE = {
     "trigger_writable_handler": _INTERNAL,
     "try_end": _NO_PARTS,
     "write": _NO_PARTS,
-    "write_continue": _NO_BODIES,
+    "write_continue": "a client that waits for it gets it when the body is read",
     "write_offset": _NO_PARTS,
 }
 _RECEIVE = (

@@ -16,7 +16,16 @@ from .._native import lib
 from . import mistakes
 from .calls import copied_bytes, short_text
 
-__all__ = ["Traffic", "complain", "escaped", "log_failure", "logger", "peer_name", "server_logger"]
+__all__ = [
+    "Traffic",
+    "complain",
+    "escaped",
+    "log_failure",
+    "logger",
+    "peer_name",
+    "phrase",
+    "server_logger",
+]
 
 logger = logging.getLogger("pyws")
 server_logger = logging.getLogger("pyws.server")
@@ -108,7 +117,7 @@ class Traffic:
         )
         facts = {"peer": peer, "method": method, "path": path, "status": status, "size": length}
         if self._debug and (why is not None or lib.ws_request_is_upgrade(request)):
-            reason = why or _phrase(status)
+            reason = why or phrase(status)
             what = f"{status} {reason}".rstrip()
             more = {**facts, "reason": reason}
             server_logger.debug("refused %s %s: %s", peer, escaped(path), what, extra=more)
@@ -119,7 +128,7 @@ class Traffic:
             )
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
     """The standard's words for an HTTP status; "" if it has none."""
     from http import HTTPStatus
 

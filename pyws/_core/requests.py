@@ -9,13 +9,14 @@ from __future__ import annotations
 from contextvars import Context
 from typing import Any, Callable
 
-from .._native import fail, lib
-from ..errors import ErrorCode
+from .._native import body_function, fail, lib, request_function
+from ..errors import BadRequest, ClientDisconnect, ErrorCode
 from . import mistakes
+from .bodies import BY_FUNCTION, GONE, Body
 from .calls import copied_bytes, header_fields, short_text
 from .contexts import run_in
 from .fields import Parameters, header_text, path_parameters
-from .logs import peer_name
+from .logs import escaped, logger, peer_name, phrase
 from .routes import Route, returned
 from .runtime import Host, Runtime
 from .values import Handler
@@ -35,16 +36,18 @@ class Facts:
     Attributes:
         ptr: The address of the ws_request; 0 once the request is over.
         runtime: The runtime of the app.
+        body: What has arrived of the body; None while nothing reads it.
         user_data: What the program keeps with the request; there is none until it is set.
     """
 
-    __slots__ = ("_known", "_preserved", "ptr", "runtime", "user_data")
+    __slots__ = ("_known", "_preserved", "body", "ptr", "runtime", "user_data")
 
     user_data: Any
 
     def __init__(self, runtime: Runtime, ptr: int) -> None:
         self.runtime = runtime
         self.ptr = ptr
+        self.body: Body | None = None
         self._known: dict[str, Any] = {}
         self._preserved = False
 
@@ -165,8 +168,26 @@ class Exchange:
             facts["peer"] = peer_name(address, lib.ws_request_remote_port(self._ptr))
         return facts
 
+    def _defer(self) -> None:
+        """Let the request last until it is answered. Raises MemoryError."""
+        if not (self._deferred or self._responded or self._aborted):
+            deferred: int = lib.ws_request_defer(self._ptr, ON_ABORTED, self._route.key)
+            if deferred < 0:
+                fail(deferred)
+            self._deferred = True
+
+    def _is_waiting(self) -> bool:
+        """Whether something other than a coroutine handler may still answer."""
+        body = self._request.body
+        return self._abort_handler is not None or (body is not None and body.how == BY_FUNCTION)
+
     def _handler_failed(self, error: BaseException, handler: Any) -> None:
         """Report what the handler raised, and answer if it did not: 500, or 1011 after a 101."""
+        if isinstance(error, ClientDisconnect) and self._aborted:
+            return
+        if isinstance(error, BadRequest) and not (self._responded or self._aborted):
+            self._refuse(error)
+            return
         what = "the upgrade handler" if self._upgrades else "the handler"
         context = self._context
         self._status, self._reason, self._headers = 200, None, []  # the error handler may answer
@@ -222,10 +243,23 @@ class Exchange:
             self._status, self._reason, self._headers = 500, None, []
             self._answer(b"500 Internal Server Error\n", "text/plain")  # as C answers
 
+    def _refuse(self, error: BadRequest) -> None:
+        """The handler has found that the request is wrong."""
+        status, why = error.status, str(error)
+        logger.debug("the handler of %s refused a request: %d %s", self._route.pattern, status,
+                     escaped(why), exc_info=error)  # fmt: skip
+        self._status, self._reason, self._headers = status, None, []
+        line = " ".join(f"{status} {phrase(status)}{': ' if why else ''}{why}".split())
+        self._answer(line.encode("utf-8", "replace") + b"\n", "text/plain; charset=utf-8")
+
     def _release(self) -> None:
         """The request is over: C is about to forget it, also if something here is interrupted."""
         try:
             exchanges.pop(self._ptr, None)
+            if self._request.body is not None:
+                self._request.body.end(self._aborted)
+            elif self._aborted:
+                self._request.body = GONE
             if self._before_release is not None:
                 self._before_release()
         finally:
@@ -235,13 +269,12 @@ class Exchange:
 # ---- what callbacks and coroutine handlers do ---------------------------------------------------
 
 
-def serve(exchange: Exchange, request: Any, on_aborted: Any) -> None:
+def serve(exchange: Exchange, request: Any) -> None:
     """Give a request to its handler; see that it is answered, now or later.
 
     Args:
         exchange: The request and its answer, which is what the handler answers with.
         request: What the handler reads the request from.
-        on_aborted: The C callback for a client that leaves before a deferred answer.
     """
     route, res = exchange._route, exchange
     exchanges[res._ptr] = res
@@ -252,15 +285,51 @@ def serve(exchange: Exchange, request: Any, on_aborted: Any) -> None:
         result = run_in(res._context, handler, *args)
         if result is not None:
             returned(route, "upgrade" if res._upgrades else "", handler, result)
-        if (res._abort_handler or res._later) and not res._responded and not res._aborted:
-            deferred: int = lib.ws_request_defer(res._ptr, on_aborted, route.key)
-            if deferred < 0:
-                fail(deferred)
-            res._deferred = True
+        if res._abort_handler or res._later:
+            res._defer()
+        elif res._deferred and res._ptr and not res._is_waiting():
+            report_unanswered(res)
     except BaseException as error:
         res._handler_failed(error, handler)
     if not res._deferred:  # without an answer, C logs that and sends a 500
         res._release()
+
+
+def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
+    """Read the body of a request from now on, for the first time; see `Body`.
+
+    Raises:
+        RuntimeError: The request is answered.
+        MemoryError: The connection was dropped.
+    """
+    res = exchanges.get(request.ptr)
+    if res is None or res._responded:
+        raise RuntimeError("this request is over: its body can be read until it is answered")
+    res._defer()
+    body = res._request.body = Body(res._ptr, how, on_chunk)
+    limit, key = res._route.max_body_size, res._route.key
+    result = lib.ws_request_read_body(res._ptr, limit, ON_BODY, key)
+    if result < 0 and result != ErrorCode.ECLOSED:  # that is a 413: `on_aborted` has run
+        fail(result)
+    return body
+
+
+def on_body(ptr: int, data: Any, length: int, last: bool, key: int) -> None:
+    """C calls: a piece of the body has arrived."""
+    res = exchanges[ptr]
+    body = res._request.body
+    if body is None:
+        return
+    hook = body.on_chunk
+    try:
+        if hook is None:
+            body.add(data[:length], last)
+            return
+        body.is_complete = last
+        result = run_in(res._context, hook, res, data[:length], last)
+        mistakes.check_result("the function of on_data", hook, result)
+    except BaseException as error:
+        res._handler_failed(error, hook)
 
 
 def on_aborted(ptr: int, key: int) -> None:
@@ -308,10 +377,10 @@ def not_found(exchange: Exchange, request: Any) -> Any:
     return (fallback.handler if res._later else fallback.route.handler)(res, request)
 
 
-def serve_fallback(exchange: Exchange, request: Any, status: int, on_aborted: Any) -> None:
+def serve_fallback(exchange: Exchange, request: Any, status: int) -> None:
     """The same as `serve`, for a request that no route takes."""
     exchange._status = status
-    serve(exchange, request, on_aborted)
+    serve(exchange, request)
 
 
 def abort_all() -> None:
@@ -371,9 +440,17 @@ def handler_failed(exchange: Exchange, error: BaseException, handler: Any) -> No
 def is_unanswered(exchange: Exchange) -> bool:
     """Whether a coroutine handler, which has ended, should have answered."""
     res = exchange
-    return not (res._responded or res._aborted or res._abort_handler)
+    return not (res._responded or res._aborted or res._is_waiting())
 
 
-def fail_request(exchange: Exchange) -> None:
-    """Answer 500, or close with 1011."""
+def report_unanswered(exchange: Exchange) -> None:
+    """A handler has ended and should have answered: answer 500, or close with 1011."""
+    pattern = exchange._route.pattern
+    logger.error("the handler of %s did not answer the request", pattern)
     exchange._fail()
+
+
+# ---- for C --------------------------------------------------------------------------------------
+
+ON_ABORTED = request_function(on_aborted)
+ON_BODY = body_function(on_body)

@@ -29,6 +29,7 @@ class Route:
         key: What C passes back to find this object; with the bridge, the address of a
             ws_bridge_route, which lives as long as this object.
         greet: Called with each new socket before its open handler; None: nothing is.
+        max_body_size: The longest body of its requests, in bytes.
         keeps_requests: Its sockets keep their opening handshakes.
         is_plain: No extension or subprotocol can be selected for its sockets.
         warned: A warning was logged about a value that a handler returned.
@@ -43,6 +44,7 @@ class Route:
         "is_plain",
         "keeps_requests",
         "key",
+        "max_body_size",
         "pattern",
         "runtime",
         "warned",
@@ -54,15 +56,19 @@ class Route:
         pattern: str,
         behavior: Behavior,
         handler: Handler | None,
+        max_body_size: int | None = None,
     ) -> None:
         """
         Args:
             runtime, pattern, behavior, handler: See the attributes.
+            max_body_size: None means the setting of the app.
         """
         self.runtime = runtime
         self.pattern = pattern
         self.behavior = behavior
         self.handler = handler
+        limit = runtime.options.max_body_size if max_body_size is None else max_body_size
+        self.max_body_size = limit
         self.greet: Handler | None = None
         self.keeps_requests = behavior.keep_request or runtime.options.keep_headers
         self.is_plain = not (behavior.subprotocols or behavior.compression)

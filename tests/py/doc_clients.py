@@ -1,5 +1,6 @@
 """A client for each program in README.md and docs/, which checks what the page says about it."""
 
+import hmac
 import json
 import os
 import signal
@@ -110,6 +111,45 @@ def http(program: Program, port: int) -> None:
     assert json.loads(answer.body) == {"name": "ada", "verbose": True}
     assert request(port, "GET /users/bob HTTP/1.1").status == 404
     assert request(port, "GET /old HTTP/1.1").headers["location"] == "/users/ada"
+
+
+def posted(
+    port: int, path: str, body: bytes, *headers: str, method: str = "POST"
+) -> Tuple[int, bytes]:
+    """The status and the body of the answer to a request with a body."""
+    with Peer(port) as peer:
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+        peer.send("\r\n".join([*lines, "", ""]).encode() + body)
+        answer = peer.response()
+        return answer.status, answer.body
+
+
+@client("bodies")
+def bodies(program: Program, port: int) -> None:
+    assert posted(port, "/users", b'{"name":"ada"}') == (201, b'{"added":"ada"}')
+    assert posted(port, "/users", b"[]")[0] == 422
+    status, why = posted(port, "/users", b"nothing")
+    assert status == 400 and why.startswith(b"400 Bad Request: the body is not JSON: ")
+    right = hmac.new(b"secret", b"[1]", "sha256").hexdigest()
+    assert posted(port, "/webhook", b"[1]", f"X-Signature: {right}") == (204, b"")
+    assert program.line() == "the webhook says [1]"
+    assert posted(port, "/webhook", b"[2]", f"X-Signature: {right}")[0] == 403
+    body = bytes(5_000_000)
+    assert posted(port, "/files/x", body, method="PUT") == (200, b'{"size":5000000}')
+
+
+@client("forms")
+def forms(program: Program, port: int) -> None:
+    assert b"multipart/form-data" in request(port, "GET / HTTP/1.1").body
+    head = 'Content-Disposition: form-data; name="'
+    title, photo = (
+        f'--B\r\n{head}title"\r\n\r\nsea\r\n',
+        f'--B\r\n{head}photo"; filename="a"\r\n\r\n',
+    )
+    body = f"{title}{photo}12345\r\n--B--\r\n".encode()
+    kind = "Content-Type: multipart/form-data; boundary=B"
+    assert posted(port, "/photos", body, kind) == (200, b'{"title":"sea","sizes":[5]}')
+    assert posted(port, "/photos", b"--B--\r\n", kind)[0] == 400
 
 
 @client("http_router")

@@ -335,6 +335,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_handshakes_per_second_per_address": 8,
     }
     times = {"handshake_timeout": 1.5, "keep_alive_timeout": 2.5, "upgrade_timeout": 3.5}
+    times["body_timeout"] = 4.5
     networks = ["10.0.0.0/8", "::1/128"]
     proxies = {"trusted_proxies": ["10.0.0.0/8", "::1", "unix"]}
     App({**settings, **times, **proxies})  # type: ignore[arg-type]
@@ -348,7 +349,6 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "user",
         "before_wait",
         "after_wait",
-        "body_timeout",
         "max_response_backpressure",
     ):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
@@ -366,6 +366,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "handshake_timeout": 10_000,
         "keep_alive_timeout": 10_000,
         "upgrade_timeout": 30_000,
+        "body_timeout": 30_000,
     }
 
 

@@ -45,6 +45,8 @@ def test_program(block: Block, tmp_path: Path) -> None:
                 os.close(fd)
         except OSError:
             pytest.skip("there are no pseudo-terminals here")
+    if block.name == "forms":
+        pytest.importorskip("python_multipart")
     if block.name == "history":
         pytest.importorskip("redis")
         with RedisServer(tmp_path) as server:

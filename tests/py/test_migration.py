@@ -78,12 +78,6 @@ def test_a_missing_name_of_the_package_says_what_to_do() -> None:
     assert not hasattr(pyws, "nothing")
 
 
-@pytest.mark.parametrize("name", ["body", "form", "json", "stream", "text"])
-def test_p11_a_request_without_its_body_says_so(name: str) -> None:
-    with pytest.raises(AttributeError, match="request bodies are not supported yet"):
-        getattr(Request, name)
-
-
 def test_an_error_handler_of_socketify_is_told_its_method() -> None:
     with App() as app, pytest.raises(TypeError, match=r"^handler must take 2.*\bset_error_handler"):
         app.on_error(lambda error, res, req: None)  # type: ignore[misc, arg-type]
@@ -143,8 +137,8 @@ OF_OTHERS = {
         "others": "broadcast emit clients stop shutdown serve_forever add_routes on_startup",
     },
     Request: {
-        "Starlette": "headers cookies query_params path_params method url client json body form",
-        "others": "match_info remote args text post path",
+        "Starlette": "headers cookies query_params path_params method url client",
+        "others": "match_info remote args post path data files get_json",
     },
     Response: {
         "others": "status status_code set_status headers set_header body text json set_header "

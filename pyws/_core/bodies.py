@@ -1,0 +1,124 @@
+"""The body of a request: what has arrived of it, and who waits for it."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from .._native import lib
+from ..errors import ClientDisconnect
+from .waits import resolve
+
+__all__ = ["AS_FORM", "BY_FUNCTION", "GONE", "IN_PIECES", "WHOLE", "Body"]
+
+# How it is read, for error messages, too.
+WHOLE, IN_PIECES, AS_FORM, BY_FUNCTION = "body()", "stream()", "form()", "on_data()"
+
+_AHEAD = 64 * 1024  # bytes that may wait for a stream; C reads so much at once
+
+
+class Body:
+    """The body of a request that someone reads.
+
+    Attributes:
+        how: How it is read, one of the four above.
+        on_chunk: The function of on_data(), until the request is over.
+        kept: What was made of it, by the name of the method.
+        is_complete: Everything has arrived.
+    """
+
+    __slots__ = (
+        "_aborted",
+        "_held",
+        "_paused",
+        "_ptr",
+        "_waiters",
+        "how",
+        "is_complete",
+        "kept",
+        "on_chunk",
+    )
+
+    def __init__(self, ptr: int, how: str, on_chunk: Callable[..., Any] | None = None) -> None:
+        """
+        Args:
+            ptr: The address of the ws_request.
+            how, on_chunk: See the attributes.
+        """
+        self._ptr = ptr  # 0 once the request is over
+        self.how = how
+        self.on_chunk = on_chunk
+        self.kept: dict[str, Any] = {}
+        self.is_complete = False
+        self._held: bytes | bytearray = b""
+        self._paused = False
+        self._aborted = not ptr
+        self._waiters: list[Any] = []  # futures
+
+    def add(self, data: bytes, last: bool) -> None:
+        """A piece has arrived."""
+        if not self._held:
+            self._held = data
+        elif data:  # there may be thousands of short ones
+            if isinstance(self._held, bytes):
+                self._held = bytearray(self._held)
+            self._held += data
+        self.is_complete = last
+        if last or self.how != WHOLE:
+            self._wake()
+            if not last and len(self._held) >= _AHEAD:
+                self.pause()
+
+    def end(self, aborted: bool) -> None:
+        """The request is over: it is answered, or was aborted."""
+        self._ptr = 0
+        self._aborted = aborted
+        self.on_chunk = None
+        self._wake()
+
+    def pause(self) -> None:
+        """Read no more of it until `resume`."""
+        self._paused = True
+        if self._ptr and not self.is_complete:
+            lib.ws_request_pause_body(self._ptr)
+
+    def resume(self) -> None:
+        """Read on."""
+        paused, self._paused = self._paused, False
+        if paused and self._ptr and not self.is_complete:
+            lib.ws_request_resume_body(self._ptr)
+
+    async def whole(self) -> bytes:
+        """All of it. Raises ClientDisconnect, RuntimeError."""
+        while not self.is_complete:
+            await self._wait()
+        if not isinstance(self._held, bytes):
+            self._held = bytes(self._held)
+        return self._held
+
+    async def piece(self) -> bytes:
+        """What has arrived since the last call; b"" at the end. Raises as `whole`."""
+        while not (self._held or self.is_complete):
+            await self._wait()
+        data, self._held = bytes(self._held), b""
+        if self._paused:
+            self.resume()
+        return data
+
+    async def _wait(self) -> None:
+        if self._aborted:
+            raise ClientDisconnect
+        if not self._ptr:
+            raise RuntimeError("the request was answered before its body was complete")
+        import asyncio  # it takes long to import
+
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        await future
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            resolve(future, None)
+
+
+GONE = Body(0, WHOLE)  # that of a request whose client left before anyone read it
