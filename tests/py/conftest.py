@@ -107,6 +107,18 @@ def balance() -> Iterator[Dict[str, int]]:
 
 
 @pytest.fixture
+def read_by_h11(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Has h11, where it is installed, read every response that a peer.Peer receives."""
+    try:
+        from responses import watching
+    except ImportError:
+        yield
+        return
+    with watching(monkeypatch):
+        yield
+
+
+@pytest.fixture
 def reports(tmp_path: Path) -> Any:
     """The reports of a run of the conformance runner, which only its tests import."""
     from conformance_peers import Reports

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+import socket
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 import h11
+import peer
+import pytest
 
 UPGRADE = "UPGRADE"
 """As a method: a GET that may be answered with a 101."""
@@ -80,3 +84,89 @@ def read_answers(data: bytes, methods: Iterable[str], ended: bool = True) -> Lis
             break
     assert not data, f"more than the answers: {data!r}"
     return answers
+
+
+# ---- every response that a test receives --------------------------------------------------------
+
+
+def methods_in(sent: bytes) -> Iterator[str]:
+    """Those of the requests that a client has sent; for what h11 does not read one to which any
+    answer is allowed."""
+    while True:
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(sent)
+        try:
+            event = connection.next_event()
+            if not isinstance(event, h11.Request):
+                break
+            upgrades = any(name == b"upgrade" for name, _ in event.headers)
+            yield UPGRADE if upgrades else event.method.decode()
+            while not isinstance(event, (h11.EndOfMessage, type(h11.NEED_DATA))):
+                event = connection.next_event()
+        except h11.RemoteProtocolError:
+            break
+        sent = connection.trailing_data[0]
+    while True:
+        yield UPGRADE
+
+
+class Watched:
+    """What went through one peer.Peer."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+        self.received = bytearray()
+        self.ended = False
+        self.read: List[peer.Response] = []
+
+    def check(self) -> int:
+        """How many responses h11 has read. They are those that the peer has read."""
+        answers = read_answers(bytes(self.received), methods_in(bytes(self.sent)), self.ended)
+        read = [each for each in self.read if each.status == 101 or each.status >= 200]
+        for mine, answer in zip(read, answers):
+            assert (answer.status, answer.headers, answer.content) == mine
+        assert len(read) <= len(answers)
+        interim = [status for answer in answers for status in answer.interim]
+        assert len(self.read) - len(read) <= len(interim)
+        return len(answers)
+
+
+@contextmanager
+def watching(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All that peers receive within the block is read by h11 at its end, too."""
+    watched: Dict[peer.Peer, Watched] = {}
+    begin, send, fill, response = (
+        peer.Peer._begin,
+        peer.Peer.send,
+        peer.Peer.fill,
+        peer.Peer.response,
+    )
+
+    def on_begin(client: peer.Peer, connection: socket.socket) -> None:
+        begin(client, connection)
+        watched[client] = Watched()
+
+    def on_send(client: peer.Peer, data: bytes) -> None:
+        watched[client].sent += data
+        send(client, data)
+
+    def on_fill(client: peer.Peer) -> bool:
+        before = len(client.buffer)
+        more = fill(client)
+        watched[client].received += client.buffer[before:]
+        watched[client].ended = not more
+        return more
+
+    def on_response(client: peer.Peer) -> peer.Response:
+        answer = response(client)
+        watched[client].read.append(answer)
+        return answer
+
+    with patch.context() as patched:
+        patched.setattr(peer.Peer, "_begin", on_begin)
+        patched.setattr(peer.Peer, "send", on_send)
+        patched.setattr(peer.Peer, "fill", on_fill)
+        patched.setattr(peer.Peer, "response", on_response)
+        yield
+    for each in watched.values():
+        each.check()

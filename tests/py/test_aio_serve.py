@@ -19,6 +19,8 @@ from peer import Peer, close_frame, frame, upgraded
 from pyws import App, OpCode, WebSocket
 from pyws._native import lib
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 websockets = pytest.importorskip("websockets")
 
 

@@ -14,6 +14,8 @@ from pyws import (
     WebSocket,
 )
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 # ---- failing handlers ---------------------------------------------------------------------------
 
 SENT = {

@@ -25,6 +25,8 @@ from pyws import (
     Response,
 )
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"

@@ -18,6 +18,8 @@ from doc_blocks import all_blocks
 from peer import Peer, eventually, frame, handshake, upgraded
 from program import Program
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 PAGES = ROOT / "docs" / "deployment"
 PROGRAMS = {block.name: block.text for block in all_blocks() if block.name}
 

@@ -16,6 +16,8 @@ from worker_programs import is_free, peers_of_all, start
 
 from pyws import App, WebSocket
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG = 600.0  # seconds: no test waits that long

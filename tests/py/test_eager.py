@@ -19,6 +19,8 @@ from pyws._core.session import Session
 from pyws._core.stepper import Stepper
 from pyws._native import lib
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 try:
     import anyio
 except ImportError:

@@ -12,6 +12,8 @@ from peer import KEY, Peer, handshake
 from pyws import App, AppOptions, CompressOptions, Request, Response, WebSocket
 from pyws._native import lib
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 
 

@@ -15,6 +15,8 @@ from pyws import (
     Response,
 )
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 # ---- plain HTTP ---------------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from peer import upgraded
 from pyws import App, AppOptions, Request, Response, SendStatus, WebSocket
 from pyws._core.messages import Json
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 TEXT = 1
 VALUE = {"name": "Zoë", "list": [1, 2.5, True, None], "more": {"a": "\u2028</>"}}
 COMPACT = '{"name":"Zoë","list":[1,2.5,true,null],"more":{"a":"\u2028</>"}}'.encode()

@@ -9,6 +9,8 @@ from handlers import accept
 
 from pyws import App, Request, Response
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 # ---- routes -------------------------------------------------------------------------------------
 
 

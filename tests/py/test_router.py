@@ -8,6 +8,8 @@ import pytest
 
 from pyws import App, AppListenOptions, AppOptions, Request, Response, WebSocket, WebSocketOptions
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 METHODS = ["get", "post", "put", "patch", "delete", "options", "head", "any"]
 
 

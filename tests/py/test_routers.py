@@ -9,6 +9,8 @@ import pytest
 
 from pyws import App, Request, Response, Router, WebSocket
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 
 

@@ -10,6 +10,8 @@ from peer import Peer, Response, eventually, handshake, upgraded
 
 from pyws import App, AppListenOptions, AppOptions, Request, WebSocket
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.8 4711 80\r\n"
 
 

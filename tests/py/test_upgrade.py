@@ -13,6 +13,8 @@ from websockets.sync.client import connect
 
 from pyws import App, AppOptions, CompressOptions, OpCode, Request, Response, WebSocket
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 
 def answer(port: int, path: str = "/", headers: Any = None) -> peer.Response:
     with peer.Peer(port) as client:
