@@ -8,8 +8,9 @@
 #include <sys/sendfile.h>
 #include <time.h>
 
-/* SIGPIPE is held back and taken off again; one that was pending before stays. On Linux sigprocmask
- * is for the calling thread alone. */
+/* SIGPIPE is held back and taken off again; one that was pending before stays. It is also raised
+ * where the connection is lost after a part of the bytes was sent. On Linux sigprocmask is for the
+ * calling thread alone. */
 static ssize_t send_quietly(int fd, int file, off_t offset, size_t n)
 {
     static const struct timespec now;
@@ -22,7 +23,7 @@ static ssize_t send_quietly(int fd, int file, off_t offset, size_t n)
         sigpending(&pending);
     ssize_t sent = sendfile(fd, file, &offset, n);
     int number = errno;
-    if (sent < 0 && number == EPIPE && !sigismember(&pending, SIGPIPE))
+    if (sent < (ssize_t)n && !sigismember(&pending, SIGPIPE))
         sigtimedwait(&pipe, NULL, &now);
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = number;
