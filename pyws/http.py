@@ -24,6 +24,7 @@ from ._core.hints import CookieOptionsDict, HeaderValue, Message, Unpack
 from ._core.messages import pack
 from ._core.reading import BodyOfRequest, DataOfResponse
 from ._core.requests import COOKIE, Facts
+from ._core.served import Files
 from ._core.sockets import address_bytes
 from ._native import lib
 from .enums import OpCode
@@ -226,7 +227,7 @@ _REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
 @foreign.explained(foreign.NOT_IN_RESPONSE)
-class Response(DataOfResponse, metaclass=foreign.Explained):
+class Response(DataOfResponse, Files, metaclass=foreign.Explained):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
     A handler that wants to answer later is a coroutine, or calls `on_aborted` or `on_data` before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from functools import partial
 from typing import (
@@ -19,9 +20,11 @@ from typing import (
 
 from ._core import callbacks, calls, foreign, mistakes, values
 from ._core.before import accept, chained, hooks_of
-from ._core.hints import Items, Unpack  # noqa: F401  # Items is in inherited annotations
+from ._core.decorators import Decorator
+from ._core.hints import Items, StrPath, Unpack  # noqa: F401  # Items is in inherited annotations
 from ._core.routes import Route
 from ._core.runtime import Runtime
+from ._core.served import Static, add_slash, check_max_age
 from ._core.settings import Behavior, RouteSettings
 from ._core.values import Handler
 from ._native import lib
@@ -82,33 +85,6 @@ class WebSocketOptions(RouteSettings):
     def __post_init__(self) -> None:
         """Check all values. Raises TypeError, ValueError."""
         Behavior(self, {})
-
-
-class Decorator:
-    """Registers the function that it is written above, and returns it."""
-
-    def __init__(
-        self, waiting: list[Decorator], remedy: str, register: Callable[[Any], Any]
-    ) -> None:
-        """
-        Args:
-            waiting: The decorators of the app that wait for their functions.
-            remedy: What is wrong, and what to do, if it is never used.
-            register: Takes the function.
-        """
-        self.waiting = waiting
-        self.remedy = remedy
-        self.register = register
-        waiting.append(self)
-
-    def __call__(self, function: Any) -> Any:
-        if self in self.waiting:
-            self.waiting.remove(self)
-        self.register(function)
-        return function
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(self.remedy)
 
 
 class Router:
@@ -209,6 +185,60 @@ class Router:
             raise ValueError(f'prefix must be like "/api", not {prefix!r}{remedy}')
         hooks = (*self._before, *hooks_of(before))
         return Router(self._runtime, self._app(), self._prefix + prefix, hooks)
+
+    def static(
+        self: AnyRouter,
+        prefix: str,
+        directory: StrPath,
+        *,
+        index: Optional[str] = "index.html",
+        max_age: Optional[int] = 0,
+        precompressed: bool = True,
+    ) -> AnyRouter:
+        """Serve the files of a directory: ``app.static("/assets", "dist/assets")``.
+
+        A GET or HEAD below the prefix gets the file at that place in the directory, as with
+        `Response.send_file`. A directory without a slash at the end is redirected to the one with
+        it (301), and has `index`. Nothing outside of the directory is served, whatever the path and
+        symbolic links say, nor are names that begin with a dot, FIFOs and devices: all these are
+        404s, as is what this process may not read. Other routes below the prefix win if their
+        patterns are more specific.
+
+        Args:
+            prefix: A path like "/assets", or "/".
+            directory: An existing directory. It may be replaced later, as by a symbolic link that
+                leads to the next version.
+            index: The file of a directory itself; None: directories are not served.
+            max_age: For how many seconds clients may use a file without asking again; 0: they
+                always ask, and get a 304 if nothing has changed. None: nothing is said about that.
+            precompressed: Send "app.js.br" or "app.js.gz" instead of "app.js" to clients that take
+                it, if there is one that is not older.
+
+        Returns:
+            The app or router itself.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong, or the prefix is taken.
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_server()
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str, not {values.type_name(prefix)}")
+        if prefix[:1] != "/" or "*" in prefix:
+            raise ValueError(f'prefix must be a path like "/assets", not {prefix!r}')
+        path = os.fsencode(os.path.abspath(os.fsdecode(directory)))
+        if not os.path.isdir(path):
+            raise ValueError(f"directory must be an existing directory, not {directory!r}")
+        if index is not None and (not isinstance(index, str) or not index or "/" in index):
+            raise ValueError(f'index must be the name of a file, as "index.html", not {index!r}')
+        values.flag("precompressed", precompressed)
+        pattern = prefix.rstrip("/") + "/*"
+        depth = (self._prefix + pattern).count("/")
+        handler = Static(depth, path, index, check_max_age(max_age), precompressed)
+        self.get(pattern, handler)
+        if index is not None and pattern != "/*":
+            self.get(prefix.rstrip("/"), add_slash)
+        return self
 
     def _app(self) -> Router:
         """The router without a prefix. Raises RuntimeError after it was freed."""

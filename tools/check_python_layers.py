@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
 LAYERS: Dict[str, int] = {
-    "_core/__init__": 0, "_core/contexts": 0, "_core/descriptors": 0, "_core/fields": 0,
+    "_core/__init__": 0, "_core/contexts": 0, "_core/decorators": 0, "_core/descriptors": 0,
+    "_core/fields": 0,
     "_core/foreign": 0, "_core/library": 0, "_core/mistakes": 0, "_core/relays": 0,
     "_core/transports": 0, "_core/waits": 0, "enums": 0, "errors": 0,
     "_pyinstaller/__init__": 0, "_pyinstaller/hook-pyws": 0,
-    "_core/hints": 1, "_native": 1,
+    "_core/files": 1, "_core/hints": 1, "_native": 1,
     "_core/bridge": 2, "_core/forms": 2, "_core/timers": 2,
     "_core/calls": 3, "_core/watches": 3,
     "_core/logs": 4, "_core/metrics": 4, "_core/values": 4,
@@ -36,7 +37,7 @@ LAYERS: Dict[str, int] = {
     "_core/bodies": 9, "_core/life": 9, "_core/link": 9, "_core/routes": 9, "_core/signals": 9,
     "_core/topics": 9, "_core/work": 9, "publishing": 9,
     "_core/requests": 10,
-    "_core/before": 11, "_core/reading": 11, "_core/sockets": 11,
+    "_core/before": 11, "_core/reading": 11, "_core/served": 11, "_core/sockets": 11,
     "_core/connections": 12, "_core/readers": 12, "_core/stepper": 12,
     "_core/waiting": 12, "http": 12,
     "_core/coroutines": 13, "_core/session": 13, "browser": 13, "websocket": 13,

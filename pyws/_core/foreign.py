@@ -161,7 +161,7 @@ NOT_IN_PACKAGE = {
     "Loop": f"there is only the loop of asyncio: {_TASKS}",
     **dict.fromkeys(("MiddlewareRouter", "middleware"), _BEFORE),
     **dict.fromkeys(("RequestTask", "TaskFactory", "create_task"), _TASKS),
-    "sendfile": "files are not supported yet, let a proxy serve them",
+    "sendfile": "it is res.send_file(path), and app.static(prefix, directory)",
 }
 
 _WS = "it is @app.ws(pattern) above `async def session(ws)`, or app.ws(pattern, message=...)"
@@ -197,7 +197,6 @@ NOT_IN_APP = {
     "register": "write a subclass, or a function that takes the app",
     "remove_server_name": _NO_SERVER_NAMES,
     "run_async": _TASKS,
-    "static": "static files are not supported yet, let a proxy serve them",
     "template": "call the template engine in the handler: res.end(template.render(...))",
     "trace": "use any(pattern, handler), and req.get_method() in the handler",
     "trigger_error": "raise the exception in a handler",

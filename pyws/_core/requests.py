@@ -6,6 +6,7 @@ subclass. All others use the functions at the end.
 
 from __future__ import annotations
 
+import os
 from contextvars import Context
 from typing import Any, Callable
 
@@ -209,6 +210,26 @@ class Exchange:
             lib.ws_request_respond(self._ptr, self._status, self._reason, body, len(body))
         )
 
+    def _answer_file(self, fd: int, offset: int, length: int) -> None:
+        """Answer with a part of a file, which is closed in any case. Raises as `_answer`."""
+        try:
+            if self._responded:
+                raise RuntimeError("this request is answered already")
+            if self._aborted:
+                return
+            self._write_head()
+            if self._last:
+                lib.ws_request_close_after(self._ptr)
+            result = lib.ws_request_respond_file(
+                self._ptr, self._status, self._reason, fd, offset, length
+            )
+            if result == 0:
+                fd = -1  # it is the server's
+            self._answered(result)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
     def _write_head(self) -> None:
         """Give the header fields to C. Raises MemoryError, after it dropped the connection."""
         headers, self._headers = self._headers, []
@@ -351,6 +372,35 @@ def on_aborted(ptr: int, key: int) -> None:
 def is_over(exchange: Exchange) -> bool:
     """Whether the request is answered, or the client has left."""
     return exchange._responded or exchange._aborted
+
+
+def check_unanswered(exchange: Exchange) -> None:
+    """Raise RuntimeError if the request is answered."""
+    if exchange._responded:
+        raise RuntimeError("this request is answered already")
+
+
+def status_of(exchange: Exchange) -> int:
+    """The status that is set, 200 otherwise."""
+    return exchange._status
+
+
+def field_names(exchange: Exchange) -> set[str]:
+    """The names of the header fields that are set, in lower case."""
+    return {name.decode().lower() for name, _ in exchange._headers}
+
+
+def answer_empty(exchange: Exchange, status: int) -> None:
+    """Answer without a body."""
+    exchange._status = status
+    exchange._answer(b"", None)
+
+
+def answer_file(exchange: Exchange, status: int, fd: int, offset: int, length: int) -> None:
+    """Answer with a part of a file, which is closed in any case; 0 keeps the status that is set."""
+    if status:
+        exchange._status = status
+    exchange._answer_file(fd, offset, length)
 
 
 _REASONS = {404: "Not Found", 405: "Method Not Allowed"}

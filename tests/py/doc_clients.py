@@ -152,6 +152,21 @@ def forms(program: Program, port: int) -> None:
     assert posted(port, "/photos", b"--B--\r\n", kind)[0] == 400
 
 
+@client("http_files")
+def http_files(program: Program, port: int) -> None:
+    page = request(port, "GET / HTTP/1.1")
+    assert page.body == b"<h1>Hello</h1>"
+    same = request(port, f"GET / HTTP/1.1\nIf-None-Match: {page.headers['etag']}")
+    assert same.status == 304
+    script = request(port, "GET /assets/app.3f2a.js HTTP/1.1")
+    assert script.headers["cache-control"] == "max-age=31536000"
+    part = request(port, "GET /report HTTP/1.1\nRange: bytes=0-3")
+    assert (part.status, part.body) == (206, b"name")
+    assert part.headers["content-disposition"] == 'attachment; filename="Report 2026.csv"'
+    assert request(port, "GET /../report.csv HTTP/1.1").status == 404
+    assert request(port, "GET /%2e%2e/report.csv HTTP/1.1").status == 404
+
+
 @client("http_router")
 def http_router(program: Program, port: int) -> None:
     assert json.loads(request(port, "GET /api/time HTTP/1.1").body) == {"time": "late"}

@@ -82,6 +82,7 @@ ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
     "send_first_fragment": ("x",),
     "send_json": ("x",),
     "send_fragment": ("x",),
+    "static": ("/x", "."),
     "subscribe": ("x",),
     "unsubscribe": ("x",),
     "ws": ("/x", {}),
