@@ -392,7 +392,8 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument {word!r}")
         if word not in self.commands:
             close = suggestion(word, self.commands)
-            self.error(f"there is no command {word!r}{close or ', only ' + self.commands[0]}")
+            known = close or ", only " + " and ".join(self.commands)
+            self.error(f"there is no command {word!r}{known}")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
