@@ -77,6 +77,14 @@ def test_the_balancer_knows_all_services() -> None:
     assert re.findall(r"for app in (.*?); do", PAGE.read_text(encoding="utf-8")) == [" ".join(apps)]
 
 
+def test_each_service_builds_an_image_of_its_own() -> None:
+    """Two builds of one name at the same time fail ("image already exists")."""
+    (shared,) = re.findall(r"^x-app: &app\n((?: .*\n)+)", COMPOSE, re.M)
+    assert "  build:" in shared
+    assert "image:" not in shared
+    assert "up --build --detach --no-deps --wait $app" in PAGE.read_text(encoding="utf-8")
+
+
 def test_the_health_check_fails_without_an_answer() -> None:
     """It has the exit status that Docker looks at, and runs in the Python of the image."""
     _, python, option, code = listed("test")[0]
