@@ -8,7 +8,7 @@ packs and parses: the reader of redis-py would cost several times as much for ea
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
+from typing import Any, Iterable, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 import hiredis
@@ -103,8 +103,7 @@ class RedisBroker(Broker):
         except (RedisError, OSError) as error:
             raise ConnectionError(_advice(error)) from error
         transport = self._connection._writer.transport
-        kind = KeepingStream if self.histories else Stream
-        stream = self._stream = kind(link, transport, self._prefix)
+        stream = self._stream = Stream(link, transport, self._prefix)
         transport.set_protocol(stream)
         if self.histories:
             await stream.ask([pack(redis_history.probe(self._prefix))], 1)
@@ -180,7 +179,6 @@ class Stream(AnyConnection):
 
     def __init__(self, link: Link, transport: Any, prefix: bytes) -> None:
         super().__init__(transport)
-        self._receive: Callable[[bytes, bytes], None] = link.receive
         self._link = link
         self._prefix = prefix
         self._parser: Any = hiredis.Reader(notEnoughData=NOT_COMPLETE)
@@ -211,7 +209,7 @@ class Stream(AnyConnection):
 
     def _read(self) -> None:
         """Handle what has arrived, but let the rest of the program run from time to time."""
-        gets, receive, start = self._parser.gets, self._receive, len(self._prefix)
+        gets, receive, start = self._parser.gets, self._link.receive, len(self._prefix)
         for _ in range(MOST_AT_ONCE):
             if self._error is not None:
                 return
@@ -226,7 +224,12 @@ class Stream(AnyConnection):
             if not isinstance(reply, list):
                 self._on_reply(reply)
             elif reply[0] == b"message":
-                receive(reply[1][start:], reply[2])
+                topic, data = reply[1][start:], reply[2]
+                if data[:1] == b"p":  # of an envelope; no message that is kept
+                    receive(topic, data)
+                    continue
+                id, data = redis_history.split(data)
+                receive(topic, data, id)
             else:
                 self._on_array(reply)
         self._pause(True)
@@ -267,18 +270,6 @@ class Stream(AnyConnection):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
             self._waiter.exception()  # the one who waits may be cancelled
-
-
-class KeepingStream(Stream):
-    """A stream on which kept messages arrive, too."""
-
-    def __init__(self, link: Link, transport: Any, prefix: bytes) -> None:
-        super().__init__(link, transport, prefix)
-        self._receive = self._receive_any
-
-    def _receive_any(self, topic: bytes, data: bytes) -> None:
-        id, rest = redis_history.split(data)
-        self._link.receive(topic, rest, id)
 
 
 def _understood(url: str) -> Tuple[str, str]:

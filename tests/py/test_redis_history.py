@@ -109,6 +109,21 @@ async def test_redis_forgets(server: RedisServer) -> None:
 
 
 @in_loop
+async def test_an_app_without_history_gets_kept_messages(make: Any) -> None:
+    """As while a version that has a history replaces one that has none."""
+    other = Member(make)
+    other.broker.histories = ()
+    async with Member(make) as one, other:
+        await other.broker.subscribe([b"topic"])
+        await one.append(b"topic", b"pyws", b"")
+        await one.broker.publish([(b"topic", b"plain"), (b"topic", b"")])
+        await until(lambda: len(other.got) == 4)
+        page = await one.read(b"topic", b"0")
+        kept = [(b"topic", data, id) for id, data in page.messages]
+        assert other.got == [*kept, (b"topic", b"plain", b""), (b"topic", b"", b"")]
+
+
+@in_loop
 async def test_plain_messages_arrive_between(make: Any) -> None:
     """Garbage, too, which is for the link to find out."""
     async with Member(make) as one:
