@@ -1,6 +1,7 @@
 """The fragments of README.md and docs/, which are no programs, do what their pages say."""
 
 import ast
+import asyncio
 import contextlib
 import json
 import os
@@ -133,6 +134,22 @@ def large_rooms(text: str, folder: Path) -> None:
         while received(ann) != {"people": 2}:  # there may be one before Bob has come
             pass
         assert received(bob) == {"people": 2}
+
+
+@fragment("async def show_people(topic)")
+def large_rooms_everywhere(text: str, folder: Path) -> None:
+    app = App()
+    names = executed(text, app=app, asyncio=asyncio, changed={"room/tea"})
+
+    async def on_open(ws: WebSocket) -> None:  # test_count.py counts those of others
+        ws.subscribe("room/tea")
+        names["tell"]("room/tea")
+
+    app.ws("/", open=on_open)
+    with running(app) as url, upgraded(port_of(url)) as ann, upgraded(port_of(url)) as bob:
+        for client in (ann, bob):
+            while received(client) != {"people": 2}:
+                pass
 
 
 @fragment('"The server restarts in five minutes."')
