@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, AsyncIterator, Callable, Coroutine, Sequence, TypeVar
@@ -18,6 +18,7 @@ from .calls import thread_ident
 from .coroutines import on_awaits, on_raised, on_returned
 from .life import Life
 from .logs import logger
+from .relays import Relay
 from .runtime import Host as AnyHost
 from .runtime import Runtime
 from .signals import Signals
@@ -179,7 +180,7 @@ class Host(AnyHost):
                 await self._wait(self._unfinished)
                 await self._stop(life)
             if relay is not None:
-                await self._run_hook(relay.end(self._rest()))
+                await self._end_relay(relay)
         self._clean_up()
         if self._cancelled is not None:
             raise self._cancelled
@@ -201,12 +202,22 @@ class Host(AnyHost):
     async def _stop(self, life: Life) -> None:
         self._runtime.run_all_deferred()  # close handlers may be among them
         await self._wait(self._unfinished)
-        if life.is_empty:
-            return
-        if self._alarm is not None:  # it was set for handlers
+        if not life.is_empty:
+            self._end_alarm()
+            await self._run_hook(life.stop_all())
+
+    async def _end_relay(self, relay: Relay) -> None:
+        """Wait for the broker, which has a time limit of its own."""
+        seconds = self._rest()
+        self._end_alarm()
+        with suppress(asyncio.CancelledError):  # by a second signal, before it began
+            await self._run_hook(relay.end(seconds))
+
+    def _end_alarm(self) -> None:
+        """The time limit of handlers is none of hooks, unless another one is set later."""
+        if self._alarm is not None:
             self._alarm.cancel()
         self._deadline = float("inf")
-        await self._run_hook(life.stop_all())
 
     async def _run_hook(self, functions: Coroutine[Any, Any, None]) -> None:
         """Run start or stop functions in a task of their own, in the context of the app."""

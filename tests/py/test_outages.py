@@ -10,7 +10,7 @@ from memory_broker import Hub, MemoryBroker, Node
 from nats_server import NatsServer
 
 from pyws import App, publish_to
-from pyws._core import link
+from pyws._core import aio, link
 from pyws.brokers import Broker
 
 pytest.importorskip("websockets")
@@ -152,6 +152,26 @@ async def test_reasons_that_always_differ(caplog: pytest.LogCaptureFixture) -> N
     async with app.serving({"host": "127.0.0.1"}):
         await until(lambda: broker.attempts > 15)
     assert len([line for line in lines_of(caplog) if "port" in line]) == 10
+
+
+@in_loop
+async def test_b4_the_rest_is_sent_when_clients_have_used_the_time_of_a_shutdown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What waits for the broker gets some more, up to a second."""
+    monkeypatch.setattr(aio, "_GRACE", 60.0)
+    hub = Hub()
+    one = Node(MemoryBroker(hub))
+    async with one.running():
+        hub.freeze()
+        one.app.publish("topic", "1")
+        one.app.close(timeout=0.1)
+        await asyncio.sleep(0.3)
+        one.app.publish("topic", "2")
+        hub.thaw()
+        await until(lambda: not hub.members)
+    assert [data[16:] for _, data in hub.published] == [b"1", b"2"]
+    assert one.stats["lost"] == 0
 
 
 # ---- mistakes in a Broker -----------------------------------------------------------------------
