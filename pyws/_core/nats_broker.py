@@ -41,6 +41,10 @@ MOST_LINE = 64 * 1024  # bytes of a line; INFO has the addresses of the whole cl
 
 OPTIONS = ("prefix", "credentials", "ca")  # after the "?" of a URL
 TOKENS = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+MOST_EARLY = 4 * 1024 * 1024  # bytes of messages that wait for an earlier one
+LATE = 1.0  # seconds by which a kept message may come after one with a larger number
+
+NOT_ALL = "it has not passed on all that it keeps"
 NOT_NATS = "it does not speak the protocol of NATS"
 API = "$JS.API."
 KEPT = b"k"  # what ids of subscriptions to kept messages end with
@@ -493,8 +497,13 @@ class KeepingWire(Wire):
         super().__init__(link, needs_tls)
         self.stream: nats_history.Stream | None = None
         self.kept: Dict[bytes, bytes] = {}  # id of a subscription to kept messages -> topic
-        self._newest = 0  # number of the last kept message that was passed on
+        self._newest = 0  # the largest number of a kept message until now
+        self._newest_since = 0.0  # loop time
         self._last: Dict[bytes, int] = {}  # topic -> number of its last one
+        # What has come before an earlier one: topic and number of that -> number, data.
+        self._early: Dict[Tuple[bytes, int], Tuple[int, bytes]] = {}
+        self._early_size = 0  # bytes of data
+        self._waited: set[int] = set()  # numbers that were early when `_check` was called last
         self._inbox = b""  # what subjects of answers begin with
         self._last_request = 0
         self._answers: Dict[bytes, bytes | None] = {}  # to the requests that are under way
@@ -510,6 +519,8 @@ class KeepingWire(Wire):
         topic = self.kept.pop(number, None)
         if topic is not None:
             self._last.pop(topic, None)
+            for key in [key for key in self._early if key[0] == topic]:
+                self._early_size -= len(self._early.pop(key)[1])
         return topic is not None
 
     async def answers(self, requests: Sequence[Tuple[str, bytes]]) -> List[bytes]:
@@ -541,11 +552,48 @@ class KeepingWire(Wire):
         number, before = nats_history.numbers_of(head)
         if number == 0 or self.stream is None:
             self._link.receive(topic, data)
-        elif number <= self._newest or before > self._last.get(topic, before):
-            self._fail(ConnectionError("it has not passed on all that it keeps"))
         else:
-            self._newest = self._last[topic] = number
-            self._link.receive(topic, data, self.stream.id(number))
+            self._on_kept(topic, number, before, data)
+
+    def _on_kept(self, topic: bytes, number: int, before: int, data: bytes) -> None:
+        """Pass on the messages of a topic in the order of their numbers.
+
+        The server numbers messages one after another, but passes those of different publishers on
+        in any order, if they have come at the same moment.
+
+        Args:
+            topic, number, data: A message.
+            before: The number of the message of the topic before it, or 0.
+        """
+        last, now = self._last.get(topic), self._loop.time()
+        is_old = number <= self._newest and now - self._newest_since > LATE
+        if is_old or (last is not None and number <= last):
+            self._fail(ConnectionError(NOT_ALL))  # the stream was made anew, perhaps
+            return
+        if number > self._newest:
+            self._newest, self._newest_since = number, now
+        if last is not None and before > last:
+            self._early[topic, before] = number, data
+            self._early_size += len(data)
+            if self._early_size > MOST_EARLY:
+                self._fail(ConnectionError(NOT_ALL))
+            return
+        stream = self.stream
+        assert stream is not None
+        while True:
+            self._last[topic] = number
+            self._link.receive(topic, data, stream.id(number))
+            if not self._early or (topic, number) not in self._early:
+                return
+            number, data = self._early.pop((topic, number))
+            self._early_size -= len(data)
+
+    def _check(self) -> None:
+        """An earlier message that was missing in the last look will not come any more."""
+        early = {number for number, _ in self._early.values()}
+        if early & self._waited:
+            self._fail(ConnectionError(NOT_ALL))
+        self._waited = early
 
     def _on_answer(self, subject: bytes, head: bytes, data: bytes) -> None:
         if self._answers.get(subject, data) is not None:  # not one that is waited for

@@ -56,6 +56,9 @@ class Connection(asyncio.BufferedProtocol):
         """Send something that the peer answers."""
         raise NotImplementedError
 
+    def _check(self) -> None:
+        """Fail, in each look, if the peer does not do what it should."""
+
     def _on_end(self, error: BaseException) -> None:
         """The connection has ended: what waits for it must fail."""
         raise NotImplementedError
@@ -104,6 +107,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._silent == 2:  # nothing has come since the last look
             self._ping()
         self._watch_silence()
+        self._check()
 
     def _pause(self, pause: bool) -> None:
         """Read nothing more from the socket until what was read has been handled."""

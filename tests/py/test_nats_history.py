@@ -302,6 +302,32 @@ async def test_the_stream_is_made_anew_by_somebody_else(server: NatsServer) -> N
     await one.broker.close()
 
 
+@in_loop
+async def test_publishers_at_the_same_moment_do_not_end_the_connection(make: Any) -> None:
+    """The server may pass on what they publish in another order than it keeps it."""
+    import nats
+
+    async def publish(who: int) -> None:
+        for number in range(0, 600, 20):
+            for at in range(number, number + 20):
+                await clients[who].publish(f"{prefix}.history.topic.topic", b"%d:%d" % (who, at))
+            await clients[who].flush()
+
+    async with Member(make) as one:
+        await one.broker.subscribe([b"topic"])
+        broker: Any = one.broker
+        prefix = broker._prefix
+        clients = [await nats.connect(broker._servers) for _ in range(6)]
+        await one.append(b"topic", b"first")
+        await asyncio.gather(*map(publish, range(6)))
+        await until(lambda: one.errors != [] or len(one.got) == 3601)
+        for client in clients:
+            await client.close()
+        assert one.errors == []
+        keys = [tuple(map(int, id.split(b"-"))) for _, _, id in one.got]
+        assert keys == sorted(set(keys))
+
+
 # ---- errors that say what to do -----------------------------------------------------------------
 
 
@@ -429,8 +455,8 @@ async def test_kept_messages_in_pieces() -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    [kept(5, 0, b""), kept(4, 3, b""), kept(7, 6, b"")],
-    ids=["twice", "earlier", "one is missing"],
+    [kept(5, 0, b""), kept(4, 3, b""), kept(7, 6, b"x" * (5 << 20))],
+    ids=["twice", "earlier", "too much after one that is missing"],
 )
 @in_loop
 async def test_what_the_server_has_not_passed_on(rest: bytes) -> None:
@@ -441,6 +467,49 @@ async def test_what_the_server_has_not_passed_on(rest: bytes) -> None:
     assert [data for _, data, _ in bench.got] == [b"0"]
     assert len(bench.errors) == 1
     assert "has not passed on all that it keeps" in str(bench.errors[0])
+
+
+@in_loop
+async def test_an_earlier_message_does_not_come() -> None:
+    bench = Bench()
+    for data in (kept(5, 0, b"0"), kept(7, 6, b"2")):
+        bench.wire.data_received(data)
+    bench.wire._check()
+    bench.wire.data_received(kept(8, 7, b"3"))
+    assert bench.errors == []
+    bench.wire._check()
+    assert "has not passed on all that it keeps" in str(bench.errors[0])
+    assert [data for _, data, _ in bench.got] == [b"0"]
+
+
+@in_loop
+async def test_messages_of_several_publishers_in_any_order() -> None:
+    """The server passes them on after it has unlocked the stream."""
+    bench = Bench()
+    bench.wire.kept[b"2k"] = b"y"
+    bench.wire.data_received(kept(5, 0, b"0"))
+    others = [kept(8, 7, b"3"), kept(6, 5, b"1"), kept(7, 6, b"2")]
+    others.append(kept(4, 3, b"y").replace(b" 1k ", b" 2k ", 1))
+    for message in others:
+        bench.wire.data_received(message)
+    bench.wire._check()
+    bench.wire._check()
+    assert bench.errors == []
+    got = [(topic, data) for topic, data, _ in bench.got]
+    assert got == [(b"x", b"%d" % number) for number in range(4)] + [(b"y", b"y")]
+    bench.wire.close()
+
+
+@in_loop
+async def test_what_waits_for_an_earlier_message_is_forgotten_with_its_topic() -> None:
+    bench = Bench()
+    for data in (kept(5, 0, b"0"), kept(7, 6, b"2")):
+        bench.wire.data_received(data)
+    assert bench.wire.forget(b"1k")
+    bench.wire._check()
+    bench.wire._check()
+    assert (bench.errors, bench.wire._early, bench.wire._early_size) == ([], {}, 0)
+    bench.wire.close()
 
 
 @in_loop
