@@ -204,7 +204,7 @@ int ws_request_finish(ws_request *request)
     struct ws__answer *a = &r->answer;
     if (!takes_pieces(r))
         return WS_ECLOSED;
-    if (a->left && a->left != WS_UNKNOWN_LENGTH) {
+    if (a->left && a->left != WS_UNKNOWN_LENGTH && !a->silent) {
         ws__hub_log(r->conn->stream.hub, WS_LOG_ERROR,
                     "the response of %.100s ended before its Content-Length", r->pattern);
         return drop_answer(r, WS_EINVAL);

@@ -142,7 +142,8 @@ WS_API int ws_request_begin(ws_request *request, int status, const char *reason,
  * on_writable;
  * WS_DROPPED: not taken, because with it more than max_response_backpressure would wait (a part of
  * any size is taken while nothing waits).
- * If the response has no body (HEAD, 204, 304), all parts are taken and none is sent. Errors:
+ * If the response has no body (HEAD, 204, 304), all parts are taken and none is sent, and none is
+ * needed. Errors:
  * WS_EINVAL (more than was announced), WS_ECLOSED (not begun, finished, or the client is gone),
  * WS_ENOMEM (not taken). */
 WS_API int ws_request_write(ws_request *request, const char *data, size_t length);

@@ -18,7 +18,7 @@ from .brokers import Broker, Link, Page
 from .enums import CompressOptions, OpCode, SendStatus
 from .errors import BadRequest, ClientDisconnect, ConnectionClosed
 from .history import History
-from .http import Form, Parameters, Query, Request, Response, UploadFile
+from .http import EventStream, Form, Parameters, Query, Request, Response, UploadFile
 from .options import AppListenOptions, AppOptions
 from .publishing import end_at, publish_to
 from .router import Router, WebSocketOptions
@@ -68,6 +68,7 @@ __all__ = [
     "DrainHandler",
     "DroppedHandler",
     "ErrorHandler",
+    "EventStream",
     "FileDescriptor",
     "Form",
     "HandlerResult",

@@ -18,6 +18,7 @@ from typing import (
 
 from ._core import foreign, mistakes, values
 from ._core.calls import short_text
+from ._core.events import EventStream
 from ._core.fields import Latin1, Parameters, Query, list_elements
 from ._core.forms import Form, UploadFile
 from ._core.hints import CookieOptionsDict, HeaderValue, Message, Unpack
@@ -26,6 +27,7 @@ from ._core.reading import BodyOfRequest, DataOfResponse
 from ._core.requests import COOKIE, Facts
 from ._core.served import Files
 from ._core.sockets import address_bytes
+from ._core.writing import PartsOfResponse
 from ._native import lib
 from .enums import OpCode
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:  # it takes long to import
 
     from .app import App  # app.py sets it, for typing.get_type_hints
 
-__all__ = ["Form", "Parameters", "Query", "Request", "Response", "UploadFile"]
+__all__ = ["EventStream", "Form", "Parameters", "Query", "Request", "Response", "UploadFile"]
 
 # Written by the library itself; a second one would contradict it.
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
@@ -227,8 +229,10 @@ _REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
 @foreign.explained(foreign.NOT_IN_RESPONSE)
-class Response(DataOfResponse, Files, metaclass=foreign.Explained):
+class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explained):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
+
+    It may be given in parts, by `write`, `stream` or `events`.
 
     A handler that wants to answer later is a coroutine, or calls `on_aborted` or `on_data` before
     it returns.
@@ -288,7 +292,7 @@ class Response(DataOfResponse, Files, metaclass=foreign.Explained):
         Raises:
             TypeError, ValueError: The status is wrong. Nothing was changed.
         """
-        self._runtime.check_thread()
+        self._check_head()
         if isinstance(status, bytes):
             status = values.text("status", status)
         if isinstance(status, str):
@@ -320,12 +324,13 @@ class Response(DataOfResponse, Files, metaclass=foreign.Explained):
         Raises:
             TypeError, ValueError: The name or the value is wrong. Nothing was added.
         """
-        self._runtime.check_thread()
+        self._check_head()
         name = values.text("the name of a header", name)
         if not values.is_token(name):
             raise ValueError(f"the name of a header must be a token (RFC 9110 5.6.2), not {name!r}")
         if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
-            raise ValueError(f"the header {name} is written by pyws itself")
+            hint = ", see content_length()" if name.lower() == "content-length" else ""
+            raise ValueError(f"the header {name} is written by pyws itself{hint}")
         data = self._header_value(name, value)
         self._headers.append((name.encode(), data))
         return self
@@ -391,6 +396,8 @@ class Response(DataOfResponse, Files, metaclass=foreign.Explained):
 
     def end(self, body: Message = b"", end_connection: bool = False) -> Response:
         """Answer with `body`. Nothing happens if the client has left.
+
+        After `write`, it sends the last part of the answer.
 
         Args:
             body: str or bytes-like; dict, list, tuple and numbers are sent as JSON.
@@ -689,5 +696,5 @@ def _http_date(moment: datetime) -> str:
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-for _type in (Form, Parameters, Query, UploadFile):
+for _type in (EventStream, Form, Parameters, Query, UploadFile):
     _type.__module__ = __name__  # where programs import them from

@@ -165,6 +165,13 @@ class AppOptions:
         unit="seconds",
         to_c=values.milliseconds,
     )
+    max_response_backpressure: int = setting(
+        1024 * 1024,
+        in_range(0, values.MAX_BYTES),
+        "how much of an answer in parts may wait for a slow client; what res.write() would add is "
+        "dropped. 0 means no limit",
+        unit="bytes",
+    )
     handshake_timeout: float = setting(
         10,
         seconds_from(0.001),

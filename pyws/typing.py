@@ -144,6 +144,7 @@ class AppOptionsDict(TypedDict, total=False):
     max_headers: int
     max_body_size: int
     body_timeout: float
+    max_response_backpressure: int
     handshake_timeout: float
     keep_alive_timeout: float
     upgrade_timeout: float

@@ -141,7 +141,6 @@ def _plain(name: str) -> str:
 # ---- attributes ---------------------------------------------------------------------------------
 
 _BODY = "it is `await req.body()`"
-_NO_PARTS = "an answer in parts is not supported yet, end(body) takes the whole of it"
 _PROXIES = "with App(trusted_proxies=[...]) get_remote_address() is what the proxy reports"
 _ROUTERS = "it is app.router(prefix), which has the methods get, post, ws, ..."
 _BEFORE = "what runs before handlers is app.router(prefix, before=[function])"
@@ -231,19 +230,15 @@ NOT_IN_RESPONSE = {
     "get_native_handle": _HANDLE,
     "get_proxied_remote_address": _PROXIES,
     "get_proxied_remote_address_bytes": _PROXIES,
-    "get_write_offset": _NO_PARTS,
     "grab_aborted_handler": "`aborted` is kept without it; use on_aborted(fn) to answer later",
-    "on_writable": _NO_PARTS,
     "render": "call the template engine: res.end(template.render(...))",
     "run_async": _TASKS,
-    "send_chunk": _NO_PARTS,
+    "send_chunk": "it is write(chunk), and `await res.drained()`",
     "trigger_aborted": _INTERNAL,
     "trigger_data_handler": _INTERNAL,
     "trigger_writable_handler": _INTERNAL,
-    "try_end": _NO_PARTS,
-    "write": _NO_PARTS,
     "write_continue": "a client that waits for it gets it when the body is read",
-    "write_offset": _NO_PARTS,
+    "write_offset": "it is get_write_offset()",
 }
 _RECEIVE = (
     "a session receives by `await ws.recv()`, or `async for message in ws`, and a message handler "

@@ -11,6 +11,7 @@ from contextvars import Context
 from typing import Any, Callable
 
 from .._native import body_function, fail, lib, request_function
+from ..enums import SendStatus
 from ..errors import BadRequest, ClientDisconnect, ErrorCode
 from . import mistakes
 from .bodies import BY_FUNCTION, GONE, Body
@@ -18,6 +19,7 @@ from .calls import copied_bytes, header_fields, short_text
 from .contexts import run_in
 from .fields import Parameters, header_text, path_parameters
 from .logs import escaped, logger, peer_name, phrase
+from .parts import UNKNOWN_LENGTH, Parts
 from .routes import Route, returned
 from .runtime import Host, Runtime
 from .values import Handler
@@ -25,6 +27,7 @@ from .values import Handler
 __all__ = ["COOKIE", "Exchange", "Facts", "exchanges"]
 
 COOKIE = "cookie"
+SUCCESS, DROPPED = SendStatus.SUCCESS.value, SendStatus.DROPPED.value
 
 exchanges: dict[int, Exchange] = {}  # address of the ws_request -> its exchange
 
@@ -129,6 +132,7 @@ class Exchange:
         "_headers",
         "_last",
         "_later",
+        "_parts",
         "_ptr",
         "_reason",
         "_remote",
@@ -156,6 +160,7 @@ class Exchange:
         self._aborted = self._responded = self._deferred = False
         self._last = False  # the connection closes after the answer
         self._later = False  # the handler is a coroutine
+        self._parts: Parts | None = None  # of its answer
         self._remote: str | None = None
         self._user_data: Any = None
         self._socket: Any = None  # the WebSocket that it became
@@ -179,21 +184,36 @@ class Exchange:
 
     def _is_waiting(self) -> bool:
         """Whether something other than a coroutine handler may still answer."""
-        body = self._request.body
-        return self._abort_handler is not None or (body is not None and body.how == BY_FUNCTION)
+        body, parts = self._request.body, self._parts
+        return (
+            self._abort_handler is not None
+            or (body is not None and body.how == BY_FUNCTION)
+            or (parts is not None and parts.is_awaited)
+        )
+
+    def _has_begun(self) -> bool:
+        """Whether the head of an answer in parts was sent."""
+        return self._parts is not None and self._parts.begun
 
     def _handler_failed(self, error: BaseException, handler: Any) -> None:
         """Report what the handler raised, and answer if it did not: 500, or 1011 after a 101."""
         if isinstance(error, ClientDisconnect) and self._aborted:
             return
-        if isinstance(error, BadRequest) and not (self._responded or self._aborted):
+        is_open = not (self._responded or self._aborted)
+        if isinstance(error, BadRequest) and is_open and not self._has_begun():
             self._refuse(error)
             return
+        broken = is_open and self._has_begun()
+        self._aborted = self._aborted or broken  # what the error handler sends must not follow
         what = "the upgrade handler" if self._upgrades else "the handler"
         context = self._context
         self._status, self._reason, self._headers = 200, None, []  # the error handler may answer
         self._runtime.handler_failed(what, error, handler, context, self, self._facts)
-        self._fail()
+        if not broken:
+            self._fail()
+        elif self._ptr:
+            lib.ws_request_abort(self._ptr)
+            self._release()
 
     def _answer(self, body: bytes, content_type: str | None) -> None:
         """Answer; the type is for answers without one. Raises RuntimeError, MemoryError."""
@@ -201,8 +221,14 @@ class Exchange:
             raise RuntimeError("this request is answered already")
         if self._aborted:
             return
+        if self._has_begun():
+            self._finish(body)
+            return
         if content_type and not any(name.lower() == b"content-type" for name, _ in self._headers):
             self._headers.append((b"Content-Type", content_type.encode()))
+        if self._parts is not None and self._parts.length is not None:
+            self._finish(body)
+            return
         self._write_head()
         if self._last:
             lib.ws_request_close_after(self._ptr)
@@ -215,6 +241,7 @@ class Exchange:
         try:
             if self._responded:
                 raise RuntimeError("this request is answered already")
+            self._check_head()
             if self._aborted:
                 return
             self._write_head()
@@ -230,6 +257,12 @@ class Exchange:
             if fd >= 0:
                 os.close(fd)
 
+    def _check_head(self) -> None:
+        """Raise RuntimeError if the head of the answer was sent, or this is another thread."""
+        self._runtime.check_thread()
+        if self._parts is not None and self._parts.begun and not self._aborted:
+            raise RuntimeError("the head of the answer was sent with its first part")
+
     def _write_head(self) -> None:
         """Give the header fields to C. Raises MemoryError, after it dropped the connection."""
         headers, self._headers = self._headers, []
@@ -239,6 +272,64 @@ class Exchange:
         except MemoryError:
             self._drop()  # the fields that C has would be sent with the answer to the error
             raise
+
+    def _begin(self) -> Parts:
+        """The answer in parts; sends its head, unless that was done. Raises MemoryError."""
+        parts = self._parts = self._parts or Parts()
+        if parts.begun or self._aborted:
+            return parts
+        self._defer()
+        self._write_head()
+        if self._last:
+            lib.ws_request_close_after(self._ptr)
+        length = UNKNOWN_LENGTH if parts.length is None else parts.length
+        result = lib.ws_request_begin(self._ptr, self._status, self._reason, length)
+        if result == ErrorCode.ECLOSED:
+            self._answered(result)
+        elif result < 0:
+            fail(result)
+        else:
+            parts.begun = True
+        return parts
+
+    def _write(self, data: bytes) -> int:
+        """Send a part. Returns the number of a SendStatus. Raises ValueError, MemoryError."""
+        parts = self._begin()
+        result = ErrorCode.ECLOSED.value
+        if not self._aborted:
+            result = lib.ws_request_write(self._ptr, data, len(data))
+        if result == ErrorCode.ECLOSED:  # `on_aborted` will run, or has run
+            return DROPPED
+        if result == ErrorCode.EINVAL:
+            total = parts.offset + len(data)
+            raise ValueError(f"the body has more than its {parts.length} bytes: {total}")
+        if result < 0:
+            fail(result)
+        if result != DROPPED:
+            parts.offset += len(data)
+        if result != SUCCESS and not parts.blocked:
+            parts.blocked = True
+            lib.ws_request_on_writable(self._ptr, ON_WRITABLE, self._route.key)
+        return result
+
+    def _finish(self, data: bytes) -> None:
+        """End an answer in parts; what there is no room for is sent later. Raises ValueError."""
+        parts = self._begin()
+        if data and self._write(data) == DROPPED and not self._aborted:
+            parts.rest = data
+            self._responded = True
+            return
+        if self._aborted:
+            return
+        result = lib.ws_request_finish(self._ptr)
+        if result == ErrorCode.EINVAL:
+            self._aborted = True
+            self._release()
+            raise ValueError(
+                f"the body has {parts.offset} of its {parts.length} bytes: the connection was "
+                "dropped"
+            )
+        self._answered(result)
 
     def _answered(self, result: int) -> None:
         """After a call that answers; a deferred request is over now."""
@@ -260,6 +351,8 @@ class Exchange:
         """A handler raised: answer 500, or close with 1011 after the handshake was accepted."""
         if self._socket is not None and self._route.behavior.close_on_error:
             self._socket.end(1011, "the upgrade handler failed")
+        elif self._has_begun():
+            self._drop()
         elif self._ptr and not self._responded and not self._aborted:
             self._status, self._reason, self._headers = 500, None, []
             self._answer(b"500 Internal Server Error\n", "text/plain")  # as C answers
@@ -281,6 +374,8 @@ class Exchange:
                 self._request.body.end(self._aborted)
             elif self._aborted:
                 self._request.body = GONE
+            if self._parts is not None:
+                self._parts.end(self._aborted)
             if self._before_release is not None:
                 self._before_release()
         finally:
@@ -308,7 +403,7 @@ def serve(exchange: Exchange, request: Any) -> None:
             returned(route, "upgrade" if res._upgrades else "", handler, result)
         if res._abort_handler or res._later:
             res._defer()
-        elif res._deferred and res._ptr and not res._is_waiting():
+        elif res._deferred and not (is_over(res) or res._is_waiting()):
             report_unanswered(res)
     except BaseException as error:
         res._handler_failed(error, handler)
@@ -356,8 +451,8 @@ def on_body(ptr: int, data: Any, length: int, last: bool, key: int) -> None:
 def on_aborted(ptr: int, key: int) -> None:
     """C calls: the client has left, or the time for the answer is over."""
     res = exchanges[ptr]
-    res._aborted = True
-    hook = res._abort_handler
+    hook = None if res._responded else res._abort_handler
+    res._aborted = not res._responded  # otherwise the rest of the answer was under way
     try:
         if res._later:  # its handler continues, and may still read the request
             res._request.preserve()
@@ -367,6 +462,25 @@ def on_aborted(ptr: int, key: int) -> None:
         what, context = "the aborted handler", res._context
         res._runtime.handler_failed(what, error, hook, context, res, res._facts)
     res._release()
+
+
+def on_writable(ptr: int, key: int) -> None:
+    """C calls: the kernel has taken all that waited."""
+    res = exchanges[ptr]
+    parts = res._parts
+    if parts is None:
+        return
+    parts.unblock()
+    hook = parts.on_writable
+    try:
+        if parts.rest is not None:
+            data, parts.rest, res._responded = parts.rest, None, False
+            res._finish(data)
+        elif hook is not None:
+            result = run_in(res._context, hook, res, parts.offset)
+            mistakes.check_result("the function of on_writable", hook, result)
+    except BaseException as error:
+        res._handler_failed(error, hook)
 
 
 def is_over(exchange: Exchange) -> bool:
@@ -496,7 +610,8 @@ def is_unanswered(exchange: Exchange) -> bool:
 def report_unanswered(exchange: Exchange) -> None:
     """A handler has ended and should have answered: answer 500, or close with 1011."""
     pattern = exchange._route.pattern
-    logger.error("the handler of %s did not answer the request", pattern)
+    what = "end its answer" if exchange._has_begun() else "answer the request"
+    logger.error("the handler of %s did not %s", pattern, what)
     exchange._fail()
 
 
@@ -504,3 +619,4 @@ def report_unanswered(exchange: Exchange) -> None:
 
 ON_ABORTED = request_function(on_aborted)
 ON_BODY = body_function(on_body)
+ON_WRITABLE = request_function(on_writable)

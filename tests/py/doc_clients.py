@@ -167,6 +167,50 @@ def http_files(program: Program, port: int) -> None:
     assert request(port, "GET /%2e%2e/report.csv HTTP/1.1").status == 404
 
 
+def body_in_chunks(peer: Peer) -> bytes:
+    """The body of an answer, whose head was read."""
+    body = b""
+    while chunk := next_chunk(peer):
+        body += chunk
+    return body
+
+
+def next_chunk(peer: Peer) -> bytes:
+    while b"\r\n" not in peer.buffer:
+        assert peer.fill()
+    size, peer.buffer = peer.buffer.split(b"\r\n", 1)
+    return peer.read(int(size, 16) + 2)[:-2]
+
+
+@client("parts")
+def parts(program: Program, port: int) -> None:
+    with Peer(port) as peer:
+        for path, want in (
+            ("/numbers", "".join(f"{number}\n" for number in range(100_000))),
+            ("/rows", "id,name\n0,name 0\n1,name 1\n2,name 2\n"),
+        ):
+            peer.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert peer.response().headers["transfer-encoding"] == "chunked"
+            assert body_in_chunks(peer) == want.encode()
+        peer.send(b"POST /upper HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+        peer.response()
+        assert body_in_chunks(peer) == b"ABC"
+
+
+@client("events")
+def events(program: Program, port: int) -> None:
+    with Peer(port) as peer, upgraded(port, "/chat") as chat:
+        peer.send(b"GET /events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 6\r\n\r\n")
+        assert peer.response().headers["content-type"] == "text/event-stream"
+        first = next_chunk(peer)
+        if first == b"retry: 3000\n\n":
+            first = next_chunk(peer)
+        assert first == b"event: hello\ndata: you have seen 6\n\n"
+        say(chat, "hello")
+        assert next_chunk(peer) == b"id: 7\ndata: hello\n\n"
+        leave(chat)
+
+
 @client("http_router")
 def http_router(program: Program, port: int) -> None:
     assert json.loads(request(port, "GET /api/time HTTP/1.1").body) == {"time": "late"}

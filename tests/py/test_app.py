@@ -331,6 +331,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_memory": 10**8,
         "max_header_size": 2003,
         "max_headers": 101,
+        "max_response_backpressure": 102,
         "max_connections_per_address": 7,
         "max_handshakes_per_second_per_address": 8,
     }
@@ -349,7 +350,6 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "user",
         "before_wait",
         "after_wait",
-        "max_response_backpressure",
     ):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
@@ -361,6 +361,7 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "max_memory": 0,
         "max_header_size": 16 * 1024,
         "max_headers": 100,
+        "max_response_backpressure": 1024 * 1024,
         "max_connections_per_address": 0,
         "max_handshakes_per_second_per_address": 0,
         "handshake_timeout": 10_000,

@@ -339,6 +339,7 @@ APP_WRONG: Dict[str, Any] = {
     "max_headers": (0, 10_001, 1.5, "100"),
     "max_body_size": (-1, 2**63, 1.5, "1 MiB"),
     "body_timeout": (0, math.inf, None),
+    "max_response_backpressure": (-1, 2**31, 1.5),
     "handshake_timeout": (0, -1, math.nan, math.inf, 2**64, "10", True),
     "keep_alive_timeout": (0, math.nan, None),
     "upgrade_timeout": (0, math.nan, []),
