@@ -188,6 +188,56 @@ def test_w7_repeated_fields_of_both_kinds(serve: Serve) -> None:
     assert response.headers["x-name"].encode("latin-1").decode() == "ë, €, a"
 
 
+@pytest.mark.parametrize("value", [LATIN_1, UTF_8, CUT, EVERY])
+@pytest.mark.parametrize("way", ["headers", "pairs", "content_type", "redirect", "file", "before"])
+def test_w7_every_way_to_send_it_on(serve: Serve, value: bytes, way: str) -> None:
+    def page(res: Response, req: Request) -> None:
+        got = req.preserve().get_header("x-name") or ""
+        if way == "headers":
+            res.send("", headers={"X-Out": got})
+        elif way == "pairs":
+            res.send("", headers=[(b"X-Out", got)])
+        elif way == "content_type":
+            res.send("", content_type=got)
+        elif way == "file":
+            res.send_file(__file__, content_type=got)
+        elif way == "redirect":
+            res.redirect(got)
+        else:
+            res.end()
+
+    def pass_on(res: Response, req: Request) -> None:
+        if way == "before":
+            res.write_header("X-Out", req.get_headers()["x-name"])
+
+    server = serve(lambda app: app.router("", before=[pass_on]).get("/", page))
+    headers = ask(server.port, b"X-Name: " + value).headers
+    name = {"content_type": "content-type", "redirect": "location", "file": "content-type"}
+    assert headers[name.get(way, "x-out")].encode("latin-1") == value
+
+
+@pytest.mark.parametrize("value", [LATIN_1, UTF_8, EVERY])
+def test_w7_headers_of_a_socket(serve: Serve, value: bytes) -> None:
+    """Those that a route keeps, and what an upgrade handler sends with the 101."""
+    seen: List[str] = []
+
+    def upgrade(res: Response, req: Request, socket_context: Any) -> None:
+        res.write_header("X-Name", req.get_header("x-name") or "").upgrade()
+
+    def on_open(ws: WebSocket) -> None:
+        seen.append(ws.headers["x-name"])
+        seen.append(ws.request.get_header("x-name") or "")
+        ws.send(ws.headers["x-name"])
+
+    server = serve(upgrade=upgrade, open=on_open, keep_request=True)
+    with Peer(server.port) as peer:
+        peer.send(handshake("/").replace(b"\r\n\r\n", b"\r\nX-Name: " + value + b"\r\n\r\n"))
+        assert peer.response().headers["x-name"].encode("latin-1") == value
+        text = peer.frame().payload.decode()
+    assert seen == [text, text]
+    assert text.encode() == value or text.encode("latin-1") == value
+
+
 def test_w7_cookies(serve: Serve) -> None:
     seen: Dict[str, str] = {}
 

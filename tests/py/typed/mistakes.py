@@ -184,6 +184,11 @@ app.end("t", "1000")  # mistake: a number
 app.count("t") + 1  # mistake: it must be awaited
 app.remove_writer(None)  # mistake: a descriptor
 app.on_error(lambda error: None)  # mistake: two arguments
+app.router("/x", before=[lambda res: None])  # mistake: two arguments
+app.router("/x").get("/y", lambda ws, message, opcode: None)  # mistake: two arguments
+app.static("/x", 5)  # mistake: a path
+app.static("/x", ".", index=True)  # mistake: a name
+app.on_not_found(lambda res: None)  # mistake: two arguments
 app.on_start(lambda app: None)  # mistake: no arguments
 app.publish("topic", object())  # mistake: no message
 print(pyws.sendfile)  # mistake: there is no such name

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, List, Union
 
 from pyws import (
@@ -15,6 +16,7 @@ from pyws import (
     OpCode,
     Request,
     Response,
+    Router,
     SendStatus,
     WebSocket,
     WebSocketOptions,
@@ -153,7 +155,39 @@ def make_app() -> App:
     assert decorated_again is decorated
     app.on_error(report).set_error_handler(lambda error, res, req: print(error))
     app.on_start(lambda: print("started"))
+    add_routes(app)
+    add_pages(app)
     return app
+
+
+def check_user(res: Response, req: Request) -> None:
+    req.user_data = User("Ann")
+
+
+async def check_later(res: Response, req: Request) -> None:
+    await asyncio.sleep(0)
+    user: User = req.user_data
+    res.write_header("X-User", user.name)
+
+
+def add_routes(router: Router) -> None:
+    """Of a part of the site, with files, and pages for errors of the whole."""
+    private = router.router("/private", before=[check_user, check_later])
+    private.get("/page", page).ws("/socket", message=echo)
+    more: Router = private.router("/more", before=check_user).static("/files", ".", max_age=60)
+
+    @more.get("/file")
+    async def file(res: Response, req: Request) -> None:
+        res.write_status(404).send_file(b"404.html", download_name="x")
+
+
+def add_pages(app: App) -> App:
+    @app.on_not_found
+    def not_found(res: Response, req: Request) -> None:
+        res.send("nothing here")
+
+    app.on_method_not_allowed(check_later)
+    return app.static("/files", Path(__file__).parent, index=None, precompressed=False)
 
 
 def listen(app: App) -> None:
