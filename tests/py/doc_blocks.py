@@ -132,6 +132,7 @@ def open_elsewhere(path, *arguments, **more):
 
 os.open = open_elsewhere
 sys.argv = sys.argv[1:]
+os.chdir(os.path.dirname(sys.argv[0]))  # for what it writes
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
