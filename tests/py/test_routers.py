@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import signal
+from pathlib import Path
 from typing import Any, Callable, List
 
 import peer
 import pytest
+from program import Program
 
 from pyws import App, Request, Response, Router, WebSocket
 
@@ -391,3 +394,71 @@ def test_w4_wrong_404_handlers(handler: Any) -> None:
         for register in (app.on_not_found, app.on_method_not_allowed):
             with pytest.raises(TypeError, match="^handler must "):
                 register(handler)
+
+
+WORKERS = """
+import sys
+from pyws import App
+app = App()
+app.router("/api", before=lambda res, req: None).static("/files", sys.argv[1])
+app.on_not_found(lambda res, req: res.end("ours"))
+app.listen(0, lambda place: print(place.port, flush=True), host="127.0.0.1")
+app.run(workers=2)
+"""
+
+
+def test_w3_w4_workers_have_all_of_it(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(WORKERS)
+    with Program(str(program), str(tmp_path)) as running:
+        port = int(running.line())
+        for _ in range(10):
+            assert ask(port, "/none").body == ask(port, "/api/files/none").body == b"ours"
+            assert ask(port, "/api/files/program.py").body.decode() == WORKERS
+            assert ask(port, "/api/files/program.py", "PUT").status == 405
+        assert running.stop(signal.SIGTERM) == 0
+        assert running.error_text() == ""
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_w3_w4_in_a_loop_of_the_program(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.txt").write_text("file")
+    app = App()
+    app.router("/api", before=[log_in_later]).get("/x", later).static("/files", tmp_path)
+
+    @app.on_not_found
+    async def not_found(res: Response, req: Request) -> None:
+        await asyncio.sleep(0)
+        res.send_file(tmp_path / "a.txt")
+
+    async def main() -> List[Any]:
+        async with app.serving(0, host="127.0.0.1"):
+            loop = asyncio.get_running_loop()
+            asked = [
+                loop.run_in_executor(None, ask, app.port, path, "GET", fields)
+                for path, fields in (
+                    ("/api/x", ""),
+                    ("/api/x", "X-User: Ann\r\n"),
+                    ("/api/files/a.txt", "X-User: Ann\r\n"),
+                    ("/api/files/none", "X-User: Ann\r\n"),
+                    ("/none", ""),
+                )
+            ]
+            return [(answer.status, answer.body) for answer in await asyncio.gather(*asked)]
+
+    if kind == "uvloop":
+        uvloop = pytest.importorskip("uvloop")
+        loop = uvloop.new_event_loop()
+    else:
+        loop = asyncio.new_event_loop()
+    try:
+        answers = loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert answers == [
+        (401, b"who are you?"),
+        (200, b"/api/x [] Ann"),
+        (200, b"file"),
+        (404, b"file"),
+        (404, b"file"),
+    ]
