@@ -46,6 +46,24 @@ local function text(ms, n)
     return string.format('%.0f-%.0f', ms, n)
 end
 
+-- What is not of pyws counts as lost: a user of the server has written it.
+local function get_last(key)
+    local last = redis.pcall('GET', key)
+    return type(last) == 'string' and #last < 32 and numbers(last) and last
+end
+
+local function add(key, most, id, before, data)
+    local words = {'XADD', key, 'MAXLEN', '=', most, id, 'p', before, 'd', data}
+    local done = redis.pcall(unpack(words))
+    local why = type(done) == 'table' and done.err or ''
+    if string.find(why, 'WRONGTYPE') or string.find(why, 'equal or smaller') then
+        redis.call('DEL', key)
+        redis.call(unpack(words))
+    elseif why ~= '' then
+        return done
+    end
+end
+
 local function is_before(ms, n, ms2, n2)
     return ms < ms2 or ms == ms2 and n < n2
 end
@@ -53,7 +71,7 @@ end
 local function append()
     local topics = {}
     for i = 1, #KEYS / 2 do
-        topics[i] = {last = redis.call('GET', KEYS[2 * i]) or '', ms = 0, n = 0}
+        topics[i] = {last = get_last(KEYS[2 * i]) or '', ms = 0, n = 0}
         if topics[i].last ~= '' then
             topics[i].ms, topics[i].n = numbers(topics[i].last)
         else
@@ -69,8 +87,10 @@ local function append()
             topic.n = topic.n + 1
         end
         local id = text(topic.ms, topic.n)
-        redis.call('XADD', KEYS[2 * i - 1], 'MAXLEN', '=', ARGV[place], id,
-            'p', topic.last, 'd', data)
+        local failure = add(KEYS[2 * i - 1], ARGV[place], id, topic.last, data)
+        if failure then
+            return failure
+        end
         redis.call('PUBLISH', ARGV[place - 1], id .. '\\n' .. data)
         topic.last, topic.ms_kept = id, ARGV[place + 1]
     end
@@ -85,7 +105,7 @@ end
 
 local function read()
     local most, age, ms, n = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-    local last = redis.call('GET', KEYS[2])
+    local last = get_last(KEYS[2])
     if not last then
         last = text(now, 0)
         redis.call('DEL', KEYS[1])
@@ -110,15 +130,18 @@ local function read()
     end
     local page, more, size, before = {last, complete, 0}, true, 0, nil
     while more and #page < 3 + 2 * PAGE and size < BYTES do
-        local found = redis.call('XRANGE', KEYS[1], text(start_ms, start_n), '+', 'COUNT', 10)
+        local found = redis.pcall('XRANGE', KEYS[1], text(start_ms, start_n), '+', 'COUNT', 10)
         for _, entry in ipairs(found) do
-            before = before or entry[2][2]
-            page[#page + 1], page[#page + 2] = entry[1], entry[2][4]
-            size = size + #entry[2][4]
+            local fields = entry[2]
+            if fields[1] == 'p' and fields[3] == 'd' then
+                before = before or fields[2]
+                page[#page + 1], page[#page + 2] = entry[1], fields[4]
+                size = size + #fields[4]
+            end
         end
-        more = #found == 10 and page[#page - 1] ~= last
+        more = #found == 10 and found[10][1] ~= last
         if more then
-            start_ms, start_n = numbers(page[#page - 1])
+            start_ms, start_n = numbers(found[10][1])
             start_n = start_n + 1
         end
     end

@@ -188,6 +188,41 @@ async def test_redis_starts_again(tmp_path: Path, keeps: bool) -> None:
             assert (data_of(page), page.complete) == ([b"2"], keeps)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("SET", "last:topic", "garbage"),
+        ("SET", "last:topic", "9" * 100 + "-1"),
+        ("HSET", "last:topic", "a", "b"),
+        ("SET", "history:topic", "garbage"),
+        ("XADD", "history:topic", "999999999999999-0", "a", "b"),
+        ("XADD", "history:topic", "*", "a", "b"),
+    ],
+    ids=["text", "numbers", "hash", "no stream", "later", "other fields"],
+)
+@in_loop
+async def test_keys_of_another_user_are_no_obstacle(
+    server: RedisServer, request: pytest.FixtureRequest, words: Any
+) -> None:
+    """The connection goes on, as it carries all other topics, too."""
+    prefix = f"{request.node.name}:"
+    async with Member(lambda: RedisBroker(f"{server.url}?prefix={prefix}")) as one:
+        await one.append(b"topic", b"1", b"2")
+        position = (await one.read(b"topic", None)).id
+        command, key, *rest = words
+        if command != "XADD":
+            server.command("DEL", prefix + key)
+        server.command(command, prefix + key, *rest)
+        await one.rest(b"topic", position)
+        await one.append(b"topic", b"3")
+        page = await one.rest(b"topic", position)
+        assert data_of(page)[-1:] == [b"3"]
+        position = (await one.read(b"topic", None)).id
+        await one.append(b"topic", b"4")
+        page = await one.rest(b"topic", position)
+        assert (data_of(page), page.complete) == ([b"4"], True)
+
+
 @in_loop
 async def test_the_script_is_lost(server: RedisServer) -> None:
     """As after a failover: the connection is made again, which loads it."""
