@@ -85,6 +85,7 @@ class Relay(AnyRelay, Link):
         self._outbox.clear()
         self._keeper.reset()
         self._is_full = False  # messages are being lost, and that has been logged
+        self._has_missed = False  # so has the first topic of this connection that is not complete
         self._has_refused_length = False  # so has a message that is too long for the broker
         self._is_up: bool | None = None  # None: not known yet
         self._outage = Outage(self._name)
@@ -326,9 +327,15 @@ class Relay(AnyRelay, Link):
         self._received += 1
 
     def _announce(self, topic: bytes, notice: bytes) -> None:
-        """Tell the subscribers who take labels something about a topic."""
+        """Tell the subscribers who take labels that messages are missing; log the first topic."""
         server, code = self._runtime.server, _TEXT | LABELLED | NOTICE
         lib.ws_server_deliver(server, topic, len(topic), notice, len(notice), code)
+        if not self._has_missed:
+            self._has_missed = True
+            shown = escaped(topic.decode("utf-8", "replace"))
+            line = 'subscribers of "%s" have missed messages that the broker %s does not keep any'
+            more = " more, perhaps those of other topics, too (logged once for each connection)"
+            logger.warning(line + more, shown, self._name)
 
     def _receive_count(self, topic: bytes, origin: bytes, opcode: int, payload: bytes) -> None:
         """A question how many subscribers a topic has here, or an answer to one of this process."""
@@ -575,7 +582,7 @@ class Relay(AnyRelay, Link):
         else:
             server_logger.info("connected to the broker %s", self._name)
         self._lost_before = self._lost
-        self._is_full = False
+        self._is_full = self._has_missed = False
         self._set_up(True)
 
     def _went_down(self, error: BaseException) -> None:

@@ -179,6 +179,29 @@ async def test_a_process_that_cannot_catch_up_says_so() -> None:
 
 
 @in_loop
+async def test_an_operator_learns_that_messages_are_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One line for each connection, not one for each topic."""
+    hub, one, other = places(history=History("*", messages=5))
+    async with one.running(), other.running():
+        reader = await one.come("a", "x", "y", ids={})
+        await reader.take(2)
+        for turn in (1, 2):
+            hub.members.remove(one.broker)
+            one.broker.link.lost(ConnectionError("cut"))
+            for _ in range(6):
+                for topic in "xy":
+                    other.app.publish(topic, "m")
+            await reader.take(12)  # of each topic, the notice and five messages
+            lines = [record.getMessage() for record in caplog.records]
+            found = [line for line in lines if "not keep any more" in line]
+            assert len(found) == turn
+            assert found[-1][:18] in ('subscribers of "x"', 'subscribers of "y"')
+            assert "missed messages that the broker MemoryBroker does not keep" in found[-1]
+
+
+@in_loop
 async def test_a_broker_that_has_lost_its_messages() -> None:
     hub, one, other = places()
     async with one.running(), other.running():
