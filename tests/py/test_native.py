@@ -428,3 +428,21 @@ def test_esystem_becomes_an_oserror_with_errno() -> None:
 def test_utf8_of_the_library() -> None:
     assert _native.lib.ws_utf8_valid("a\0\u20ac".encode(), 5)
     assert not _native.lib.ws_utf8_valid(b"\xed\xa0\x80", 3)
+
+
+def test_without_what_pypy_lacks() -> None:
+    """Its os has no O_PATH. If it is installed, it imports the modules, too."""
+    every = f"""
+import os
+vars(os).pop("O_PATH", None)
+import importlib, pathlib
+for one in pathlib.Path({str(PACKAGE)!r}, "_core").glob("*.py"):
+    name = ".".join(one.relative_to({str(ROOT)!r}).with_suffix("").parts)
+    if one.stem not in ("redis_broker", "nats_broker"):
+        importlib.import_module(name)
+"""
+    for program in filter(None, (sys.executable, shutil.which("pypy3"))):
+        done = subprocess.run(
+            [program, "-c", every], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, ""), program
