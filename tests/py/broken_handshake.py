@@ -11,9 +11,9 @@ from email.utils import formatdate
 from typing import Iterator, List, Optional, Tuple
 from urllib.parse import unquote
 
+from broken_bodies import Bodies
 from broken_deflate import Negotiation, Parameters, Terms
-from broken_parts import Part, Refused, Stream, Switchboard
-from broken_switches import SWITCHES
+from broken_parts import Refused, Stream, Switchboard
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -46,7 +46,7 @@ KNOWN = {
 PROTOCOLS = ("chat", "superchat")
 
 
-class Handshake(Part):
+class Handshake(Bodies):
     """Reads a request, and answers it (RFC 6455 section 4.2, RFC 9110, RFC 9112)."""
 
     def __init__(self, server: Switchboard, stream: Stream, seconds: float) -> None:
@@ -60,6 +60,8 @@ class Handshake(Part):
         self.plain = False  # it is no handshake
         self.kept = False  # the connection, behind an error
         self.body = 0  # bytes that follow, where a body is taken
+        self.earlier = stream.requests  # of this connection
+        stream.requests += 1
 
     def run(self) -> Optional[Terms]:
         """Answer with 101: the terms of compression, if any. Refused, Gone."""
@@ -210,7 +212,9 @@ class Handshake(Part):
             raise Refused(400)
 
     def check_framing(self) -> None:
-        """No request of this server has a body (RFC 9112 section 6.3)."""
+        """No request of this server has a body, but with some switches (RFC 9112 section 6.3)."""
+        if self.reads_content():
+            return self.read_content()
         codings, lengths = self.all("Transfer-Encoding"), self.all("Content-Length")
         if self.broken("length-unchecked"):
             lengths = [length for length in lengths if re.fullmatch("[0-9]+", length)]
@@ -225,7 +229,8 @@ class Handshake(Part):
         if awaited and len(lengths) == len(numbers) == 1:
             self.body = int(lengths.pop())
         if codings == ["chunked"] and not lengths and self.minor and self.reads_chunks():
-            codings = self.read_chunks()
+            self.read_chunks()
+            codings = []
         if self.broken("coding-by-substring") and "chunked" in self.lines("Transfer-Encoding"):
             codings = self.skip_chunks()
         if self.broken("coding-unchecked"):
@@ -234,54 +239,6 @@ class Handshake(Part):
             raise Refused(501)
         if codings or any(length != "0" for length in lengths):
             raise Refused(400)
-
-    def reads_chunks(self) -> bool:
-        return any(self.broken(name) for name in SWITCHES if name.startswith("chunk"))
-
-    def read_chunks(self) -> List[str]:
-        """A chunked body, and what of it may be wrong, with some switch (RFC 9112 section 7.1)."""
-        if self.broken("chunks-in-one-read") and not self.stream.buffer:
-            raise Refused(400)
-        chunks = 0
-        while True:
-            size = self.chunk_size(self.chunk_line())
-            if not size:
-                break
-            chunks += 1
-            if chunks > 1 and self.broken("chunks-of-one"):
-                raise Refused(400)
-            self.stream.read(size)
-            if self.stream.read(2) != b"\r\n" and not self.broken("chunk-end-unchecked"):
-                raise Refused(400)
-        self.read_trailers()
-        self.kept = True
-        return []
-
-    def chunk_line(self) -> str:
-        """Without its end."""
-        line = (self.stream.line(1000) or b"").decode("latin-1")
-        if not line.endswith("\r\n") and not self.broken("chunk-line-by-lf"):
-            raise Refused(400)
-        return line.rstrip("\r\n")
-
-    def chunk_size(self, line: str) -> int:
-        text, semicolon, _ = line.partition(";")
-        if semicolon and self.broken("chunk-extensions-refused"):
-            raise Refused(400)
-        if text != text.lower() and self.broken("chunk-size-capitals"):
-            raise Refused(400)
-        if self.broken("chunk-size-lenient"):
-            text = re.sub("^[+-]?(?:0x)?([0-9A-Fa-f]*).*", r"0\1", text)
-        if not re.fullmatch("[0-9A-Fa-f]+", text):
-            raise Refused(400)
-        size = int(text, 16)
-        return size & 0xFFFFFFFF if self.broken("chunk-size-32-bits") else size
-
-    def read_trailers(self) -> None:
-        if self.broken("chunk-trailers-left") and self.stream.peek() != 13:
-            return
-        while self.chunk_line():
-            pass
 
     def skip_chunks(self) -> List[str]:
         """A chunked body (RFC 9112 section 7.1)."""
@@ -518,7 +475,8 @@ class Handshake(Part):
 
     def refuse(self, refused: Refused) -> None:
         """An error response, behind which the connection ends."""
-        if self.broken("no-error-response"):
+        silent = self.broken("content-then-nothing") and self.all("Expect")
+        if self.broken("no-error-response") or silent:
             return
         status = refused.status
         if self.broken("200-for-error"):
@@ -547,6 +505,8 @@ class Handshake(Part):
         if self.broken("error-body-too-short"):
             content = content[:-1]
         self.stream.write(("\r\n".join(lines) + "\r\n\r\n").encode() + content)
+        if self.all("Expect") and self.broken("content-continue-late"):
+            self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def decoded(key: str) -> bytes:

@@ -51,6 +51,7 @@ class Stream:
         self.buffer = bytearray()
         self.deadline = float("inf")
         self.is_open = False  # the opening handshake is over
+        self.requests = 0
         self.pings = 0  # since there was nothing left in the buffer
         self.reads = 0  # for the frame that is read now
         self.was_reset = False

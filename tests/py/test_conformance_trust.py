@@ -67,6 +67,8 @@ NEVER_FAILED = {
     "P.1.18-19": "a Content-Length of 0 may be taken as what it is, or as a body",
     "P.4.27-28": "a server may know its names, and schemes, and refuse others",
     "P.5.2-4": "a server may have limits",
+    "P.11.5": "a server may ignore expectations that it does not know",
+    "P.12.25": "how long extensions of a chunk may be is the server's affair",
     "T.1.1-3": "a server may wait for a request as long as it likes",
     "T.2.11": "a server may take what comes behind the closing handshake as long as it likes",
 }

@@ -47,6 +47,7 @@ FAILURES = "3.* 4.3.* 4.5.* 5.9-18 7.3.* 7.5.* 7.9.* D.4.11-20 D.5.61-64 D.7.15-
 REFUSALS = "H.1.* H.2.* H.3.* H.4.* H.5.* H.6.* H.7.* H.8.* H.13.* P.1.* P.4.* T.1.11-13"
 OPENINGS = "1.1.1 2.1-2 7.1.1-6 12.1.1 D.1.* H.0.* H.10.* H.11.* H.12.* S.3.* P.7.* P.8.* T.1.9"
 CLOSINGS = "7.1.* 7.3.* 7.5.* 7.7.* 7.9.* T.2.* S.2.19-31"
+BODIES = "P.7.* P.9.* P.10.* P.11.* P.12.*"
 TERMS = "D.1.* D.2.* D.5.* 12.1.1-4 13.1.1-4 D.6.1-10"
 ABOUT: Dict[str, str] = {
     "codeless-failures": FAILURES,
@@ -63,14 +64,16 @@ ABOUT: Dict[str, str] = {
     "late-end": CLOSINGS,
     "late-close": CLOSINGS,
     "other-code": f"{CLOSINGS} B.1.6 F.2.* T.4.*",
-    "refusal-ends-tcp": f"{REFUSALS} D.2.* D.3.*",
+    "refusal-ends-tcp": f"{REFUSALS} {BODIES} D.2.* D.3.*",
     "page-for-others": REFUSALS,
     "ignores-upgrade": REFUSALS,
-    "keeps-alive": f"{REFUSALS} P.7.*",
+    "keeps-alive": f"{REFUSALS} {BODIES}",
+    "reads-bodies": BODIES,
+    "ends-behind-bodies": BODIES,
     "chunked-errors": f"{REFUSALS} P.8.*",
     "errors-to-the-end": f"{REFUSALS} P.8.*",
     "all-400": REFUSALS,
-    "lenient-http": "P.2.* P.3.* P.4.* P.6.* S.1.*",
+    "lenient-http": "P.10.* P.12.* P.2.* P.3.* P.4.* P.6.* S.1.*",
     "any-key": "H.6.* F.2.7 P.7.* T.4.*",
     "login": f"{OPENINGS} {REFUSALS}",
     "knows-host": "H.3.* H.9.* P.4.*",
@@ -79,7 +82,7 @@ ABOUT: Dict[str, str] = {
     "small-head": "P.5.* H.8.* S.1.*",
     "drops-early": "P.7.* S.3.* 2.22 7.1.17 7.1.23",
     "refuses-early": "P.7.* S.3.* 2.22 7.1.17 7.1.23",
-    "interim": f"{OPENINGS} {REFUSALS}",
+    "interim": f"{OPENINGS} {REFUSALS} {BODIES}",
     "slow-handshake": OPENINGS,
     "small-letters": OPENINGS,
     "many-fields": OPENINGS,
@@ -109,7 +112,7 @@ ABOUT: Dict[str, str] = {
     "streams": "3.* 4.1.* 4.2.* 5.* 6.3.* 6.4.* 6.25.* 7.1.* 10.2.* D.4.* F.1.2 S.2.*",
     "whole-frames": "2.15 3.* 4.* 5.* 6.4.* 7.* D.4.*",
     "text-at-the-end": "6.3.* 6.4.*",
-    "bytewise": f"{OPENINGS} {CLOSINGS}",
+    "bytewise": f"{BODIES} {OPENINGS} {CLOSINGS}",
     "batches": f"{OPENINGS} {CLOSINGS}",
     "small-buffers": "9.1.1-4 9.2.1-4 B.* F.* S.4.* T.5.*",
     "small-messages": "9.1.* 9.3.1 B.* S.4.* D.8.*",
@@ -117,10 +120,10 @@ ABOUT: Dict[str, str] = {
     "limits-end-tcp": "1.1.* 9.1.* 9.3.1 10.1.* B.* S.4.* D.8.*",
     "few-fragments": "5.* 9.3.1-2 F.1.*",
     "few-pings": "2.* B.1.8-9 F.1.4-9",
-    "one-at-a-time": "B.1.* F.2.* T.2.12 T.4.* S.1.10",
+    "one-at-a-time": "P.10.* P.11.* B.1.* F.2.* T.2.12 T.4.* S.1.10",
     "few-connections": "B.1.* F.2.* T.2.12 T.4.*",
     "sheds-load": f"{OPENINGS} {REFUSALS} B.1.* F.2.* T.4.*",
-    "far-away": "1.1.* 2.* 5.1-20 7.1.* T.* S.1.*",
+    "far-away": "P.10.* P.11.* 1.1.* 2.* 5.1-20 7.1.* T.* S.1.*",
 }
 
 

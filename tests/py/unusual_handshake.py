@@ -70,6 +70,24 @@ class KeepsAlive(Courteous):
         super().refuse(refused)
 
 
+@manner("reads-bodies", "bodies are read, and connections kept behind them")
+class ReadsBodies(Handshake):
+    """RFC 9112 section 9.3."""
+
+    def reads_content(self) -> bool:
+        return not self.all("Upgrade")
+
+    def reads_chunks(self) -> bool:
+        return True
+
+
+@manner("ends-behind-bodies", "bodies are read, and connections end behind them")
+class EndsBehindBodies(ReadsBodies):
+    def read_content(self) -> None:
+        super().read_content()
+        self.kept = False
+
+
 @manner("chunked-errors", "errors have chunked content")
 class Chunked(Courteous):
     """Chunks are for HTTP/1.1 only (RFC 9112 section 6.1)."""

@@ -1,5 +1,6 @@
 """All cases; importing this package registers them, in the order of a report."""
 
+from . import bodies as bodies
 from . import client as client
 from . import client_heads as client_heads
 from . import client_lists as client_lists

@@ -1,5 +1,5 @@
-"""HTTP hygiene (RFC 9110, RFC 9112), the second half of group P: P.7 data after a request, P.8
-responses, P.9 chunked bodies. See http_bodies.py.
+"""HTTP hygiene (RFC 9110, RFC 9112), the second part of group P: P.7 data after a request, P.8
+responses, P.9 chunked bodies. See http_bodies.py; other bodies are in bodies.py.
 """
 
 from __future__ import annotations
@@ -475,7 +475,9 @@ class Behind(NamedTuple):
     """Whether the connection ended, as a server may do after a body (RFC 9112 section 9.3)."""
 
 
-def behind_chunks(test: Test, connection: Connection, seconds: float) -> Behind:
+def behind_chunks(
+    test: Test, connection: Connection, seconds: float, method: str = "POST"
+) -> Behind:
     """Read both answers, the second one within that time, or raise Failed, NonStrict or Skipped."""
     second, over = None, False
     try:
@@ -483,9 +485,9 @@ def behind_chunks(test: Test, connection: Connection, seconds: float) -> Behind:
         if response.status == 101:
             raise Failed("the POST itself was answered with 101")
         if "close" in tokens(response, "Connection"):
-            expect_one_answer(test, connection, response)
+            expect_one_answer(test, connection, response, method=method)
             return Behind(response.status, None, over=True)
-        read_body(connection, response)
+        read_body(connection, response, method)
         second = connection.read_response(seconds).status
     except Ended:
         over = True

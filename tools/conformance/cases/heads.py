@@ -233,13 +233,17 @@ def expect_accepted(test: Test, data: bytes, key: str = KEY) -> Session:
 
 
 def expect_one_answer(
-    test: Test, connection: Connection, response: Response, ends: bool = False
+    test: Test,
+    connection: Connection,
+    response: Response,
+    ends: bool = False,
+    method: str = "GET",
 ) -> None:
     """Expect only the end of the connection after a response that closes it, or raise Failed.
 
     `ends` means that the case is about that end. In other cases, it counts separately.
     """
-    read_body(connection, response)
+    read_body(connection, response, method)
     try:
         if not connection.buffer:
             connection.fill(connection.deadline())
