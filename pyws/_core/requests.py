@@ -27,6 +27,7 @@ from .values import Handler
 __all__ = ["COOKIE", "Exchange", "Facts", "exchanges"]
 
 COOKIE = "cookie"
+_SMALL = 8192  # bytes of a file that are copied, since that is faster
 SUCCESS, DROPPED = SendStatus.SUCCESS.value, SendStatus.DROPPED.value
 
 exchanges: dict[int, Exchange] = {}  # address of the ws_request -> its exchange
@@ -244,13 +245,18 @@ class Exchange:
             self._check_head()
             if self._aborted:
                 return
+            small = os.pread(fd, length, offset) if length <= _SMALL else None
+            if small is not None and len(small) < length:
+                raise RuntimeError("the file has become shorter")
             self._write_head()
             if self._last:
                 lib.ws_request_close_after(self._ptr)
-            result = lib.ws_request_respond_file(
-                self._ptr, self._status, self._reason, fd, offset, length
-            )
-            if result == 0:
+            about = self._ptr, self._status, self._reason
+            if small is not None:  # one segment, with the head
+                result = lib.ws_request_respond(*about, small, length)
+            else:
+                result = lib.ws_request_respond_file(*about, fd, offset, length)
+            if result == 0 and small is None:
                 fd = -1  # it is the server's
             self._answered(result)
         finally:
@@ -502,6 +508,11 @@ def status_of(exchange: Exchange) -> int:
 def field_names(exchange: Exchange) -> set[str]:
     """The names of the header fields that are set, in lower case."""
     return {name.decode().lower() for name, _ in exchange._headers}
+
+
+def add_field(exchange: Exchange, name: str, value: str) -> None:
+    """Add a header field that is known to be valid."""
+    exchange._headers.append((name.encode(), value.encode("latin-1")))
 
 
 def answer_empty(exchange: Exchange, status: int) -> None:

@@ -135,8 +135,12 @@ def _add(res: Any, fields: Mapping[str, Any]) -> None:
     """Add header fields, except those that the program has added."""
     there = requests.field_names(res)
     for name, value in fields.items():
-        if name.lower() not in there:
+        if there and name.lower() in there:
+            continue
+        if name == "Content-Type" or name == "Location":  # may be the program's, or the client's
             res.write_header(name, value)
+        else:
+            requests.add_field(res, name, value)
 
 
 def _sent(text: str) -> bytes:

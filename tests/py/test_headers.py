@@ -302,7 +302,10 @@ def test_w7_on_a_101(serve: Serve) -> None:
 @pytest.mark.parametrize("name", ["Date", "content-length", "Connection", "Sec-WebSocket-Accept"])
 def test_headers_that_pyws_writes_itself(serve: Serve, name: str) -> None:
     def page(res: Response, req: Request) -> None:
-        with pytest.raises(ValueError, match=f"^the header {name} is written by pyws itself$"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^the header {name} is written by pyws itself(, see content_length\(\))?$",
+        ):
             res.write_header(name, "5")
         res.end("fine")
 

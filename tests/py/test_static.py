@@ -473,6 +473,26 @@ def test_w3_a_file_that_shrinks_while_it_is_sent(port: int, site: Path, caplog: 
     assert ask(port, "/s/large").headers["content-length"] == "1000"
 
 
+def test_w3_a_small_file_that_shrinks_after_it_was_opened(
+    serve: Serve, site: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent, so the client gets an error."""
+    port = serve(lambda app: app.static("/s", site)).port
+    with monkeypatch.context() as patch:
+        patch.setattr("pyws._core.requests.os.pread", lambda fd, length, offset: b"")
+        assert ask(port, "/s/a.txt").status == 500
+    assert "the file has become shorter" in caplog.text
+    assert ask(port, "/s/a.txt").body == b"a"
+
+
+@pytest.mark.parametrize("size", [1, 8191, 8192, 8193, 16384, 65536])
+def test_w3_sizes_around_those_that_are_copied(port: int, site: Path, size: int) -> None:
+    (site / "x").write_bytes(CONTENT[:size])
+    assert ask(port, "/s/x").body == CONTENT[:size]
+    assert ask(port, "/s/x", "HEAD").headers["content-length"] == str(size)
+    assert ask(port, "/s/x", Range="bytes=1-").status == (206 if size > 1 else 416)
+
+
 def test_w3_clients_that_leave_early_leave_no_descriptor(port: int, site: Path) -> None:
     (site / "large").write_bytes(b"1" * LARGE)
     ask(port, "/s/none")  # the server runs
