@@ -49,7 +49,7 @@ class EventStream:
     )
 
     def __init__(
-        self, res: _Answer, parts: Parts, runtime: Any, last_id: str | None, seconds: float
+        self, res: _Answer, parts: Parts, runtime: Any, last_id: Optional[str], seconds: float
     ) -> None:
         self._res = res
         self._parts: Parts | None = parts  # None: it has ended

@@ -1,12 +1,15 @@
 """The programs in examples/py do what they say."""
 
+import hmac
+import json
 import signal
 from pathlib import Path
 from typing import List, Tuple
 
 import pytest
 from common import ROOT
-from peer import Frame, Peer, close_frame, frame, upgraded
+from doc_clients import next_chunk, posted
+from peer import Frame, Peer, close_frame, eventually, frame, request, upgraded
 from program import Program
 
 EXAMPLES = ROOT / "examples" / "py"
@@ -148,5 +151,64 @@ def test_metrics(tmp_path: Path) -> None:
         assert response.status == 200
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert b"\npyws_messages_received_total 1\n" in response.body
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+# ---- upload.py, webhook.py, events.py -----------------------------------------------------------
+
+
+def test_upload(tmp_path: Path) -> None:
+    """W1: a file arrives on disk; one that does not arrive completely is removed."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    program, port = start_elsewhere(
+        tmp_path, "upload.py", "sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()",
+        repr(str(folder)),
+    )  # fmt: skip
+    body = bytes(range(256)) * 20_000
+    with program:
+        assert b"progress" in request(port, "GET / HTTP/1.1").body
+        status, answer = posted(port, "/files", body, method="PUT")
+        assert status == 201
+        (path,) = folder.iterdir()
+        assert json.loads(answer) == {"name": path.name, "size": len(body)}
+        assert path.read_bytes() == body
+        with Peer(port) as peer:
+            peer.send(b"PUT /files HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234")
+            eventually(lambda: len(list(folder.iterdir())) == 2)
+        eventually(lambda: list(folder.iterdir()) == [path])
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+def test_webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", "secret")
+    program, port = start_elsewhere(tmp_path, "webhook.py")
+    body = b'{"build": "green"}'
+    right = hmac.new(b"secret", body, "sha256").hexdigest()
+    with program, upgraded(port, "/events") as listener:
+        assert posted(port, "/webhook", body, "X-Signature: wrong")[0] == 403
+        assert posted(port, "/webhook", body)[0] == 403
+        assert posted(port, "/webhook", body, f"X-Signature: {right}")[0] == 204
+        assert text_of(listener.frame()) == (1, b'{"build":"green"}')
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+def test_events(tmp_path: Path) -> None:
+    program, port = start_elsewhere(tmp_path, "events.py")
+    with program, upgraded(port, "/chat") as chat:
+        assert b"EventSource" in request(port, "GET / HTTP/1.1").body
+        for last_id, want in (("", [b"one", b"two"]), ("1", [b"two"])):
+            with Peer(port) as peer:
+                lines = f"GET /events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {last_id}\r\n\r\n"
+                peer.send(lines.encode())
+                peer.response()
+                assert next_chunk(peer) == b"retry: 1000\n\n"
+                if not last_id:
+                    chat.send(frame(b"one") + frame(b"two"))
+                for number, text in enumerate(want, 3 - len(want)):
+                    assert next_chunk(peer) == b"id: %d\ndata: %s\n\n" % (number, text)
         assert program.stop(signal.SIGTERM) == 0
         assert program.error_text() == ""

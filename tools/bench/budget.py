@@ -63,6 +63,7 @@ class Case:
 
 FIELDS = "Host: localhost\r\nUser-Agent: budget\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n"
 GET = f"GET / HTTP/1.1\r\n{FIELDS}\r\n"
+PAGE = GET.replace("GET /", "GET /page")
 POST = f"POST /upload HTTP/1.1\r\n{FIELDS}Content-Length: 1024\r\n\r\n{'x' * 1024}"
 CASES = {
     "echo64": Case("--conns 1 --size 64", "--messages", 1000, 3000),
@@ -89,6 +90,7 @@ CASES = {
     # Both run a handler for open and one for close, the second one an upgrade handler, too.
     "pythonconnect": Case("--conns 1", "--connects", 200, 600, server="python"),
     "pythonupgrade": Case("--conns 1 --path /upgrade", "--connects", 200, 600, server="python"),
+    "pythonget": Case("", "", 500, 1500, server="python", request=PAGE),
     # One delivery, by ws.publish and by app.publish.
     "pythonpublish": Case(
         "--broadcast 500 --pipeline 16", "--messages", 80, 320, each=500, server="python"

@@ -1,7 +1,7 @@
 """Echo server with pyws. Messages to /broadcast go to all clients there.
 
 budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published
-by the app instead of a socket.
+by the app instead of a socket. GET /page is answered with a text.
 With --coroutine, the handler is a coroutine function; with --session, a session echoes.
 """
 
@@ -51,6 +51,10 @@ def accept(res: Response, req: Request, context: Any) -> None:
     res.upgrade(req.get_header("sec-websocket-key"), "", "", context, None)
 
 
+def page(res: Response, req: Request) -> None:
+    res.end("Hello, world!")
+
+
 def main() -> None:
     app = App()
     echoing = echo_in_coroutine if "--coroutine" in sys.argv else echo
@@ -72,6 +76,7 @@ def main() -> None:
                 "close": closed,
             },
         )
+    app.get("/page", page)
     app.ws("/upgrade", {"upgrade": accept, "open": opened, "close": closed})
     app.ws("/broadcast", {"open": join, "message": spread})
     app.ws("/app", {"open": join, "message": spread_by_app})
