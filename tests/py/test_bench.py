@@ -28,10 +28,13 @@ pytestmark = [
 ]
 
 TOOLS = {
-    "load": "load.c options.c client.c audience.c measure.c accept.c records.c",
-    "span": "span.c client.c audience.c measure.c accept.c records.c",
+    "load": "load.c options.c client.c audience.c measure.c report.c accept.c records.c",
+    "span": "span.c client.c audience.c measure.c report.c accept.c records.c",
+    "http_load": "http_load.c measure.c report.c",
+    "floor_http": "floor_http.c",
     "zlib_cost": "zlib_cost.c measure.c records.c",
 }
+COMPRESSES = ("load", "span", "zlib_cost")
 
 
 # What BENCH_PLANT plants into the library: a file, the text behind which it goes, and the code.
@@ -82,7 +85,8 @@ def compile_c(output: Path, *sources: Path, link: Sequence[str] = ()) -> None:
 def build_tool(folder: Path, name: str, zlib: bool) -> None:
     """What meson.build does."""
     sources = TOOLS[name].split()
-    sources.append("pack.c" if zlib else "pack_none.c")
+    if name in COMPRESSES:
+        sources.append("pack.c" if zlib else "pack_none.c")
     output = folder / "tools" / "bench" / name
     compile_c(output, *(BENCH / source for source in sources), link=["-lz"] if zlib else [])
 
@@ -123,8 +127,9 @@ def build(folder: Path) -> None:
     echo = ROOT / "examples" / "c" / "echo.c"
     link = ["-lz"] if zlib else []
     compile_c(folder / "examples" / "c" / "echo", *core, echo, link=link)
-    build_tool(folder, "load", zlib)
-    build_tool(folder, "span", zlib)
+    compile_c(folder / "tools/bench/http_pyws", *core, BENCH / "peers/http_pyws.c", link=link)
+    for name in ("load", "span", "http_load", "floor_http"):
+        build_tool(folder, name, zlib)
     if zlib:
         build_tool(folder, "zlib_cost", zlib)
 
@@ -461,6 +466,95 @@ def test_span_compares_what_is_published(serve: Any, tools: Path, change: Any, s
     code, text = run(tools / "tools" / "bench" / "span", "--port", server.port, *options)
     assert code == bool(said), text
     assert said in text
+    peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
+
+
+def test_http_compare_measures_all_loads(tools: Path, tmp_path: Path) -> None:
+    """Every response is checked; whatever the machine does meanwhile, the figures are possible."""
+    kept, page, again = (tmp_path / name for name in ("kept.json", "page.md", "again.md"))
+    marks = "<!-- begin: http_compare.py -->\n<!-- end: http_compare.py -->\n"
+    for path in (page, again):
+        path.write_text(f"before\n{marks}after\n")
+    names = ["floor", "c", "python", "coroutine"]
+    options = ["--rounds", 1, "--seconds", 0.1, "--peers", tmp_path, "--json", kept]
+    servers = ["--servers", ",".join([*names, "uvicorn"])]
+    code, text = check("http_compare.py", tools, *options, *servers, "--markdown", page)
+    assert code == 0, text
+    assert "uvicorn is left out: no uvicorn, httptools, " in text
+    results = json.loads(kept.read_text())["results"]
+    assert list(results) == ["text", "text16", "file", "read", "drop"]
+    for load, rows in results.items():
+        assert list(rows) == names
+        for row in rows.values():
+            assert row["errors"] == []
+            [report] = row["reports"]
+            assert report["requests"] > 0
+            assert report["pipeline"] == (16 if load == "text16" else 1)
+            assert report["cpu_us_per_request"] > 0.05
+            assert 0 < report["latency_us_p50"] <= report["latency_us_p99"]
+    code, text = run(sys.executable, BENCH / "http_compare.py", "--from", kept, "--markdown", again)
+    assert code == 0, text
+    assert page.read_text() == again.read_text()
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert sum(line.startswith("| c | ") for line in lines) == 6  # a summary, and five loads
+    assert any(line.startswith("| text | python / floor | 1.40 | ") for line in lines)
+
+
+def other_status(res: Any, number: int) -> None:
+    res.write_status(201 if number == 7 else 200).end("right")
+
+
+def longer(res: Any, number: int) -> None:
+    res.end("right!" if number == 7 else "right")
+
+
+def other_content(res: Any, number: int) -> None:
+    res.end("wrong" if number == 7 else "right")
+
+
+def no_answer(res: Any, number: int) -> None:
+    if number != 7:
+        res.end("right")
+    else:
+        res.on_aborted(lambda *_: None)
+
+
+def last_answer(res: Any, number: int) -> None:
+    res.end("right", end_connection=number == 7)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda res, number: res.end("right"), ""),
+        (other_status, "not a 200: HTTP/1.1 201"),
+        (longer, "a response of 6 bytes, not 5"),
+        (other_content, "the content of a response is wrong"),
+        (no_answer, "timeout"),
+        (last_answer, "the server has closed the connection"),
+    ],
+    ids=["right", "status", "length", "content", "none", "last"],
+)
+def test_http_load_checks_every_response(
+    serve: Any, tools: Path, tmp_path: Path, answer: Any, said: str
+) -> None:
+    numbers = itertools.count()
+
+    def configure(app: App) -> None:
+        app.get("/text", lambda res, req: answer(res, next(numbers)))
+
+    expected = tmp_path / "expected"
+    expected.write_text("right")
+    server = serve(configure)
+    options = ["--conns", 1, "--requests", 20, "--pipeline", 2, "--seconds", 0, "--warmup", 0]
+    options += ["--timeout", 0.5 if answer is no_answer else 15, "--path", "/text", "--json"]
+    tool = tools / "tools" / "bench" / "http_load"
+    code, text = run(tool, "--port", server.port, "--expect", expected, *options)
+    assert code == bool(said), text
+    assert said in text
+    if not said:
+        assert json.loads(text)["requests"] == 20
     peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
 
 

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,19 +26,6 @@ enum { GONE_EVENTS = EPOLLRDHUP | EPOLLHUP | EPOLLERR };
 
 static const char key[] = "cHl3cyBsb2FkIHRlc3Rlcg==";
 static char buffer[BUFFER_SIZE];
-
-void die(const char *format, ...)
-{
-    va_list arguments;
-
-    fflush(stdout);
-    fprintf(stderr, "%s: ", program_invocation_short_name);
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    exit(1);
-}
 
 /* ---- plan --------------------------------------------------------------------------------- */
 

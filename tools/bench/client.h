@@ -14,9 +14,7 @@
 #include <stdint.h>
 
 #include "accept.h"
-
-/* Prints the name of the program and one line to stderr and exits with 1. */
-void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+#include "report.h"
 
 /* The bytes that header and mask, or compression, may add to a payload. */
 enum { CLIENT_OVERHEAD_MAX = 64 };

@@ -16,6 +16,7 @@
 #include "client.h"
 #include "measure.h"
 #include "options.h"
+#include "report.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -26,13 +27,6 @@
 #include <unistd.h>
 
 enum { EVENTS_MAX = 512, SECOND = 1000000000, OPENING_MAX = 64, IDLE_WARMUP = 64 };
-
-/* Values read at the start and end of the measured time. */
-typedef struct sample {
-    uint64_t now, done, rss;
-    uint64_t server_cpu, client_cpu;
-    uint64_t server_wait, client_wait; /* ready, but the core was in use */
-} sample;
 
 typedef struct run run;
 struct run {
@@ -57,21 +51,7 @@ struct run {
 
 static void take_sample(const run *r, sample *s)
 {
-    pid_t pid = r->options.pid;
-
-    s->done = r->done;
-    s->now = measure_now();
-    s->client_cpu = measure_cpu(getpid());
-    s->client_wait = measure_wait(getpid());
-    if (pid == 0) {
-        return;
-    }
-    s->server_cpu = measure_cpu(pid);
-    s->server_wait = measure_wait(pid);
-    s->rss = measure_rss(pid);
-    if (s->server_cpu == UINT64_MAX || s->rss == UINT64_MAX) {
-        die("cannot read the CPU time and memory of process %d", (int)pid);
-    }
+    sample_take(s, r->options.pid, r->done);
 }
 
 /* Handles ready events, or waits for them until `until`. The send of a server has to wake up a
@@ -401,82 +381,17 @@ static void run_broadcast(run *r)
 
 /* ---- report -------------------------------------------------------------------------------- */
 
-static bool json;
-static const char *separator = "";
-
-static void print_name(const char *name)
-{
-    printf(json ? "%s\"%s\": " : "%s%s ", separator, name);
-    separator = json ? ", " : "\n";
-}
-
-static void print_text(const char *name, const char *text)
-{
-    print_name(name);
-    printf(json ? "\"%s\"" : "%s", text);
-}
-
-static void print_number(const char *name, double value, int decimals)
-{
-    print_name(name);
-    printf("%.*f", decimals, value);
-}
-
-/* A side is the limit if it never slept, even if it did not always have its core. "none" means
- * that both waited for something else. */
-static const char *name_limit(double server, double own)
-{
-    const double busy = 0.95;
-
-    if (server >= busy && own >= busy) {
-        return "both";
-    }
-    return server >= busy ? "server" : own >= busy ? "client" : "none";
-}
-
-static void report_rates(const run *r, const char *unit, const char *plural)
-{
-    char name[64];
-    double seconds = (double)(r->end.now - r->begin.now) / SECOND;
-    double done = (double)(r->end.done - r->begin.done);
-    double server = (double)(r->end.server_cpu - r->begin.server_cpu) / SECOND;
-    double own = (double)(r->end.client_cpu - r->begin.client_cpu) / SECOND;
-    double server_wait = (double)(r->end.server_wait - r->begin.server_wait) / SECOND;
-    double own_wait = (double)(r->end.client_wait - r->begin.client_wait) / SECOND;
-
-    print_number(plural, done, 0);
-    print_number("seconds", seconds, 4);
-    print_number("rate", done / seconds, 1);
-    if (r->options.pid != 0) {
-        snprintf(name, sizeof(name), "cpu_us_per_%s", unit);
-        print_number(name, server * 1e6 / done, 4);
-    }
-    snprintf(name, sizeof(name), "client_cpu_us_per_%s", unit);
-    print_number(name, own * 1e6 / done, 4);
-    print_number("latency_us_p50", (double)histogram_quantile(&r->latency, 0.50) / 1e3, 1);
-    print_number("latency_us_p99", (double)histogram_quantile(&r->latency, 0.99) / 1e3, 1);
-    print_number("latency_us_max", (double)r->latency.max / 1e3, 1);
-    print_number("client_cpu_fraction", own / seconds, 4);
-    print_number("client_wait_fraction", own_wait / seconds, 4);
-    if (r->options.pid != 0) {
-        print_number("server_cpu_fraction", server / seconds, 4);
-        print_number("server_wait_fraction", server_wait / seconds, 4);
-        print_text("limit",
-                   name_limit((server + server_wait) / seconds, (own + own_wait) / seconds));
-    }
-}
-
 static void report_idle(const run *r)
 {
     double seconds = (double)(r->end.now - r->begin.now) / SECOND;
     double server = (double)(r->end.server_cpu - r->begin.server_cpu) / SECOND;
     double growth = (double)r->end.rss - (double)r->begin.rss;
 
-    print_number("connections", (double)r->options.idle, 0);
-    print_number("seconds", seconds, 4);
-    print_number("rss_bytes_per_connection", growth / (double)r->options.idle, 1);
-    print_number("rss_bytes", (double)r->end.rss, 0);
-    print_number("server_cpu_fraction", server / seconds, 6);
+    report_number("connections", (double)r->options.idle, 0);
+    report_number("seconds", seconds, 4);
+    report_number("rss_bytes_per_connection", growth / (double)r->options.idle, 1);
+    report_number("rss_bytes", (double)r->end.rss, 0);
+    report_number("server_cpu_fraction", server / seconds, 6);
 }
 
 /* Returns the mean payload size of a reply on the wire over all different messages. */
@@ -505,29 +420,28 @@ static void report(const run *r)
 {
     const options *o = &r->options;
 
-    json = o->json;
-    printf(json ? "{" : "");
-    print_text("mode", name_mode(o));
+    report_begin(o->json);
+    report_text("mode", name_mode(o));
     if (o->idle) {
         report_idle(r);
     } else if (o->broadcast) {
-        print_number("subscribers", o->broadcast, 0);
-        print_number("publishers", o->publishers, 0);
-        print_number("size", (double)o->size, 0);
-        print_number("pipeline", o->pipeline, 0);
-        report_rates(r, "delivery", "deliveries");
+        report_number("subscribers", o->broadcast, 0);
+        report_number("publishers", o->publishers, 0);
+        report_number("size", (double)o->size, 0);
+        report_number("pipeline", o->pipeline, 0);
+        report_rates(&r->begin, &r->end, &r->latency, o->pid, "delivery", "deliveries");
     } else if (o->connects) {
-        print_number("conns", o->conns, 0);
-        report_rates(r, "connect", "connects");
+        report_number("conns", o->conns, 0);
+        report_rates(&r->begin, &r->end, &r->latency, o->pid, "connect", "connects");
     } else {
-        print_number("conns", o->conns, 0);
-        print_number("size", (double)o->size, 0);
-        print_number("pipeline", o->pipeline, 0);
-        print_text("opcode", o->opcode == 1 ? "text" : "binary");
-        print_number("reply_size", average_reply(r), 2);
-        report_rates(r, "message", "messages");
+        report_number("conns", o->conns, 0);
+        report_number("size", (double)o->size, 0);
+        report_number("pipeline", o->pipeline, 0);
+        report_text("opcode", o->opcode == 1 ? "text" : "binary");
+        report_number("reply_size", average_reply(r), 2);
+        report_rates(&r->begin, &r->end, &r->latency, o->pid, "message", "messages");
     }
-    printf(json ? "}\n" : "\n");
+    report_end();
 }
 
 /* ---- main ---------------------------------------------------------------------------------- */

@@ -118,10 +118,10 @@ static const struct {
 
 enum { PUBLISHER, OTHER, OF_BROKER, PROCESSES };
 
-typedef struct sample {
+typedef struct span_sample {
     uint64_t now, done, own;
     uint64_t cpu[PROCESSES];
-} sample;
+} span_sample;
 
 typedef struct run {
     double number[NUMBERS];
@@ -137,7 +137,7 @@ typedef struct run {
     uint64_t due;      /* bursts to send now */
     double rate, capacity;
     bool spin, measuring;
-    sample begin, end;
+    span_sample begin, end;
     histogram latency;
 } run;
 
@@ -308,7 +308,7 @@ static void start_timer(run *r)
     }
 }
 
-static void take_sample(const run *r, sample *s)
+static void take_sample(const run *r, span_sample *s)
 {
     s->now = measure_now();
     s->done = r->audience.each[0].done;

@@ -6,10 +6,14 @@ import pathlib
 import re
 from typing import Sequence
 
-from cases import CASES, Case
+from cases import Case
 from harness import BenchError
 from results import Cell, Results
 
+SUMMARY = (
+    "CPU us for each message, connection or delivery, and the ratio; bytes for each idle "
+    "connection:"
+)
 HEADER = (
     "server",
     "median",
@@ -56,14 +60,14 @@ def row(name: str, case: Case, cell: Cell, base: Sequence[Cell]) -> list[str]:
 
 def table(results: Results, key: str) -> list[list[str]]:
     """Return the table of one case with its header."""
-    case, base = CASES[key], results.base(key)
+    case, base = results.known[key], results.base(key)
     rows = [row(name, case, cell, base) for name, cell in results.cases[key].items()]
     return [[HEADER[0], case.unit, *HEADER[2:]], *rows]
 
 
 def summary(results: Results) -> list[list[str]]:
     """Return servers by cases, with the figure that is compared and its ratio, if any."""
-    sides = {name for key in results.cases for name in CASES[key].sides}
+    sides = {name for key in results.cases for name in results.known[key].sides}
     names = {name: None for cells in results.cases.values() for name in cells if name not in sides}
     lines = [["server", *results.cases]]
     for name in names:
@@ -77,7 +81,7 @@ def summary(results: Results) -> list[list[str]]:
 def brief(results: Results, key: str, cell: Cell) -> str:
     if cell.errors:
         return "failed"
-    case = CASES[key]
+    case = results.known[key]
     ratio = cell.ratio(results.base(key), case.metric) if case.is_time else None
     return figure(case, cell.median(case.metric)) + (f" ({ratio:.2f})" if ratio else "")
 
@@ -95,9 +99,9 @@ def reply_sizes(results: Results, key: str) -> str:
 
 def print_text(results: Results) -> None:
     for key in results.cases:
-        print(f"{key}: {CASES[key].title}")
+        print(f"{key}: {results.known[key].title}")
         print_table(table(results, key))
-        if CASES[key].deflate:
+        if results.known[key].deflate:
             print(reply_sizes(results, key))
         print()
 
@@ -129,13 +133,17 @@ def conditions(results: Results) -> str:
     return f"{told} {versions}." if versions else told
 
 
-def markdown(results: Results) -> str:
-    lines = [conditions(results), "", "CPU us for each message, connection or delivery"]
-    lines[-1] += ", and the ratio; bytes for each idle connection:"
+def markdown(results: Results, what: str = SUMMARY) -> str:
+    lines = [conditions(results), "", what]
     lines += ["", *markdown_table(summary(results))]
     for key in results.cases:
-        lines += ["", f"### {key}: {CASES[key].title}", "", *markdown_table(table(results, key))]
-        if CASES[key].deflate:
+        lines += [
+            "",
+            f"### {key}: {results.known[key].title}",
+            "",
+            *markdown_table(table(results, key)),
+        ]
+        if results.known[key].deflate:
             lines += ["", reply_sizes(results, key)]
     return "\n".join(lines)
 

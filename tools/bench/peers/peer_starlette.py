@@ -3,13 +3,11 @@
 Messages to /broadcast go to all clients there.
 """
 
-import asyncio
-import socket
 import sys
 from typing import Any, Set
 
 import uvloop  # type: ignore[import-not-found, unused-ignore]
-from serving import serve_uvicorn
+from serving import serve_granian, serve_uvicorn
 from starlette.applications import (  # type: ignore[import-not-found, unused-ignore]
     Starlette,
 )
@@ -44,26 +42,5 @@ async def spread(ws: Any) -> None:
 APP = Starlette(routes=[WebSocketRoute("/broadcast", spread), WebSocketRoute("/{path:path}", echo)])
 
 
-async def serve_granian() -> None:
-    from granian.constants import Interfaces  # type: ignore[import-not-found, unused-ignore]
-    from granian.server.embed import Server  # type: ignore[import-not-found, unused-ignore]
-
-    with socket.socket() as finder:
-        finder.bind(("127.0.0.1", 0))
-        port = finder.getsockname()[1]
-    server = Server(APP, "127.0.0.1", port, interface=Interfaces.ASGI, log_enabled=False)
-    task = asyncio.ensure_future(server.serve())
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
-            break
-    print(f"listening on 127.0.0.1:{port}", flush=True)
-    await task
-
-
 if __name__ == "__main__":
-    uvloop.run(serve_granian() if "--granian" in sys.argv else serve_uvicorn(APP))
+    uvloop.run(serve_granian(APP) if "--granian" in sys.argv else serve_uvicorn(APP))
