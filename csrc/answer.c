@@ -10,17 +10,21 @@
 
 /* ---- the beginning and the end ---- */
 
-/* The connection ends here, and on_aborted does not run: the caller knows. */
-static int drop_answer(ws_request *r, int error)
+/* The connection ends here, and on_aborted does not run: the caller knows. The request stays valid
+ * until the application has heard of it: its log function may act on any request. `format`: of a
+ * line to be logged, or NULL. */
+__attribute__((format(printf, 2, 0))) static void drop_answer(ws_request *r, const char *format)
 {
     const bool outer = r->in_use;
     r->in_use = true;
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
     ws__stream_drop(&r->conn->stream, "aborted by the server", false);
-    ws__respond_report(r);
+    if (r->answer.status) /* its head was sent */
+        ws__respond_report(r);
+    if (format)
+        ws__hub_log(r->conn->stream.hub, WS_LOG_ERROR, format, r->pattern);
     r->in_use = outer;
     ws__request_free(r);
-    return error;
 }
 
 static int begin_answer(ws_request *r, int status, const char *reason, uint64_t length)
@@ -32,13 +36,16 @@ static int begin_answer(ws_request *r, int status, const char *reason, uint64_t 
     if (r->state >= WS__REQUEST_SENDING)
         return WS_ECLOSED;
     ws__request_set_state(r, WS__REQUEST_SENDING);
-    a->status = status;
     a->left = length;
     a->chunked = !known && r->head.minor;
     a->silent = !ws__respond_has_content(r, status);
     a->keep = ws__request_keeps_alive(r) && status != 426 && (known || r->head.minor);
-    const int error = ws__respond_head(r, status, reason, length, a->keep);
-    return error ? drop_answer(r, error) : WS_OK;
+    if (ws__respond_head(r, status, reason, length, a->keep)) {
+        drop_answer(r, NULL);
+        return WS_ENOMEM;
+    }
+    a->status = status;
+    return WS_OK;
 }
 
 /* ---- pieces ---- */
@@ -98,10 +105,7 @@ static bool is_full(const struct ws__stream *s, size_t length)
 
 static void shrunk(ws_request *r)
 {
-    ws__hub_log(r->conn->stream.hub, WS_LOG_ERROR,
-                "the file for %.100s is too short, or cannot be read",
-                r->pattern);
-    drop_answer(r, WS_OK);
+    drop_answer(r, "the file for %.100s is too short, or cannot be read");
 }
 
 void ws__answer_continue(ws_request *r)
@@ -127,6 +131,7 @@ static void begin_source(ws_request *r, const struct ws__source *source)
     r->on_body = NULL;
     a->source = *source;
     a->source.open = true;
+    ws__request_watch_body(r);
     if (a->silent || !source->left) {
         a->sent = source->left;
         ws__respond_end(r);
@@ -136,7 +141,7 @@ static void begin_source(ws_request *r, const struct ws__source *source)
     ws__answer_continue(r);
     r->in_use = outer;
     if (r->state == WS__REQUEST_SENDING && ws__request_keep(r))
-        drop_answer(r, WS_OK);
+        drop_answer(r, NULL);
     else
         ws__request_free(r);
 }
@@ -157,8 +162,10 @@ static int respond_from(ws_request *r, int status, const char *reason, struct ws
 int ws_request_begin(ws_request *request, int status, const char *reason, uint64_t length)
 {
     struct ws__stream *s = &request->conn->stream;
-    if (request->state < WS__REQUEST_SENDING && ws__request_keep(request))
+    if (request->state < WS__REQUEST_SENDING && ws__request_keep(request)) {
+        drop_answer(request, NULL);
         return WS_ENOMEM;
+    }
     ws__stream_cork(s);
     const int error = begin_answer(request, status, reason, length);
     ws__stream_uncork(s);
@@ -205,12 +212,13 @@ int ws_request_finish(ws_request *request)
     if (!takes_pieces(r))
         return WS_ECLOSED;
     if (a->left && a->left != WS_UNKNOWN_LENGTH && !a->silent) {
-        ws__hub_log(r->conn->stream.hub, WS_LOG_ERROR,
-                    "the response of %.100s ended before its Content-Length", r->pattern);
-        return drop_answer(r, WS_EINVAL);
+        drop_answer(r, "the response of %.100s ended before its Content-Length");
+        return WS_EINVAL;
     }
-    if (a->chunked && !a->silent && ws__stream_send(&r->conn->stream, "0\r\n\r\n", 5))
-        return drop_answer(r, WS_ENOMEM);
+    if (a->chunked && !a->silent && ws__stream_send(&r->conn->stream, "0\r\n\r\n", 5)) {
+        drop_answer(r, NULL);
+        return WS_ENOMEM;
+    }
     ws__respond_end(r);
     return WS_OK;
 }

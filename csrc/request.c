@@ -67,7 +67,13 @@ void ws__request_watch_body(ws_request *r)
 void ws__request_set_timer(ws_request *r)
 {
     struct ws__stream *s = &r->conn->stream;
-    r->progress = 0;
+    if (s->uploading && r->timing_body)
+        return; /* it goes on */
+    ws__hub_touch(s->hub);
+    if (r->timing_body)
+        r->spent += s->hub->loop.now - r->since;
+    r->timing_body = s->uploading;
+    r->since = s->hub->loop.now;
     if (s->uploading)
         ws__stream_set_timer(s, s->hub->body_queue);
     else if (r->state == WS__REQUEST_SENDING ? !s->blocked
@@ -75,6 +81,20 @@ void ws__request_set_timer(ws_request *r)
         ws__timer_stop(&s->timer);
     else
         ws__stream_set_timer(s, s->hub->upgrade_queue);
+}
+
+void ws__request_renew_body_time(ws_request *r)
+{
+    r->timing_body = false;
+    r->progress = 0;
+    r->spent = 0;
+    ws__request_set_timer(r);
+}
+
+bool ws__request_is_overdue(const ws_request *r)
+{
+    const struct ws__hub *hub = r->conn->stream.hub;
+    return r->spent && r->spent + (hub->loop.now - r->since) > hub->body_queue->duration;
 }
 
 int ws__request_keep(ws_request *r)

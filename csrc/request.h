@@ -60,7 +60,9 @@ struct ws_request {
     void (*on_body)(ws_request *request, const char *data, size_t length, bool last, void *user);
     void *body_user;
     struct ws__answer answer;
-    uint32_t progress;  /* bytes of the body since its timer was started */
+    /* Of body_timeout, which a pause holds: when it went on last, and nanoseconds before that. */
+    uint64_t since, spent;
+    uint32_t progress;  /* bytes of the body since its time was renewed */
     uint32_t discarded; /* bytes of the body since the request was answered */
     const char *selected; /* subprotocol of the 101 */
     size_t selected_length;
@@ -71,6 +73,7 @@ struct ws_request {
     bool expects_continue; /* and was not sent it; the client may wait for it with the body */
     bool followed;         /* by bytes that arrived together with its head */
     bool body_paused;
+    bool timing_body; /* body_timeout runs */
     bool discarding; /* it is answered, and the rest of the body makes way for the next request */
     struct ws__http_head head; /* its table of fields lies after the request, in the same block */
 };
@@ -86,6 +89,11 @@ void ws__request_watch_body(ws_request *r);
  * client that takes no more of it. It does not run while it is the application that is waited for,
  * which has paused the body or begun the answer. */
 void ws__request_set_timer(ws_request *r);
+/* The time for the body starts again: enough of it has arrived. */
+void ws__request_renew_body_time(ws_request *r);
+/* True if more than body_timeout has passed, pauses not counted, though the timer, which starts
+ * again after each pause, has not expired. */
+bool ws__request_is_overdue(const ws_request *r);
 /* Copies the head, so that the request stays valid after its handler. Returns WS_ENOMEM if out of
  * memory. */
 int ws__request_keep(ws_request *r);

@@ -169,6 +169,7 @@ void ws__respond_end(ws_request *r)
 {
     const bool outer = r->in_use;
     r->in_use = true;
+    ws__source_close(&r->answer.source);
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
     ws__respond_report(r);
     r->in_use = outer;

@@ -83,10 +83,10 @@ static void after_handler(ws_request *r)
 {
     struct ws__hub *hub = r->conn->stream.hub;
     if (r->state == WS__REQUEST_HANDLING) {
-        ws__hub_log(hub, WS_LOG_ERROR, "the handler of %.100s did not answer the request",
-                    r->pattern[0] ? r->pattern : "ws_server_set_fallback");
         ws__buffer_free(&hub->memory, &r->fields); /* they described another response */
         ws__respond_refuse(r, 500, NULL, false);
+        ws__hub_log(hub, WS_LOG_ERROR, "the handler of %.100s did not answer the request",
+                    r->pattern[0] ? r->pattern : "ws_server_set_fallback");
     }
     after_callback(r);
 }
@@ -260,12 +260,9 @@ static void pass_on(ws_request *r, const char *data, size_t length, bool last)
 /* A slow upload may take any time, a trickle may not. */
 static void note_progress(ws_request *r, size_t n)
 {
-    struct ws__stream *s = &r->conn->stream;
     r->progress += (uint32_t)n; /* what was read at once */
-    if (r->progress < PROGRESS || !s->uploading)
-        return;
-    r->progress = 0;
-    ws__stream_set_timer(s, s->hub->body_queue);
+    if (r->progress >= PROGRESS && r->conn->stream.uploading)
+        ws__request_renew_body_time(r);
 }
 
 /* The answer is sent, and whatever becomes of the body, nothing more is to be done with it. */
@@ -283,7 +280,10 @@ static void end_discarding(ws_request *r, bool keep)
         shut_down(c);
 }
 
-static void discard_body(ws_request *r, struct ws__input *in)
+static void give_up(ws_request *r, int status, const char *why);
+
+/* Hands out a piece, or discards all that is there. */
+static void read_body(ws_request *r, struct ws__input *in)
 {
     const size_t before = in->length;
     const char *data;
@@ -291,30 +291,20 @@ static void discard_body(ws_request *r, struct ws__input *in)
     int result;
     do
         result = ws__body_next(&r->body, in, &data, &length);
-    while (result == WS__BODY_PIECE);
-    r->discarded += (uint32_t)(before - in->length);
+    while (r->discarding && result == WS__BODY_PIECE);
+    const bool last = result == WS__BODY_LAST;
     note_progress(r, before - in->length);
-    if (result == WS__BODY_LAST || result < 0 || r->discarded > WS__DISCARD_LIMIT)
-        end_discarding(r, result == WS__BODY_LAST);
-}
-
-static void give_up(ws_request *r, int status, const char *why);
-
-static void read_body(ws_request *r, struct ws__input *in)
-{
-    const size_t before = in->length;
-    const char *data;
-    size_t length;
     if (r->discarding) {
-        discard_body(r, in);
-        return;
-    }
-    const int result = ws__body_next(&r->body, in, &data, &length);
-    note_progress(r, before - in->length);
-    if (result < 0)
+        r->discarded += (uint32_t)(before - in->length);
+        if (last || result < 0 || r->discarded > WS__DISCARD_LIMIT)
+            end_discarding(r, last);
+    } else if (result < 0) {
         give_up(r, -result, result == -400 ? "the request body is malformed" : NULL);
-    else if (result != WS__BODY_MORE)
-        pass_on(r, data, length, result == WS__BODY_LAST);
+    } else if (!last && ws__request_is_overdue(r)) {
+        give_up(r, 408, NULL);
+    } else if (result != WS__BODY_MORE) {
+        pass_on(r, data, length, last);
+    }
 }
 
 /* Requests, or pieces of a body, of which `handled` were handled in this turn. */
@@ -590,14 +580,16 @@ int ws_request_abort(ws_request *request)
     return WS_OK;
 }
 
-/* RFC 9110 10.1.1: the 100 can be left out if a part of the body has arrived. */
+/* RFC 9110 10.1.1: the 100 can be left out if a part of the body has arrived. Once the final
+ * response has begun, it is too late for one (15.2). */
 static int send_continue(ws_request *r)
 {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct ws__stream *s = &r->conn->stream;
-    const bool wanted = r->expects_continue;
+    if (!r->expects_continue || r->state == WS__REQUEST_SENDING)
+        return WS_OK;
     r->expects_continue = false;
-    if (!wanted || (r->in_use ? r->followed : ws__buffer_length(s->in) > 0))
+    if (r->in_use ? r->followed : ws__buffer_length(s->in) > 0)
         return WS_OK;
     const int error = ws__stream_send(s, line, sizeof line - 1);
     if (error)

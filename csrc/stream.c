@@ -155,7 +155,7 @@ static void on_read_end(struct ws__stream *s, ssize_t result)
 {
     if (result == WS__NET_AGAIN)
         return;
-    if (result == 0 && (s->out || s->awaiting)) { /* the peer may still read */
+    if (result == 0 && !s->broken && (s->out || s->awaiting)) { /* the peer may still read */
         s->eof = true;
         if (s->state == WS__STREAM_LINGERING || s->protocol->on_eof(s)) {
             update_interest(s);

@@ -103,9 +103,9 @@ WS_API int ws_request_defer(ws_request *request,
  *
  * A client that waits for it gets a 100 (Continue). If more than max_size bytes are announced, or a
  * chunk (RFC 9112 section 7.1) exceeds them, the client gets a 413; if the body is malformed, a
- * 400; if it is not complete after body_timeout, which starts again with each 16 KiB that arrive, a
- * 408. In these cases on_aborted runs. Once the body is complete, upgrade_timeout limits the time
- * for the answer.
+ * 400; if it is not complete after body_timeout, which starts again with each 16 KiB that arrive
+ * and is held by a pause, a 408. In these cases on_aborted runs. Once the body is complete,
+ * upgrade_timeout limits the time for the answer.
  *
  * `user` is kept. Returns WS_OK, WS_EINVAL (`on_body` is NULL, or this was called before),
  * WS_ECLOSED (already answered, or the client has got a 413) or WS_ENOMEM. */
