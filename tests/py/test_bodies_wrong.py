@@ -10,6 +10,8 @@ from test_bodies import FORM, ask, head, post, typed
 
 from pyws import App, AppOptions, BadRequest, Request, Response
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 
 # ---- what is wrong with a body ------------------------------------------------------------------

@@ -12,6 +12,8 @@ from test_parts import Reader, get
 
 from pyws import App, EventStream, Request, Response, SendStatus
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 
 

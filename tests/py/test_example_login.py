@@ -11,6 +11,8 @@ from common import ROOT
 from peer import Peer, Response, close_frame, frame, handshake
 from program import Program
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 USERS = ("--user", "Zoë:pass word", "--user", "bob:builder")
 
 

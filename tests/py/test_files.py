@@ -14,6 +14,8 @@ import pytest
 from pyws._core import files
 from pyws._core.files import UNSATISFIABLE, condition, encodings, part, path_segments
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 TAG, MODIFIED = '"1-a"', 1_700_000_000
 DATE = files.http_date(MODIFIED)
 

@@ -16,6 +16,8 @@ from pyws._core import forms
 from pyws._core.fields import with_parameters
 from pyws.errors import BadRequest
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 pytest.importorskip("python_multipart")
 
 Serve = Callable[..., Any]

@@ -16,6 +16,8 @@ from test_bodies import head, post
 
 from pyws import App, AppOptions, Request, Response, SendStatus
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 BIG = bytes(range(256)) * 40_000  # more than the kernel takes at once
 

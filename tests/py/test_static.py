@@ -19,6 +19,8 @@ from test_files import TRAVERSALS
 
 from pyws import App, Request, Response
 
+pytestmark = pytest.mark.usefixtures("read_by_h11")
+
 Serve = Callable[..., Any]
 
 
