@@ -254,7 +254,7 @@ void ws__stream_on_ready(struct ws__link *link)
         ws__hub_bury(s->hub, link);
         return;
     }
-    if (s->broken && (!s->gone || s->starved))
+    if (s->broken && (!s->gone || s->starved || s->awaiting))
         lose_peer(s);
     if (s->state != WS__STREAM_DEAD)
         s->protocol->on_ready(s, more);

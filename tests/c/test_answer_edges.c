@@ -290,6 +290,18 @@ static void test_source_for_a_lost_peer(void)
     turns(&h, 10);
     is_int(pieces, 2, "what a lost peer had sent is handled");
     stop("a source for a peer that is lost");
+
+    start(big_then_static);
+    client_close(&c);
+    client_connect_small(&c, &h);
+    client_say(&c, GET GET);
+    for (int i = 0; i < 5000; i++)
+        client_say(&c, NEXT);
+    turns(&h, 3);
+    client_reset(&c);
+    turns(&h, 10);
+    is_int(pieces, 2, "what a lost peer had sent is handled");
+    stop("a source for a lost peer that had sent much more");
 }
 
 static void cases(void)
