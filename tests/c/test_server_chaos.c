@@ -4,6 +4,7 @@
  * and a server that still serves. The same seeds on every run.
  */
 #include "harness.h"
+#include "ws_cluster.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -12,7 +13,7 @@ enum { PEERS = 24, STEPS = 6000, SEEDS = 8 };
 
 static struct harness h;
 static struct client peers[PEERS];
-static char payload[70000];
+static char payload[70000], labelled[70000] = "\0\n";
 static uint32_t state;
 
 static uint32_t random_below(uint32_t limit)
@@ -56,10 +57,48 @@ static void answer(ws_request *request)
     }
 }
 
+/* Topics, with and without labels. */
+static void use_topic(ws_conn *conn, int opcode)
+{
+    const char *topic = random_below(2) ? "a" : "b";
+    const size_t length = random_below(random_below(3) ? 300 : 20000);
+    switch (random_below(7)) {
+    case 0:
+    case 1:
+        ws_conn_subscribe(conn, topic, 1);
+        break;
+    case 2:
+        ws_conn_unsubscribe(conn, topic, 1);
+        break;
+    case 3:
+        ws_conn_take_labels(conn);
+        break;
+    case 4:
+        ws_conn_publish(conn, topic, 1, payload, length, opcode, random_below(2));
+        break;
+    case 5:
+        if (random_below(30) == 0)
+            ws_server_end_topic(h.server, topic, 1, 1000, "", 0);
+        break;
+    default:
+        ws_server_deliver(h.server, topic, 1, labelled, 2 + length,
+                          opcode | WS_LABELLED | (random_below(3) ? 0 : WS_NOTICE));
+    }
+}
+
 static void use(ws_conn *conn)
 {
     int opcode = random_below(2) ? WS_TEXT : WS_BINARY;
-    switch (random_below(16)) {
+    switch (random_below(20)) {
+    case 9:
+    case 10:
+    case 11:
+    case 12:
+        use_topic(conn, opcode);
+        break;
+    case 13:
+        ws_conn_send(conn, labelled, 2 + random_below(300), opcode | WS_LABELLED);
+        break;
     case 0:
         ws_conn_end(conn, 1000, "end", 3);
         break;
