@@ -405,7 +405,7 @@ def serve(exchange: Exchange, request: Any) -> None:
         assert handler is not None
         args = (res, request, route.pattern) if res._upgrades else (res, request)
         result = run_in(res._context, handler, *args)
-        if result is not None:
+        if result is not None and result is not res:  # as in `lambda res, req: res.end("")`
             returned(route, "upgrade" if res._upgrades else "", handler, result)
         if res._abort_handler or res._later:
             res._defer()
