@@ -32,7 +32,7 @@ from typing import IO, Iterator
 SUITE = "bookworm"
 MINUTES_TO_BOOTSTRAP = 5
 MINUTES_TO_INSTALL = 5
-MINUTES_TO_TEST = 12
+MINUTES_TO_TEST = 30
 TESTS = ("testlog.junit.xml", "pytest-py.xml", "pytest-packaging.xml")
 
 # When the process that runs this ends, everything in it ends, and no mount remains.
