@@ -107,7 +107,7 @@ def find(build: pathlib.Path, folder: Folder) -> dict[str, Row]:
             needs=("nginx",),
             about="nginx " + tool_version("nginx", "-v").rpartition("/")[2],
         ),
-        # Its on_data aborts the process when a body comes in several pieces.
+        # When long uploads overlap, CFFI aborts it: a handle of on_data is freed already.
         "socketify": Row(
             (python, str(PEERS / "http_socketify.py"), "{folder}"),
             loads=("text", "text16", "file", "read"),
