@@ -108,7 +108,9 @@ def no_copy(self: object, protocol: object) -> NoReturn:
 
 
 def type_name(value: object) -> str:
-    """The name of the type of `value` for error messages."""
+    """The name of the type of `value` for error messages, and what to do with a coroutine."""
+    if inspect.iscoroutine(value):
+        return f"a coroutine: await {value.__qualname__}() first"
     return "None" if value is None else type(value).__name__
 
 

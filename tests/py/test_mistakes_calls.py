@@ -9,6 +9,7 @@ import pytest
 from peer import frame, upgraded
 
 from pyws import App, WebSocket
+from pyws.testing import FakeWebSocket
 
 Serve = Callable[..., Any]
 
@@ -109,3 +110,18 @@ def test_p7_patterns_with_signs_that_paths_may_have() -> None:
     with App() as app:
         for pattern in ("/a(b)", "/a+b", "/v1/room:close", "/$x", "/a.b", "/:room/x:y", "/(a)"):
             app.ws(pattern, {})
+
+
+def test_p7_a_coroutine_that_was_not_awaited_is_no_value() -> None:
+    """As in ``res.send(req.json())``."""
+
+    async def read() -> str:
+        return "a"
+
+    coroutines: Any = read(), read()
+    with pytest.raises(TypeError, match=r"^message must be str, .* not a coroutine: await .*read"):
+        FakeWebSocket().send(coroutines[0])
+    with pytest.raises(TypeError, match=r"^max_body_size .* not a coroutine: await .*first$"):
+        App(max_body_size=coroutines[1])
+    for coroutine in coroutines:
+        coroutine.close()
