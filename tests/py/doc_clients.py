@@ -134,6 +134,7 @@ def bodies(program: Program, port: int) -> None:
     assert posted(port, "/webhook", b"[1]", f"X-Signature: {right}") == (204, b"")
     assert program.line() == "the webhook says [1]"
     assert posted(port, "/webhook", b"[2]", f"X-Signature: {right}")[0] == 403
+    assert posted(port, "/webhook", b"[2]", "X-Signature: \u00ff")[0] == 403
     body = bytes(5_000_000)
     assert posted(port, "/files/x", body, method="PUT") == (200, b'{"size":5000000}')
 

@@ -20,6 +20,7 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
 RUNS: Dict[str, List[str]] = {
     "test_chat.py": PYTEST,
     "test_chat_async.py": PYTEST,
+    "test_chat_http.py": PYTEST,
     "test_chat_unittest.py": ["-X", "dev"],
     "test_handlers.py": PYTEST,
 }
