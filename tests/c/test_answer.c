@@ -2,23 +2,13 @@
  * test_answer.c: responses in parts: chunks and lengths, slow clients, clients that leave, uploads
  * that are sent back, the end of the server.
  */
-#include "harness.h"
-
-#include <stdlib.h>
+#include "one_request.h"
 
 #define GET "GET /part HTTP/1.1\r\nHost: t\r\n\r\n"
-#define NEXT "GET /page HTTP/1.1\r\nHost: t\r\n\r\n"
-
-enum { BIG = 8 * 1024 * 1024 };
-
-static struct harness h;
-static struct client c;
-static char *big; /* BIG bytes that differ */
 
 static struct {
     ws_request *request; /* until it is answered */
-    int aborted, writable, reports;
-    size_t reported; /* length of the last report */
+    int aborted, writable;
     void (*begin)(ws_request *request);
     void (*on_writable)(void);
     size_t at; /* bytes of big that were written */
@@ -31,14 +21,6 @@ static void on_aborted(ws_request *request, void *user)
     is_int(ws_request_finish(request), WS_ECLOSED, "too late to finish");
     part.request = NULL;
     part.aborted++;
-}
-
-static void on_response(ws_request *request, int status, size_t length, const char *why,
-                        size_t why_length, void *user)
-{
-    (void)request, (void)status, (void)why, (void)why_length, (void)user;
-    part.reports++;
-    part.reported = length;
 }
 
 static void writable(ws_request *request, void *user)
@@ -68,48 +50,8 @@ static void start(void (*begin)(ws_request *request))
 {
     memset(&part, 0, sizeof part);
     part.begin = begin;
-    harness_init(&h);
-    harness_create(&h);
-    ws_server_http(h.server, "*", "/part", handler, NULL);
-    harness_http(&h, "GET", "/page");
-    ws_server_set_on_response(h.server, on_response, NULL);
-    harness_listen(&h);
-    client_connect(&c, &h);
-    if (!big)
-        big = malloc(BIG);
-    for (size_t i = 0; big && i < BIG; i++)
-        big[i] = (char)(i * 2654435761u >> 13);
-}
-
-static void stop(const char *name)
-{
-    client_close(&c);
-    turns(&h, 3);
-    is_int(stats_of(&h).connections, 0, "no socket is left");
-    h.quiet = true;
-    harness_stop(&h, name);
-}
-
-/* The bytes that the client has got from now on, after their head. */
-static const char *raw(size_t *n)
-{
-    client_drain(&c);
-    char *end = c.in_length ? memmem(c.in, c.in_length, "\r\n\r\n", 4) : NULL;
-    if (!end) {
-        *n = 0;
-        return "";
-    }
-    snprintf(c.head, sizeof c.head, "%.*s", (int)(end - c.in) + 4, c.in);
-    *n = c.in_length - (size_t)(end + 4 - c.in);
-    return end + 4;
-}
-
-static void is_body(const char *want, const char *name)
-{
-    size_t n;
-    const char *body = raw(&n);
-    is_mem(body, n, want, strlen(want), "%s", name);
-    c.in_length = 0;
+    serve("*", "/part", handler);
+    count_reports();
 }
 
 static void unknown(ws_request *request)
@@ -156,8 +98,8 @@ static void test_chunks(void)
     client_read(&c);
     is_mem(c.in, c.in_length, "0\r\n\r\n", 5, "the end");
     c.in_length = 0;
-    is_int(part.reports, 1, "on_response");
-    is_int((int)part.reported, 5, "W2: the bytes of the body");
+    is_int(reports, 1, "on_response");
+    is_int((int)reported, 5, "W2: the bytes of the body");
     is_responses(&c, "200 /page", "H23: the connection goes on with the request that waited");
     part.begin = at_once;
     client_say(&c, GET);
@@ -256,10 +198,7 @@ static void test_slow_client(void)
 {
     size_t n;
     start(begin_big);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     ok(part.at < BIG / 2, "W2: the client is slow: %zu", part.at);
     size_t before = part.at;
     is_int(part.writable, 0, "nothing is writable");
@@ -278,15 +217,12 @@ static void test_slow_client(void)
 static void test_stuck_client(void)
 {
     start(begin_big);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     advance(&h, 29999);
     is_int(part.aborted, 0, "T14: before upgrade_timeout");
     advance(&h, 1);
     is_int(part.aborted, 1, "T14, W2: a client that takes nothing: on_aborted");
-    is_int(part.reports, 1, "on_response");
+    is_int(reports, 1, "on_response");
     stop("a reader that never reads");
 }
 
@@ -305,15 +241,12 @@ static void test_client_leaves(void)
             client_finish(&c);
         turns(&h, 3);
         is_int(part.aborted, 1, "W2: the client leaves: on_aborted");
-        is_int(part.reports, 1, "on_response");
-        is_int((int)part.reported, 5, "with what was written");
+        is_int(reports, 1, "on_response");
+        is_int((int)reported, 5, "with what was written");
         stop("a client that leaves");
     }
     start(begin_big);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     client_reset(&c);
     turns(&h, 3);
     is_int(part.aborted, 1, "W2: in the middle: on_aborted");
@@ -333,7 +266,7 @@ static void test_client_leaves(void)
     part.request = NULL;
     is_int(ws_request_abort(request), WS_OK, "aborted");
     is_int(part.aborted, 0, "no on_aborted for our own abort");
-    is_int(part.reports, 1, "on_response");
+    is_int(reports, 1, "on_response");
     stop("an abort");
 }
 
@@ -370,10 +303,7 @@ static void shut_down(void)
 static void test_shutdown_when_writable(void)
 {
     start(begin_big);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     part.on_writable = shut_down;
     client_drain(&c);
     is_int(part.aborted, 1, "a shutdown in on_writable: on_aborted");
@@ -481,11 +411,7 @@ static void test_failing_allocations(void)
         client_read(&c);
         turns(&h, 5);
         client_drain(&c);
-        more = h.memory.calls >= h.memory.fail_at;
-        client_close(&c);
-        turns(&h, 3);
-        if (!harness_free(&h))
-            ok(false, "T68: the allocation %zu fails", n);
+        more = stop_failing(n);
     }
     ok(!more, "T68: each allocation of an answer has failed once");
 }

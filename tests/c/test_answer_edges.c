@@ -2,21 +2,14 @@
  * test_answer_edges.c: bodies and responses that meet: uploads while a response is sent, log
  * functions that act on requests, peers that are lost before their last request is handled.
  */
-#include "harness.h"
+#include "one_request.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #define POST "POST /up HTTP/1.1\r\nHost: t\r\n"
 #define GET "GET /up HTTP/1.1\r\nHost: t\r\n\r\n"
-#define NEXT "GET /page HTTP/1.1\r\nHost: t\r\n\r\n"
 
-enum { BIG = 4 * 1024 * 1024 };
-
-static struct harness h;
-static struct client c;
-static char *big;
 static ws_request *request; /* until it is answered */
 static int aborted, pieces, file;
 
@@ -33,21 +26,7 @@ static void start(void (*handler)(ws_request *r, void *user))
     request = NULL;
     aborted = pieces = 0;
     file = -1;
-    big = big ? big : calloc(1, BIG);
-    harness_init(&h);
-    harness_create(&h);
-    ws_server_http(h.server, "*", "/up", handler, NULL);
-    harness_http(&h, "GET", "/page");
-    harness_listen(&h);
-    client_connect(&c, &h);
-}
-
-static void stop(const char *name)
-{
-    client_close(&c);
-    turns(&h, 3);
-    is_int(stats_of(&h).connections, 0, "no socket is left");
-    harness_stop(&h, name);
+    serve("*", "/up", handler);
 }
 
 static void ignore_body(ws_request *r, const char *data, size_t length, bool last, void *user)
@@ -99,10 +78,7 @@ static void trickle(int seconds)
 static void test_trickle_while_blocked(void)
 {
     start(begin_big);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, POST "Content-Length: 1000\r\n\r\n");
-    turns(&h, 5);
+    ask_slowly(POST "Content-Length: 1000\r\n\r\n");
     trickle(40);
     is_int(aborted, 1, "T14: a trickle ends although the response is blocked, too");
     ok(pieces < 31, "T14: after body_timeout: %d", pieces);

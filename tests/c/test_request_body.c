@@ -3,17 +3,13 @@
  * pieces, backpressure, 100-continue, limits, time, what is discarded, and what becomes of the
  * connection.
  */
-#include "harness.h"
+#include "one_request.h"
 
 #include <stdlib.h>
 
 #define POST "POST /up HTTP/1.1\r\nHost: t\r\n"
 #define CHUNKED "Transfer-Encoding: chunked\r\n"
 #define EXPECT "Expect: 100-continue\r\n"
-#define NEXT "GET /page HTTP/1.1\r\nHost: t\r\n\r\n"
-
-static struct harness h;
-static struct client c;
 
 static struct {
     ws_request *request; /* until it is answered */
@@ -106,15 +102,6 @@ static void start(void)
     harness_http(&h, "GET", "/page");
     harness_listen(&h);
     client_connect(&c, &h);
-}
-
-static void stop(const char *name)
-{
-    client_close(&c);
-    turns(&h, 3);
-    is_int(stats_of(&h).connections, 0, "no socket is left");
-    h.quiet = true;
-    harness_stop(&h, name);
 }
 
 /* A request on a connection of its own: the body, and the answers. */
@@ -555,11 +542,7 @@ static void test_failing_allocations(void)
         client_say(&c, "abc");
         turns(&h, 2);
         client_drain(&c);
-        more = h.memory.calls >= h.memory.fail_at;
-        client_close(&c);
-        turns(&h, 3);
-        if (!harness_free(&h))
-            ok(false, "T68: the allocation %zu fails", n);
+        more = stop_failing(n);
     }
     ok(!more, "T68: each allocation of a body has failed once");
 }

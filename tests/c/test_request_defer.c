@@ -2,15 +2,13 @@
  * test_request_defer.c: answers that come after the handler has returned: what arrives meanwhile,
  * a peer that leaves, a time that is over, a server that goes down.
  */
-#include "harness.h"
+#include "one_request.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-static struct harness h;
-static struct client c;
 static int aborted;
 
 static void on_aborted(ws_request *request, void *user)
@@ -44,14 +42,6 @@ static void start(void)
     harness_http(&h, "GET", "/page");
     harness_listen(&h);
     client_connect(&c, &h);
-}
-
-static void stop(const char *name)
-{
-    client_close(&c);
-    turns(&h, 3);
-    is_int(stats_of(&h).connections, 0, "no socket is left");
-    harness_stop(&h, name);
 }
 
 static void ask(void)
@@ -108,7 +98,7 @@ static void test_refused_later(void)
 static void test_http(void)
 {
     start();
-    client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+    client_say(&c, NEXT NEXT);
     turns(&h, 2);
     ws_request *first = h.deferred;
     ok(first != NULL, "the first request");
@@ -128,7 +118,7 @@ static void test_http(void)
 static void test_close_after(void)
 {
     start();
-    client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+    client_say(&c, NEXT NEXT);
     turns(&h, 2);
     ws_request_close_after(h.deferred);
     is_int(ws_request_respond(h.deferred, 200, NULL, "one", 3), WS_OK, "answered");
@@ -237,7 +227,7 @@ static void upgrade_behind_response(void)
     harness_route(&h, "/");
     harness_listen(&h);
     client_connect_small(&c, &h);
-    snprintf(two, sizeof two, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n%s", handshake_request);
+    snprintf(two, sizeof two, NEXT "%s", handshake_request);
     client_say(&c, two);
     for (int i = 0; i < 20; i++) {
         turns(&h, 2);
@@ -296,7 +286,7 @@ static void test_shutdown_in_handler(void)
     for (when = 0; when < 3; when++) {
         start();
         h.hook = defer_and_shut_down;
-        client_say(&c, "GET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+        client_say(&c, NEXT);
         turns(&h, 3);
         is_responses(&c, want[when], "T67: shutdown in the handler of a request");
         client_close(&c);

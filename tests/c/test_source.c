@@ -2,7 +2,7 @@
  * test_source.c: responses whose content is sent from where it lies: constants and files, for slow
  * clients, for clients that leave, and until the end of the server.
  */
-#include "harness.h"
+#include "one_request.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -12,26 +12,9 @@
 #include <unistd.h>
 
 #define GET "GET /part HTTP/1.1\r\nHost: t\r\n\r\n"
-#define NEXT "GET /page HTTP/1.1\r\nHost: t\r\n\r\n"
-
-enum { BIG = 8 * 1024 * 1024 };
-
-static struct harness h;
-static struct client c;
-static char *big; /* BIG bytes that differ */
-static int reports;
-static size_t reported; /* length of the last report */
 
 static size_t source_length;
 static int source_result, file = -1;
-
-static void on_response(ws_request *request, int status, size_t length, const char *why,
-                        size_t why_length, void *user)
-{
-    (void)request, (void)status, (void)why, (void)why_length, (void)user;
-    reports++;
-    reported = length;
-}
 
 static void never(ws_request *request, void *user)
 {
@@ -41,49 +24,8 @@ static void never(ws_request *request, void *user)
 
 static void start(void (*handler)(ws_request *request, void *user))
 {
-    reports = 0;
-    harness_init(&h);
-    harness_create(&h);
-    ws_server_http(h.server, "GET", "/part", handler, NULL);
-    harness_http(&h, "GET", "/page");
-    ws_server_set_on_response(h.server, on_response, NULL);
-    harness_listen(&h);
-    client_connect(&c, &h);
-    if (!big)
-        big = malloc(BIG);
-    for (size_t i = 0; big && i < BIG; i++)
-        big[i] = (char)(i * 2654435761u >> 13);
-}
-
-static void stop(const char *name)
-{
-    client_close(&c);
-    turns(&h, 3);
-    is_int(stats_of(&h).connections, 0, "no socket is left");
-    h.quiet = true;
-    harness_stop(&h, name);
-}
-
-/* The bytes that the client has got from now on, after their head. */
-static const char *raw(size_t *n)
-{
-    client_drain(&c);
-    char *end = c.in_length ? memmem(c.in, c.in_length, "\r\n\r\n", 4) : NULL;
-    if (!end) {
-        *n = 0;
-        return "";
-    }
-    snprintf(c.head, sizeof c.head, "%.*s", (int)(end - c.in) + 4, c.in);
-    *n = c.in_length - (size_t)(end + 4 - c.in);
-    return end + 4;
-}
-
-static void is_body(const char *want, const char *name)
-{
-    size_t n;
-    const char *body = raw(&n);
-    is_mem(body, n, want, strlen(want), "%s", name);
-    c.in_length = 0;
+    serve("GET", "/part", handler);
+    count_reports();
 }
 
 static void from_static(ws_request *request, void *user)
@@ -120,10 +62,7 @@ static void test_static(void)
     size_t n;
     start(from_static);
     source_length = BIG;
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET NEXT);
-    turns(&h, 5);
+    ask_slowly(GET NEXT);
     is_int(source_result, WS_OK, "answered");
     is_int(reports, 0, "on_response has not run yet");
     ok(stats_of(&h).memory < 400000, "W2: nothing is copied: %zu", stats_of(&h).memory);
@@ -145,30 +84,21 @@ static void test_static(void)
 
     start(from_static);
     source_length = BIG;
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     client_finish(&c);
     raw(&n);
     ok(n == BIG && c.eof, "W2: a client that sends FIN gets all of it: %zu", n);
     stop("FIN in a static answer");
 
     start(from_static);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     ws_server_shutdown(h.server, 1001, NULL, 0, 10000);
     raw(&n);
     ok(n == BIG && c.eof, "a shutdown lets it end: %zu", n);
     stop("a shutdown in a static answer");
 
     start(from_static);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     advance(&h, 30000);
     turns(&h, 1);
     is_int(reports, 1, "T14, W2: a client that takes nothing is dropped");
@@ -186,10 +116,7 @@ static void test_file(void)
     start(from_file);
     source_length = BIG - 1000;
     file = make_file(BIG);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET NEXT);
-    turns(&h, 5);
+    ask_slowly(GET NEXT);
     ok(is_open(file), "it is open while it is sent");
     ok(stats_of(&h).memory < 400000, "W3: nothing is copied: %zu", stats_of(&h).memory);
     const char *body = raw(&n);
@@ -217,10 +144,7 @@ static void test_file(void)
     start(from_file);
     source_length = BIG - 1000;
     file = make_file(BIG);
-    client_close(&c);
-    client_connect_small(&c, &h);
-    client_say(&c, GET);
-    turns(&h, 5);
+    ask_slowly(GET);
     client_reset(&c);
     turns(&h, 3);
     ok(!is_open(file), "W3: closed when the client leaves");
@@ -338,11 +262,7 @@ static void test_failing_allocations(void)
         client_say(&c, GET GET);
         turns(&h, 5);
         client_drain(&c);
-        more = h.memory.calls >= h.memory.fail_at;
-        client_close(&c);
-        turns(&h, 3);
-        if (!harness_free(&h))
-            ok(false, "T68: the allocation %zu fails", n);
+        more = stop_failing(n);
     }
     ok(!more, "T68: each allocation has failed once");
 }
