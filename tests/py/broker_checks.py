@@ -226,6 +226,23 @@ class Load:
         return self.sent
 
 
+async def received_more(node: Node) -> None:
+    """Wait until an app has received a hundred more messages."""
+    received = node.stats["received"]
+    await until(lambda: node.stats["received"] > received + 100)
+
+
+async def restarted_under_load(server: Any, one: Node, other: Node) -> None:
+    """The server is killed while `other` receives, and started again; both apps notice."""
+    await received_more(other)
+    server.kill()
+    for node in (one, other):
+        await until(lambda: node.ups[-1] is False)  # noqa: B023
+    server.start()
+    for node in (one, other):
+        await until(lambda: node.ups[-1] is True)  # noqa: B023
+
+
 async def killed_and_restarted(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     """B4: under load, twice. Local delivery is complete, and all losses are counted."""
     caplog.set_level(logging.INFO)
@@ -236,17 +253,9 @@ async def killed_and_restarted(server: Any, caplog: pytest.LogCaptureFixture) ->
             await node.settled()
         load = Load(one)
         for turn in range(1, 3):
-            received = other.stats["received"]
-            await until(lambda: other.stats["received"] > received + 100)  # noqa: B023
-            server.kill()
-            for node in (one, other):
-                await until(lambda: node.ups[-1] is False)  # noqa: B023
-            server.start()
-            for node in (one, other):
-                await until(lambda: node.ups[-1] is True)  # noqa: B023
-                assert node.stats["reconnects"] == turn
-        received = other.stats["received"]
-        await until(lambda: other.stats["received"] > received + 100)
+            await restarted_under_load(server, one, other)
+            assert one.stats["reconnects"] == other.stats["reconnects"] == turn
+        await received_more(other)
         sent = await load.end()
         await one.settled()
         here = [int(text) for text in await one.got("a")]

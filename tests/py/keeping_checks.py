@@ -3,9 +3,12 @@
 import asyncio
 import os
 import random
+import shutil
 import time
-from typing import Awaitable, Callable, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
+import pytest
 from coroutines import until
 
 from pyws import History, Link
@@ -213,6 +216,9 @@ async def anything_is_kept(make: Make, largest: int = 1 << 20) -> None:
         assert len(one.got) == len(topics) * len(texts)
 
 
+CHECKS = (order_of_all, pages, completeness, bounds, anything_is_kept)
+
+
 async def any_id_against_a_model(make: Make, exact: bool = True) -> None:
     """Readers that have got anything: what they miss is complete, or they are told.
 
@@ -248,3 +254,42 @@ async def any_id_against_a_model(make: Make, exact: bool = True) -> None:
                 if exact or not nothing_missing or 0 < len(ids) - seen < 20:
                     assert page.complete is nothing_missing
         assert min(kinds.values()) > 20
+
+
+async def starts_again(server: Any, make: Make, keeps: bool, folder: Optional[Path] = None) -> None:
+    """The server is killed: without what it kept nothing is complete.
+
+    Args:
+        server: The server.
+        make: Makes a broker that is connected to it.
+        keeps: Whether it still has everything.
+        folder: What is removed before it starts again.
+    """
+    one = Member(make)
+    await one.broker.connect(one)
+    begin = (await one.read(b"topic", None)).id
+    empty = (await one.read(b"empty", None)).id
+    await one.append(b"topic", b"0", b"1")
+    page = await one.read(b"topic", begin)
+    server.kill()
+    await until(lambda: one.errors != [])
+    await one.broker.close()
+    if folder:
+        shutil.rmtree(folder)
+    server.start()
+    async with Member(make) as other:
+        await other.append(b"topic", b"2")
+        await other.append(b"empty", b"2")
+        page = await other.read(b"topic", page.messages[0][0])
+        assert (data_of(page), page.complete) == ([b"1", b"2"] if keeps else [b"2"], keeps)
+        page = await other.read(b"empty", empty)
+        assert (data_of(page), page.complete) == ([b"2"], keeps)
+
+
+async def connect_error(kind: Callable[[str], Broker], url: str) -> str:
+    """Why a broker cannot connect."""
+    one = Member(lambda: kind(url))
+    with pytest.raises(ConnectionError) as info:
+        await one.broker.connect(one)
+    await one.broker.close()
+    return str(info.value)

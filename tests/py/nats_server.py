@@ -92,3 +92,21 @@ class NatsServer:
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
             self.kill()
+
+
+class Outlet:
+    """The transport of a connection without a server, which keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def abort(self) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...

@@ -123,6 +123,26 @@ def places(count: int = 2, history: History = HISTORY, **more: Any) -> Tuple[Any
     return (hub, *(Place(MemoryBroker(hub), history, **more) for _ in range(count)))
 
 
+async def check_one_order(readers: Sequence[Reader], plain: Reader, count: int) -> None:
+    """All get what two publishers, "one" and "two", have sent, in the order of its ids.
+
+    Args:
+        readers: Clients that take labels.
+        plain: One that takes none.
+        count: How many messages each publisher has numbered, from 0.
+    """
+    found = [await reader.take(2 * count) for reader in readers]
+    for messages in found[1:]:
+        assert messages == found[0]
+    ids = [numbers(one.id) for one in found[0]]
+    assert ids == sorted(set(ids))
+    texts = [one.message for one in found[0]]
+    assert await plain.take(2 * count) == texts
+    for word in ("one", "two"):
+        own = [text for text in texts if text.startswith(word)]
+        assert own == [f"{word} {number}" for number in range(count)]
+
+
 # ---- clients that come and go -------------------------------------------------------------------
 
 

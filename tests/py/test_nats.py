@@ -34,7 +34,7 @@ from chromium import unavailable
 from common import TIMEOUT
 from coroutines import in_loop, until
 from memory_broker import Node
-from nats_server import NatsServer
+from nats_server import NatsServer, Outlet
 from peer import eventually, frame, upgraded
 from worker_programs import pid_of, start
 
@@ -447,24 +447,6 @@ class Bin(Link):
 
     def lost(self, error: BaseException) -> None:
         self.errors.append(error)
-
-
-class Outlet:
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def abort(self) -> None: ...
-
-    def get_extra_info(self, name: str) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 STREAM = (

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import shutil
+import re
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,18 +12,16 @@ import pytest
 from chromium import unavailable
 from coroutines import in_loop, until
 from keeping_checks import (
+    CHECKS,
     HISTORY,
     Member,
     any_id_against_a_model,
-    anything_is_kept,
-    bounds,
-    completeness,
+    connect_error,
     data_of,
     numbers,
-    order_of_all,
-    pages,
+    starts_again,
 )
-from nats_server import NatsServer
+from nats_server import NatsServer, Outlet
 
 from pyws import History
 
@@ -48,7 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 @pytest.fixture
 def make(server: NatsServer, request: pytest.FixtureRequest) -> Callable[[], NatsBroker]:
     """A function that makes connections with a prefix of this test."""
-    return lambda: NatsBroker(f"{server.url}?prefix={request.node.name}")
+    prefix = re.sub(r"\W", "_", request.node.name)
+    return lambda: NatsBroker(f"{server.url}?prefix={prefix}")
 
 
 async def api(server: NatsServer, place: str, request: Any) -> Any:
@@ -70,29 +69,10 @@ async def config_of(server: NatsServer, name: str) -> Any:
 # ---- what is kept -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @in_loop
-async def test_all_see_one_order(make: Any) -> None:
-    await order_of_all(make)
-
-
-@in_loop
-async def test_pages(make: Any) -> None:
-    await pages(make)
-
-
-@in_loop
-async def test_whether_a_page_is_complete(make: Any) -> None:
-    await completeness(make)
-
-
-@in_loop
-async def test_what_is_too_old(make: Any) -> None:
-    await bounds(make)
-
-
-@in_loop
-async def test_topics_and_messages_may_contain_anything(make: Any) -> None:
-    await anything_is_kept(make)
+async def test_what_is_kept(make: Any, check: Any) -> None:
+    await check(make)
 
 
 @in_loop
@@ -245,26 +225,9 @@ async def test_another_limit_of_the_stream(server: NatsServer) -> None:
 @pytest.mark.parametrize("keeps", [False, True], ids=["without files", "with files"])
 @in_loop
 async def test_nats_starts_again(tmp_path: Path, keeps: bool) -> None:
+    lost = None if keeps else tmp_path / "store"
     with jetstream(tmp_path) as own:
-        one = Member(lambda: NatsBroker(own.url))
-        await one.broker.connect(one)
-        begin = (await one.read(b"topic", None)).id
-        empty = (await one.read(b"empty", None)).id
-        await one.append(b"topic", b"0", b"1")
-        page = await one.read(b"topic", begin)
-        own.kill()
-        await until(lambda: one.errors != [])
-        await one.broker.close()
-        if not keeps:
-            shutil.rmtree(tmp_path / "store")
-        own.start()
-        async with Member(lambda: NatsBroker(own.url)) as other:
-            await other.append(b"topic", b"2")
-            await other.append(b"empty", b"2")
-            page = await other.read(b"topic", page.messages[0][0])
-            assert (data_of(page), page.complete) == ([b"1", b"2"] if keeps else [b"2"], keeps)
-            page = await other.read(b"empty", empty)
-            assert (data_of(page), page.complete) == ([b"2"], keeps)
+        await starts_again(own, lambda: NatsBroker(own.url), keeps, lost)
 
 
 @in_loop
@@ -331,18 +294,10 @@ async def test_publishers_at_the_same_moment_do_not_end_the_connection(make: Any
 # ---- errors that say what to do -----------------------------------------------------------------
 
 
-async def connect_error(url: str) -> str:
-    one = Member(lambda: NatsBroker(url))
-    with pytest.raises(ConnectionError) as info:
-        await one.broker.connect(one)
-    await one.broker.close()
-    return str(info.value)
-
-
 @in_loop
 async def test_a_server_without_jetstream(tmp_path: Path) -> None:
     with NatsServer(tmp_path) as own:
-        assert "is it enabled there (nats-server -js)?" in await connect_error(own.url)
+        assert "is it enabled there (nats-server -js)?" in await connect_error(NatsBroker, own.url)
         one = Member(lambda: NatsBroker(own.url))
         one.broker.histories = ()
         async with one:  # everything else works there
@@ -353,9 +308,9 @@ async def test_a_server_without_jetstream(tmp_path: Path) -> None:
 async def test_another_stream_of_that_name(server: NatsServer) -> None:
     config = {"name": "x_y_history", "subjects": ["x_y.history.>"], "num_replicas": 1}
     await api(server, "STREAM.CREATE.x_y_history", {**config, "storage": "file"})
-    error = await connect_error(server.url + "?prefix=x_y")
+    error = await connect_error(NatsBroker, server.url + "?prefix=x_y")
     assert "the stream x_y_history has republish None, but history needs {'src': 'x_y." in error
-    error = await connect_error(server.url + "?prefix=x.y")
+    error = await connect_error(NatsBroker, server.url + "?prefix=x.y")
     assert "has subjects ['x_y.history.>'], but history needs ['x.y.history.>']" in error
 
 
@@ -370,7 +325,8 @@ async def test_a_user_who_may_not(tmp_path: Path) -> None:
     ] }}"""
     with jetstream(tmp_path, settings) as own:
         place = f"127.0.0.1:{own.port}"
-        assert "$JS.API.STREAM.INFO.pyws_history" in await connect_error(f"nats://shy:p@{place}")
+        error = await connect_error(NatsBroker, f"nats://shy:p@{place}")
+        assert "$JS.API.STREAM.INFO.pyws_history" in error
         async with Member(lambda: NatsBroker(f"nats://bold:p@{place}")) as one:
             await one.broker.subscribe([b"topic"])
             begin = (await one.read(b"topic", None)).id
@@ -395,24 +351,6 @@ INFO = {
     "config": {"max_msgs_per_subject": 5, "max_age": 10**9, "max_msgs": -1, "max_bytes": -1},
 }
 EPOCH = 1795924857219
-
-
-class Outlet:
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def abort(self) -> None: ...
-
-    def get_extra_info(self, name: str) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 def kept(number: int, before: int, data: bytes) -> bytes:

@@ -8,16 +8,14 @@ import pytest
 from chromium import unavailable
 from coroutines import in_loop, until
 from keeping_checks import (
+    CHECKS,
     HISTORY,
     Member,
     any_id_against_a_model,
-    anything_is_kept,
-    bounds,
-    completeness,
+    connect_error,
     data_of,
     numbers,
-    order_of_all,
-    pages,
+    starts_again,
 )
 from redis_server import RedisServer, free_port
 
@@ -46,29 +44,10 @@ def make(server: RedisServer, request: pytest.FixtureRequest) -> Callable[[], Re
 # ---- what is kept -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @in_loop
-async def test_all_see_one_order(make: Any) -> None:
-    await order_of_all(make)
-
-
-@in_loop
-async def test_pages(make: Any) -> None:
-    await pages(make)
-
-
-@in_loop
-async def test_whether_a_page_is_complete(make: Any) -> None:
-    await completeness(make)
-
-
-@in_loop
-async def test_what_is_too_old(make: Any) -> None:
-    await bounds(make)
-
-
-@in_loop
-async def test_topics_and_messages_may_contain_anything(make: Any) -> None:
-    await anything_is_kept(make)
+async def test_what_is_kept(make: Any, check: Any) -> None:
+    await check(make)
 
 
 @in_loop
@@ -168,24 +147,7 @@ async def test_a_key_is_lost(server: RedisServer, lost: str) -> None:
 async def test_redis_starts_again(tmp_path: Path, keeps: bool) -> None:
     options = ["--appendonly", "yes", "--appendfsync", "always"] if keeps else []
     with RedisServer(tmp_path, *options) as own:
-        one = Member(lambda: RedisBroker(own.url))
-        await one.broker.connect(one)
-        begin = (await one.read(b"topic", None)).id
-        empty = (await one.read(b"empty", None)).id
-        await one.append(b"topic", b"0", b"1")
-        page = await one.read(b"topic", begin)
-        own.kill()
-        await until(lambda: one.errors != [])
-        await one.broker.close()
-        own.start()
-        async with Member(lambda: RedisBroker(own.url)) as other:
-            await other.append(b"topic", b"2")
-            await other.append(b"empty", b"2")
-            after = page.messages[0][0]
-            page = await other.read(b"topic", after)
-            assert (data_of(page), page.complete) == ([b"1", b"2"] if keeps else [b"2"], keeps)
-            page = await other.read(b"empty", empty)
-            assert (data_of(page), page.complete) == ([b"2"], keeps)
+        await starts_again(own, lambda: RedisBroker(own.url), keeps)
 
 
 @pytest.mark.parametrize(
@@ -241,21 +203,14 @@ async def test_the_script_is_lost(server: RedisServer) -> None:
 # ---- errors that say what to do -----------------------------------------------------------------
 
 
-async def connect_error(url: str) -> str:
-    one = Member(lambda: RedisBroker(url))
-    with pytest.raises(ConnectionError) as info:
-        await one.broker.connect(one)
-    await one.broker.close()
-    return str(info.value)
-
-
 @in_loop
 async def test_a_user_who_may_not(server: RedisServer) -> None:
     server.command("ACL", "SETUSER", "shy", "on", ">p", "+@all", "resetchannels", "&pyws:*")
     url = f"redis://shy:p@127.0.0.1:{server.port}"
-    assert "key" in (error := await connect_error(url)) and "history needs ~pyws:*" in error
+    error = await connect_error(RedisBroker, url)
+    assert "key" in error and "history needs ~pyws:*" in error
     server.command("ACL", "SETUSER", "shy", "~pyws:*", "-eval")
-    assert "'eval'" in await connect_error(url)
+    assert "'eval'" in await connect_error(RedisBroker, url)
     commands = ["EVAL", "EVALSHA", "TIME", "GET", "SET", "DEL", "PEXPIRE", "XADD", "XRANGE"]
     commands += ["PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "PING", "HELLO"]
     wanted = [f"+{one.lower()}" for one in commands]
@@ -274,7 +229,8 @@ async def test_a_cluster(tmp_path: Path) -> None:
         own.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         one = Member(lambda: RedisBroker(own.url))
         await until(lambda: b"cluster_state:ok" in own.command("CLUSTER", "INFO"))
-        assert "history needs a Redis that is no cluster" in await connect_error(own.url)
+        error = await connect_error(RedisBroker, own.url)
+        assert "history needs a Redis that is no cluster" in error
         one.broker.histories = ()
         await one.broker.connect(one)  # everything else works there
         await one.broker.close()

@@ -7,7 +7,7 @@ import pytest
 from coroutines import Place as Listening
 from coroutines import in_loop, until
 from memory_broker import Hub, MemoryBroker
-from replays import HISTORY, Labelled, Notice, numbers, parsed, places
+from replays import HISTORY, Labelled, Notice, check_one_order, numbers, parsed, places
 
 from pyws import App, History
 from pyws._core import history
@@ -32,15 +32,7 @@ async def test_everyone_gets_messages_from_the_broker_in_one_order() -> None:
             assert one.app.publish("room", f"one {number}") is True
             assert other.sockets["a"].publish("room", f"two {number}") is True
             await asyncio.sleep(0)
-        found = [await reader.take(200) for reader in readers]
-        assert found[0] == found[1]
-        ids = [numbers(one.id) for one in found[0]]
-        assert ids == sorted(set(ids))
-        texts = [one.message for one in found[0]]
-        assert [await plain.next() for _ in range(200)] == texts
-        for word in ("one", "two"):
-            own = [text for text in texts if text.startswith(word)]
-            assert own == [f"{word} {number}" for number in range(100)]
+        await check_one_order(readers, plain, 100)
         assert one.stats["kept"] == other.stats["kept"] == 100
         assert one.stats["received"] == other.stats["received"] == 200
         assert one.stats["published"] == one.stats["lost"] == one.stats["replayed"] == 0

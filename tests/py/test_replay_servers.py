@@ -11,14 +11,24 @@ from typing import Any, Dict, Iterator, List, Set
 from urllib.parse import quote
 
 import pytest
-from broker_checks import Load
+from broker_checks import Load, received_more, restarted_under_load
 from common import ROOT, show_figures
 from coroutines import in_loop, until
 from nats_server import NatsServer
 from peer import Peer, close_frame, frame, upgraded
 from program import Program
 from redis_server import RedisServer
-from replays import Labelled, Notice, Place, Reader, check_messages, numbers, parsed, wander
+from replays import (
+    Labelled,
+    Notice,
+    Place,
+    Reader,
+    check_messages,
+    check_one_order,
+    numbers,
+    parsed,
+    wander,
+)
 from worker_programs import start
 
 from pyws import History
@@ -87,15 +97,7 @@ async def test_b8_one_order_for_all(url: str) -> None:
             other.sockets["b"].publish("room", f"two {number}")
             if number % 20 == 0:
                 await asyncio.sleep(0.001)
-        found = [await reader.take(1000) for reader in readers]
-        assert found[0] == found[1]
-        ids = [numbers(one.id) for one in found[0]]
-        assert ids == sorted(set(ids))
-        texts = [one.message for one in found[0]]
-        assert [await plain.next() for _ in range(1000)] == texts
-        for word in ("one", "two"):
-            own = [text for text in texts if text.startswith(word)]
-            assert own == [f"{word} {number}" for number in range(500)]
+        await check_one_order(readers, plain, 500)
         assert one.stats["kept"] == other.stats["kept"] == 500
         assert one.stats["lost"] == other.stats["ignored"] == 0
 
@@ -228,16 +230,8 @@ async def test_b8_the_broker_is_killed_and_loses_nothing(own: Any) -> None:
             await node.settled()
         load = Load(one)
         for _ in range(2):
-            received = other.stats["received"]
-            await until(lambda: other.stats["received"] > received + 100)  # noqa: B023
-            own.kill()
-            for node in (one, other):
-                await until(lambda: node.ups[-1] is False)  # noqa: B023
-            own.start()
-            for node in (one, other):
-                await until(lambda: node.ups[-1] is True)  # noqa: B023
-        received = other.stats["received"]
-        await until(lambda: other.stats["received"] > received + 100)
+            await restarted_under_load(own, one, other)
+        await received_more(other)
         sent = await load.end()
         await one.settled()
         back = await one.come("d", "topic", ids=ids)
@@ -260,8 +254,7 @@ async def test_b8_the_broker_is_frozen(own: Any, monkeypatch: pytest.MonkeyPatch
             await position(reader, "topic")
         load = Load(one)
         for _ in range(2):
-            received = other.stats["received"]
-            await until(lambda: other.stats["received"] > received + 100)  # noqa: B023
+            await received_more(other)
             own.stop()
             await until(lambda: one.ups[-1] is False)
             own.go_on()
