@@ -365,7 +365,7 @@ async def test_tls_is_not_left_out(own: NatsServer, caplog: pytest.LogCaptureFix
     async with one.running(up=False):
         await until(lambda: one.ups == [False])
     assert "it offers no TLS" in caplog.text
-    assert own.connections() == []
+    await until(lambda: own.connections() == [])
 
 
 @in_loop
