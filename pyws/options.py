@@ -441,4 +441,5 @@ class AppListenOptions:
 LISTEN_SETTINGS = settings(AppListenOptions)
 foreign.belongs("app.listen()", [*AppListenOptions.__annotations__, *LISTEN_ALIASES])
 foreign.belongs("App(...)", AppOptions.__annotations__)
+foreign.belongs("App(...), or to app.post(...) and its siblings", ["max_body_size"])
 _LOOPBACKS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}

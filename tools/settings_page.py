@@ -34,8 +34,10 @@ END = "\n        Handlers, each of them optional"
 INTRODUCTION = """# Settings
 
 A value of a wrong type raises TypeError, and one out of range ValueError, both with the name, the
-value and what is allowed. An unknown name raises TypeError with a suggestion. (This page is made by
-`tools/settings_page.py` from the table in `pyws/options.py` and `pyws/_core/settings.py`.)
+value and what is allowed. An unknown name raises TypeError with a suggestion. A route of HTTP
+requests has one setting, `max_body_size`: `app.post(pattern, handler, max_body_size=1024)`. (This
+page is made by `tools/settings_page.py` from the table in `pyws/options.py` and
+`pyws/_core/settings.py`.)
 """
 
 

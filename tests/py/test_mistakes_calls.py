@@ -125,3 +125,8 @@ def test_p7_a_coroutine_that_was_not_awaited_is_no_value() -> None:
         App(max_body_size=coroutines[1])
     for coroutine in coroutines:
         coroutine.close()
+
+
+def test_p7_the_limit_of_a_body_is_none_of_a_socket() -> None:
+    with App() as app, pytest.raises(TypeError, match=r"App\(\.\.\.\), or to app\.post\("):
+        app.ws("/", {"max_body_size": 1})  # type: ignore[arg-type]
