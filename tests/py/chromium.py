@@ -14,9 +14,10 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Iterator, List, NoReturn, Optional, Tuple
 
 import pytest
+from common import without_sanitizer
 
 TIMEOUT = 60.0  # seconds; generous, only a failing test waits that long
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -190,11 +191,6 @@ class Page:
     def screenshot(self, path: Path) -> None:
         """Write what it shows to a PNG file."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
-
-
-def without_sanitizer() -> Dict[str, str]:
-    """The environment for other programs: the runtime of a sanitizer is for Python alone."""
-    return {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
 
 
 class Browser(Page):

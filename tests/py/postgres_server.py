@@ -7,18 +7,13 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, List
 
 from chromium import unavailable
-from common import TIMEOUT
+from common import TIMEOUT, without_sanitizer
 from peer import eventually
 
 VERSIONS = Path("/usr/lib/postgresql")  # of Debian
-
-
-def clean() -> Dict[str, str]:
-    """The environment without a sanitizer, with which its processes would hang."""
-    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 class PostgresServer:
@@ -48,19 +43,26 @@ class PostgresServer:
             command += ["-c", setting]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=clean()
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=without_sanitizer(),
             )
         eventually(self._accepts)
 
     def _accepts(self) -> bool:
         assert self.process.poll() is None, (self.folder / "log").read_text()
         ready = [str(self.programs / "pg_isready"), "-q", "-h", str(self.folder)]
-        return subprocess.run(ready, timeout=TIMEOUT, env=clean()).returncode == 0
+        return subprocess.run(ready, timeout=TIMEOUT, env=without_sanitizer()).returncode == 0
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [*self.prefix, str(self.programs / name), *arguments]
         null = subprocess.DEVNULL
-        subprocess.run(command, check=True, stdout=null, timeout=60, cwd="/", env=clean())
+        subprocess.run(
+            command, check=True, stdout=null, timeout=60, cwd="/", env=without_sanitizer()
+        )
 
     def kill(self) -> None:
         """End all of its processes without waiting for clients."""

@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 import peer
 import pytest
-from common import ROOT
+from common import ROOT, without_sanitizer
 
 from pyws import App
 from pyws._native import lib
@@ -61,7 +61,7 @@ __attribute__((constructor)) static void read_plant(void) { planted = getenv("BE
 
 
 def run(*command: Any, plant: str = "") -> Tuple[int, str]:
-    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    environment = without_sanitizer()
     done = subprocess.run(
         [str(part) for part in command],
         env={**environment, "BENCH_PLANT": plant} if plant else environment,

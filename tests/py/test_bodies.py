@@ -4,8 +4,6 @@ import asyncio
 import gc
 import hashlib
 import logging
-import shutil
-import subprocess
 import time
 import weakref
 from pathlib import Path
@@ -15,6 +13,7 @@ import peer
 import pytest
 from common import TIMEOUT
 from coroutines import Gate, in_loop, in_thread
+from curl import curl
 from peer import Peer, eventually
 
 from pyws import (
@@ -579,12 +578,7 @@ async def test_w1_a_reader_may_be_cancelled_and_read_again() -> None:
 
 @pytest.mark.parametrize("more", [[], ["-H", "Transfer-Encoding: chunked"], ["-0"]])
 def test_w1_curl_uploads_a_file(reader: Any, tmp_path: Path, more: List[str]) -> None:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("no curl here")
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 8000)
     url = f"http://127.0.0.1:{reader.port}/x"
-    command = [curl, "-s", "-S", "--max-time", "20", "--data-binary", f"@{path}", *more, url]
-    got = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True).stdout
-    assert got == path.read_bytes()
+    assert curl("--data-binary", f"@{path}", *more, url) == path.read_bytes()

@@ -5,7 +5,6 @@ Without Node, npm or its registry the tests are skipped; with CI=true they fail 
 
 import base64
 import json
-import os
 import queue
 import random
 import re
@@ -16,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from chromium import TIMEOUT, Browser, launched, unavailable
+from common import without_sanitizer
 
 from pyws import App, CompressOptions, WebSocket
 from pyws._native import lib
@@ -205,7 +205,7 @@ ws.on('close', (code, reason) => {
 def run(command: List[str], folder: Path, **more: Any) -> "subprocess.CompletedProcess[str]":
     """A child with a bounded time, killed behind it."""
     # The runtime of a sanitizer is for the Python processes only.
-    kept = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    kept = without_sanitizer()
     return subprocess.run(
         command, cwd=folder, env=kept, capture_output=True, encoding="utf-8", **more
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Callable, Iterator, List
 
 import pytest
-from chromium import unavailable, without_sanitizer
-from common import ROOT, TIMEOUT
+from chromium import unavailable
+from common import ROOT, TIMEOUT, without_sanitizer
 from doc_blocks import all_blocks
 from peer import Peer, eventually, frame, handshake, upgraded
 from program import Program

@@ -4,7 +4,6 @@ import ast
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from unittest import mock
 
 import peer
 import pytest
-from common import ROOT, TIMEOUT
+from common import ROOT, TIMEOUT, without_sanitizer
 from doc_blocks import Block, all_blocks
 from peer import Peer, frame, handshake, upgraded
 from program import Program
@@ -222,7 +221,7 @@ def native_handlers(text: str, folder: Path) -> None:
         pytest.skip("no C compiler")
     built, source = folder / "native_handler.so", ROOT / "examples" / "c" / "native_handler.c"
     build = [compiler, "-shared", "-fPIC", "-I", str(ROOT / "csrc"), "-o", str(built), str(source)]
-    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    environment = without_sanitizer()
     subprocess.run(build, check=True, timeout=TIMEOUT, env=environment)
     (library,) = (block.text for block in FRAGMENTS if LIBRARY in block.text)
     begin = f"import ctypes, os; from pyws import App; app = App(); os.chdir({str(folder)!r})"

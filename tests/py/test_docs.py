@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import List
 
 import pytest
-from chromium import unavailable, without_sanitizer
-from common import ROOT, TIMEOUT
+from chromium import unavailable
+from common import ROOT, TIMEOUT, without_sanitizer
 from doc_blocks import Block, all_blocks, blocks_of, mistakes, run
 from program import Program
 from redis_server import RedisServer

@@ -1,13 +1,11 @@
 """Forms with files: multipart/form-data of real clients, of liars, and in every split (W1)."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 import pytest
-from common import TIMEOUT
+from curl import curl
 from peer import Peer, eventually
 from test_bodies import ask, chunked, head, post, typed
 
@@ -243,9 +241,6 @@ def test_w1_without_python_multipart_the_error_says_what_to_install(
 
 
 def test_w1_curl_sends_forms(server: Any, tmp_path: Path) -> None:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("no curl here")
     path = tmp_path / 'a "b".txt'
     path.write_bytes(b"content")
     url = f"http://127.0.0.1:{server.port}/form"
@@ -255,8 +250,7 @@ def test_w1_curl_sends_forms(server: Any, tmp_path: Path) -> None:
         "-F",
         f'file=@"{path.as_posix()}";type=text/x'.replace('"b"', '\\"b\\"'),
     ]
-    command = [curl, "-s", "-S", "--max-time", "20", *fields, url]
-    got = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True).stdout
+    got = curl(*fields, url)
     assert got == '{"name":["Zoë"],"file":[["a \\"b\\".txt","text/x","content"]]}'.encode()
 
 

@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import functools
 import gc
-import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import peer
 import pytest
-from common import ROOT
+from common import ROOT, without_sanitizer
 from peer import close_frame, frame, upgraded
 from program import Program
 
@@ -46,7 +45,7 @@ KINDS: Dict[str, Any] = {
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("native") / "native_handler.so"
     assert COMPILER is not None
-    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    environment = without_sanitizer()
     arguments = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run(
         [COMPILER, *arguments, f"-I{ROOT / 'csrc'}", "-o", str(path), str(SOURCE)],

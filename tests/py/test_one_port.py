@@ -23,9 +23,8 @@ from chromium import (
     find_client,
     launched,
     unavailable,
-    without_sanitizer,
 )
-from common import ROOT
+from common import ROOT, without_sanitizer
 from program import Program
 
 pytestmark = pytest.mark.timeout(300)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from test_static_clients import curl
+from curl import curl
 
 from pyws import App, Request, Response
 

@@ -2,14 +2,13 @@
 
 import gzip
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
 
 import peer
 import pytest
 from chromium import launched
+from curl import curl
 from test_static import CONTENT
 
 from pyws import App, Request, Response
@@ -25,17 +24,6 @@ def site(tmp_path: Path) -> Path:
     (root / "a.txt").write_text("a")
     (root / "big.bin").write_bytes(CONTENT)
     return root
-
-
-def curl(*arguments: str) -> bytes:
-    path = shutil.which("curl")
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no curl here")
-        pytest.skip("no curl here")
-    return subprocess.run(
-        [path, "-sS", *arguments], capture_output=True, timeout=60, check=True
-    ).stdout
 
 
 def test_w3_curl(serve: Serve, site: Path, tmp_path: Path) -> None:
