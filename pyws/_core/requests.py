@@ -304,7 +304,8 @@ class Exchange:
         result = ErrorCode.ECLOSED.value
         if not self._aborted:
             result = lib.ws_request_write(self._ptr, data, len(data))
-        if result == ErrorCode.ECLOSED:  # `on_aborted` will run, or has run
+        if result == ErrorCode.ECLOSED:
+            parts.blocked = not self._aborted  # otherwise `on_aborted` will run
             return DROPPED
         if result == ErrorCode.EINVAL:
             total = parts.offset + len(data)

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import threading
+import time
 import weakref
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Tuple
 
@@ -287,6 +288,29 @@ def test_w2_what_exceeds_max_response_backpressure_is_dropped(serve: Serve) -> N
 
 
 # ---- clients that leave -------------------------------------------------------------------------
+
+
+def test_w2_drained_waits_for_the_end_of_a_client_that_is_lost(serve: Serve) -> None:
+    """A part that finds the client gone comes before the app learns of that."""
+    seen: List[Any] = []
+    has_begun = threading.Event()
+
+    async def handler(res: Response, req: Request) -> None:
+        res.write("first")
+        await asyncio.sleep(0.01)  # the head leaves
+        has_begun.set()
+        while res.write("more") is not SendStatus.DROPPED:
+            time.sleep(0.01)  # nothing else runs in this loop
+        seen.append(res.aborted)
+        seen.append(await res.drained())
+
+    server = serve(lambda app: app.get("/x", handler))
+    client = Peer(server.port)
+    client.send(get())
+    assert has_begun.wait(TIMEOUT)
+    client.reset()
+    eventually(lambda: len(seen) == 2)
+    assert seen == [False, False]
 
 
 @pytest.mark.parametrize("way", ["drained", "async", "sync", "waiting"])
