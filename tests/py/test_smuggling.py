@@ -20,7 +20,7 @@ from responses import read_answers
 from smuggling import INNER, LENGTH, NEXT, SMUGGLED, TE, TRICKS, ZERO, Trick, post
 from test_proxies import haproxy, nginx, program
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)  # with sanitizers, on a busy machine
 LONG = 600  # bytes: not each split of a longer one is tried
 
 

@@ -507,6 +507,7 @@ def test_w3_clients_that_leave_early_leave_no_descriptor(port: int, site: Path) 
     peer.eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
+@pytest.mark.timeout(300)  # h11 reads all of them
 def test_w3_ten_thousand_files(port: int, site: Path) -> None:
     """Each is found, on a connection that is kept, and with requests that do not wait."""
     many = site / "many"
