@@ -1,7 +1,7 @@
 /*
  * body.h: where the body of a request ends, and what belongs to it (RFC 9112 sections 6 and 7.1):
  * a number of bytes, or chunks. Sans-IO: bytes in, pieces of content out, without a copy. Every
- * byte is looked at once, and none has to be kept: the state between two calls is in the struct.
+ * byte is looked at once and not needed again: the struct holds the state between two calls.
  * The result never depends on how the bytes were split.
  */
 #ifndef WS__BODY_H

@@ -68,7 +68,7 @@ void ws__request_set_timer(ws_request *r)
 {
     struct ws__stream *s = &r->conn->stream;
     if (s->uploading && r->timing_body)
-        return; /* it goes on */
+        return; /* the time of the body is running already */
     ws__hub_touch(s->hub);
     if (r->timing_body)
         r->spent += s->hub->loop.now - r->since;

@@ -37,7 +37,7 @@ struct ws__answer {
     int status;
     bool chunked;
     bool silent; /* the content is not sent */
-    bool keep;   /* the head says that the connection goes on */
+    bool keep;   /* the head says that the connection persists */
 };
 
 enum { WS__DISCARD_LIMIT = 256 * 1024 }; /* bytes of a body that are read for nothing */
@@ -97,7 +97,7 @@ bool ws__request_is_overdue(const ws_request *r);
 /* Copies the head, so that the request stays valid after its handler. Returns WS_ENOMEM if out of
  * memory. */
 int ws__request_keep(ws_request *r);
-/* The request is answered, and the connection goes on: what is left of the body is discarded. */
+/* The request is answered, and the connection persists: what is left of the body is discarded. */
 void ws__request_discard_body(ws_request *r);
 /* Empties a head that is incomplete or malformed, so that nothing of it is looked at. */
 void ws__request_forget_head(ws_request *r);

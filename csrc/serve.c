@@ -265,7 +265,7 @@ static void note_progress(ws_request *r, size_t n)
         ws__request_renew_body_time(r);
 }
 
-/* The answer is sent, and whatever becomes of the body, nothing more is to be done with it. */
+/* The answer is sent, and the body has ended or is given up: the request is finished. */
 static void end_discarding(ws_request *r, bool keep)
 {
     ws_conn *c = r->conn;

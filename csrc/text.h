@@ -47,8 +47,8 @@ bool ws__text_same(const char *text, size_t length, const char *other);
 /* Returns true if text[length] is a token (RFC 9110 5.6.2), which is never empty. */
 bool ws__text_is_token(const char *text, size_t length);
 
-/* Returns the decimal number text[length], of digits without a leading zero, or -1 if it is none or
- * above `max`. */
+/* Returns the decimal number text[length], which has digits alone and no leading zero; -1 for any
+ * other text, and for a number above `max`. */
 int ws__text_number(const char *text, size_t length, int max);
 
 /* Returns true if text[length] can be sent as a field value: it holds no NUL, CR or LF. */

@@ -114,8 +114,8 @@ WS_API int ws_request_read_body(ws_request *request, uint64_t max_size,
                                                 size_t length, bool last, void *user),
                                 void *user);
 
-/* Reads no more of the body until ws_request_resume_body: what the client sends waits in the
- * kernel, but for 64 KiB, and slows the client down. Meanwhile on_body does not run, no time limit
+/* Reads no more of the body until ws_request_resume_body. At most 64 KiB more are read ahead; the
+ * rest waits in the kernel and slows the client down. Meanwhile on_body does not run, no time limit
  * applies, and the end of a client that sent more than that is noticed only after the resumption.
  * Has no effect once the body is complete. */
 WS_API void ws_request_pause_body(ws_request *request);

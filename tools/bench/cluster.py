@@ -28,12 +28,13 @@ from typing import Iterator, Sequence
 
 import cluster_rows
 import cluster_tables
+import command
 import harness
 import results
 import servers
 import tables
 from cluster_rows import LOADS, SUBSCRIBERS, Row
-from compare import PEERS, show_progress
+from compare import show_progress
 from harness import BenchError, Report
 from results import Cell, Results
 
@@ -214,72 +215,10 @@ def run_all(options: argparse.Namespace, rows: dict[str, Row]) -> Results:
 # ---- options ------------------------------------------------------------------------------------
 
 
-def new_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure topics that span processes.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--build", type=pathlib.Path, help="measure with this meson build folder")
-    what.add_argument(
-        "--install", type=pathlib.Path, metavar="DIR", help="install the other servers"
-    )
-    what.add_argument(
-        "--from",
-        dest="files",
-        type=pathlib.Path,
-        nargs="+",
-        metavar="FILE",
-        help="measure nothing, show files of --json; later files replace loads of earlier ones",
-    )
-    parser.add_argument("--servers", help="default: all that are installed")
-    parser.add_argument("--loads", default=",".join(LOADS), help="default: %(default)s")
-    parser.add_argument(
-        "--peers", type=pathlib.Path, default=PEERS, help="the folder of --install (%(default)s)"
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="default %(default)s")
-    parser.add_argument(
-        "--seconds", type=float, default=0.4, help="length of a measurement (%(default)s)"
-    )
-    parser.add_argument("--nice", type=int, default=0, help="e.g. -15 on a busy machine")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="store all reports")
-    parser.add_argument(
-        "--markdown",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write tables as Markdown, with FILE between its marks",
-    )
-    return parser
-
-
 def parse_options() -> argparse.Namespace:
-    parser = new_parser()
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options.loads = options.loads.split(",")
-    for load in options.loads:
-        if load not in LOADS:
-            parser.error(f"unknown load {load}: choose from {', '.join(LOADS)}")
-    options.peers = servers.Folder(options.peers)
-    return options
-
-
-def choose(options: argparse.Namespace) -> dict[str, Row]:
-    """Return the wanted rows that can run, and list the others, or raise BenchError."""
-    known = cluster_rows.find(options.build, options.peers)
-    wanted = options.servers.split(",") if options.servers else list(known)
-    chosen = {}
-    for name in wanted:
-        if name not in known:
-            raise BenchError(f"unknown server {name}: choose from {', '.join(known)}")
-        missing = cluster_rows.lacks(known[name], options.peers)
-        if missing:
-            advice = f"cluster.py --install {options.peers.path}"
-            print(f"{name} is left out: no {', '.join(missing)} ({advice})", file=sys.stderr)
-        else:
-            chosen[name] = known[name]
-    if not chosen:
-        raise BenchError("no servers")
-    return chosen
+    parser = command.new_parser("Measure topics that span processes.", "loads")
+    command.add_measuring(parser, rounds=7, seconds=0.4)
+    return command.parse_with_loads(parser, LOADS)
 
 
 def run(options: argparse.Namespace) -> Results:
@@ -287,7 +226,8 @@ def run(options: argparse.Namespace) -> Results:
     cores = sorted(os.sched_getaffinity(0))
     pinned = len(cores) > 1
     options.server_core, options.client_core = (cores[0], cores[1]) if pinned else (None, None)
-    return run_all(options, choose(options))
+    known = cluster_rows.find(options.build, options.peers)
+    return run_all(options, command.choose(options, known, cluster_rows.lacks, "cluster.py"))
 
 
 def install(path: pathlib.Path) -> None:

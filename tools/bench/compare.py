@@ -21,6 +21,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Sequence
 
+import command
 import harness
 import plot
 import results
@@ -31,7 +32,6 @@ from harness import BenchError, Report
 from results import Cell, Results
 from servers import Server
 
-PEERS = harness.ROOT / "build-peers"
 DEFAULT = ["floor", "c", "python", "python-ctypes", *servers.names()[: -len(servers.ASGI)]]
 
 
@@ -141,28 +141,13 @@ def default_cases(build: pathlib.Path) -> list[str]:
 
 
 def new_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Compare echo servers in one run.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--build", type=pathlib.Path, help="measure with this meson build folder")
-    what.add_argument(
-        "--install", type=pathlib.Path, metavar="DIR", help="install the other servers"
-    )
-    what.add_argument(
-        "--from",
-        dest="files",
-        type=pathlib.Path,
-        nargs="+",
-        metavar="FILE",
-        help="measure nothing, show files of --json; later files replace cases of earlier ones",
-    )
+    parser = command.new_parser("Compare echo servers in one run.", "cases")
+    command.add_measuring(parser, rounds=5, seconds=1.5)
     parser.add_argument("--cases", help=f"default: {','.join(CASES)}")
     parser.add_argument(
         "--servers",
         default=",".join(DEFAULT),
         help="default: %(default)s; the first one is the base of the ratios",
-    )
-    parser.add_argument(
-        "--peers", type=pathlib.Path, default=PEERS, help="the folder of --install (%(default)s)"
     )
     parser.add_argument(
         "--extra",
@@ -172,29 +157,13 @@ def new_parser() -> argparse.ArgumentParser:
         metavar="NAME=COMMAND",
         help="another server; can be repeated",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
-    parser.add_argument(
-        "--seconds", type=float, default=1.5, help="length of a round (%(default)s)"
-    )
-    parser.add_argument("--nice", type=int, default=0, help="e.g. -15 on a busy machine")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="store all reports")
-    parser.add_argument(
-        "--markdown",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write tables as Markdown, with FILE between its marks",
-    )
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw an SVG")
     return parser
 
 
 def parse_options() -> argparse.Namespace:
     parser = new_parser()
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options.peers = servers.Folder(options.peers)
+    options = command.parse(parser)
     if options.build:
         options.build = options.build.resolve()
         options.cases = options.cases.split(",") if options.cases else default_cases(options.build)

@@ -19,12 +19,12 @@ import pathlib
 import sys
 import tempfile
 
+import command
 import harness
 import http_rows
 import results
-import servers
 import tables
-from compare import PEERS, show_progress
+from compare import show_progress
 from harness import BenchError
 from http_rows import EXPECTED, GOALS, LOADS, Goal, Row
 from results import Cell, Results
@@ -116,72 +116,10 @@ def markdown(shown: Results) -> str:
 # ---- options ------------------------------------------------------------------------------------
 
 
-def new_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Compare HTTP servers in one run.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--build", type=pathlib.Path, help="measure with this meson build folder")
-    what.add_argument(
-        "--from",
-        dest="files",
-        type=pathlib.Path,
-        nargs="+",
-        metavar="FILE",
-        help="measure nothing, show files of --json; later files replace loads of earlier ones",
-    )
-    parser.add_argument("--servers", help="default: all that are installed")
-    parser.add_argument("--loads", default=",".join(LOADS), help="default: %(default)s")
-    parser.add_argument(
-        "--peers",
-        type=pathlib.Path,
-        default=PEERS,
-        help="the folder of compare.py --install (%(default)s)",
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="default %(default)s")
-    parser.add_argument(
-        "--seconds", type=float, default=0.4, help="length of a measurement (%(default)s)"
-    )
-    parser.add_argument("--nice", type=int, default=0, help="e.g. -15 on a busy machine")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="store all reports")
-    parser.add_argument(
-        "--markdown",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write tables as Markdown, with FILE between its marks",
-    )
-    return parser
-
-
 def parse_options() -> argparse.Namespace:
-    parser = new_parser()
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options.loads = options.loads.split(",")
-    for load in options.loads:
-        if load not in LOADS:
-            parser.error(f"unknown load {load}: choose from {', '.join(LOADS)}")
-    options.peers = servers.Folder(options.peers)
-    return options
-
-
-def choose(options: argparse.Namespace) -> dict[str, Row]:
-    """Return the wanted rows that can run, and list the others, or raise BenchError."""
-    known = http_rows.find(options.build, options.peers)
-    wanted = options.servers.split(",") if options.servers else list(known)
-    chosen = {}
-    for name in wanted:
-        if name not in known:
-            raise BenchError(f"unknown server {name}: choose from {', '.join(known)}")
-        missing = http_rows.lacks(known[name], options.peers)
-        if missing:
-            advice = f"compare.py --install {options.peers.path}"
-            print(f"{name} is left out: no {', '.join(missing)} ({advice})", file=sys.stderr)
-        else:
-            chosen[name] = known[name]
-    if not chosen:
-        raise BenchError("no servers")
-    return chosen
+    parser = command.new_parser("Compare HTTP servers in one run.", "loads", installs=False)
+    command.add_measuring(parser, rounds=7, seconds=0.4, installer="compare.py")
+    return command.parse_with_loads(parser, LOADS)
 
 
 def run(options: argparse.Namespace) -> Results:
@@ -198,7 +136,8 @@ def run(options: argparse.Namespace) -> Results:
         for name, content in EXPECTED.items():
             (pathlib.Path(folder) / name).write_bytes(content)
         options.folder = folder
-        return run_all(options, choose(options))
+        known = http_rows.find(options.build, options.peers)
+        return run_all(options, command.choose(options, known, http_rows.lacks, "compare.py"))
 
 
 def present(options: argparse.Namespace, shown: Results) -> None:
