@@ -255,7 +255,7 @@ def measure(options: argparse.Namespace, kind: str, count: int) -> str:
                 child.join()
     each = f"{cpu / received * 1e9:9.2f}" if received else f"{'-':>9}"
     late, median = times[len(times) * 99 // 100], times[len(times) // 2]
-    return f"{1000 * times[-1]:9.1f} {1000 * late:9.1f} {1000 * median:9.2f} {each}"
+    return f"{1000 * times[-1]:9.2f} {1000 * late:9.2f} {1000 * median:9.2f} {each}"
 
 
 def main() -> None:
