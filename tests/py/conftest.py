@@ -1,5 +1,6 @@
 """Servers for the tests: each runs in a thread of its own, on a port that the kernel picks."""
 
+import logging
 import signal
 import sys
 import threading
@@ -17,6 +18,11 @@ from pyws import App, AppOptions
 # inherit: Python and asyncio leave it ignored then.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine, any loop may wait for a processor for a second, which servers log.
+logging.getLogger("pyws").addFilter(
+    lambda record: not record.getMessage().startswith("loop blocked for")
+)
 
 
 class Server:

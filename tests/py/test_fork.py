@@ -50,17 +50,11 @@ def echoed(client: peer.Peer, text: bytes = b"still here") -> None:
     assert client.frame().payload == text
 
 
-def errors_of(program: Program) -> str:
-    """Without what is said of a loop whose handlers wait for processes: on a busy machine, long."""
-    lines = program.error_text().splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("loop blocked for"))
-
-
 def ended(program: Program, errors: str = "") -> None:
     """A shutdown of the parent, which knows nothing of all this."""
     assert program.stop(signal.SIGTERM) == 0
     assert program.rest() == "the end\n"
-    assert errors_of(program) == errors
+    assert program.error_text() == errors
 
 
 # ---- in a handler -------------------------------------------------------------------------------
@@ -219,7 +213,7 @@ def test_leaving_the_handler(event: str, leave: str, status: int, errors: str) -
                 assert lines[-2:] == [FORKED.split(": ", 1)[1], FORKED]
             echoed(other)
         assert program.stop(signal.SIGTERM) == 0
-        text = errors_of(program)
+        text = program.error_text()
         assert errors in text
         # "... did not answer the request", and what asyncio says of a loop that ends in its midst
         assert text == "" or errors or event != "message"
@@ -345,7 +339,7 @@ def test_an_app_of_the_childs_own() -> None:
                 assert other.frame().close_code == 1000
         assert program.stop(signal.SIGTERM) == 0
         assert program.rest() == "the end of the child\n0\nthe end\n"
-        assert errors_of(program) == ""
+        assert program.error_text() == ""
 
 
 # ---- elsewhere ----------------------------------------------------------------------------------
@@ -385,7 +379,7 @@ def test_before_run(tmp_path: Any, place: str) -> None:
         assert sorted([program.line(), program.line()]) == [f"deferred {pid}", f"later {pid}"]
         assert program.line() == "the end False"
         assert program.wait() == 0
-        assert errors_of(program) == ""
+        assert program.error_text() == ""
 
 
 def test_from_another_thread() -> None:
@@ -440,7 +434,7 @@ def test_a_child_of_a_child() -> None:
         assert program.line() == FORKED
         assert program.line() == "status 0 0"
         assert program.wait() == 0
-        assert errors_of(program) == ""
+        assert program.error_text() == ""
 
 
 def test_many_connections_and_forks(serve: Callable[..., Any]) -> None:
