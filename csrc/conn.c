@@ -3,6 +3,7 @@
  * may ask about it.
  */
 #include "conn.h"
+#include "ws_tls.h"
 #include "quota.h"
 
 #include <stdio.h>
@@ -106,4 +107,12 @@ uint16_t ws_conn_remote_port(const ws_conn *conn)
 const char *ws_conn_scheme(const ws_conn *conn)
 {
     return conn->stream.peer.secure ? "wss" : "ws";
+}
+
+/* ---- ws_tls.h ---- */
+
+void *ws_conn_tls(const ws_conn *conn)
+{
+    (void)conn;
+    return NULL;
 }

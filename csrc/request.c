@@ -5,6 +5,7 @@
 #include "forwarded.h"
 #include "handshake.h"
 #include "text.h"
+#include "ws_tls.h"
 
 #include <string.h>
 
@@ -250,4 +251,9 @@ const char *ws_request_scheme(const ws_request *request)
 {
     static const char *const schemes[] = {"http", "https", "ws", "wss"};
     return schemes[2 * request->is_upgrade + client_of(request).secure];
+}
+
+void *ws_request_tls(const ws_request *request)
+{
+    return ws_conn_tls(request->conn);
 }

@@ -239,7 +239,7 @@ static void drop_all(struct ws__hub *hub, const char *reason)
             ws__stream_drop(ws__stream_of_link(hub->slots[i].stream), reason, false);
 }
 
-int ws_server_free(ws_server *server)
+__attribute__((cold)) int ws_server_free(ws_server *server)
 {
     if (!server)
         return WS_OK;
@@ -305,6 +305,8 @@ int ws_server_listen(ws_server *server, const ws_listen_options *options)
         return WS_ESTOPPED;
     if (options->backlog < 1 || (options->path && options->host))
         return WS_EINVAL;
+    if (options->tls)
+        return WS_ENOTSUP;
     int error = ws__listeners_open(&server->listeners, options, &port);
     if (error)
         return error;
@@ -566,8 +568,8 @@ static bool is_shorter(const ws_server *s, uint32_t timeout_ms)
     return before != WS__LOOP_NEVER && deadline < before;
 }
 
-int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t length,
-                       uint32_t timeout_ms)
+__attribute__((cold)) int ws_server_shutdown(ws_server *server, int code, const char *reason,
+                                             size_t length, uint32_t timeout_ms)
 {
     struct ws__hub *hub = &server->hub;
     if (!ws__protocol_code_valid(code) || (length && !ws_utf8_valid(reason, length)))
@@ -592,7 +594,7 @@ int ws_server_shutdown(ws_server *server, int code, const char *reason, size_t l
     return WS_OK;
 }
 
-int ws_server_drain(ws_server *server)
+__attribute__((cold)) int ws_server_drain(ws_server *server)
 {
     struct ws__hub *hub = &server->hub;
     if (ws__loop_is_shared(&hub->loop))

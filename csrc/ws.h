@@ -34,9 +34,9 @@ extern "C" {
 
 #define WS_VERSION "0.1.0"
 
-/* Raised whenever a struct or a prototype of this file, ws_http.h or ws_cluster.h changes
+/* Raised whenever a struct or a prototype of this file, ws_http.h, ws_cluster.h or ws_tls.h changes
  * incompatibly. */
-#define WS_ABI 7
+#define WS_ABI 8
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -86,6 +86,7 @@ WS_API bool ws_compression_available(void);
 typedef struct ws_server ws_server;
 typedef struct ws_conn ws_conn;
 typedef struct ws_request ws_request;
+typedef struct ws_tls ws_tls; /* ws_tls.h */
 
 /* Identifies one connection and is never reused: 24 bits of slot, 40 bits of generation. No
  * connection has the id 0. For anything that outlives a callback, keep the id and look the
@@ -248,6 +249,8 @@ typedef struct ws_listen_options {
     int fd;           /* a stream socket that is bound or already listens, instead of an address; it
                          belongs to the server once the call succeeds, and becomes non-blocking for
                          all processes that share it; -1 (default): not used */
+    const ws_tls *tls; /* kept until the server is freed; the functions of a TLS library, see
+                          ws_tls.h; NULL: no TLS */
 } ws_listen_options;
 
 /* Fills *options with the defaults. `size` is sizeof(ws_listen_options) of the caller. Returns

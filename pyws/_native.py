@@ -1,7 +1,7 @@
 """The headers of csrc/ in ctypes: callbacks, structures, prototypes, and `lib`.
 
-Everything follows ws.h, ws_http.h, ws_cluster.h and bridge.h line by line, in their order;
-tools/check_native.py compares them.
+Everything follows ws.h, ws_http.h, ws_cluster.h, ws_tls.h and bridge.h line by line, in their
+order; tools/check_native.py compares them.
 Pointers to payloads are POINTER(c_char), to be sliced ``p[:n]``: a c_char_p would end at the first
 zero byte.
 """
@@ -36,7 +36,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 7
+ABI = 8
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -109,6 +109,7 @@ class ws_listen_options(Structure):
         ("proxy_protocol", c_bool),
         ("backlog", c_int),
         ("fd", c_int),
+        ("tls", c_void_p),
     ]
 
 
@@ -463,6 +464,8 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_server_tell": (c_int, (c_void_p, c_uint32, c_char_p, c_size_t), check),
     "ws_server_bus_stats": (c_int, (c_void_p, POINTER(ws_bus_stats), c_size_t), check),
     "ws_bus_announce_end": (c_int, (POINTER(c_int), c_uint32, c_uint32, c_uint32), check),
+    "ws_conn_tls": (c_void_p, (c_void_p,), None),
+    "ws_request_tls": (c_void_p, (c_void_p,), None),
 }
 
 # These may block, so they are called without the GIL. With the bridge, the last two are called with

@@ -62,9 +62,10 @@ POSITIONS = {
 }
 
 # Files that do the work of another name: which one is built, the build system picks. zlib.h is
-# zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form. ws_http.h and
-# ws_cluster.h are parts of ws.h.
-STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", "ws_http": "ws", "ws_cluster": "ws"}
+# zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form. The parts of ws.h are
+# headers of their own.
+PARTS = ("ws_http", "ws_cluster", "ws_tls")
+STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", **dict.fromkeys(PARTS, "ws")}
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
 # The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
@@ -131,7 +132,7 @@ def judge_include(path: Path, argument: str) -> str:
     if not match:
         return "the name of an include must be written out"
     name = match.group(1)
-    target = "ws" if name in ("ws_http.h", "ws_cluster.h") else Path(name).stem
+    target = module_of(Path(name)) if Path(name).stem in PARTS else Path(name).stem
     if target in LAYERS and name.endswith(".h") and "sys/" not in name:
         if path.name == "ws.h" and name != "ws_http.h":
             return f"ws.h is compiled alone, it must not include {name}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Check that pyws/_native.py and pyws/errors.py agree with ws.h, ws_http.h,
-ws_cluster.h and bridge.h.
+ws_cluster.h, ws_tls.h and bridge.h.
 
     python3 tools/check_native.py [--root DIR] [--header FILE] [--bridge FILE] [--native FILE]
                                   [--errors FILE] [--enums FILE]
@@ -54,7 +54,9 @@ CTYPES = {
     "c_char_p": "string",
     "c_char": "char",
 }
-OPAQUE = {"void", "ws_server", "ws_conn", "ws_request"}
+OPAQUE = {"void", "ws_server", "ws_conn", "ws_request", "ws_tls"}
+# The other parts of ws.h. Structs without a typedef of their own, as in ws_tls.h, are not mirrored.
+HEADERS = ("ws_http.h", "ws_cluster.h", "ws_tls.h")
 # Kinds in _native.py that are accepted for a different kind in ws.h.
 FITS = {("data", "string"), ("data", "handle")}
 # A struct of addresses, whose names identify the functions.
@@ -385,7 +387,7 @@ def main() -> int:
     package = args.root / "pyws"
     header = Header(
         csource.read(args.header or args.root / "csrc" / "ws.h")
-        + "".join(csource.read(args.root / "csrc" / name) for name in ("ws_http.h", "ws_cluster.h"))
+        + "".join(csource.read(args.root / "csrc" / name) for name in HEADERS)
     )
     bridge = Header(csource.read(args.bridge or args.root / "csrc" / "bridge.h"))
     native = Native(csource.read(args.native or package / "_native.py"))

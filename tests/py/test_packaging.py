@@ -138,6 +138,7 @@ def test_installed_files(installed: Path) -> None:
         "include/pyws/ws.h",
         "include/pyws/ws_cluster.h",
         "include/pyws/ws_http.h",
+        "include/pyws/ws_tls.h",
         "lib/libpyws.so",
         "lib/libpyws.so.0",
         f"lib/libpyws.so.{version()}",
@@ -151,7 +152,7 @@ def api_functions(*headers: str) -> Set[str]:
     return set(re.findall(r"^WS_API [^;(]*?(\w+)\(", text, re.MULTILINE))
 
 
-API = api_functions("ws.h", "ws_http.h", "ws_cluster.h", "bridge.h")
+API = api_functions("ws.h", "ws_http.h", "ws_cluster.h", "ws_tls.h", "bridge.h")
 
 
 @apply_builds
@@ -250,6 +251,7 @@ def test_without_python(tmp_path: Path) -> None:
         "include/pyws/ws.h",
         "include/pyws/ws_cluster.h",
         "include/pyws/ws_http.h",
+        "include/pyws/ws_tls.h",
         "lib/libpyws.a",
         "lib/pkgconfig/pyws.pc",
     }
