@@ -26,6 +26,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import harness
@@ -226,6 +227,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, help="default %(default)s")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each case (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="cases at a time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, not exact")
     parser.add_argument("--update", action="store_true", help="write the budgets")
     options = parser.parse_args()
@@ -233,6 +235,8 @@ def parse_options() -> argparse.Namespace:
     for name in options.cases:
         if name not in CASES:
             parser.error(f"unknown case {name}: choose from {', '.join(CASES)}")
+    if options.jobs < 1:
+        parser.error(f"--jobs must be 1 or more, not {options.jobs}")
     if options.quick and options.update:
         parser.error("budgets must be exact: use --update without --quick")
     options.build = options.build.resolve()
@@ -250,14 +254,18 @@ def main() -> int:
     budgets = read_budgets(options.budgets)
     counted: dict[str, float] = {}
     good = True
-    for name in options.cases:
-        try:
-            counted[name] = measure(options, name)
-        except harness.BenchError as error:
-            harness.fail(f"{name}: {error}")
-        if options.update and not has_no_budget(name):
-            budgets[name] = math.ceil(counted[name] * HEAD_ROOM)
-        good = judge(name, counted[name], budgets) and good
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = {name: pool.submit(measure, options, name) for name in options.cases}
+        for name, result in running.items():
+            try:
+                counted[name] = result.result()
+            except harness.BenchError as error:
+                for rest in running.values():
+                    rest.cancel()
+                harness.fail(f"{name}: {error}")
+            if options.update and not has_no_budget(name):
+                budgets[name] = math.ceil(counted[name] * HEAD_ROOM)
+            good = judge(name, counted[name], budgets) and good
     good = judge_equals(counted) and good
     if options.update:
         options.budgets.write_text(json.dumps(budgets, indent=2) + "\n")
