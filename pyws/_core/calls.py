@@ -33,6 +33,7 @@ __all__ = [
     "copied_bytes",
     "counts",
     "function_address",
+    "has_field",
     "header_fields",
     "join_bus",
     "listen",
@@ -239,6 +240,15 @@ def header_fields(request: int) -> list[tuple[bytes, bytes]]:
         pair: Any = (name[: name_length.value], value[: value_length.value])
         fields.append(pair)
     return fields
+
+
+_length = c_size_t()  # has_field() looks only at the pointer
+_LENGTH = ctypes.byref(_length)
+
+
+def has_field(request: int, name: bytes) -> bool:
+    """Whether a request has a header field."""
+    return bool(lib.ws_request_header(request, name, _LENGTH))
 
 
 def short_text(function: Any, handle: int) -> str:

@@ -18,18 +18,22 @@ from .fields import list_elements
 __all__ = [
     "ENCODINGS",
     "UNSATISFIABLE",
+    "Found",
     "Opened",
     "attachment",
     "condition",
     "content_type",
     "encodings",
     "entity_tag",
+    "found",
     "http_date",
     "is_missing",
+    "is_unchanged",
     "open_beneath",
     "open_file",
     "part",
     "path_segments",
+    "reopen",
 ]
 
 # ---- what a file is -----------------------------------------------------------------------------
@@ -223,10 +227,12 @@ class Opened(NamedTuple):
     Attributes:
         fd: Its descriptor.
         status: What fstat says of it.
+        is_direct: No symbolic link was followed below the directory.
     """
 
     fd: int
     status: os.stat_result
+    is_direct: bool = True
 
 
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -288,7 +294,8 @@ def open_beneath(directory: bytes, names: list[bytes]) -> Opened:
     inside = real[len(top) :] if top != b"/" else real
     if real != top and not (real.startswith(top) and inside[:1] == b"/"):
         raise OSError(errno.ELOOP, "a symbolic link leads out of the directory")
-    return _walk(top, [name for name in inside.split(b"/") if name])
+    opened = _walk(top, [name for name in inside.split(b"/") if name])
+    return Opened(opened.fd, opened.status, is_direct=False)
 
 
 def _walk(directory: bytes, names: list[bytes]) -> Opened:
@@ -338,3 +345,64 @@ def _check_regular(status: os.stat_result) -> None:
     if number is None:
         raise OSError(errno.ENXIO, "this is no regular file")
     raise OSError(number, os.strerror(number))
+
+
+# ---- the same way again -------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """A file below a directory that was opened before, without following links.
+
+    Attributes:
+        path: Its path.
+        folders: The paths of the folders between the directory and the file.
+        status: What fstat said of it.
+    """
+
+    path: bytes
+    folders: tuple[bytes, ...]
+    status: os.stat_result
+
+
+def found(directory: bytes, names: list[bytes], opened: Opened) -> Found:
+    """What `reopen` takes, for the result of `open_beneath`, which must be direct."""
+    paths = [os.path.join(directory, *names[: i + 1]) for i in range(len(names))]
+    return Found(paths[-1], tuple(paths[:-1]), opened.status)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """What changes with the file: also when another one has got its name, or its mode changes."""
+    return (
+        status.st_ino, status.st_dev, status.st_mode, status.st_size, status.st_mtime_ns,
+        status.st_ctime_ns,
+    )  # fmt: skip
+
+
+def is_unchanged(known: Found) -> bool:
+    """Whether the path still leads to that file, which has not changed, and through no link."""
+    try:
+        for folder in known.folders:
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                return False
+        return _identity(os.lstat(known.path)) == _identity(known.status)
+    except OSError:
+        return False
+
+
+def reopen(known: Found) -> Optional[Opened]:
+    """Open the file again in fewer steps than `open_beneath` takes.
+
+    Returns:
+        None if anything has changed, or it cannot be opened.
+    """
+    if not is_unchanged(known):
+        return None
+    try:
+        fd = os.open(known.path, _FILE | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    # The path may have changed after the look at it; the file that was found may be sent anyway.
+    if _identity(os.fstat(fd)) == _identity(known.status):
+        return Opened(fd, known.status)
+    os.close(fd)
+    return None

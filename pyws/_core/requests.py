@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from contextvars import Context
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 from .._native import body_function, fail, lib, request_function
 from ..enums import SendStatus
 from ..errors import BadRequest, ClientDisconnect, ErrorCode
 from . import mistakes
 from .bodies import BY_FUNCTION, GONE, Body
-from .calls import copied_bytes, header_fields, short_text
+from .calls import copied_bytes, has_field, header_fields, short_text
 from .contexts import run_in
 from .fields import Parameters, header_text, path_parameters
 from .logs import escaped, logger, peer_name, phrase
@@ -514,6 +514,28 @@ def field_names(exchange: Exchange) -> set[str]:
 def add_field(exchange: Exchange, name: str, value: str) -> None:
     """Add a header field that is known to be valid."""
     exchange._headers.append((name.encode(), value.encode("latin-1")))
+
+
+def add_fields(exchange: Exchange, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Add header fields that are known to be valid, except those that the program has added."""
+    there = exchange._headers
+    if there:
+        names = {name.lower() for name, _ in there}
+        fields = [field for field in fields if field[0].lower() not in names]
+    there.extend(fields)
+
+
+_CONDITIONS = (
+    b"if-match", b"if-modified-since", b"if-none-match", b"if-unmodified-since", b"range",
+)  # fmt: skip
+
+
+def asks_for_all(exchange: Exchange) -> bool:
+    """Whether this is a GET that gets a whole file, since it has neither conditions nor a Range."""
+    res, facts = exchange, exchange._request
+    if res._status != 200 or not facts.ptr or facts.get("method") != "GET":
+        return False
+    return not any(has_field(facts.ptr, name) for name in _CONDITIONS)
 
 
 def answer_empty(exchange: Exchange, status: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import files, requests, values
 from .fields import Latin1
@@ -16,6 +16,11 @@ from .requests import Exchange
 __all__ = ["Files", "Static", "add_slash", "check_max_age"]
 
 _MAX_AGE = 10 * 365 * 24 * 3600
+
+# What `Static` keeps of the files that it has served.
+_SECONDS = 1.0  # until it looks for compressed files beside them again
+_MOST = 1024  # files
+_LONGEST = 256  # characters of a path, and of an Accept-Encoding
 
 
 def check_max_age(value: Any) -> Optional[int]:
@@ -85,6 +90,24 @@ def _caching(seconds: Optional[int]) -> dict[str, str]:
     return {"Cache-Control": f"max-age={seconds}" if seconds else "no-cache"}
 
 
+def _modified(status: os.stat_result) -> int:
+    """When a file was modified, in seconds; not in the future (RFC 9110 section 8.8.2.1)."""
+    return min(status.st_mtime_ns // 10**9, int(time.time()))
+
+
+def _fields_of(status: os.stat_result, fields: Mapping[str, Any], encoding: str) -> Dict[str, Any]:
+    """All fields of a response with a whole file, given those that do not follow from it."""
+    added = {
+        **fields,
+        "ETag": files.entity_tag(status, encoding),
+        "Last-Modified": files.http_date(_modified(status)),
+        "Accept-Ranges": "bytes",
+    }
+    if encoding:
+        added["Content-Encoding"] = encoding
+    return added
+
+
 def send(
     res: Exchange, opened: files.Opened, fields: Mapping[str, Any], encoding: str = ""
 ) -> None:
@@ -97,7 +120,7 @@ def send(
         encoding: The encoding that the file has, which is a field.
     """
     status = opened.status
-    modified = min(status.st_mtime_ns // 10**9, int(time.time()))  # RFC 9110 section 8.8.2.1
+    modified = _modified(status)
     tag = files.entity_tag(status, encoding)
     try:
         facts = requests.facts_of(res)
@@ -107,11 +130,9 @@ def send(
         whole = (0, status.st_size)
         found = files.part(headers, status.st_size, tag, modified) if code == 200 else None
         offset, length = whole if found is None or method == "HEAD" else found
-        added = {**fields, "ETag": tag, "Last-Modified": files.http_date(modified)}
-        if encoding:
-            added["Content-Encoding"] = encoding
-        if code == 200:
-            added["Accept-Ranges"] = "bytes"
+        added = _fields_of(status, fields, encoding)
+        if code != 200:
+            del added["Accept-Ranges"]
         if length < 0:
             code, added = 416, {"Content-Range": f"bytes */{status.st_size}"}
         elif found is not None and method == "GET":
@@ -156,10 +177,40 @@ def add_slash(res: Any, req: Any) -> None:
     requests.answer_empty(res, 301)
 
 
-class Static:
-    """The handler of `App.static`."""
+class _Kept(NamedTuple):
+    """What a path has led to.
 
-    __slots__ = ("_depth", "_directory", "_fields", "_index", "_precompressed", "_warned")
+    Attributes:
+        until: When it has to be looked for again, in the time of time.monotonic.
+        sent: The file that is sent.
+        plain: The one that it is the compressed form of, or None.
+        encoding: The encoding of a compressed one.
+        fields: Fields that do not follow from the file.
+        lines: All fields of a response with the whole file.
+    """
+
+    until: float
+    sent: files.Found
+    plain: Optional[files.Found]
+    encoding: str
+    fields: Mapping[str, Any]
+    lines: Tuple[Tuple[bytes, bytes], ...]
+
+
+def _accepted(res: Exchange) -> str:
+    """The Accept-Encoding of a request; "" without one."""
+    return requests.facts_of(res).headers().get("accept-encoding", "")
+
+
+class Static:
+    """The handler of `App.static`.
+
+    What was found for a path is kept for a second. In this time, a response needs only a look at
+    the file, and at the folders on the way to it: whether they are what they were. No descriptor is
+    kept.
+    """
+
+    __slots__ = ("_depth", "_directory", "_fields", "_index", "_kept", "_precompressed", "_warned")
 
     def __init__(
         self,
@@ -181,9 +232,13 @@ class Static:
         self._fields = _caching(max_age)
         self._precompressed = precompressed
         self._warned = False
+        # By path, oldest first; by path and Accept-Encoding where that matters (None by path).
+        self._kept: Dict[Any, Optional[_Kept]] = {}
 
     def __call__(self, res: Any, req: Any) -> Any:
         path = requests.facts_of(res).get("path")
+        if path in self._kept and self._send_again(res, path):
+            return None
         names = files.path_segments(_sent(path).split(b"/", self._depth)[self._depth])
         try:
             if names is None or not self._serve(res, names):
@@ -214,10 +269,64 @@ class Static:
             "Content-Type": files.content_type(os.fsdecode(names[-1])),
             **self._fields,
         }
-        encoding = ""
+        plain, encoding = opened, ""
         if self._precompressed:
             opened, encoding = self._choose(res, opened, names, fields)
+        if plain.is_direct and opened.is_direct:
+            self._keep(res, names, plain, opened, encoding, fields)
         send(res, opened, fields, encoding)
+        return True
+
+    def _keep(
+        self,
+        res: Exchange,
+        names: list[bytes],
+        plain: files.Opened,
+        opened: files.Opened,
+        encoding: str,
+        fields: Mapping[str, Any],
+    ) -> None:
+        """Keep what was found, for the next request."""
+        path, key = requests.facts_of(res).get("path"), None
+        if "Vary" in fields:
+            key = path, _accepted(res)
+        if len(path) > _LONGEST or (key and len(key[1]) > _LONGEST):
+            return
+        found = files.found(self._directory, names, plain)
+        sent, original = found, None
+        if encoding:
+            longer = [*names[:-1], names[-1] + files.ENCODINGS[encoding].encode()]
+            sent, original = files.found(self._directory, longer, opened), found
+        lines = tuple(
+            (name.encode(), value.encode("latin-1"))
+            for name, value in _fields_of(opened.status, fields, encoding).items()
+        )
+        kept = self._kept
+        kept.pop(key or path, None)
+        kept[key or path] = _Kept(
+            time.monotonic() + _SECONDS, sent, original, encoding, fields, lines
+        )
+        if key:
+            kept.pop(path, None)
+            kept[path] = None
+        while len(kept) > _MOST:
+            del kept[next(iter(kept))]
+
+    def _send_again(self, res: Exchange, path: str) -> bool:
+        """Answer with what was kept for a path; False if there is nothing that is still right."""
+        kept = self._kept[path] or self._kept.get((path, _accepted(res)))
+        if kept is None or kept.until < time.monotonic():
+            return False
+        if kept.plain is not None and not files.is_unchanged(kept.plain):
+            return False
+        opened = files.reopen(kept.sent)
+        if opened is None:
+            return False
+        if requests.asks_for_all(res):
+            requests.add_fields(res, kept.lines)
+            requests.answer_file(res, 200, opened.fd, 0, opened.status.st_size)
+        else:
+            send(res, opened, kept.fields, kept.encoding)
         return True
 
     def _choose(
