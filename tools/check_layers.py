@@ -51,6 +51,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     ["route", "source", "request", "respond", "answer", "admit", "serve"],
     ["listen", "ws"],
     {"bridge"},
+    ["tls_names", "tls_openssl"],
 )
 LAYERS = {module: number for number, layer in enumerate(LAYER_MAP) for module in layer}
 # The position in an ordered layer; 0 in others.
@@ -66,6 +67,15 @@ POSITIONS = {
 # headers of their own.
 PARTS = ("ws_http", "ws_cluster", "ws_tls")
 STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", **dict.fromkeys(PARTS, "ws")}
+# What connects a TLS library is a library of its own, which the server does not know. Its files
+# are one module, and so is its public header.
+TLS = ("tls_names", "tls_openssl")
+TLS_FILES = {
+    "ws_openssl": "tls_openssl",
+    "tls_openssl_contexts": "tls_openssl",
+    "tls_openssl_linked": "tls_openssl",
+}
+STANDS_FOR.update(TLS_FILES)
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
 # The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
@@ -107,8 +117,8 @@ def judge_project_include(module: str, target: str) -> str:
     """Why `module` must not include the header of `target`; "" when it may."""
     if target in (module, "ws"):
         return ""
-    if module == "bridge":
-        return "bridge must go through ws.h alone"
+    if module == "bridge" or (module in TLS and target not in TLS):
+        return f"{module} must go through ws.h alone"
     if module in SYSTEM and target not in ("buffer", "text"):
         return f"{module} must know nothing of WebSocket, only ws.h, buffer.h and text.h"
     if target in COMMON:
@@ -132,7 +142,8 @@ def judge_include(path: Path, argument: str) -> str:
     if not match:
         return "the name of an include must be written out"
     name = match.group(1)
-    target = module_of(Path(name)) if Path(name).stem in PARTS else Path(name).stem
+    stem = Path(name).stem
+    target = module_of(Path(name)) if stem in PARTS or stem in TLS_FILES else stem
     if target in LAYERS and name.endswith(".h") and "sys/" not in name:
         if path.name == "ws.h" and name != "ws_http.h":
             return f"ws.h is compiled alone, it must not include {name}"
@@ -141,6 +152,8 @@ def judge_include(path: Path, argument: str) -> str:
         return f"{name} is not in the layer map"
     if name == "zlib.h" and path.name != "deflate.c":
         return "only deflate.c may include zlib.h"
+    if name.startswith("openssl/") and path.name != "tls_openssl_linked.c":
+        return "only tls_openssl_linked.c may include headers of OpenSSL"
     if is_pure(module) and name not in PURE | PURE_BUT.get(path.name, set()):
         return f"<{name}> is not on the list for layers 0 to {PURE_LAYER}"
     return ""

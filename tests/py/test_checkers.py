@@ -54,6 +54,7 @@ LAYERS_GOOD = {
     "csrc/bridge.c": '#include "bridge.h"\n#include <pthread.h>\n',
     # Each .c file that is planted below has a header.
     "csrc/bridge.h": "",
+    "csrc/tls_openssl.h": '#include "tls_names.h"\n#include "ws_openssl.h"\n',
     "csrc/deflate.h": "",
     "csrc/frame.h": "",
     "csrc/handshake.h": "",
@@ -83,6 +84,9 @@ def test_layers_accepts_the_map(tmp_path: Path) -> None:
         ("csrc/http.c", '#include "frame.h"', "same layer"),
         ("csrc/protocol.h", '#include "handshake.h"', "same layer"),
         ("csrc/utf8.c", '#include "sha1.h"', "same layer"),
+        ("csrc/stream.c", '#include "ws_openssl.h"', "of layer 8, above layer 3"),
+        ("csrc/tls_openssl.c", '#include "net.h"', "must go through ws.h alone"),
+        ("csrc/tls_openssl.c", "#include <openssl/ssl.h>", "only tls_openssl_linked.c may"),
         ("csrc/loop.c", '#include "frame.h"', "nothing of WebSocket"),
         ("csrc/net.c", '#include "utf8.h"', "nothing of WebSocket"),
         ("csrc/loop.h", '#include "net.h"', "nothing of WebSocket"),

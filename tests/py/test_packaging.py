@@ -138,10 +138,12 @@ def test_installed_files(installed: Path) -> None:
         "include/pyws/ws.h",
         "include/pyws/ws_cluster.h",
         "include/pyws/ws_http.h",
+        "include/pyws/ws_openssl.h",
         "include/pyws/ws_tls.h",
         "lib/libpyws.so",
         "lib/libpyws.so.0",
         f"lib/libpyws.so.{version()}",
+        "lib/libpyws_openssl.so",
         "lib/pkgconfig/pyws.pc",
     } <= files
     assert not [name for name in files if name.endswith((".a", ".in", "meson.build"))]
@@ -162,6 +164,18 @@ def test_exported_symbols(installed: Path) -> None:
     lines = run(["nm", "-D", "--defined-only", library]).splitlines()
     assert {line.split()[-1] for line in lines} == API
     assert "[libpyws.so.0]" in run(["readelf", "-d", library])
+
+
+@apply_builds
+@pytest.mark.skipif(not has_programs("nm", "readelf"), reason="needs binutils")
+def test_openssl_is_not_linked(installed: Path) -> None:
+    library = str(installed / "lib" / "libpyws_openssl.so")
+    lines = run(["nm", "-D", "--defined-only", library]).splitlines()
+    assert {line.split()[-1] for line in lines} == api_functions("ws_openssl.h") - {
+        "ws_openssl_linked"
+    }
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run(["readelf", "-d", library]))
+    assert [name for name in needed if not name.startswith(("libc.", "ld-linux"))] == []
 
 
 @apply_builds
@@ -228,11 +242,12 @@ def test_dependency_as_a_subproject(tmp_path: Path, kind: str) -> None:
     ("left_out", "libraries"), [("deflate.c", []), ("deflate_none.c", ["-lz"])]
 )
 def test_vendored_sources(tmp_path: Path, left_out: str, libraries: List[str]) -> None:
-    """The compiler alone builds the library: csrc/ but two files, one definition, one path."""
+    """The compiler alone builds the library: most of csrc/, one definition, one path."""
     if libraries and not Path("/usr/include/zlib.h").exists():
         pytest.skip("needs zlib.h")
     (tmp_path / "main.c").write_text(CONSUMER_C)
-    left_out_too = {left_out, "bridge.c"}
+    tls = {p.name for p in (ROOT / "csrc").glob("tls_*.c")}
+    left_out_too = {left_out, "bridge.c", *tls}
     sources = sorted(str(p) for p in (ROOT / "csrc").glob("*.c") if p.name not in left_out_too)
     flags = ["-std=c11", "-Os", "-D_GNU_SOURCE", "-I", str(ROOT / "csrc")]
     run(["cc", *flags, "-o", "main", "main.c", *sources, *libraries], tmp_path)
@@ -255,6 +270,40 @@ def test_without_python(tmp_path: Path) -> None:
         "lib/libpyws.a",
         "lib/pkgconfig/pyws.pc",
     }
+
+
+TLS_CONSUMER_C = """#include <ws_openssl.h>
+int main(void)
+{
+    ws_openssl *openssl;
+    const int error = ws_openssl_new(&openssl, ws_openssl_linked());
+    ws_openssl_free(openssl);
+    return error || ws_openssl_abi() != ws_abi();
+}
+"""
+
+
+@apply_builds
+@pytest.mark.skipif(not has_programs("pkg-config"), reason="needs pkg-config")
+@pytest.mark.parametrize("kind", ["shared", "static"])
+def test_openssl_for_c(tmp_path: Path, kind: str) -> None:
+    if not Path("/usr/include/openssl/ssl.h").exists():
+        pytest.skip("needs the headers of OpenSSL")
+    source = copy_tree(tmp_path / "pyws")
+    prefix = tmp_path / "prefix"
+    setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=none"]
+    options = ["-Dtls=openssl", "-Dtests=false", "-Dtools=false", f"-Ddefault_library={kind}"]
+    run([*MESON, *setup, *options], source)
+    run([*MESON, "install", "-C", "build"], source)
+    folder = consumer(tmp_path / "consumer")
+    (folder / "main.c").write_text(TLS_CONSUMER_C)
+    project = (folder / "meson.build").read_text().replace("'pyws'", "'pyws-openssl'")
+    (folder / "meson.build").write_text(project)
+    build_consumer(
+        folder,
+        PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig"),
+        LD_LIBRARY_PATH=str(prefix / "lib"),
+    )
 
 
 @apply_builds

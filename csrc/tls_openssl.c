@@ -1,0 +1,460 @@
+/*
+ * tls_openssl.c: sessions of OpenSSL that read and write memory. It knows OpenSSL by the addresses
+ * of its functions alone, and so works with the one that a process has loaded already.
+ */
+#include "tls_openssl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A ClientHello is kept until it names a server. One with keys of post-quantum cryptography and a
+ * ticket has 2 to 4 KiB. */
+enum { HELLO_MAX = 64 * 1024, HELLO_STEP = 1024 };
+
+/* How many records without data a client may send for each 16 KiB of data: a KeyUpdate (RFC 8446
+ * section 4.6.3) of 27 bytes costs as much as some 20 KiB of data, and may cause another one. */
+enum { EMPTY_MAX = 32, DATA_STEP = 16 * 1024 };
+
+struct tls_session {
+    struct ws_openssl *owner;
+    struct ssl_st *ssl; /* NULL only after a failure */
+    ws_tls_wire *wire;  /* during a call */
+    const char *why;
+    /* What was received until the client has named a server, NULL if there is nothing. It is first
+     * read by a session of `reader` and then, from its beginning on, by the real one. */
+    char *hello;
+    uint32_t hello_length, hello_taken;
+    const struct ws__openssl_host *host; /* during the call that finds it */
+    uint32_t data;           /* bytes since the last refill of `empties` */
+    uint8_t empties;         /* records without data that may still come */
+    bool is_reader;
+    bool starved; /* a call has read all there is */
+    bool usable;  /* the handshake is complete, and nothing has failed */
+};
+
+/* The session whose call runs in this thread: the callbacks cannot ask a BIO for it, because the
+ * address of BIO_get_data depends on the session. */
+static _Thread_local struct tls_session *current;
+
+/* ---- the wire ----------------------------------------------------------------------------- */
+
+static size_t take(char *bytes, size_t n, const char *from, size_t length)
+{
+    if (n > length)
+        n = length;
+    memcpy(bytes, from, n);
+    return n;
+}
+
+static size_t take_hello(struct tls_session *s, char *bytes, size_t n)
+{
+    n = take(bytes, n, s->hello + s->hello_taken, s->hello_length - s->hello_taken);
+    s->hello_taken += (uint32_t)n;
+    if (s->hello_taken == s->hello_length && !s->is_reader) {
+        free(s->hello);
+        s->hello = NULL;
+    }
+    return n;
+}
+
+static int wire_read(struct bio_st *bio, char *bytes, size_t n, size_t *got)
+{
+    struct tls_session *s = current;
+    *got = 0;
+    if (s->hello)
+        *got = take_hello(s, bytes, n);
+    if (!*got && s->wire->in_length) {
+        *got = take(bytes, n, s->wire->in, s->wire->in_length);
+        s->wire->in += *got;
+        s->wire->in_length -= *got;
+    }
+    if (*got)
+        return 1;
+    s->starved = true;
+    s->owner->functions.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
+    return 0;
+}
+
+static int wire_write(struct bio_st *bio, const char *bytes, size_t n, size_t *written)
+{
+    const struct tls_session *s = current;
+    ws_tls_wire *wire = s->wire;
+    *written = take(wire->out + wire->out_length, wire->out_size - wire->out_length, bytes, n);
+    wire->out_length += *written;
+    if (*written || !n)
+        return 1;
+    s->owner->functions.BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY);
+    return 0;
+}
+
+static long wire_control(struct bio_st *bio, int command, long number, void *pointer)
+{
+    (void)bio, (void)number, (void)pointer;
+    return command == BIO_CTRL_FLUSH;
+}
+
+/* ---- calls -------------------------------------------------------------------------------- */
+
+/* Before a call of OpenSSL that may read, write or call back. SSL_get_error looks at the errors of
+ * the thread, where others may have left some. */
+static const ws_openssl_functions *enter(struct tls_session *s, ws_tls_wire *wire)
+{
+    ws__openssl_forget_errors(&s->owner->functions);
+    s->wire = wire;
+    s->starved = false;
+    current = s;
+    return &s->owner->functions;
+}
+
+/* `why` NULL: the reason is what a callback has left, the certificate of the client, or the first
+ * error of the thread. */
+static int fault(struct tls_session *s, const char *why)
+{
+    const ws_openssl_functions *f = &s->owner->functions;
+    const unsigned long error = f->ERR_peek_error();
+    const long verified = s->ssl ? f->SSL_get_verify_result(s->ssl) : 0;
+    if (!why)
+        why = s->why;
+    if (!why && verified)
+        why = f->X509_verify_cert_error_string(verified);
+    if (!why && error)
+        why = f->ERR_reason_error_string(error);
+    s->why = why;
+    s->usable = false;
+    f->ERR_clear_error();
+    return WS_TLS_FAILED;
+}
+
+/* What a call that has returned `result` <= 0 means. */
+static int explain(struct tls_session *s, int result)
+{
+    switch (s->owner->functions.SSL_get_error(s->ssl, result)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return WS_TLS_MORE;
+    case SSL_ERROR_ZERO_RETURN:
+        return WS_TLS_CLOSED;
+    default:
+        return fault(s, NULL);
+    }
+}
+
+/* ---- the choice of a context -------------------------------------------------------------- */
+
+/* The extension is a list of names, whose first and, since there is only one type of names, only
+ * one is read (RFC 6066 section 3). If it is malformed, the real session will see that. */
+static int on_client_hello(struct ssl_st *ssl, int *alert, void *user)
+{
+    const struct ws_openssl *o = user;
+    const unsigned char *list = NULL;
+    size_t length = 0;
+    if (o->functions.SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &length) &&
+        length > 5 && list[2] == TLSEXT_NAMETYPE_host_name)
+        current->host = ws__openssl_find_host(o, (const char *)list + 5, length - 5);
+    else
+        current->host = ws__openssl_find_host(o, "", 0);
+    if (current->host)
+        return SSL_CLIENT_HELLO_RETRY;
+    current->why = "there is no context for the name of the server";
+    *alert = SSL_AD_UNRECOGNIZED_NAME;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
+static bool make_reader(struct ws_openssl *o)
+{
+    const ws_openssl_functions *f = &o->functions;
+    if (o->reader)
+        return true;
+    o->reader = f->SSL_CTX_new(f->TLS_server_method());
+    if (o->reader)
+        f->SSL_CTX_set_client_hello_cb(o->reader, on_client_hello, o);
+    return o->reader;
+}
+
+/* ---- sessions ----------------------------------------------------------------------------- */
+
+/* OpenSSL 1.1.1 takes an unsigned long, which a 32-bit machine passes differently. */
+static void refuse_renegotiation(const ws_openssl_functions *f, struct ssl_st *ssl)
+{
+    typedef unsigned long set_long(struct ssl_st *, unsigned long);
+    if (sizeof(long) < sizeof(uint64_t) && f->OpenSSL_version_num() < 0x30000000)
+        ((set_long *)(void (*)(void))f->SSL_set_options)(ssl, SSL_OP_NO_RENEGOTIATION);
+    else
+        f->SSL_set_options(ssl, SSL_OP_NO_RENEGOTIATION);
+}
+
+/* Without SSL_MODE_AUTO_RETRY, SSL_read returns after each record, also if that had no data, so
+ * that these can be counted. Read and write buffers (34 KiB) exist only while they are in use. */
+static bool attach(struct tls_session *s, struct ssl_ctx_st *context, const unsigned char *id)
+{
+    const ws_openssl_functions *f = &s->owner->functions;
+    struct ssl_st *ssl = f->SSL_new(context);
+    struct bio_st *bio = ssl ? f->BIO_new(s->owner->method) : NULL;
+    if (!bio || (id && !f->SSL_set_session_id_context(ssl, id, WS__OPENSSL_ID_LENGTH))) {
+        f->SSL_free(ssl);
+        return false;
+    }
+    f->BIO_set_init(bio, 1);
+    f->SSL_set_bio(ssl, bio, bio);
+    f->SSL_set_accept_state(ssl);
+    const long modes = SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE;
+    f->SSL_ctrl(ssl, SSL_CTRL_CLEAR_MODE, modes, NULL);
+    f->SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
+    refuse_renegotiation(f, ssl);
+    s->ssl = ssl;
+    return true;
+}
+
+static void *session_open(void *context)
+{
+    struct ws_openssl *o = context;
+    struct tls_session *s = o->hosts.list ? calloc(1, sizeof *s) : NULL;
+    if (!s)
+        return NULL;
+    s->owner = o;
+    s->empties = EMPTY_MAX;
+    s->is_reader = !ws__tls_names_only_default(&o->hosts.names);
+    const struct ws__openssl_host *host = o->hosts.list;
+    if (s->is_reader ? make_reader(o) && attach(s, o->reader, NULL)
+                     : attach(s, host->context, host->id))
+        return s;
+    o->functions.ERR_clear_error();
+    free(s);
+    return NULL;
+}
+
+static bool keep_hello(struct tls_session *s, ws_tls_wire *wire)
+{
+    const size_t length = s->hello_length + wire->in_length;
+    if (!s->hello || length / HELLO_STEP != s->hello_length / HELLO_STEP) {
+        char *hello = realloc(s->hello, (length / HELLO_STEP + 1) * HELLO_STEP);
+        if (!hello)
+            return false;
+        s->hello = hello;
+    }
+    memcpy(s->hello + s->hello_length, wire->in, wire->in_length);
+    s->hello_length = (uint32_t)length;
+    wire->in += wire->in_length;
+    wire->in_length = 0;
+    return true;
+}
+
+/* Reads what the client says until it is known which host it asks for, and begins again with the
+ * context of that. (SSL_set_SSL_CTX, in the middle of a handshake, would change the certificate but
+ * not whose clients are accepted, nor the versions and ciphers.) */
+static int find_context(struct tls_session *s, ws_tls_wire *wire)
+{
+    if (wire->in_length > HELLO_MAX - s->hello_length)
+        return fault(s, "the ClientHello is too long");
+    if (wire->in_length && !keep_hello(s, wire))
+        return fault(s, "out of memory");
+    const ws_openssl_functions *f = enter(s, wire);
+    s->host = NULL;
+    const int result = f->SSL_do_handshake(s->ssl);
+    if (!s->host)
+        return explain(s, result);
+    f->SSL_free(s->ssl);
+    s->ssl = NULL;
+    s->is_reader = false;
+    s->hello_taken = 0;
+    return attach(s, s->host->context, s->host->id) ? WS_TLS_DONE : fault(s, "out of memory");
+}
+
+static int session_handshake(void *session, ws_tls_wire *wire)
+{
+    struct tls_session *s = session;
+    int result = s->is_reader ? find_context(s, wire) : WS_TLS_DONE;
+    if (result != WS_TLS_DONE)
+        return result;
+    const ws_openssl_functions *f = enter(s, wire);
+    result = f->SSL_do_handshake(s->ssl);
+    if (result <= 0)
+        return explain(s, result);
+    ws__openssl_forget_errors(f);
+    s->usable = true;
+    return WS_TLS_DONE;
+}
+
+static void count_data(struct tls_session *s, size_t n)
+{
+    s->data += (uint32_t)n;
+    if (s->data < DATA_STEP)
+        return;
+    s->data = 0;
+    s->empties = EMPTY_MAX;
+}
+
+static int session_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, size_t *got)
+{
+    struct tls_session *s = session;
+    const ws_openssl_functions *f = enter(s, wire);
+    const int room = n < WS_TLS_CHUNK ? (int)n : WS_TLS_CHUNK;
+    for (;;) {
+        const int length = f->SSL_read(s->ssl, bytes, room);
+        if (length > 0) {
+            *got = (size_t)length;
+            count_data(s, *got);
+            const bool rest = wire->in_length || s->hello || f->SSL_pending(s->ssl);
+            return rest ? WS_TLS_DONE : WS_TLS_MORE;
+        }
+        const int result = explain(s, length);
+        if (result != WS_TLS_MORE || s->starved || wire->out_length == wire->out_size)
+            return result;
+        if (!s->empties--)
+            return fault(s, "too many records without data");
+    }
+}
+
+static int session_write(void *session, ws_tls_wire *wire, const char *bytes, size_t n)
+{
+    struct tls_session *s = session;
+    if (!n)
+        return WS_TLS_DONE;
+    const ws_openssl_functions *f = enter(s, wire);
+    const int result = f->SSL_write(s->ssl, bytes, (int)n);
+    if (result > 0)
+        return WS_TLS_DONE;
+    return explain(s, result) == WS_TLS_MORE ? fault(s, "a record is too long") : WS_TLS_FAILED;
+}
+
+static void session_close(void *session, ws_tls_wire *wire)
+{
+    struct tls_session *s = session;
+    if (!s->usable)
+        return;
+    const ws_openssl_functions *f = enter(s, wire);
+    f->SSL_shutdown(s->ssl);
+    ws__openssl_forget_errors(f);
+}
+
+static void session_free(void *session)
+{
+    struct tls_session *s = session;
+    s->owner->functions.SSL_free(s->ssl);
+    free(s->hello);
+    free(s);
+}
+
+static const char *session_error(void *session)
+{
+    return ((struct tls_session *)session)->why;
+}
+
+/* ---- the public functions ----------------------------------------------------------------- */
+
+int ws_openssl_abi(void)
+{
+    return WS_ABI;
+}
+
+static bool has_all(const ws_openssl_functions *f)
+{
+    typedef void function(void);
+    const size_t first = offsetof(ws_openssl_functions, OpenSSL_version_num);
+    const size_t last = offsetof(ws_openssl_functions, SSL_get1_peer_certificate);
+    for (size_t at = first; at < last; at += sizeof(function *)) {
+        function *fn;
+        memcpy(&fn, (const char *)f + at, sizeof fn);
+        if (!fn)
+            return false;
+    }
+    return f->SSL_get1_peer_certificate || f->SSL_get_peer_certificate;
+}
+
+static bool make_method(struct ws_openssl *o)
+{
+    const ws_openssl_functions *f = &o->functions;
+    o->method = f->BIO_meth_new(BIO_TYPE_SOURCE_SINK, "pyws");
+    return o->method && f->BIO_meth_set_read_ex(o->method, wire_read) &&
+           f->BIO_meth_set_write_ex(o->method, wire_write) &&
+           f->BIO_meth_set_ctrl(o->method, wire_control);
+}
+
+int ws_openssl_new(ws_openssl **openssl, const ws_openssl_functions *functions)
+{
+    *openssl = NULL;
+    if (functions->size != sizeof *functions)
+        return WS_EABI;
+    if (!has_all(functions))
+        return WS_EINVAL;
+    if (functions->OpenSSL_version_num() < 0x10101000)
+        return WS_ENOTSUP;
+    struct ws_openssl *o = calloc(1, sizeof *o);
+    if (!o)
+        return WS_ENOMEM;
+    o->functions = *functions;
+    o->tls = (ws_tls){
+        .size = sizeof o->tls,
+        .context = o,
+        .open = session_open,
+        .handshake = session_handshake,
+        .read = session_read,
+        .write = session_write,
+        .close = session_close,
+        .free = session_free,
+        .error = session_error,
+    };
+    if (!make_method(o)) {
+        o->functions.ERR_clear_error();
+        ws_openssl_free(o);
+        return WS_ENOMEM;
+    }
+    *openssl = o;
+    return WS_OK;
+}
+
+void ws_openssl_free(ws_openssl *openssl)
+{
+    if (!openssl)
+        return;
+    const ws_openssl_functions *f = &openssl->functions;
+    ws__openssl_drop_hosts(openssl, &openssl->hosts);
+    f->SSL_CTX_free(openssl->reader);
+    f->BIO_meth_free(openssl->method);
+    f->OPENSSL_cleanse(openssl->keys, sizeof openssl->keys);
+    free(openssl);
+}
+
+const ws_tls *ws_openssl_tls(const ws_openssl *openssl)
+{
+    return &openssl->tls;
+}
+
+/* ---- what is known of a connection -------------------------------------------------------- */
+
+int ws_openssl_get_info(void *session, ws_openssl_info *info)
+{
+    const struct tls_session *s = session;
+    const ws_openssl_functions *f = &s->owner->functions;
+    const unsigned char *protocol;
+    unsigned length;
+    if (info->size != sizeof *info)
+        return WS_EABI;
+    const struct ssl_cipher_st *cipher = f->SSL_get_current_cipher(s->ssl);
+    f->SSL_get0_alpn_selected(s->ssl, &protocol, &length);
+    info->version = f->SSL_get_version(s->ssl);
+    info->cipher = f->SSL_CIPHER_get_name(cipher);
+    info->server_name = f->SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
+    info->protocol = (const char *)protocol;
+    info->protocol_length = length;
+    info->resumed = f->SSL_session_reused(s->ssl);
+    return WS_OK;
+}
+
+ptrdiff_t ws_openssl_peer_certificate(void *session, void *der, size_t size)
+{
+    const struct tls_session *s = session;
+    const ws_openssl_functions *f = &s->owner->functions;
+    struct x509_st *certificate = f->SSL_get1_peer_certificate
+                                      ? f->SSL_get1_peer_certificate(s->ssl)
+                                      : f->SSL_get_peer_certificate(s->ssl);
+    if (!certificate)
+        return 0;
+    unsigned char *bytes = der;
+    int length = f->i2d_X509(certificate, NULL);
+    if (length > 0 && (size_t)length <= size)
+        length = f->i2d_X509(certificate, &bytes);
+    f->X509_free(certificate);
+    ws__openssl_forget_errors(f);
+    return length > 0 ? length : WS_ENOMEM;
+}

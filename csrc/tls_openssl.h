@@ -1,0 +1,82 @@
+/*
+ * tls_openssl.h: what the files about OpenSSL share: numbers that its functions take and return,
+ * and the state of a ws_openssl. tls_openssl.c has the sessions, tls_openssl_contexts.c their
+ * contexts.
+ */
+#ifndef TLS_OPENSSL_H
+#define TLS_OPENSSL_H
+
+#include "tls_names.h"
+#include "ws_openssl.h"
+
+/* X(number, name). tls_openssl_linked.c compares them with the headers of OpenSSL. */
+#define WS__OPENSSL_NUMBERS(X)                                                                     \
+    X(0x01, BIO_FLAGS_READ)                                                                        \
+    X(0x02, BIO_FLAGS_WRITE)                                                                       \
+    X(0x08, BIO_FLAGS_SHOULD_RETRY)                                                                \
+    X(11, BIO_CTRL_FLUSH)                                                                          \
+    X(0x400, BIO_TYPE_SOURCE_SINK)                                                                 \
+    X(33, SSL_CTRL_MODE)                                                                           \
+    X(59, SSL_CTRL_SET_TLSEXT_TICKET_KEYS)                                                         \
+    X(78, SSL_CTRL_CLEAR_MODE)                                                                     \
+    X(123, SSL_CTRL_SET_MIN_PROTO_VERSION)                                                         \
+    X(0x01, SSL_MODE_ENABLE_PARTIAL_WRITE)                                                         \
+    X(0x04, SSL_MODE_AUTO_RETRY)                                                                   \
+    X(0x10, SSL_MODE_RELEASE_BUFFERS)                                                              \
+    X(0x40000000, SSL_OP_NO_RENEGOTIATION)                                                         \
+    X(2, SSL_ERROR_WANT_READ)                                                                      \
+    X(3, SSL_ERROR_WANT_WRITE)                                                                     \
+    X(6, SSL_ERROR_ZERO_RETURN)                                                                    \
+    X(112, SSL_AD_UNRECOGNIZED_NAME)                                                               \
+    X(0, SSL_CLIENT_HELLO_ERROR)                                                                   \
+    X(-1, SSL_CLIENT_HELLO_RETRY)                                                                  \
+    X(1, SSL_FILETYPE_PEM)                                                                         \
+    X(0, SSL_TLSEXT_ERR_OK)                                                                        \
+    X(2, SSL_TLSEXT_ERR_ALERT_FATAL)                                                               \
+    X(0, TLSEXT_NAMETYPE_host_name)                                                                \
+    X(0, TLSEXT_TYPE_server_name)                                                                  \
+    X(0x0303, TLS1_2_VERSION)
+
+#define WS__OPENSSL_NUMBER(number, name) name = number,
+#ifndef WS__OPENSSL_LINKED
+enum { WS__OPENSSL_NUMBERS(WS__OPENSSL_NUMBER) };
+#endif
+
+enum { WS__OPENSSL_ID_LENGTH = 32 };
+
+/* A context, and what must be equal in the sessions that are resumed with it. */
+struct ws__openssl_host {
+    struct ssl_ctx_st *context;
+    unsigned char id[WS__OPENSSL_ID_LENGTH];
+};
+
+/* The contexts by name. */
+struct ws__openssl_hosts {
+    struct ws__tls_names names;
+    struct ws__openssl_host *list;
+};
+
+struct ws_openssl {
+    ws_tls tls;
+    ws_openssl_functions functions;
+    struct bio_method_st *method;
+    struct ws__openssl_hosts hosts; /* none until they are set */
+    /* A context without a certificate, whose sessions read a ClientHello to find the name of the
+     * server, where the context depends on that. NULL until it is needed. */
+    struct ssl_ctx_st *reader;
+    bool has_keys;
+    unsigned char keys[WS_OPENSSL_TICKET_KEYS];
+};
+
+/* Forgets the errors that OpenSSL keeps for the thread. */
+void ws__openssl_forget_errors(const ws_openssl_functions *functions);
+
+/* Returns the context for the name that a client has sent, with a length of 0 for no name, or
+ * NULL. */
+const struct ws__openssl_host *ws__openssl_find_host(const ws_openssl *openssl, const char *name,
+                                                     size_t length);
+
+/* Releases the contexts. */
+void ws__openssl_drop_hosts(const ws_openssl *openssl, struct ws__openssl_hosts *hosts);
+
+#endif
