@@ -232,7 +232,11 @@ class Host(AnyHost):
 
     def _accept(self) -> None:
         descriptor = lib.ws_server_fd(self._runtime.server)
-        self._loop.add_reader(descriptor, self._turn, descriptor)
+        relay = self._runtime.relay
+        if relay is None:
+            self._loop.add_reader(descriptor, self._turn, descriptor)
+        else:
+            self._loop.add_reader(descriptor, relay.turn, self._turn, descriptor)
         self.ready.set_result(None)
 
     def _unfinished(self) -> Sequence[asyncio.Future[None]]:

@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, Iterator, TypeVar
+from typing import Any, Callable, Sequence
 
 from .. import _native
 from .._native import lib
@@ -22,20 +22,19 @@ from . import calls, envelope, mistakes
 from .contexts import run_in
 from .counting import Counting
 from .history import LABELLED, NOTICE, Channel, Keeper, Kept
+from .limits import TimeLimit
 from .logs import escaped, logger, server_logger
 from .messages import COMPRESS, is_text
 from .outages import Outage, reason_of
-from .outbox import MOST_BYTES, MOST_MESSAGES, Outbox
+from .outbox import MOST_MESSAGES, Outbox, Waiting, portions
 from .places import public_url
 from .relays import Relay as AnyRelay
 from .runtime import Runtime
-from .urls import broker_of
+from .transports import Direct
+from .urls import broker_of, check_max_size
 
 __all__ = ["Relay"]
 
-T = TypeVar("T")
-
-MOST_TOPICS = 1000  # in one call of Broker.subscribe
 TIMEOUT = 10.0  # seconds for one call of a method of the broker
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until the next attempt to connect; doubles
 LONG_LIFE = 10.0  # seconds of a connection after which that begins anew
@@ -62,6 +61,7 @@ class Relay(AnyRelay, Link):
         """
         self._runtime = runtime
         self._broker = broker_of(broker)
+        self._direct = self._broker if isinstance(self._broker, Direct) else None
         check_max_size(self._broker)
         self._name = public_url(broker) if isinstance(broker, str) else str(broker)
         self._outbox = Outbox(limit)
@@ -98,8 +98,8 @@ class Relay(AnyRelay, Link):
         self._task: asyncio.Task[None] | None = None  # connects again and again
         self._waiter: asyncio.Future[None] | None = None  # the session has nothing to do
         self._ending = False
-        self._busy_since: float | None = None  # a method of the broker is running
-        self._alarm: asyncio.TimerHandle | None = None
+        self._in_turn = False  # of the server
+        self._flushes = False  # `_flush` will be called
 
     # ---- the life of a run ----------------------------------------------------------------------
 
@@ -136,6 +136,7 @@ class Relay(AnyRelay, Link):
         owners[id(self._broker)] = self
         self._reset()
         self._loop = asyncio.get_running_loop()
+        self._limit = TimeLimit(TIMEOUT, self.lost)  # for each call of the broker
         self._end_begins: asyncio.Future[None] = self._loop.create_future()
         self._key = self._runtime.key
         relays[self._key] = self
@@ -176,8 +177,7 @@ class Relay(AnyRelay, Link):
         owners.pop(id(self._broker), None)
         if self._runtime.server and not self._runtime.refusal:
             calls.set_relay(self._runtime.server, None, 0)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._limit.cancel()
         self._end_hold()
         if not self._loop.is_closed():
             for one in (task, self._session):
@@ -241,9 +241,10 @@ class Relay(AnyRelay, Link):
     def _put(self, topic: bytes, data: bytes, history: History | None = None) -> None:
         if self._is_too_long(data) or not self._outbox.put(topic, data, history):
             self._refuse(data)
-            return
-        if self._waiter is not None:
-            self._wake()
+        elif self._waiter is not None and not self._flushes:
+            self._flushes = True
+            if not self._in_turn:
+                self._loop.call_soon(self._flush)
 
     def _is_too_long(self, data: bytes) -> bool:
         return 0 < self._broker.max_size < len(data)
@@ -392,6 +393,9 @@ class Relay(AnyRelay, Link):
             error = (
                 ConnectionError("it was cancelled") if session.cancelled() else session.exception()
             )
+            self._limit.end()
+            self._lost += len(self._outbox.under_way)
+            self._outbox.arrived()
             self._follows = False
             self._counting.clear()
             self._end_hold()
@@ -429,7 +433,7 @@ class Relay(AnyRelay, Link):
 
     async def _serve(self) -> None:
         """The life of one connection. Raises what the broker does, CancelledError after `lost`."""
-        await self._within_time(self._broker.connect(self))
+        await self._limit.wait(self._broker.connect(self))
         check_max_size(self._broker)
         if not self._ending:
             self._changes = dict.fromkeys(self._topics, True)
@@ -444,14 +448,18 @@ class Relay(AnyRelay, Link):
                 await self._exchange_counts()
             if self._reads():
                 requests = self._keeper.next_requests()
-                await self._keeper.on_pages(await self._within_time(self._broker.read(requests)))
+                await self._keeper.on_pages(await self._limit.wait(self._broker.read(requests)))
             if self._outbox and not self._is_held():
                 await self._publish()
-            elif not (self._changes or self._counting.is_waiting or self._reads()):
+            elif not self._has_work():
                 if self._ending:
                     return
                 self._waiter = self._loop.create_future()
                 await self._waiter
+
+    def _has_work(self) -> bool:
+        """Whether there is something to do besides publishing."""
+        return bool(self._changes) or self._counting.is_waiting or self._reads()
 
     def _begin_hold(self, seconds_away: float) -> None:
         """Let messages wait until the other apps are back, too, which would miss them otherwise.
@@ -483,35 +491,14 @@ class Relay(AnyRelay, Link):
         counting, broker = self._counting, self._broker
         answers = counting.take_answers()
         for at in range(0, len(answers), MOST_MESSAGES):
-            await self._within_time(broker.publish(answers[at : at + MOST_MESSAGES]))
+            await self._limit.wait(broker.publish(answers[at : at + MOST_MESSAGES]))
         if counting.has_questions and not counting.is_heard:
-            await self._within_time(broker.subscribe([counting.reply]))
+            await self._limit.wait(broker.subscribe([counting.reply]))
             counting.is_heard = True
         while counting.has_questions:
             questions, messages = counting.take_questions(MOST_MESSAGES)
-            receivers = await self._within_time(broker.publish_counted(messages))
+            receivers = await self._limit.wait(broker.publish_counted(messages))
             counting.asked(questions, receivers)
-
-    async def _within_time(self, call: Awaitable[T]) -> T:
-        """Await a method of the broker; the connection is lost if it takes too long."""
-        self._busy_since = time.monotonic()
-        if self._alarm is None:
-            self._alarm = self._loop.call_later(TIMEOUT, self._on_alarm)
-        try:
-            return await call
-        finally:
-            self._busy_since = None
-
-    def _on_alarm(self) -> None:
-        """A method of the broker was running a while ago; is it still?"""
-        self._alarm = None
-        if self._busy_since is None:
-            return
-        rest = self._busy_since + TIMEOUT - time.monotonic()
-        if rest > 0:
-            self._alarm = self._loop.call_later(rest, self._on_alarm)
-        else:
-            self.lost(TimeoutError(f"it has not answered for {TIMEOUT:g} s"))
 
     async def _tell_changes(self) -> None:
         """Subscribe to what has subscribers by now, then unsubscribe from what has none."""
@@ -520,41 +507,44 @@ class Relay(AnyRelay, Link):
         ended = [topic for topic, is_needed in changes.items() if not is_needed]
         for topic in ended:  # whoever needs it from now on begins anew
             self._keeper.forget(topic)
-        for batch in _portions(begun):
+        for batch in portions(begun):
             for requests in self._keeper.positions(batch):
-                pages = await self._within_time(self._broker.read(requests))
+                pages = await self._limit.wait(self._broker.read(requests))
                 self._keeper.on_positions(requests, pages)
-            await self._within_time(self._broker.subscribe(batch))
+            await self._limit.wait(self._broker.subscribe(batch))
             self._keeper.subscribed(batch)
-        for batch in _portions(ended):
-            await self._within_time(self._broker.unsubscribe(batch))
+        for batch in portions(ended):
+            await self._limit.wait(self._broker.unsubscribe(batch))
 
     async def _publish(self) -> None:
         """Publish, or append, the first messages of the queue."""
-        outbox = self._outbox
-        batch, too_long = outbox.take(self._broker.max_size)
-        for one in too_long:
-            self._refuse(one.data)
+        batch = self._take()
         if not batch:
             return
-        try:
-            if batch[0].history is None:
-                await self._within_time(self._broker.publish([one[:2] for one in batch]))
-            else:
-                kept = [(topic, data, history) for topic, data, _, history in batch if history]
-                await self._within_time(self._broker.append(kept))
-        except BaseException:
-            if batch[0].history is not None:  # nothing any more if the app has ended meanwhile
-                outbox.give_back()
-            self._lost += len(outbox.under_way)
-            raise
+        if batch[0].history is None:
+            await self._limit.wait(self._broker.publish([one[:2] for one in batch]))
+            self._published += len(batch)
         else:
-            if batch[0].history is None:
-                self._published += len(batch)
-            else:
-                self._kept += len(batch)
-        finally:
-            outbox.arrived()
+            kept = [(topic, data, history) for topic, data, _, history in batch if history]
+            try:
+                await self._limit.wait(self._broker.append(kept))
+            except BaseException:
+                self._outbox.give_back()  # nothing any more if the app has ended meanwhile
+                raise
+            self._kept += len(batch)
+        self._arrived_there()
+
+    def _take(self) -> Sequence[Waiting]:
+        """The next messages to publish, or append, in one call."""
+        batch, too_long = self._outbox.take(self._broker.max_size)
+        for one in too_long:
+            self._refuse(one.data)
+        return batch
+
+    def _arrived_there(self) -> None:
+        """The broker has accepted what was under way."""
+        outbox = self._outbox
+        outbox.arrived()
         if self._is_full and outbox.size <= outbox.limit // 2:
             self._is_full = False
             line = "the queue for the broker %s has room again, %d messages were lost"
@@ -562,9 +552,47 @@ class Relay(AnyRelay, Link):
             self._lost_before = self._lost
 
     def _wake(self) -> None:
+        """Let the session go on; when it publishes without the session, that comes to an end."""
+        if self._outbox.under_way:
+            return
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done() and not self._loop.is_closed():
             waiter.set_result(None)
+
+    # ---- publishing without the session, which has nothing to do -------------------------------
+
+    def turn(self, turn: Callable[..., Any], *args: Any) -> None:
+        """Run a turn of the server, and publish at its end what has been published in it."""
+        self._in_turn = True
+        try:
+            turn(*args)
+        finally:
+            self._in_turn = False
+            if self._flushes:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Publish what waits, as far as that is possible now."""
+        self._flushes = False
+        waiter, outbox = self._waiter, self._outbox
+        if waiter is None or waiter.done() or outbox.under_way or not self._runtime.owner:
+            return  # the session, or `_on_published`, will do it; or this is a forked child
+        if self._direct is None or outbox.is_kept_next:
+            self._wake()
+        elif not self._is_held():
+            batch = self._take()
+            if batch:
+                self._limit.begin()
+                self._direct.begin_publish([one[:2] for one in batch], self._on_published)
+
+    def _on_published(self) -> None:
+        self._limit.end()
+        self._published += len(self._outbox.under_way)
+        self._arrived_there()
+        if self._has_work() or self._ending:
+            self._wake()
+        elif self._outbox:
+            self._flush()
 
     # ---- reports --------------------------------------------------------------------------------
 
@@ -619,28 +647,6 @@ class Relay(AnyRelay, Link):
             "broker_queued": self._outbox.size,
             "broker_lag": int(self._outbox.lag() * 1000),
         }
-
-
-def check_max_size(broker: Broker) -> None:
-    """Raise TypeError if that is no number: it is needed where an exception would be lost."""
-    if not isinstance(broker.max_size, int):
-        kind = type(broker.max_size).__name__
-        raise TypeError(f"max_size of the broker {broker} must be an int, not {kind}")
-
-
-def _portions(topics: list[bytes]) -> Iterator[list[bytes]]:
-    """Topics for one call each."""
-    rest = iter(topics)
-    batch: list[bytes] = []
-    size = 0
-    for topic in rest:
-        if batch and (len(batch) == MOST_TOPICS or size + len(topic) > MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(topic)
-        size += len(topic)
-    if batch:
-        yield batch
 
 
 # ---- called by C --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import re
 import ssl
 from collections import deque
 from hashlib import sha256
-from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from nats.aio.client import Client
@@ -25,7 +25,7 @@ from ..brokers import Broker, Link, Page
 from ..history import History, history_of
 from . import nats_history
 from .places import certificates, check_file, check_options, place_of, public_url
-from .transports import Connection
+from .transports import Connection, Direct
 
 __all__ = ["NatsBroker", "subject_of"]
 
@@ -65,7 +65,7 @@ def subject_of(prefix: str, topic: bytes) -> str:
     return f"{prefix}.sha256.{sha256(topic).hexdigest()}"
 
 
-class NatsBroker(Broker):
+class NatsBroker(Broker, Direct):
     """A connection to a NATS server, or to one of a cluster."""
 
     keeps = True
@@ -164,13 +164,21 @@ class NatsBroker(Broker):
     async def publish(self, messages: Sequence[Tuple[bytes, bytes]]) -> None:
         """Publish in one write, and wait until the server has all messages."""
         assert self._wire is not None
+        await self._wire.ask(self._commands(messages))
+
+    def begin_publish(
+        self, messages: Sequence[Tuple[bytes, bytes]], done: Callable[[], object]
+    ) -> None:
+        """Publish in one write; `done` is called when the server has all messages."""
+        assert self._wire is not None
+        self._wire.begin_asking(self._commands(messages), done)
+
+    def _commands(self, messages: Sequence[Tuple[bytes, bytes]]) -> List[bytes]:
         prefix = self._prefix
-        await self._wire.ask(
-            [
-                b"PUB %b %d\r\n%b\r\n" % (subject_of(prefix, topic).encode(), len(data), data)
-                for topic, data in messages
-            ]
-        )
+        return [
+            b"PUB %b %d\r\n%b\r\n" % (subject_of(prefix, topic).encode(), len(data), data)
+            for topic, data in messages
+        ]
 
     async def append(self, messages: Sequence[Tuple[bytes, bytes, History]]) -> None:
         """Publish to the stream in one write, and wait for all confirmations."""
@@ -294,8 +302,7 @@ class Wire(Connection, Transport):
         self._least = 0  # bytes of it without which its first message is not complete
         self._arrival: asyncio.Future[None] | None = None  # nats-py waits for a line
         self._has_begun = False  # nats-py has connected
-        self._pongs: Deque[asyncio.Future[None] | None] = deque()  # who waits for the next ones
-        self._waiter: asyncio.Future[None] | None = None  # of a subclass
+        self._pongs: Deque[Callable[[], object]] = deque()  # called for the next ones
         self._refused: set[str] = set()  # kinds of commands that the user may not, and reported
 
     # ---- for nats-py, until it has connected ----------------------------------------------------
@@ -364,13 +371,15 @@ class Wire(Connection, Transport):
 
     def ask(self, commands: Iterable[bytes]) -> asyncio.Future[None]:
         """Send commands. The future is done once the server has handled them, or fails."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        if self._error is None:
-            self._pongs.append(waiter)
-            self._transport.write(b"".join([*commands, PING]))
-        else:
-            waiter.set_exception(self._error)
+        waiter = self._new_waiter()
+        self.begin_asking(commands, self._finish)
         return waiter
+
+    def begin_asking(self, commands: Iterable[bytes], done: Callable[[], object]) -> None:
+        """Send commands. `done` is called when they are handled, unless the connection ends."""
+        if self._error is None:
+            self._pongs.append(done)
+            self._transport.write(b"".join([*commands, PING]))
 
     # ---- what the transport calls ---------------------------------------------------------------
 
@@ -446,9 +455,7 @@ class Wire(Connection, Transport):
     def _on_line(self, kind: bytes, line: bytes) -> None:
         """A line that is not a message."""
         if kind == b"PONG":
-            waiter = self._pongs.popleft()
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+            self._pongs.popleft()()
         elif kind == b"PING":
             self._transport.write(PONG)
         elif kind == b"-ERR":
@@ -469,7 +476,7 @@ class Wire(Connection, Transport):
     # ---- the end --------------------------------------------------------------------------------
 
     def _ping(self) -> None:
-        self._pongs.append(None)
+        self._pongs.append(bool)  # does nothing
         self._transport.write(PING)
 
     def _report(self, error: BaseException) -> None:
@@ -478,10 +485,6 @@ class Wire(Connection, Transport):
 
     def _on_end(self, error: BaseException) -> None:
         self._wake()
-        for waiter in (*self._pongs, self._waiter):
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()  # the one who waits may be cancelled
         self._pongs.clear()
 
     def _wake(self) -> None:
@@ -525,8 +528,6 @@ class KeepingWire(Wire):
 
     async def answers(self, requests: Sequence[Tuple[str, bytes]]) -> List[bytes]:
         """Send requests, each a subject and its data, and wait for all answers."""
-        if self._error is not None:
-            raise self._error
         if not requests:
             return []
         lines = []
@@ -537,9 +538,10 @@ class KeepingWire(Wire):
             self._answers[reply] = None
             lines.append(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply, len(data), data))
         self._missing = len(requests)
-        self._waiter = self._loop.create_future()
-        self._transport.write(b"".join(lines))
-        await self._waiter
+        waiter = self._new_waiter()
+        if self._error is None:
+            self._transport.write(b"".join(lines))
+        await waiter
         return [answer or b"" for answer in self._answers.values()]
 
     def _on_other(self, fields: List[bytes], head: bytes, data: bytes) -> None:
@@ -603,8 +605,8 @@ class KeepingWire(Wire):
             return
         self._answers[subject] = data
         self._missing -= 1
-        if self._missing == 0 and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._missing == 0:
+            self._finish()
 
     def _on_refusal(self, text: str) -> None:
         if self._missing and text.lower().startswith("permissions violation"):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Deque, NamedTuple, Optional, Sequence
+from typing import Deque, Iterator, NamedTuple, Optional, Sequence
 
 from ..history import History
 
-__all__ = ["Outbox", "Waiting"]
+__all__ = ["Outbox", "Waiting", "portions"]
 
 OVERHEAD = 200  # bytes for each waiting message: its objects and its place in the queue
 MOST_MESSAGES = 500  # in one call of Broker.publish, or append
-MOST_BYTES = 512 * 1024  # of topics and data in one call, unless one message is longer
+MOST_TOPICS = 1000  # in one call of Broker.subscribe
+MOST_BYTES = 512 * 1024  # of messages, with OVERHEAD, in one call, unless one is longer
 
 
 class Waiting(NamedTuple):
@@ -45,6 +46,7 @@ class Outbox:
         self.size = 0
         self.under_way: Sequence[Waiting] = ()
         self._queue: Deque[Waiting] = deque()
+        self._size_under_way = 0
 
     def __len__(self) -> int:
         """How many messages wait, those that are under way not included."""
@@ -82,30 +84,33 @@ class Outbox:
             one = queue[0]
             if 0 < longest < len(one.data):
                 too_long.append(queue.popleft())
+                self.size -= _size_of(one)
                 continue
-            size += len(one.topic) + len(one.data)
-            if batch and (size > MOST_BYTES or bool(one.history) is not bool(batch[0].history)):
+            more = _size_of(one)
+            if batch and (
+                size + more > MOST_BYTES or bool(one.history) is not bool(batch[0].history)
+            ):
                 break
+            size += more
             batch.append(queue.popleft())
-        self.size -= _size_of(too_long)
-        self.under_way = batch
+        self.under_way, self._size_under_way = batch, size
         return batch, too_long
 
     def arrived(self) -> None:
         """The messages that were under way have arrived, or are lost."""
-        self.size -= _size_of(self.under_way)
-        self.under_way = ()
+        self.size -= self._size_under_way
+        self.under_way, self._size_under_way = (), 0
 
     def give_back(self) -> None:
         """The messages that were under way are to be sent again, before all others."""
         self._queue.extendleft(reversed(self.under_way))
-        self.under_way = ()
+        self.under_way, self._size_under_way = (), 0
 
     def clear(self) -> int:
         """Drop everything; returns how many messages that were."""
         lost = len(self._queue) + len(self.under_way)
         self._queue.clear()
-        self.under_way, self.size = (), 0
+        self.under_way, self.size, self._size_under_way = (), 0, 0
         return lost
 
     def lag(self) -> float:
@@ -114,5 +119,20 @@ class Outbox:
         return time.monotonic() - waiting[0].since if waiting else 0.0
 
 
-def _size_of(messages: Sequence[Waiting]) -> int:
-    return sum(len(one.topic) + len(one.data) + OVERHEAD for one in messages)
+def _size_of(one: Waiting) -> int:
+    return len(one.topic) + len(one.data) + OVERHEAD
+
+
+def portions(topics: list[bytes]) -> Iterator[list[bytes]]:
+    """Topics for one call each."""
+    rest = iter(topics)
+    batch: list[bytes] = []
+    size = 0
+    for topic in rest:
+        if batch and (len(batch) == MOST_TOPICS or size + len(topic) > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(topic)
+        size += len(topic)
+    if batch:
+        yield batch

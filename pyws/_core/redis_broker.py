@@ -8,7 +8,7 @@ packs and parses: the reader of redis-py would cost several times as much for ea
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Iterable, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
 import hiredis
@@ -20,6 +20,7 @@ from ..history import History
 from . import redis_history
 from .places import Place, certificates, check_file, check_options, place_of, public_url
 from .transports import Connection as AnyConnection
+from .transports import Direct
 
 __all__ = ["RedisBroker"]
 
@@ -65,7 +66,7 @@ HELLO = pack((b"HELLO",))
 NOT_COMPLETE: Any = object()  # what the parser returns without a complete reply
 
 
-class RedisBroker(Broker):
+class RedisBroker(Broker, Direct):
     """A connection to Redis, or to something that speaks its protocol."""
 
     keeps = True
@@ -127,6 +128,13 @@ class RedisBroker(Broker):
         assert self._stream is not None
         await self._stream.ask(self._commands(messages), len(messages))
 
+    def begin_publish(
+        self, messages: Sequence[Tuple[bytes, bytes]], done: Callable[[], object]
+    ) -> None:
+        """Publish in one write; `done` is called when the last reply has arrived."""
+        assert self._stream is not None
+        self._stream.begin_asking(self._commands(messages), len(messages), done)
+
     async def publish_counted(self, messages: Sequence[Tuple[bytes, bytes]]) -> list[int] | None:
         """Publish, and return the replies: the connections that got each message."""
         server, *counts = await self._replies_to([HELLO, *self._commands(messages)])
@@ -184,18 +192,22 @@ class Stream(AnyConnection):
         self._parser: Any = hiredis.Reader(notEnoughData=NOT_COMPLETE)
         self.replies: list[Any] | None = None  # where replies should be noted
         self._missing = 0  # replies to the commands that are under way
-        self._waiter: asyncio.Future[None] | None = None
+        self._done: Callable[[], object] = self._finish  # called when none is missing
         self._watch_silence()
 
     def ask(self, commands: Iterable[bytes], replies: int) -> asyncio.Future[None]:
         """Send commands. The future is done after so many replies, or fails."""
-        self._missing = replies
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self._new_waiter()
+        self.begin_asking(commands, replies, self._finish)
+        return waiter
+
+    def begin_asking(
+        self, commands: Iterable[bytes], replies: int, done: Callable[[], object]
+    ) -> None:
+        """Send commands. `done` is called after so many replies, unless the connection ends."""
+        self._missing, self._done = replies, done
         if self._error is None:
             self._transport.write(b"".join(commands))
-        else:
-            waiter.set_exception(self._error)
-        return waiter
 
     # ---- what the transport calls ---------------------------------------------------------------
 
@@ -219,7 +231,8 @@ class Stream(AnyConnection):
                 self._fail(ConnectionError(f"it does not speak the protocol of Redis: {error}"))
                 return
             if reply is NOT_COMPLETE:
-                self._pause(False)
+                if self._is_paused:
+                    self._pause(False)
                 return
             if not isinstance(reply, list):
                 self._on_reply(reply)
@@ -254,9 +267,8 @@ class Stream(AnyConnection):
 
     def _count(self) -> None:
         self._missing -= 1
-        waiter = self._waiter
-        if self._missing == 0 and waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._missing == 0:
+            self._done()
 
     # ---- the end --------------------------------------------------------------------------------
 
@@ -265,11 +277,6 @@ class Stream(AnyConnection):
 
     def _report(self, error: BaseException) -> None:
         self._link.lost(error)
-
-    def _on_end(self, error: BaseException) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
-            self._waiter.exception()  # the one who waits may be cancelled
 
 
 def _understood(url: str) -> Tuple[str, str]:

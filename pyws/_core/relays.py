@@ -43,6 +43,10 @@ class Relay:
         """How many subscribers a topic has in the other apps that answer in time."""
         raise NotImplementedError
 
+    def turn(self, turn: Callable[..., Any], *args: Any) -> None:
+        """Run a turn of the server."""
+        raise NotImplementedError
+
     def descriptors(self) -> list[int]:
         """What a forked child must close."""
         raise NotImplementedError

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import socket
 import struct
-from typing import Any
+from typing import Any, Callable, Sequence
 
-__all__ = ["Connection", "drop"]
+__all__ = ["Connection", "Direct", "drop"]
 
 BUFFER_SIZE = 64 * 1024
 LOOK_INTERVAL = 2.5  # seconds; a PING is sent if nothing has arrived in such a time
@@ -24,6 +25,24 @@ def drop(transport: Any) -> None:
     if own is not None and own.fileno() >= 0:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+class Direct(abc.ABC):
+    """A broker that can publish without a task that waits for it.
+
+    Waking up a task and a future would cost as much as the rest of a message.
+    """
+
+    @abc.abstractmethod
+    def begin_publish(
+        self, messages: Sequence[tuple[bytes, bytes]], done: Callable[[], object]
+    ) -> None:
+        """Publish as `Broker.publish` does, while no method of the broker is under way.
+
+        Args:
+            messages: As for `Broker.publish`.
+            done: Called once the broker has accepted them, unless the connection is lost before.
+        """
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -44,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self._error: BaseException | None = None  # why it has ended
         self._is_paused = False
         self._silent = 0  # looks in a row that found nothing new
+        self._waiter: asyncio.Future[None] | None = None  # of the call that waits for the peer
         self._watch: asyncio.TimerHandle | None = None
 
     # ---- for the classes of brokers -------------------------------------------------------------
@@ -60,8 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         """Fail, in each look, if the peer does not do what it should."""
 
     def _on_end(self, error: BaseException) -> None:
-        """The connection has ended: what waits for it must fail."""
-        raise NotImplementedError
+        """The connection has ended."""
 
     def _report(self, error: BaseException) -> None:
         """The connection was lost."""
@@ -90,6 +109,18 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The transport calls: the connection has ended."""
         self._fail(error or ConnectionError("it has closed the connection"))
+
+    def _new_waiter(self) -> asyncio.Future[None]:
+        """What one call waits for: `_finish`, or the end of the connection, which it raises."""
+        waiter = self._waiter = self._loop.create_future()
+        if self._error is not None:
+            waiter.set_exception(self._error)
+        return waiter
+
+    def _finish(self) -> None:
+        """The peer has done all that the call has asked for."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _watch_silence(self) -> None:
         self._watch = self._loop.call_later(LOOK_INTERVAL, self._look)
@@ -129,4 +160,7 @@ class Connection(asyncio.BufferedProtocol):
             self._watch.cancel()
         if self._transport is not None:
             drop(self._transport)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+            self._waiter.exception()  # the one who waits may be cancelled
         self._on_end(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..brokers import SCHEMES, Broker
 from .places import public_url
 
-__all__ = ["broker_of"]
+__all__ = ["broker_of", "check_max_size"]
 
 
 def broker_of(broker: str | Broker) -> Broker:
@@ -31,3 +31,10 @@ def broker_of(broker: str | Broker) -> Broker:
             f"the broker {public_url(broker)} needs a package that cannot be imported ({error}): "
             f'pip install "pyws-server[{extra}]"'
         ) from error
+
+
+def check_max_size(broker: Broker) -> None:
+    """Raise TypeError if that is no number: it is needed where an exception would be lost."""
+    if not isinstance(broker.max_size, int):
+        kind = type(broker.max_size).__name__
+        raise TypeError(f"max_size of the broker {broker} must be an int, not {kind}")

@@ -269,7 +269,7 @@ class Node:
     def is_settled(self) -> bool:
         """Whether the broker knows all topics, and has everything; what came is delivered."""
         relay: Any = self.app._runtime.relay
-        return relay._waiter is not None and not relay._arrived and not relay._outbox
+        return relay._waiter is not None and not relay._arrived and not relay._outbox.size
 
     async def settled(self) -> None:
         await until(lambda: self.is_settled)
