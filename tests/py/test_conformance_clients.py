@@ -15,15 +15,13 @@ import io
 import os
 import random
 import re
-import shutil
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import pytest
 from broken_client import Client
@@ -32,6 +30,7 @@ from common import ROOT, TIMEOUT
 from delay_proxy import DelayProxy
 from program import Program
 from test_conformance_trust import Verdicts, compact, expand, read_table, row_of, wrapped
+from tls_relay import Certificate, make_certificate
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -334,28 +333,9 @@ def test_how_a_client_fails_connections_is_remembered(
 # ---- TLS ----------------------------------------------------------------------------------------
 
 
-class Certificate(NamedTuple):
-    cert: str
-    key: str
-    encrypted: str
-    other: str
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """For localhost, with its key, the same encrypted, and the key of another one."""
-    openssl = shutil.which("openssl")
-    if not openssl:
-        pytest.skip("there is no openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    files = Certificate(*(str(folder / name) for name in Certificate._fields))
-    new = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=localhost"]
-    new += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-nodes"]
-    for out, key in ((files.cert, files.key), (str(folder / "unused"), files.other)):
-        subprocess.run([*new, "-out", out, "-keyout", key], check=True, capture_output=True)
-    encrypt = [openssl, "rsa", "-aes128", "-passout", "pass:x", "-in", files.key]
-    subprocess.run([*encrypt, "-out", files.encrypted], check=True, capture_output=True)
-    return files
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def trusting(certificate: Certificate) -> ssl.SSLContext:

@@ -1,11 +1,8 @@
 """tools/conformance: the runner believes nothing, always ends, and always writes what it has."""
 
 import re
-import shutil
 import signal
 import socket
-import ssl
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -73,7 +70,7 @@ def garbage(connection: socket.socket) -> None:
     ("arguments", "text"),
     [
         ([], "a URL, --serve CMD or --listen PORT is needed"),
-        (["http://localhost"], "is not ws://HOST"),
+        (["ftp://localhost"], "is not ws://HOST"),
         (["ws://"], "is not ws://HOST"),
         (["ws://localhost:x/"], "the port must be 1 to 65535"),
         (["ws://localhost:0/"], "the port must be 1 to 65535"),
@@ -202,8 +199,6 @@ BAD_FROM_THE_START: List[Tuple[str, Handler, str, str]] = [
     ("ws", socket.socket.close, "does not answer .* the connection was", "closes"),
     ("ws", garbage, "not an HTTP/1 status line", "garbage"),
     ("ws", flood(b"HTTP/1.1 200 OK", greet=False), "more than 64 KiB", "flood of one line"),
-    ("wss", garbage, "no TLS at wss://", "no TLS"),
-    ("wss", hang, "cannot connect to wss://.* timed out", "no answer to TLS"),
 ]
 
 
@@ -214,39 +209,6 @@ BAD_FROM_THE_START: List[Tuple[str, Handler, str, str]] = [
 def test_bad_from_the_start(scheme: str, handler: Handler, reason: str, reports: Reports) -> None:
     with fake(handler) as port:
         assert check_incomplete(reports, f"{scheme}://127.0.0.1:{port}/", reason)["cases"] == []
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> ssl.SSLContext:
-    openssl = shutil.which("openssl")
-    if not openssl:
-        pytest.skip("no openssl here")
-    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
-    curve = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
-    subprocess.run(
-        [openssl, "req", *curve.split(), "-keyout", key, "-out", cert],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    return context
-
-
-def test_tls(certificate: ssl.SSLContext, reports: Reports) -> None:
-    """Where none was expected; and where it was, the rest is as without."""
-
-    def handler(connection: socket.socket) -> None:
-        connection.settimeout(10)
-        turned(certificate.wrap_socket(connection, server_side=True))
-
-    turned = turning(leave, good=4)  # one of them only does the TLS handshake
-    with fake(handler) as port:
-        check_incomplete(reports, f"ws://127.0.0.1:{port}/", "uses TLS: is it wss://")
-        options = ["--include", "1.1.[1-4]", *reports.options]
-        assert cli.main([f"wss://127.0.0.1:{port}/", *options]) == cli.FAILURES
-        assert "the connection was closed" in reports.run()["cases"][0]["came"]
 
 
 # ---- peers that fail ----------------------------------------------------------------------------

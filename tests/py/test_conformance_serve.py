@@ -173,19 +173,22 @@ time.sleep(100)
 @pytest.mark.parametrize(
     ("line", "place"),
     [
-        ("listening on 127.0.0.1:80", ("127.0.0.1", 80)),
-        ("listening on http://localhost:8080/x\n", ("localhost", 8080)),
-        ("server: listening on [::1]:9001", ("::1", 9001)),
-        ("listening on *:9001", ("127.0.0.1", 9001)),
-        ("listening on 0.0.0.0:9001", ("127.0.0.1", 9001)),
-        (" 4711 \n", ("127.0.0.1", 4711)),
+        ("listening on 127.0.0.1:80", ("127.0.0.1", 80, False)),
+        ("listening on http://localhost:8080/x\n", ("localhost", 8080, False)),
+        ("listening on https://localhost:8443/x\n", ("localhost", 8443, True)),
+        ("listening on wss://0.0.0.0:8443", ("127.0.0.1", 8443, True)),
+        ("server: listening on [::1]:9001", ("::1", 9001, False)),
+        ("listening on *:9001", ("127.0.0.1", 9001, False)),
+        ("listening on 0.0.0.0:9001", ("127.0.0.1", 9001, False)),
+        (" 4711 \n", ("127.0.0.1", 4711, False)),
         ("4711 things", None),
         ("0", None),
         ("listening on port", None),
     ],
 )
-def test_where_a_program_listens(line: str, place: Optional[Tuple[str, int]]) -> None:
-    assert testee.place_in(line, testee.PORT) == place
+def test_where_a_program_listens(line: str, place: Optional[Tuple[str, int, bool]]) -> None:
+    found = testee.place_in(line, testee.PORT)
+    assert (tuple(found) if found else None) == place
 
 
 # ---- --listen -----------------------------------------------------------------------------------

@@ -170,6 +170,19 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         "--path", default="/", help="the path where --serve CMD echoes (%(default)s)"
     )
     group.add_argument(
+        "--tls",
+        action="store_true",
+        help="the server of --serve CMD uses TLS; not needed if it prints wss://HOST:PORT",
+    )
+    group.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="with TLS: trust these PEM certificates instead of those of the system",
+    )
+    group.add_argument(
+        "--insecure", action="store_true", help="with TLS: accept any certificate of the server"
+    )
+    group.add_argument(
         "--header",
         metavar="'NAME: VALUE'",
         type=header,

@@ -116,6 +116,8 @@ class Manners:
     """The code with which the peer answers a Close with 1000; None if it sends no code."""
     one_connection: bool = False
     """Whether the peer serves a connection only after the previous one has ended."""
+    tls: str = ""
+    """The version and cipher suite of TLS, or an empty string without TLS."""
 
 
 @dataclass

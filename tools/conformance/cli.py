@@ -8,6 +8,7 @@ import importlib
 import os
 import shlex
 import signal
+import ssl
 import sys
 import textwrap
 import time
@@ -27,6 +28,7 @@ from . import (
     progress,
     report,
     runner,
+    secure,
     summary,
     testee,
     tls,
@@ -52,7 +54,7 @@ def secrets(args: argparse.Namespace) -> tuple[str, ...]:
 
 def told_of(manners: Manners) -> list[str]:
     """Describe the properties of the peer that affect the run."""
-    told = []
+    told = [f"TLS: {manners.tls}"] if manners.tls else []
     if manners.one_connection:
         told.append("the server serves one connection at a time: cases that need more are SKIPPED")
     if manners.greetings:
@@ -64,6 +66,19 @@ def told_of(manners: Manners) -> list[str]:
     if manners.round_trip:
         told.append(f"an echo takes {manners.round_trip * 1000:.0f} ms: timeouts are extended")
     return told
+
+
+def trusted(args: argparse.Namespace) -> ssl.SSLContext:
+    """Return the context for connections to a server, or raise ValueError for wrong options."""
+    may_be_secure = args.serve is not None or (args.url is not None and args.url.tls)
+    for option, given in (("--ca", args.ca), ("--insecure", args.insecure)):
+        if given and not may_be_secure:
+            raise ValueError(f"{option} needs wss://HOST[:PORT] or --serve CMD")
+    if args.tls and args.serve is None:
+        raise ValueError("--tls needs --serve CMD; a URL says it with wss://")
+    if args.ca and args.insecure:
+        raise ValueError("give only one of --ca FILE and --insecure")
+    return secure.client_context(args.ca, args.insecure)
 
 
 # ---- descriptions of the cases ------------------------------------------------------------------
@@ -130,6 +145,7 @@ class Session:
             self.parser.error("--retry does not work with --listen: clients choose their cases")
         try:
             self.context = tls.context_for(args.listen, args.cert, args.key)
+            self.trusted = trusted(args)
             chosen = runner.select(all_cases(), args.include, args.exclude, args.profile)
             cases = listen.for_clients(chosen) if args.listen else listen.for_servers(chosen)
             if chosen and not cases and not args.listen:
@@ -180,7 +196,9 @@ class Session:
             program = None
             if self.args.serve is not None:
                 program = stack.enter_context(
-                    testee.Testee(self.args.serve, self.args.port_pattern, self.args.path)
+                    testee.Testee(
+                        self.args.serve, self.args.port_pattern, self.args.path, self.args.tls
+                    )
                 )
             self.learn(program, settings)
             one = settings.manners.one_connection
@@ -253,7 +271,12 @@ class Session:
         resource = target.resource
         if args.query:
             resource += ("&" if "?" in resource else "?") + "&".join(args.query)
-        return target._replace(resource=resource, fields=tuple(fields), secrets=secrets(args))
+        return target._replace(
+            resource=resource,
+            fields=tuple(fields),
+            secrets=secrets(args),
+            context=self.trusted if target.tls else None,
+        )
 
     # ---- clients ----
 

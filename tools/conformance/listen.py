@@ -31,6 +31,7 @@ from . import deflate, tls, wire
 from .case import Case, Manners, Result, Settings, Test, judge, natural
 from .probe import NEAR
 from .runner import Observer, Outcome
+from .secure import Secure
 from .session import Session
 from .verdicts import Failed, Late, NonStrict, Skipped, Unimplemented, Verdict
 from .wire import CLOSE, TEXT, Connection, Ended, Frame, Garbled, Target, TimedOut
@@ -74,7 +75,11 @@ class Accepted(Connection):
     """A connection from a client."""
 
     def __init__(
-        self, accepted: socket.socket, timeout: float, trace: wire.Trace, first: bytes = b""
+        self,
+        accepted: socket.socket | Secure,
+        timeout: float,
+        trace: wire.Trace,
+        first: bytes = b"",
     ) -> None:
         """Wrap a socket from which `first` was already received."""
         self.timeout = timeout
@@ -87,16 +92,6 @@ class Accepted(Connection):
         if first:
             trace.add("received", first)
             self.buffer += first
-
-    def finish(self) -> None:
-        """Send FIN, with TLS after a close_notify, without waiting for the client's."""
-        if isinstance(self.socket, ssl.SSLSocket):
-            self.socket.settimeout(0)
-            try:
-                self.socket.unwrap()
-            except (OSError, ValueError):  # it has not arrived yet, or the connection has ended
-                pass
-        super().finish()
 
 
 class Request(NamedTuple):
@@ -481,7 +476,7 @@ class Listener:
         trace = wire.Trace()
         trace.deadline = trace.began + PATIENCE + self.settings.limit * self.settings.scale
         timeout = self.settings.timeout * self.settings.scale
-        connected = accepted
+        connected: socket.socket | Secure = accepted
         try:
             connected, first = tls.opened(accepted, self.context, PATIENCE * self.settings.scale)
             connection = Accepted(connected, timeout, trace, first)
@@ -515,7 +510,7 @@ class Listener:
             with self.lock:
                 self.round_trips[address] = min(seconds, self.round_trips.get(address, seconds))
 
-    def _settings(self, accepted: socket.socket) -> Settings:
+    def _settings(self, accepted: socket.socket | Secure) -> Settings:
         """Return the settings for a case with that client."""
         try:
             seconds = self.round_trips.get(accepted.getpeername()[0], 0.0)

@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import Sequence
 
-from . import wire
+from . import secure, wire
 from .case import Manners
 from .wire import (
     BINARY,
@@ -35,6 +35,8 @@ NEAR = 0.02  # seconds; a shorter round trip does not extend timeouts
 ECHOES = 3  # the fastest one is the round trip
 OTHERS = 20  # messages that may arrive before an echo
 RESERVED = 3  # a reserved opcode (RFC 6455 section 5.2)
+USES_TLS = "{} uses TLS: is it wss://?"
+WRONG_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
 NETWORK = (Ended, TimedOut, Garbled, OSError)
 
 
@@ -56,7 +58,7 @@ def learn(target: Target, timeout: float) -> Manners:
                 raise Unfit(f"{target} sends other messages between the echoes")
             times.append(time.monotonic() - began)
         round_trip = min(times) if min(times) > NEAR else 0.0
-        manners = Manners(round_trip=round_trip, greetings=greetings)
+        manners = Manners(round_trip=round_trip, greetings=greetings, tls=visit.connection.tls)
         problem = other_is_served(target, timeout)
     manners = replace(manners, close_code=visit.close_code)
     if problem:
@@ -120,8 +122,10 @@ class Visit:
         self.trace.deadline = self.trace.began + 5 * timeout
         try:
             self.connection = Connection(target, timeout, self.trace)
-        except ssl.SSLError as error:
-            raise Unfit(f"no TLS at {target} ({error.reason}): is it ws://?") from None
+        except ssl.SSLCertVerificationError as error:
+            raise Unfit(distrusted(target, error)) from None
+        except (ssl.SSLError, secure.NotTls) as error:
+            raise Unfit(without_tls(target, error)) from None
         except OSError as error:
             raise Unfit(f"cannot connect to {target}: {error.strerror or error}") from None
         try:
@@ -156,8 +160,10 @@ class Visit:
             response = self.connection.read_response()
         except (Ended, TimedOut, Garbled) as error:
             if not target.tls and speaks_tls(target, timeout):
-                raise Unfit(f"{target} uses TLS: is it wss://?") from None
+                raise Unfit(USES_TLS.format(target)) from None
             raise Unfit(f"{target} does not answer the opening handshake: {error}") from None
+        if response.status == 400 and not target.tls and speaks_tls(target, timeout):
+            raise Unfit(USES_TLS.format(target))
         if response.status != 101:
             raise Unfit(refusal(target, response))
 
@@ -219,8 +225,26 @@ def refusal(target: Target, response: Response) -> str:
 
 def speaks_tls(target: Target, timeout: float) -> bool:
     """Return whether the server unexpectedly performs a TLS handshake."""
+    context = secure.client_context(insecure=True)
     try:
-        Connection(target._replace(tls=True), timeout, wire.Trace()).close()
+        Connection(target._replace(tls=True, context=context), timeout, wire.Trace()).close()
     except OSError:
         return False
     return True
+
+
+def distrusted(target: Target, error: ssl.SSLCertVerificationError) -> str:
+    """Explain why the server's certificate was not accepted, and what to do."""
+    if error.verify_code in WRONG_NAME:
+        names = "use a name that it has in the URL"
+        return f"the certificate of {target} is not for {target.host!r}: {names}, or --insecure"
+    told = f"the certificate of {target} is not trusted ({error.verify_message})"
+    return f"{told}: give it, or that of its issuer, with --ca FILE, or use --insecure"
+
+
+def without_tls(target: Target, error: OSError) -> str:
+    """Explain a failed TLS handshake: the server may not use TLS at all."""
+    reason = getattr(error, "reason", None) or ""
+    if "ALERT" in reason:
+        return f"{target} refuses the TLS handshake ({reason.replace('_', ' ').lower()})"
+    return f"no TLS at {target} ({reason or error}): is it ws://?"

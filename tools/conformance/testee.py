@@ -14,12 +14,12 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from typing import IO
+from typing import IO, NamedTuple
 
 from .wire import Target
 
 PORT = re.compile(
-    r"listening on (?:[a-z]+://)?(?P<host>\S*):(?P<port>\d{1,5})\b|^\s*(?P<bare>\d{1,5})\s*$"
+    r"listening on (?:(?P<scheme>[a-z]+)://)?(?P<host>\S*):(?P<port>\d{1,5})\b|^\s*(?P<bare>\d{1,5})\s*$"
 )
 ANY = ("", "*", "0.0.0.0", "::")  # wildcard addresses, which are reached at 127.0.0.1
 # Good statuses after SIGTERM: it shut down, the signal ended it, or (None) SIGKILL had to.
@@ -32,24 +32,39 @@ class Unreachable(Exception):
     """The run cannot begin or continue."""
 
 
+class Place(NamedTuple):
+    """The address that a program has printed."""
+
+    host: str
+    port: int
+    tls: bool
+    """Whether it was printed with wss:// or https://."""
+
+
 # ---- a program ----------------------------------------------------------------------------------
 
 
 class Testee:
     """A server program in its own process group, stopped at the end of the with block."""
 
-    def __init__(self, command: str, pattern: re.Pattern[str] = PORT, path: str = "/") -> None:
-        """Start the program, or raise Unreachable if that fails."""
+    def __init__(
+        self, command: str, pattern: re.Pattern[str] = PORT, path: str = "/", tls: bool = False
+    ) -> None:
+        """Start the program, or raise Unreachable if that fails.
+
+        `tls` means that it uses TLS, even if it does not print an address with wss:// or https://.
+        """
         self.command = command
         self.pattern = pattern
         self.path = path
+        self.tls = tls
         self.start()
 
     def start(self) -> None:
         """Start or restart the program, or raise Unreachable if that fails."""
         self.killed = False
         self.errors: deque[str] = deque(maxlen=KEPT)
-        self.places: queue.Queue[tuple[str, int] | None] = queue.Queue()  # None: no more output
+        self.places: queue.Queue[Place | None] = queue.Queue()  # None: no more output
         try:
             self.process = subprocess.Popen(
                 shlex.split(self.command),
@@ -94,7 +109,7 @@ class Testee:
             raise Unreachable(f"{self.command!r} printed no port in {timeout:g} s") from None
         if place is None:
             raise Unreachable(self.ended(2.0) or f"{self.command!r} printed no port")
-        return Target(place[0], place[1], self.path, tls=False)
+        return Target(place.host, place.port, self.path, self.tls or place.tls)
 
     def ended(self, wait: float = 0.0) -> str:
         """Return how it ended with the last lines of its stderr, or "" while it runs."""
@@ -142,8 +157,8 @@ class Testee:
             pass  # no process is left
 
 
-def place_in(line: str, pattern: re.Pattern[str]) -> tuple[str, int] | None:
-    """Return host and port in a line of output, if any."""
+def place_in(line: str, pattern: re.Pattern[str]) -> Place | None:
+    """Return the address in a line of output, if any."""
     match = pattern.search(line)
     if not match:
         return None
@@ -152,7 +167,8 @@ def place_in(line: str, pattern: re.Pattern[str]) -> tuple[str, int] | None:
     host = (groups.get("host") or "").strip("[]")
     if not (port and port.isdecimal() and 0 < int(port) < 65536):
         return None
-    return "127.0.0.1" if host in ANY else host, int(port)
+    tls = groups.get("scheme") in ("wss", "https")
+    return Place("127.0.0.1" if host in ANY else host, int(port), tls)
 
 
 def name_of(number: int) -> str:

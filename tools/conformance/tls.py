@@ -11,7 +11,8 @@ import socket
 import ssl
 from typing import Any, NamedTuple
 
-HANDSHAKE = 0x16  # the first octet of a TLS record with a ClientHello (RFC 8446 section 5.1)
+from .secure import HANDSHAKE, READ, Secure
+
 DISTRUST = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "CERTIFICATE_EXPIRED")
 PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 26\r\n"
@@ -39,13 +40,6 @@ class Place(NamedTuple):
 
 class Mismatch(Exception):
     """The client uses TLS instead of plain HTTP, or the other way round, or its TLS fails."""
-
-
-class Secured(ssl.SSLSocket):
-    """A TLS connection of a client."""
-
-    asked_name: str | None = None
-    """The client's Server Name Indication (RFC 6066 section 3)."""
 
 
 def context_for(
@@ -81,7 +75,6 @@ def server_context(certificate: str, key: str | None) -> ssl.SSLContext:
         if file is not None:
             check_readable(option, file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.sslsocket_class = Secured
     context.sni_callback = note_name
     try:
         context.load_cert_chain(certificate, key, no_password)
@@ -112,7 +105,7 @@ def note_name(connection: Any, name: str | None, context: ssl.SSLContext) -> Non
 
 def opened(
     accepted: socket.socket, context: ssl.SSLContext | None, timeout: float
-) -> tuple[socket.socket, bytes]:
+) -> tuple[socket.socket | Secure, bytes]:
     """Return a client's connection and its first bytes, decrypted; no bytes if it has ended.
 
     The timeout applies to the whole TLS handshake, and again to the first bytes. Raises Mismatch
@@ -126,15 +119,16 @@ def opened(
     if context is None:
         if speaks_tls:
             raise Mismatch("a client uses TLS, but this is ws://, not wss:// (see --cert)")
-        return accepted, accepted.recv(65536)
+        return accepted, accepted.recv(READ)
     if not speaks_tls:
         refuse(accepted)
         raise Mismatch("a client does not use TLS, but this is wss://, not ws://")
-    secured = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+    secured = Secure(accepted, context, server_side=True)
+    secured.settimeout(timeout)
     try:
-        secured.do_handshake()
+        secured.handshake(timeout)
         # With TLS 1.3, a client refuses the certificate only after the handshake.
-        return secured, secured.recv(65536)
+        return secured, secured.recv(READ)
     except OSError as error:
         secured.close()
         raise Mismatch(f"the TLS handshake with a client failed: {explained(error)}") from None

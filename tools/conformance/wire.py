@@ -8,7 +8,6 @@ This module does not decide what is correct; the cases do. If it cannot continue
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import marshal
 import random
@@ -18,8 +17,10 @@ import ssl
 import struct
 import time
 import zlib
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, NoReturn, Sequence, Tuple
 from urllib.parse import urlsplit
+
+from .secure import Secure, client_context
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -31,11 +32,13 @@ LONGEST = 32 << 20  # bytes of the largest frame to read: a hostile peer must no
 
 
 class Ended(Exception):
-    """The peer ended the connection with FIN or RST."""
+    """The peer ended the connection with FIN or RST, or its TLS failed."""
 
-    def __init__(self, reset: bool) -> None:
-        super().__init__("the connection was reset" if reset else "the connection was closed")
+    def __init__(self, reset: bool, failure: str = "") -> None:
+        text = "the connection was reset" if reset else "the connection was closed"
+        super().__init__(f"TLS failed: {failure}" if failure else text)
         self.reset = reset
+        self.failure = failure
 
 
 class TimedOut(Exception):
@@ -156,14 +159,16 @@ class Target(NamedTuple):
     """Additional header fields of every request, for example for a login."""
     secrets: tuple[str, ...] = ()
     """Parts of requests that must not appear in reports."""
+    context: ssl.SSLContext | None = None
+    """The context for TLS; None trusts the system's certificates."""
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """Parse a URL, or raise ValueError if it is not a ws: or wss: URL."""
+        """Parse a URL, or raise ValueError if its scheme is not ws, wss, http or https."""
         parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not ws://HOST[:PORT][/PATH] or wss://...")
-        tls = parts.scheme == "wss"
+        tls = parts.scheme in ("wss", "https")
         try:
             port = (443 if tls else 80) if parts.port is None else parts.port
         except ValueError:  # it is not a number, or too large
@@ -312,13 +317,15 @@ class Trace:
         self.add("note", text.encode(), connection)
 
 
-@functools.lru_cache(maxsize=None)
-def tls_context() -> ssl.SSLContext:
-    """Return a context for all connections that accepts any certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def secured(connected: socket.socket, target: Target, timeout: float) -> Secure:
+    """Perform the TLS handshake with a server, or close the socket and raise OSError."""
+    try:
+        secure = Secure(connected, target.context or client_context(), target.host)
+        secure.handshake(timeout)
+    except BaseException:
+        connected.close()
+        raise
+    return secure
 
 
 class Connection:
@@ -331,10 +338,10 @@ class Connection:
         self.target = target
         self.buffer = bytearray()
         self.begin()
-        self.socket = socket.create_connection((target.host, target.port), timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if target.tls:
-            self.socket = tls_context().wrap_socket(self.socket, server_hostname=target.host)
+        self.socket: socket.socket | Secure
+        connected = socket.create_connection((target.host, target.port), timeout)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = secured(connected, target, timeout) if target.tls else connected
 
     def begin(self) -> None:
         """Initialize the state of a new connection."""
@@ -362,14 +369,34 @@ class Connection:
         self.socket.close()
 
     def finish(self) -> None:
-        """Send FIN, with TLS on the TCP layer, because SSLSocket.shutdown would end receiving.
+        """Send FIN, with TLS after close_notify.
 
         If the connection was reset, this does nothing, and the next read finds out.
         """
         try:
-            socket.socket.shutdown(self.socket, socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self.trace.note("the peer accepts no more data", self.number)
+
+    @property
+    def tls(self) -> str:
+        """The version and cipher suite of TLS, or an empty string without TLS."""
+        if isinstance(self.socket, Secure):
+            return f"{self.socket.version}, {self.socket.cipher}"
+        return ""
+
+    @property
+    def ends_both_directions(self) -> bool:
+        """Whether `finish` requires the peer to discard what it would still send.
+
+        That is so with TLS 1.2 (RFC 5246 section 7.2.1), but not with TLS 1.3 (RFC 8446 6.1).
+        """
+        return isinstance(self.socket, Secure) and self.socket.version != "TLSv1.3"
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the peer has ended TCP without ending TLS (RFC 8446 section 6.1)."""
+        return isinstance(self.socket, Secure) and self.socket.over and not self.socket.notified
 
     # ---- sending ----
 
@@ -395,9 +422,16 @@ class Connection:
                 part = part[sent:]
                 if not sent:
                     self.await_room(self.timeout)
+            self.flush()
             if pause:
                 time.sleep(pause)
                 began += pause
+
+    def flush(self) -> None:
+        """Wait until what TLS has encrypted is sent, or raise Ended, TimedOut or Garbled."""
+        while isinstance(self.socket, Secure) and self.socket.unsent:
+            self.await_room(self.timeout)
+            self.give(memoryview(b""))
 
     def pour(
         self, data: bytes | memoryview, pieces: int = 65536, timeout: float | None = None
@@ -413,6 +447,8 @@ class Connection:
         while at < len(data) and self.buffer[:1] != b"\x88":
             self.await_room(self.timeout if timeout is None else timeout)
             at += self.give(view[at : at + pieces])
+        if at >= len(data):
+            self.flush()
 
     def await_room(self, timeout: float) -> None:
         """Wait until the peer accepts more or sends data, or raise Ended, TimedOut or Garbled.
@@ -432,7 +468,7 @@ class Connection:
         self.socket.settimeout(0)
         try:
             sent = self.socket.send(data)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except BlockingIOError:
             return 0
         except OSError:
             self.was_reset = True
@@ -473,7 +509,7 @@ class Connection:
     def fill(self, deadline: float, most: int = 65536) -> None:
         """Receive more bytes, or raise Ended, TimedOut or Garbled."""
         if self.over:
-            raise Ended(self.over.reset)
+            raise Ended(self.over.reset, self.over.failure)
         if len(self.buffer) > 2 * self.trace.longest:
             raise Garbled(f"the peer sent more than {2 * self.trace.longest} unexpected bytes")
         self.socket.settimeout(self.left(deadline))
@@ -481,17 +517,21 @@ class Connection:
             data = self.socket.recv(most)
         except socket.timeout:
             raise self.late() from None
+        except ssl.SSLError as error:
+            self.end("TLS failed", reset=True, failure=error.reason or str(error))
         except OSError:
-            self.trace.note("reset", self.number)
-            self.over = Ended(reset=True)
-            raise Ended(reset=True) from None
+            self.end("reset", reset=True)
         if not data:
-            self.trace.note("reset" if self.was_reset else "end of file", self.number)
-            self.over = Ended(self.was_reset)
-            raise Ended(self.was_reset)
+            self.end("reset" if self.was_reset else "end of file", self.was_reset)
         self.active = time.monotonic()
         self.trace.add("received", data, self.number)
         self.buffer += data
+
+    def end(self, what: str, reset: bool, failure: str = "") -> NoReturn:
+        """Remember how the connection ended, and raise Ended."""
+        self.trace.note(f"{what}: {failure}" if failure else what, self.number)
+        self.over = Ended(reset, failure)
+        raise Ended(reset, failure) from None
 
     def deadline(self, timeout: float | None = None) -> float:
         return time.monotonic() + (self.timeout if timeout is None else timeout)

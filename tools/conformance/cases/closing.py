@@ -280,7 +280,7 @@ def server_ends_first(test: Test) -> None:
     MUST,
     RESPOND,
     sends="a Close with 1000 and immediately after it FIN (half-close)",
-    expects="a Close with 1000; NON-STRICT: only the end of TCP",
+    expects="a Close with 1000; NON-STRICT: only the end of TCP, which TLS 1.2 requires",
 )
 def close_then_half_close(test: Test) -> None:
     session = test.open()
@@ -289,6 +289,8 @@ def close_then_half_close(test: Test) -> None:
     try:
         session.expect_close(1000)
     except Cut:  # the server may have seen the end of TCP first
+        if session.connection.ends_both_directions:
+            return
         raise NonStrict("TCP ended, and the Close was not answered") from None
 
 

@@ -53,7 +53,7 @@ def server_ends(test: Test) -> None:
     SHOULD,
     CLEAN,
     sends="a Close",
-    expects="a Close with the same code, then FIN and no reset",
+    expects="a Close with the same code, then FIN and no reset, with TLS after close_notify",
 )
 def ends_cleanly(test: Test) -> None:
     session = test.open()
@@ -62,6 +62,8 @@ def ends_cleanly(test: Test) -> None:
     over = session.connection.over
     if over and over.reset:
         raise NonStrict("the connection was reset although nothing was sent after the Close")
+    if over and session.connection.truncated:
+        raise NonStrict("TLS ended without close_notify")
 
 
 def closes_readably(behind: bytes) -> Run:
@@ -102,7 +104,7 @@ for number, what, behind in (
     ANSWER,
     sends="a Close, followed by FIN",
     expects="a Close with the same code; NON-STRICT: only the end of TCP, as the peer may not read "
-    "a Close",
+    "a Close, which TLS 1.2 requires",
 )
 def close_and_fin(test: Test) -> None:
     session = test.open()
@@ -111,6 +113,8 @@ def close_and_fin(test: Test) -> None:
     try:
         session.expect_close(1000)
     except Cut as error:
+        if session.connection.ends_both_directions:
+            return
         raise NonStrict(str(error)) from None
 
 

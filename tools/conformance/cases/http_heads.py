@@ -10,7 +10,7 @@ from typing import Sequence
 
 from .. import wire
 from ..case import MAY, MUST, SHOULD, Run, Test, add
-from ..verdicts import Failed, Informational, NonStrict, Skipped
+from ..verdicts import Failed, Informational, NonStrict
 from ..wire import Ended, Response, TimedOut
 from .heads import (
     Change,
@@ -480,8 +480,6 @@ def turned_away(data: bytes) -> Run:
     """Expect an error status or the end of the connection immediately."""
 
     def run(test: Test) -> None:
-        if test.settings.target.tls:
-            raise Skipped("this case is for servers without TLS")
         try:
             expect_error(ask(test, data)[1])
         except NonStrict:
