@@ -28,8 +28,10 @@ from . import (
     __version__,
     publish_to,
 )
+from ._core.values import MAX_SECONDS
 from ._native import lib
 from .browser import client_source
+from .history import MOST_MESSAGES
 
 __all__ = ["main"]
 
@@ -214,7 +216,7 @@ def publish(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Publish one message by a broker; returns the exit status."""
     if args.binary and args.json:
         parser.error("--json is about text, and --binary about everything else")
-    history = history_of(parser, args)
+    history = history_of(args)
     try:
         message = message_of(args)
         publish_to(args.url, args.topic, message, timeout=args.timeout, history=history)
@@ -223,14 +225,11 @@ def publish(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     return 0
 
 
-def history_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> History | None:
-    """What `pyws publish` says of history; ends the program if that is not possible."""
+def history_of(args: argparse.Namespace) -> History | None:
+    """What `pyws publish` says of history."""
     bounds = {"messages": args.messages, "seconds": args.seconds}
     given = {name: value for name, value in bounds.items() if value is not None}
-    try:
-        return History("*", **given) if given else None
-    except ValueError as error:
-        parser.error(f"--{error}")
+    return History("*", **given) if given else None
 
 
 def message_of(args: argparse.Namespace) -> Any:
@@ -313,15 +312,25 @@ def payload_size(text: str) -> int:
     return whole(text, 1, 2**31 - 1)
 
 
-def seconds(text: str) -> float:
+def message_count(text: str) -> int:
+    """The value of --messages. Raises ArgumentTypeError."""
+    return whole(text, 1, MOST_MESSAGES)
+
+
+def seconds(text: str, low: float = 0.001, high: int = 3600) -> float:
     """The value of --timeout. Raises ArgumentTypeError."""
     try:
         number = float(text)
     except ValueError:
         number = 0
-    if not 0.001 <= number <= 3600:
-        raise argparse.ArgumentTypeError(f"must be from 0.001 to 3600 seconds, not {text!r}")
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"must be from {low:g} to {high} seconds, not {text!r}")
     return number
+
+
+def kept_seconds(text: str) -> float:
+    """The value of --seconds. Raises ArgumentTypeError."""
+    return seconds(text, 1, MAX_SECONDS)
 
 
 def host_name(text: str) -> str:
@@ -501,13 +510,13 @@ def add_publish(commands: Any) -> None:
     )
     parser.add_argument(
         "--messages",
-        type=int,
+        type=message_count,
         metavar="N",
         help="the topic has history, as the apps say: the broker keeps its last N messages",
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=kept_seconds,
         metavar="SECONDS",
         help="likewise, for so long; where only one of both is given, the other is 1000 or 3600",
     )

@@ -49,6 +49,10 @@ class History:
         Raises:
             TypeError, ValueError: An argument is wrong.
         """
+        if isinstance(topics, bytes) or not hasattr(topics, "__iter__"):
+            raise TypeError(
+                f"topics must be a str or a list of str, not {values.type_name(topics)}"
+            )
         given = (topics,) if isinstance(topics, str) else values.strings("topics", topics)
         if not given:
             raise ValueError("topics must not be empty")

@@ -24,6 +24,7 @@ from nats.errors import Error
 from ..brokers import Broker, Link, Page
 from ..history import History, history_of
 from . import nats_history
+from .outages import reason_of
 from .places import certificates, check_file, check_options, place_of, public_url
 from .transports import Connection, Direct
 
@@ -35,6 +36,7 @@ PREFIX = "pyws"
 PORT = 4222
 LONGEST = 1000  # characters of an encoded topic; a line of the protocol has at most 4096 bytes
 CONNECT_TIME = 5  # seconds
+PATIENCE = 4  # seconds until the peer must have said that it is NATS
 NEVER = 10**9  # seconds
 MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
 MOST_LINE = 64 * 1024  # bytes of a line; INFO has the addresses of the whole cluster
@@ -278,12 +280,21 @@ def _advice(error: BaseException) -> str:
     """What went wrong, and what may help."""
     if isinstance(error, asyncio.TimeoutError):
         return f"it has not answered for {CONNECT_TIME} s"
-    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
-        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)  # of a name
+    if isinstance(error, OSError):
+        return reason_of(error)
     text = str(error).replace("nats: ", "", 1).strip("'")
     if "authorization violation" in text.lower():
         return f"{text} (check the user and the password, or the token, in the URL)"
     return text or type(error).__name__
+
+
+def _check_greeting(line: bytes) -> None:
+    """Raise ConnectionError if the first line of a peer is not one of NATS."""
+    if line.startswith((b"INFO ", b"-ERR '")):
+        return
+    if line.startswith((b"+", b"-")):
+        raise ConnectionError(f"{NOT_NATS}, but probably that of Redis (redis://)")
+    raise ConnectionError(f"{NOT_NATS}, but HTTP" if line.startswith(b"HTTP/") else NOT_NATS)
 
 
 class Wire(Connection, Transport):
@@ -301,6 +312,7 @@ class Wire(Connection, Transport):
         self._data = bytearray()  # what has arrived and is not handled
         self._least = 0  # bytes of it without which its first message is not complete
         self._arrival: asyncio.Future[None] | None = None  # nats-py waits for a line
+        self._has_greeted = False  # the peer has sent a line
         self._has_begun = False  # nats-py has connected
         self._pongs: Deque[Callable[[], object]] = deque()  # called for the next ones
         self._refused: set[str] = set()  # kinds of commands that the user may not, and reported
@@ -311,6 +323,12 @@ class Wire(Connection, Transport):
         """Connect to a server."""
         connecting = self._loop.create_connection(lambda: self, uri.hostname, uri.port)
         self._transport, _ = await asyncio.wait_for(connecting, connect_timeout)
+        self._loop.call_later(PATIENCE, self._provoke)
+
+    def _provoke(self) -> None:
+        """Make a silent peer say something: NATS speaks first, unlike Redis and HTTP."""
+        if self._error is None and not self._has_greeted:
+            self._transport.write(PING)
 
     async def connect_tls(
         self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
@@ -345,6 +363,9 @@ class Wire(Connection, Transport):
         end = self._data.index(b"\n") + 1
         line = bytes(self._data[:end])
         del self._data[:end]
+        if not self._has_greeted:
+            self._has_greeted = True
+            _check_greeting(line)
         return line
 
     async def read(self, buffer_size: int) -> bytes:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import ssl
 from typing import Any
 
 from .logs import logger
@@ -17,10 +20,27 @@ _EXPECTED = (OSError, asyncio.TimeoutError)
 
 def reason_of(error: BaseException) -> str:
     """What an error says, with its class unless that is one of the expected ones."""
+    if isinstance(error, OSError):
+        return _reason_of_system(error) or type(error).__qualname__
     text, name = str(error), type(error).__qualname__
     if isinstance(error, _EXPECTED):
         return text or name
     return f"{name}: {text}" if text else name
+
+
+def _reason_of_system(error: OSError) -> str:
+    """What an error of the system says, without numbers and addresses."""
+    text = str(error)
+    if isinstance(error, ssl.SSLError):
+        return "it offers no TLS" if error.reason == "WRONG_VERSION_NUMBER" else text
+    if error.filename is not None:
+        return text
+    if error.errno:
+        # That of a name that cannot be resolved is negative.
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    # asyncio has tried several addresses of a name.
+    numbers = re.findall(r"\[Errno (\d+)\]", text) if text.startswith("Multiple exceptions") else ()
+    return ", ".join(dict.fromkeys(os.strerror(int(one)) for one in numbers)) or text
 
 
 def _traceback_of(error: BaseException) -> BaseException | None:

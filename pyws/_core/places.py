@@ -50,7 +50,18 @@ def place_of(url: str) -> Place:
     hosts = places.split(",") if places else []
     for host in hosts:
         _check_host(host)
-    return Place(scheme, login, hosts, path, dict(parse_qsl(query, keep_blank_values=True)))
+    return Place(scheme, login, hosts, path, _options(query))
+
+
+def _options(query: str) -> Dict[str, str]:
+    """What follows the question mark, taken apart. Raises ValueError."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    names = [name for name, _ in pairs]
+    for name in options:
+        if names.count(name) > 1:
+            raise ValueError(f"the option {name!r} is there {names.count(name)} times")
+    return options
 
 
 def _authority(rest: str) -> str:

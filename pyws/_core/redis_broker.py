@@ -8,6 +8,7 @@ packs and parses: the reader of redis-py would cost several times as much for ea
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from redis.asyncio.connection import Connection, parse_url
 from ..brokers import Broker, Link, Page
 from ..history import History
 from . import redis_history
+from .outages import reason_of
 from .places import Place, certificates, check_file, check_options, place_of, public_url
 from .transports import Connection as AnyConnection
 from .transports import Direct
@@ -63,6 +65,9 @@ MOST_AT_ONCE = 100  # messages that are delivered in one callback of the loop
 pack: Any = hiredis.pack_command
 PING = pack((b"PING",))
 HELLO = pack((b"HELLO",))
+NOT_REDIS = "it does not speak the protocol of Redis"
+# What the first byte that is no part of the protocol may be.
+OTHERS = {"I": ", but probably that of NATS (nats://)", "H": ", but probably HTTP"}
 NOT_COMPLETE: Any = object()  # what the parser returns without a complete reply
 
 
@@ -228,7 +233,7 @@ class Stream(AnyConnection):
             try:
                 reply = gets()
             except hiredis.ProtocolError as error:
-                self._fail(ConnectionError(f"it does not speak the protocol of Redis: {error}"))
+                self._fail(ConnectionError(_advice(error)))
                 return
             if reply is NOT_COMPLETE:
                 if self._is_paused:
@@ -317,9 +322,22 @@ def _check_socket(place: Place) -> None:
         raise ValueError(f"the path of a Unix socket is missing: {begin}/run/redis.sock")
 
 
+def _error_of_system(error: BaseException | None) -> OSError | None:
+    """What redis-py has made this error from."""
+    while error is not None and not (isinstance(error, OSError) and error.args):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _advice(error: BaseException) -> str:
     """What went wrong, and what may help."""
+    system = _error_of_system(error)
+    if system is not None:
+        return reason_of(system)
     text = str(error) or type(error).__name__
+    wrong = re.match('Protocol error(, got "(.)")?', text)
+    if wrong is not None:
+        return NOT_REDIS + OTHERS.get(wrong[2], "")
     if isinstance(error, AuthenticationError) or "authenticated" in text or "NOAUTH" in text:
         return f"{text} (check the user and the password in the URL)"
     if "unknown command" in text and "HELLO" in text.upper():

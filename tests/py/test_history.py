@@ -60,9 +60,9 @@ def test_the_first_one_wins() -> None:
 @pytest.mark.parametrize(
     ("arguments", "more", "error"),
     [
-        ((5,), {}, "topics must be a list of str, not int"),
-        ((b"chat",), {}, "topics must be a list of str, not bytes"),
-        ((None,), {}, "topics must be a list of str, not None"),
+        ((5,), {}, "topics must be a str or a list of str, not int"),
+        ((b"chat",), {}, "topics must be a str or a list of str, not bytes"),
+        ((None,), {}, "topics must be a str or a list of str, not None"),
         ((["a", b"b"],), {}, "topics must hold only str, not bytes"),
         (([],), {}, "topics must not be empty"),
         (("a*b",), {}, r"a \* may only be at the end, not as in 'a\*b'"),

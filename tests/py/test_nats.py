@@ -372,7 +372,9 @@ async def test_tls_is_not_left_out(own: NatsServer, caplog: pytest.LogCaptureFix
 async def test_something_else_listens_there(caplog: pytest.LogCaptureFixture) -> None:
     begin = b'INFO {"max_payload": 1000}\r\n'
     for answer, hint in (
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "cannot be reached"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak the protocol of NATS, but HTTP"),
+        (b"hello\r\n", "it does not speak the protocol of NATS"),
+        (b"-ERR 'maximum connections exceeded'\r\n", "cannot be reached"),
         (b"x" * 100_000, "cannot be reached"),
         (b"", "cannot be reached"),
         (begin + b"nonsense\r\n", "does not speak the protocol of NATS"),

@@ -1,6 +1,7 @@
 """Brokers that are away, and brokers with mistakes: what waits, and what log lines say."""
 
 import asyncio
+import socket
 from typing import Any, List, Sequence, Tuple
 
 import pytest
@@ -11,6 +12,7 @@ from nats_server import NatsServer
 
 from pyws import App, publish_to
 from pyws._core import aio, link
+from pyws._core.outages import reason_of
 from pyws.brokers import Broker
 
 pytest.importorskip("websockets")
@@ -325,3 +327,31 @@ async def test_a_nats_user_who_may_not_publish(tmp_path: Any) -> None:
             f"the broker nats://127.0.0.1:{own.port}: "
             'Permissions Violation for Publish to "pyws.topic.yours"'
         )
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('::1', 1)"), "Connection refused"),
+        (
+            OSError(
+                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0), "
+                "[Errno 111] Connect call failed ('127.0.0.1', 1)"
+            ),
+            "Connection refused",
+        ),
+        (
+            OSError("Multiple exceptions: [Errno 101] x ('::1', 1), [Errno 111] y ('1', 1)"),
+            "Network is unreachable, Connection refused",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError("in words"), "in words"),
+        (FileNotFoundError(2, "No", "/file"), "[Errno 2] No: '/file'"),
+        (TimeoutError(), "TimeoutError"),
+        (TimeoutError("too late"), "too late"),
+        (ValueError("x"), "ValueError: x"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_what_errors_say(error: Exception, text: str) -> None:
+    assert reason_of(error) == text

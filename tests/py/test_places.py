@@ -94,6 +94,8 @@ ONCE = "user and password are written once, before the first host"
         ),
         ("nats:// h", "nats:// h", "a host has no white space, but there is some in ' h'"),
         ("nats://h,:1", "nats://h,:1", "a host is missing"),
+        ("redis://h?db=1&db=1", "redis://h", "the option 'db' is there 2 times"),
+        ("nats://h?prefix=a&ca=/&prefix=", "nats://h", "the option 'prefix' is there 2 times"),
     ],
 )
 def test_wrong_urls(url: str, name: str, why: str) -> None:

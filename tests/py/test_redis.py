@@ -252,7 +252,8 @@ async def test_no_server(caplog: pytest.LogCaptureFixture) -> None:
 @in_loop
 async def test_something_else_listens_there(caplog: pytest.LogCaptureFixture) -> None:
     for answer, hint in (
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "cannot be reached"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the protocol of Redis, but probably HTTP"),
+        (b"hello\r\n", "it does not speak the protocol of Redis"),
         (b"-ERR unknown command 'HELLO'\r\n", "Redis 6 or newer is needed"),
     ):
 
