@@ -6,6 +6,7 @@
 #include "receive.h"
 #include "close.h"
 #include "inflate.h"
+#include "input.h"
 #include "pong.h"
 #include "send.h"
 
@@ -177,7 +178,7 @@ static void websocket_ready(struct ws__stream *s, bool more)
     if (more && s->busy && !s->paused)
         resume_message(c);
     else if (more)
-        ws__stream_handle_kept(s);
+        ws__input_handle_kept(s);
     ws__send_run_drain(c);
 }
 

@@ -8,6 +8,7 @@
 #include "answer.h"
 #include "forwarded.h"
 #include "handshake.h"
+#include "input.h"
 #include "respond.h"
 
 #include <string.h>
@@ -380,7 +381,7 @@ static void http_ready(struct ws__stream *s, bool more)
         http_uncork(c);
     }
     if (more && ws__conn_is_http(c))
-        ws__stream_handle_kept(s);
+        ws__input_handle_kept(s);
 }
 
 /* ---- requests that get no other response ---- */

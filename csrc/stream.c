@@ -7,15 +7,7 @@
 
 #include <errno.h>
 
-enum { EARLY_LIMIT = 64 * 1024 };    /* bytes read ahead while an answer is awaited */
-enum { TURN_DISCARD = 1024 * 1024 }; /* bytes discarded for a lingering stream in one turn */
-
-/* ---- the socket: every byte passes one of these four, which is where TLS belongs ---- */
-
-static inline ssize_t receive(const struct ws__stream *s, void *bytes, size_t n)
-{
-    return ws__net_read(s->fd, bytes, n);
-}
+/* ---- the socket: every byte that is sent passes one of these three ---- */
 
 static inline ssize_t transmit(const struct ws__stream *s, const void *bytes, size_t n)
 {
@@ -56,24 +48,13 @@ static void close_socket(struct ws__stream *s)
 
 /* ---- what the loop watches ---- */
 
-static inline bool half_duplex(const struct ws__stream *s)
-{
-    return s->protocol->half_duplex && s->state == WS__STREAM_OPEN;
-}
-
 /* What a client sends ahead of an answer is bounded. */
 static bool can_read(const struct ws__stream *s)
 {
     if (s->eof || s->paused || s->busy)
         return false;
-    return !half_duplex(s) || s->uploading ||
-           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= EARLY_LIMIT));
-}
-
-static bool can_handle(const struct ws__stream *s)
-{
-    return s->state == WS__STREAM_OPEN && !s->paused && !s->busy && !s->awaiting &&
-           !(s->blocked && half_duplex(s) && !s->uploading);
+    return !ws__stream_is_half_duplex(s) || s->uploading ||
+           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= WS__EARLY_LIMIT));
 }
 
 static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
@@ -90,7 +71,7 @@ static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
 
 /* epoll reports the hang-up of a lost peer whatever is watched. So its stream must leave the loop
  * while it is not read. */
-static void update_interest(struct ws__stream *s)
+void ws__stream_update_interest(struct ws__stream *s)
 {
     unsigned interest = (can_read(s) ? (unsigned)WS__LOOP_READ : 0) |
                         (s->blocked ? (unsigned)WS__LOOP_WRITE : 0);
@@ -148,84 +129,10 @@ void ws__stream_set_protocol(struct ws__stream *s, const struct ws__stream_proto
     ws__timer_stop(&s->timer);
     s->protocol = protocol;
     s->drain_due = false;
-    update_interest(s);
+    ws__stream_update_interest(s);
 }
 
-static void on_read_end(struct ws__stream *s, ssize_t result)
-{
-    if (result == WS__NET_AGAIN)
-        return;
-    if (result == 0 && !s->broken && (s->out || s->awaiting)) { /* the peer may still read */
-        s->eof = true;
-        if (s->state == WS__STREAM_LINGERING || s->protocol->on_eof(s)) {
-            update_interest(s);
-            return;
-        }
-    }
-    ws__stream_drop(
-        s, result || s->broken ? "connection reset by peer" : s->protocol->eof_reason, true);
-}
-
-/* RFC 6455 7.1.1: what arrives after everything is said is read and discarded, so that the last
- * bytes sent are not destroyed by a reset. */
-static void discard_input(struct ws__stream *s)
-{
-    struct ws__hub *hub = s->hub;
-    size_t left = TURN_DISCARD;
-    ssize_t n;
-    do {
-        n = receive(s, hub->recv_buffer, hub->config.recv_buffer_size);
-        left -= n > 0 && (size_t)n < left ? (size_t)n : left;
-        hub->stats.bytes_in += n > 0 ? (size_t)n : 0;
-    } while (n > 0 && left);
-    if (n <= 0)
-        on_read_end(s, n);
-}
-
-/* The peer has reset the connection, or a write has failed. What the peer sent before, messages and
- * perhaps its Close, is still handled, and the stream ends after that: at once if it is being read,
- * otherwise once it is resumed. If an answer is awaited, or a body is not complete, the stream is
- * dropped now, because no one is left to read the answer. */
-static void lose_peer(struct ws__stream *s)
-{
-    bool left = s->in || s->busy || ws__net_has_input(s->fd);
-    if (s->starved || s->awaiting || s->uploading || s->state != WS__STREAM_OPEN || !left) {
-        ws__stream_drop(s, s->starved ? "out of memory" : "connection reset by peer", !s->starved);
-        return;
-    }
-    if (!s->broken)
-        ws__stream_break(s, false);
-    s->gone = true;
-    ws__net_cut(s->fd); /* where a write alone has failed, the peer must stop sending, too */
-    ws__stream_refuse(s, ws__buffer_length(s->out));
-    s->blocked = false;
-    ws__buffer_free(&s->hub->memory, &s->out);
-    if (s->protocol->on_lost)
-        s->protocol->on_lost(s);
-    update_interest(s);
-    if (s->in || s->busy)
-        ws__stream_make_more(s);
-}
-
-static void read_socket(struct ws__stream *s);
-static void unblock(struct ws__stream *s);
 static void flush(struct ws__stream *s);
-
-void ws__stream_on_event(struct ws__stream *s, unsigned ready)
-{
-    if (ready & WS__LOOP_WRITE)
-        unblock(s);
-    if (!(ready & (WS__LOOP_READ | WS__LOOP_HANGUP)) || s->state == WS__STREAM_DEAD)
-        return;
-    if (!(s->interest & WS__LOOP_READ)) {
-        if (ready & WS__LOOP_HANGUP)
-            lose_peer(s);
-    } else if (s->state == WS__STREAM_LINGERING) {
-        discard_input(s);
-    } else if (!s->more) { /* otherwise what was left over comes first */
-        read_socket(s);
-    }
-}
 
 static void on_linger_timer(struct ws__stream *s)
 {
@@ -243,21 +150,6 @@ void ws__stream_on_timer(struct ws__stream *s)
         on_linger_timer(s);
     else
         s->protocol->on_timer(s);
-}
-
-void ws__stream_on_ready(struct ws__link *link)
-{
-    struct ws__stream *s = ws__stream_of_link(link);
-    bool more = s->more;
-    s->in_ready = s->more = false;
-    if (s->state == WS__STREAM_DEAD) {
-        ws__hub_bury(s->hub, link);
-        return;
-    }
-    if (s->broken && (!s->gone || s->starved || s->awaiting))
-        lose_peer(s);
-    if (s->state != WS__STREAM_DEAD)
-        s->protocol->on_ready(s, more);
 }
 
 void ws__stream_set_timer(struct ws__stream *s, struct ws__timer_queue *queue)
@@ -302,7 +194,7 @@ void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
     s->count = 0;
     if (queue)
         ws__stream_set_timer(s, queue);
-    update_interest(s);
+    ws__stream_update_interest(s);
     flush(s);
 }
 
@@ -351,12 +243,12 @@ void ws__stream_break(struct ws__stream *s, bool starved)
     ws__stream_make_ready(s);
 }
 
-/* ---- reading ---- */
+/* ---- what may be read ---- */
 
 void ws__stream_pause(struct ws__stream *s)
 {
     s->paused = true;
-    update_interest(s);
+    ws__stream_update_interest(s);
 }
 
 void ws__stream_resume(struct ws__stream *s)
@@ -367,95 +259,20 @@ void ws__stream_resume(struct ws__stream *s)
     s->paused = false;
     if (s->in || s->busy)
         ws__stream_make_more(s);
-    update_interest(s);
+    ws__stream_update_interest(s);
 }
 
 void ws__stream_set_busy(struct ws__stream *s, bool busy)
 {
     s->busy = busy;
-    update_interest(s);
+    ws__stream_update_interest(s);
 }
 
 void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting, bool uploading)
 {
     s->awaiting = awaiting;
     s->uploading = uploading;
-    update_interest(s);
-}
-
-static void handle_input(struct ws__stream *s, struct ws__input *in)
-{
-    s->protocol->on_input(s, in);
-    if (s->state != WS__STREAM_OPEN)
-        in->length = 0;
-}
-
-/* What could not be handled yet is copied out of the receive buffer. */
-static void keep_input(struct ws__stream *s, const struct ws__input *in)
-{
-    if (!in->length || s->state != WS__STREAM_OPEN)
-        return;
-    if (ws__buffer_append(&s->hub->memory, &s->in, in->data, in->length))
-        ws__stream_drop(s, "out of memory", false);
-    else
-        update_interest(s);
-}
-
-/* The first n bytes of the kept input were handled. The rest is moved only once it fills at most
- * half of its block: moving it in each turn would take time quadratic in its length. */
-static void fit_kept_input(struct ws__stream *s, size_t n)
-{
-    ws__buffer_consume(s->in, n);
-    if (n && ws__buffer_length(s->in) <= s->in->capacity / 2)
-        ws__buffer_fit(&s->hub->memory, &s->in);
-}
-
-void ws__stream_handle_kept(struct ws__stream *s)
-{
-    if (!s->in || !can_handle(s))
-        return;
-    size_t before = ws__buffer_length(s->in);
-    struct ws__input in = {ws__buffer_data(s->in), before};
-    handle_input(s, &in);
-    fit_kept_input(s, before - in.length);
-    update_interest(s);
-}
-
-/* How much to read. What is kept while an answer is awaited is bounded by this, also when it
- * arrives together with the request. */
-static size_t room_for(const struct ws__stream *s, size_t kept)
-{
-    size_t room = s->hub->config.recv_buffer_size - kept;
-    if (!half_duplex(s))
-        return room;
-    size_t early = EARLY_LIMIT - (s->awaiting ? ws__buffer_length(s->in) : 0);
-    return early < room ? early : room;
-}
-
-/* If only a few bytes were kept (at most a frame header and a control frame), they are moved to the
- * front of the receive buffer. An unfinished request head may be long, so new input is appended to
- * it instead and handled there: a head that arrives in many pieces is copied only once. */
-static void read_socket(struct ws__stream *s)
-{
-    struct ws__hub *hub = s->hub;
-    bool append = s->in && half_duplex(s);
-    size_t kept = append ? 0 : ws__buffer_length(s->in);
-    ssize_t n = receive(s, hub->recv_buffer + kept, room_for(s, kept));
-    if (n <= 0) {
-        on_read_end(s, n);
-        return;
-    }
-    hub->stats.bytes_in += (size_t)n;
-    struct ws__input in = {hub->recv_buffer, kept + (size_t)n};
-    if (kept) {
-        memcpy(hub->recv_buffer, ws__buffer_data(s->in), kept);
-        ws__buffer_free(&hub->memory, &s->in);
-    }
-    if (!append && !s->awaiting)
-        handle_input(s, &in);
-    keep_input(s, &in);
-    if (append)
-        ws__stream_handle_kept(s);
+    ws__stream_update_interest(s);
 }
 
 /* ---- sending ---- */
@@ -492,7 +309,7 @@ static void block(struct ws__stream *s)
     s->blocked = true;
     s->drain_due = true;
     s->hub->stats.backpressure++;
-    update_interest(s);
+    ws__stream_update_interest(s);
 }
 
 /* What follows from an empty queue: FIN where everything is said, on_ready where it is due. */
@@ -683,7 +500,7 @@ void ws__stream_refuse(struct ws__stream *s, size_t n)
 
 /* A cork holds back only new data, so the waiting queue is written even if the stream is corked. A
  * half-duplex stream handles the input that it did not read while it was blocked. */
-static void unblock(struct ws__stream *s)
+void ws__stream_unblock(struct ws__stream *s)
 {
     if (!s->blocked || s->state == WS__STREAM_DEAD)
         return;
@@ -691,7 +508,7 @@ static void unblock(struct ws__stream *s)
     if (s->protocol->on_writable)
         s->protocol->on_writable(s);
     ws__stream_flush_cork(s);
-    update_interest(s);
-    if (!s->blocked && s->in && half_duplex(s))
+    ws__stream_update_interest(s);
+    if (!s->blocked && s->in && ws__stream_is_half_duplex(s))
         ws__stream_make_more(s);
 }

@@ -1,8 +1,8 @@
 /*
- * stream.h: a connected socket as a stream of bytes: reading and pausing, the queue of bytes to be
- * sent, cork and flush, FIN and lingering, the loss of the peer. Knows no
- * protocol: the one that is spoken on the stream (serve.c: HTTP; receive.c: WebSocket) is a table
- * of functions that the stream calls.
+ * stream.h: a connected socket as a stream of bytes: what may be read, the queue of bytes to be
+ * sent, cork and flush, FIN and lingering; input.c reads. Knows no protocol: the one that is spoken
+ * on the stream (serve.c: HTTP; receive.c: WebSocket) is a table of functions that the stream
+ * calls.
  *
  *        accept            nothing more to send               EOF, timeout
  *      ──────────▶ OPEN ───────────────────────▶ LINGERING ────────────────▶ DEAD
@@ -23,8 +23,9 @@
 #include <string.h>
 
 enum {
-    WS__CORK_SIZE = 64 * 1024, /* bytes of the block that is lent to a corked stream */
-    WS__COPY_LIMIT = 16 * 1024 /* payloads of this size are offered to the kernel uncopied */
+    WS__CORK_SIZE = 64 * 1024,   /* bytes of the block that is lent to a corked stream */
+    WS__COPY_LIMIT = 16 * 1024,  /* payloads of this size are offered to the kernel uncopied */
+    WS__EARLY_LIMIT = 64 * 1024, /* bytes read ahead while an answer is awaited */
 };
 
 enum ws__stream_state { WS__STREAM_OPEN, WS__STREAM_LINGERING, WS__STREAM_DEAD };
@@ -42,7 +43,7 @@ struct ws__stream_protocol {
     /* Handles input from the front of *in. What it leaves there is presented again together with
      * what arrives later. */
     void (*on_input)(struct ws__stream *stream, struct ws__input *in);
-    /* A turn on the ready list. `more`: there is input for ws__stream_handle_kept. */
+    /* A turn on the ready list. `more`: there is input for ws__input_handle_kept. */
     void (*on_ready)(struct ws__stream *stream, bool more);
     /* The timer has expired, and the stream is open. */
     void (*on_timer)(struct ws__stream *stream);
@@ -110,6 +111,15 @@ static inline struct ws__stream *ws__stream_of_link(struct ws__link *link)
     return (struct ws__stream *)(void *)link;
 }
 
+static inline bool ws__stream_is_half_duplex(const struct ws__stream *s)
+{
+    return s->protocol->half_duplex && s->state == WS__STREAM_OPEN;
+}
+
+/* Makes the loop watch the socket for what the stream can do now: to be called after a change of
+ * the fields that decide about that. */
+void ws__stream_update_interest(struct ws__stream *s);
+
 /* ---- life cycle ---- */
 
 /* Makes a stream of an accepted descriptor, at the beginning of a block of protocol->size bytes
@@ -123,11 +133,8 @@ void ws__stream_free(struct ws__link *link);
 /* Exchanges the protocol of an open stream. The timer is stopped, and on_ready is no longer due. */
 void ws__stream_set_protocol(struct ws__stream *s, const struct ws__stream_protocol *protocol);
 
-/* The loop reports the stream as WS__LOOP_*; its timer has expired; it is its turn on the ready
- * list (for hub->run). */
-void ws__stream_on_event(struct ws__stream *s, unsigned ready);
+/* The timer has expired. */
 void ws__stream_on_timer(struct ws__stream *s);
-void ws__stream_on_ready(struct ws__link *link);
 
 /* Sets the deadline of the present state. */
 void ws__stream_set_timer(struct ws__stream *s, struct ws__timer_queue *queue);
@@ -152,7 +159,7 @@ void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer);
  * sent before is handled. */
 void ws__stream_break(struct ws__stream *s, bool starved);
 
-/* ---- reading ---- */
+/* ---- what may be read ---- */
 
 void ws__stream_pause(struct ws__stream *s);
 /* Ends `paused` and `holding`. */
@@ -162,9 +169,6 @@ void ws__stream_set_busy(struct ws__stream *s, bool busy);
 /* Sets `awaiting` (little is read ahead, and nothing is handled) and `uploading`, of which one at
  * most is true. While one is, a lost peer ends the stream at once. */
 void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting, bool uploading);
-/* Presents the input that is left over to the protocol. To be called by on_ready. */
-void ws__stream_handle_kept(struct ws__stream *s);
-
 /* ---- sending ---- */
 
 /* Room for n more bytes at the end of the queue. Returns NULL if out of memory. */
@@ -218,5 +222,8 @@ void ws__stream_uncork(struct ws__stream *s);
 /* Counts n bytes for a peer that is gone as refused, so that a loop that sends until the kernel
  * refuses enough bytes comes to an end. */
 void ws__stream_refuse(struct ws__stream *s, size_t n);
+
+/* The kernel has room again. */
+void ws__stream_unblock(struct ws__stream *s);
 
 #endif

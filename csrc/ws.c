@@ -4,6 +4,7 @@
 #include "bus.h"
 #include "close.h"
 #include "forwarded.h"
+#include "input.h"
 #include "quota.h"
 #include "listen.h"
 #include "route.h"
@@ -189,7 +190,7 @@ ws_server_new(ws_server **server, const ws_config *config)
     memset(s, 0, sizeof *s);
     s->interrupt_fd = -1;
     int error = ws__hub_init(&s->hub, s, &copy), number = errno;
-    s->hub.run = ws__stream_on_ready;
+    s->hub.run = ws__input_on_ready;
     s->hub.release = ws__stream_free;
     ws__watches_init(&s->watches, &s->hub, DATA_WATCH);
     if (!error) {
@@ -326,7 +327,7 @@ static void on_event(ws_server *s, const struct ws__loop_event *event)
     if (event->data >= DATA_CONNECTION) {
         struct ws__link *stream = ws__hub_find(&s->hub, event->data);
         if (stream) /* otherwise it was closed earlier in this turn */
-            ws__stream_on_event(ws__stream_of_link(stream), event->ready);
+            ws__input_on_event(ws__stream_of_link(stream), event->ready);
     } else if (event->data >= DATA_WATCH) {
         ws__watches_on_event(&s->watches, (uint32_t)(event->data - DATA_WATCH), event->ready);
     } else if (event->data >= DATA_BUS) {
