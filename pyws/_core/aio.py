@@ -111,6 +111,15 @@ class Host(AnyHost):
         else:
             stepper.end()
 
+    def release(self, stepper: Any) -> None:
+        """A stepper has run its work; the task of one that did without it can serve again."""
+        if not stepper.drop_work():
+            stepper.end()
+            return
+        del self.tasks[stepper.task]
+        stepper.task.remove_done_callback(self._ended)
+        self.give_back(stepper)
+
     def withdraw(self) -> Any:
         """The stepper that C ran a handler as; C must not do so any more."""
         stepper, self._offered = self._offered, None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+import types
+from typing import Any, Callable, Generator
 
 from .._native import lib
 from ..errors import ClientDisconnect
@@ -29,8 +30,10 @@ class Body:
     __slots__ = (
         "_aborted",
         "_held",
+        "_is_awaited",
         "_paused",
         "_ptr",
+        "_stepper",
         "_waiters",
         "how",
         "is_complete",
@@ -38,11 +41,18 @@ class Body:
         "on_chunk",
     )
 
-    def __init__(self, ptr: int, how: str, on_chunk: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self,
+        ptr: int,
+        how: str,
+        on_chunk: Callable[..., Any] | None = None,
+        stepper: Any = None,
+    ) -> None:
         """
         Args:
             ptr: The address of the ws_request.
             how, on_chunk: See the attributes.
+            stepper: The Stepper of the handler of the request; None if that is no coroutine.
         """
         self._ptr = ptr  # 0 once the request is over
         self.how = how
@@ -52,7 +62,9 @@ class Body:
         self._held: bytes | bytearray = b""
         self._paused = False
         self._aborted = not ptr
-        self._waiters: list[Any] = []  # futures
+        self._stepper = stepper
+        self._is_awaited = False  # by the handler itself
+        self._waiters: list[Any] = []  # the futures of other tasks
 
     def add(self, data: bytes, last: bool) -> None:
         """A piece has arrived."""
@@ -65,7 +77,9 @@ class Body:
         self.is_complete = last
         if last or self.how != WHOLE:
             self._wake()
-            if not last and len(self._held) >= _AHEAD:
+            if self._is_awaited:
+                self._stepper.resume()
+            if not self.is_complete and len(self._held) >= _AHEAD:
                 self.pause()
 
     def end(self, aborted: bool) -> None:
@@ -74,6 +88,8 @@ class Body:
         self._aborted = aborted
         self.on_chunk = None
         self._wake()
+        if self._is_awaited and not self._stepper.host.is_lost():
+            self._stepper.host.loop.call_soon(self._tell)
 
     def pause(self) -> None:
         """Read no more of it until `resume`."""
@@ -104,16 +120,29 @@ class Body:
             self.resume()
         return data
 
-    async def _wait(self) -> None:
+    @types.coroutine
+    def _wait(self) -> Generator[Any, None, None]:
         if self._aborted:
             raise ClientDisconnect
         if not self._ptr:
             raise RuntimeError("the request was answered before its body was complete")
+        if self._stepper is not None and self._stepper.is_current():
+            self._is_awaited = True
+            try:
+                yield self._stepper.parking
+            finally:
+                self._is_awaited = False
+            return
         import asyncio  # it takes long to import
 
         future = asyncio.get_running_loop().create_future()
         self._waiters.append(future)
-        await future
+        yield from future
+
+    def _tell(self) -> None:
+        """The request is over: the handler, which waits, learns of that."""
+        if self._is_awaited and self._stepper.is_idle:
+            self._stepper.wake()
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []

@@ -77,7 +77,7 @@ class _Beginner(Stepper):
     def _continue(self, work: Coroutine[Any, Any, None]) -> None:
         """Have the task run `work`, which first awaits what that step did."""
         self.set_work(work)
-        self.wait_for(work.send(None))
+        self.wait(work.send(None))
 
 
 class _Queued:
@@ -383,18 +383,21 @@ class Later:
         self._handler = self.__wrapped__ = handler
 
     def __call__(self, res: Exchange, req: Any, *context: Any) -> None:
-        host = requests.answer_later(res)
-        host.take(_Answer).begin(self, res, self._handler(res, req, *context))
+        requests.host_of(res).take(_Answer).begin(self, res, self._handler(res, req, *context))
 
 
 class _Answer(_Beginner):
-    """A coroutine handler of a request that is under way."""
+    """A coroutine handler of a request that is under way.
+
+    While it waits for the body of its request, the callbacks of that resume it.
+    """
 
     __slots__ = ()
 
     def begin(self, handler: Later, res: Exchange, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Begin the handler, inside the callback of the request."""
         self.context = requests.context_of(res)
+        requests.set_stepper(res, self)
         try:
             try:
                 awaited = self.step(coroutine.send, None)
@@ -422,6 +425,11 @@ class _Answer(_Beginner):
             self._cancelled(handler, res, error)
         except BaseException as error:
             requests.handler_failed(res, error, handler)
+
+    def end_task(self) -> None:
+        """A callback has run the last step."""
+        self.context = None
+        self.host.release(self)
 
     def _finish(self, handler: Later, res: Exchange, result: Any) -> None:
         if result is not None:

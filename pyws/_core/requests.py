@@ -160,7 +160,7 @@ class Exchange:
         self._abort_handler: Handler | None = None
         self._aborted = self._responded = self._deferred = False
         self._last = False  # the connection closes after the answer
-        self._later = False  # the handler is a coroutine
+        self._later: Any = None  # the Stepper of its handler, which is a coroutine
         self._parts: Parts | None = None  # of its answer
         self._remote: str | None = None
         self._user_data: Any = None
@@ -429,7 +429,7 @@ def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
     if res is None or res._responded:
         raise RuntimeError("this request is over: its body can be read until it is answered")
     res._defer()
-    body = res._request.body = Body(res._ptr, how, on_chunk)
+    body = res._request.body = Body(res._ptr, how, on_chunk, res._later)
     limit, key = res._route.max_body_size, res._route.key
     result = lib.ws_request_read_body(res._ptr, limit, ON_BODY, key)
     if result < 0 and result != ErrorCode.ECLOSED:  # that is a 413: `on_aborted` has run
@@ -617,12 +617,16 @@ def after_open(exchange: Exchange, end: Callable[[], Any]) -> None:
 # The next functions are for handlers that are coroutines.
 
 
-def answer_later(exchange: Exchange) -> Host:
-    """The handler is a coroutine and has not run yet; returns the loop to run it in."""
+def host_of(exchange: Exchange) -> Host:
+    """The loop to run a coroutine handler in."""
     host = exchange._runtime.host
     assert host is not None
-    exchange._later = True
     return host
+
+
+def set_stepper(exchange: Exchange, stepper: Any) -> None:
+    """The handler is a coroutine, whose steps this Stepper runs."""
+    exchange._later = stepper
 
 
 def handler_returned(exchange: Exchange, handler: Any, result: Any) -> None:

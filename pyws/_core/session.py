@@ -145,7 +145,7 @@ class Session(Stepper):
             return
         self.set_work(self._main(handler))
         self._share()
-        self._advance(None)
+        self.advance(None)
 
     def _share(self) -> None:
         if self.host.has_steps:
@@ -160,33 +160,16 @@ class Session(Stepper):
             self._share()
             self.start(self._main(handler))
 
-    def _advance(self, value: Any) -> None:
-        """Run a step inside a callback."""
-        assert self._work is not None
-        try:
-            awaited = self.step(self._work.send, value)
-        except StopIteration:
-            self._end_task()
-        else:
-            self._await(awaited)
-
-    def _await(self, awaited: Any) -> None:
-        """A step that has run inside a callback awaits this."""
-        if awaited is not self.parking or self.parking.is_due:
-            self.wait_for(awaited)
-        else:
-            self.set_idle()
-
     def on_outcome(self, sent: int, result: Any) -> None:
         """C has run a step that is not the common case: see `Stepper.step`."""
         assert self.shared is not None
         self.shared.changed = False
         if sent == AWAITS:
-            self._await(result)
+            self.wait(result)
         else:
             self._failed(result)
             self._end()
-            self._end_task()
+            self.end_task()
 
     async def _main(self, handler: Handler) -> None:
         ws = self.ws
@@ -207,11 +190,6 @@ class Session(Stepper):
             sockets.end(ws, 1000, b"")
         self._end()
 
-    def _end_task(self) -> None:
-        """A callback has run the last step."""
-        self._work = None
-        self.end()
-
     def _failed(self, error: BaseException) -> None:
         assert self.ws is not None
         sockets.failed(self.ws, "session", error)
@@ -224,7 +202,7 @@ class Session(Stepper):
             self._timer.cancel()
         self._clear()
         if self.shared is not None and self.shared.busy:  # C runs the last step
-            self._loop.call_soon(self._end_task)
+            self._loop.call_soon(self.end_task)
         sockets.set_stepper(self.ws, 0)
         sockets.set_session(self.ws, None)
 
@@ -234,7 +212,7 @@ class Session(Stepper):
         """A message has come."""
         if self._waits and self.is_idle and not self.parking.cancelled:
             self._has_received = True
-            self._advance(message)
+            self.advance(message)
             return
         assert self.ws is not None
         limits = sockets.route_of(self.ws).behavior

@@ -119,6 +119,7 @@ class Parking:
         "_asyncio_future_blocking",
         "_context",
         "_loop",
+        "_message",
         "_wakeup",
         "cancelled",
         "is_busy",
@@ -130,6 +131,7 @@ class Parking:
         self._loop = loop
         self._wakeup: Callable[[Any], Any] | None = None  # runs a step of the task that waits
         self._context: Context | None = None
+        self._message: Any = None  # of the cancellation, by which anyio knows its own ones
         self._asyncio_future_blocking = False
         self.cancelled = self.is_busy = self.is_due = False
         self.shared: Any = None
@@ -175,7 +177,7 @@ class Parking:
             return False
         if shared is not None:
             shared.coroutine = None
-        self.cancelled = True
+        self.cancelled, self._message = True, msg
         self._loop.call_soon(self.wake)
         return True
 
@@ -183,7 +185,8 @@ class Parking:
         """Raise what ended the wait."""
         if self.cancelled:
             self.cancelled = False
-            raise asyncio.CancelledError
+            message, self._message = self._message, None
+            raise asyncio.CancelledError(*() if message is None else (message,))
 
 
 class Stepper(Coroutine[Any, Any, None]):
@@ -204,6 +207,7 @@ class Stepper(Coroutine[Any, Any, None]):
     __slots__ = (
         "__weakref__",
         "_first",
+        "_has_run",
         "_references",
         "_work",
         "context",
@@ -229,6 +233,7 @@ class Stepper(Coroutine[Any, Any, None]):
         self.is_idle = True
         self._work: Coroutine[Any, Any, None] | None = None
         self._first: Any = _NOTHING  # what the work has awaited in a callback
+        self._has_run = False  # the task itself has run a step of the work
         self.parking = Parking(self.host.loop)
         task = self.task = run_in(self.host.home, self._new_task)
         # As long as it is idle, it is no one's business.
@@ -266,6 +271,10 @@ class Stepper(Coroutine[Any, Any, None]):
         """Whether nothing has ended the task while it was idle."""
         return not (self.parking.cancelled or self.task.done())
 
+    def is_current(self) -> bool:
+        """Whether the current task is that of this stepper."""
+        return current_task(self.host.loop) is self.task
+
     # ---- in callbacks ---------------------------------------------------------------------------
 
     def step(self, resume: Callable[[Any], Any], value: Any) -> Any:
@@ -294,6 +303,29 @@ class Stepper(Coroutine[Any, Any, None]):
             if current_task(loop) is self.task:
                 leave_task(loop, self.task)
 
+    def advance(self, value: Any) -> None:
+        """Run a step of the work inside a callback, while it is idle."""
+        assert self._work is not None
+        try:
+            awaited = self.step(self._work.send, value)
+        except StopIteration:
+            self.end_task()
+        else:
+            self.wait(awaited)
+
+    def resume(self) -> None:
+        """Have a callback go on with the work, unless the task was cancelled."""
+        if self.is_idle and not self.parking.cancelled:
+            assert self.context is not None
+            run_in(self.context, self.advance, None)
+
+    def wait(self, awaited: Any) -> None:
+        """A step that has run inside a callback awaits this."""
+        if awaited is not self.parking or self.parking.is_due:
+            self.wait_for(awaited)
+        else:
+            self.set_idle()
+
     def wait_for(self, awaited: Any) -> None:
         """Have the task wait for what its work has awaited in a callback, and continue then."""
         self._first = awaited
@@ -314,9 +346,28 @@ class Stepper(Coroutine[Any, Any, None]):
     def set_work(self, work: Coroutine[Any, Any, None]) -> None:
         """From now on the task is that of `work`."""
         self._work = work
+        self._has_run = False
         tasks._register_task(self.task)
         self.task._log_destroy_pending = True
         self.host.adopt(self)
+
+    def drop_work(self) -> bool:
+        """Callbacks have run all steps of the work: the task is idle again.
+
+        Returns:
+            False if the task has run some, so that it cannot serve another coroutine.
+        """
+        self._work = None
+        if self._has_run:
+            return False
+        tasks._unregister_task(self.task)
+        self.task._log_destroy_pending = False
+        return True
+
+    def end_task(self) -> None:
+        """A callback has run the last step of the work."""
+        self._work = None
+        self.end()
 
     def end(self) -> None:
         """End an idle task, which has no work."""
@@ -369,6 +420,7 @@ class Stepper(Coroutine[Any, Any, None]):
     def _run(self, resume: Callable[[Any], Any], argument: Any) -> Any:
         """What is sent to `ws` between two awaits leaves in one write."""
         assert self.context is not None
+        self._has_run = True
         conn = 0 if self.ws is None else sockets.conn_of(self.ws)
         if conn:
             lib.ws_conn_cork(conn)

@@ -105,7 +105,7 @@ def test_p5_c_begins_handlers_and_resumes_sessions(
 
     count("handled", Queue, "handle")
     count("outcome", Queue, "on_outcome")
-    count("advanced", Session, "_advance")
+    count("advanced", Session, "advance")
     count("outcome of session", Session, "on_outcome")
 
     async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:

@@ -66,6 +66,25 @@ def test_p2_recv_and_what_a_session_waits_for_between(serve: Serve, sleeps: bool
         assert client.frame().close_code == 1000
 
 
+@pytest.mark.parametrize("how", ["at once", "later"])
+def test_p2_a_cancel_scope_of_anyio_ends_a_wait_for_a_message(serve: Serve, how: str) -> None:
+    anyio = pytest.importorskip("anyio")
+
+    async def session(ws: WebSocket) -> None:
+        if how == "later":
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            await ws.recv()
+        ws.send("late")
+        ws.send(await ws.recv())
+
+    server = serve(lambda app: app.ws("/*", session))
+    with upgraded(server.port) as client:
+        assert client.frame().payload == b"late"
+        client.send(frame(b"1"))
+        assert client.frame().payload == b"1"
+
+
 def test_p2_a_session_that_returns_ends_the_socket_with_1000(serve: Serve) -> None:
     closed: List[Any] = []
 
