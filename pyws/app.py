@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 import sys
 from functools import partial
 from types import TracebackType
@@ -27,10 +24,11 @@ from ._core.connections import Connections, find
 from ._core.fallbacks import Fallbacks
 from ._core.hints import AnyOpCode, Message, Unpack
 from ._core.life import Life
-from ._core.logs import logger, server_logger
+from ._core.listening import Listening
+from ._core.logs import logger
 from ._core.messages import Json, pack_publication
 from ._core.metrics import metrics_text
-from ._core.runtime import SHUTDOWN_REASON, Runtime, State
+from ._core.runtime import SHUTDOWN_REASON, Runtime
 from ._core.signals import Signals
 from ._core.topics import Topics
 from ._core.work import Work
@@ -50,7 +48,7 @@ _WHERE = 'where to listen is said before, app.listen(8000, host="127.0.0.1")'
 
 
 @foreign.explained(foreign.NOT_IN_APP)
-class App(Fallbacks, Topics, Work, metaclass=Documented):
+class App(Listening, Fallbacks, Topics, Work, metaclass=Documented):
     """A WebSocket and HTTP server.
 
     Its methods belong to one thread: the one in `run`, `serve` or `serving`, or while nothing runs
@@ -121,100 +119,6 @@ class App(Fallbacks, Topics, Work, metaclass=Documented):
             runtime.free()
 
     # ---- life -----------------------------------------------------------------------------------
-
-    def listen(
-        self,
-        where: Union[int, AppListenOptions, AppListenOptionsDict] = _MISSING,
-        callback: Optional[Callable[[AppListenOptions], object]] = None,
-        **more: Unpack[AppListenOptionsDict],
-    ) -> App:
-        """Listen on a port, or where the options say; may be called again for further addresses.
-
-        Args:
-            where: A port (0 lets the kernel choose one, see `port`), options, or a dict of them.
-                They are never changed. It may be left out if there are keywords.
-            callback: ``callback(options)`` runs at once, with a copy of the options that has the
-                real port. If it raises, the exception propagates, and nothing listens there.
-            more: Options as keywords, which win: ``app.listen(8000, host="127.0.0.1")``.
-
-        Returns:
-            The app itself.
-
-        Raises:
-            OSError: It is not possible to listen there, `errno` says why. Nothing of it stays open.
-                For an unknown host it is a socket.gaierror.
-            TypeError, ValueError: The options are wrong.
-            RuntimeError: Called from another thread.
-        """
-        if where is _MISSING and not more:
-            raise TypeError("app.listen() needs a port, a path or options: app.listen(8000)")
-        address = AppListenOptions.of({} if where is _MISSING else where, more)
-        if callback is not None:
-            mistakes.check_arity("callback", values.function("callback", callback), ("options",))
-        runtime = self._runtime
-        runtime.leave_closed_loop()
-        runtime.check_server()
-        try:
-            address.port = self._listen(address)
-        except OSError as error:
-            why = f"cannot listen on {address}: {_refusal(address, error)}"
-            if _is_unknown_host(address, error):
-                raise socket.gaierror(socket.EAI_NONAME, why) from None
-            raise OSError(error.errno, why) from None
-        runtime.addresses.append(address)
-        server_logger.info("listening on %s", address)
-        before = runtime.state
-        if before is State.STOPPED:  # it may run again
-            runtime.set_state(State.IDLE)
-        if callback is not None:
-            others = len(runtime.addresses) - 1
-            try:
-                result = callback(AppListenOptions.of(address))
-                mistakes.check_result("the callback of listen", callback, result)
-            except BaseException:
-                self._unlisten(others)
-                if before is State.STOPPED and runtime.state is State.IDLE:
-                    runtime.set_state(before)
-                raise
-        return self
-
-    def _unlisten(self, others: int) -> None:
-        """Keep the first so many addresses; the callback may have removed them already."""
-        runtime = self._runtime
-        for address in runtime.addresses[others:]:
-            server_logger.info("no longer listening on %s", address)
-            if runtime.server:
-                lib.ws_server_unlisten(runtime.server)
-        del runtime.addresses[others:]
-
-    def _listen(self, address: AppListenOptions) -> int:
-        """Listen; returns the port. A descriptor stays the caller's, C gets a duplicate."""
-        fields = address.c_fields()
-        if address.fd is None:
-            return calls.listen(self._runtime.server, fields)
-        fields["fd"] = os.dup(address.fd)
-        try:
-            return calls.listen(self._runtime.server, fields)
-        except BaseException:
-            os.close(fields["fd"])
-            raise
-
-    @property
-    def port(self) -> int:
-        """The first TCP port that `listen` has bound; 0 without one, or once `run` has returned.
-
-        Any thread may read it.
-        """
-        return next((address.port for address in self._runtime.addresses[:] if address.port), 0)
-
-    @property
-    def url(self) -> str:
-        """The URL of the first address of `listen`, "ws://127.0.0.1:8000" for example.
-
-        It is for clients on this machine: see `AppListenOptions.url`. "" without an address, or
-        once `run` has returned. Any thread may read it.
-        """
-        return next((address.url for address in self._runtime.addresses[:]), "")
 
     @mistakes.explain_calls(_WHERE)
     def run(self, workers: int = 1) -> None:
@@ -625,27 +529,6 @@ class App(Fallbacks, Topics, Work, metaclass=Documented):
         relay = self._runtime.relay
         broker = {} if relay is None else relay.numbers()
         return metrics_text(calls.counts(self._runtime.server), self._runtime.worker, broker)
-
-
-_NO_LISTENER = {
-    errno.EBADF: "it is not open",
-    errno.ENOTSOCK: "it is not a socket",
-    errno.ESOCKTNOSUPPORT: "it is not a stream socket",
-    errno.EISCONN: "it is a connection, not a listening socket",
-    errno.EDESTADDRREQ: "it is not bound to an address",
-}
-
-
-def _refusal(address: AppListenOptions, error: OSError) -> Optional[str]:
-    """Why it is not possible to listen there."""
-    if address.fd is not None:
-        return _NO_LISTENER.get(error.errno or 0, error.strerror)
-    return "unknown host" if _is_unknown_host(address, error) else error.strerror
-
-
-def _is_unknown_host(address: AppListenOptions, error: OSError) -> bool:
-    """The resolver means this by ENOENT."""
-    return error.errno == errno.ENOENT and not address.path
 
 
 # What their annotations name, and their modules cannot import.

@@ -45,7 +45,7 @@ LAYERS: Dict[str, int] = {
     "_core/aio": 14, "_core/callbacks": 14, "_core/fork": 14, "_core/workers": 14,
     "typing": 14,
     "router": 15,
-    "_core/fallbacks": 16,
+    "_core/fallbacks": 16, "_core/listening": 16,
     "app": 17,
     "__init__": 18, "testing": 18,
     "__main__": 19,

@@ -188,6 +188,8 @@ class Runtime:
         owner: The thread that may call; 0: none.
         context: What the contexts of sockets and requests are copied from.
         addresses: Where the app listens, until `run` has returned.
+        listeners: The sockets that listen, by descriptor, with what the server of a worker needs to
+            know of them: fields of ws_listen_options.
         host: The event loop, while the app runs in one.
         relay: The connection to the broker; None without one.
         crew: The workers, while this process watches over them.
@@ -225,6 +227,7 @@ class Runtime:
         self.key = next(_keys)
         self.context = copy_context()
         self.addresses: list[AppListenOptions] = []
+        self.listeners: dict[int, dict[str, Any]] = {}
         self.host: Host | None = None
         self.relay: Relay | None = None
         self.crew: Crew | None = None
@@ -591,7 +594,7 @@ class Runtime:
         self,
         worker: int,
         add_routes: Callable[[], Any],
-        listeners: list[int],
+        listeners: list[dict[str, Any]],
         timers: Timers,
         watches: Watches,
         deferred: deque[Deferred],
@@ -601,7 +604,7 @@ class Runtime:
         Args:
             worker: Its number, from 1.
             add_routes: Prepares the server and adds the routes of the app to it.
-            listeners: Descriptors of the sockets to listen on.
+            listeners: What to listen on: fields of ws_listen_options.
             timers: What was delayed before the fork.
             watches: The descriptors that were watched before the fork.
             deferred: What was deferred before the fork.
@@ -613,8 +616,8 @@ class Runtime:
         self._wakes, self.nested, self._stashed = False, 0, None
         self._set_server(self._new_server())
         add_routes()
-        for fd in listeners:
-            calls.listen(self.server, {"fd": fd})
+        for settings in listeners:
+            calls.listen(self.server, settings)
         self.timers = timers
         timers.move()
         self.watches = watches

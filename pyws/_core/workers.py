@@ -21,7 +21,7 @@ import threading
 import time
 from _socket import socket as Socket  # eventlet replaces the other one, and asks it for no family
 from contextlib import suppress
-from typing import Any, Callable, NoReturn, cast
+from typing import Any, Callable, NamedTuple, NoReturn, cast
 
 from .._native import lib
 from . import runtime as base
@@ -91,6 +91,18 @@ def _check_alone(count: int) -> None:
         )
 
 
+class Listener(NamedTuple):
+    """A listening socket.
+
+    Attributes:
+        socket: The socket.
+        settings: The fields of ws_listen_options for it, without `fd`.
+    """
+
+    socket: Socket
+    settings: dict[str, Any]
+
+
 class Slot:
     """One worker, or the next one in its stead.
 
@@ -111,7 +123,7 @@ class Slot:
         self.pid = 0
         self.life = -1
         self.epoch = 0
-        self.sockets: list[Socket] = []
+        self.sockets: list[Listener] = []
         self.has_started = False
         self.born = 0.0
         self.delay = 0.0
@@ -130,7 +142,7 @@ class Slot:
 
     def close_sockets(self) -> None:
         for own in self.sockets:
-            own.close()
+            own.socket.close()
         self.sockets.clear()
 
 
@@ -151,9 +163,12 @@ class Crew(base.Crew):
         self._add_routes = add_routes
         self._run = run
         self._slots = [Slot(number) for number in range(1, count + 1)]
-        self._shared = [Socket(fileno=os.dup(fd)) for fd in watched_listeners(runtime)]
+        self._shared = [
+            Listener(Socket(fileno=os.dup(fd)), runtime.listeners.get(fd, {}))
+            for fd in watched_listeners(runtime)
+        ]
         tcp = (socket.AF_INET, socket.AF_INET6)
-        self._ports = [one for one in self._shared if one.family in tcp]
+        self._ports = [one for one in self._shared if one.socket.family in tcp]
         # A child forgets those of its runtime.
         self._deferred, self._timers = runtime.deferred, runtime.timers
         self._watches = runtime.watches
@@ -301,17 +316,17 @@ class Crew(base.Crew):
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         logger.info("worker %d (pid %d) started", slot.number, slot.pid)
 
-    def _own_sockets(self) -> list[Socket]:
+    def _own_sockets(self) -> list[Listener]:
         """Make one more listening socket for each port."""
-        sockets: list[Socket] = []
+        sockets: list[Listener] = []
         for shared in list(self._ports):
             try:
-                sockets.append(twin(shared))
+                sockets.append(Listener(twin(shared.socket), shared.settings))
             except OSError as error:  # another user or another program has bound it
                 if error.errno in _SHORTAGES:
                     break
                 self._ports.remove(shared)
-                address = shared.getsockname()[:2]
+                address = shared.socket.getsockname()[:2]
                 logger.info("all workers share one socket at %s port %d: %s", *address, error)
         return sockets
 
@@ -348,7 +363,7 @@ class Crew(base.Crew):
 
     def _close_sockets(self) -> None:
         for shared in self._shared:
-            shared.close()
+            shared.socket.close()
         for slot in self._slots:
             slot.close_sockets()
 
@@ -416,7 +431,9 @@ class Crew(base.Crew):
                 if other is not slot:
                     other.close_sockets()
             _end_with(parent, read_end)
-            listeners = [one.detach() for one in (*self._shared, *slot.sockets)]
+            listeners = [
+                {**settings, "fd": one.detach()} for one, settings in (*self._shared, *slot.sockets)
+            ]
             # A signal waits until `Signals` handles it, and not as it was handled before `run`.
             self._runtime.signal_mask = mask
             self._runtime.renew(

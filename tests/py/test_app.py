@@ -393,6 +393,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
         "reuse_port": False,
         "proxy_protocol": False,
         "fd": -1,
+        "tls": None,
     }
     assert all(fields.pop("size") > 0 for fields in seen)
     assert seen == [

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 from peer import Peer, Response, eventually, handshake, upgraded
+from worker_programs import start
 
 from pyws import App, AppListenOptions, AppOptions, Request, WebSocket
 
@@ -217,6 +218,24 @@ def test_w5_who_may_send_a_proxy_header(serve: Callable[..., Any]) -> None:
     with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as connection:
         connection.sendall(HEADER)
         assert asked(Peer.over(connection)).body == b'["192.0.2.7","http"]'
+
+
+def test_w5_workers_expect_proxy_headers() -> None:
+    """On the sockets that they share, and on those of their own."""
+    text = """
+        app.get("/who", lambda res, req: res.end(res.get_remote_address()))
+        listen(proxy_protocol=True)
+        listen()
+        app.run(workers=2)
+    """
+    with start(text) as program:
+        port, plain = int(program.line()), int(program.line())
+        for _ in range(20):
+            with Peer(port) as peer:
+                peer.send(HEADER)
+                assert asked(peer).body == b"192.0.2.7"
+            with Peer(plain) as peer:
+                assert asked(peer).body == b"127.0.0.1"
 
 
 # ---- limits -------------------------------------------------------------------------------------

@@ -1,0 +1,150 @@
+"""Where an app listens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any, Callable, Optional, TypeVar, Union
+
+from .._native import lib
+from ..options import AppListenOptions
+from ..typing import AppListenOptionsDict
+from . import calls, mistakes, values
+from .descriptors import watched
+from .hints import Unpack
+from .logs import server_logger
+from .runtime import Runtime, State
+
+__all__ = ["Listening"]
+
+Self = TypeVar("Self", bound="Listening")
+
+_MISSING: Any = values.LeftOut()  # an argument that was left out
+
+
+class Listening:
+    """The methods of `App` for that."""
+
+    _runtime: Runtime
+
+    def listen(
+        self: Self,
+        where: Union[int, AppListenOptions, AppListenOptionsDict] = _MISSING,
+        callback: Optional[Callable[[AppListenOptions], object]] = None,
+        **more: Unpack[AppListenOptionsDict],
+    ) -> Self:
+        """Listen on a port, or where the options say; may be called again for further addresses.
+
+        Args:
+            where: A port (0 lets the kernel choose one, see `port`), options, or a dict of them.
+                They are never changed. It may be left out if there are keywords.
+            callback: ``callback(options)`` runs at once, with a copy of the options that has the
+                real port. If it raises, the exception propagates, and nothing listens there.
+            more: Options as keywords, which win: ``app.listen(8000, host="127.0.0.1")``.
+
+        Returns:
+            The app itself.
+
+        Raises:
+            OSError: It is not possible to listen there, `errno` says why. Nothing of it stays open.
+                For an unknown host it is a socket.gaierror.
+            TypeError, ValueError: The options are wrong.
+            RuntimeError: Called from another thread.
+        """
+        if where is _MISSING and not more:
+            raise TypeError("app.listen() needs a port, a path or options: app.listen(8000)")
+        address = AppListenOptions.of({} if where is _MISSING else where, more)
+        if callback is not None:
+            mistakes.check_arity("callback", values.function("callback", callback), ("options",))
+        runtime = self._runtime
+        runtime.leave_closed_loop()
+        runtime.check_server()
+        try:
+            address.port = self._listen(address)
+        except OSError as error:
+            why = f"cannot listen on {address}: {_refusal(address, error)}"
+            if _is_unknown_host(address, error):
+                raise socket.gaierror(socket.EAI_NONAME, why) from None
+            raise OSError(error.errno, why) from None
+        runtime.addresses.append(address)
+        server_logger.info("listening on %s", address)
+        before = runtime.state
+        if before is State.STOPPED:  # it may run again
+            runtime.set_state(State.IDLE)
+        if callback is not None:
+            others = len(runtime.addresses) - 1
+            try:
+                result = callback(AppListenOptions.of(address))
+                mistakes.check_result("the callback of listen", callback, result)
+            except BaseException:
+                self._unlisten(others)
+                if before is State.STOPPED and runtime.state is State.IDLE:
+                    runtime.set_state(before)
+                raise
+        return self
+
+    def _unlisten(self, others: int) -> None:
+        """Keep the first so many addresses; the callback may have removed them already."""
+        runtime = self._runtime
+        for address in runtime.addresses[others:]:
+            server_logger.info("no longer listening on %s", address)
+            if runtime.server:
+                lib.ws_server_unlisten(runtime.server)
+        del runtime.addresses[others:]
+
+    def _listen(self, address: AppListenOptions) -> int:
+        """Listen; returns the port. A descriptor stays the caller's, C gets a duplicate."""
+        runtime, fields = self._runtime, address.c_fields()
+        kept = {"proxy_protocol": address.proxy_protocol}
+        before = None if runtime.is_busy else set(watched(lib.ws_server_fd(runtime.server)))
+        if address.fd is not None:
+            fields["fd"] = os.dup(address.fd)
+        try:
+            port = calls.listen(runtime.server, fields)
+        except BaseException:
+            if address.fd is not None:
+                os.close(fields["fd"])
+            raise
+        if before is not None:  # workers may follow
+            after = set(watched(lib.ws_server_fd(runtime.server)))
+            runtime.listeners.update(dict.fromkeys(after - before, kept))
+        return port
+
+    @property
+    def port(self) -> int:
+        """The first TCP port that `listen` has bound; 0 without one, or once `run` has returned.
+
+        Any thread may read it.
+        """
+        return next((address.port for address in self._runtime.addresses[:] if address.port), 0)
+
+    @property
+    def url(self) -> str:
+        """The URL of the first address of `listen`, "ws://127.0.0.1:8000" for example.
+
+        It is for clients on this machine: see `AppListenOptions.url`. "" without an address, or
+        once `run` has returned. Any thread may read it.
+        """
+        return next((address.url for address in self._runtime.addresses[:]), "")
+
+
+_NO_LISTENER = {
+    errno.EBADF: "it is not open",
+    errno.ENOTSOCK: "it is not a socket",
+    errno.ESOCKTNOSUPPORT: "it is not a stream socket",
+    errno.EISCONN: "it is a connection, not a listening socket",
+    errno.EDESTADDRREQ: "it is not bound to an address",
+}
+
+
+def _refusal(address: AppListenOptions, error: OSError) -> Optional[str]:
+    """Why it is not possible to listen there."""
+    if address.fd is not None:
+        return _NO_LISTENER.get(error.errno or 0, error.strerror)
+    return "unknown host" if _is_unknown_host(address, error) else error.strerror
+
+
+def _is_unknown_host(address: AppListenOptions, error: OSError) -> bool:
+    """The resolver means this by ENOENT."""
+    return error.errno == errno.ENOENT and not address.path
