@@ -123,6 +123,10 @@ class Host:
         """A Stepper has run a coroutine without its task."""
         raise NotImplementedError
 
+    def release(self, stepper: Any) -> None:
+        """Callbacks have run the last step of a Stepper's work."""
+        raise NotImplementedError
+
     def adopt(self, stepper: Any) -> None:
         """The task of a Stepper has work; the end of the app waits for it."""
         raise NotImplementedError

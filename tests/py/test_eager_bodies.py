@@ -12,11 +12,16 @@ from coroutines import Gate, Serve
 from handlers import Oops
 from peer import Peer, eventually
 from test_bodies import chunked, head, post
-from test_eager import anyio, count_tasks
+from test_eager import count_tasks
 
 from pyws import App, ClientDisconnect, Request, Response
 
 pytestmark = pytest.mark.usefixtures("read_by_h11")
+
+try:
+    import anyio
+except ImportError:
+    anyio = None  # type: ignore[assignment, unused-ignore]
 
 CPYTHON = platform.python_implementation() == "CPython"
 
