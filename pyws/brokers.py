@@ -12,7 +12,27 @@ from typing import Any, Optional, Sequence, Tuple, Union
 from ._core.values import type_name
 from .history import History, Page
 
-__all__ = ["Broker", "Link", "Page"]
+__all__ = ["Broker", "Link", "Page", "Refused"]
+
+
+class Refused(ConnectionError):
+    """`Broker.append` raises it: the broker is there, but does not keep the messages.
+
+    It has no memory left, for example. They count as lost, are not appended again, and hold up no
+    others, unlike with other exceptions: the connection goes on.
+
+    Attributes:
+        messages: How many of them it has not kept; None means all.
+    """
+
+    def __init__(self, why: str, messages: Optional[int] = None) -> None:
+        """
+        Args:
+            why: For the log.
+            messages: How many it has not kept.
+        """
+        super().__init__(why)
+        self.messages = messages
 
 
 class Link(abc.ABC):
@@ -114,7 +134,7 @@ class Broker(abc.ABC):
 
         They reach all subscribers in the order of their ids, those of this connection, too. If it
         raises, or is cancelled, the same messages are appended again later, so that some may be
-        kept twice.
+        kept twice; not so if it raises `Refused`.
 
         Args:
             messages: Topic, data and bounds of each one; at most 500, or one large one. Of a topic,

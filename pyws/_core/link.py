@@ -16,7 +16,7 @@ from typing import Any, Callable, Sequence
 
 from .. import _native
 from .._native import lib
-from ..brokers import Broker, Link
+from ..brokers import Broker, Link, Refused
 from ..history import History
 from . import calls, envelope, mistakes
 from .contexts import run_in
@@ -86,6 +86,7 @@ class Relay(AnyRelay, Link):
         self._keeper.reset()
         self._is_full = False  # messages are being lost, and that has been logged
         self._has_missed = False  # so has the first topic of this connection that is not complete
+        self._has_refused = False  # so has the first message of it that is not kept
         self._has_refused_length = False  # so has a message that is too long for the broker
         self._is_up: bool | None = None  # None: not known yet
         self._outage = Outage(self._name)
@@ -155,10 +156,8 @@ class Relay(AnyRelay, Link):
         self._changes.clear()
         self._end_begins.set_result(None)
         self._wake()
-        try:
+        with suppress(asyncio.CancelledError):  # a second signal, or cancellation: drop everything
             await asyncio.wait([task], timeout=seconds)
-        except asyncio.CancelledError:  # a second signal, or cancellation: drop everything
-            pass
         if not task.done():
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -378,7 +377,6 @@ class Relay(AnyRelay, Link):
 
     async def _run(self) -> None:
         """Keep a connection until the end."""
-        self._delay = 0.0
         while True:
             began = time.monotonic()
             self._error = None
@@ -528,11 +526,21 @@ class Relay(AnyRelay, Link):
             kept = [(topic, data, history) for topic, data, _, history in batch if history]
             try:
                 await self._limit.wait(self._broker.append(kept))
+            except Refused as error:
+                self._not_kept(len(batch), error)
             except BaseException:
                 self._outbox.give_back()  # nothing any more if the app has ended meanwhile
                 raise
             self._kept += len(batch)
         self._arrived_there()
+
+    def _not_kept(self, count: int, error: Refused) -> None:
+        """The broker does not keep some messages of a batch, and `_publish` counts all as kept."""
+        self._lost += error.messages or count
+        self._kept -= error.messages or count
+        if not self._has_refused:
+            self.refused(error)
+        self._has_refused = True
 
     def _take(self) -> Sequence[Waiting]:
         """The next messages to publish, or append, in one call."""
@@ -610,7 +618,7 @@ class Relay(AnyRelay, Link):
         else:
             server_logger.info("connected to the broker %s", self._name)
         self._lost_before = self._lost
-        self._is_full = self._has_missed = False
+        self._is_full = self._has_missed = self._has_refused = False
         self._set_up(True)
 
     def _went_down(self, error: BaseException) -> None:

@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.transport import Transport
 from nats.errors import Error
 
-from ..brokers import Broker, Link, Page
+from ..brokers import Broker, Link, Page, Refused
 from ..history import History, history_of
 from . import nats_history
 from .outages import reason_of
@@ -186,8 +186,10 @@ class NatsBroker(Broker, Direct):
         """Publish to the stream in one write, and wait for all confirmations."""
         prefix = f"{self._prefix}.history"
         requests = [(subject_of(prefix, topic), data) for topic, data, _ in messages]
-        for answer in await self._keeping.answers(requests):
-            nats_history.check_ack(answer)
+        answers = await self._keeping.answers(requests)
+        refusals = list(filter(None, map(nats_history.refusal_of, answers)))
+        if refusals:
+            raise Refused(refusals[0], len(refusals))
 
     async def read(
         self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]

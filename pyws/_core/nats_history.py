@@ -29,7 +29,7 @@ from typing import Any, Dict, Generator, List, NamedTuple, Sequence, Tuple, Type
 
 from ..history import PAGE, PAGE_BYTES, History, Page
 
-__all__ = ["NO_STREAM", "Queries", "Stream", "check_ack", "loaded", "new_stream", "numbers_of"]
+__all__ = ["NO_STREAM", "Queries", "Stream", "loaded", "new_stream", "numbers_of", "refusal_of"]
 
 NANO = 10**9
 DAY = 24 * 60 * 60  # seconds
@@ -261,11 +261,16 @@ def _change(how: str, config: dict[str, Any]) -> Query:
 # ---- answers ------------------------------------------------------------------------------------
 
 
-def check_ack(answer: bytes) -> None:
-    """The server has kept a message. Raises ConnectionError if it has not."""
-    if b'"error"' in answer or b'"seq"' not in answer:
-        _checked(loaded(answer))
-        raise ConnectionError("it does not confirm that it has kept a message")
+def refusal_of(answer: bytes) -> str:
+    """Why the server has not kept a message; "" if it has. Raises ConnectionError."""
+    if b'"seq"' in answer and b'"error"' not in answer:
+        return ""
+    found = loaded(answer)
+    try:
+        _checked(found)
+    except ConnectionError as error:
+        return str(error)
+    raise ConnectionError("it does not confirm that it has kept a message")
 
 
 def numbers_of(head: bytes) -> Tuple[int, int]:

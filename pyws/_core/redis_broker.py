@@ -16,7 +16,7 @@ import hiredis
 from redis import AuthenticationError, RedisError
 from redis.asyncio.connection import Connection, parse_url
 
-from ..brokers import Broker, Link, Page
+from ..brokers import Broker, Link, Page, Refused
 from ..history import History
 from . import redis_history
 from .outages import reason_of
@@ -68,6 +68,7 @@ HELLO = pack((b"HELLO",))
 NOT_REDIS = "it does not speak the protocol of Redis"
 # What the first byte that is no part of the protocol may be.
 OTHERS = {"I": ", but probably that of NATS (nats://)", "H": ", but probably HTTP"}
+FULL = "OOM command not allowed"  # the server has no memory for what it should keep
 NOT_COMPLETE: Any = object()  # what the parser returns without a complete reply
 
 
@@ -151,9 +152,8 @@ class RedisBroker(Broker, Direct):
         return [pack((b"PUBLISH", prefix + topic, data)) for topic, data in messages]
 
     async def append(self, messages: Sequence[Tuple[bytes, bytes, History]]) -> None:
-        """Keep and publish messages by one call of the script."""
-        assert self._stream is not None
-        await self._stream.ask([pack(redis_history.append(self._prefix, messages))], 1)
+        """Keep and publish messages by one call of the script: all of them or none."""
+        await self._replies_to([pack(redis_history.append(self._prefix, messages))])
 
     async def read(
         self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]
@@ -171,6 +171,9 @@ class RedisBroker(Broker, Direct):
             await stream.ask(commands, len(commands))
         finally:
             stream.replies = None
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise Refused(str(reply))
         return replies
 
     def fileno(self) -> int:
@@ -254,7 +257,8 @@ class Stream(AnyConnection):
         self._loop.call_soon(self._read)
 
     def _on_reply(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.ReplyError):
+        is_error = isinstance(reply, hiredis.ReplyError)
+        if is_error and (self.replies is None or FULL not in str(reply)):
             self._fail(ConnectionError(_advice(reply)))
         elif reply != b"PONG":
             self._note(reply)

@@ -56,7 +56,8 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), TIMEOUT) as one:
                 one.sendall(b"PING\r\n")
-                return one.recv(100)[:1] in (b"+", b"-")
+                answer = one.recv(100)
+                return answer[:1] in (b"+", b"-") and not answer.startswith(b"-LOADING")
         except OSError:
             return False
 

@@ -24,6 +24,7 @@ from keeping_checks import (
 from nats_server import NatsServer, Outlet
 
 from pyws import History
+from pyws.brokers import Refused
 
 try:
     from pyws._core.nats_broker import KeepingWire, NatsBroker
@@ -289,6 +290,27 @@ async def test_publishers_at_the_same_moment_do_not_end_the_connection(make: Any
         assert one.errors == []
         keys = [tuple(map(int, id.split(b"-"))) for _, _, id in one.got]
         assert keys == sorted(set(keys))
+
+
+@in_loop
+async def test_a_server_that_is_full(tmp_path: Path) -> None:
+    """Some of the messages may be kept; the connection goes on."""
+    store = f"jetstream {{store_dir: '{tmp_path / 'store'}', max_file_store: 1MB}}"
+    with NatsServer(tmp_path, store) as own:
+        async with Member(lambda: NatsBroker(own.url)) as one:
+            await one.broker.subscribe([b"topic"])
+            refused = sent = 0
+            while not refused:
+                assert sent < 1000
+                sent += 7
+                try:
+                    await one.append(b"topic", *[b"x" * 10_000] * 7)
+                except Refused as error:
+                    assert "insufficient resources" in str(error)
+                    refused = error.messages or 0
+                    assert 0 < refused <= 7
+            await one.broker.publish([(b"topic", b"plain")])
+            await until(lambda: len(one.got) == sent - refused)
 
 
 # ---- errors that say what to do -----------------------------------------------------------------

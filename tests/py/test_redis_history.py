@@ -17,9 +17,11 @@ from keeping_checks import (
     numbers,
     starts_again,
 )
+from memory_broker import Node
 from redis_server import RedisServer, free_port
 
 from pyws import History
+from pyws.brokers import Refused
 
 try:
     from pyws._core import redis_history
@@ -244,11 +246,40 @@ async def test_a_server_that_is_full(tmp_path: Path) -> None:
         await one.broker.connect(one)
         begin = (await one.read(b"topic", None)).id
         own.command("CONFIG", "SET", "maxmemory", "1")
-        with pytest.raises(ConnectionError, match="OOM"):
-            await one.append(b"topic", b"0", b"1")
-        await one.broker.close()
+        for _ in range(2):
+            with pytest.raises(Refused, match="OOM") as info:
+                await one.append(b"topic", b"0", b"1")
+            assert info.value.messages is None
+        assert data_of(await one.read(b"topic", begin)) == []
         own.command("CONFIG", "SET", "maxmemory", "0")
-        one.errors.clear()
-        async with one:
-            assert data_of(await one.read(b"topic", begin)) == []
-            await one.broker.append([(b"topic", b"0", HISTORY)])
+        await one.broker.append([(b"topic", b"0", HISTORY)])
+        assert data_of(await one.read(b"topic", begin)) == [b"0"]
+        assert one.errors == []
+        await one.broker.close()
+
+
+@in_loop
+async def test_a_server_that_is_full_holds_up_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it does not keep is lost and counted; the connection goes on."""
+    with RedisServer(tmp_path) as own:
+        one = Node(own.url, {"history": History("kept")})
+        async with one.running():
+            await one.client("a", "kept", "plain", "other")
+            one.app.publish("kept", "before")
+            assert await one.first("a") == "before"
+            own.command("CONFIG", "SET", "maxmemory", "1")
+            for number in range(10):
+                one.app.publish("kept", f"lost {number}")
+                one.app.publish("plain", f"{number}")
+                await one.settled()
+            assert await one.got("a") == [f"{number}" for number in range(10)]
+            await one.client("b", "new")
+            await one.settled()
+            assert (one.stats["published"], one.stats["kept"], one.stats["lost"]) == (10, 1, 10)
+            own.command("CONFIG", "SET", "maxmemory", "0")
+            one.app.publish("kept", "after")
+            assert await one.first("a") == "after"
+            assert one.ups == [True]
+    assert len([line for line in caplog.messages if "OOM command not allowed" in line]) == 1
