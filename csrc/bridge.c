@@ -19,7 +19,7 @@ static ws_python python;
 /* Size of the header of a WebSocket object. */
 static size_t header_size;
 
-int ws_bridge_setup(const ws_python *functions, size_t size, size_t header)
+__attribute__((cold)) int ws_bridge_setup(const ws_python *functions, size_t size, size_t header)
 {
     if (size != sizeof python)
         return WS_EABI;
@@ -62,7 +62,7 @@ static void *call(void *function, void *const *args, size_t count)
 }
 
 /* Clears the exception that is set, and returns it. */
-static void *take_exception(void)
+__attribute__((cold)) static void *take_exception(void)
 {
     if (python.PyErr_GetRaisedException)
         return python.PyErr_GetRaisedException();
@@ -90,7 +90,7 @@ static bool notify(void *function, void *socket, void *what)
 /* Reports the exception that is set: the handler raised it, or there was no memory for its
  * arguments. A signal handler that raises can keep `failed` from running: then two exceptions must
  * be reported. */
-static void report(const ws_bridge *bridge, void *socket)
+__attribute__((cold)) static void report(const ws_bridge *bridge, void *socket)
 {
     void *exception = take_exception();
     if (!notify(bridge->failed, socket, exception)) {

@@ -75,7 +75,7 @@ static int bits_of(struct ws__text value)
  * because the parameter is unknown, invalid or repeated. */
 static bool set_parameter(const struct ws__text_parameter *parameter, int values[PARAMETERS])
 {
-    static const char *const names[PARAMETERS] = {
+    static const char names[PARAMETERS][27] = {
         [SERVER_NO_CONTEXT] = "server_no_context_takeover",
         [CLIENT_NO_CONTEXT] = "client_no_context_takeover",
         [SERVER_BITS] = "server_max_window_bits",

@@ -49,7 +49,7 @@ static void discard_input(struct ws__stream *s)
  * perhaps its Close, is still handled, and the stream ends after that: at once if it is being read,
  * otherwise once it is resumed. If an answer is awaited, or a body is not complete, the stream is
  * dropped now, because no one is left to read the answer. */
-static void lose_peer(struct ws__stream *s)
+__attribute__((cold)) static void lose_peer(struct ws__stream *s)
 {
     bool left = s->in || s->busy || ws__net_has_input(s->fd);
     if (s->starved || s->awaiting || s->uploading || s->state != WS__STREAM_OPEN || !left) {

@@ -31,7 +31,8 @@ static uint64_t monotonic(void *user)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-int ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *user)
+__attribute__((cold)) int
+ws__loop_init(struct ws__loop *loop, uint64_t (*clock)(void *user), void *user)
 {
     loop->clock = clock ? clock : monotonic;
     loop->user = user;
@@ -61,7 +62,7 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-void ws__loop_deinit(struct ws__loop *loop, struct ws__memory *memory)
+__attribute__((cold)) void ws__loop_deinit(struct ws__loop *loop, struct ws__memory *memory)
 {
     while (loop->queues) {
         struct ws__timer_queue *next = loop->queues->next_queue;
@@ -78,7 +79,8 @@ bool ws__loop_is_shared(const struct ws__loop *loop)
     return loop->process != (int)getpid();
 }
 
-static int control(struct ws__loop *loop, int operation, int fd, unsigned interest, uint64_t data)
+__attribute__((cold)) static int
+control(struct ws__loop *loop, int operation, int fd, unsigned interest, uint64_t data)
 {
     struct epoll_event event = {0};
     event.events = (interest & WS__LOOP_READ ? (uint32_t)EPOLLIN : 0) |
@@ -153,8 +155,8 @@ int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_M
 }
 
 /* Sets loop->first. Removes empty queues from the active list, so that its length does not grow
- * with the number of durations that were ever used. */
-static void find_first(struct ws__loop *loop)
+ * with the number of durations that were ever used. Few turns need it, so it is not inlined. */
+__attribute__((noinline)) static void find_first(struct ws__loop *loop)
 {
     struct ws__timer_queue **link = &loop->active, *q;
     loop->first = WS__LOOP_NEVER;

@@ -172,7 +172,7 @@ static int add_loopback(struct addresses *addresses)
     memset(&v6, 0, sizeof v6);
     memset(&v4, 0, sizeof v4);
     v6.v6.sin6_family = AF_INET6;
-    v6.v6.sin6_addr = in6addr_loopback;
+    v6.v6.sin6_addr.s6_addr[15] = 1;
     v4.v4.sin_family = AF_INET;
     v4.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return add_address(addresses, &v6.any) || add_address(addresses, &v4.any) ? -1 : 0;
@@ -428,7 +428,7 @@ ws__net_listen(const ws_listen_options *options, struct ws__endpoints *endpoints
     return result < 0 ? WS_ESYSTEM : WS_OK;
 }
 
-int ws__net_unlink(const char *path, const struct ws__file *file)
+__attribute__((cold)) int ws__net_unlink(const char *path, const struct ws__file *file)
 {
     bool gone = leads_to(path, file) ? !unlink(path) : !errno;
     return gone || errno == ENOENT || errno == ENOTDIR ? WS_OK : WS_ESYSTEM;
@@ -561,7 +561,7 @@ void ws__net_limit_unsent(int fd, int bytes)
     set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
 }
 
-bool ws__net_prepare_datagrams(int fd)
+__attribute__((cold)) bool ws__net_prepare_datagrams(int fd)
 {
     enum { ROOM = 4 * 1024 * 1024 };
     int type = 0, flags = fcntl(fd, F_GETFL);
@@ -602,7 +602,7 @@ static bool random_of_device(void *bytes, size_t n)
     return got == (ssize_t)n;
 }
 
-void ws__net_random(void *bytes, size_t n)
+__attribute__((cold)) void ws__net_random(void *bytes, size_t n)
 {
     if (random_of_kernel(bytes, n) || random_of_device(bytes, n))
         return;
@@ -616,7 +616,8 @@ void ws__net_random(void *bytes, size_t n)
     }
 }
 
-void ws__net_set_address(struct ws__address *address, const void *bytes, size_t length)
+__attribute__((noinline)) void
+ws__net_set_address(struct ws__address *address, const void *bytes, size_t length)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     const size_t skipped = length == 16 && !memcmp(bytes, mapped, 12) ? 12 : 0;
@@ -625,7 +626,8 @@ void ws__net_set_address(struct ws__address *address, const void *bytes, size_t 
     memcpy(address->bytes, (const char *)bytes + skipped, address->length);
 }
 
-bool ws__net_parse_address(const char *text, size_t length, struct ws__address *address)
+__attribute__((cold)) bool
+ws__net_parse_address(const char *text, size_t length, struct ws__address *address)
 {
     const bool v6 = memchr(text, ':', length);
     char copy[INET6_ADDRSTRLEN];
@@ -640,7 +642,8 @@ bool ws__net_parse_address(const char *text, size_t length, struct ws__address *
     return true;
 }
 
-size_t ws__net_address_text(const struct ws__address *address, char *text, size_t size)
+__attribute__((cold)) size_t
+ws__net_address_text(const struct ws__address *address, char *text, size_t size)
 {
     char full[INET6_ADDRSTRLEN] = "";
     if (address->length)
@@ -654,7 +657,8 @@ size_t ws__net_address_text(const struct ws__address *address, char *text, size_
     return length;
 }
 
-void ws__net_endpoint_text(const struct ws__address *address, char text[WS__NET_PLACE_SIZE])
+__attribute__((cold)) void
+ws__net_endpoint_text(const struct ws__address *address, char text[WS__NET_PLACE_SIZE])
 {
     char host[INET6_ADDRSTRLEN];
     ws__net_address_text(address, host, sizeof host);
@@ -662,7 +666,7 @@ void ws__net_endpoint_text(const struct ws__address *address, char text[WS__NET_
              (unsigned)address->port);
 }
 
-void ws__net_place_text(int fd, char text[WS__NET_PLACE_SIZE])
+__attribute__((cold)) void ws__net_place_text(int fd, char text[WS__NET_PLACE_SIZE])
 {
     union address a;
     struct ws__address address;

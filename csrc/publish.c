@@ -82,8 +82,9 @@ void ws__publish_leave(ws_conn *c)
         leave(c, subscriptions(c) - 1);
 }
 
-/* Returns its position in the list of the connection; the length of the list if it is not there. */
-static uint32_t find(const ws_conn *c, const char *topic, size_t length)
+/* Returns its position in the list of the connection; the length of the list if it is not there.
+ * Only a publish needs to be fast. */
+__attribute__((noinline)) static uint32_t find(const ws_conn *c, const char *topic, size_t length)
 {
     uint32_t count = subscriptions(c);
     const struct ws__topic *found =

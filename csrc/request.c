@@ -249,7 +249,7 @@ uint16_t ws_request_remote_port(const ws_request *request)
 
 const char *ws_request_scheme(const ws_request *request)
 {
-    static const char *const schemes[] = {"http", "https", "ws", "wss"};
+    static const char schemes[][6] = {"http", "https", "ws", "wss"};
     return schemes[2 * request->is_upgrade + client_of(request).secure];
 }
 

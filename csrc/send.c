@@ -101,7 +101,8 @@ static void run_dropped(ws_conn *c, const void *message, size_t length, int opco
 
 /* Reports a message of which nothing was queued. Ends the connection instead if the route asks for
  * that, or if the frame is a continuation: a message cannot be dropped halfway. */
-static void drop_message(ws_conn *c, const void *message, size_t length, int opcode)
+__attribute__((cold)) static void
+drop_message(ws_conn *c, const void *message, size_t length, int opcode)
 {
     struct ws__stream *s = &c->stream;
     bool later = c->fragmenting == FRAGMENTS_SENT && !s->blocked;
@@ -195,7 +196,9 @@ static inline enum ws__sent push(ws_conn *c, const struct outgoing *f)
     return queue_frame(c, f);
 }
 
-static enum ws__sent push_frame(ws_conn *c, uint8_t first, const void *data, size_t length)
+/* For all but plain messages, which need no call. */
+__attribute__((noinline)) static enum ws__sent
+push_frame(ws_conn *c, uint8_t first, const void *data, size_t length)
 {
     struct outgoing f = make_frame(first, data, length);
     return push(c, &f);
@@ -251,7 +254,8 @@ static void return_stream(ws_conn *c)
 
 /* Another message cannot stand between the fragments of one (RFC 6455 5.4: "The fragments of one
  * message MUST NOT be interleaved between the fragments of another message"). */
-static enum ws__sent hold(ws_conn *c, uint8_t first, const void *data, size_t length)
+__attribute__((cold)) static enum ws__sent
+hold(ws_conn *c, uint8_t first, const void *data, size_t length)
 {
     struct outgoing f = make_frame(first, data, length);
     if (is_over_limit(c, &f))
@@ -274,7 +278,7 @@ static enum ws__sent hold(ws_conn *c, uint8_t first, const void *data, size_t le
 }
 
 /* The message that was in the way is whole. */
-static void release_held(ws_conn *c)
+__attribute__((cold)) static void release_held(ws_conn *c)
 {
     struct ws__buffer *held = c->extra ? c->extra->held : NULL;
     if (!c->drain_later)
@@ -291,12 +295,13 @@ static void release_held(ws_conn *c)
         ws__stream_make_ready(&c->stream); /* for on_drain */
 }
 
-static enum ws__sent send_plainly(ws_conn *c, const void *data, size_t length, int opcode)
+static inline enum ws__sent send_plainly(ws_conn *c, const void *data, size_t length, int opcode)
 {
     uint8_t first = (uint8_t)(WS__FRAME_FIN | (opcode & WS__FRAME_OPCODE));
     if (ws__send_compresses(c, opcode, length))
         return push_compressed(c, first, data, length);
-    return push_frame(c, first, data, length);
+    struct outgoing f = make_frame(first, data, length);
+    return push(c, &f);
 }
 
 /* To a connection that is between fragments, takes labels, or will be ended. */
@@ -331,14 +336,16 @@ static inline enum ws__sent send_message(ws_conn *c, const void *data, size_t le
     return send_plainly(c, data, length, opcode);
 }
 
-enum ws__sent ws__send_message(ws_conn *c, const void *data, size_t length, int opcode)
+/* Not for ws_conn_send, which has this inlined. */
+__attribute__((noinline)) enum ws__sent
+ws__send_message(ws_conn *c, const void *data, size_t length, int opcode)
 {
     return send_message(c, data, length, opcode);
 }
 
 /* ---- control frames ---- */
 
-void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
+__attribute__((cold)) void ws__send_close(ws_conn *c, int code, const char *reason, size_t length)
 {
     char body[2 + WS__CLOSE_REASON_MAX];
     size_t n = 0;

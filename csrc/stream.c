@@ -200,7 +200,7 @@ void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
 
 /* A peer that keeps TCP open would hold up the shutdown until the deadline. Once its kernel has
  * acknowledged everything, including FIN, the peer gets at most one more second to read it. */
-static void linger_briefly(struct ws__stream *s)
+__attribute__((cold)) static void linger_briefly(struct ws__stream *s)
 {
     ws__hub_touch(s->hub);
     uint64_t duration = s->hub->last_queue->duration, now = s->hub->loop.now;
@@ -210,7 +210,8 @@ static void linger_briefly(struct ws__stream *s)
     ws__stream_set_timer(s, s->hub->last_queue);
 }
 
-void ws__stream_shutdown(struct ws__stream *s, int code, const char *reason, size_t length)
+__attribute__((cold)) void
+ws__stream_shutdown(struct ws__stream *s, int code, const char *reason, size_t length)
 {
     if (s->state == WS__STREAM_OPEN)
         s->protocol->end(s, code, reason, length);
@@ -234,7 +235,7 @@ void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer)
     ws__hub_touch(hub); /* a turn must free its memory, and perhaps end a shutdown */
 }
 
-void ws__stream_break(struct ws__stream *s, bool starved)
+__attribute__((cold)) void ws__stream_break(struct ws__stream *s, bool starved)
 {
     if (!s->broken)
         s->refused = 0;
@@ -399,7 +400,8 @@ void ws__stream_flush_cork(struct ws__stream *s)
 }
 
 /* The queue and n bytes of the parts were written: queues the rest of them. */
-static enum ws__written queue_rest(struct ws__stream *s, const struct iovec parts[2], size_t n)
+__attribute__((cold)) static enum ws__written
+queue_rest(struct ws__stream *s, const struct iovec parts[2], size_t n)
 {
     size_t head = n < parts[0].iov_len ? n : parts[0].iov_len, body = n - head;
     recycle(s);

@@ -104,7 +104,7 @@ bool ws_compression_available(void)
 
 /* ---- life cycle ---- */
 
-int ws_config_init(ws_config *config, size_t size)
+__attribute__((cold)) int ws_config_init(ws_config *config, size_t size)
 {
     if (size != sizeof *config)
         return WS_EABI;
@@ -143,7 +143,8 @@ static int check_config(const ws_config *config)
 }
 
 /* The allocator that makes the server itself, before its counted memory exists. */
-static void *resize_server(const ws_config *config, void *server, size_t old_size, size_t size)
+__attribute__((cold)) static void *
+resize_server(const ws_config *config, void *server, size_t old_size, size_t size)
 {
     struct ws__memory memory;
     ws__memory_init(&memory, &config->allocator, 0);
@@ -294,7 +295,7 @@ static void restart(ws_server *s)
         ws__bus_return(&s->hub);
 }
 
-int ws_server_listen(ws_server *server, const ws_listen_options *options)
+__attribute__((cold)) int ws_server_listen(ws_server *server, const ws_listen_options *options)
 {
     struct ws__hub *hub = &server->hub;
     uint16_t port = 0;
@@ -463,7 +464,7 @@ static int turn(ws_server *s, int timeout_ms)
 }
 
 /* Nothing is left to do of a shutdown; what was deferred until now still runs. */
-static void finish_shutdown(ws_server *s)
+__attribute__((cold)) static void finish_shutdown(ws_server *s)
 {
     struct ws__hub *hub = &s->hub;
     if (!s->stopped)
@@ -532,7 +533,7 @@ int ws_server_fd(const ws_server *server)
     return server->hub.loop.epoll_fd;
 }
 
-int ws_server_set_interrupt_fd(ws_server *server, int fd)
+__attribute__((cold)) int ws_server_set_interrupt_fd(ws_server *server, int fd)
 {
     if (ws__loop_is_shared(&server->hub.loop))
         return WS_EFORKED;
@@ -626,7 +627,8 @@ void ws_server_wakeup(ws_server *server)
     ws__loop_wakeup(&server->hub.loop);
 }
 
-static int defer(ws_server *server, void (*fn)(void *argument), void *argument)
+__attribute__((cold)) static int
+defer(ws_server *server, void (*fn)(void *argument), void *argument)
 {
     struct deferred *d = resize_server(&server->hub.config, NULL, 0, sizeof *d);
     if (!d)
