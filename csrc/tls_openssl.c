@@ -11,8 +11,9 @@
  * ticket has 2 to 4 KiB. */
 enum { HELLO_MAX = 64 * 1024, HELLO_STEP = 1024 };
 
-/* How many records without data a client may send for each 16 KiB of data: a KeyUpdate (RFC 8446
- * section 4.6.3) of 27 bytes costs as much as some 20 KiB of data, and may cause another one. */
+/* How many records without data a client may send for each 16 KiB of data. A KeyUpdate (RFC 8446
+ * section 4.6.3) of 27 bytes costs as much as some 20 KiB of data; one that asks for another one
+ * counts twice. */
 enum { EMPTY_MAX = 32, DATA_STEP = 16 * 1024 };
 
 struct tls_session {
@@ -25,15 +26,16 @@ struct tls_session {
     char *hello;
     uint32_t hello_length, hello_taken;
     const struct ws__openssl_host *host; /* during the call that finds it */
-    uint32_t data;           /* bytes since the last refill of `empties` */
-    uint8_t empties;         /* records without data that may still come */
+    char *name;      /* that the client has asked for, unless OpenSSL keeps it, too */
+    uint32_t data;   /* bytes since the last refill of `empties` */
+    uint8_t empties; /* records without data that may still come */
     bool is_reader;
     bool starved; /* a call has read all there is */
     bool usable;  /* the handshake is complete, and nothing has failed */
 };
 
-/* The session whose call runs in this thread: the callbacks cannot ask a BIO for it, because the
- * address of BIO_get_data depends on the session. */
+/* The session whose call runs in this thread: callbacks cannot ask a BIO or an SSL for it, because
+ * the addresses of the functions for that depend on the session. */
 static _Thread_local struct tls_session *current;
 
 /* ---- the wire ----------------------------------------------------------------------------- */
@@ -95,15 +97,19 @@ static long wire_control(struct bio_st *bio, int command, long number, void *poi
 
 /* ---- calls -------------------------------------------------------------------------------- */
 
-/* Before a call of OpenSSL that may read, write or call back. SSL_get_error looks at the errors of
- * the thread, where others may have left some. */
-static const ws_openssl_functions *enter(struct tls_session *s, ws_tls_wire *wire)
+/* SSL_get_error looks at the errors of the thread, where others may have left some. */
+static void begin_call(struct tls_session *s, ws_tls_wire *wire)
 {
     ws__openssl_forget_errors(&s->owner->functions);
     s->wire = wire;
     s->starved = false;
     current = s;
-    return &s->owner->functions;
+}
+
+static int end_call(int result)
+{
+    current = NULL;
+    return result;
 }
 
 /* `why` NULL: the reason is what a callback has left, the certificate of the client, or the first
@@ -139,25 +145,55 @@ static int explain(struct tls_session *s, int result)
     }
 }
 
-/* ---- the choice of a context -------------------------------------------------------------- */
+/* ---- the name of the server --------------------------------------------------------------- */
 
 /* The extension is a list of names, whose first and, since there is only one type of names, only
- * one is read (RFC 6066 section 3). If it is malformed, the real session will see that. */
-static int on_client_hello(struct ssl_st *ssl, int *alert, void *user)
+ * one is read (RFC 6066 section 3). If it is malformed, there is none, and OpenSSL will see it. */
+static bool keep_name(struct tls_session *s, struct ssl_st *ssl)
 {
-    const struct ws_openssl *o = user;
+    const ws_openssl_functions *f = &s->owner->functions;
     const unsigned char *list = NULL;
     size_t length = 0;
-    if (o->functions.SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &length) &&
-        length > 5 && list[2] == TLSEXT_NAMETYPE_host_name)
-        current->host = ws__openssl_find_host(o, (const char *)list + 5, length - 5);
-    else
-        current->host = ws__openssl_find_host(o, "", 0);
-    if (current->host)
+    free(s->name);
+    s->name = NULL;
+    if (!f->SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &length) ||
+        length <= 5 || list[2] != TLSEXT_NAMETYPE_host_name)
+        return true;
+    s->name = calloc(1, length - 5 + 1);
+    if (s->name)
+        memcpy(s->name, list + 5, length - 5);
+    return s->name;
+}
+
+/* All contexts have this callback; it may run for an SSL of somebody else. */
+int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user)
+{
+    struct tls_session *s = current;
+    (void)user;
+    if (!s || s->ssl != ssl)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    if (!keep_name(s, ssl)) {
+        s->why = "out of memory";
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (!s->is_reader)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    const char *name = s->name ? s->name : "";
+    s->host = ws__openssl_find_host(s->owner, name, strlen(name));
+    if (s->host)
         return SSL_CLIENT_HELLO_RETRY;
-    current->why = "there is no context for the name of the server";
+    s->why = "there is no context for the name of the server";
     *alert = SSL_AD_UNRECOGNIZED_NAME;
     return SSL_CLIENT_HELLO_ERROR;
+}
+
+/* OpenSSL knows the name as well, but not if a session of TLS 1.2 was resumed. */
+static void release_name(struct tls_session *s)
+{
+    if (!s->owner->functions.SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name))
+        return;
+    free(s->name);
+    s->name = NULL;
 }
 
 static bool make_reader(struct ws_openssl *o)
@@ -167,7 +203,7 @@ static bool make_reader(struct ws_openssl *o)
         return true;
     o->reader = f->SSL_CTX_new(f->TLS_server_method());
     if (o->reader)
-        f->SSL_CTX_set_client_hello_cb(o->reader, on_client_hello, o);
+        f->SSL_CTX_set_client_hello_cb(o->reader, ws__openssl_on_client_hello, NULL);
     return o->reader;
 }
 
@@ -244,12 +280,11 @@ static bool keep_hello(struct tls_session *s, ws_tls_wire *wire)
  * not whose clients are accepted, nor the versions and ciphers.) */
 static int find_context(struct tls_session *s, ws_tls_wire *wire)
 {
+    const ws_openssl_functions *f = &s->owner->functions;
     if (wire->in_length > HELLO_MAX - s->hello_length)
         return fault(s, "the ClientHello is too long");
     if (wire->in_length && !keep_hello(s, wire))
         return fault(s, "out of memory");
-    const ws_openssl_functions *f = enter(s, wire);
-    s->host = NULL;
     const int result = f->SSL_do_handshake(s->ssl);
     if (!s->host)
         return explain(s, result);
@@ -257,22 +292,30 @@ static int find_context(struct tls_session *s, ws_tls_wire *wire)
     s->ssl = NULL;
     s->is_reader = false;
     s->hello_taken = 0;
-    return attach(s, s->host->context, s->host->id) ? WS_TLS_DONE : fault(s, "out of memory");
+    if (!attach(s, s->host->context, s->host->id))
+        return fault(s, "out of memory");
+    return WS_TLS_DONE;
 }
 
-static int session_handshake(void *session, ws_tls_wire *wire)
+static int shake_hands(struct tls_session *s, ws_tls_wire *wire)
 {
-    struct tls_session *s = session;
+    const ws_openssl_functions *f = &s->owner->functions;
     int result = s->is_reader ? find_context(s, wire) : WS_TLS_DONE;
     if (result != WS_TLS_DONE)
         return result;
-    const ws_openssl_functions *f = enter(s, wire);
     result = f->SSL_do_handshake(s->ssl);
     if (result <= 0)
         return explain(s, result);
     ws__openssl_forget_errors(f);
+    release_name(s);
     s->usable = true;
     return WS_TLS_DONE;
+}
+
+static int session_handshake(void *session, ws_tls_wire *wire)
+{
+    begin_call(session, wire);
+    return end_call(shake_hands(session, wire));
 }
 
 static void count_data(struct tls_session *s, size_t n)
@@ -284,10 +327,9 @@ static void count_data(struct tls_session *s, size_t n)
     s->empties = EMPTY_MAX;
 }
 
-static int session_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, size_t *got)
+static int read_data(struct tls_session *s, ws_tls_wire *wire, char *bytes, size_t n, size_t *got)
 {
-    struct tls_session *s = session;
-    const ws_openssl_functions *f = enter(s, wire);
+    const ws_openssl_functions *f = &s->owner->functions;
     const int room = n < WS_TLS_CHUNK ? (int)n : WS_TLS_CHUNK;
     for (;;) {
         const int length = f->SSL_read(s->ssl, bytes, room);
@@ -305,16 +347,23 @@ static int session_read(void *session, ws_tls_wire *wire, char *bytes, size_t n,
     }
 }
 
+static int session_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, size_t *got)
+{
+    begin_call(session, wire);
+    return end_call(read_data(session, wire, bytes, n, got));
+}
+
 static int session_write(void *session, ws_tls_wire *wire, const char *bytes, size_t n)
 {
     struct tls_session *s = session;
     if (!n)
         return WS_TLS_DONE;
-    const ws_openssl_functions *f = enter(s, wire);
-    const int result = f->SSL_write(s->ssl, bytes, (int)n);
+    begin_call(s, wire);
+    const int result = s->owner->functions.SSL_write(s->ssl, bytes, (int)n);
     if (result > 0)
-        return WS_TLS_DONE;
-    return explain(s, result) == WS_TLS_MORE ? fault(s, "a record is too long") : WS_TLS_FAILED;
+        return end_call(WS_TLS_DONE);
+    const int reason = explain(s, result);
+    return end_call(reason == WS_TLS_MORE ? fault(s, "a record is too long") : WS_TLS_FAILED);
 }
 
 static void session_close(void *session, ws_tls_wire *wire)
@@ -322,9 +371,10 @@ static void session_close(void *session, ws_tls_wire *wire)
     struct tls_session *s = session;
     if (!s->usable)
         return;
-    const ws_openssl_functions *f = enter(s, wire);
-    f->SSL_shutdown(s->ssl);
-    ws__openssl_forget_errors(f);
+    begin_call(s, wire);
+    s->owner->functions.SSL_shutdown(s->ssl);
+    ws__openssl_forget_errors(&s->owner->functions);
+    end_call(WS_TLS_DONE);
 }
 
 static void session_free(void *session)
@@ -332,6 +382,7 @@ static void session_free(void *session)
     struct tls_session *s = session;
     s->owner->functions.SSL_free(s->ssl);
     free(s->hello);
+    free(s->name);
     free(s);
 }
 
@@ -351,14 +402,13 @@ static bool has_all(const ws_openssl_functions *f)
 {
     typedef void function(void);
     const size_t first = offsetof(ws_openssl_functions, OpenSSL_version_num);
-    const size_t last = offsetof(ws_openssl_functions, SSL_get1_peer_certificate);
-    for (size_t at = first; at < last; at += sizeof(function *)) {
+    for (size_t at = first; at < sizeof *f; at += sizeof(function *)) {
         function *fn;
         memcpy(&fn, (const char *)f + at, sizeof fn);
         if (!fn)
             return false;
     }
-    return f->SSL_get1_peer_certificate || f->SSL_get_peer_certificate;
+    return true;
 }
 
 static bool make_method(struct ws_openssl *o)
@@ -434,7 +484,9 @@ int ws_openssl_get_info(void *session, ws_openssl_info *info)
     f->SSL_get0_alpn_selected(s->ssl, &protocol, &length);
     info->version = f->SSL_get_version(s->ssl);
     info->cipher = f->SSL_CIPHER_get_name(cipher);
-    info->server_name = f->SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
+    info->server_name = s->name;
+    if (!s->name)
+        info->server_name = f->SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name);
     info->protocol = (const char *)protocol;
     info->protocol_length = length;
     info->resumed = f->SSL_session_reused(s->ssl);
@@ -445,9 +497,7 @@ ptrdiff_t ws_openssl_peer_certificate(void *session, void *der, size_t size)
 {
     const struct tls_session *s = session;
     const ws_openssl_functions *f = &s->owner->functions;
-    struct x509_st *certificate = f->SSL_get1_peer_certificate
-                                      ? f->SSL_get1_peer_certificate(s->ssl)
-                                      : f->SSL_get_peer_certificate(s->ssl);
+    struct x509_st *certificate = f->SSL_get1_peer_certificate(s->ssl);
     if (!certificate)
         return 0;
     unsigned char *bytes = der;

@@ -29,6 +29,7 @@
     X(6, SSL_ERROR_ZERO_RETURN)                                                                    \
     X(112, SSL_AD_UNRECOGNIZED_NAME)                                                               \
     X(0, SSL_CLIENT_HELLO_ERROR)                                                                   \
+    X(1, SSL_CLIENT_HELLO_SUCCESS)                                                                 \
     X(-1, SSL_CLIENT_HELLO_RETRY)                                                                  \
     X(1, SSL_FILETYPE_PEM)                                                                         \
     X(0, SSL_TLSEXT_ERR_OK)                                                                        \
@@ -75,6 +76,9 @@ void ws__openssl_forget_errors(const ws_openssl_functions *functions);
  * NULL. */
 const struct ws__openssl_host *ws__openssl_find_host(const ws_openssl *openssl, const char *name,
                                                      size_t length);
+
+/* The callback of all contexts for a ClientHello. */
+int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user);
 
 /* Releases the contexts. */
 void ws__openssl_drop_hosts(const ws_openssl *openssl, struct ws__openssl_hosts *hosts);

@@ -109,8 +109,10 @@ int ws_openssl_set_contexts(ws_openssl *openssl, const ws_openssl_context *conte
         ws__openssl_drop_hosts(openssl, &hosts);
         return error;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         f->SSL_CTX_set_alpn_select_cb(hosts.list[i].context, select_protocol, NULL);
+        f->SSL_CTX_set_client_hello_cb(hosts.list[i].context, ws__openssl_on_client_hello, NULL);
+    }
     ws__openssl_drop_hosts(openssl, &openssl->hosts);
     openssl->hosts = hosts;
     return WS_OK;
@@ -238,10 +240,10 @@ int ws_openssl_load_context(const ws_openssl *openssl, const char *cert_file, co
                             error);
     else
         snprintf(error, WS_OPENSSL_ERROR_SIZE, "out of memory");
+    const int number = errno;
+    ws__openssl_forget_errors(f);
     if (!result)
         return WS_OK;
-    const int number = errno;
-    f->ERR_clear_error();
     f->SSL_CTX_free(*context);
     *context = NULL;
     errno = number;

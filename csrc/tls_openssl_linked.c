@@ -80,7 +80,7 @@ static const ws_openssl_functions linked = {
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     .SSL_get1_peer_certificate = SSL_get1_peer_certificate,
 #else
-    .SSL_get_peer_certificate = SSL_get_peer_certificate,
+    .SSL_get1_peer_certificate = SSL_get_peer_certificate,
 #endif
 };
 

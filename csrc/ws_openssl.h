@@ -110,9 +110,8 @@ typedef struct ws_openssl_functions {
     void (*SSL_get0_alpn_selected)(const struct ssl_st *ssl, const unsigned char **name,
                                    unsigned *length);
     int (*SSL_session_reused)(const struct ssl_st *ssl);
-    /* One of the two may be NULL: OpenSSL 1.1.1 has the second, 3.x the first. */
+    /* The name of this one is SSL_get_peer_certificate in OpenSSL 1.1.1. */
     struct x509_st *(*SSL_get1_peer_certificate)(const struct ssl_st *ssl);
-    struct x509_st *(*SSL_get_peer_certificate)(const struct ssl_st *ssl);
 } ws_openssl_functions;
 
 /* Contexts, ticket keys and the table that speaks TLS with them. */
@@ -148,11 +147,11 @@ typedef struct ws_openssl_context {
  * there is no context get the alert unrecognized_name. Until contexts were set, no client is
  * accepted.
  * Settings of a context hold for its connections as they are when they begin, with these
- * exceptions: the protocol "http/1.1" is selected for clients that offer protocols (ALPN, RFC
- * 7301), which is set in the context; clients that offer only others get the alert
- * no_application_protocol. A connection never renegotiates, a session is resumed only by clients
- * that ask for the same of these names, and ws_openssl_set_ticket_keys sets the keys of the
- * contexts. If two ws_openssl have the same context, the ticket keys that were set last hold.
+ * exceptions. The context gets callbacks for ALPN (RFC 7301) and the ClientHello: clients that
+ * offer protocols get "http/1.1", or the alert no_application_protocol if they do not offer that. A
+ * connection never renegotiates. A session is resumed only by clients that ask for the same one of
+ * these names. ws_openssl_set_ticket_keys sets the keys of the contexts; if two ws_openssl have the
+ * same context, those that were set last hold.
  * Returns WS_OK, or changes nothing and returns WS_ENOMEM or WS_EINVAL: count is 0, a context is
  * NULL, or a name is invalid or there twice. */
 WS_API int ws_openssl_set_contexts(ws_openssl *openssl, const ws_openssl_context *contexts,

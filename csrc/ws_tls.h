@@ -56,9 +56,10 @@ enum {
     WS_TLS_FAILED = -2  /* a fault of the peer, of the library, or out of memory */
 };
 
-/* `write` gets at most WS_TLS_CHUNK bytes, and room in `out` for them and WS_TLS_OVERHEAD more. The
- * other functions get room for at least WS_TLS_CHUNK + WS_TLS_OVERHEAD bytes. */
-enum { WS_TLS_CHUNK = 16384, WS_TLS_OVERHEAD = 1024 };
+/* `write` gets at most WS_TLS_CHUNK bytes, and room in `out` for them and WS_TLS_OVERHEAD more: a
+ * client may insist on records of 512 bytes (max_fragment_length, RFC 6066 section 4). The other
+ * functions get room for at least WS_TLS_CHUNK + WS_TLS_OVERHEAD bytes. */
+enum { WS_TLS_CHUNK = 16384, WS_TLS_OVERHEAD = 4096 };
 
 /* The table. Only `context` and `error` may be NULL. */
 struct ws_tls {

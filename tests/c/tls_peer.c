@@ -101,24 +101,33 @@ void identity_write(const struct identity *identity, const char *path, int what,
             need_true(PEM_write_X509(file, i->certificate));
     if (what & WRITE_KEY)
         need_true(PEM_write_PKCS8PrivateKey(file, identity->key,
-                                            password ? EVP_aes_128_cbc() : NULL, password,
+                                            password ? EVP_aes_128_cbc() : NULL,
+                                            (char *)(uintptr_t)password,
                                             password ? (int)strlen(password) : 0, NULL, NULL));
     fclose(file);
 }
 
 /* ---- the two ends ------------------------------------------------------------------------- */
 
-bool link_open(struct tls_link *link, const ws_tls *tls, SSL_CTX *context, const char *name)
+void link_adopt(struct tls_link *link, const ws_tls *tls, void *session, SSL_CTX *context,
+                const char *name)
 {
-    *link = (struct tls_link){.tls = tls, .room = 64 * 1024, .piece = WS_TLS_CHUNK, .clean = true};
-    link->session = tls->open(tls->context);
-    if (!link->session)
-        return false;
+    *link = (struct tls_link){.tls = tls, .session = session, .clean = true};
+    link->room = 64 * 1024;
+    link->piece = WS_TLS_CHUNK;
     link->client = need(SSL_new(context));
     SSL_set_bio(link->client, need(BIO_new(BIO_s_mem())), need(BIO_new(BIO_s_mem())));
     SSL_set_connect_state(link->client);
     if (name)
         SSL_set_tlsext_host_name(link->client, name);
+}
+
+bool link_open(struct tls_link *link, const ws_tls *tls, SSL_CTX *context, const char *name)
+{
+    void *session = tls->open(tls->context);
+    if (!session)
+        return false;
+    link_adopt(link, tls, session, context, name);
     return true;
 }
 
@@ -152,7 +161,28 @@ static void take_from_client(struct tls_link *link)
         client_sends_raw(link, bytes, n);
 }
 
+void (*around_calls)(bool before);
+
 enum call { SHAKE, READ, WRITE, CLOSE };
+
+static int do_call(struct tls_link *link, enum call what, ws_tls_wire *wire, char *bytes, size_t n,
+                   size_t *got)
+{
+    int result = WS_TLS_DONE;
+    if (around_calls)
+        around_calls(true);
+    if (what == SHAKE)
+        result = link->tls->handshake(link->session, wire);
+    else if (what == READ)
+        result = link->tls->read(link->session, wire, bytes, n, got);
+    else if (what == WRITE)
+        result = link->tls->write(link->session, wire, bytes, n);
+    else
+        link->tls->close(link->session, wire);
+    if (around_calls)
+        around_calls(false);
+    return result;
+}
 
 /* Calls a function of the session with a wire, and passes on what it has sent. */
 static int call(struct tls_link *link, enum call what, size_t in_length, char *bytes, size_t n,
@@ -160,18 +190,12 @@ static int call(struct tls_link *link, enum call what, size_t in_length, char *b
 {
     char *in = need(malloc(in_length + !in_length)), *out = need(malloc(link->room));
     ws_tls_wire wire = {.in = in, .in_length = in_length, .out = out, .out_size = link->room};
-    int result = WS_TLS_DONE;
     if (in_length)
         memcpy(in, link->in, in_length);
     ERR_clear_error();
-    if (what == SHAKE)
-        result = link->tls->handshake(link->session, &wire);
-    else if (what == READ)
-        result = link->tls->read(link->session, &wire, bytes, n, got);
-    else if (what == WRITE)
-        result = link->tls->write(link->session, &wire, bytes, n);
-    else
-        link->tls->close(link->session, &wire);
+    if (link->dirty)
+        ERR_put_error(ERR_LIB_SSL, 0, SSL_R_BAD_LENGTH, __FILE__, __LINE__);
+    const int result = do_call(link, what, &wire, bytes, n, got);
     if (ERR_peek_error())
         link->clean = false;
     if (wire.in + wire.in_length != in + in_length || wire.out != out)
@@ -193,14 +217,22 @@ static size_t next_cut(const struct tls_link *link)
     return link->cut && link->cut < link->in_length ? link->cut : link->in_length;
 }
 
+static int shake_client(struct tls_link *link)
+{
+    const int result = SSL_do_handshake(link->client);
+    link->client_error = SSL_get_error(link->client, result);
+    if (link->client_error == SSL_ERROR_SSL)
+        link->client_reason = ERR_GET_REASON(ERR_peek_error());
+    ERR_clear_error();
+    return result;
+}
+
 int link_shake(struct tls_link *link)
 {
     int result = WS_TLS_MORE;
     for (bool done = false; result >= 0;) {
         const size_t before = link->in_length, sent = link->sent;
-        const int client = SSL_do_handshake(link->client);
-        link->client_error = SSL_get_error(link->client, client);
-        ERR_clear_error();
+        const int client = shake_client(link);
         take_from_client(link);
         const size_t in_length = link->in_length;
         if (!done)
@@ -212,9 +244,25 @@ int link_shake(struct tls_link *link)
         if (!moved && !(done && BIO_pending(SSL_get_rbio(link->client)) > 0))
             break;
     }
-    SSL_do_handshake(link->client);
-    ERR_clear_error();
+    shake_client(link);
     return result;
+}
+
+int link_feed(struct tls_link *link)
+{
+    for (;;) {
+        const size_t in_length = link->in_length;
+        const int result = call(link, SHAKE, next_cut(link), NULL, 0, NULL);
+        if (result != WS_TLS_MORE || !link->in_length || link->in_length == in_length)
+            return result;
+    }
+}
+
+int link_step(struct tls_link *link)
+{
+    shake_client(link);
+    take_from_client(link);
+    return call(link, SHAKE, next_cut(link), NULL, 0, NULL);
 }
 
 int link_read(struct tls_link *link, char *bytes, size_t size, size_t *got)

@@ -31,6 +31,9 @@ enum { WRITE_CERTIFICATE = 1, WRITE_KEY = 2 };
 void identity_write(const struct identity *identity, const char *path, int what,
                     const char *password);
 
+/* Runs before and after each call of a session, unless it is NULL. */
+extern void (*around_calls)(bool before);
+
 /* Both ends. */
 struct tls_link {
     const ws_tls *tls;
@@ -42,8 +45,10 @@ struct tls_link {
     char *in;         /* what the session has not taken */
     size_t in_length;
     size_t sent;      /* bytes of the session in all */
+    bool dirty;       /* an error of somebody else is in the thread before each call */
     bool clean;       /* no call of the session has left an error of OpenSSL */
     int client_error; /* SSL_get_error of the handshake of the client */
+    int client_reason; /* of an SSL_ERROR_SSL, such as SSL_R_NO_RENEGOTIATION */
 };
 
 /* Begins with a client of `context` that asks for `name` (may be NULL). Returns false if there is
@@ -51,10 +56,20 @@ struct tls_link {
 bool link_open(struct tls_link *link, const ws_tls *tls, SSL_CTX *context, const char *name);
 void link_close(struct tls_link *link);
 
+/* Does the same with a session that exists. */
+void link_adopt(struct tls_link *link, const ws_tls *tls, void *session, SSL_CTX *context,
+                const char *name);
+
 /* Lets both ends talk until the handshake is complete at both (returns WS_TLS_DONE), one of them
  * has failed, or nothing moves any more (WS_TLS_MORE). Returns what the session has returned last.
  */
 int link_shake(struct tls_link *link);
+
+/* Passes what the client has sent, in pieces, to the handshake of the session until all of it is
+ * taken or the result is not WS_TLS_MORE. link_step makes one call, after the client has made one
+ * of its own. */
+int link_feed(struct tls_link *link);
+int link_step(struct tls_link *link);
 
 /* Lets the session read all that the client has sent, of which there is room for, and passes what
  * it answers to the client. Returns its last result; *got is the number of bytes. */
