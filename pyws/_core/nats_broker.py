@@ -195,14 +195,19 @@ class NatsBroker(Broker, Direct):
         self, requests: Sequence[Tuple[bytes, Optional[bytes], History]]
     ) -> Sequence[Page]:
         """Read from the stream, for all topics at the same time."""
-        prefix, stream = f"{self._prefix}.history", self._keeping.stream
+        prefix, wire = f"{self._prefix}.history", self._keeping
+        stream = wire.stream
         assert stream is not None
-        return await self._answered(
+        pages = await self._answered(
             [
                 stream.read(subject_of(prefix, topic), after, history)
                 for topic, after, history in requests
             ]
         )
+        for (topic, after, _), page in zip(requests, pages):
+            if after is not None and not page.more and topic in self._ids:
+                wire.ends[topic] = nats_history.number_of(page.id)
+        return pages
 
     @property
     def _keeping(self) -> KeepingWire:
@@ -526,6 +531,7 @@ class KeepingWire(Wire):
         self._newest = 0  # the largest number of a kept message until now
         self._newest_since = 0.0  # loop time
         self._last: Dict[bytes, int] = {}  # topic -> number of its last one
+        self.ends: Dict[bytes, int] = {}  # topic -> number up to which it was read, once subscribed
         # What has come before an earlier one: topic and number of that -> number, data.
         self._early: Dict[Tuple[bytes, int], Tuple[int, bytes]] = {}
         self._early_size = 0  # bytes of data
@@ -545,6 +551,7 @@ class KeepingWire(Wire):
         topic = self.kept.pop(number, None)
         if topic is not None:
             self._last.pop(topic, None)
+            self.ends.pop(topic, None)
             for key in [key for key in self._early if key[0] == topic]:
                 self._early_size -= len(self._early.pop(key)[1])
         return topic is not None
@@ -597,7 +604,8 @@ class KeepingWire(Wire):
             return
         if number > self._newest:
             self._newest, self._newest_since = number, now
-        if last is not None and before > last:
+        # What follows the end comes for certain: the process had subscribed when it read that.
+        if before > (self.ends.get(topic, before) if last is None else last):
             self._early[topic, before] = number, data
             self._early_size += len(data)
             if self._early_size > MOST_EARLY:

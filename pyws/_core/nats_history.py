@@ -29,7 +29,16 @@ from typing import Any, Dict, Generator, List, NamedTuple, Sequence, Tuple, Type
 
 from ..history import PAGE, PAGE_BYTES, History, Page
 
-__all__ = ["NO_STREAM", "Queries", "Stream", "loaded", "new_stream", "numbers_of", "refusal_of"]
+__all__ = [
+    "NO_STREAM",
+    "Queries",
+    "Stream",
+    "loaded",
+    "new_stream",
+    "number_of",
+    "numbers_of",
+    "refusal_of",
+]
 
 NANO = 10**9
 DAY = 24 * 60 * 60  # seconds
@@ -280,6 +289,11 @@ def numbers_of(head: bytes) -> Tuple[int, int]:
     """
     number, before = NUMBER.search(head), NUMBER_BEFORE.search(head)
     return (0 if number is None else int(number[1])), (0 if before is None else int(before[1]))
+
+
+def number_of(id: bytes) -> int:
+    """The number in an id, or in a position, of this module."""
+    return int(id.split(b"-")[1])
 
 
 def loaded(answer: bytes) -> Answer:
