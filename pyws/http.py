@@ -16,7 +16,7 @@ from typing import (
     Union,
 )
 
-from ._core import foreign, mistakes, values
+from ._core import cookies, foreign, mistakes, values
 from ._core.calls import short_text
 from ._core.events import EventStream
 from ._core.fields import Latin1, Parameters, Query, list_elements
@@ -32,15 +32,12 @@ from ._native import lib
 from .enums import OpCode
 
 if TYPE_CHECKING:  # it takes long to import
-    from datetime import datetime
-
     from .app import App  # app.py sets it, for typing.get_type_hints
 
 __all__ = ["EventStream", "Form", "Parameters", "Query", "Request", "Response", "UploadFile"]
 
 # Written by the library itself; a second one would contradict it.
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
-_COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*\Z")  # RFC 6265 section 4.1.1
 _JSON, _PLAIN = "application/json", "text/plain; charset=utf-8"
 _REDIRECTS = "301, 302, 303, 307 or 308"
 _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
@@ -210,16 +207,11 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
         return self.get_cookies().get(name)
 
     def get_cookies(self) -> Dict[str, str]:
-        """All cookies by name (RFC 6265 section 5.4); the first one of a name counts."""
-        cookies: Dict[str, str] = {}
-        for pair in (self.get_header(COOKIE) or "").split(";"):
-            name, equals, value = pair.partition("=")
-            value = value.strip()
-            if len(value) > 1 and value[0] == value[-1] == '"':
-                value = value[1:-1]
-            if equals:
-                cookies.setdefault(name.strip(), value)
-        return cookies
+        """All cookies by name (RFC 6265 section 5.4); the first one of a name counts.
+
+        They are decoded as by `get_header`, all together, and not percent-decoded.
+        """
+        return cookies.received(self.get_header(COOKIE) or "")
 
 
 # ---- response -----------------------------------------------------------------------------------
@@ -365,32 +357,23 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
 
         Args:
             name: A token.
-            value: Printable ASCII without space, quote, comma, semicolon and backslash.
+            value: Printable ASCII without space, quote, comma, semicolon and backslash. Other text
+                has to be encoded, as by urllib.parse.quote.
             options_: Attributes as a dict: path, domain, max_age (seconds), expires (datetime, or
-                text), secure, http_only, same_site ("Strict", "Lax" or "None").
+                text), secure, http_only, same_site ("Strict", "Lax" or "None"). None leaves an
+                attribute out.
             more: Attributes as keywords, which win.
 
         Returns:
             The response itself.
 
         Raises:
-            TypeError, ValueError: An argument is wrong. Nothing was added.
+            TypeError, ValueError: An argument is wrong, or browsers would ignore the cookie, as one
+                with ``same_site="None"`` that is not secure. Nothing was added.
         """
         self._runtime.check_thread()
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a cookie must be a str, not {values.type_name(name)}")
-        if not values.is_token(name):
-            raise ValueError(f"the name of a cookie must be a token, not {name!r}")
-        if not isinstance(value, str):
-            what = values.type_name(value)
-            raise TypeError(f"the value of cookie {name} must be a str, not {what}")
-        if not _COOKIE_VALUE.match(value):
-            raise ValueError(
-                f"the value of cookie {name} must be printable ASCII without space, quote, comma, "
-                f"semicolon and backslash: {value!r}"
-            )
-        parts = [f"{name}={value}", *_cookie_attributes({**(options_ or {}), **more})]
-        return self.write_header("Set-Cookie", "; ".join(parts))
+        line = cookies.set_cookie(name, value, {**(options_ or {}), **more})
+        return self.write_header("Set-Cookie", line)
 
     # ---- answers --------------------------------------------------------------------------------
 
@@ -640,61 +623,6 @@ def _either(name: str, value: Any, other: Any) -> Any:
         raise TypeError(f"upgrade() got {name} twice, also as sec_web_socket_{name}")
     return other
 
-
-def _cookie_attributes(given: Mapping[str, Any]) -> List[str]:
-    """The attributes of a cookie, in the order given. Raises TypeError, ValueError."""
-    known = list(_ATTRIBUTES)
-    plain = {str(key).lower().replace("-", "_"): value for key, value in given.items()}
-    plain = {_ALIASES.get(key, key): value for key, value in plain.items()}
-    parts = []
-    for key, value in values.pick(plain, known, "cookie").items():
-        label = _ATTRIBUTES[key]
-        if key in ("secure", "http_only"):
-            parts += [label] if values.flag(key, value) else []
-        elif value is not None:
-            parts.append(f"{label}={_attribute(key, value)}")
-    return parts
-
-
-_ATTRIBUTES = {
-    "path": "Path",
-    "domain": "Domain",
-    "max_age": "Max-Age",
-    "expires": "Expires",
-    "secure": "Secure",
-    "http_only": "HttpOnly",
-    "same_site": "SameSite",
-}
-_ALIASES = {"maxage": "max_age", "httponly": "http_only", "samesite": "same_site"}
-
-
-def _attribute(key: str, value: Any) -> str:
-    if key == "max_age":
-        return str(values.integer(key, value, -values.MAX_COUNT, values.MAX_COUNT))
-    if key == "expires":
-        from datetime import datetime, timezone
-
-        if isinstance(value, datetime):
-            # RFC 6265 section 5.1.1 wants English names, in any locale; naive times are UTC.
-            moment = value if value.tzinfo is None else value.astimezone(timezone.utc)
-            return _http_date(moment)
-    if not isinstance(value, str):
-        allowed = "a datetime or a str" if key == "expires" else "a str"
-        raise TypeError(f"{key} of a cookie must be {allowed}, not {values.type_name(value)}")
-    if ";" in value or not value.isprintable():
-        raise ValueError(f"{key} of a cookie must be printable, without semicolon: {value!r}")
-    if key == "same_site" and value not in ("Strict", "Lax", "None"):
-        raise ValueError(f'same_site must be "Strict", "Lax" or "None", not {value!r}')
-    return value
-
-
-def _http_date(moment: datetime) -> str:
-    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
-    return f"{day}, {moment.day:02d} {month} {moment.year:04d} {moment:%H:%M:%S} GMT"
-
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 for _type in (EventStream, Form, Parameters, Query, UploadFile):
     _type.__module__ = __name__  # where programs import them from

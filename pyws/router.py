@@ -675,5 +675,10 @@ class Router:
         self._registrations.append(add)
 
 
+_METHODS = ("any", "delete", "get", "head", "options", "patch", "post", "put")
+foreign.explain_arguments(Router, _METHODS, foreign.OTHERS_OF_REQUESTS)
+foreign.explain_arguments(Router, ("router", "static"), foreign.NO_OTHERS)
+
+
 def _is_coroutine(handler: Handler | None) -> bool:
     return handler is not None and values.is_coroutine_handler(handler)

@@ -27,7 +27,7 @@ LAYERS: Dict[str, int] = {
     "_core/bridge": 2, "_core/forms": 2, "_core/timers": 2,
     "_core/calls": 3, "_core/watches": 3,
     "_core/logs": 4, "_core/metrics": 4, "_core/values": 4,
-    "_core/bus": 5, "_core/messages": 5, "_core/outages": 5, "_core/places": 5,
+    "_core/bus": 5, "_core/cookies": 5, "_core/messages": 5, "_core/outages": 5, "_core/places": 5,
     "history": 5,
     "_core/nats_history": 6, "_core/outbox": 6, "_core/redis_history": 6,
     "_core/settings": 6, "brokers": 6,

@@ -47,7 +47,7 @@ def default(one: Setting) -> str:
     if isinstance(value, CompressOptions):
         return value.name
     if one.unit == "bytes" and value and value % 1024 == 0:
-        return f"{value // 1024} KiB"
+        return f"{value >> 20} MiB" if value % (1 << 20) == 0 else f"{value >> 10} KiB"
     if one.unit == "bits":
         return f"0o{value:o}"
     if type(value) is int and value >= 10_000:
@@ -59,7 +59,7 @@ def amount(one: Setting) -> str:
     """The default value with its unit."""
     bare = one.default is None or one.unit in ("", "bits", "descriptor", "port")
     shown = default(one)
-    return shown if bare or shown.endswith("KiB") else f"{shown} {one.unit}"
+    return shown if bare or shown.endswith("iB") else f"{shown} {one.unit}"
 
 
 def sentence(one: Setting) -> str:

@@ -6,9 +6,10 @@ explain which of their attributes programs for socketify may look for in vain.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable, Iterable, List, Mapping, NoReturn, Sequence, TypeVar
 
-__all__ = ["Explained", "belongs", "explained", "unknown_key"]
+__all__ = ["Explained", "belongs", "explain_arguments", "explained", "unknown_key"]
 
 T = TypeVar("T")
 
@@ -96,6 +97,13 @@ OTHERS_OF_APP = {
 }  # fmt: skip
 
 
+OTHERS_OF_REQUESTS = {
+    **dict.fromkeys(("path", "prefix", "route", "rule", "url"), "pattern"),
+    **dict.fromkeys(("callback", "endpoint", "func", "function", "view", "viewfunc"), "handler"),
+    **dict.fromkeys(("clientmaxsize", "maxbody", "maxbodylength", "maxsize"), "max_body_size"),
+    "methods": "each method has its own, as app.get and app.post; app.any takes all",
+}
+
 _places: dict[str, str] = {}  # of the settings here, by their plain names
 
 
@@ -136,6 +144,33 @@ def unknown_key(
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
+
+
+def explain_arguments(cls: type, methods: Iterable[str], others: Mapping[str, str]) -> None:
+    """Have the TypeErrors of methods that get a wrong keyword suggest the right one.
+
+    Args:
+        cls: The class.
+        methods: The names of its methods, none of which takes any keyword.
+        others: As for `unknown_key`.
+    """
+    for name in methods:
+        setattr(cls, name, _explaining(getattr(cls, name), others))
+
+
+def _explaining(function: Callable[..., Any], others: Mapping[str, str]) -> Callable[..., Any]:
+    code: Any = function.__code__
+    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+    @functools.wraps(function)
+    def call(*args: Any, **more: Any) -> Any:
+        for key in more:
+            if key not in known:
+                what = f"app.{function.__name__}()"
+                raise TypeError(unknown_key(what, key, known, others, "argument"))
+        return function(*args, **more)
+
+    return call
 
 
 # ---- attributes ---------------------------------------------------------------------------------
@@ -239,6 +274,23 @@ NOT_IN_RESPONSE = {
     "trigger_writable_handler": _INTERNAL,
     "write_continue": "a client that waits for it gets it when the body is read",
     "write_offset": "it is get_write_offset()",
+}
+_ALL = "it is get_all(name), or get_files(name)"
+_FILENAME = "its name is filename"
+
+NOT_IN_FORM = {
+    **dict.fromkeys(("getall", "getlist", "getone", "multi_items"), _ALL),
+    **dict.fromkeys(("files", "file"), "it is get_file(name)"),
+    "close": "leave it out: the files go with the form",
+}
+NOT_IN_UPLOAD = {
+    **dict.fromkeys(("name", "raw_filename"), _FILENAME),
+    **dict.fromkeys(("save", "save_as", "copy_to"), "it is `await upload.write(path)`"),
+    **dict.fromkeys(("body", "chunks", "content", "contents"), "it is `await upload.read(size)`"),
+    **dict.fromkeys(("stream", "open"), "its name is file"),
+    **dict.fromkeys(("mimetype", "type"), "its name is content_type"),
+    **dict.fromkeys(("content_length", "length"), "its name is size"),
+    "headers": "what browsers send is in filename and content_type",
 }
 _RECEIVE = (
     "a session receives by `await ws.recv()`, or `async for message in ws`, and a message handler "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+from abc import ABCMeta
 from typing import (
     IO,
     Any,
@@ -20,6 +22,7 @@ from typing import (
 )
 
 from ..errors import BadRequest
+from . import foreign
 from .fields import header_text, with_parameters
 from .hints import StrPath
 
@@ -38,7 +41,8 @@ _no_logger.disabled = True
 # ---- what programs get --------------------------------------------------------------------------
 
 
-class UploadFile:
+@foreign.explained(foreign.NOT_IN_UPLOAD)
+class UploadFile(metaclass=foreign.Explained):
     """A file that was sent with a form.
 
     It is kept in memory, or on disk if it is long; it has no name there, and goes with this object.
@@ -64,8 +68,20 @@ class UploadFile:
         data: bytes = await self._call(self.file.read, size)
         return data
 
+    async def seek(self, offset: int) -> None:
+        """Have `read` go on from here, in bytes: ``await upload.seek(0)`` reads it again."""
+        await self._call(self.file.seek, offset)
+
     async def write(self, path: StrPath) -> None:
-        """Write a copy of the file to `path`, without blocking the loop. Raises OSError."""
+        """Write a copy of the file to `path`, without blocking the loop.
+
+        Raises:
+            OSError: The path cannot be written to.
+            TypeError: It is no path.
+        """
+        if not isinstance(path, (str, os.PathLike)):
+            what = type(path).__name__
+            raise TypeError(f"path must be the path of a new file, not {what}: see upload.file")
         await self._call(self._write, path)
 
     def close(self) -> None:
@@ -94,7 +110,12 @@ class UploadFile:
         return f"<UploadFile {self.filename!r} {self.content_type!r}, {self.size} bytes>"
 
 
-class Form(Mapping[str, Union[str, UploadFile]]):
+class _TypeOfForm(foreign.Explained, ABCMeta):
+    pass
+
+
+@foreign.explained(foreign.NOT_IN_FORM)
+class Form(Mapping[str, Union[str, UploadFile]], metaclass=_TypeOfForm):
     """The fields of a form, and its files.
 
     ``form["name"]`` is the first value of a field, ``form.get_all("name")`` all of them; `get`

@@ -228,7 +228,8 @@ class PartsOfResponse(Exchange):
 
         Args:
             retry: Seconds after which the client should connect again; None leaves that to it.
-            keep_alive: Seconds between comments that keep the connection alive.
+            keep_alive: Seconds between comments that keep the connection alive, from 0.001 on. They
+                also show that a client has left, so they cannot be turned off.
 
         Returns:
             The stream of events.

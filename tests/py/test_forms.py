@@ -240,6 +240,29 @@ def test_w1_without_python_multipart_the_error_says_what_to_install(
     assert "pip install 'pyws-server[forms]'" in caplog.text
 
 
+def test_w1_a_file_can_be_read_again_and_is_written_to_paths_alone(
+    serve: Any, tmp_path: Path
+) -> None:
+    async def handler(res: Response, req: Request) -> None:
+        upload = (await req.form()).get_file("f")
+        assert upload is not None
+        first, second = await upload.read(2), await upload.read()
+        await upload.seek(1)
+        third = await upload.read()
+        with pytest.raises(TypeError, match="path must be the path of a new file, not bytes"):
+            await upload.write(b"content")  # type: ignore[arg-type]
+        await upload.write(tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == first + second
+        res.end(b"|".join((first, second, third)))
+
+    server = serve(lambda app: app.post("/form", handler, max_body_size=1 << 22))
+    for size in (3, 2_000_000):  # in memory, and on disk
+        content = b"abc" + b"d" * (size - 3)
+        body = form_of(part('name="f"; filename="x"', content))
+        expected = b"ab|" + content[2:] + b"|" + content[1:]
+        assert ask(server.port, post("/form", body, KIND)).body == expected
+
+
 def test_w1_curl_sends_forms(server: Any, tmp_path: Path) -> None:
     path = tmp_path / 'a "b".txt'
     path.write_bytes(b"content")
