@@ -4,6 +4,7 @@
  * Knows nothing of frames, RSV1 or connections. The only file that includes zlib.h.
  */
 #include "deflate.h"
+#ifndef WS_NO_DEFLATE
 #include "text.h"
 #include "utf8.h"
 
@@ -520,3 +521,5 @@ void ws__deflate_trim(struct ws__deflate_pool *pool)
     drop_space(pool, &pool->deflated, KEPT_SPACE);
     drop_space(pool, &pool->inflated, KEPT_SPACE);
 }
+
+#endif

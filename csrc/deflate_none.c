@@ -1,8 +1,9 @@
 /*
- * deflate_none.c: replaces deflate.c if the library is built without zlib. Every offer is declined,
- * so nothing is ever compressed or decompressed.
+ * deflate_none.c: takes the place of deflate.c with -DWS_NO_DEFLATE, which needs no zlib. Every
+ * offer is declined, so nothing is ever compressed or decompressed.
  */
 #include "deflate.h"
+#ifdef WS_NO_DEFLATE
 
 bool ws__deflate_available(void)
 {
@@ -90,3 +91,5 @@ void ws__deflate_trim(struct ws__deflate_pool *pool)
 {
     (void)pool;
 }
+
+#endif

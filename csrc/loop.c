@@ -4,6 +4,10 @@
  * busy connection, whose timer moves all the time, needs no system call each time, and a timer that
  * was stopped wakes no one up.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* clock_gettime */
+#endif
+
 #include "loop.h"
 
 #include <errno.h>

@@ -2,6 +2,10 @@
  * net.c: TCP and Unix sockets. Knows nothing of WebSocket. Every descriptor is non-blocking and
  * close-on-exec. No caller ever sees EINTR.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* accept4 */
+#endif
+
 #include "net.h"
 
 #include "text.h"

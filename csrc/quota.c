@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-static const uint64_t second = 1000000000;
+static const uint64_t ns_per_second = 1000000000;
 
 /* No IPv6 address of a host begins with 0xff. */
 static uint64_t key_of(const struct ws__address *address)
@@ -32,7 +32,7 @@ int ws__quota_new(struct ws__quota **quota, struct ws__memory *memory, const ws_
         return WS_ENOMEM;
     ws__topics_init(&l->addresses, memory, seed);
     l->max_connections = config->max_connections_per_address;
-    l->interval = rate ? second / rate : 0;
+    l->interval = rate ? ns_per_second / rate : 0;
     *quota = l;
     return WS_OK;
 }
@@ -85,7 +85,7 @@ bool ws__quota_pace(struct ws__quota *quota, const struct ws__address *address, 
         return true;
     struct ws__pace *p = pace_of(quota, address);
     const uint64_t full_at = (p->full_at > now ? p->full_at : now) + quota->interval;
-    if (full_at - now > second)
+    if (full_at - now > ns_per_second)
         return false;
     p->full_at = full_at;
     return true;
@@ -96,7 +96,7 @@ bool ws__quota_may_log(struct ws__quota *quota, const struct ws__address *addres
     struct ws__pace *p = pace_of(quota, address);
     if (p->quiet_to > now)
         return false;
-    p->quiet_to = now + 60 * second;
+    p->quiet_to = now + 60 * ns_per_second;
     if (p->full_at < now)
         p->full_at = now;
     return true;

@@ -3,6 +3,10 @@
  * decides what an opening handshake is granted. RFC 9112 section 9 (connection management),
  * RFC 6455 section 4.2.2.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* strnlen */
+#endif
+
 #include "respond.h"
 #include "handshake.h"
 #include "receive.h"
@@ -277,7 +281,7 @@ static int send_101(ws_request *r)
     char accept[29], head[160];
     ws__handshake_accept(&r->head, r->bytes, accept);
     unsigned options = r->no_extensions ? 0 : r->target->settings.behavior.compression;
-    struct ws__deflate_terms terms;
+    struct ws__deflate_terms terms = {0};
     c->protocol.deflate = ws__handshake_deflate(&r->head, r->bytes, options, &terms);
     if (c->protocol.deflate)
         c->terms = terms;

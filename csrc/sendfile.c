@@ -1,6 +1,10 @@
 /*
  * sendfile.c: sendfile(2), which has no MSG_NOSIGNAL.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* sigtimedwait */
+#endif
+
 #include "sendfile.h"
 
 #include <errno.h>

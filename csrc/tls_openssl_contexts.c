@@ -2,6 +2,10 @@
  * tls_openssl_contexts.c: which context serves which name, what pyws changes in it, and contexts
  * from files.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_CLOEXEC */
+#endif
+
 #include "tls_openssl.h"
 
 #include <errno.h>

@@ -1,9 +1,11 @@
 /*
- * tls_openssl_linked.c: the addresses of the OpenSSL that the linker finds. The only file that
- * includes headers of OpenSSL, with which it compares what ws_openssl.h and tls_openssl.h say.
+ * tls_openssl_linked.c: the addresses of the OpenSSL that the linker finds (-DWS_TLS_OPENSSL). The
+ * only file that includes headers of OpenSSL, with which it compares what ws_openssl.h and
+ * tls_openssl.h say.
  */
 #define WS__OPENSSL_LINKED
 #include "tls_openssl.h"
+#ifdef WS_TLS_OPENSSL
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -88,3 +90,5 @@ const ws_openssl_functions *ws_openssl_linked(void)
 {
     return &linked;
 }
+
+#endif

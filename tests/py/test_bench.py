@@ -122,10 +122,9 @@ def build(folder: Path) -> None:
     zlib, sources = has_zlib(), folder / "csrc"
     shutil.copytree(ROOT / "csrc", sources)
     plant_all(sources)
-    without = "deflate_none.c" if zlib else "deflate.c"
-    core = [path for path in sources.glob("*.c") if path.name != without]
+    core = list(sources.glob("*.c"))
     echo = ROOT / "examples" / "c" / "echo.c"
-    link = ["-lz"] if zlib else []
+    link = ["-lz"] if zlib else ["-DWS_NO_DEFLATE"]
     compile_c(folder / "examples" / "c" / "echo", *core, echo, link=link)
     compile_c(folder / "tools/bench/http_pyws", *core, BENCH / "peers/http_pyws.c", link=link)
     for name in ("load", "span", "http_load", "floor_http"):

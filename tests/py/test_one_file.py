@@ -1,0 +1,99 @@
+"""The library as one file, which tools/amalgamate.py makes.
+
+The C tests pass with it, too: `meson setup -Done_file=true`.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+from common import ROOT
+
+SCRIPT = ROOT / "tools" / "amalgamate.py"
+LEFT_OUT = ("bridge.c", "bridge.h")
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Wundef"]
+PROGRAM = """
+#include "pyws.h"
+
+int main(void)
+{
+    ws_config config;
+    ws_server *server = 0;
+    ws_listen_options options;
+    if (ws_config_init(&config, sizeof config) || ws_server_new(&server, &config) ||
+        ws_listen_options_init(&options, sizeof options))
+        return 1;
+    options.host = "127.0.0.1";
+    if (ws_server_listen(server, &options) <= 0 || ws_server_step(server, 0) != 1)
+        return 1;
+    ws_server_free(server);
+    return 0;
+}
+"""
+
+
+def run(*command: object) -> None:
+    done = subprocess.run(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def need(*programs: str) -> None:
+    for name in programs:
+        if not shutil.which(name):
+            pytest.skip(f"needs {name}")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one_file")
+    run(sys.executable, SCRIPT, "--output", folder)
+    return folder
+
+
+def test_it_is_two_files_that_include_none_of_the_others(made: Path) -> None:
+    assert sorted(path.name for path in made.iterdir()) == ["pyws.c", "pyws.h"]
+    lines = [line for path in made.iterdir() for line in path.read_text().splitlines()]
+    assert [line for line in lines if line.startswith('#include "')] == ['#include "pyws.h"']
+
+
+def test_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
+    text = "".join(path.read_text() for path in made.iterdir())
+    for path in (ROOT / "csrc").glob("*.[ch]"):
+        times = text.count(f"/* ======== {path.name} ======== */")
+        assert times == (path.name not in LEFT_OUT), path
+
+
+@pytest.mark.parametrize("language", ["c", "c++"])
+@pytest.mark.parametrize(
+    ("flags", "header"),
+    [
+        (["-DWS_NO_DEFLATE"], ""),
+        (["-lz"], "zlib.h"),
+        (["-DWS_NO_DEFLATE", "-DWS_TLS_OPENSSL", "-lssl", "-lcrypto"], "openssl/ssl.h"),
+    ],
+    ids=["libc alone", "zlib", "OpenSSL"],
+)
+def test_a_program_takes_it_along(
+    made: Path, tmp_path: Path, flags: List[str], header: str, language: str
+) -> None:
+    need("cc", "c++")
+    if header and not (Path("/usr/include") / header).exists():
+        pytest.skip(f"needs {header}")
+    library, program = tmp_path / "pyws.o", tmp_path / f"main.{language.replace('+', 'p')}"
+    program.write_text(PROGRAM)
+    definitions = [flag for flag in flags if flag.startswith("-D")]
+    run("cc", "-std=c11", "-Os", *WARNINGS, "-Werror", *definitions, "-c", made / "pyws.c",
+        "-o", library)  # fmt: skip
+    compiler = ["cc", "-std=c11"] if language == "c" else ["c++", "-std=c++11"]
+    run(*compiler, *WARNINGS, "-Werror", "-I", made, program, library, "-o", tmp_path / "main",
+        *(flag for flag in flags if flag.startswith("-l")))  # fmt: skip
+    run(tmp_path / "main")
