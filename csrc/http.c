@@ -292,6 +292,11 @@ int ws__http_parse(struct ws__http_head *head, const char *bytes, size_t length,
         const uint8_t state = head->state;
         size_t at = skip_plain((enum head_state)state, bytes, head->position, limit);
         int status;
+        if (state == VERSION && at == head->mark && limit - at > 8 &&
+            !memcmp(bytes + at, "HTTP/1.1", 8)) {
+            head->major = head->minor = 1; /* a shortcut past the bytes before CR */
+            at += 8;
+        }
         head->position = (uint32_t)at;
         if (at == limit)
             return at == length ? 0 : state <= VERSION ? -414 : -431;
