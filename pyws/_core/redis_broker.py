@@ -242,7 +242,9 @@ class Stream(AnyConnection):
                 if self._is_paused:
                     self._pause(False)
                 return
-            if not isinstance(reply, list):
+            if type(reply) is int:  # to PUBLISH, mostly
+                self._note(reply)
+            elif not isinstance(reply, list):
                 self._on_reply(reply)
             elif reply[0] == b"message":
                 topic, data = reply[1][start:], reply[2]
@@ -264,17 +266,13 @@ class Stream(AnyConnection):
             self._note(reply)
 
     def _on_array(self, reply: Any) -> None:
-        if reply[0] in (b"subscribe", b"unsubscribe"):
-            self._count()
-        elif reply[0][:1].isdigit():  # a page begins with an id; it is no notification
+        # A page begins with an id. What is left is a notification.
+        if reply[0] in (b"subscribe", b"unsubscribe") or reply[0][:1].isdigit():
             self._note(reply)
 
     def _note(self, reply: Any) -> None:
         if self.replies is not None:
             self.replies.append(reply)
-        self._count()
-
-    def _count(self) -> None:
         self._missing -= 1
         if self._missing == 0:
             self._done()

@@ -30,7 +30,7 @@ from broker_checks import (
 from chromium import unavailable
 from coroutines import in_loop, until
 from memory_broker import Node
-from peer import eventually
+from peer import eventually, frame, upgraded
 from redis_server import RedisServer, free_port
 from worker_programs import start
 
@@ -331,3 +331,37 @@ async def test_b6_the_end_of_a_topic(server: RedisServer) -> None:
 
 def test_a_forked_child_does_not_keep_the_connection(server: RedisServer) -> None:
     forked_child(server.url)
+
+
+RETURNS = """
+    app = App(broker=sys.argv[1])
+
+    def message(ws, message, opcode):
+        app.publish("topic", message)
+        child = os.fork()
+        if child:
+            _, status = os.waitpid(child, 0)
+            ws.send(str(os.WEXITSTATUS(status)))
+
+    app.ws("/*", open=lambda ws: ws.send("open"), message=message)
+    app.on_broker(lambda up: print("up", up))
+    listen()
+    try:
+        app.run()
+    except RuntimeError:
+        os._exit(7)
+"""
+
+
+def test_b2_a_forked_child_publishes_nothing_again(own: RedisServer) -> None:
+    """It has returned from the handler, in the midst of a turn."""
+    with start(RETURNS, own.url) as program:
+        port = int(program.line())
+        assert program.line() == "up True"
+        with upgraded(port) as peer:
+            assert peer.frame().payload == b"open"
+            for _ in range(3):
+                peer.send(frame(b"x"))
+                assert peer.frame().payload == b"7"
+        assert program.stop(signal.SIGTERM) == 0
+    assert own.command("INFO", "commandstats")["cmdstat_publish"]["calls"] == 3
