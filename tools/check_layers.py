@@ -51,7 +51,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     ["route", "source", "request", "respond", "answer", "admit", "serve"],
     ["listen", "ws"],
     {"bridge"},
-    ["tls_names", "tls_openssl"],
+    ["tls_names", "tls_openssl", "ws_mbedtls"],
 )
 LAYERS = {module: number for number, layer in enumerate(LAYER_MAP) for module in layer}
 # The position in an ordered layer; 0 in others.
@@ -69,8 +69,9 @@ PARTS = ("ws_http", "ws_cluster", "ws_tls")
 STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", **dict.fromkeys(PARTS, "ws")}
 # What connects a TLS library is a library of its own, which the server does not know. Its files
 # are one module, and so is its public header.
-TLS = ("tls_names", "tls_openssl")
+TLS = ("tls_names", "tls_openssl", "ws_mbedtls")
 TLS_FILES = {
+    "tls_mbedtls": "ws_mbedtls",
     "ws_openssl": "tls_openssl",
     "tls_openssl_contexts": "tls_openssl",
     "tls_openssl_linked": "tls_openssl",
@@ -154,6 +155,8 @@ def judge_include(path: Path, argument: str) -> str:
         return "only deflate.c may include zlib.h"
     if name.startswith("openssl/") and path.name != "tls_openssl_linked.c":
         return "only tls_openssl_linked.c may include headers of OpenSSL"
+    if name.startswith("mbedtls/") and path.name != "tls_mbedtls.c":
+        return "only tls_mbedtls.c may include headers of Mbed TLS"
     if is_pure(module) and name not in PURE | PURE_BUT.get(path.name, set()):
         return f"<{name}> is not on the list for layers 0 to {PURE_LAYER}"
     return ""

@@ -55,6 +55,7 @@ LAYERS_GOOD = {
     # Each .c file that is planted below has a header.
     "csrc/bridge.h": "",
     "csrc/tls_openssl.h": '#include "tls_names.h"\n#include "ws_openssl.h"\n',
+    "csrc/tls_mbedtls.c": '#include "ws_mbedtls.h"\n#include <mbedtls/ssl.h>\n',
     "csrc/deflate.h": "",
     "csrc/frame.h": "",
     "csrc/handshake.h": "",
@@ -85,6 +86,8 @@ def test_layers_accepts_the_map(tmp_path: Path) -> None:
         ("csrc/protocol.h", '#include "handshake.h"', "same layer"),
         ("csrc/utf8.c", '#include "sha1.h"', "same layer"),
         ("csrc/stream.c", '#include "ws_openssl.h"', "of layer 8, above layer 3"),
+        ("csrc/ws_mbedtls.h", "#include <mbedtls/ssl.h>", "only tls_mbedtls.c may"),
+        ("csrc/tls_mbedtls.c", '#include "text.h"', "must go through ws.h alone"),
         ("csrc/tls_openssl.c", '#include "net.h"', "must go through ws.h alone"),
         ("csrc/tls_openssl.c", "#include <openssl/ssl.h>", "only tls_openssl_linked.c may"),
         ("csrc/loop.c", '#include "frame.h"', "nothing of WebSocket"),

@@ -268,7 +268,8 @@ def test_without_python(tmp_path: Path) -> None:
     }
 
 
-TLS_CONSUMER_C = """#include <ws_openssl.h>
+TLS_CONSUMER_C = {
+    "openssl": """#include <ws_openssl.h>
 int main(void)
 {
     ws_openssl *openssl;
@@ -276,24 +277,33 @@ int main(void)
     ws_openssl_free(openssl);
     return error || ws_openssl_abi() != ws_abi();
 }
-"""
+""",
+    "mbedtls": """#include <ws_mbedtls.h>
+int main(void)
+{
+    ws_mbedtls mbedtls;
+    return ws_mbedtls_init(&mbedtls, sizeof mbedtls, NULL) || ws_mbedtls_outdated(&mbedtls);
+}
+""",
+}
 
 
 @apply_builds
 @pytest.mark.skipif(not has_programs("pkg-config"), reason="needs pkg-config")
 @pytest.mark.parametrize("kind", ["shared", "static"])
-def test_openssl_for_c(tmp_path: Path, kind: str) -> None:
-    if not Path("/usr/include/openssl/ssl.h").exists():
-        pytest.skip("needs the headers of OpenSSL")
+@pytest.mark.parametrize("library", list(TLS_CONSUMER_C))
+def test_tls_for_c(tmp_path: Path, library: str, kind: str) -> None:
+    if not Path(f"/usr/include/{library}/ssl.h").exists():
+        pytest.skip(f"needs the headers of {library}")
     source = copy_tree(tmp_path / "pyws")
     prefix = tmp_path / "prefix"
     setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=none"]
-    options = ["-Dtls=openssl", "-Dtests=false", "-Dtools=false", f"-Ddefault_library={kind}"]
+    options = [f"-Dtls={library}", "-Dtests=false", "-Dtools=false", f"-Ddefault_library={kind}"]
     run([*MESON, *setup, *options], source)
     run([*MESON, "install", "-C", "build"], source)
     folder = consumer(tmp_path / "consumer")
-    (folder / "main.c").write_text(TLS_CONSUMER_C)
-    project = (folder / "meson.build").read_text().replace("'pyws'", "'pyws-openssl'")
+    (folder / "main.c").write_text(TLS_CONSUMER_C[library])
+    project = (folder / "meson.build").read_text().replace("'pyws'", f"'pyws-{library}'")
     (folder / "meson.build").write_text(project)
     build_consumer(
         folder,
