@@ -12,9 +12,9 @@
 enum { HELLO_MAX = 64 * 1024, HELLO_STEP = 1024 };
 
 /* How many records without data a client may send for each 16 KiB of data. A KeyUpdate (RFC 8446
- * section 4.6.3) of 27 bytes costs as much as some 20 KiB of data; one that asks for another one
- * counts twice. */
-enum { EMPTY_MAX = 32, DATA_STEP = 16 * 1024 };
+ * section 4.6.3) of 27 bytes costs as much as some 20 KiB of data, and may ask for another one.
+ * OpenSSL handles all that it has read before this can end the session, so it reads little. */
+enum { EMPTY_MAX = 32, DATA_STEP = 16 * 1024, READ_STEP = 4 * 1024 };
 
 struct tls_session {
     struct ws_openssl *owner;
@@ -26,9 +26,9 @@ struct tls_session {
     char *hello;
     uint32_t hello_length, hello_taken;
     const struct ws__openssl_host *host; /* during the call that finds it */
-    char *name;      /* that the client has asked for, unless OpenSSL keeps it, too */
-    uint32_t data;   /* bytes since the last refill of `empties` */
-    uint8_t empties; /* records without data that may still come */
+    char *name;    /* that the client has asked for, unless OpenSSL keeps it, too */
+    uint32_t data; /* bytes since the last refill of `empties` */
+    int empties;   /* records without data that may still come */
     bool is_reader;
     bool starved; /* a call has read all there is */
     bool usable;  /* the handshake is complete, and nothing has failed */
@@ -62,6 +62,8 @@ static size_t take_hello(struct tls_session *s, char *bytes, size_t n)
 static int wire_read(struct bio_st *bio, char *bytes, size_t n, size_t *got)
 {
     struct tls_session *s = current;
+    if (n > READ_STEP)
+        n = READ_STEP;
     *got = 0;
     if (s->hello)
         *got = take_hello(s, bytes, n);
@@ -219,8 +221,20 @@ static void refuse_renegotiation(const ws_openssl_functions *f, struct ssl_st *s
         f->SSL_set_options(ssl, SSL_OP_NO_RENEGOTIATION);
 }
 
-/* Without SSL_MODE_AUTO_RETRY, SSL_read returns after each record, also if that had no data, so
- * that these can be counted. Read and write buffers (34 KiB) exist only while they are in use. */
+/* A callback for all that is read and written, here for the headers of records, and the real types
+ * of those of TLS 1.3. */
+static void on_record(int written, int version, int type, const void *bytes, size_t length,
+                       struct ssl_st *ssl, void *user)
+{
+    (void)version, (void)length, (void)ssl, (void)user;
+    if (written || (type != SSL3_RT_HEADER && type != SSL3_RT_INNER_CONTENT_TYPE))
+        return;
+    if (*(const unsigned char *)bytes != SSL3_RT_APPLICATION_DATA)
+        current->empties--;
+}
+
+/* Without SSL_MODE_AUTO_RETRY, SSL_read returns after records without data, once it has handled all
+ * that it has read. Read and write buffers (34 KiB) exist only while they are in use. */
 static bool attach(struct tls_session *s, struct ssl_ctx_st *context, const unsigned char *id)
 {
     const ws_openssl_functions *f = &s->owner->functions;
@@ -236,6 +250,8 @@ static bool attach(struct tls_session *s, struct ssl_ctx_st *context, const unsi
     const long modes = SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE;
     f->SSL_ctrl(ssl, SSL_CTRL_CLEAR_MODE, modes, NULL);
     f->SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
+    f->SSL_set_read_ahead(ssl, 1);
+    f->SSL_set_msg_callback(ssl, on_record);
     refuse_renegotiation(f, ssl);
     s->ssl = ssl;
     return true;
@@ -248,7 +264,6 @@ static void *session_open(void *context)
     if (!s)
         return NULL;
     s->owner = o;
-    s->empties = EMPTY_MAX;
     s->is_reader = !ws__tls_names_only_default(&o->hosts.names);
     const struct ws__openssl_host *host = o->hosts.list;
     if (s->is_reader ? make_reader(o) && attach(s, o->reader, NULL)
@@ -309,6 +324,7 @@ static int shake_hands(struct tls_session *s, ws_tls_wire *wire)
     ws__openssl_forget_errors(f);
     release_name(s);
     s->usable = true;
+    s->empties = EMPTY_MAX;
     return WS_TLS_DONE;
 }
 
@@ -333,17 +349,17 @@ static int read_data(struct tls_session *s, ws_tls_wire *wire, char *bytes, size
     const int room = n < WS_TLS_CHUNK ? (int)n : WS_TLS_CHUNK;
     for (;;) {
         const int length = f->SSL_read(s->ssl, bytes, room);
+        if (s->empties < 0)
+            return fault(s, "too many records without data");
         if (length > 0) {
             *got = (size_t)length;
             count_data(s, *got);
-            const bool rest = wire->in_length || s->hello || f->SSL_pending(s->ssl);
+            const bool rest = wire->in_length || s->hello || f->SSL_has_pending(s->ssl);
             return rest ? WS_TLS_DONE : WS_TLS_MORE;
         }
         const int result = explain(s, length);
         if (result != WS_TLS_MORE || s->starved || wire->out_length == wire->out_size)
             return result;
-        if (!s->empties--)
-            return fault(s, "too many records without data");
     }
 }
 

@@ -36,6 +36,9 @@
     X(2, SSL_TLSEXT_ERR_ALERT_FATAL)                                                               \
     X(0, TLSEXT_NAMETYPE_host_name)                                                                \
     X(0, TLSEXT_TYPE_server_name)                                                                  \
+    X(23, SSL3_RT_APPLICATION_DATA)                                                                \
+    X(256, SSL3_RT_HEADER)                                                                         \
+    X(257, SSL3_RT_INNER_CONTENT_TYPE)                                                             \
     X(0x0303, TLS1_2_VERSION)
 
 #define WS__OPENSSL_NUMBER(number, name) name = number,

@@ -91,6 +91,10 @@ typedef struct ws_openssl_functions {
     void (*SSL_free)(struct ssl_st *ssl);
     void (*SSL_set_bio)(struct ssl_st *ssl, struct bio_st *read, struct bio_st *write);
     void (*SSL_set_accept_state)(struct ssl_st *ssl);
+    void (*SSL_set_read_ahead)(struct ssl_st *ssl, int yes);
+    void (*SSL_set_msg_callback)(struct ssl_st *ssl,
+                                 void (*fn)(int, int, int, const void *, size_t, struct ssl_st *,
+                                            void *));
     long (*SSL_ctrl)(struct ssl_st *ssl, int command, long number, void *pointer);
     uint64_t (*SSL_set_options)(struct ssl_st *ssl, uint64_t options); /* unsigned long in 1.1.1 */
     int (*SSL_set_session_id_context)(struct ssl_st *ssl, const unsigned char *id, unsigned length);
@@ -98,7 +102,7 @@ typedef struct ws_openssl_functions {
                                      size_t *length);
     int (*SSL_do_handshake)(struct ssl_st *ssl);
     int (*SSL_read)(struct ssl_st *ssl, void *bytes, int length);
-    int (*SSL_pending)(const struct ssl_st *ssl);
+    int (*SSL_has_pending)(const struct ssl_st *ssl);
     int (*SSL_write)(struct ssl_st *ssl, const void *bytes, int length);
     int (*SSL_shutdown)(struct ssl_st *ssl);
     int (*SSL_get_error)(const struct ssl_st *ssl, int result);
