@@ -142,8 +142,7 @@ class Relay(AnyRelay, Link):
         self._key = self._runtime.key
         relays[self._key] = self
         on_take = ON_TAKE if self._keeper.histories else None
-        functions = (ON_TOPIC, ON_PUBLISH, ON_END)
-        calls.set_relay(self._runtime.server, functions, self._key, on_take)
+        calls.set_relay(self._runtime.server, (ON_TOPIC, ON_PUBLISH, ON_END), self._key, on_take)
         self._task = self._loop.create_task(self._run())
 
     async def end(self, seconds: float) -> None:
@@ -240,7 +239,7 @@ class Relay(AnyRelay, Link):
     def _put(self, topic: bytes, data: bytes, history: History | None = None) -> None:
         if self._is_too_long(data) or not self._outbox.put(topic, data, history):
             self._refuse(data)
-        elif self._waiter is not None and not self._flushes:
+        elif self._waiter is not None and not (self._flushes or self._outbox.under_way):
             self._flushes = True
             if not self._in_turn:
                 self._loop.call_soon(self._flush)
@@ -424,8 +423,6 @@ class Relay(AnyRelay, Link):
     async def _disconnect(self) -> None:
         try:
             await asyncio.wait_for(self._broker.close(), CLOSE_TIME)
-        except asyncio.TimeoutError:
-            pass
         except Exception as error:
             logger.debug("closing the connection to the broker %s: %r", self._name, error)
 
@@ -560,7 +557,7 @@ class Relay(AnyRelay, Link):
             self._lost_before = self._lost
 
     def _wake(self) -> None:
-        """Let the session go on; when it publishes without the session, that comes to an end."""
+        """Let the session go on; `_on_published` does it if messages are under way without it."""
         if self._outbox.under_way:
             return
         waiter, self._waiter = self._waiter, None
@@ -591,7 +588,10 @@ class Relay(AnyRelay, Link):
             batch = self._take()
             if batch:
                 self._limit.begin()
-                self._direct.begin_publish([one[:2] for one in batch], self._on_published)
+                try:
+                    self._direct.begin_publish([one[:2] for one in batch], self._on_published)
+                except Exception as error:  # as one of another method of the broker
+                    self.lost(error)
 
     def _on_published(self) -> None:
         self._limit.end()
@@ -641,13 +641,12 @@ class Relay(AnyRelay, Link):
 
     def numbers(self) -> dict[str, int]:
         """What `App.stats` says of the broker."""
-        keeper = self._keeper
         return {
             "broker_published": self._published,
             "broker_kept": self._kept,
             "broker_received": self._received,
-            "broker_replayed": keeper.replayed,
-            "broker_incomplete": keeper.incomplete,
+            "broker_replayed": self._keeper.replayed,
+            "broker_incomplete": self._keeper.incomplete,
             "broker_lost": self._lost,
             "broker_ignored": self._ignored,
             "broker_reconnects": self._reconnects,

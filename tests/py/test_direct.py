@@ -40,6 +40,7 @@ class DirectBroker(MemoryBroker, Direct):
 
     def begin_publish(self, messages: Messages, done: Callable[[], object]) -> None:
         assert not self._is_publishing
+        self._fail()
         self.calls.append(("begin_publish", [data[16:].decode() for _, data in messages]))
         self._is_publishing = True
         self._task = asyncio.get_running_loop().create_task(self._publish(messages, done))
@@ -213,6 +214,23 @@ async def test_b4_what_is_under_way_when_the_connection_ends_is_lost() -> None:
             await one.settled()
             assert published(hub)[-1] == f"waits {turn}"
         assert (one.stats["published"], one.stats["lost"]) == (3, 3)
+
+
+@in_loop
+async def test_an_exception_means_that_the_connection_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub, one, _ = pair()
+    async with one.running():
+        await one.settled()
+        one.broker.fails = RuntimeError("the handler is closed")
+        one.app.publish("topic", "lost")
+        await until(lambda: one.ups == [True, False, True])
+        one.app.publish("topic", "after")
+        await one.settled()
+        assert (one.stats["published"], one.stats["lost"]) == (1, 1)
+        assert published(hub) == ["after"]
+    assert "RuntimeError: the handler is closed" in caplog.text
 
 
 @in_loop
