@@ -1,8 +1,9 @@
 /*
- * tls_mbedtls.c: sessions of Mbed TLS that read and write memory. The only file that includes its
- * headers; it uses nothing that 2.28 and 3.x do not have in common.
+ * tls_mbedtls.c: sessions of Mbed TLS that read and write memory (-DWS_TLS_MBEDTLS). The only file
+ * that includes its headers; it uses nothing that 2.28 and 3.x do not have in common.
  */
 #include "ws_mbedtls.h"
+#ifdef WS_TLS_MBEDTLS
 
 #include <mbedtls/error.h>
 #include <mbedtls/ssl.h>
@@ -215,3 +216,5 @@ const struct mbedtls_ssl_context *ws_mbedtls_ssl(void *session)
 {
     return &((struct mbed_session *)session)->ssl;
 }
+
+#endif

@@ -20,10 +20,14 @@ from typing import Iterable
 import check_layers
 import csource
 
-INTERFACE = ("ws.h", "ws_http.h", "ws_cluster.h", "ws_tls.h", "ws_openssl.h")
+INTERFACE = ("ws.h", "ws_http.h", "ws_cluster.h", "ws_tls.h", "ws_openssl.h", "ws_mbedtls.h")
 LEFT_OUT = {"bridge"}  # it is for Python
 # What begins with this is compiled only if that is defined.
-OPTIONAL = {"tls_names": "WS_TLS_OPENSSL", "tls_openssl": "WS_TLS_OPENSSL"}
+OPTIONAL = {
+    "tls_names": "WS_TLS_OPENSSL",
+    "tls_openssl": "WS_TLS_OPENSSL",
+    "tls_mbedtls": "WS_TLS_MBEDTLS",
+}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"[^\n]*\n', re.MULTILINE)
 BEGIN = """/*
  * {name}: pyws {version} in one file, made by tools/amalgamate.py: do not edit. {what}
