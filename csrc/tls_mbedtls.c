@@ -27,7 +27,7 @@ struct mbed_session {
 
 /* ---- the wire ----------------------------------------------------------------------------- */
 
-static size_t smaller(size_t a, size_t b)
+static size_t mbed_least(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -35,7 +35,7 @@ static size_t smaller(size_t a, size_t b)
 static int mbed_receive(void *user, unsigned char *bytes, size_t n)
 {
     ws_tls_wire *wire = ((struct mbed_session *)user)->wire;
-    n = smaller(n, wire->in_length);
+    n = mbed_least(n, wire->in_length);
     if (!n)
         return MBEDTLS_ERR_SSL_WANT_READ;
     memcpy(bytes, wire->in, n);
@@ -47,7 +47,7 @@ static int mbed_receive(void *user, unsigned char *bytes, size_t n)
 static int mbed_send(void *user, const unsigned char *bytes, size_t n)
 {
     ws_tls_wire *wire = ((struct mbed_session *)user)->wire;
-    n = smaller(n, wire->out_size - wire->out_length);
+    n = mbed_least(n, wire->out_size - wire->out_length);
     if (!n)
         return MBEDTLS_ERR_SSL_WANT_WRITE;
     memcpy(wire->out + wire->out_length, bytes, n);
@@ -119,7 +119,7 @@ static int mbed_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, si
 {
     struct mbed_session *s = session;
     s->wire = wire;
-    const int result = mbedtls_ssl_read(&s->ssl, (unsigned char *)bytes, smaller(n, WS_TLS_CHUNK));
+    const int result = mbedtls_ssl_read(&s->ssl, (unsigned char *)bytes, mbed_least(n, WS_TLS_CHUNK));
     if (result < 0)
         return meaning(s, result);
     if (!result)
