@@ -428,11 +428,16 @@ void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason
 
 /* ---- from Python to C --------------------------------------------------------------------- */
 
+static const void *type_of(void *object)
+{
+    void *type = python.PyObject_Type(object);
+    python.Py_DecRef(type); /* the object itself holds a reference to its type */
+    return type;
+}
+
 static bool is_exactly(void *object, const void *type)
 {
-    void *own = python.PyObject_Type(object);
-    python.Py_DecRef(own); /* the object itself holds a reference to its type */
-    return own == type;
+    return type_of(object) == type;
 }
 
 static int as_text(void *message, const char **data, ptrdiff_t *length)
@@ -453,8 +458,9 @@ static int as_binary(void *message, const char **data, ptrdiff_t *length)
 }
 
 /* Puts the arguments that have names into `values`, as sort_arguments does. */
-static bool sort_named(const ws_bridge *bridge, void *const *args, ptrdiff_t count, void *names,
-                       ptrdiff_t required, ptrdiff_t optional, void **values)
+__attribute__((noinline)) static bool
+sort_named(const ws_bridge *bridge, void *const *args, ptrdiff_t count, void *names,
+           ptrdiff_t required, ptrdiff_t optional, void **values)
 {
     ptrdiff_t named = python.PyTuple_Size(names);
     for (ptrdiff_t i = 0; i < named; i++) {
@@ -490,18 +496,21 @@ static inline bool as_flag(const ws_bridge *bridge, const void *object, bool *fl
     return *flag || object == bridge->flag[0];
 }
 
-/* Sets *data and *length to the bytes of a str or bytes object. Returns its opcode, with
- * WS_COMPRESS if `compress` is True; 0 if Python must handle the call. */
-static inline int prepare(const ws_bridge *bridge, void *message, const void *opcode,
-                          const void *compress, const char **data, ptrdiff_t *length)
+/* Sets *data and *length to the bytes of a str or bytes object. `values` are this object, its
+ * opcode and `compress`. Returns its opcode, with WS_COMPRESS if `compress` is True; 0 if Python
+ * must handle the call. */
+static inline int prepare(const ws_bridge *bridge, void *const values[3], const char **data,
+                          ptrdiff_t *length)
 {
+    void *message = values[0];
+    const void *type = type_of(message), *opcode = values[1];
     bool fits_any = opcode == bridge->none, compressed;
     int prepared = 0;
-    if (!as_flag(bridge, compress, &compressed))
+    if (!as_flag(bridge, values[2], &compressed))
         return 0;
-    if ((fits_any || opcode == bridge->text) && is_exactly(message, bridge->str_type))
+    if (type == bridge->str_type && (fits_any || opcode == bridge->text))
         prepared = as_text(message, data, length);
-    else if ((fits_any || opcode == bridge->binary) && is_exactly(message, bridge->bytes_type))
+    else if (type == bridge->bytes_type && (fits_any || opcode == bridge->binary))
         prepared = as_binary(message, data, length);
     return prepared && compressed ? prepared | WS_COMPRESS : prepared;
 }
@@ -534,7 +543,7 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
     ptrdiff_t length;
     void *values[] = {NULL, bridge->none, bridge->flag[0]}; /* message, opcode, compress */
     int opcode = sort_arguments(bridge, args, count, names, 1, 2, values)
-                     ? prepare(bridge, values[0], values[1], values[2], &data, &length)
+                     ? prepare(bridge, values, &data, &length)
                      : 0;
     if (!opcode || !socket->conn || !is_owner(bridge))
         return call_python(bridge->send, self, args, count, names);
@@ -559,7 +568,7 @@ static void *publish_with(const ws_bridge *bridge, ws_conn *conn, void *self, vo
         !is_exactly(values[0], bridge->str_type) || !as_text(values[0], &topic, &topic_length) ||
         !as_flag(bridge, values[4], &exclude_self))
         return call_python(bridge->publish, self, args, count, names);
-    int opcode = prepare(bridge, values[1], values[2], values[3], &data, &length);
+    int opcode = prepare(bridge, values + 1, &data, &length);
     if (!opcode)
         return call_python(bridge->publish, self, args, count, names);
     int result = conn ? ws_conn_publish(conn, topic, (size_t)topic_length, data, (size_t)length,

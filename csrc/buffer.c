@@ -70,8 +70,8 @@ static size_t block_size(const struct ws__buffer *b)
 
 /* Gives the block another capacity, of at least old->end. Returns NULL if out of memory; the old
  * block is unchanged then. */
-static struct ws__buffer *resize_block(struct ws__memory *memory, struct ws__buffer *old,
-                                       size_t capacity)
+__attribute__((noinline)) static struct ws__buffer *
+resize_block(struct ws__memory *memory, struct ws__buffer *old, size_t capacity)
 {
     struct ws__buffer *b;
     b = ws__memory_resize(memory, old, block_size(old), sizeof *b + capacity);

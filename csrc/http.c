@@ -405,8 +405,9 @@ bool ws__http_next_element(const struct ws__http_head *head, const char *bytes, 
     return true;
 }
 
-bool ws__http_list_has(const struct ws__http_head *head, const char *bytes, const char *name,
-                       const char *token)
+__attribute__((noinline)) bool
+ws__http_list_has(const struct ws__http_head *head, const char *bytes, const char *name,
+                  const char *token)
 {
     struct ws__http_list list = {0};
     struct ws__text element;

@@ -38,7 +38,7 @@ union address {
     struct sockaddr_un unix_path;
 };
 
-static int set_option(int fd, int level, int option, int value)
+__attribute__((noinline)) static int set_option(int fd, int level, int option, int value)
 {
     return setsockopt(fd, level, option, &value, sizeof value);
 }

@@ -165,21 +165,6 @@ static inline enum ws__sent queue_frame(ws_conn *c, const struct outgoing *f)
     return WS__SENT_QUEUED;
 }
 
-static enum ws__sent write_frame(ws_conn *c, const struct outgoing *f)
-{
-    switch (ws__stream_write(&c->stream, f->header, f->header_length, f->data, f->length)) {
-    case WS__WRITTEN_ALL:
-        return WS__SENT;
-    case WS__WRITTEN_PART:
-        return WS__SENT_QUEUED;
-    case WS__WRITTEN_NONE:
-        return is_over_limit(c, f) ? WS__SENT_OVER_LIMIT : queue_frame(c, f);
-    case WS__WRITTEN_BROKEN:
-        break;
-    }
-    return WS__SENT_DROPPED;
-}
-
 static inline enum ws__sent push(ws_conn *c, const struct outgoing *f)
 {
     struct ws__stream *s = &c->stream;
@@ -188,11 +173,23 @@ static inline enum ws__sent push(ws_conn *c, const struct outgoing *f)
     if (s->broken)
         return refuse(c, total(f));
     bool over = is_over_limit(c, f);
-    if (s->blocked)
-        return over ? WS__SENT_OVER_LIMIT : queue_frame(c, f);
-    if (!s->corked || over || f->length >= WS__COPY_LIMIT ||
-        ws__buffer_length(s->out) + total(f) > ws__conn_settings(c)->cork_limit)
-        return write_frame(c, f);
+    if (s->blocked) {
+        if (over)
+            return WS__SENT_OVER_LIMIT;
+    } else if (!s->corked || over || f->length >= WS__COPY_LIMIT ||
+               ws__buffer_length(s->out) + total(f) > ws__conn_settings(c)->cork_limit) {
+        switch (ws__stream_write(s, f->header, f->header_length, f->data, f->length)) {
+        case WS__WRITTEN_ALL:
+            return WS__SENT;
+        case WS__WRITTEN_PART:
+            return WS__SENT_QUEUED;
+        case WS__WRITTEN_BROKEN:
+            return WS__SENT_DROPPED;
+        case WS__WRITTEN_NONE:
+            if (is_over_limit(c, f))
+                return WS__SENT_OVER_LIMIT;
+        }
+    }
     return queue_frame(c, f);
 }
 

@@ -164,7 +164,7 @@ static void enlist(struct ws__stream *s, struct ws__list *list)
     ws__hub_append(list, &s->link);
 }
 
-void ws__stream_make_ready(struct ws__stream *s)
+__attribute__((noinline)) void ws__stream_make_ready(struct ws__stream *s)
 {
     if (s->in_ready || s->state == WS__STREAM_DEAD)
         return;
@@ -359,7 +359,7 @@ char *ws__stream_reserve(struct ws__stream *s, size_t n)
 }
 
 /* EPOLLOUT is awaited for what the kernel does not take. */
-static void flush(struct ws__stream *s)
+__attribute__((noinline)) static void flush(struct ws__stream *s)
 {
     if (s->corked || s->blocked || s->broken || s->state == WS__STREAM_DEAD)
         return;
@@ -386,7 +386,7 @@ int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n)
     if (s->broken)
         return WS_OK;
     int error = ws__stream_queue(s, bytes, n, NULL, 0);
-    if (!error)
+    if (!error && !s->corked) /* otherwise flush has nothing to do */
         flush(s);
     return error;
 }
