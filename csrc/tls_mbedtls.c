@@ -119,7 +119,8 @@ static int mbed_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, si
 {
     struct mbed_session *s = session;
     s->wire = wire;
-    const int result = mbedtls_ssl_read(&s->ssl, (unsigned char *)bytes, mbed_least(n, WS_TLS_CHUNK));
+    const int result =
+        mbedtls_ssl_read(&s->ssl, (unsigned char *)bytes, mbed_least(n, WS_TLS_CHUNK));
     if (result < 0)
         return meaning(s, result);
     if (!result)
