@@ -37,19 +37,30 @@ void ws__openssl_drop_hosts(const ws_openssl *openssl, struct ws__openssl_hosts 
     ws__tls_names_deinit(&hosts->names);
 }
 
+/* Finds a name in a list of names after their lengths. */
+static const unsigned char *find_protocol(const unsigned char *list, unsigned length,
+                                          const char *name)
+{
+    const size_t n = strlen(name);
+    for (const unsigned char *p = list; p < list + length; p += 1 + *p)
+        if (*p == n && !memcmp(p + 1, name, n))
+            return p;
+    return NULL;
+}
+
 /* The list of the client is well-formed: OpenSSL has checked it. */
 static int select_protocol(struct ssl_st *ssl, const unsigned char **name, unsigned char *length,
                            const unsigned char *list, unsigned list_length, void *user)
 {
-    static const char protocol[] = "http/1.1";
     (void)ssl, (void)user;
-    for (const unsigned char *p = list; p < list + list_length; p += 1 + *p)
-        if (*p == sizeof protocol - 1 && !memcmp(p + 1, protocol, *p)) {
-            *name = p + 1;
-            *length = *p;
-            return SSL_TLSEXT_ERR_OK;
-        }
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
+    const unsigned char *found = find_protocol(list, list_length, "http/1.1");
+    if (!found)
+        found = find_protocol(list, list_length, "http/1.0");
+    if (!found)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *name = found + 1;
+    *length = *found;
+    return SSL_TLSEXT_ERR_OK;
 }
 
 /* A session that has begun without a certificate of the client must not go on where one is asked

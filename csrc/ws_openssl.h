@@ -152,7 +152,7 @@ typedef struct ws_openssl_context {
  * accepted.
  * Settings of a context hold for its connections as they are when they begin, with these
  * exceptions. The context gets callbacks for ALPN (RFC 7301) and the ClientHello: clients that
- * offer protocols get "http/1.1", or the alert no_application_protocol if they do not offer that. A
+ * offer protocols get "http/1.1", or else "http/1.0", or the alert no_application_protocol. A
  * connection never renegotiates. A session is resumed only by clients that ask for the same one of
  * these names. ws_openssl_set_ticket_keys sets the keys of the contexts; if two ws_openssl have the
  * same context, those that were set last hold.

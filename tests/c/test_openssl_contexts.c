@@ -376,8 +376,13 @@ static void test_protocols(int version)
     ws_openssl_get_info(link.session, &info);
     is_mem(info.protocol, info.protocol_length, "http/1.1", 8, "http/1.1 is selected");
     end(&link);
-    SSL_CTX_set_alpn_protos(clients, (const unsigned char *)"\2h2\10http/1.0", 12);
-    is_int(shake(&link, openssl, NULL), WS_TLS_FAILED, "h2 or http/1.0");
+    SSL_CTX_set_alpn_protos(clients, (const unsigned char *)"\10http/1.0", 9);
+    is_int(shake(&link, openssl, NULL), WS_TLS_DONE, "http/1.0, as curl -0 offers it");
+    ws_openssl_get_info(link.session, &info);
+    is_mem(info.protocol, info.protocol_length, "http/1.0", 8, "is selected");
+    end(&link);
+    SSL_CTX_set_alpn_protos(clients, (const unsigned char *)"\2h2\2h3", 6);
+    is_int(shake(&link, openssl, NULL), WS_TLS_FAILED, "h2 or h3");
     is_int(link.client_reason, SSL_AD_REASON_OFFSET + TLS1_AD_NO_APPLICATION_PROTOCOL,
            "is refused");
     end(&link);
