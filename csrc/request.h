@@ -59,6 +59,7 @@ struct ws_request {
     struct ws__body body; /* what has arrived of it */
     void (*on_body)(ws_request *request, const char *data, size_t length, bool last, void *user);
     void *body_user;
+    uint64_t max_size; /* of the body, as ws_request_read_body was told */
     struct ws__answer answer;
     /* Of body_timeout, which a pause holds: when it went on last, and nanoseconds before that. */
     uint64_t since, spent;
@@ -67,6 +68,7 @@ struct ws_request {
     const char *selected; /* subprotocol of the 101 */
     size_t selected_length;
     enum ws__request_state state;
+    uint16_t refusal; /* the status that the library answers with, after on_aborted; or 0 */
     bool in_use; /* by a callback, after which it is freed */
     bool is_upgrade, no_extensions;
     bool last;             /* of its connection: ws_request_close_after */

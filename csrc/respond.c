@@ -31,16 +31,17 @@ static const char *date(struct ws__hub *hub)
     return hub->date;
 }
 
-/* RFC 9110 6.4.1: a 1xx, 204 or 304 has no content. The response to HEAD has none either, but the
- * fields of one (9.3.2): see send_response. */
+/* RFC 9110 6.4.1: a 1xx, 204 or 304 ends with its head. The response to HEAD has no content either,
+ * but the fields of one (9.3.2): see send_response. */
 static bool has_content(int status)
 {
     return status >= 200 && status != 204 && status != 304;
 }
 
+/* RFC 9110 15.3.6: a 205 has no content, but clients expect to be told so. */
 bool ws__respond_has_content(const ws_request *r, int status)
 {
-    return has_content(status) && !ws__request_method_is(r, "HEAD");
+    return has_content(status) && status != 205 && !ws__request_method_is(r, "HEAD");
 }
 
 /* HTTP/1.1 connections persist unless a field says otherwise, 1.0 ones do not (RFC 9112 9.3). */
@@ -86,6 +87,8 @@ static char *put_framing(char *at, const ws_request *r, int status, uint64_t len
     static const char chunked[] = "Transfer-Encoding: chunked\r\n", known[] = "Content-Length: ";
     if (!has_content(status))
         return at;
+    if (status == 205)
+        length = 0;
     if (length == WS_UNKNOWN_LENGTH)
         return r->head.minor ? put(at, chunked, sizeof chunked - 1) : at;
     return put(put_decimal(put(at, known, sizeof known - 1), length), "\r\n", 2);

@@ -11,6 +11,8 @@
 #include "input.h"
 #include "respond.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { TURN_REQUESTS = 64 };    /* handled per stream and turn */
@@ -283,6 +285,14 @@ static void end_discarding(ws_request *r, bool keep)
 
 static void give_up(ws_request *r, int status, const char *why);
 
+/* RFC 9110 15.5.14; the limit is what has to be changed. */
+static void give_up_long_body(ws_request *r)
+{
+    char why[64];
+    snprintf(why, sizeof why, "max_body_size is %" PRIu64 " bytes", r->max_size);
+    give_up(r, 413, why);
+}
+
 /* Hands out a piece, or discards all that is there. */
 static void read_body(ws_request *r, struct ws__input *in)
 {
@@ -299,6 +309,8 @@ static void read_body(ws_request *r, struct ws__input *in)
         r->discarded += (uint32_t)(before - in->length);
         if (last || result < 0 || r->discarded > WS__DISCARD_LIMIT)
             end_discarding(r, last);
+    } else if (result == -413) {
+        give_up_long_body(r);
     } else if (result < 0) {
         give_up(r, -result, result == -400 ? "the request body is malformed" : NULL);
     } else if (!last && ws__request_is_overdue(r)) {
@@ -408,6 +420,7 @@ static void give_up(ws_request *r, int status, const char *why)
     const bool begun = r->state == WS__REQUEST_SENDING;
     if (r->state == WS__REQUEST_READING)
         ws__request_forget_head(r);
+    r->refusal = begun ? 0 : (uint16_t)status;
     abort_request(r);
     ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described another response */
     if (ws__conn_is_http(c) && !begun) {
@@ -566,6 +579,11 @@ int ws_request_defer(ws_request *request, void (*on_aborted)(ws_request *request
     return WS_OK;
 }
 
+int ws_request_refusal(const ws_request *request)
+{
+    return request->refusal;
+}
+
 int ws_request_abort(ws_request *request)
 {
     const bool begun = request->state == WS__REQUEST_SENDING, outer = request->in_use;
@@ -623,13 +641,13 @@ int ws_request_read_body(ws_request *request, uint64_t max_size,
         return WS_ENOMEM;
     r->on_body = on_body;
     r->body_user = user;
-    r->body.limit = max_size;
+    r->body.limit = r->max_size = max_size;
     if (!left) {
         pass_on(r, "", 0, true);
         return WS_OK;
     }
     if (left != WS__HTTP_CHUNKED && left > max_size) {
-        give_up(r, 413, NULL);
+        give_up_long_body(r);
         return WS_ECLOSED;
     }
     if (send_continue(r))

@@ -94,6 +94,10 @@ WS_API int ws_request_upgrade(ws_request *request, const char *protocol, size_t 
 WS_API int ws_request_defer(ws_request *request,
                             void (*on_aborted)(ws_request *request, void *user), void *user);
 
+/* Inside on_aborted: returns the status of the response that the library sends next (503, or 400,
+ * 408 or 413 for the body), or 0 if the client gets none. */
+WS_API int ws_request_refusal(const ws_request *request);
+
 /* Reads the body of the request: on_body(request, data, length, last, user) gets the pieces as they
  * arrive (borrowed). `last` is true once, perhaps with length 0; without a body that is before this
  * returns. May be called once, in the handler of the request or after ws_request_defer; if that was
@@ -102,10 +106,10 @@ WS_API int ws_request_defer(ws_request *request,
  * discarded: if it is longer than 256 KiB, the connection ends with the answer.
  *
  * A client that waits for it gets a 100 (Continue). If more than max_size bytes are announced, or a
- * chunk (RFC 9112 section 7.1) exceeds them, the client gets a 413; if the body is malformed, a
- * 400; if it is not complete after body_timeout, which starts again with each 16 KiB that arrive
- * and is held by a pause, a 408. In these cases on_aborted runs. Once the body is complete,
- * upgrade_timeout limits the time for the answer.
+ * chunk (RFC 9112 section 7.1) exceeds them, the client gets a 413, which calls this limit
+ * max_body_size; if the body is malformed, a 400; if it is not complete after body_timeout, which
+ * starts again with each 16 KiB that arrive and is held by a pause, a 408. In these cases
+ * on_aborted runs. Once the body is complete, upgrade_timeout limits the time for the answer.
  *
  * `user` is kept. Returns WS_OK, WS_EINVAL (`on_body` is NULL, or this was called before),
  * WS_ECLOSED (already answered, or the client has got a 413) or WS_ENOMEM. */

@@ -426,6 +426,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_request_decline_extensions": (None, (c_void_p,), None),
     "ws_request_upgrade": (c_int, (c_void_p, c_char_p, c_size_t, c_void_p), None),
     "ws_request_defer": (c_int, (c_void_p, request_function, c_void_p), None),
+    "ws_request_refusal": (c_int, (c_void_p,), check),
     "ws_request_read_body": (c_int, (c_void_p, c_uint64, body_function, c_void_p), None),
     "ws_request_pause_body": (None, (c_void_p,), None),
     "ws_request_resume_body": (None, (c_void_p,), None),

@@ -54,10 +54,21 @@ class ClientDisconnect(Exception):
     """The rest of a body will not arrive: the client has left, or was refused with 413 or 408.
 
     A handler that does not catch it ends without a report, as there is nothing left to answer.
+
+    Attributes:
+        status: The status of the answer that the client got from pyws: 413 for a body that is too
+            long, 408 for one that came too slowly, 400 for one that is malformed, 503 if the
+            handler took too long; None if the client has left.
     """
 
-    def __init__(self) -> None:
-        super().__init__("the request ended before its body was complete")
+    def __init__(self, status: int | None = None) -> None:
+        """
+        Args:
+            status: See above.
+        """
+        why = "" if status is None else f": the client got a {status}"
+        super().__init__("the request ended before its body was complete" + why)
+        self.status = status
 
 
 class ErrorCode(IntEnum):

@@ -9,10 +9,11 @@ from .._native import lib
 from ..errors import ClientDisconnect
 from .waits import resolve
 
-__all__ = ["AS_FORM", "BY_FUNCTION", "GONE", "IN_PIECES", "WHOLE", "Body"]
+__all__ = ["AS_FORM", "BY_FUNCTION", "IN_PIECES", "UNREAD", "WHOLE", "Body"]
 
 # How it is read, for error messages, too.
 WHOLE, IN_PIECES, AS_FORM, BY_FUNCTION = "body()", "stream()", "form()", "on_data()"
+UNREAD = ""
 
 _AHEAD = 64 * 1024  # bytes that may wait for a stream; C reads so much at once
 
@@ -21,7 +22,7 @@ class Body:
     """The body of a request that someone reads.
 
     Attributes:
-        how: How it is read, one of the four above.
+        how: How it is read, one of the five above.
         on_chunk: The function of on_data(), until the request is over.
         kept: What was made of it, by the name of the method.
         is_complete: Everything has arrived.
@@ -33,6 +34,7 @@ class Body:
         "_is_awaited",
         "_paused",
         "_ptr",
+        "_status",
         "_stepper",
         "_waiters",
         "how",
@@ -47,12 +49,14 @@ class Body:
         how: str,
         on_chunk: Callable[..., Any] | None = None,
         stepper: Any = None,
+        status: int = 0,
     ) -> None:
         """
         Args:
-            ptr: The address of the ws_request.
+            ptr: The address of the ws_request; 0 if that was aborted before anyone read the body.
             how, on_chunk: See the attributes.
             stepper: The Stepper of the handler of the request; None if that is no coroutine.
+            status: As for `end`.
         """
         self._ptr = ptr  # 0 once the request is over
         self.how = how
@@ -62,6 +66,7 @@ class Body:
         self._held: bytes | bytearray = b""
         self._paused = False
         self._aborted = not ptr
+        self._status = status or None
         self._stepper = stepper
         self._is_awaited = False  # by the handler itself
         self._waiters: list[Any] = []  # the futures of other tasks
@@ -82,10 +87,16 @@ class Body:
             if not self.is_complete and len(self._held) >= _AHEAD:
                 self.pause()
 
-    def end(self, aborted: bool) -> None:
-        """The request is over: it is answered, or was aborted."""
+    def end(self, aborted: bool, status: int = 0) -> None:
+        """The request is over.
+
+        Args:
+            aborted: It was not answered by the program.
+            status: The status that C answers with; 0 if it does not.
+        """
         self._ptr = 0
         self._aborted = aborted
+        self._status = status or None
         self.on_chunk = None
         self._wake()
         if self._is_awaited and not self._stepper.host.is_lost():
@@ -123,7 +134,7 @@ class Body:
     @types.coroutine
     def _wait(self) -> Generator[Any, None, None]:
         if self._aborted:
-            raise ClientDisconnect
+            raise ClientDisconnect(self._status)
         if not self._ptr:
             raise RuntimeError("the request was answered before its body was complete")
         if self._stepper is not None and self._stepper.is_current():
@@ -148,6 +159,3 @@ class Body:
         waiters, self._waiters = self._waiters, []
         for future in waiters:
             resolve(future, None)
-
-
-GONE = Body(0, WHOLE)  # that of a request whose client left before anyone read it

@@ -8,7 +8,7 @@ from typing import Any, AsyncIterator, Callable, Dict, List, Optional, TypeVar
 
 from ..errors import BadRequest
 from . import values
-from .bodies import AS_FORM, BY_FUNCTION, GONE, IN_PIECES, WHOLE, Body
+from .bodies import AS_FORM, BY_FUNCTION, IN_PIECES, UNREAD, WHOLE, Body
 from .fields import with_parameters
 from .forms import Form, Multipart, urlencoded
 from .requests import Exchange, Facts, read_body
@@ -36,7 +36,7 @@ def _begin(facts: Facts, how: str, on_chunk: Callable[..., Any] | None = None) -
     body = facts.body
     if body is None:
         return read_body(facts, how, on_chunk)
-    if body is not GONE and not how == body.how == WHOLE:
+    if body.how != UNREAD and not how == body.how == WHOLE:
         raise RuntimeError(f"the body of this request was read already, by {body.how}")
     return body
 

@@ -14,7 +14,7 @@ from .._native import body_function, fail, lib, request_function
 from ..enums import SendStatus
 from ..errors import BadRequest, ClientDisconnect, ErrorCode
 from . import mistakes
-from .bodies import BY_FUNCTION, GONE, Body
+from .bodies import BY_FUNCTION, UNREAD, Body
 from .calls import copied_bytes, has_field, header_fields, short_text
 from .contexts import run_in
 from .fields import Parameters, header_text, path_parameters
@@ -373,14 +373,18 @@ class Exchange:
         line = " ".join(f"{status} {phrase(status)}{': ' if why else ''}{why}".split())
         self._answer(line.encode("utf-8", "replace") + b"\n", "text/plain; charset=utf-8")
 
-    def _release(self) -> None:
-        """The request is over: C is about to forget it, also if something here is interrupted."""
+    def _release(self, refusal: int = 0) -> None:
+        """The request is over: C is about to forget it, also if something here is interrupted.
+
+        Args:
+            refusal: The status that C answers with; 0 if it does not.
+        """
         try:
             exchanges.pop(self._ptr, None)
             if self._request.body is not None:
-                self._request.body.end(self._aborted)
+                self._request.body.end(self._aborted, refusal)
             elif self._aborted:
-                self._request.body = GONE
+                self._request.body = Body(0, UNREAD, status=refusal)
             if self._parts is not None:
                 self._parts.end(self._aborted)
             if self._before_release is not None:
@@ -468,7 +472,7 @@ def on_aborted(ptr: int, key: int) -> None:
     except BaseException as error:
         what, context = "the aborted handler", res._context
         res._runtime.handler_failed(what, error, hook, context, res, res._facts)
-    res._release()
+    res._release(lib.ws_request_refusal(ptr))
 
 
 def on_writable(ptr: int, key: int) -> None:

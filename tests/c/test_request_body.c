@@ -16,6 +16,7 @@ static struct {
     char content[1 << 20];
     size_t length, most; /* bytes of content; of a piece */
     int pieces, lasts, aborted;
+    int refusal; /* what on_aborted learns */
     uint64_t max_size;
     int result; /* of ws_request_read_body */
     /* What is done, and at which piece (from 1; 0: never). */
@@ -28,6 +29,7 @@ static void on_aborted(ws_request *request, void *user)
     ok(request == up.request && user == &up, "on_aborted gets what was given");
     is_int(ws_request_read_body(request, 1, NULL, NULL), WS_ECLOSED, "too late to read");
     up.aborted++;
+    up.refusal = ws_request_refusal(request);
     up.request = NULL;
 }
 
@@ -167,20 +169,37 @@ static void test_splits(void)
     stop("splits");
 }
 
+/* Sends a request, and looks for a text in what comes back. */
+static void expect_text(const char *request, const char *want, const char *name)
+{
+    client_close(&c);
+    client_connect(&c, &h);
+    client_say(&c, request);
+    client_drain(&c);
+    ok(c.in && memmem(c.in, c.in_length, want, strlen(want)), "%s", name);
+}
+
 static void test_refused(void)
 {
+    static const char why[] = "\r\n\r\n413 Content Too Large: max_body_size is 10 bytes\n";
     start();
     up.max_size = 10;
+    expect_text(POST "Content-Length: 11\r\n\r\n", why, "H26: a 413 names the limit");
+    expect_text(POST CHUNKED "\r\n6\r\n123456\r\n5\r\n12345\r\n0\r\n\r\n", why,
+                "H26: also where a chunk exceeds it");
     expect(POST "Content-Length: 10\r\n\r\n0123456789", "0123456789", "200 10", "the limit");
     expect(POST "Content-Length: 11\r\n" EXPECT "\r\n", NULL, "413, EOF", "H26: 413 before a 100");
     is_int(up.aborted, 1, "on_aborted");
+    is_int(up.refusal, 413, "W1: which learns of the 413");
     is_int(up.pieces, 0, "nothing is handed out");
     expect(POST CHUNKED "\r\n6\r\n123456\r\n5\r\n12345\r\n0\r\n\r\n", NULL, "413, EOF",
            "H26: chunks above the limit: 413");
     is_int(up.aborted, 1, "on_aborted");
+    is_int(up.refusal, 413, "which learns of it");
     is_mem(up.content, up.length, "123456", 6, "what was within it");
     expect(POST CHUNKED "\r\n6\r\n123456x\r\n", NULL, "400, EOF", "H26: malformed: 400");
     is_int(up.aborted, 1, "on_aborted");
+    is_int(up.refusal, 400, "which learns of the 400");
     expect(POST CHUNKED EXPECT "\r\n", NULL, "100", "W1: the 100 of a chunked body");
     client_close(&c);
     turns(&h, 2);
@@ -359,6 +378,7 @@ static void test_peer_leaves(void)
         client_finish(&c);
         turns(&h, 2);
         is_int(up.aborted, 1, "FIN in the body: on_aborted");
+        is_int(up.refusal, 0, "W1: the client has left, and gets nothing");
         stop("FIN");
         start();
         up.pause_at = paused;
@@ -367,6 +387,7 @@ static void test_peer_leaves(void)
         client_reset(&c);
         turns(&h, 2);
         is_int(up.aborted, 1, "RST in the body: on_aborted");
+        is_int(up.refusal, 0, "nor here");
         stop("RST");
     }
     start();
@@ -396,6 +417,7 @@ static void test_time(void)
     is_int(up.aborted, 0, "T14: before body_timeout");
     advance(&h, 1000);
     is_int(up.aborted, 1, "T14, H22: a trickle does not extend body_timeout: on_aborted");
+    is_int(up.refusal, 408, "which learns of the 408");
     is_responses(&c, "408, EOF", "T14, H22: and 408");
     stop("a trickle");
 
@@ -417,6 +439,7 @@ static void test_time(void)
     is_int(up.aborted, 0, "upgrade_timeout counts from the end of the body");
     advance(&h, 1);
     is_int(up.aborted, 1, "then on_aborted");
+    is_int(up.refusal, 503, "which learns of the 503");
     is_responses(&c, "503, EOF", "and 503");
     stop("progress");
 

@@ -216,6 +216,7 @@ def test_w1_h26_the_limit_of_app_and_route(
             client.send(request)
             answer = client.response()
             assert answer.status == 413
+            assert answer.body == b"413 Content Too Large: max_body_size is %d bytes\n" % limit
             assert answer.headers["connection"] == "close"
             assert client.at_end()
     assert server.call(server.app.stats)["open"] == 0
@@ -232,7 +233,7 @@ def test_h25_h26_a_413_comes_before_the_100(serve: Serve) -> None:
 def test_h26_a_malformed_body_ends_the_handler(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen: List[BaseException] = []
+    seen: List[ClientDisconnect] = []
 
     async def handler(res: Response, req: Request) -> None:
         try:
@@ -250,6 +251,42 @@ def test_h26_a_malformed_body_ends_the_handler(
             assert client.response().status == 400
     eventually(lambda: len(seen) == 5)
     assert not caplog.records
+    assert [error.status for error in seen] == [400] * 5
+    assert "the client got a 400" in str(seen[0])
+
+
+@pytest.mark.parametrize("first", ["read", "sleep"])
+def test_w1_a_handler_learns_what_its_client_got(serve: Serve, first: str) -> None:
+    statuses: List[Any] = []
+    begun: List[str] = []
+
+    async def handler(res: Response, req: Request) -> None:
+        begun.append(req.get_url())
+        if first == "sleep":
+            while not res.aborted and req.get_url() != "/long":
+                await asyncio.sleep(0.002)
+        with pytest.raises(ClientDisconnect) as caught:
+            await req.body()
+        statuses.append(caught.value.status)
+
+    def configure(app: App) -> None:
+        app.post("/*", handler, max_body_size=10)
+
+    hasty = serve(configure, AppOptions(body_timeout=0.05, upgrade_timeout=0.05))
+    for path, length, status in (
+        ("/long", 11, 413),
+        ("/slow", 10, 408 if first == "read" else 503),
+    ):
+        with Peer(hasty.port) as client:
+            client.send(head(path, f"Content-Length: {length}\r\n"))
+            assert client.response().status == status
+    eventually(lambda: len(statuses) == 2)
+    assert statuses == [413, 408 if first == "read" else 503]
+    with Peer(serve(configure).port) as client:
+        client.send(head("/left", "Content-Length: 10\r\n"))
+        eventually(lambda: len(begun) == 3)
+    eventually(lambda: len(statuses) == 3)
+    assert statuses[2] is None
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**63, 1.5, "1", True])

@@ -71,9 +71,11 @@ def check_framing(answer: Answer, method: str, chunks: bool) -> None:
     lengths, codings = answer.all("content-length"), answer.all("transfer-encoding")
     if answer.status == 204:  # RFC 9110 8.6, RFC 9112 6.1
         assert lengths == codings == []
+    elif answer.status == 205:  # RFC 9110 15.3.6
+        assert (lengths, codings) == (["0"], [])
     elif answer.status != 304:
         assert (lengths, codings) == (([], ["chunked"]) if chunks else ([str(len(CONTENT))], []))
-    has_content = method != "HEAD" and answer.status not in (204, 304)
+    has_content = method != "HEAD" and answer.status not in (204, 205, 304)
     assert answer.content == (CONTENT if has_content else b"")
     assert len(answer.all("date")) == 1
 
@@ -81,7 +83,7 @@ def check_framing(answer: Answer, method: str, chunks: bool) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
 def test_h24_h23_every_response_ends_where_h11_says(method: str, way: str) -> None:
-    for status in (200, 201, 204, 206, 304, 404, 500):
+    for status in (200, 201, 204, 205, 206, 304, 404, 500):
         first, second = answers(status, method, way, "1.1")
         for answer, asked in ((first, method), (second, "GET")):
             assert (answer.status, answer.interim, answer.keeps) == (status, [], True)
@@ -92,11 +94,11 @@ def test_h24_h23_every_response_ends_where_h11_says(method: str, way: str) -> No
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_h23_responses_to_http_1_0_end_with_the_connection(method: str, way: str) -> None:
     """RFC 9112 6.1: no chunks for a client of HTTP/1.0."""
-    for status in (200, 204, 304, 404):
+    for status in (200, 204, 205, 304, 404):
         (answer,) = answers(status, method, way, "1.0")
         assert (answer.status, answer.keeps) == (status, False)
         assert answer.all("transfer-encoding") == []
-        has_content = method == "GET" and status not in (204, 304)
+        has_content = method == "GET" and status not in (204, 205, 304)
         assert answer.content == (CONTENT if has_content else b"")
 
 
