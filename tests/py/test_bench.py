@@ -32,9 +32,11 @@ TOOLS = {
     "span": "span.c client.c audience.c measure.c report.c accept.c records.c",
     "http_load": "http_load.c measure.c report.c",
     "floor_http": "floor_http.c",
+    "floor_tls": "floor.c accept.c",
     "zlib_cost": "zlib_cost.c measure.c records.c",
 }
 COMPRESSES = ("load", "span", "zlib_cost")
+SECURE = ("load", "span", "floor_tls")
 
 
 # What BENCH_PLANT plants into the library: a file, the text behind which it goes, and the code.
@@ -87,8 +89,13 @@ def build_tool(folder: Path, name: str, zlib: bool) -> None:
     sources = TOOLS[name].split()
     if name in COMPRESSES:
         sources.append("pack.c" if zlib else "pack_none.c")
+    link = ["-lz"] if zlib else []
+    if name in SECURE:
+        sources.append("secure.c" if has_openssl() else "secure_none.c")
+        link += ["-lssl", "-lcrypto"] if has_openssl() else []
     output = folder / "tools" / "bench" / name
-    compile_c(output, *(BENCH / source for source in sources), link=["-lz"] if zlib else [])
+    flags = ["-DFLOOR_TLS"] if name == "floor_tls" else []
+    compile_c(output, *(BENCH / source for source in sources), link=[*flags, *link])
 
 
 def plant_all(sources: Path) -> None:
@@ -131,6 +138,8 @@ def build(folder: Path) -> None:
         build_tool(folder, name, zlib)
     if zlib:
         build_tool(folder, "zlib_cost", zlib)
+    if has_openssl():
+        build_tool(folder, "floor_tls", zlib)
 
 
 def check(tool: str, folder: Path, *arguments: Any, plant: str = "") -> Tuple[int, str]:
@@ -273,6 +282,11 @@ def has_zlib() -> bool:
     return code == 0
 
 
+def has_openssl() -> bool:
+    code, _ = run("sh", "-c", "echo '#include <openssl/ssl.h>' | cc -E -")
+    return code == 0 and shutil.which("openssl") is not None
+
+
 needs_zlib = pytest.mark.skipif(not has_zlib(), reason="needs zlib")
 
 
@@ -310,6 +324,39 @@ def test_load_inflates_what_comes_back(serve: Any, load: Path, behavior: Any, sa
     assert code == bool(said), text
     assert said in text
     peer.eventually(lambda: server.call(server.app.stats)["open"] == 0)
+
+
+@pytest.mark.skipif(not has_openssl(), reason="needs OpenSSL")
+def test_compare_over_tls(built: Path, tmp_path: Path) -> None:
+    """What comes back is compared; a server without TLS fails."""
+    plain = f"plain={built}/examples/c/echo --port 0"
+    options = ["--tls", "--cases", "p1,p16,64k", "--servers", "floor", "--rounds", 1]
+    code, text = check("compare.py", built, *options, "--seconds", 0.1)
+    assert code == 0, text
+    assert text.count("  floor ") == 3
+    code, text = check("compare.py", built, *options, "--seconds", 0.1, "--extra", plain)
+    assert code == 1, text
+    assert "plain: " in text
+    for case, said in (("deflate", "not measured with TLS"), ("nothing", "unknown case")):
+        code, text = check("compare.py", built, "--tls", "--cases", case)
+        assert code == 2 and said in text, text
+
+
+@pytest.mark.skipif(not has_openssl(), reason="needs OpenSSL")
+def test_load_resumes_sessions(built: Path, load: Path, tmp_path: Path) -> None:
+    sys.path.insert(0, str(BENCH))
+    try:
+        import harness  # type: ignore[import-not-found, unused-ignore]
+    finally:
+        sys.path.remove(str(BENCH))
+    files = harness.make_certificate(tmp_path)
+    command = [str(built / "tools" / "bench" / "floor_tls"), "--port", "0", *files]
+    for flags in ([], ["--release"]):
+        with harness.running([*command, *flags]) as server:
+            for option in ("--tls", "--resume"):
+                options = ["--connects", 100, "--conns", 4, "--timeout", 60]
+                code, text = run(load, "--port", server.port, option, *options)
+                assert code == 0, text
 
 
 def lose(message: str, number: int) -> Iterator[str]:

@@ -34,6 +34,9 @@ class Case:
     timed: bool = True  # --seconds applies
     group: bool = False  # for servers that send to groups
     deflate: bool = False  # for servers that compress
+    only_tls: bool = False  # with --tls
+    # More arguments for the floor, over TLS.
+    floor: tuple[str, ...] = ()
     sides: dict[str, Side] = field(default_factory=dict)
     same: tuple[str, tuple[str, ...]] = ("", ())
 
@@ -58,11 +61,20 @@ CASES: dict[str, Case] = {
         ("--conns", "100", "--connects", "10000"),
         timed=False,
     ),
+    "resumed": Case(
+        "the same, with resumed sessions",
+        "cpu_us_per_connect",
+        "CPU us/connect",
+        ("--conns", "100", "--connects", "10000", "--resume"),
+        timed=False,
+        only_tls=True,
+    ),
     "idle": Case(
         "10,000 idle connections",
         "rss_bytes_per_connection",
         "B/connection",
         ("--idle", "10000"),
+        floor=("--release",),
     ),
     "broadcast": Case(
         "64 B text to 500 subscribers, one publisher, 16 messages in flight",

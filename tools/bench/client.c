@@ -156,7 +156,8 @@ void client_compose(client *c)
 /* Returns the bytes that the kernel accepted. */
 static size_t push(client *c, const void *data, size_t length)
 {
-    ssize_t n = send(c->fd, data, length, MSG_NOSIGNAL);
+    ssize_t n = c->ssl != NULL ? secure_send(c->ssl, data, length)
+                               : send(c->fd, data, length, MSG_NOSIGNAL);
 
     if (n >= 0) {
         return (size_t)n;
@@ -174,9 +175,31 @@ static void push_request(client *c)
     }
 }
 
+/* TLS takes a record at a time. */
 static void push_round(client *c)
 {
-    c->sent += push(c, c->messages + c->sent, c->to_send - c->sent);
+    size_t before;
+
+    do {
+        before = c->sent;
+        c->sent += push(c, c->messages + c->sent, c->to_send - c->sent);
+    } while (c->ssl != NULL && c->sent > before && c->sent < c->to_send);
+}
+
+static void secure(client *c)
+{
+    if (c->state == CLIENT_CONNECTING) {
+        c->ssl = secure_begin(c->plan->secure, c->fd);
+        if (c->ssl == NULL) {
+            die("connection %u: out of memory for TLS", c->index);
+        }
+        c->state = CLIENT_SECURING;
+    }
+    if (secure_shake(c->ssl)) {
+        push_request(c);
+    } else if (errno != EAGAIN) {
+        die("connection %u: TLS handshake: %s: %s", c->index, strerror(errno), secure_error());
+    }
 }
 
 void client_connect(client *c, const plan *p, unsigned index)
@@ -190,6 +213,7 @@ void client_connect(client *c, const plan *p, unsigned index)
     c->state = CLIENT_CONNECTING;
     c->process = 0;
     c->head_length = 0;
+    c->ssl = NULL;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) {
         die("connection %u: socket: %s", index, strerror(errno));
@@ -234,6 +258,7 @@ void client_close(client *c)
 
 void client_drop(client *c)
 {
+    secure_end(c->ssl);
     close(c->fd);
     c->state = CLIENT_CLOSED;
 }
@@ -483,6 +508,7 @@ static client_news end(client *c, const char *how)
     }
     /* Leaves no TIME_WAIT on either side, so a run can be repeated immediately. */
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    secure_end(c->ssl);
     close(c->fd);
     c->state = CLIENT_CLOSED;
     return NEWS_CLOSED;
@@ -493,21 +519,21 @@ client_news client_handle(client *c, uint32_t events)
     client_news news = NEWS_NONE;
     ssize_t n;
 
-    if (c->state == CLIENT_CONNECTING) {
-        push_request(c);
+    if (c->state <= CLIENT_SECURING) {
+        (c->plan->secure != NULL ? secure : push_request)(c);
         return NEWS_NONE;
     }
     if (c->sent < c->to_send) {
         push_round(c);
     }
     do {
-        n = recv(c->fd, buffer, sizeof(buffer), 0);
+        n = c->ssl != NULL ? secure_recv(c->ssl, buffer, sizeof(buffer))
+                           : recv(c->fd, buffer, sizeof(buffer), 0);
         if (n == 0 || (n < 0 && errno != EAGAIN)) {
             return end(c, n == 0 ? "closed by the server" : strerror(errno));
         }
-        if (n > 0) {
-            news = take(c, buffer, (size_t)n);
-        }
-    } while (n == BUFFER_SIZE || (n > 0 && (events & GONE_EVENTS) != 0));
+        client_news more = n > 0 ? take(c, buffer, (size_t)n) : NEWS_NONE;
+        news = more != NEWS_NONE ? more : news;
+    } while (n == BUFFER_SIZE || (n > 0 && (c->ssl != NULL || (events & GONE_EVENTS) != 0)));
     return news;
 }

@@ -15,6 +15,7 @@
 
 #include "accept.h"
 #include "report.h"
+#include "secure.h"
 
 /* The bytes that header and mask, or compression, may add to a payload. */
 enum { CLIENT_OVERHEAD_MAX = 64 };
@@ -33,6 +34,7 @@ typedef struct plan {
     bool engine;       /* the server speaks Engine.IO 4 and Socket.IO 5: a greeting comes first */
     bool answers;      /* the server may send anything to open connections; it is ignored */
     unsigned pipeline; /* messages of a round */
+    struct ssl_ctx_st *secure; /* connections speak TLS; NULL: they do not */
     struct audience *audience; /* checks received data; NULL: replies are expected */
 } plan;
 
@@ -41,6 +43,7 @@ void plan_prepare(plan *p, const char *host, unsigned port, const char *path);
 
 typedef enum client_state {
     CLIENT_CONNECTING, /* the request is not sent yet */
+    CLIENT_SECURING,   /* nor is the TLS handshake complete */
     CLIENT_HANDSHAKE,  /* waits for the 101 */
     CLIENT_GREETING,   /* waits for the greeting of `engine` */
     CLIENT_OPEN,
@@ -51,6 +54,7 @@ typedef enum client_state {
 typedef struct client {
     const plan *plan;
     int fd;
+    struct ssl_st *ssl; /* NULL: there is no TLS */
     unsigned index;
     client_state state;
     unsigned asked;          /* messages of the current round */

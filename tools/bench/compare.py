@@ -4,6 +4,7 @@
     python tools/bench/compare.py --install build-peers
     python tools/bench/compare.py --build build
     python tools/bench/compare.py --build build --extra "other=node other.js" --cases p1,p16
+    python tools/bench/compare.py --build build --tls
     python tools/bench/compare.py --from run.json --markdown docs/performance.md --plot plot.svg
 
 Every measurement starts a fresh server on one core and the load generator on another. The servers
@@ -18,6 +19,7 @@ import os
 import pathlib
 import shlex
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from typing import Sequence
 
@@ -59,11 +61,22 @@ def find_jobs(options: argparse.Namespace, case: Case, chosen: dict[str, Server]
             tool = str(harness.find_tool(options.build, side.tool))
             jobs[name] = Job([tool], side.arguments, is_tool=True)
     for name, server in chosen.items():
-        flags = server.deflate if case.deflate else ()
-        if flags is not None and (server.group or not case.group):
-            command = [*server.command, *flags]
-            jobs[name] = Job(command, case.arguments, server.environment)
+        command = find_command(options, case, server, is_floor=name == "floor")
+        if command and (server.group or not case.group):
+            arguments = [*case.arguments, *(["--tls"] if options.tls else [])]
+            jobs[name] = Job(command, arguments, server.environment)
     return jobs
+
+
+def find_command(
+    options: argparse.Namespace, case: Case, server: Server, is_floor: bool
+) -> list[str]:
+    """Return the command of a server, or nothing if it does not support the case."""
+    if options.tls:
+        more = case.floor if is_floor else ()
+        return [*server.tls, *options.tls, *more] if server.tls is not None else []
+    flags = server.deflate if case.deflate else ()
+    return [*server.command, *flags] if flags is not None else []
 
 
 def measure(options: argparse.Namespace, case: Case, job: Job) -> Report:
@@ -127,16 +140,18 @@ def parse_extra(text: str) -> tuple[str, Server]:
     name, equals, command = text.partition("=")
     if not equals or not name or not command.strip():
         raise argparse.ArgumentTypeError("expected NAME=COMMAND")
-    return name, Server(tuple(shlex.split(command)))
+    words = tuple(shlex.split(command))
+    return name, Server(words, tls=words)
 
 
-def default_cases(build: pathlib.Path) -> list[str]:
+def default_cases(build: pathlib.Path, tls: bool) -> list[str]:
     """Return all cases whose tools were built; zlib may be missing."""
     folder = build / "tools" / "bench"
     return [
         name
         for name, case in CASES.items()
         if all((folder / side.tool).exists() for side in case.sides.values())
+        and not (case.deflate if tls else case.only_tls)
     ]
 
 
@@ -157,6 +172,11 @@ def new_parser() -> argparse.ArgumentParser:
         metavar="NAME=COMMAND",
         help="another server; can be repeated",
     )
+    parser.add_argument(
+        "--tls",
+        action="store_true",
+        help="everything over TLS 1.3 (AES-128-GCM), for servers that know it and --extra",
+    )
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw an SVG")
     return parser
 
@@ -166,11 +186,15 @@ def parse_options() -> argparse.Namespace:
     options = command.parse(parser)
     if options.build:
         options.build = options.build.resolve()
-        options.cases = options.cases.split(",") if options.cases else default_cases(options.build)
+        options.cases = (
+            options.cases.split(",") if options.cases else default_cases(options.build, options.tls)
+        )
         options.servers = [name for name in options.servers.split(",") if name]
         for case in options.cases:
             if case not in CASES:
                 parser.error(f"unknown case {case}: choose from {', '.join(CASES)}")
+            if CASES[case].deflate if options.tls else CASES[case].only_tls:
+                parser.error(f"case {case} is {'not measured' if options.tls else 'only'} with TLS")
     return options
 
 
@@ -185,7 +209,11 @@ def run(options: argparse.Namespace) -> Results:
     options.server_core, options.client_core = (cores[0], cores[1]) if pinned else (None, None)
     if not pinned:
         print("there is only one core, shared by server and load generator", file=sys.stderr)
-    return run_all(options, chosen)
+    if not options.tls:
+        return run_all(options, chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        options.tls = harness.make_certificate(pathlib.Path(folder))
+        return run_all(options, chosen)
 
 
 def present(options: argparse.Namespace, shown: Results) -> None:

@@ -9,11 +9,15 @@
  * Connections to /broadcast form one group: the frames of a recv, converted in the same way, go to
  * each member in one send. It forwards only complete frames there, and a split one may have at most
  * 4 KiB.
+ *
+ * With FLOOR_TLS it speaks TLS, by one SSL_read and one SSL_write for each record, which is what
+ * OpenSSL needs at least. With --release it has no buffers for idle connections.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "accept.h"
+#include "secure.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -44,6 +48,9 @@ typedef struct peer {
     char *held;           /* HELD_MAX bytes, allocated when needed */
     char *unsent;         /* bytes that the kernel refused; reading stops meanwhile */
     size_t unsent_at, unsent_end;
+#ifdef FLOOR_TLS
+    struct ssl_st *ssl;
+#endif
 } peer;
 
 static unsigned char buffer[BUFFER_SIZE];
@@ -57,6 +64,88 @@ static void die(const char *what)
     perror(what);
     exit(1);
 }
+
+/* ---- the socket --------------------------------------------------------------------------- */
+
+#ifdef FLOOR_TLS
+enum { RECEIVES_ALL = 0 }; /* recv returns a record, and there may be more */
+static struct ssl_ctx_st *context;
+
+static void begin(int fd)
+{
+    if ((peers[fd].ssl = secure_begin(context, fd)) == NULL) {
+        die("TLS");
+    }
+}
+
+static ssize_t transmit(int fd, const void *data, size_t length)
+{
+    size_t sent = 0;
+    ssize_t n = 0;
+
+    while (sent < length && (n = secure_send(peers[fd].ssl, (const char *)data + sent,
+                                             length - sent)) > 0) {
+        sent += (size_t)n;
+    }
+    return sent > 0 ? (ssize_t)sent : n;
+}
+
+static ssize_t receive(int fd, void *to, size_t size)
+{
+    return secure_recv(peers[fd].ssl, to, size);
+}
+
+static void end(int fd)
+{
+    secure_end(peers[fd].ssl);
+}
+
+static void prepare_tls(int argc, char **argv)
+{
+    bool release = argc == 8 && strcmp(argv[7], "--release") == 0;
+
+    if ((argc != 7 && !release) || strcmp(argv[3], "--cert") != 0 ||
+        strcmp(argv[5], "--key") != 0) {
+        fprintf(stderr, "usage: floor_tls --port PORT --cert FILE --key FILE [--release]\n");
+        exit(2);
+    }
+    if ((context = secure_servers(argv[4], argv[6], release)) == NULL) {
+        fprintf(stderr, "floor_tls: %s\n", secure_error());
+        exit(1);
+    }
+}
+#else
+enum { RECEIVES_ALL = 1 };
+
+static void begin(int fd)
+{
+    (void)fd;
+}
+
+static ssize_t transmit(int fd, const void *data, size_t length)
+{
+    return send(fd, data, length, MSG_NOSIGNAL);
+}
+
+static ssize_t receive(int fd, void *to, size_t size)
+{
+    return recv(fd, to, size, 0);
+}
+
+static void end(int fd)
+{
+    (void)fd;
+}
+
+static void prepare_tls(int argc, char **argv)
+{
+    (void)argv;
+    if (argc != 3) {
+        fprintf(stderr, "usage: floor --port PORT\n");
+        exit(2);
+    }
+}
+#endif
 
 /* ---- connections -------------------------------------------------------------------------- */
 
@@ -90,6 +179,7 @@ static void drop(int fd)
     if (peers[fd].member) {
         part(&peers[fd]);
     }
+    end(fd);
     free(peers[fd].held);
     free(peers[fd].unsent);
     memset(&peers[fd], 0, sizeof(peers[fd]));
@@ -101,6 +191,7 @@ static void accept_all(int listener)
     int fd;
 
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        begin(fd);
         watch(fd, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
     }
 }
@@ -118,7 +209,7 @@ static bool hold(peer *p, const unsigned char *data, size_t length)
 
 static bool send_all(int fd, peer *p, const void *data, size_t length)
 {
-    ssize_t n = send(fd, data, length, MSG_NOSIGNAL);
+    ssize_t n = transmit(fd, data, length);
 
     if (n == (ssize_t)length) {
         return true;
@@ -139,7 +230,7 @@ static bool send_all(int fd, peer *p, const void *data, size_t length)
 
 static bool send_rest(int fd, peer *p)
 {
-    ssize_t n = send(fd, p->unsent + p->unsent_at, p->unsent_end - p->unsent_at, MSG_NOSIGNAL);
+    ssize_t n = transmit(fd, p->unsent + p->unsent_at, p->unsent_end - p->unsent_at);
 
     if (n < 0) {
         return errno == EAGAIN;
@@ -400,7 +491,7 @@ static void serve(int fd, uint32_t events)
         if (held > 0) {
             memcpy(buffer, p->held, held);
         }
-        ssize_t n = recv(fd, buffer + held, BUFFER_SIZE - held, 0);
+        ssize_t n = receive(fd, buffer + held, BUFFER_SIZE - held);
         if (n < 0 && errno == EAGAIN) {
             return;
         }
@@ -408,7 +499,7 @@ static void serve(int fd, uint32_t events)
             drop(fd);
             return;
         }
-        if (held + (size_t)n < BUFFER_SIZE && (events & GONE_EVENTS) == 0) {
+        if (RECEIVES_ALL && held + (size_t)n < BUFFER_SIZE && (events & GONE_EVENTS) == 0) {
             return;
         }
     }
@@ -461,10 +552,10 @@ int main(int argc, char **argv)
 {
     static struct epoll_event events[EVENTS_MAX];
 
-    if (argc != 3 || strcmp(argv[1], "--port") != 0) {
-        fprintf(stderr, "usage: floor --port PORT\n");
-        return 2;
+    if (argc < 3 || strcmp(argv[1], "--port") != 0) {
+        argc = 0; /* prints the usage */
     }
+    prepare_tls(argc, argv);
     signal(SIGTERM, leave);
     signal(SIGINT, leave);
     allocate_peers();

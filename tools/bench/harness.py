@@ -211,15 +211,30 @@ def find_tool(build: pathlib.Path, name: str) -> pathlib.Path:
 
 def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
     """Return the commands of this project's servers."""
-    example = build / "examples" / "c" / "echo"
+    examples, tools = build / "examples" / "c", build / "tools" / "bench"
+    payload = ["--port", "0", "--max-payload", str(MAX_PAYLOAD)]
     python = [sys.executable, str(ROOT / "tools" / "bench" / "peers" / "peer_pyws.py")]
     return {
-        "floor": [str(build / "tools" / "bench" / "floor"), "--port", "0"],
-        "c": [str(example), "--port", "0", "--max-payload", str(MAX_PAYLOAD)],
+        "floor": [str(tools / "floor"), "--port", "0"],
+        "floor_tls": [str(tools / "floor_tls"), "--port", "0"],
+        "c": [str(examples / "echo"), *payload],
+        "c_tls": [str(examples / "echo_tls"), *payload],
         "python": python,
         "coroutine": [*python, "--coroutine"],
         "session": [*python, "--session"],
     }
+
+
+def make_certificate(folder: pathlib.Path) -> list[str]:
+    """Make a key (ECDSA, P-256) and a certificate in `folder`; return the arguments of servers."""
+    key, certificate = str(folder / "key.pem"), str(folder / "cert.pem")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    command = [*words.split(), "-subj", "/CN=localhost", "-keyout", key, "-out", certificate]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BenchError(f"cannot make a certificate: {error}") from None
+    return ["--cert", certificate, "--key", key]
 
 
 def server_environment(build: pathlib.Path) -> dict[str, str]:

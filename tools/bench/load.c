@@ -470,6 +470,9 @@ static void prepare(run *r)
     r->plan.records = o->records;
     r->plan.deflate = o->deflate;
     r->plan.pipeline = o->pipeline;
+    if (o->tls && (r->plan.secure = secure_clients(o->resume)) == NULL) {
+        die("out of memory for TLS");
+    }
     r->plan.address.sin_family = AF_INET;
     r->plan.address.sin_port = htons((uint16_t)o->port);
     if (inet_pton(AF_INET, o->host, &r->plan.address.sin_addr) != 1) {

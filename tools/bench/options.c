@@ -9,6 +9,7 @@
 #include "client.h"
 #include "pack.h"
 #include "records.h"
+#include "secure.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -26,6 +27,8 @@ static const char usage[] =
     "  --text, --binary type of the messages (text)\n"
     "  --records        JSON-like messages of 256 bytes or more instead of letters\n"
     "  --deflate        the same, compressed without context (RFC 7692); below 64 KiB\n"
+    "  --tls            over TLS 1.3 (AES-128-GCM); certificates are not checked\n"
+    "  --resume         the same, and each connection resumes the session of an earlier one\n"
     "  --spin           never sleep, so that the server does not have to wake up the generator\n"
     "  --seconds S      measured time (3)\n"
     "  --warmup S       time before it (0.5)\n"
@@ -60,6 +63,8 @@ enum {
     BINARY,
     RECORDS,
     DEFLATE,
+    TLS,
+    RESUME,
     SPIN,
     JSON,
     HELP
@@ -86,6 +91,8 @@ static const struct option table[] = {
     {"binary", 0, NULL, BINARY},
     {"records", 0, NULL, RECORDS},
     {"deflate", 0, NULL, DEFLATE},
+    {"tls", 0, NULL, TLS},
+    {"resume", 0, NULL, RESUME},
     {"spin", 0, NULL, SPIN},
     {"json", 0, NULL, JSON},
     {"help", 0, NULL, HELP},
@@ -143,6 +150,9 @@ static void set_word(options *o, int which, const char *text)
         o->json = true;
     } else if (which == SPIN) {
         o->spin = true;
+    } else if (which == TLS || which == RESUME) {
+        o->tls = true;
+        o->resume |= which == RESUME;
     } else if (which == RECORDS || which == DEFLATE) {
         o->records = true;
         o->deflate |= which == DEFLATE;
@@ -191,5 +201,8 @@ void options_parse(options *o, int argc, char **argv)
     }
     if (o->deflate && !pack_available()) {
         die("--deflate: built without zlib");
+    }
+    if (o->tls && !secure_available()) {
+        die("--tls: built without OpenSSL");
     }
 }

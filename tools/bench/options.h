@@ -19,7 +19,7 @@ typedef struct options {
     double seconds, warmup, timeout;
     pid_t pid;
     int opcode;
-    bool records, deflate, spin;
+    bool records, deflate, spin, tls, resume;
     bool json;
 } options;
 

@@ -31,6 +31,7 @@ CLUSTER_PIP = (
 )  # of cluster.py
 CLUSTER_NPM = ("socket.io", "@socket.io/redis-adapter", "ioredis")
 ASGI = ("uvicorn", "granian")  # servers that run Starlette
+SECURE = ("aiohttp", "bun", "picows", "uvicorn", "websockets", "ws")  # they take --cert
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Server:
 
     `deflate` are the options that turn on compression of isolated messages; None if it has none.
     `group` says whether a message sent to /broadcast goes to all connections there.
+    `tls` is the command that speaks TLS once --cert FILE --key FILE follow; None if there is none.
     """
 
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     deflate: tuple[str, ...] | None = None
     group: bool = False
+    tls: tuple[str, ...] | None = None
 
 
 # ---- servers of this project --------------------------------------------------------------------
@@ -56,12 +59,12 @@ def own(build: pathlib.Path) -> dict[str, Server]:
     ctypes = {**environment, "PYWS_BRIDGE": "ctypes"}
     flag = ("--deflate",)
     return {
-        "floor": Server(known["floor"], group=True),
-        "c": Server(known["c"], {}, ("--compression", "shared"), True),
-        "python": Server(known["python"], environment, flag, True),
-        "python-ctypes": Server(known["python"], ctypes, flag, True),
-        "coroutine": Server(known["coroutine"], environment),
-        "session": Server(known["session"], environment),
+        "floor": Server(known["floor"], group=True, tls=known["floor_tls"]),
+        "c": Server(known["c"], {}, ("--compression", "shared"), True, known["c_tls"]),
+        "python": Server(known["python"], environment, flag, True, known["python"]),
+        "python-ctypes": Server(known["python"], ctypes, flag, True, known["python"]),
+        "coroutine": Server(known["coroutine"], environment, tls=known["coroutine"]),
+        "session": Server(known["session"], environment, tls=known["session"]),
     }
 
 
@@ -114,7 +117,7 @@ class Folder:
             command = (*command, "--granian")
         environment = {"NODE_PATH": str(self.modules)}
         deflate = None if name == "picows" or name in ASGI else ("--deflate",)
-        return Server(command, environment, deflate, True)
+        return Server(command, environment, deflate, True, command if name in SECURE else None)
 
     def describe(self, name: str) -> str:
         """Return name and version of a server and of its runtime."""

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from typing import Any, Set
 
+import secure
 import uvloop  # type: ignore[import-not-found, unused-ignore]
 from aiohttp import WSMsgType, web  # type: ignore[import-not-found, unused-ignore]
 
@@ -45,7 +46,7 @@ async def main() -> None:
     app.router.add_get("/{path:.*}", echo)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=secure.context()).start()
     print(f"listening on 127.0.0.1:{runner.addresses[0][1]}", flush=True)
     await asyncio.Event().wait()
 

@@ -4,7 +4,14 @@
 const deflate = process.argv.includes("--deflate");
 const topic = "all";
 
+// The words after --cert and --key name files; without them, there is no TLS.
+const file = (name) => Bun.file(process.argv[process.argv.indexOf(name) + 1]);
+const secure = process.argv.includes("--cert")
+  ? { tls: { cert: file("--cert"), key: file("--key") } }
+  : {};
+
 const server = Bun.serve({
+  ...secure,
   hostname: "127.0.0.1",
   port: 0,
   fetch(request, server) {

@@ -6,6 +6,7 @@ Messages to /broadcast go to all clients there.
 import asyncio
 from typing import Any, Set
 
+import secure
 import uvloop  # type: ignore[import-not-found, unused-ignore]
 from picows import (  # type: ignore[import-not-found, unused-ignore]
     WSListener,
@@ -47,7 +48,8 @@ def choose(request: Any) -> Any:
 
 
 async def main() -> None:
-    server = await ws_create_server(choose, "127.0.0.1", 0, max_frame_size=1024 * 1024)
+    options: Any = {"max_frame_size": 1024 * 1024, "ssl": secure.context()}
+    server = await ws_create_server(choose, "127.0.0.1", 0, **options)
     print(f"listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await asyncio.Event().wait()
 

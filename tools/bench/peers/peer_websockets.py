@@ -7,6 +7,7 @@ import asyncio
 import sys
 from typing import Any, List, Set
 
+import secure
 import uvloop  # type: ignore[import-not-found, unused-ignore]
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -42,6 +43,7 @@ def extensions() -> List[Any]:
 
 async def main() -> None:
     options: Any = {"compression": None, "extensions": extensions(), "max_size": 1024 * 1024}
+    options["ssl"] = secure.context()
     async with serve(handle, "127.0.0.1", 0, **options) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         print(f"listening on 127.0.0.1:{port}", flush=True)

@@ -4,6 +4,8 @@ import asyncio
 import socket
 from typing import Any
 
+import secure
+
 MOST = 1024 * 1024
 
 
@@ -14,8 +16,9 @@ async def serve_uvicorn(app: Any) -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     options = {"ws_max_size": MOST, "ws_per_message_deflate": False, "lifespan": "off"}
+    files = {f"ssl_{name}": path for name, path in secure.files().items()}
     more = {"log_level": "error", "access_log": False, "timeout_graceful_shutdown": 1}
-    server = uvicorn.Server(uvicorn.Config(app, **options, **more))
+    server = uvicorn.Server(uvicorn.Config(app, **options, **more, **files))
     task = asyncio.ensure_future(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.01)
