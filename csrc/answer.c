@@ -18,7 +18,7 @@ __attribute__((format(printf, 2, 0))) static void drop_answer(ws_request *r, con
     const bool outer = r->in_use;
     r->in_use = true;
     ws__request_set_state(r, WS__REQUEST_ANSWERED);
-    ws__stream_drop(&r->conn->stream, "aborted by the server", false);
+    ws__respond_abort(r);
     if (r->answer.status) /* its head was sent */
         ws__respond_report(r);
     if (format)

@@ -183,6 +183,13 @@ void ws__respond_end(ws_request *r)
     finish(r, r->answer.keep && ws__request_keeps_alive(r), true);
 }
 
+void ws__respond_abort(ws_request *r)
+{
+    struct ws__stream *s = &r->conn->stream;
+    ws__stream_flush_cork(s);
+    ws__stream_drop(s, "aborted by the server", false);
+}
+
 static int respond(ws_request *r, int status, const char *reason, const char *why,
                    const char *body, size_t length, bool keep)
 {

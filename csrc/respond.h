@@ -7,7 +7,7 @@
 
 #include "request.h"
 
-/* True if the response to r with this status has content: not to HEAD, and no 204 or 304. */
+/* True if the response to r with this status has content: not to HEAD, and no 204, 205 or 304. */
 bool ws__respond_has_content(const ws_request *r, int status);
 /* Sends the head of a response; `length` may be WS_UNKNOWN_LENGTH. To be called corked. Returns
  * WS_ENOMEM if out of memory: the stream is then to be dropped. */
@@ -16,6 +16,9 @@ int ws__respond_head(ws_request *r, int status, const char *reason, uint64_t len
 void ws__respond_report(ws_request *r);
 /* Such an answer is complete. */
 void ws__respond_end(ws_request *r);
+/* Drops the connection. What the application sent in this turn leaves before: answers to earlier
+ * requests, and the beginning of this one, so that its client sees that it breaks off. */
+void ws__respond_abort(ws_request *r);
 /* Sends the library's own response: one line of text that says what was wrong (why may be NULL). */
 void ws__respond_refuse(ws_request *r, int status, const char *why, bool keep);
 /* False for WS_EINVAL. */

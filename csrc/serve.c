@@ -595,7 +595,7 @@ int ws_request_abort(ws_request *request)
         ws__respond_report(request);
         request->in_use = outer;
     }
-    ws__stream_drop(&request->conn->stream, "aborted by the server", false);
+    ws__respond_abort(request);
     return WS_OK;
 }
 

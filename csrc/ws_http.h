@@ -174,7 +174,7 @@ WS_API int ws_request_respond_static(ws_request *request, int status, const char
 WS_API int ws_request_respond_file(ws_request *request, int status, const char *reason, int fd,
                                    uint64_t offset, uint64_t length);
 
-/* Drops the connection without a response. Returns WS_OK or WS_ECLOSED. */
+/* Drops the connection without a response, or in the middle of one. Returns WS_OK or WS_ECLOSED. */
 WS_API int ws_request_abort(ws_request *request);
 
 #ifdef __cplusplus

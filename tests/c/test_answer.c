@@ -270,6 +270,27 @@ static void test_client_leaves(void)
     stop("an abort");
 }
 
+static void break_off(ws_request *request)
+{
+    ws_request_begin(request, 200, NULL, WS_UNKNOWN_LENGTH);
+    ws_request_write(request, "hello", 5);
+    ws_request_abort(request);
+}
+
+static void test_abort_at_once(void)
+{
+    static const char end[] = "\r\n\r\n5\r\nhello\r\n";
+    start(break_off);
+    client_say(&c, NEXT GET);
+    client_drain(&c);
+    ok(c.in && memmem(c.in, c.in_length, "/page", 5), "W2: the answer before it is sent");
+    ok(c.in_length > sizeof end &&
+           !memcmp(c.in + c.in_length - (sizeof end - 1), end, sizeof end - 1),
+       "W2: an abort in the same turn: what was written is sent, and breaks off");
+    ok(c.eof, "and the connection ends");
+    stop("an abort at once");
+}
+
 static void test_shutdown(void)
 {
     start(unknown);
@@ -421,6 +442,7 @@ static void cases(void)
     CASE(test_chunks());
     CASE(test_lengths());
     CASE(test_no_content());
+    CASE(test_abort_at_once());
     CASE(test_204());
     CASE(test_slow_client());
     CASE(test_stuck_client());

@@ -415,6 +415,50 @@ def test_t71_an_exception_in_the_middle_drops_the_connection(
     assert "exception in the handler of /x from 127.0.0.1:" in errors[0].message
 
 
+@pytest.mark.parametrize("kind", ["chunks", "length", "ended early", "not answered", "closed"])
+def test_w2_a_client_sees_that_an_answer_breaks_off(serve: Serve, kind: str) -> None:
+    """What was written in the same turn arrives, and so do the answers before it."""
+
+    def handler(res: Response, req: Request) -> None:
+        if kind == "closed":
+            res.close()
+            return
+        if kind in ("length", "ended early"):
+            res.content_length(10)
+        res.write("begin")
+        if kind == "ended early":
+            res.end()
+        elif kind != "not answered":
+            raise LookupError("in the middle")
+
+    def configure(app: App) -> None:
+        app.get("/x", handler)
+        app.get("/before", lambda res, req: res.end("before"))
+
+    server = serve(configure)
+    for before in (b"", b"GET /before HTTP/1.1\r\nHost: h\r\n\r\n"):
+        with Peer(server.port) as client:
+            client.send(before + get())
+            if before:
+                assert client.response().body == b"before"
+            try:
+                while client.fill():
+                    pass
+            except ConnectionResetError:
+                pass
+            if kind == "closed":
+                assert client.buffer == b""
+                continue
+            head, _, body = client.buffer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            if kind in ("length", "ended early"):
+                assert b"\r\nContent-Length: 10" in head
+                assert body == b"begin"
+            else:
+                assert b"\r\nTransfer-Encoding: chunked" in head
+                assert body == b"5\r\nbegin\r\n"  # and no last chunk
+
+
 def test_w2_an_answer_that_is_not_ended(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def plain(res: Response, req: Request) -> None:
         res.write("begin")
