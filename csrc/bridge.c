@@ -5,26 +5,22 @@
  */
 #include "bridge.h"
 
-#include <pthread.h>
 #include <string.h>
 
 /* PY_VECTORCALL_ARGUMENTS_OFFSET (PEP 590): the called function may change the slot in front of the
  * arguments. */
 #define ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))
 
-/* The functions of the interpreter. They are the same for all servers of the process; objects would
- * belong to one interpreter. */
-static ws_python python;
+ws_python ws__python;
 
-/* Size of the header of a WebSocket object. */
-static size_t header_size;
+size_t ws__bridge_header_size;
 
 __attribute__((cold)) int ws_bridge_setup(const ws_python *functions, size_t size, size_t header)
 {
-    if (size != sizeof python)
+    if (size != sizeof ws__python)
         return WS_EABI;
-    python = *functions;
-    header_size = header;
+    ws__python = *functions;
+    ws__bridge_header_size = header;
     return WS_OK;
 }
 
@@ -33,57 +29,43 @@ __attribute__((cold)) int ws_bridge_setup(const ws_python *functions, size_t siz
 void ws_bridge_before_wait(void *user)
 {
     ws_bridge *bridge = user;
-    bridge->thread = python.PyEval_SaveThread();
+    bridge->thread = ws__python.PyEval_SaveThread();
 }
 
 void ws_bridge_after_wait(void *user)
 {
     ws_bridge *bridge = user;
-    python.PyEval_RestoreThread(bridge->thread);
+    ws__python.PyEval_RestoreThread(bridge->thread);
 }
 
 /* ---- from C to Python --------------------------------------------------------------------- */
 
-static bool is_owner(const ws_bridge *bridge)
+void *ws__bridge_call(void *function, void *const *args, size_t count)
 {
-    return bridge->owner == (unsigned long)pthread_self();
+    return ws__python.PyObject_Vectorcall(function, args, count | ARGUMENTS_OFFSET, NULL);
 }
 
-static void *new_reference(void *object)
+__attribute__((cold)) void *ws__bridge_take_exception(void)
 {
-    python.Py_IncRef(object);
-    return object;
-}
-
-/* Returns function(*args), or NULL with an exception set. args[-1] must be writable. */
-static void *call(void *function, void *const *args, size_t count)
-{
-    return python.PyObject_Vectorcall(function, args, count | ARGUMENTS_OFFSET, NULL);
-}
-
-/* Clears the exception that is set, and returns it. */
-__attribute__((cold)) static void *take_exception(void)
-{
-    if (python.PyErr_GetRaisedException)
-        return python.PyErr_GetRaisedException();
+    if (ws__python.PyErr_GetRaisedException)
+        return ws__python.PyErr_GetRaisedException();
     void *type, *value, *traceback;
-    python.PyErr_Fetch(&type, &value, &traceback);
-    python.PyErr_NormalizeException(&type, &value, &traceback);
+    ws__python.PyErr_Fetch(&type, &value, &traceback);
+    ws__python.PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback) {
-        python.PyException_SetTraceback(value, traceback);
-        python.Py_DecRef(traceback);
+        ws__python.PyException_SetTraceback(value, traceback);
+        ws__python.Py_DecRef(traceback);
     }
-    python.Py_DecRef(type);
+    ws__python.Py_DecRef(type);
     return value;
 }
 
-/* Calls function(socket, what). Returns false if it raised an exception. */
-static bool notify(void *function, void *socket, void *what)
+bool ws__bridge_notify(void *function, void *object, void *what)
 {
-    void *args[] = {NULL, socket, what};
-    void *result = call(function, args + 1, 2);
+    void *args[] = {NULL, object, what};
+    void *result = ws__bridge_call(function, args + 1, 2);
     if (result)
-        python.Py_DecRef(result);
+        ws__python.Py_DecRef(result);
     return result;
 }
 
@@ -92,16 +74,16 @@ static bool notify(void *function, void *socket, void *what)
  * be reported. */
 __attribute__((cold)) static void report(const ws_bridge *bridge, void *socket)
 {
-    void *exception = take_exception();
-    if (!notify(bridge->failed, socket, exception)) {
-        void *second = take_exception();
-        if (!notify(bridge->failed, socket, second))
-            python.PyErr_WriteUnraisable(bridge->failed);
-        if (!notify(bridge->failed, socket, exception))
-            python.PyErr_WriteUnraisable(bridge->failed);
-        python.Py_DecRef(second);
+    void *exception = ws__bridge_take_exception();
+    if (!ws__bridge_notify(bridge->failed, socket, exception)) {
+        void *second = ws__bridge_take_exception();
+        if (!ws__bridge_notify(bridge->failed, socket, second))
+            ws__python.PyErr_WriteUnraisable(bridge->failed);
+        if (!ws__bridge_notify(bridge->failed, socket, exception))
+            ws__python.PyErr_WriteUnraisable(bridge->failed);
+        ws__python.Py_DecRef(second);
     }
-    python.Py_DecRef(exception);
+    ws__python.Py_DecRef(exception);
 }
 
 /* Returns true for a result of send() or the like. A handler that is a lambda returns it, which is
@@ -116,20 +98,20 @@ static bool is_of_send(const ws_bridge *bridge, const void *result)
 static void take_result(const ws_bridge *bridge, void *socket, void *result)
 {
     if (result != bridge->none && !is_of_send(bridge, result) &&
-        !notify(bridge->returned, socket, result))
+        !ws__bridge_notify(bridge->returned, socket, result))
         report(bridge, socket);
-    python.Py_DecRef(result);
+    ws__python.Py_DecRef(result);
 }
 
 static void *new_message(const char *data, size_t length, int opcode)
 {
-    return opcode == WS_TEXT ? python.PyUnicode_DecodeUTF8(data, (ptrdiff_t)length, NULL)
-                             : python.PyBytes_FromStringAndSize(data, (ptrdiff_t)length);
+    return opcode == WS_TEXT ? ws__python.PyUnicode_DecodeUTF8(data, (ptrdiff_t)length, NULL)
+                             : ws__python.PyBytes_FromStringAndSize(data, (ptrdiff_t)length);
 }
 
 static ws_bridge_socket *handle_of(void *socket)
 {
-    return (void *)((char *)socket + header_size);
+    return ws__bridge_part(socket);
 }
 
 /* What PyIter_Send returns. */
@@ -140,9 +122,9 @@ enum { RAISED = -1, RETURNED = 0, AWAITS = 1 };
 static bool switch_task(const ws_bridge *bridge, void *function, const ws_bridge_stepper *stepper)
 {
     void *args[] = {NULL, bridge->loop, stepper->task};
-    void *result = call(function, args + 1, 2);
+    void *result = ws__bridge_call(function, args + 1, 2);
     if (result)
-        python.Py_DecRef(result);
+        ws__python.Py_DecRef(result);
     return result;
 }
 
@@ -151,12 +133,12 @@ static bool switch_task(const ws_bridge *bridge, void *function, const ws_bridge
 static int run_step(const ws_bridge *bridge, ws_bridge_stepper *stepper, void *coroutine,
                     void *value, void **result)
 {
-    int sent = coroutine ? python.PyIter_Send(coroutine, value, result) : RAISED;
+    int sent = coroutine ? ws__python.PyIter_Send(coroutine, value, result) : RAISED;
     stepper->busy = false;
     if (sent == RAISED)
-        *result = take_exception();
+        *result = ws__bridge_take_exception();
     if (!switch_task(bridge, bridge->leave_task, stepper))
-        python.PyErr_WriteUnraisable(bridge->leave_task);
+        ws__python.PyErr_WriteUnraisable(bridge->leave_task);
     return sent;
 }
 
@@ -165,12 +147,12 @@ static void pass_outcome(const ws_bridge *bridge, void *socket, void *coroutine,
                          void *result)
 {
     void *args[] = {NULL, socket, coroutine ? coroutine : bridge->none, result};
-    void *done = call(bridge->outcome[sent + 1], args + 1, 3);
+    void *done = ws__bridge_call(bridge->outcome[sent + 1], args + 1, 3);
     if (done)
-        python.Py_DecRef(done);
+        ws__python.Py_DecRef(done);
     else
         report(bridge, socket);
-    python.Py_DecRef(result);
+    ws__python.Py_DecRef(result);
 }
 
 /* The first word of an object is, or begins with, the count of its references (Python makes sure of
@@ -200,7 +182,7 @@ static void begin_handler(const ws_bridge_route *route, void *socket, void *cons
     unsigned long queued = bridge->queued;
     handle->stepper = WS_BRIDGE_BUSY;
     spare->busy = true; /* a function that returns a coroutine may cancel the task, too */
-    void *coroutine = call(route->coroutine, args, 3), *result;
+    void *coroutine = ws__bridge_call(route->coroutine, args, 3), *result;
     int sent = run_step(bridge, spare, coroutine, bridge->none, &result);
     if (references(spare->task) != before || has_weak_references(bridge, spare->task))
         spare->changed = true;
@@ -211,7 +193,7 @@ static void begin_handler(const ws_bridge_route *route, void *socket, void *cons
         pass_outcome(bridge, socket, coroutine, sent, result);
     }
     if (coroutine)
-        python.Py_DecRef(coroutine);
+        ws__python.Py_DecRef(coroutine);
 }
 
 /* Gives a message to a session that waits for it, as its task, which is the current one. Most
@@ -220,17 +202,17 @@ static void resume_session(const ws_bridge *bridge, void *socket, ws_bridge_step
                            void *message)
 {
     void *coroutine = stepper->coroutine, *result;
-    python.Py_IncRef(coroutine);
+    ws__python.Py_IncRef(coroutine);
     stepper->coroutine = NULL;
     stepper->busy = true;
     int sent = run_step(bridge, stepper, coroutine, message, &result);
     if (sent == AWAITS && result == stepper->parking && !stepper->changed) {
         stepper->coroutine = coroutine;
-        python.Py_DecRef(result);
+        ws__python.Py_DecRef(result);
     } else {
         pass_outcome(bridge, socket, coroutine, sent, result);
     }
-    python.Py_DecRef(coroutine);
+    ws__python.Py_DecRef(coroutine);
 }
 
 /* Returns the task that C runs the next step of a coroutine as; NULL if Python must handle the
@@ -254,11 +236,11 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
     ws_bridge_stepper *stepper = message ? find_stepper(route, socket) : NULL;
     uintptr_t before = stepper ? references(stepper->task) : 0;
     if (stepper && !switch_task(bridge, bridge->enter_task, stepper)) {
-        python.PyErr_Clear(); /* the method in Python can leave the other task */
+        ws__python.PyErr_Clear(); /* the method in Python can leave the other task */
         stepper = NULL;
     }
     if (!stepper) {
-        void *result = message ? call(route->message, args + 1, 3) : NULL;
+        void *result = message ? ws__bridge_call(route->message, args + 1, 3) : NULL;
         if (result)
             take_result(bridge, socket, result);
         else
@@ -269,7 +251,7 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
         begin_handler(route, socket, args + 1, before);
     }
     if (message)
-        python.Py_DecRef(message);
+        ws__python.Py_DecRef(message);
 }
 
 /* ---- the life of a WebSocket object -------------------------------------------------------- */
@@ -283,14 +265,14 @@ static const void *call_with(void *function, void **args, size_t count)
     bool complete = true;
     for (size_t i = 1; i < count; i++)
         complete = complete && args[i];
-    void *result = complete ? call(function, args, count) : NULL;
+    void *result = complete ? ws__bridge_call(function, args, count) : NULL;
     if (result)
-        python.Py_DecRef(result);
+        ws__python.Py_DecRef(result);
     else
-        python.PyErr_WriteUnraisable(function);
+        ws__python.PyErr_WriteUnraisable(function);
     for (size_t i = 1; i < count; i++)
         if (args[i])
-            python.Py_DecRef(args[i]);
+            ws__python.Py_DecRef(args[i]);
     return result;
 }
 
@@ -301,28 +283,28 @@ static void *new_target(const ws_bridge *bridge, const ws_request *request)
     size_t length;
     const char *target = ws_request_target(request, &length);
     if (!length || target[0] != '/')
-        return new_reference(bridge->none);
-    return python.PyUnicode_DecodeUTF8(target, (ptrdiff_t)length, NULL);
+        return ws__bridge_reference(bridge->none);
+    return ws__python.PyUnicode_DecodeUTF8(target, (ptrdiff_t)length, NULL);
 }
 
 /* Makes the object of a connection, and puts it into the table, which then holds the only
  * reference. Returns NULL with an exception set if there is no memory. */
 static void *new_object(ws_bridge *bridge, ws_conn *conn)
 {
-    void *key = python.PyLong_FromVoidPtr(conn);
-    void *socket = key ? python.PyType_GenericAlloc(bridge->socket_type, 0) : NULL;
+    void *key = ws__python.PyLong_FromVoidPtr(conn);
+    void *socket = key ? ws__python.PyType_GenericAlloc(bridge->socket_type, 0) : NULL;
     if (socket) {
         ws_bridge_socket *handle = handle_of(socket); /* the rest of it is 0 */
         handle->conn = conn;
         handle->bridge = bridge;
         handle->key = key;
         handle->id = ws_conn_get_id(conn);
-        bool failed = python.PyDict_SetItem(bridge->sockets, key, socket);
-        python.Py_DecRef(socket);
+        bool failed = ws__python.PyDict_SetItem(bridge->sockets, key, socket);
+        ws__python.Py_DecRef(socket);
         socket = failed ? NULL : socket;
     }
     if (key)
-        python.Py_DecRef(key);
+        ws__python.Py_DecRef(key);
     return socket;
 }
 
@@ -334,8 +316,8 @@ static void forget(const ws_bridge *bridge, void *socket)
     void *key = handle->key;
     handle->conn = NULL;
     handle->key = NULL;
-    if (key && python.PyDict_DelItem(bridge->sockets, key))
-        python.PyErr_Clear();
+    if (key && ws__python.PyDict_DelItem(bridge->sockets, key))
+        ws__python.PyErr_Clear();
 }
 
 void ws_bridge_on_open(ws_conn *conn, void *user)
@@ -344,21 +326,21 @@ void ws_bridge_on_open(ws_conn *conn, void *user)
     ws_bridge *bridge = route->bridge;
     void *socket = new_object(bridge, conn);
     if (!socket) { /* the connection ends with its first message */
-        python.PyErr_WriteUnraisable(bridge->opened);
+        ws__python.PyErr_WriteUnraisable(bridge->opened);
         return;
     }
     ws_conn_set_user(conn, socket);
-    python.Py_IncRef(socket); /* the handler may close it */
+    ws__python.Py_IncRef(socket); /* the handler may close it */
     ws_request *request = ws_conn_request(conn);
-    void *args[] = {NULL, socket, new_reference(route->route), python.PyLong_FromVoidPtr(request),
-                    new_target(bridge, request)};
+    void *args[] = {NULL, socket, ws__bridge_reference(route->route),
+                    ws__python.PyLong_FromVoidPtr(request), new_target(bridge, request)};
     if (!call_with(bridge->opened, args + 1, 4) && !handle_of(socket)->context) {
         ws_conn_set_user(conn, NULL);
         forget(bridge, socket);
         handle_of(socket)->bridge = NULL; /* the object does not keep it alive */
         ws_conn_end(conn, 1011, "", 0);
     }
-    python.Py_DecRef(socket);
+    ws__python.Py_DecRef(socket);
 }
 
 void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user)
@@ -372,17 +354,17 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
         ws_conn_end(conn, 1011, "", 0);
         return;
     }
-    python.Py_IncRef(socket); /* the handler may close it, which drops the other references */
+    ws__python.Py_IncRef(socket); /* the handler may close it, which drops the other references */
     /* No other handler of this socket is running, so its context can be entered. */
     void *context = handle_of(socket)->context;
-    if (python.PyContext_Enter(context)) {
+    if (ws__python.PyContext_Enter(context)) {
         report(bridge, socket);
     } else {
         call_handler(route, socket, data, length, opcode);
-        if (python.PyContext_Exit(context))
+        if (ws__python.PyContext_Exit(context))
             report(bridge, socket);
     }
-    python.Py_DecRef(socket);
+    ws__python.Py_DecRef(socket);
 }
 
 void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t length, void *user)
@@ -391,20 +373,20 @@ void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t leng
     void *socket = ws_conn_user(conn);
     if (!socket)
         return;
-    python.Py_IncRef(socket);
+    ws__python.Py_IncRef(socket);
     ws_bridge_socket *handle = handle_of(socket);
     handle->conn = NULL; /* first: what follows may be interrupted */
     handle->latency = ws_conn_latency(conn);
     uint8_t address[16];
-    size_t address_length = ws_conn_remote_address_bytes(conn, address);
-    void *args[] = {NULL, socket, python.PyLong_FromUnsignedLong((unsigned long)code),
-                    python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace"),
-                    new_reference(bridge->flag[ws_conn_closed_by_peer(conn)]),
-                    python.PyBytes_FromStringAndSize((char *)address, (ptrdiff_t)address_length),
-                    python.PyLong_FromUnsignedLong(ws_conn_remote_port(conn)),
-                    new_reference(bridge->flag[ws_conn_scheme(conn)[2] == 's'])};
+    ptrdiff_t address_length = (ptrdiff_t)ws_conn_remote_address_bytes(conn, address);
+    void *args[] = {NULL, socket, ws__python.PyLong_FromUnsignedLong((unsigned long)code),
+                    ws__python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace"),
+                    ws__bridge_reference(bridge->flag[ws_conn_closed_by_peer(conn)]),
+                    ws__python.PyBytes_FromStringAndSize((char *)address, address_length),
+                    ws__python.PyLong_FromUnsignedLong(ws_conn_remote_port(conn)),
+                    ws__bridge_reference(bridge->flag[ws_conn_scheme(conn)[2] == 's'])};
     handle->settled = call_with(bridge->closing, args + 1, 7) == bridge->flag[1];
-    python.Py_DecRef(socket);
+    ws__python.Py_DecRef(socket);
 }
 
 /* Whatever happens in Python: the object must not lead to the connection from now on. */
@@ -415,23 +397,23 @@ void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason
     void *socket = ws_conn_user(conn);
     if (!socket)
         return;
-    python.Py_IncRef(socket);
+    ws__python.Py_IncRef(socket);
     forget(bridge, socket);
     if (!clean || !handle_of(socket)->settled) {
-        void *args[] = {NULL, socket, new_reference(bridge->flag[clean]),
-                        python.PyLong_FromUnsignedLong((unsigned long)code),
-                        python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace")};
+        void *args[] = {NULL, socket, ws__bridge_reference(bridge->flag[clean]),
+                        ws__python.PyLong_FromUnsignedLong((unsigned long)code),
+                        ws__python.PyUnicode_DecodeUTF8(reason, (ptrdiff_t)length, "replace")};
         call_with(bridge->closed, args + 1, 4);
     }
-    python.Py_DecRef(socket);
+    ws__python.Py_DecRef(socket);
 }
 
 /* ---- from Python to C --------------------------------------------------------------------- */
 
 static const void *type_of(void *object)
 {
-    void *type = python.PyObject_Type(object);
-    python.Py_DecRef(type); /* the object itself holds a reference to its type */
+    void *type = ws__python.PyObject_Type(object);
+    ws__python.Py_DecRef(type); /* the object itself holds a reference to its type */
     return type;
 }
 
@@ -442,17 +424,17 @@ static bool is_exactly(void *object, const void *type)
 
 static int as_text(void *message, const char **data, ptrdiff_t *length)
 {
-    *data = python.PyUnicode_AsUTF8AndSize(message, length);
+    *data = ws__python.PyUnicode_AsUTF8AndSize(message, length);
     if (*data)
         return WS_TEXT;
-    python.PyErr_Clear(); /* lone surrogates: the method in Python reports them better */
+    ws__python.PyErr_Clear(); /* lone surrogates: the method in Python reports them better */
     return 0;
 }
 
 static int as_binary(void *message, const char **data, ptrdiff_t *length)
 {
     char *bytes;
-    python.PyBytes_AsStringAndSize(message, &bytes, length);
+    ws__python.PyBytes_AsStringAndSize(message, &bytes, length);
     *data = bytes;
     return WS_BINARY;
 }
@@ -462,9 +444,9 @@ __attribute__((noinline)) static bool
 sort_named(const ws_bridge *bridge, void *const *args, ptrdiff_t count, void *names,
            ptrdiff_t required, ptrdiff_t optional, void **values)
 {
-    ptrdiff_t named = python.PyTuple_Size(names);
+    ptrdiff_t named = ws__python.PyTuple_Size(names);
     for (ptrdiff_t i = 0; i < named; i++) {
-        const void *name = python.PyTuple_GetItem(names, i);
+        const void *name = ws__python.PyTuple_GetItem(names, i);
         ptrdiff_t which = 0;
         while (which < optional && bridge->optional[which] != name)
             which++;
@@ -496,11 +478,8 @@ static inline bool as_flag(const ws_bridge *bridge, const void *object, bool *fl
     return *flag || object == bridge->flag[0];
 }
 
-/* Sets *data and *length to the bytes of a str or bytes object. `values` are this object, its
- * opcode and `compress`. Returns its opcode, with WS_COMPRESS if `compress` is True; 0 if Python
- * must handle the call. */
-static inline int prepare(const ws_bridge *bridge, void *const values[3], const char **data,
-                          ptrdiff_t *length)
+int ws__bridge_prepare(const ws_bridge *bridge, void *const values[3], const char **data,
+                       ptrdiff_t *length)
 {
     void *message = values[0];
     const void *type = type_of(message), *opcode = values[1];
@@ -515,12 +494,12 @@ static inline int prepare(const ws_bridge *bridge, void *const values[3], const 
     return prepared && compressed ? prepared | WS_COMPRESS : prepared;
 }
 
-/* Returns self.<method>(*args, **names). */
-static void *call_python(void *method, void *self, void *const *args, ptrdiff_t count, void *names)
+void *ws__bridge_call_method(void *method, void *self, void *const *args, ptrdiff_t count,
+                             void *names)
 {
     enum { MOST = 8 }; /* more arguments than any method here takes */
     void *all[1 + MOST] = {self, self, self, self, self, self, self, self, self};
-    ptrdiff_t total = count + (names ? python.PyTuple_Size(names) : 0);
+    ptrdiff_t total = count + (names ? ws__python.PyTuple_Size(names) : 0);
     if (total > MOST) { /* Python reports that these are too many */
         count = MOST;
         names = NULL;
@@ -528,7 +507,7 @@ static void *call_python(void *method, void *self, void *const *args, ptrdiff_t 
         for (ptrdiff_t i = 0; i < total; i++)
             all[1 + i] = args[i];
     }
-    return python.PyObject_VectorcallMethod(method, all, (size_t)count + 1, names);
+    return ws__python.PyObject_VectorcallMethod(method, all, (size_t)count + 1, names);
 }
 
 void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names)
@@ -536,21 +515,21 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
     const ws_bridge_socket *socket = handle_of(self);
     const ws_bridge *bridge = socket->bridge;
     if (!bridge) {
-        python.PyErr_BadArgument();
+        ws__python.PyErr_BadArgument();
         return NULL;
     }
     const char *data;
     ptrdiff_t length;
     void *values[] = {NULL, bridge->none, bridge->flag[0]}; /* message, opcode, compress */
     int opcode = sort_arguments(bridge, args, count, names, 1, 2, values)
-                     ? prepare(bridge, values, &data, &length)
+                     ? ws__bridge_prepare(bridge, values, &data, &length)
                      : 0;
-    if (!opcode || !socket->conn || !is_owner(bridge))
-        return call_python(bridge->send, self, args, count, names);
+    if (!opcode || !socket->conn || !ws__bridge_owns(bridge))
+        return ws__bridge_call_method(bridge->send, self, args, count, names);
     int status = ws_conn_send(socket->conn, data, (size_t)length, opcode);
     if (status < 0) /* nothing was sent; the method in Python tries again, and raises */
-        return call_python(bridge->send, self, args, count, names);
-    return new_reference(bridge->status[status]);
+        return ws__bridge_call_method(bridge->send, self, args, count, names);
+    return ws__bridge_reference(bridge->status[status]);
 }
 
 /* The method publish of a WebSocket, or of an App if `conn` is NULL, which takes one argument
@@ -563,21 +542,21 @@ static void *publish_with(const ws_bridge *bridge, ws_conn *conn, void *self, vo
     bool exclude_self;
     /* topic, message, opcode, compress, exclude_self */
     void *values[] = {NULL, NULL, bridge->none, bridge->flag[0], bridge->flag[0]};
-    if (!is_owner(bridge) ||
+    if (!ws__bridge_owns(bridge) ||
         !sort_arguments(bridge, args, count, names, 2, conn ? 3 : 2, values) ||
         !is_exactly(values[0], bridge->str_type) || !as_text(values[0], &topic, &topic_length) ||
         !as_flag(bridge, values[4], &exclude_self))
-        return call_python(bridge->publish, self, args, count, names);
-    int opcode = prepare(bridge, values + 1, &data, &length);
+        return ws__bridge_call_method(bridge->publish, self, args, count, names);
+    int opcode = ws__bridge_prepare(bridge, values + 1, &data, &length);
     if (!opcode)
-        return call_python(bridge->publish, self, args, count, names);
+        return ws__bridge_call_method(bridge->publish, self, args, count, names);
     int result = conn ? ws_conn_publish(conn, topic, (size_t)topic_length, data, (size_t)length,
                                         opcode, exclude_self)
                       : ws_server_publish(bridge->server, topic, (size_t)topic_length, data,
                                           (size_t)length, opcode);
     if (result < 0) /* no one got it; the method in Python tries again, and raises */
-        return call_python(bridge->publish, self, args, count, names);
-    return new_reference(bridge->flag[result > 0]);
+        return ws__bridge_call_method(bridge->publish, self, args, count, names);
+    return ws__bridge_reference(bridge->flag[result > 0]);
 }
 
 void *ws_bridge_publish(void *self, void *const *args, ptrdiff_t count, void *names)
@@ -585,24 +564,24 @@ void *ws_bridge_publish(void *self, void *const *args, ptrdiff_t count, void *na
     const ws_bridge_socket *socket = handle_of(self);
     const ws_bridge *bridge = socket->bridge;
     if (!bridge) {
-        python.PyErr_BadArgument();
+        ws__python.PyErr_BadArgument();
         return NULL;
     }
     if (!socket->conn)
-        return call_python(bridge->publish, self, args, count, names);
+        return ws__bridge_call_method(bridge->publish, self, args, count, names);
     return publish_with(bridge, socket->conn, self, args, count, names);
 }
 
 void *ws_bridge_publish_app(void *self, void *const *args, ptrdiff_t count, void *names)
 {
-    void *address = python.PyObject_GetAttrString(self, "_bridge_address");
+    void *address = ws__python.PyObject_GetAttrString(self, "_bridge_address");
     if (!address)
         return NULL;
-    const ws_bridge *bridge = python.PyLong_AsVoidPtr(address);
-    python.Py_DecRef(address);
+    const ws_bridge *bridge = ws__python.PyLong_AsVoidPtr(address);
+    ws__python.Py_DecRef(address);
     if (!bridge)
         return NULL;
     if (!bridge->server)
-        return call_python(bridge->publish, self, args, count, names);
+        return ws__bridge_call_method(bridge->publish, self, args, count, names);
     return publish_with(bridge, NULL, self, args, count, names);
 }

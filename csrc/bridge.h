@@ -12,6 +12,8 @@
 
 #include "ws.h"
 
+#include <pthread.h>
+
 /* Functions of the interpreter in this process; see Python's C API for what they do. */
 typedef struct ws_python {
     void (*Py_IncRef)(void *object);
@@ -42,6 +44,7 @@ typedef struct ws_python {
     int (*PyErr_BadArgument)(void);
     int (*PyContext_Enter)(void *context);
     int (*PyContext_Exit)(void *context);
+    void *(*PyContext_Copy)(void *context);
     /* NULL before Python 3.10: then C never steps a coroutine. */
     int (*PyIter_Send)(void *iterator, void *value, void **result);
     void *(*PyEval_SaveThread)(void);
@@ -81,6 +84,17 @@ typedef struct ws_bridge {
     void *closed;        /* closed(socket, clean, code, reason) */
     void *failed;        /* failed(socket, exception): the message handler raised the exception */
     void *returned;      /* returned(socket, result): the message handler did not return None */
+    /* For requests. */
+    void *runtime;       /* Runtime; it owns this struct, so this is not a reference */
+    void *context;       /* contextvars.Context that those of requests are copied from */
+    void *request_type;  /* Request */
+    void *response_type; /* Response */
+    void *end;           /* name of the method that does what ws_bridge_end does not */
+    void *ended;         /* name of a method: ended(error), after ws_request_respond */
+    void *handled;       /* handled(response, result): the request handler has returned, and
+                            something is left to do */
+    void *raised;        /* raised(response, exception): the request handler raised it */
+    void *current;       /* the Response whose handler C is calling, or NULL; borrowed */
     /* For coroutines; all are NULL or 0 while the app runs without asyncio. */
     void *loop;                /* the asyncio loop */
     void *enter_task;          /* enter_task(loop, task), and the reverse */
@@ -99,6 +113,7 @@ typedef struct ws_bridge_route {
     void *route;     /* Route; it owns this struct, so this is not a reference */
     void *message;   /* handler(socket, message, opcode) */
     void *coroutine; /* the same if it is a coroutine function that C may begin; else NULL */
+    void *request;   /* handler(response, request) */
 } ws_bridge_route;
 
 /* A coroutine handler of the socket is under way, and all events wait. */
@@ -117,10 +132,96 @@ typedef struct ws_bridge_socket {
     bool settled;      /* `closing` returned True */
 } ws_bridge_socket;
 
+/* The part of a Request object that follows its header. */
+typedef struct ws_bridge_request {
+    ws_request *request; /* NULL once the request is over */
+    /* The slots of the class, in alphabetical order, as Python has them. */
+    void *body;
+    void *known;
+    void *preserved;
+    void *runtime;
+    void *user_data;
+} ws_bridge_request;
+
+/* The part of a Response object that follows its header. */
+typedef struct ws_bridge_response {
+    ws_request *request; /* NULL once the request is over */
+    ws_bridge *bridge;
+    int status;
+    bool aborted;   /* the client has left, or the connection was dropped */
+    bool deferred;  /* ws_request_defer was called */
+    bool last;      /* the connection closes after the answer */
+    bool responded; /* the answer was given */
+    bool upgrades;  /* it is an opening handshake */
+    /* The slots of the class, in alphabetical order, as Python has them. */
+    void *abort_handler;
+    void *before_release;
+    void *context;
+    void *headers;
+    void *later;
+    void *parts;
+    void *reason;
+    void *remote;
+    void *asked; /* Request */
+    void *route;
+    void *runtime;
+    void *socket;
+    void *user_data;
+} ws_bridge_response;
+
 /* Must be called once per process, before all other functions. `functions` is copied; `size` is
  * sizeof(ws_python) of the caller. `header` is the size of the object header that ws_bridge_socket
  * follows. Returns WS_OK or WS_EABI. */
 WS_API int ws_bridge_setup(const ws_python *functions, size_t size, size_t header);
+
+/* ---- for bridge_http.c ---- */
+
+/* The functions of the interpreter. They are the same for all servers of the process; objects would
+ * belong to one interpreter. */
+extern ws_python ws__python;
+
+/* Returns whether this thread may use the server. */
+static inline bool ws__bridge_owns(const ws_bridge *bridge)
+{
+    return bridge->owner == (unsigned long)pthread_self();
+}
+
+/* Returns the object, with one reference more. */
+static inline void *ws__bridge_reference(void *object)
+{
+    ws__python.Py_IncRef(object);
+    return object;
+}
+
+/* Size of the header of an object. */
+extern size_t ws__bridge_header_size;
+
+/* Returns the part of an object that follows its header. */
+static inline void *ws__bridge_part(void *object)
+{
+    return (char *)object + ws__bridge_header_size;
+}
+
+/* Returns function(*args), or NULL with an exception set. args[-1] must be writable. */
+void *ws__bridge_call(void *function, void *const *args, size_t count);
+
+/* Clears the exception that is set, and returns it. */
+void *ws__bridge_take_exception(void);
+
+/* Calls function(object, what). Returns false if it raised an exception. */
+bool ws__bridge_notify(void *function, void *object, void *what);
+
+/* Sets *data and *length to the bytes of a str or bytes object. `values` are this object, its
+ * opcode and `compress`. Returns its opcode, with WS_COMPRESS if `compress` is True; 0 if Python
+ * must handle the call. */
+int ws__bridge_prepare(const ws_bridge *bridge, void *const values[3], const char **data,
+                       ptrdiff_t *length);
+
+/* Returns self.<method>(*args, **names). */
+void *ws__bridge_call_method(void *method, void *self, void *const *args, ptrdiff_t count,
+                             void *names);
+
+/* ---- messages and sockets ---- */
 
 /* A ws_config.before_wait that releases the GIL. */
 WS_API void ws_bridge_before_wait(void *user);

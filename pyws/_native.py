@@ -252,6 +252,7 @@ class ws_python(Structure):
         ("PyErr_BadArgument", c_void_p),
         ("PyContext_Enter", c_void_p),
         ("PyContext_Exit", c_void_p),
+        ("PyContext_Copy", c_void_p),
         ("PyIter_Send", c_void_p),
         ("PyEval_SaveThread", c_void_p),
         ("PyEval_RestoreThread", c_void_p),
@@ -290,6 +291,15 @@ class ws_bridge(Structure):
         ("closed", py_object),
         ("failed", py_object),
         ("returned", py_object),
+        ("runtime", c_void_p),
+        ("context", py_object),
+        ("request_type", py_object),
+        ("response_type", py_object),
+        ("end", py_object),
+        ("ended", py_object),
+        ("handled", py_object),
+        ("raised", py_object),
+        ("current", c_void_p),
         ("loop", py_object),
         ("enter_task", py_object),
         ("leave_task", py_object),
@@ -306,6 +316,7 @@ class ws_bridge_route(Structure):
         ("route", c_void_p),
         ("message", py_object),
         ("coroutine", py_object),
+        ("request", py_object),
     ]
 
 
@@ -319,6 +330,43 @@ class ws_bridge_socket(Structure):
         ("id", c_uint64),
         ("latency", c_uint32),
         ("settled", c_bool),
+    ]
+
+
+class ws_bridge_request(Structure):
+    _fields_ = [
+        ("request", c_void_p),
+        ("body", c_void_p),
+        ("known", c_void_p),
+        ("preserved", c_void_p),
+        ("runtime", c_void_p),
+        ("user_data", c_void_p),
+    ]
+
+
+class ws_bridge_response(Structure):
+    _fields_ = [
+        ("request", c_void_p),
+        ("bridge", POINTER(ws_bridge)),
+        ("status", c_int),
+        ("aborted", c_bool),
+        ("deferred", c_bool),
+        ("last", c_bool),
+        ("responded", c_bool),
+        ("upgrades", c_bool),
+        ("abort_handler", c_void_p),
+        ("before_release", c_void_p),
+        ("context", c_void_p),
+        ("headers", c_void_p),
+        ("later", c_void_p),
+        ("parts", c_void_p),
+        ("reason", c_void_p),
+        ("remote", c_void_p),
+        ("asked", c_void_p),
+        ("route", c_void_p),
+        ("runtime", c_void_p),
+        ("socket", c_void_p),
+        ("user_data", c_void_p),
     ]
 
 

@@ -17,14 +17,15 @@ from typing import (
 )
 
 from ._core import cookies, foreign, mistakes, values
+from ._core.bridge import Documented
 from ._core.calls import short_text
 from ._core.events import EventStream
-from ._core.fields import Latin1, Parameters, Query, list_elements
+from ._core.facts import COOKIE, headers_of, user_data_of
+from ._core.fields import Latin1, Parameters, Query, list_elements, path_parameters
 from ._core.forms import Form, UploadFile
 from ._core.hints import CookieOptionsDict, HeaderValue, Message, Unpack
 from ._core.messages import pack
 from ._core.reading import BodyOfRequest, DataOfResponse
-from ._core.requests import COOKIE, Facts
 from ._core.served import Files
 from ._core.sockets import address_bytes
 from ._core.writing import PartsOfResponse
@@ -54,16 +55,13 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
     called in time. Until then it belongs to the thread of ``app.run()``.
     """
 
-    __slots__ = ("_facts",)
+    __slots__ = ()
     __reduce_ex__ = values.no_copy
-
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
 
     @property
     def app(self) -> App:
         """The App that serves the request. Raises RuntimeError after it was freed."""
-        app: App = self._facts.runtime.app
+        app: App = self._runtime.app
         return app
 
     def preserve(self) -> Request:
@@ -75,7 +73,7 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
         Raises:
             RuntimeError: The request is over already, or called from another thread.
         """
-        self._facts.preserve()
+        self._preserve()
         return self
 
     @property
@@ -85,15 +83,15 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
         A `before` function of a router sets it, and the handler reads it. In a handshake it becomes
         the user data of the WebSocket, unless ``res.upgrade`` is given other data.
         """
-        return getattr(self._facts, "user_data", None)
+        return self._user_data
 
     @user_data.setter
     def user_data(self, value: Any) -> None:
-        self._facts.user_data = value
+        self._user_data = value
 
     def get_method(self) -> str:
         """The method as sent: "GET"."""
-        return str(self._facts.get("method"))
+        return str(self._get("method"))
 
     @property
     def scheme(self) -> str:
@@ -101,15 +99,15 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
 
         Trusted are those of ``App(trusted_proxies=[...])``.
         """
-        return str(self._facts.get("scheme"))
+        return str(self._get("scheme"))
 
     def get_url(self) -> str:
         """The path as sent, without the query: "/chat/blue%20room"."""
-        return str(self._facts.get("path"))
+        return str(self._get("path"))
 
     def get_full_url(self) -> str:
         """The target as sent, with the query."""
-        return str(self._facts.get("target"))
+        return str(self._get("target"))
 
     def get_header(self, lower_case_name: Union[str, bytes]) -> Optional[str]:
         """The value of a header field; None without it.
@@ -128,7 +126,7 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
 
     def get_headers(self) -> Dict[str, str]:
         """All header fields by lower-case name, decoded and joined as by `get_header`."""
-        return self._facts.headers()
+        return self._get_headers()
 
     def for_each_header(self, fn: Callable[[str, str], object]) -> None:
         """Call ``fn(lower_case_name, value)`` for each header field, in the order received.
@@ -140,7 +138,7 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
             TypeError: `fn` is not a plain function, or returned a coroutine.
         """
         values.function("fn", fn)
-        for name, value in self._facts.get("headers"):
+        for name, value in self._get("headers"):
             mistakes.check_result("the function of for_each_header", fn, fn(name, value))
 
     def get_query(self, key: str) -> Optional[str]:
@@ -166,7 +164,7 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
         Raises:
             RuntimeError: The request is over.
         """
-        return Query(self._facts.get("query"))
+        return Query(self._get("query"))
 
     def get_parameter(self, which: Union[int, str]) -> Optional[str]:
         """What matched a part of the pattern, percent-decoded; None if there is no such part.
@@ -196,7 +194,7 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
         Raises:
             RuntimeError: The request is over.
         """
-        return self._facts.parameters()
+        return path_parameters(self._get("pattern"), self._get("path"))
 
     def get_cookie(self, name: str) -> Optional[str]:
         """The value of a cookie; None without it.
@@ -221,7 +219,7 @@ _REQUESTED: Any = values.LeftOut()  # an argument of `upgrade` that was left out
 
 
 @foreign.explained(foreign.NOT_IN_RESPONSE)
-class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explained):
+class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
     """The answer to one request, given once: by `end`, `send`, `redirect` or `upgrade`.
 
     It may be given in parts, by `write`, `stream` or `events`.
@@ -244,7 +242,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
     @property
     def request(self) -> Request:
         """What the client asked for."""
-        return Request(self._request)
+        return self._request  # type: ignore[return-value]
 
     @property
     def aborted(self) -> bool:
@@ -324,7 +322,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
             hint = ", see content_length()" if name.lower() == "content-length" else ""
             raise ValueError(f"the header {name} is written by pyws itself{hint}")
         data = self._header_value(name, value)
-        self._headers.append((name.encode(), data))
+        self._add_header(name.encode(), data)
         return self
 
     @staticmethod
@@ -442,7 +440,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
         elif isinstance(pairs, (str, bytes)) or not hasattr(pairs, "__iter__"):
             what = values.type_name(headers)
             raise TypeError(f"headers must be a dict or a list of pairs, not {what}")
-        before = self._status, self._reason, list(self._headers)
+        before = self._status, self._reason, self._headers and list(self._headers)
         try:
             if status != 200:  # the default leaves an earlier write_status alone
                 self.write_status(status)
@@ -525,9 +523,9 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
         if key is not _REQUESTED:
             self._check_key(key)
         if protocol is _REQUESTED:
-            protocol = self._request.headers().get("sec-websocket-protocol")
+            protocol = headers_of(self._request).get("sec-websocket-protocol")
         if extensions is _REQUESTED:
-            extensions = self._request.headers().get("sec-websocket-extensions")
+            extensions = headers_of(self._request).get("sec-websocket-extensions")
         if extensions is not None and not isinstance(extensions, str):
             what = values.type_name(extensions)
             raise TypeError(f"extensions must be a str or None, not {what}")
@@ -536,7 +534,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
             lib.ws_request_decline_extensions(self._ptr)
         self._write_head()
         if user_data is _REQUESTED:
-            user_data = getattr(self._request, "user_data", None)
+            user_data = user_data_of(self._request)
         self._user_data = user_data
         try:
             data = None if name is None else name.encode()
@@ -549,14 +547,14 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=foreign.Explain
     def _check_key(self, key: Any) -> None:
         if not isinstance(key, str):
             raise TypeError(f"key must be a str, not {values.type_name(key)}")
-        if key != self._request.headers().get("sec-websocket-key"):
+        if key != headers_of(self._request).get("sec-websocket-key"):
             raise ValueError("key differs from the request's Sec-WebSocket-Key")
 
     def _select(self, protocol: Any) -> Optional[str]:
         """The subprotocol for the library; None leaves the choice to it."""
         if protocol is not None and not isinstance(protocol, str):
             raise TypeError(f"protocol must be a str or None, not {values.type_name(protocol)}")
-        offered = list_elements(self._request.headers().get("sec-websocket-protocol"))
+        offered = list_elements(headers_of(self._request).get("sec-websocket-protocol"))
         wanted = list_elements(protocol)
         if not wanted:  # nor may the list of a client that has no token in it
             return None

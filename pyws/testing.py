@@ -25,15 +25,16 @@ from typing import (
 
 from ._core import values
 from ._core.calls import thread_ident
+from ._core.facts import made
 from ._core.hints import Task
 from ._core.messages import COMPRESS, pack_publication
-from ._core.requests import Facts
 from ._core.routes import Route
 from ._core.settings import Behavior
 from ._native import fail
 from .app import App
 from .enums import OpCode, SendStatus
 from .errors import ConnectionClosed, ErrorCode
+from .http import Request
 from .options import AppListenOptions
 from .typing import AnyOpCode, AppListenOptionsDict, Message
 from .websocket import CloseInfo, WebSocket
@@ -239,7 +240,8 @@ class FakeWebSocket(WebSocket[Any]):
         self._user_data = user_data
         self._remote = (b"\x7f\0\0\1", 50_000, False)
         fields = [(name.lower(), value) for name, value in (headers or {}).items()]
-        self._request = Facts.made(
+        self._request = made(
+            Request,
             runtime,
             {
                 "method": "GET",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, 
 from ._core import foreign, mistakes, values
 from ._core.bridge import Documented, install_fast_path
 from ._core.calls import thread_ident, topic_names
+from ._core.facts import headers_of
 from ._core.fields import path_parameters
 from ._core.hints import AnyOpCode, Message, UserData
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
@@ -46,6 +47,7 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
 
     __slots__ = ()
 
+    _new_request = Request
     __reduce_ex__ = values.no_copy
 
     def __repr__(self) -> str:
@@ -552,7 +554,7 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
             RuntimeError: The handshake is over and was not kept, or called from another thread.
         """
         self._runtime.check_thread()
-        return Request(self._facts_of_request())
+        return self._get_request()  # type: ignore[return-value]
 
     @property
     def subprotocol(self) -> Optional[str]:
@@ -574,7 +576,7 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
             RuntimeError: As for `request`.
         """
         self._runtime.check_thread()
-        return self._facts_of_request().headers()
+        return headers_of(self._get_request())
 
     def get_user_data(self) -> UserData:
         """The object given to ``res.upgrade``, or assigned since.

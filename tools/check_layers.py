@@ -50,7 +50,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
     ],
     ["route", "source", "request", "respond", "answer", "admit", "serve"],
     ["listen", "ws"],
-    {"bridge"},
+    ["bridge", "bridge_http"],
     ["tls_names", "tls_openssl", "ws_mbedtls"],
 )
 LAYERS = {module: number for number, layer in enumerate(LAYER_MAP) for module in layer}
@@ -118,7 +118,8 @@ def judge_project_include(module: str, target: str) -> str:
     """Why `module` must not include the header of `target`; "" when it may."""
     if target in (module, "ws"):
         return ""
-    if module == "bridge" or (module in TLS and target not in TLS):
+    of_bridge = module.startswith("bridge") and target != "bridge"
+    if of_bridge or (module in TLS and target not in TLS):
         return f"{module} must go through ws.h alone"
     if module in SYSTEM and target not in ("buffer", "text"):
         return f"{module} must know nothing of WebSocket, only ws.h, buffer.h and text.h"

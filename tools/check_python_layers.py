@@ -34,8 +34,8 @@ LAYERS: Dict[str, int] = {
     "_core/envelope": 7, "_core/nats_broker": 7, "_core/outlet": 7,
     "_core/redis_broker": 7, "options": 7,
     "_core/counting": 8, "_core/history": 8, "_core/runtime": 8, "_core/urls": 8,
-    "_core/bodies": 9, "_core/life": 9, "_core/link": 9, "_core/routes": 9, "_core/signals": 9,
-    "_core/events": 9, "_core/topics": 9, "_core/work": 9, "publishing": 9,
+    "_core/bodies": 9, "_core/facts": 9, "_core/life": 9, "_core/link": 9, "_core/routes": 9,
+    "_core/signals": 9, "_core/events": 9, "_core/topics": 9, "_core/work": 9, "publishing": 9,
     "_core/requests": 10,
     "_core/before": 11, "_core/reading": 11, "_core/served": 11, "_core/sockets": 11,
     "_core/writing": 11,
@@ -59,7 +59,7 @@ PYTHONAPI = {"_core/bridge"}
 
 # Modules whose functions work on objects of the classes next to them. What they read is their own,
 # though an attribute of another module may have the same name.
-FRIENDS = {"_core/requests", "_core/signals", "_core/sockets", "_core/timers"}
+FRIENDS = {"_core/facts", "_core/requests", "_core/signals", "_core/sockets", "_core/timers"}
 
 # Imports for type checkers alone that go upwards, and why.
 FOR_TYPES: Dict[Tuple[str, str], str] = {

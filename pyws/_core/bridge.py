@@ -25,6 +25,8 @@ from typing import Any, Sequence
 from .._native import (
     lib,
     ws_bridge,
+    ws_bridge_request,
+    ws_bridge_response,
     ws_bridge_route,
     ws_bridge_socket,
     ws_bridge_stepper,
@@ -36,8 +38,12 @@ __all__ = [
     "BUSY",
     "Documented",
     "Handle",
+    "RequestHandle",
+    "ResponseHandle",
     "address_of",
     "bridge_function",
+    "can_make",
+    "current_response",
     "enable_steps",
     "install_fast_path",
     "new_bridge",
@@ -158,7 +164,7 @@ class PyMethodDef(Structure):
     ]
 
 
-_UINT, _ULONG, _ULONGLONG = 11, 12, 18  # Py_T_UINT, Py_T_ULONG, Py_T_ULONGLONG
+_INT, _UINT, _ULONG, _BOOL, _ULONGLONG = 1, 11, 12, 14, 18  # Py_T_INT, Py_T_UINT, ...
 _MEMBERS = 72  # Py_tp_members
 _BASE_TYPE = 1 << 18 | 1 << 10  # Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
 _FAST_METHOD = 0x80 | 0x02  # METH_FASTCALL | METH_KEYWORDS
@@ -170,20 +176,21 @@ def keep(*structures: Structure | ctypes.Array[Any]) -> None:
         ctypes.pythonapi.Py_IncRef(py_object(structure))
 
 
-def new_handle_type() -> type:
-    """Make a type like `object` with the members of ws_bridge_socket as attributes."""
+def new_handle_type(name: str, fields: dict[str, tuple[int, Any]], size: int) -> type:
+    """Make a type like `object` with fields of a structure, which follows its header.
+
+    Args:
+        name: Its name.
+        fields: Its attributes, each with the type of a PyMemberDef and a field of the structure.
+        size: Of the structure, or of the part of it that is no slots of a class.
+    """
     start = object.__basicsize__
-    members = (PyMemberDef * 7)(
-        PyMemberDef(b"_conn", _ULONG, start + ws_bridge_socket.conn.offset),
-        PyMemberDef(b"_bridge", _ULONG, start + ws_bridge_socket.bridge.offset),
-        PyMemberDef(b"_context_address", _ULONG, start + ws_bridge_socket.context.offset),
-        PyMemberDef(b"_stepper", _ULONG, start + ws_bridge_socket.stepper.offset),
-        PyMemberDef(b"_id", _ULONGLONG, start + ws_bridge_socket.id.offset),
-        PyMemberDef(b"_latency", _UINT, start + ws_bridge_socket.latency.offset),
-    )
+    members = (PyMemberDef * (len(fields) + 1))()
+    for member, (attribute, (kind, field)) in zip(members, fields.items()):
+        member.name, member.type, member.offset = attribute.encode(), kind, start + field.offset
     slots = (PyType_Slot * 2)(PyType_Slot(_MEMBERS, ctypes.cast(members, c_void_p)))
-    size = start + ctypes.sizeof(ws_bridge_socket)
-    spec = PyType_Spec(b"pyws._core.bridge.Handle", size, 0, _BASE_TYPE, slots)
+    full_name = f"pyws._core.bridge.{name}".encode()
+    spec = PyType_Spec(full_name, start + size, 0, _BASE_TYPE, slots)
     keep(members, slots, spec)
     make = ctypes.PYFUNCTYPE(py_object, POINTER(PyType_Spec))(("PyType_FromSpec", ctypes.pythonapi))
     return make(spec)  # type: ignore[no-any-return]
@@ -201,8 +208,93 @@ class Handle:
     _stepper: int  # address of the ws_bridge_stepper of a session; BUSY; or 0
 
 
+class RequestHandle:
+    """What C and Python both know of a `Request`."""
+
+    __slots__ = ("_ptr",)
+    _ptr: int  # address of the ws_request; 0 once the request is over
+
+
+class ResponseHandle:
+    """What C and Python both know of a `Response`."""
+
+    __slots__ = (
+        "_aborted",
+        "_bridge",
+        "_deferred",
+        "_last",
+        "_ptr",
+        "_responded",
+        "_status",
+        "_upgrades",
+    )
+    _ptr: int  # address of the ws_request; 0 once the request is over
+    _bridge: int  # address of the server's ws_bridge
+    _status: int
+    _aborted: bool  # see ws_bridge_response
+    _deferred: bool
+    _last: bool
+    _responded: bool
+    _upgrades: bool
+
+
+def make_handle_types() -> None:
+    """Make those types that C shares; in PyPy, and with PYWS_BRIDGE=ctypes, it does not."""
+    global Handle, RequestHandle, ResponseHandle
+    socket, request, response = ws_bridge_socket, ws_bridge_request, ws_bridge_response
+    of_socket = {
+        "_conn": (_ULONG, socket.conn),
+        "_bridge": (_ULONG, socket.bridge),
+        "_context_address": (_ULONG, socket.context),
+        "_stepper": (_ULONG, socket.stepper),
+        "_id": (_ULONGLONG, socket.id),
+        "_latency": (_UINT, socket.latency),
+    }
+    of_request = {"_ptr": (_ULONG, request.request)}
+    of_response = {
+        "_ptr": (_ULONG, response.request),
+        "_bridge": (_ULONG, response.bridge),
+        "_status": (_INT, response.status),
+        **{
+            f"_{name}": (_BOOL, getattr(response, name))
+            for name in ("aborted", "deferred", "last", "responded", "upgrades")
+        },
+    }
+    new: Any = new_handle_type
+    Handle = new("Handle", of_socket, ctypes.sizeof(socket))  # type: ignore[misc]
+    RequestHandle = new("RequestHandle", of_request, request.body.offset)  # type: ignore[misc]
+    size = response.abort_handler.offset
+    ResponseHandle = new("ResponseHandle", of_response, size)  # type: ignore[misc]
+
+
 if lib.bridge:
-    Handle = new_handle_type()  # type: ignore[misc,assignment]
+    make_handle_types()
+
+
+def has_slots(cls: Any, structure: Any, **others: str) -> bool:
+    """Whether the slots of a class are where C expects them: in the order of their names.
+
+    Args:
+        cls: The class, which has no other slots.
+        structure: Of what follows the header.
+        others: Fields with another name than the slot has, without its underscore.
+    """
+    value, mark = cls.__new__(cls), object()
+    for field in [name for name, kind in structure._fields_ if kind is c_void_p][1:]:
+        setattr(value, "_" + others.get(field, field), mark)
+        place = id(value) + object.__basicsize__ + getattr(structure, field).offset
+        if c_void_p.from_address(place).value != id(mark):
+            return False
+    return True
+
+
+def can_make(request_type: type, response_type: type) -> bool:
+    """Whether C can make objects of the types `Request` and `Response`."""
+    return (
+        lib.bridge
+        and has_slots(request_type, ws_bridge_request)
+        and has_slots(response_type, ws_bridge_response, asked="request")
+    )
 
 
 _methods: dict[int, Any] = {}  # of Python, by the ids of those in C that are in front of them
@@ -271,7 +363,7 @@ def new_bridge(
 
 
 def new_bridge_route(
-    bridge: ws_bridge, route: Any, message: Any, coroutine: Any
+    bridge: ws_bridge, route: Any, message: Any, coroutine: Any, request: Any
 ) -> ws_bridge_route:
     """The ws_bridge_route of a route.
 
@@ -280,14 +372,22 @@ def new_bridge_route(
         route: The Route, which owns the result.
         message: The message handler.
         coroutine: The coroutine function that C may begin instead, or None.
+        request: The request handler.
     """
     function = py_object() if coroutine is None else coroutine
-    return ws_bridge_route(ctypes.pointer(bridge), id(route), message, function)
+    return ws_bridge_route(ctypes.pointer(bridge), id(route), message, function, request)
 
 
 def bridge_function(kind: Any, name: str) -> Any:
     """The function ws_bridge_`name` as a callback of that kind."""
     return ctypes.cast(getattr(lib.without_gil, "ws_bridge_" + name), kind)
+
+
+def current_response(bridge: ws_bridge | None) -> Any:
+    """The Response whose handler C is calling; None if there is none."""
+    if bridge is None or not bridge.current:
+        return None
+    return ctypes.cast(bridge.current, py_object).value
 
 
 address_of = ctypes.addressof

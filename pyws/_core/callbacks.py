@@ -18,7 +18,7 @@ from ..http import Request, Response
 from ..websocket import WebSocket
 from . import bridge, calls, requests, sockets
 from .contexts import run_in
-from .requests import Facts, context_of, exchanges
+from .requests import context_of, current_exchange
 from .routes import Route, routes
 from .runtime import runtimes
 
@@ -43,13 +43,13 @@ def _on_request(ptr: int, key: int) -> None:
 
 def _on_fallback(ptr: int, status: int, key: int) -> None:
     route = runtimes[key].fallbacks[status].route
-    facts = Facts(route.runtime, ptr)
-    requests.serve_fallback(Response(route, facts, False), Request(facts), status)
+    req = Request(route.runtime, ptr)
+    requests.serve_fallback(Response(route, req, False), req, status)
 
 
 def _serve(ptr: int, route: Route, upgrades: bool) -> None:
-    facts = Facts(route.runtime, ptr)
-    requests.serve(Response(route, facts, upgrades), Request(facts))
+    req = Request(route.runtime, ptr)
+    requests.serve(Response(route, req, upgrades), req)
 
 
 def _on_response(
@@ -59,7 +59,7 @@ def _on_response(
     if runtime is not None and runtime.traffic and not runtime.refusal:
         reason = why[:why_length].decode() if why else None
         line = functools.partial(runtime.traffic.answered, request, status, length, reason)
-        exchange = exchanges.get(request)  # None: no handler has run for it
+        exchange = current_exchange(runtime, request)  # None: no handler has run for it
         if exchange is None:
             runtime.report("logging", line)
         else:
@@ -124,10 +124,19 @@ def new_bridge() -> Any:
         closed=sockets.closed,
         failed=sockets.message_failed,
         returned=sockets.message_returned,
+        request_type=Request,
+        response_type=Response,
+        end="_end",
+        ended="_ended",
+        handled=requests.handled,
+        raised=requests.raised,
     )
 
 
 if lib.bridge:
+    if bridge.can_make(Request, Response):
+        bridge.install_fast_path(Response, "end", "_end")
+        ON_REQUEST = bridge.bridge_function(_native.request_function, "on_request")
     OPTIONAL["message"] = bridge.bridge_function(_native.message_function, "on_message")
     ALWAYS["on_open"] = bridge.bridge_function(_native.conn_function, "on_open")
     ALWAYS["on_close"] = bridge.bridge_function(_native.close_function, "on_close")

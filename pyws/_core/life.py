@@ -116,7 +116,7 @@ class Life:
         except BaseException as error:
             self.failure = error
             return
-        self._runtime.context = copy_context()  # with what the functions have set
+        self._runtime.set_context(copy_context())  # with what the functions have set
         server_logger.info("serving")
 
     async def stop_all(self) -> None:

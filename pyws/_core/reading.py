@@ -9,9 +9,10 @@ from typing import Any, AsyncIterator, Callable, Dict, List, Optional, TypeVar
 from ..errors import BadRequest
 from . import values
 from .bodies import AS_FORM, BY_FUNCTION, IN_PIECES, UNREAD, WHOLE, Body
+from .facts import Facts, body_of, headers_of, runtime_of
 from .fields import with_parameters
 from .forms import Form, Multipart, urlencoded
-from .requests import Exchange, Facts, read_body
+from .requests import Exchange, read_body
 
 __all__ = ["BodyOfRequest", "DataOfResponse"]
 
@@ -25,17 +26,17 @@ _NO_CHARSETS = ("idna", "punycode", "raw_unicode_escape", "unicode_escape", "und
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def _begin(facts: Facts, how: str, on_chunk: Callable[..., Any] | None = None) -> Body:
+def _begin(request: Facts, how: str, on_chunk: Callable[..., Any] | None = None) -> Body:
     """The body of a request, which is read from now on, if it was not before.
 
     Raises:
         RuntimeError: It was or is read in another way, the request is over, or this is another
             thread.
     """
-    facts.runtime.check_thread()
-    body = facts.body
+    runtime_of(request).check_thread()
+    body: Body | None = body_of(request)
     if body is None:
-        return read_body(facts, how, on_chunk)
+        return read_body(request, how, on_chunk)
     if body.how != UNREAD and not how == body.how == WHOLE:
         raise RuntimeError(f"the body of this request was read already, by {body.how}")
     return body
@@ -56,28 +57,28 @@ class _Pieces(AsyncIterator[bytes]):
         return data
 
 
-async def _read_text(facts: Facts, charset: Optional[str]) -> str:
-    data = await _begin(facts, WHOLE).whole()
+async def _read_text(request: Facts, charset: Optional[str]) -> str:
+    data = await _begin(request, WHOLE).whole()
     try:
-        return data.decode(charset or _charset(facts))
+        return data.decode(charset or _charset(request))
     except UnicodeError as error:
         raise BadRequest(f"the body is not valid text: {error}") from error
 
 
-async def _read_json(facts: Facts) -> Any:
-    body = _begin(facts, WHOLE)
+async def _read_json(request: Facts) -> Any:
+    body = _begin(request, WHOLE)
     data = await body.whole()
     if "json" not in body.kept:
         try:
-            body.kept["json"] = facts.runtime.json.loads(data)
+            body.kept["json"] = runtime_of(request).json.loads(data)
         except Exception as error:  # those of msgspec are no ValueErrors
             raise BadRequest(f"the body is not JSON: {error}") from error
     return body.kept["json"]
 
 
-def _charset(facts: Facts) -> str:
+def _charset(request: Facts) -> str:
     """The encoding of a text. Raises BadRequest."""
-    name = with_parameters(facts.headers().get("content-type"))[1].get("charset", "utf-8")
+    name = with_parameters(headers_of(request).get("content-type"))[1].get("charset", "utf-8")
     try:
         known = codecs.lookup(name)
         " ".encode(name)  # base64 and the like are no encodings of texts
@@ -88,21 +89,22 @@ def _charset(facts: Facts) -> str:
     raise BadRequest(f"the charset {name} is not supported", 415)
 
 
-async def _read_form(facts: Facts) -> Form:
-    kind, parameters = with_parameters(facts.headers().get("content-type"))
+async def _read_form(request: Facts) -> Form:
+    kind, parameters = with_parameters(headers_of(request).get("content-type"))
     if kind == _URLENCODED:
-        return urlencoded(await _begin(facts, WHOLE).whole(), _charset(facts))
+        return urlencoded(await _begin(request, WHOLE).whole(), _charset(request))
     if kind == _MULTIPART:
-        return await _read_multipart(facts, parameters.get("boundary", ""))
+        return await _read_multipart(request, parameters.get("boundary", ""))
     raise BadRequest(f"the body is no form, which is {_URLENCODED} or {_MULTIPART}", 415)
 
 
-async def _read_multipart(facts: Facts, boundary: str) -> Form:
+async def _read_multipart(request: Facts, boundary: str) -> Form:
     with Multipart(boundary) as parts:
-        if facts.body is not None and facts.body.how == WHOLE:
-            parts.add(await facts.body.whole())
+        body = body_of(request)
+        if body is not None and body.how == WHOLE:
+            parts.add(await body.whole())
         else:
-            body = _begin(facts, AS_FORM)
+            body = _begin(request, AS_FORM)
             while data := await body.piece():
                 parts.add(data)
         return parts.finish()
@@ -111,12 +113,10 @@ async def _read_multipart(facts: Facts, boundary: str) -> Form:
 # ---- requests -----------------------------------------------------------------------------------
 
 
-class BodyOfRequest:
+class BodyOfRequest(Facts):
     """The methods of `Request` for that."""
 
     __slots__ = ()
-
-    _facts: Facts
 
     async def body(self) -> bytes:
         """Read the whole body: ``data = await req.body()``.
@@ -135,7 +135,7 @@ class BodyOfRequest:
             RuntimeError: The body was read by `stream`, the request is over, or called from another
                 thread.
         """
-        return await _begin(self._facts, WHOLE).whole()
+        return await _begin(self, WHOLE).whole()
 
     async def text(self) -> str:
         """Read the whole body as text, in the charset of its Content-Type, or in UTF-8.
@@ -144,7 +144,7 @@ class BodyOfRequest:
             BadRequest: It is no such text (400), or the charset is unknown (415).
             ClientDisconnect, RuntimeError: As for `body`.
         """
-        return await _read_text(self._facts, None)
+        return await _read_text(self, None)
 
     async def json(self) -> Any:
         """Read the whole body as JSON, with the json_loads of the app; a second call returns the
@@ -154,7 +154,7 @@ class BodyOfRequest:
             BadRequest: It is no JSON.
             ClientDisconnect, RuntimeError: As for `body`.
         """
-        return await _read_json(self._facts)
+        return await _read_json(self)
 
     async def form(self) -> Form:
         """Read the whole body as a form; a second call returns the same object.
@@ -168,12 +168,12 @@ class BodyOfRequest:
             RuntimeError: python-multipart is missing; or as for `body`.
             ClientDisconnect: As for `body`.
         """
-        body = self._facts.body
+        body = self._body
         if body is not None and "form" in body.kept:
             return body.kept["form"]  # type: ignore[no-any-return]
-        form = await _read_form(self._facts)
-        assert self._facts.body is not None
-        self._facts.body.kept["form"] = form
+        form = await _read_form(self)
+        assert self._body is not None
+        self._body.kept["form"] = form
         return form
 
     def stream(self) -> AsyncIterator[bytes]:
@@ -189,7 +189,7 @@ class BodyOfRequest:
             ClientDisconnect: As for `body`.
             RuntimeError: The body was read already, or as for `body`.
         """
-        return _Pieces(_begin(self._facts, IN_PIECES))
+        return _Pieces(_begin(self, IN_PIECES))
 
 
 # ---- responses ----------------------------------------------------------------------------------
@@ -230,8 +230,9 @@ class DataOfResponse(Exchange):
             RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
-        if self._request.body is not None:
-            self._request.body.pause()
+        body = body_of(self._request)
+        if body is not None:
+            body.pause()
         return self
 
     def resume(self: AnyResponse) -> AnyResponse:
@@ -244,8 +245,9 @@ class DataOfResponse(Exchange):
             RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
-        if self._request.body is not None:
-            self._request.body.resume()
+        body = body_of(self._request)
+        if body is not None:
+            body.resume()
         return self
 
     async def get_data(self) -> BytesIO:

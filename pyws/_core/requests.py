@@ -15,135 +15,55 @@ from ..enums import SendStatus
 from ..errors import BadRequest, ClientDisconnect, ErrorCode
 from . import mistakes
 from .bodies import BY_FUNCTION, UNREAD, Body
-from .calls import copied_bytes, has_field, header_fields, short_text
+from .bridge import ResponseHandle, current_response
+from .calls import has_field, short_text
 from .contexts import run_in
-from .fields import Parameters, header_text, path_parameters
+from .facts import (
+    Facts,
+    address_of,
+    body_of,
+    fact,
+    forget_address,
+    preserve,
+    runtime_of,
+    set_body,
+)
 from .logs import escaped, logger, peer_name, phrase
 from .parts import UNKNOWN_LENGTH, Parts
 from .routes import Route, returned
-from .runtime import Host, Runtime
+from .runtime import Host, Runtime, runtimes
 from .values import Handler
 
-__all__ = ["COOKIE", "Exchange", "Facts", "exchanges"]
+__all__ = ["Exchange", "exchanges"]
 
-COOKIE = "cookie"
 _SMALL = 8192  # bytes of a file that are copied, since that is faster
 SUCCESS, DROPPED = SendStatus.SUCCESS.value, SendStatus.DROPPED.value
 
 exchanges: dict[int, Exchange] = {}  # address of the ws_request -> its exchange
 
-# ---- what the client asked for ------------------------------------------------------------------
-
-
-class Facts:
-    """The facts of a request, each read from C once, when it is needed first.
-
-    Attributes:
-        ptr: The address of the ws_request; 0 once the request is over.
-        runtime: The runtime of the app.
-        body: What has arrived of the body; None while nothing reads it.
-        user_data: What the program keeps with the request; there is none until it is set.
-    """
-
-    __slots__ = ("_known", "_preserved", "body", "ptr", "runtime", "user_data")
-
-    user_data: Any
-
-    def __init__(self, runtime: Runtime, ptr: int) -> None:
-        self.runtime = runtime
-        self.ptr = ptr
-        self.body: Body | None = None
-        self._known: dict[str, Any] = {}
-        self._preserved = False
-
-    @classmethod
-    def made(cls, runtime: Runtime, known: dict[str, Any]) -> Facts:
-        """Facts of a request that never was; `known` has all those of `_READERS`."""
-        facts = cls(runtime, 0)
-        facts._known, facts._preserved = known, True
-        return facts
-
-    def get(self, name: str) -> Any:
-        """A fact, by its name in `_READERS`. Raises RuntimeError in another thread, or too late."""
-        if not self.ptr:
-            if not self._preserved:
-                raise RuntimeError(
-                    "this request is over: call req.preserve() in its handler to keep it"
-                )
-            return self._known[name]
-        if name not in self._known:
-            self.runtime.check_thread()
-            self._known[name] = _READERS[name](self.ptr)
-        return self._known[name]
-
-    def preserve(self) -> None:
-        """Read everything now, to be available at any later time."""
-        for name in _READERS:
-            self.get(name)
-        self._preserved = True
-
-    def headers(self) -> dict[str, str]:
-        """All header fields by lower-case name; repeated ones are joined."""
-        values: dict[str, list[str]] = {}
-        for name, value in self.get("headers"):
-            values.setdefault(name, []).append(value)
-        return {name: _joined(name, lines) for name, lines in values.items()}
-
-    def parameters(self) -> Parameters:
-        """What matched the parts of the pattern."""
-        return path_parameters(self.get("pattern"), self.get("path"))
-
-
-def _joined(name: str, lines: list[str]) -> str:
-    """Repeated fields as one (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
-    separator = "; " if name == COOKIE else ", "
-    return separator.join(lines) if len(lines) > 1 else lines[0]
-
-
-def _read(name: str) -> Callable[[int], str]:
-    function = getattr(lib, "ws_request_" + name)
-    return lambda ptr: header_text(copied_bytes(function, ptr) or b"")
-
-
-_READERS: dict[str, Callable[[int], Any]] = {
-    "method": _read("method"),
-    "target": _read("target"),
-    "path": _read("path"),
-    "query": _read("query"),
-    "headers": lambda ptr: [
-        (header_text(name).lower(), header_text(value)) for name, value in header_fields(ptr)
-    ],
-    "pattern": lambda ptr: lib.ws_request_pattern(ptr).decode(),
-    "scheme": lambda ptr: lib.ws_request_scheme(ptr).decode(),
-}
-
 # ---- a request and its answer -------------------------------------------------------------------
 
 
-class Exchange:
-    """A request and its answer."""
+class Exchange(ResponseHandle):
+    """A request and its answer.
+
+    With the bridge, C makes the `Response` to a plain request, in the same way as `__init__`.
+    """
 
     __slots__ = (
         "__weakref__",
         "_abort_handler",
-        "_aborted",
         "_before_release",
         "_context",
-        "_deferred",
         "_headers",
-        "_last",
         "_later",
         "_parts",
-        "_ptr",
         "_reason",
         "_remote",
         "_request",
-        "_responded",
         "_route",
         "_runtime",
         "_socket",
-        "_status",
-        "_upgrades",
         "_user_data",
     )
 
@@ -151,12 +71,13 @@ class Exchange:
         self._runtime = route.runtime
         self._route = route
         self._request = request
-        self._ptr = request.ptr  # 0 once the request is over
+        self._ptr = address_of(request)  # 0 once the request is over
+        self._bridge = self._runtime.bridge_address
         self._upgrades = upgrades  # it is an opening handshake
         self._context = self._runtime.context.copy()  # of its handlers, and those of its socket
-        self._status: int = 200
+        self._status = 200
         self._reason: bytes | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[tuple[bytes, bytes]] | None = None
         self._abort_handler: Handler | None = None
         self._aborted = self._responded = self._deferred = False
         self._last = False  # the connection closes after the answer
@@ -182,10 +103,11 @@ class Exchange:
             if deferred < 0:
                 fail(deferred)
             self._deferred = True
+            exchanges[self._ptr] = self
 
     def _is_waiting(self) -> bool:
         """Whether something other than a coroutine handler may still answer."""
-        body, parts = self._request.body, self._parts
+        body, parts = body_of(self._request), self._parts
         return (
             self._abort_handler is not None
             or (body is not None and body.how == BY_FUNCTION)
@@ -208,7 +130,7 @@ class Exchange:
         self._aborted = self._aborted or broken  # what the error handler sends must not follow
         what = "the upgrade handler" if self._upgrades else "the handler"
         context = self._context
-        self._status, self._reason, self._headers = 200, None, []  # the error handler may answer
+        self._status, self._reason, self._headers = 200, None, None  # the error handler may answer
         self._runtime.handler_failed(what, error, handler, context, self, self._facts)
         if not broken:
             self._fail()
@@ -225,8 +147,8 @@ class Exchange:
         if self._has_begun():
             self._finish(body)
             return
-        if content_type and not any(name.lower() == b"content-type" for name, _ in self._headers):
-            self._headers.append((b"Content-Type", content_type.encode()))
+        if content_type and "content-type" not in field_names(self):
+            self._add_header(b"Content-Type", content_type.encode())
         if self._parts is not None and self._parts.length is not None:
             self._finish(body)
             return
@@ -269,9 +191,15 @@ class Exchange:
         if self._parts is not None and self._parts.begun and not self._aborted:
             raise RuntimeError("the head of the answer was sent with its first part")
 
+    def _add_header(self, name: bytes, value: bytes) -> None:
+        """Add a header field that is known to be valid."""
+        if self._headers is None:
+            self._headers = []
+        self._headers.append((name, value))
+
     def _write_head(self) -> None:
         """Give the header fields to C. Raises MemoryError, after it dropped the connection."""
-        headers, self._headers = self._headers, []
+        headers, self._headers = self._headers or (), None
         try:
             for name, value in headers:
                 lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
@@ -349,6 +277,11 @@ class Exchange:
         if self._deferred:
             self._release()
 
+    def _ended(self, error: int) -> Any:
+        """C has answered, and returned the negative of `error`. Raises MemoryError."""
+        self._answered(-error)
+        return self
+
     def _drop(self) -> None:
         """Drop the connection, unless the request was answered."""
         if self._ptr and not self._responded and not self._aborted:
@@ -361,7 +294,7 @@ class Exchange:
         elif self._has_begun():
             self._drop()
         elif self._ptr and not self._responded and not self._aborted:
-            self._status, self._reason, self._headers = 500, None, []
+            self._status, self._reason, self._headers = 500, None, None
             self._answer(b"500 Internal Server Error\n", "text/plain")  # as C answers
 
     def _refuse(self, error: BadRequest) -> None:
@@ -369,7 +302,7 @@ class Exchange:
         status, why = error.status, str(error)
         logger.debug("the handler of %s refused a request: %d %s", self._route.pattern, status,
                      escaped(why), exc_info=error)  # fmt: skip
-        self._status, self._reason, self._headers = status, None, []
+        self._status, self._reason, self._headers = status, None, None
         line = " ".join(f"{status} {phrase(status)}{': ' if why else ''}{why}".split())
         self._answer(line.encode("utf-8", "replace") + b"\n", "text/plain; charset=utf-8")
 
@@ -381,16 +314,18 @@ class Exchange:
         """
         try:
             exchanges.pop(self._ptr, None)
-            if self._request.body is not None:
-                self._request.body.end(self._aborted, refusal)
+            body = body_of(self._request)
+            if body is not None:
+                body.end(self._aborted, refusal)
             elif self._aborted:
-                self._request.body = Body(0, UNREAD, status=refusal)
+                set_body(self._request, Body(0, UNREAD, status=refusal))
             if self._parts is not None:
                 self._parts.end(self._aborted)
             if self._before_release is not None:
                 self._before_release()
         finally:
-            self._ptr = self._request.ptr = 0
+            self._ptr = 0
+            forget_address(self._request)
 
 
 # ---- what callbacks and coroutine handlers do ---------------------------------------------------
@@ -398,6 +333,8 @@ class Exchange:
 
 def serve(exchange: Exchange, request: Any) -> None:
     """Give a request to its handler; see that it is answered, now or later.
+
+    With the bridge, C does this for plain requests, up to `handled` or `raised`.
 
     Args:
         exchange: The request and its answer, which is what the handler answers with.
@@ -410,16 +347,51 @@ def serve(exchange: Exchange, request: Any) -> None:
         assert handler is not None
         args = (res, request, route.pattern) if res._upgrades else (res, request)
         result = run_in(res._context, handler, *args)
+    except BaseException as error:
+        res._handler_failed(error, handler)
+        _leave(res)
+    else:
+        handled(res, result)
+
+
+def handled(exchange: Exchange, result: Any) -> None:
+    """The handler has returned `result`: see that the request is answered, now or later."""
+    route, res = exchange._route, exchange
+    try:
         if result is not None and result is not res:  # as in `lambda res, req: res.end("")`
-            returned(route, "upgrade" if res._upgrades else "", handler, result)
+            returned(route, "upgrade" if res._upgrades else "", route.handler, result)
         if res._abort_handler or res._later:
             res._defer()
         elif res._deferred and not (is_over(res) or res._is_waiting()):
             report_unanswered(res)
     except BaseException as error:
-        res._handler_failed(error, handler)
-    if not res._deferred:  # without an answer, C logs that and sends a 500
-        res._release()
+        res._handler_failed(error, route.handler)
+    _leave(res)
+
+
+def raised(exchange: Exchange, error: BaseException) -> None:
+    """C has called the handler, which has raised `error`."""
+    try:
+        raise error
+    except BaseException:  # for what asks sys.exc_info()
+        exchange._handler_failed(error, exchange._route.handler)
+    _leave(exchange)
+
+
+def _leave(exchange: Exchange) -> None:
+    """The callback of the request ends; if it is not answered, C logs that and sends a 500."""
+    if not exchange._deferred:
+        exchange._release()
+
+
+def current_exchange(runtime: Runtime, ptr: int) -> Exchange | None:
+    """The exchange of a request whose handler was called, and which is not over."""
+    exchange = exchanges.get(ptr)
+    if exchange is None:
+        current = _current(runtime)
+        if current is not None and current._ptr == ptr:
+            exchange = current
+    return exchange
 
 
 def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
@@ -429,11 +401,12 @@ def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
         RuntimeError: The request is answered.
         MemoryError: The connection was dropped.
     """
-    res = exchanges.get(request.ptr)
+    res = current_exchange(runtime_of(request), address_of(request))
     if res is None or res._responded:
         raise RuntimeError("this request is over: its body can be read until it is answered")
     res._defer()
-    body = res._request.body = Body(res._ptr, how, on_chunk, res._later)
+    body = Body(res._ptr, how, on_chunk, res._later)
+    set_body(request, body)
     limit, key = res._route.max_body_size, res._route.key
     result = lib.ws_request_read_body(res._ptr, limit, ON_BODY, key)
     if result < 0 and result != ErrorCode.ECLOSED:  # that is a 413: `on_aborted` has run
@@ -444,7 +417,7 @@ def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
 def on_body(ptr: int, data: Any, length: int, last: bool, key: int) -> None:
     """C calls: a piece of the body has arrived."""
     res = exchanges[ptr]
-    body = res._request.body
+    body = body_of(res._request)
     if body is None:
         return
     hook = body.on_chunk
@@ -466,7 +439,7 @@ def on_aborted(ptr: int, key: int) -> None:
     res._aborted = not res._responded  # otherwise the rest of the answer was under way
     try:
         if res._later:  # its handler continues, and may still read the request
-            res._request.preserve()
+            preserve(res._request)
         if hook is not None:
             mistakes.check_result("the aborted handler", hook, run_in(res._context, hook, res))
     except BaseException as error:
@@ -512,21 +485,21 @@ def status_of(exchange: Exchange) -> int:
 
 def field_names(exchange: Exchange) -> set[str]:
     """The names of the header fields that are set, in lower case."""
-    return {name.decode().lower() for name, _ in exchange._headers}
+    return {name.decode().lower() for name, _ in exchange._headers or ()}
 
 
 def add_field(exchange: Exchange, name: str, value: str) -> None:
     """Add a header field that is known to be valid."""
-    exchange._headers.append((name.encode(), value.encode("latin-1")))
+    exchange._add_header(name.encode(), value.encode("latin-1"))
 
 
 def add_fields(exchange: Exchange, fields: Iterable[tuple[bytes, bytes]]) -> None:
     """Add header fields that are known to be valid, except those that the program has added."""
-    there = exchange._headers
+    there = exchange._headers or []
     if there:
         names = {name.lower() for name, _ in there}
         fields = [field for field in fields if field[0].lower() not in names]
-    there.extend(fields)
+    exchange._headers = [*there, *fields]
 
 
 _CONDITIONS = (
@@ -536,10 +509,10 @@ _CONDITIONS = (
 
 def asks_for_all(exchange: Exchange) -> bool:
     """Whether this is a GET that gets a whole file, since it has neither conditions nor a Range."""
-    res, facts = exchange, exchange._request
-    if res._status != 200 or not facts.ptr or facts.get("method") != "GET":
+    res, ptr = exchange, exchange._ptr
+    if res._status != 200 or not ptr or fact(res._request, "method") != "GET":
         return False
-    return not any(has_field(facts.ptr, name) for name in _CONDITIONS)
+    return not any(has_field(ptr, name) for name in _CONDITIONS)
 
 
 def answer_empty(exchange: Exchange, status: int) -> None:
@@ -587,8 +560,15 @@ def serve_fallback(exchange: Exchange, request: Any, status: int) -> None:
 
 def abort_all() -> None:
     """This is a forked child: the requests are the parent's to answer."""
-    for exchange in exchanges.values():
-        exchange._aborted = True
+    for exchange in (*exchanges.values(), *map(_current, runtimes.values())):
+        if exchange is not None:
+            exchange._aborted = True
+
+
+def _current(runtime: Runtime) -> Exchange | None:
+    """The exchange whose handler C is calling."""
+    current: Exchange | None = current_response(runtime.bridge)
+    return current
 
 
 def context_of(exchange: Exchange) -> Context:
@@ -602,7 +582,7 @@ def set_socket(exchange: Exchange, socket: Any) -> Any:
     return exchange._user_data
 
 
-def facts_of(exchange: Exchange) -> Facts:
+def request_of(exchange: Exchange) -> Facts:
     """What the client asked for."""
     return exchange._request
 

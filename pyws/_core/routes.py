@@ -76,7 +76,9 @@ class Route:
         self.key = next(_keys)
         if runtime.bridge is not None:
             coroutine = getattr(behavior.message, "coroutine", None)
-            self.bridge = bridge.new_bridge_route(runtime.bridge, self, behavior.message, coroutine)
+            self.bridge = bridge.new_bridge_route(
+                runtime.bridge, self, behavior.message, coroutine, handler
+            )
             self.key = bridge.address_of(self.bridge)
         routes[self.key] = self
 

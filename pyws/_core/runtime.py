@@ -229,7 +229,7 @@ class Runtime:
         self.bridge = bridge_
         self.bridge_address = 0 if bridge_ is None else bridge.address_of(bridge_)
         self.key = next(_keys)
-        self.context = copy_context()
+        self.set_context(copy_context())
         self.addresses: list[AppListenOptions] = []
         self.listeners: dict[int, dict[str, Any]] = {}
         self.host: Host | None = None
@@ -253,6 +253,8 @@ class Runtime:
         self._creator = thread_ident()
         self.own(self._creator)
         runtimes[self.key] = self
+        if bridge_ is not None:
+            bridge_.runtime = id(self)
         self._set_server(self._new_server())
 
     def _new_server(self) -> int:
@@ -291,6 +293,12 @@ class Runtime:
     def is_busy(self) -> bool:
         """Whether something runs the app."""
         return self.state in _BUSY
+
+    def set_context(self, context: Context) -> None:
+        """From now on the contexts of sockets and requests are copies of this one."""
+        self.context = context
+        if self.bridge is not None:
+            self.bridge.context = context
 
     # ---- who may call ---------------------------------------------------------------------------
 
@@ -352,7 +360,7 @@ class Runtime:
             self.set_state(State.RUNNING)
             self.own(thread_ident())
         self.host = host
-        self.context = copy_context()
+        self.set_context(copy_context())
         self._watch_traffic()
 
     def _watch_traffic(self) -> None:

@@ -8,6 +8,7 @@ import time
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import files, requests, values
+from .facts import fact, headers_of
 from .fields import Latin1
 from .hints import StrPath
 from .logs import logger
@@ -123,8 +124,8 @@ def send(
     modified = _modified(status)
     tag = files.entity_tag(status, encoding)
     try:
-        facts = requests.facts_of(res)
-        method, headers = facts.get("method"), facts.headers()
+        request = requests.request_of(res)
+        method, headers = fact(request, "method"), headers_of(request)
         plain = method in ("GET", "HEAD") and requests.status_of(res) == 200
         code = files.condition(headers, tag, modified) if plain else 0
         whole = (0, status.st_size)
@@ -171,9 +172,9 @@ def _sent(text: str) -> bytes:
 
 def add_slash(res: Any, req: Any) -> None:
     """Answer that this is a directory, whose address ends with a slash (301)."""
-    facts = requests.facts_of(res)
-    query = _sent(facts.get("query"))
-    _add(res, {"Location": _sent(facts.get("path")) + b"/" + (query and b"?" + query)})
+    request = requests.request_of(res)
+    query = _sent(fact(request, "query"))
+    _add(res, {"Location": _sent(fact(request, "path")) + b"/" + (query and b"?" + query)})
     requests.answer_empty(res, 301)
 
 
@@ -199,7 +200,7 @@ class _Kept(NamedTuple):
 
 def _accepted(res: Exchange) -> str:
     """The Accept-Encoding of a request; "" without one."""
-    return requests.facts_of(res).headers().get("accept-encoding", "")
+    return headers_of(requests.request_of(res)).get("accept-encoding", "")
 
 
 class Static:
@@ -236,7 +237,7 @@ class Static:
         self._kept: Dict[Any, Optional[_Kept]] = {}
 
     def __call__(self, res: Any, req: Any) -> Any:
-        path = requests.facts_of(res).get("path")
+        path = fact(requests.request_of(res), "path")
         if path in self._kept and self._send_again(res, path):
             return None
         names = files.path_segments(_sent(path).split(b"/", self._depth)[self._depth])
@@ -287,7 +288,7 @@ class Static:
         fields: Mapping[str, Any],
     ) -> None:
         """Keep what was found, for the next request."""
-        path, key = requests.facts_of(res).get("path"), None
+        path, key = fact(requests.request_of(res), "path"), None
         if "Vary" in fields:
             key = path, _accepted(res)
         if len(path) > _LONGEST or (key and len(key[1]) > _LONGEST):
@@ -342,7 +343,8 @@ class Static:
         if not there:
             return opened, ""
         fields["Vary"] = "Accept-Encoding"
-        for name in files.encodings(requests.facts_of(res).headers().get("accept-encoding")):
+        accepted = headers_of(requests.request_of(res)).get("accept-encoding")
+        for name in files.encodings(accepted):
             if name not in there:
                 continue
             suffix = files.ENCODINGS[name].encode()

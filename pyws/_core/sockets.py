@@ -16,9 +16,10 @@ from ..enums import OpCode
 from . import calls
 from .bridge import BUSY, Handle
 from .contexts import run_in
+from .facts import Facts, forget_address, is_over, preserve
 from .fields import header_text
 from .logs import peer_name
-from .requests import Exchange, Facts, after_open, exchanges, facts_of, set_socket
+from .requests import Exchange, after_open, exchanges, request_of, set_socket
 from .requests import context_of as context_of_exchange
 from .routes import Route, returned
 from .runtime import Runtime
@@ -151,6 +152,7 @@ class Socket(Handle):
     # The opening handshake: until it is asked for, its Exchange or the address of its ws_request.
     # None once it is over, unless the route keeps it.
     _request: Union[int, Exchange, Facts, None]
+    _new_request: Callable[..., Facts]  # the class Request
 
     def __init__(self, runtime: Runtime, conn: int) -> None:
         """Make the object of a connection; with the bridge, C does that in another way."""
@@ -200,13 +202,13 @@ class Socket(Handle):
     def _get_path(self) -> str:
         return self._target.partition("?")[0]
 
-    def _facts_of_request(self) -> Facts:
-        """The facts of the opening handshake. Raises RuntimeError if it is over."""
+    def _get_request(self) -> Facts:
+        """The opening handshake. Raises RuntimeError if it is over."""
         request = self._request
         if isinstance(request, int):
-            request = self._request = Facts(self._runtime, request)
+            request = self._request = self._new_request(self._runtime, request)
         elif isinstance(request, Exchange):
-            request = self._request = facts_of(request)
+            request = self._request = request_of(request)
         if request is None:
             raise RuntimeError(
                 "the opening handshake of this socket is over: read ws.request in upgrade or "
@@ -223,16 +225,16 @@ class Socket(Handle):
             is_needed = has_asked or (self._queue is not None and bool(self._queue.events))
         is_needed = is_needed or self._route.keeps_requests
         if is_needed:
-            self._facts_of_request().preserve()
+            preserve(self._get_request())
         if isinstance(self._request, Facts):
-            self._request.ptr = 0
+            forget_address(self._request)
         if not is_needed:
             self._request = None
 
     def _forget_address(self) -> None:
         """C forgets the opening handshake, also if what should have copied it was interrupted."""
         if isinstance(self._request, Facts):
-            self._request.ptr = 0
+            forget_address(self._request)
         elif isinstance(self._request, int):
             self._request = None
 
@@ -248,7 +250,7 @@ class Socket(Handle):
         if self._queue is not None or self._stepper == BUSY or session_of(self) is not None:
             return
         request = self._request
-        if isinstance(request, Facts) and not (request.ptr or self._route.keeps_requests):
+        if isinstance(request, Facts) and is_over(request) and not self._route.keeps_requests:
             self._request = None
         if not self._conn:
             self._user_data = None

@@ -16,10 +16,11 @@ from typing import (
 from ..enums import SendStatus
 from . import values
 from .events import EventStream, retry_line
+from .facts import fact, headers_of
 from .hints import Message
 from .messages import pack
 from .parts import Parts
-from .requests import DROPPED, SUCCESS, Exchange
+from .requests import DROPPED, SUCCESS, Exchange, field_names
 
 __all__ = ["PartsOfResponse"]
 
@@ -244,13 +245,13 @@ class PartsOfResponse(Exchange):
         parts = self._make_parts()
         if self._responded or parts.begun:
             raise RuntimeError("this request is answered already")
-        written = {name.lower() for name, _ in self._headers}
+        written = field_names(self)
         for name, value in _OF_EVENTS:
-            if name.lower() not in written:
-                self._headers.append((name, value))
+            if name.decode().lower() not in written:
+                self._add_header(name, value)
         parts.is_awaited = True
-        last_id = self._request.headers().get("last-event-id") if self._ptr else None
-        is_head = self._ptr and self._request.get("method") == "HEAD"
+        last_id = headers_of(self._request).get("last-event-id") if self._ptr else None
+        is_head = self._ptr and fact(self._request, "method") == "HEAD"
         stream = EventStream(self, parts, self._runtime, last_id, seconds)
         self._begin()
         if self._aborted:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from peer import upgraded
 
 from pyws import App, AppOptions, OpCode, Parameters, Query, Request, Response, WebSocket
-from pyws._core.requests import Facts
+from pyws._core.facts import Facts
 
 COOKIE = [("Cookie", "sid=7"), ("X-Who", "me")]
 IS_OVER = "the opening handshake of this socket is over"
@@ -251,7 +251,7 @@ def test_p1_a_request_that_could_not_be_kept_is_over(
     def fail(facts: Facts) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Facts, "preserve", fail)
+    monkeypatch.setattr(Facts, "_preserve", fail)
 
     def on_open(ws: WebSocket) -> None:
         if asks:

@@ -1,0 +1,150 @@
+/*
+ * bridge_http.c: passes requests to Python handlers, and their answers back, as bridge.c does it
+ * with messages. What is not the common case is left to Python (_core/requests.py).
+ */
+#include "bridge_http.h"
+#include "ws_http.h"
+
+static ws_bridge_response *answer_of(void *response)
+{
+    return ws__bridge_part(response);
+}
+
+/* ---- from C to Python --------------------------------------------------------------------- */
+
+/* Sets what is still NULL to None. */
+static void fill(const ws_bridge *bridge, void **slot, void **end)
+{
+    for (; slot < end; slot++)
+        if (!*slot)
+            *slot = ws__bridge_reference(bridge->none);
+}
+
+/* Returns NULL with an exception set if there is no memory. */
+static void *new_request(const ws_bridge *bridge, ws_request *request)
+{
+    void *object = ws__python.PyType_GenericAlloc(bridge->request_type, 0);
+    if (object) {
+        ws_bridge_request *asked = ws__bridge_part(object); /* all of it is 0 */
+        asked->request = request;
+        asked->runtime = ws__bridge_reference(bridge->runtime);
+        fill(bridge, &asked->body, (void **)(asked + 1));
+    }
+    return object;
+}
+
+/* Likewise. */
+static void *new_response(const ws_bridge_route *route, ws_request *request)
+{
+    ws_bridge *bridge = route->bridge;
+    void *asked = new_request(bridge, request);
+    void *object = asked ? ws__python.PyType_GenericAlloc(bridge->response_type, 0) : NULL;
+    void *context = object ? ws__python.PyContext_Copy(bridge->context) : NULL;
+    if (context) {
+        ws_bridge_response *answer = answer_of(object);
+        answer->request = request;
+        answer->bridge = bridge;
+        answer->status = 200;
+        answer->context = context;
+        answer->asked = asked;
+        answer->route = ws__bridge_reference(route->route);
+        answer->runtime = ws__bridge_reference(bridge->runtime);
+        fill(bridge, &answer->abort_handler, (void **)(answer + 1));
+        return object;
+    }
+    if (asked)
+        ws__python.Py_DecRef(asked);
+    if (object)
+        ws__python.Py_DecRef(object);
+    return NULL;
+}
+
+/* Returns what the handler returns, or NULL with an exception set. */
+static void *run_handler(const ws_bridge_route *route, void *response)
+{
+    const ws_bridge_response *answer = answer_of(response);
+    void *context = answer->context, *args[] = {NULL, response, answer->asked};
+    if (ws__python.PyContext_Enter(context))
+        return NULL;
+    route->bridge->current = response;
+    void *result = ws__bridge_call(route->request, args + 1, 2);
+    route->bridge->current = NULL;
+    if (ws__python.PyContext_Exit(context) && result) {
+        ws__python.Py_DecRef(result);
+        return NULL;
+    }
+    return result;
+}
+
+/* Leaves to Python what is not the common case. */
+static void leave_to_python(const ws_bridge *bridge, void *response, void *result)
+{
+    void *what = result ? ws__bridge_reference(result) : ws__bridge_take_exception();
+    if (!ws__bridge_notify(result ? bridge->handled : bridge->raised, response, what)) {
+        void *second = ws__bridge_take_exception(); /* of a signal handler */
+        if (!ws__bridge_notify(bridge->raised, response, second))
+            ws__python.PyErr_WriteUnraisable(bridge->raised);
+        ws__python.Py_DecRef(second);
+    }
+    ws__python.Py_DecRef(what);
+}
+
+void ws_bridge_on_request(ws_request *request, void *user)
+{
+    const ws_bridge_route *route = user;
+    const ws_bridge *bridge = route->bridge;
+    void *response = new_response(route, request);
+    if (!response) { /* the client gets a 500 */
+        ws__python.PyErr_WriteUnraisable(bridge->handled);
+        return;
+    }
+    ws_bridge_response *answer = answer_of(response);
+    void *result = run_handler(route, response);
+    if (!answer->responded || answer->deferred || answer->parts != bridge->none ||
+        (result != bridge->none && result != response))
+        leave_to_python(bridge, response, result);
+    if (!answer->deferred) {
+        answer->request = NULL;
+        ((ws_bridge_request *)ws__bridge_part(answer->asked))->request = NULL;
+    }
+    if (result)
+        ws__python.Py_DecRef(result);
+    ws__python.Py_DecRef(response);
+}
+
+/* ---- from Python to C --------------------------------------------------------------------- */
+
+static bool is_plain(const ws_bridge *bridge, const ws_bridge_response *answer)
+{
+    return answer->request && !answer->responded && !answer->aborted &&
+           answer->headers == bridge->none && answer->parts == bridge->none &&
+           answer->reason == bridge->none && ws__bridge_owns(bridge);
+}
+
+void *ws_bridge_end(void *self, void *const *args, ptrdiff_t count, void *names)
+{
+    ws_bridge_response *answer = answer_of(self);
+    const ws_bridge *bridge = answer->bridge;
+    const char *data;
+    ptrdiff_t length;
+    if (!bridge) {
+        ws__python.PyErr_BadArgument();
+        return NULL;
+    }
+    void *values[] = {count == 1 ? args[0] : NULL, bridge->none, bridge->flag[0]};
+    if (!values[0] || names || !is_plain(bridge, answer) ||
+        !ws__bridge_prepare(bridge, values, &data, &length))
+        return ws__bridge_call_method(bridge->end, self, args, count, names);
+    answer->last = false;
+    int error = ws_request_respond(answer->request, answer->status, NULL, data, (size_t)length);
+    if (!error && !answer->deferred) {
+        answer->responded = true;
+        return ws__bridge_reference(self);
+    }
+    void *number = ws__python.PyLong_FromUnsignedLong((unsigned long)-error);
+    if (!number)
+        return NULL;
+    void *result = ws__bridge_call_method(bridge->ended, self, &number, 1, NULL);
+    ws__python.Py_DecRef(number);
+    return result;
+}

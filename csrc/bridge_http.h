@@ -1,0 +1,18 @@
+/*
+ * bridge_http.h: bridge.h for requests of HTTP. C programs leave bridge_http.c out, too.
+ */
+#ifndef WS_BRIDGE_HTTP_H
+#define WS_BRIDGE_HTTP_H
+
+#include "bridge.h"
+
+/* A handler of ws_server_route that makes the objects of a request, and calls
+ * ws_bridge_route.request. */
+WS_API void ws_bridge_on_request(ws_request *request, void *user);
+
+/* The method Response.end (METH_FASTCALL | METH_KEYWORDS). Passes bodies of type str and bytes to
+ * ws_request_respond, and every other call to the method called ws_bridge.end. Returns a new
+ * reference, or NULL with an exception set. */
+WS_API void *ws_bridge_end(void *self, void *const *args, ptrdiff_t count, void *names);
+
+#endif
