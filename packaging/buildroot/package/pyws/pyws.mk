@@ -1,0 +1,28 @@
+################################################################################
+#
+# pyws
+#
+################################################################################
+
+PYWS_VERSION = 0.1.0
+PYWS_SITE = $(BR2_EXTERNAL_PYWS_PATH)/../..
+PYWS_SITE_METHOD = local
+PYWS_LICENSE = MIT
+PYWS_LICENSE_FILES = LICENSE
+PYWS_INSTALL_STAGING = YES
+PYWS_DEPENDENCIES = host-pkgconf
+PYWS_CONF_OPTS = -Dpython=none -Dtests=false -Dtools=false
+
+ifeq ($(BR2_PACKAGE_PYWS_DEFLATE),y)
+PYWS_CONF_OPTS += -Ddeflate=enabled
+PYWS_DEPENDENCIES += zlib
+else
+PYWS_CONF_OPTS += -Ddeflate=disabled
+endif
+
+ifeq ($(BR2_PACKAGE_PYWS_OPENSSL),y)
+PYWS_CONF_OPTS += -Dtls=openssl
+PYWS_DEPENDENCIES += openssl
+endif
+
+$(eval $(meson-package))
