@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 from pyws import _native
 from pyws._native import lib
@@ -86,31 +86,7 @@ class CServer:
     def exchange(self, parts: Sequence[bytes]) -> Tuple[bytes, bool]:
         """What comes back when these are sent, with a turn after each, and whether the server ends
         the connection."""
-        received = b""
-        with socket.create_connection(("127.0.0.1", self.port)) as client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.turn()
-            for part in parts:
-                try:
-                    client.sendall(part)
-                except ConnectionError:
-                    break  # it has ended the connection
-                self.turn()
-            self.turn(2)
-            client.setblocking(False)
-            try:
-                while True:
-                    data = client.recv(1 << 20)
-                    if not data:
-                        return received, True
-                    received += data
-            except BlockingIOError:
-                return received, False
-            except ConnectionError:
-                return received, True
-            finally:
-                client.close()
-                self.turn()
+        return exchange(self.port, parts, self.turn)
 
     # ---- handlers ----
 
@@ -141,6 +117,39 @@ class CServer:
         length = ctypes.c_size_t()
         at = getattr(lib, f"ws_request_{what}")(request, ctypes.byref(length))
         return ctypes.string_at(at, length.value).decode("latin-1")
+
+
+def exchange(port: int, parts: Sequence[bytes], turn: Callable[[], object]) -> Tuple[bytes, bool]:
+    """What comes back from a server when these are sent, and whether it ends the connection.
+
+    `turn` has the server handle what has arrived.
+    """
+    received = b""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        turn()
+        for part in parts:
+            try:
+                client.sendall(part)
+            except ConnectionError:
+                break  # it has ended the connection
+            turn()
+        turn()
+        turn()
+        client.setblocking(False)
+        try:
+            while True:
+                data = client.recv(1 << 20)
+                if not data:
+                    return received, True
+                received += data
+        except BlockingIOError:
+            return received, False
+        except ConnectionError:
+            return received, True
+        finally:
+            client.close()
+            turn()
 
 
 def settled(received: bytes) -> bytes:

@@ -4,6 +4,7 @@ with bodies, and through real proxies.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import select
@@ -15,10 +16,12 @@ import pytest
 
 pytest.importorskip("h11", exc_type=ImportError)
 
-from c_server import KINDS, CServer, settled
+from c_server import KINDS, CServer, exchange, settled
 from responses import read_answers
 from smuggling import INNER, LENGTH, NEXT, SMUGGLED, TE, TRICKS, ZERO, Trick, post
 from test_proxies import haproxy, nginx, program
+
+from pyws import App, Request, Response
 
 pytestmark = pytest.mark.timeout(600)  # with sanitizers, on a busy machine
 LONG = 600  # bytes: not each split of a longer one is tried
@@ -72,6 +75,73 @@ def test_t2_tricks_in_every_split(kind: str) -> None:
                 received, over = server.exchange(parts)
                 same = (settled(received), over) == (settled(whole), ended)
                 assert same, (trick.name, len(parts[0]))
+
+
+# ---- handlers in Python -------------------------------------------------------------------------
+
+
+class AppServer:
+    """An App whose coroutine handlers read bodies; it takes its turns as a CServer does."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.seen: List[Tuple[str, str]] = []
+
+    def __enter__(self) -> AppServer:
+        self._loop = asyncio.new_event_loop()
+        app = App()
+        for pattern in ("/", "/:one"):
+            app.any(pattern, self._handle)
+        app.ws("/ws", {})
+        self._serving = app.serving({"host": "127.0.0.1"})
+        self._loop.run_until_complete(self._serving.__aenter__())
+        self.port = app.port
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._loop.run_until_complete(self._serving.__aexit__(None, None, None))
+        finally:
+            self._loop.close()
+
+    async def _handle(self, res: Response, req: Request) -> None:
+        method, target = req.get_method(), req.get_full_url()
+        self.seen.append((method, target))
+        if self.way == "body":
+            content = await req.body()
+        else:
+            content = b"".join([piece async for piece in req.stream()])
+        res.end(f"{method} {target} ".encode() + content)
+
+    def exchange(self, parts: Sequence[bytes]) -> Tuple[bytes, bool]:
+        """See CServer.exchange."""
+        return exchange(self.port, parts, self._turn)
+
+    def _turn(self) -> None:
+        self._loop.run_until_complete(self._pause())
+
+    @staticmethod
+    async def _pause() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("way", ["body", "stream"])
+def test_h19_h26_t2_no_trick_smuggles_a_request_past_a_handler_in_python(way: str) -> None:
+    """Whole and byte by byte."""
+    wrong = {}
+    with AppServer(way) as server:
+        for trick in TRICKS:
+            whole = server.exchange([trick.data])
+            bytewise = server.exchange([trick.data[i : i + 1] for i in range(len(trick.data))])
+            came = told(*whole, trick)
+            if came != trick.answers:
+                wrong[trick.name] = (came, trick.answers)
+            if (settled(bytewise[0]), bytewise[1]) != (settled(whole[0]), whole[1]):
+                wrong[trick.name + ", byte by byte"] = (told(*bytewise, trick), trick.answers)
+    assert wrong == {}
+    assert len(server.seen) > len(TRICKS) // 2
+    assert not [target for _, target in server.seen if "smuggled" in target]
 
 
 # ---- pauses -------------------------------------------------------------------------------------
