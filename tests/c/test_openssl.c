@@ -393,6 +393,35 @@ static void test_changed_bytes(int version, bool by_name)
     stop();
 }
 
+/* A ClientHello with random changes is taken or refused alike, whether its name is read or not. */
+static void test_changed_hellos(int version)
+{
+    struct tls_link link;
+    char flight[4096];
+    unsigned seed = 54321;
+    int differ = 0, taken = 0;
+    start(version, false);
+    const ws_openssl_context contexts[] = {{"*", context}, {"example.org", context}};
+    for (int run = 0; run < 1000; run++) {
+        begin(&link);
+        SSL_do_handshake(link.client);
+        const size_t length = client_take_raw(&link, flight, sizeof flight);
+        for (int changes = 1 + run % 3; changes; changes--)
+            flight[5 + (size_t)rand_r(&seed) % (length - 5)] = (char)rand_r(&seed);
+        const int result = feed(&link, flight, length);
+        end(&link);
+        ws_openssl_set_contexts(openssl, contexts, 2);
+        begin(&link);
+        differ += feed(&link, flight, length) != result;
+        end(&link);
+        ws_openssl_set_contexts(openssl, contexts, 1);
+        taken += result == WS_TLS_MORE;
+    }
+    ok(taken > 100 && taken < 900, "%d of 1,000 are taken", taken);
+    is_int(differ, 0, "by the same sessions");
+    stop();
+}
+
 static void test_old_version(int version, bool by_name)
 {
     struct tls_link link;
@@ -555,6 +584,8 @@ static void cases(void)
     CASE(test_random_bytes(true));
     CASE(test_changed_bytes(TLS1_2_VERSION, false));
     CASE(test_changed_bytes(TLS1_3_VERSION, true));
+    CASE(test_changed_hellos(TLS1_2_VERSION));
+    CASE(test_changed_hellos(TLS1_3_VERSION));
     CASE(test_old_version(TLS1_VERSION, false));
     CASE(test_old_version(TLS1_1_VERSION, true));
     CASE(test_long_hello(false, "excessive message size"));
