@@ -13,12 +13,15 @@ Exits with status 1 if a family of calls exceeds the limit. Needs strace.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import pathlib
 import re
 import shlex
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 
 import harness
@@ -44,6 +47,7 @@ class Case:
     limited: tuple[str, ...]
 
 
+PATIENCE = 60  # seconds
 WINDOW, SUBSCRIBERS = 16, 50
 CASES = {
     "echo": Case("--conns 10", "message", 1, ("receive", "send")),
@@ -59,6 +63,28 @@ CASES = {
 LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
 
 
+def count_sockets(pid: int) -> int:
+    """Return how many sockets a process has."""
+    count = 0
+    for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed just now
+            count += os.readlink(entry).startswith("socket:")
+    return count
+
+
+def await_end(pid: int, sockets: int) -> None:
+    """Wait until the server has seen that the load generator has left, and has so many sockets.
+
+    Otherwise it would send a Close to each connection when it is stopped, or not: what a run costs
+    besides its messages would depend on who gets the processor first.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while count_sockets(pid) > sockets:
+        if time.monotonic() > deadline:
+            raise harness.BenchError(f"connections are still open {PATIENCE} s after their end")
+        time.sleep(0.01)
+
+
 def count(options: argparse.Namespace, case: Case, messages: int) -> dict[str, int]:
     """Return all system calls of a server for a run with that many messages."""
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +95,9 @@ def count(options: argparse.Namespace, case: Case, messages: int) -> dict[str, i
             wrapper=["strace", "-f", "-c", "-o", str(path)],
         ) as server:
             arguments = [*case.arguments.split(), "--messages", str(messages)]
+            before = count_sockets(server.pid)
             harness.run_load(options.load, server, arguments)
+            await_end(server.pid, before)
         lines = path.read_text().splitlines()
     calls = {}
     for line in lines:
