@@ -11,7 +11,7 @@ from typing import Any, Callable
 from .._native import lib
 from .bridge import RequestHandle
 from .calls import copied_bytes, header_fields
-from .fields import header_text
+from .fields import Latin1, header_text
 from .runtime import Runtime
 
 __all__ = ["COOKIE", "Facts"]
@@ -67,8 +67,12 @@ class Facts(RequestHandle):
 
 def _joined(name: str, lines: list[str]) -> str:
     """Repeated fields as one (RFC 9110 section 5.3; RFC 9113 section 8.2.3 for cookies)."""
-    separator = "; " if name == COOKIE else ", "
-    return separator.join(lines) if len(lines) > 1 else lines[0]
+    if len(lines) == 1:
+        return lines[0]
+    text = ("; " if name == COOKIE else ", ").join(lines)
+    # If they are of both kinds, UTF-8 is the only encoding that has all of their characters.
+    is_latin1 = all(isinstance(line, Latin1) or line.isascii() for line in lines)
+    return Latin1(text) if is_latin1 and not text.isascii() else text
 
 
 def _read(name: str) -> Callable[[int], str]:
