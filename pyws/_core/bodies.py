@@ -15,6 +15,7 @@ __all__ = ["AS_FORM", "BY_FUNCTION", "IN_PIECES", "UNREAD", "WHOLE", "Body"]
 WHOLE, IN_PIECES, AS_FORM, BY_FUNCTION = "body()", "stream()", "form()", "on_data()"
 UNREAD = ""
 
+_NO_LIMIT = 2**63
 _AHEAD = 64 * 1024  # bytes that may wait for a stream; C reads so much at once
 
 
@@ -32,6 +33,7 @@ class Body:
         "_aborted",
         "_held",
         "_is_awaited",
+        "_limit",
         "_paused",
         "_ptr",
         "_status",
@@ -64,6 +66,7 @@ class Body:
         self.kept: dict[str, Any] = {}
         self.is_complete = False
         self._held: bytes | bytearray = b""
+        self._limit = _NO_LIMIT  # bytes after which someone waits for no more
         self._paused = False
         self._aborted = not ptr
         self._status = status or None
@@ -80,12 +83,13 @@ class Body:
                 self._held = bytearray(self._held)
             self._held += data
         self.is_complete = last
-        if last or self.how != WHOLE:
-            self._wake()
-            if self._is_awaited:
-                self._stepper.resume()
-            if not self.is_complete and len(self._held) >= _AHEAD:
-                self.pause()
+        if self.how == WHOLE and not last and len(self._held) <= self._limit:
+            return
+        self._wake()
+        if self._is_awaited:
+            self._stepper.resume()
+        if self.how != WHOLE and not self.is_complete and len(self._held) >= _AHEAD:
+            self.pause()
 
     def end(self, aborted: bool, status: int = 0) -> None:
         """The request is over.
@@ -114,9 +118,14 @@ class Body:
         if paused and self._ptr and not self.is_complete:
             lib.ws_request_resume_body(self._ptr)
 
-    async def whole(self) -> bytes:
-        """All of it. Raises ClientDisconnect, RuntimeError."""
-        while not self.is_complete:
+    async def whole(self, limit: int = _NO_LIMIT) -> bytes:
+        """All of it; if that is more than `limit`, what has arrived by then.
+
+        Raises:
+            ClientDisconnect, RuntimeError: As `Request.body` does.
+        """
+        self._limit = min(limit, self._limit)
+        while not self.is_complete and len(self._held) <= limit:
             await self._wait()
         if not isinstance(self._held, bytes):
             self._held = bytes(self._held)

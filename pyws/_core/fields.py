@@ -42,7 +42,8 @@ def list_elements(value: str | None) -> list[str]:
     return [item.strip(" \t") for item in (value or "").split(",") if item.strip(" \t")]
 
 
-_PARAMETER = re.compile(r';[ \t]*([^\s;=]*)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)')
+# Blanks belong to one place only, so that the time is linear.
+_PARAMETER = re.compile(r';[ \t]*(?:([^\s;=]+)[ \t]*)?=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)')
 
 
 def with_parameters(value: str | None) -> tuple[str, dict[str, str]]:
@@ -59,7 +60,7 @@ def with_parameters(value: str | None) -> tuple[str, dict[str, str]]:
         if len(text) > 1 and text[0] == '"':
             # Browsers write a backslash in the name of a file as it is.
             text = text[1:-1].replace("\\\\", "\\").replace('\\"', '"')
-        parameters.setdefault(match[1].lower(), text)
+        parameters.setdefault((match[1] or "").lower(), text)
     return main.strip().lower(), parameters
 
 

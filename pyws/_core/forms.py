@@ -26,13 +26,14 @@ from . import foreign
 from .fields import header_text, with_parameters
 from .hints import StrPath
 
-__all__ = ["Form", "Multipart", "UploadFile", "urlencoded"]
+__all__ = ["LONGEST_URLENCODED", "Form", "Multipart", "UploadFile", "urlencoded"]
 
 T = TypeVar("T")
 
 _MOST_FIELDS, _MOST_FILES = 1_000, 100
 _LONGEST_HEAD = 8 * 1024  # bytes of the header fields of a part
 _IN_MEMORY = 1024 * 1024  # bytes of all fields of a form together, and of all its files together
+LONGEST_URLENCODED = 1024 * 1024  # bytes as sent; to decode "%41" takes 80 times as much memory
 _LONGEST_BOUNDARY = 70  # RFC 2046 section 5.1.1
 
 _no_logger = logging.Logger("python_multipart")  # it warns of what clients do
@@ -183,6 +184,8 @@ def urlencoded(data: bytes, charset: str) -> Form:
     """The form of a body of the type application/x-www-form-urlencoded. Raises BadRequest."""
     from urllib.parse import parse_qsl  # it takes long to import
 
+    if len(data) > LONGEST_URLENCODED:
+        raise BadRequest(f"a form without files may have at most {LONGEST_URLENCODED} bytes", 413)
     try:
         text = data.decode("ascii")
         pairs = parse_qsl(text, True, False, charset, "strict", _MOST_FIELDS)

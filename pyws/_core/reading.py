@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from io import BytesIO
 from typing import Any, AsyncIterator, Callable, Dict, List, Optional, TypeVar
 
@@ -11,7 +13,7 @@ from . import values
 from .bodies import AS_FORM, BY_FUNCTION, IN_PIECES, UNREAD, WHOLE, Body
 from .facts import Facts, body_of, headers_of, runtime_of
 from .fields import with_parameters
-from .forms import Form, Multipart, urlencoded
+from .forms import LONGEST_URLENCODED, Form, Multipart, urlencoded
 from .requests import Exchange, read_body
 
 __all__ = ["BodyOfRequest", "DataOfResponse"]
@@ -19,6 +21,12 @@ __all__ = ["BodyOfRequest", "DataOfResponse"]
 AnyResponse = TypeVar("AnyResponse", bound="DataOfResponse")
 
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+
+# Encodings that encodings.aliases does not have. Python keeps each name that it has looked for, so
+# those that clients make up must not be looked for.
+_FURTHER_CHARSETS = (
+    "cp1006", "cp720", "cp737", "cp856", "cp874", "cp875", "koi8_t", "koi8_u", "utf_8_sig",
+)  # fmt: skip
 
 # They are no encodings of texts that clients send, and some take a time that is quadratic.
 _NO_CHARSETS = ("idna", "punycode", "raw_unicode_escape", "unicode_escape", "undefined", "utf-7")
@@ -79,20 +87,23 @@ async def _read_json(request: Facts) -> Any:
 def _charset(request: Facts) -> str:
     """The encoding of a text. Raises BadRequest."""
     name = with_parameters(headers_of(request).get("content-type"))[1].get("charset", "utf-8")
-    try:
-        known = codecs.lookup(name)
-        " ".encode(name)  # base64 and the like are no encodings of texts
-        if known.name not in _NO_CHARSETS:
-            return known.name
-    except (LookupError, ValueError):
-        pass
+    plain = normalize_encoding(name).lower()
+    if plain in aliases or plain in aliases.values() or plain in _FURTHER_CHARSETS:
+        try:
+            known = codecs.lookup(plain)
+            " ".encode(plain)  # base64 and the like are no encodings of texts
+            if known.name not in _NO_CHARSETS:
+                return known.name
+        except (LookupError, ValueError):
+            pass
     raise BadRequest(f"the charset {name} is not supported", 415)
 
 
 async def _read_form(request: Facts) -> Form:
     kind, parameters = with_parameters(headers_of(request).get("content-type"))
     if kind == _URLENCODED:
-        return urlencoded(await _begin(request, WHOLE).whole(), _charset(request))
+        data = await _begin(request, WHOLE).whole(LONGEST_URLENCODED)
+        return urlencoded(data, _charset(request))
     if kind == _MULTIPART:
         return await _read_multipart(request, parameters.get("boundary", ""))
     raise BadRequest(f"the body is no form, which is {_URLENCODED} or {_MULTIPART}", 415)
@@ -161,7 +172,8 @@ class BodyOfRequest(Facts):
 
         Forms with files, multipart/form-data, need the package python-multipart, which
         ``pip install "pyws-server[forms]"`` installs. All their fields together may have 1 MiB.
-        When their files have more than that, they are written to disk.
+        When their files have more than that, they are written to disk. A form without files may
+        have 1 MiB as it was sent, even if max_body_size is more.
 
         Raises:
             BadRequest: It is malformed (400), too large (413), or no form (415).
@@ -266,9 +278,10 @@ class DataOfResponse(Exchange):
         """The fields of a form without files, whatever the Content-Type is: all values by name.
 
         Raises:
-            BadRequest: It is malformed.
+            BadRequest: It is malformed (400), or has more than 1 MiB (413).
             LookupError: There is no such encoding.
             ClientDisconnect, RuntimeError: As for `Request.body`.
         """
-        form = urlencoded(await _begin(self._request, WHOLE).whole(), encoding)
+        data = await _begin(self._request, WHOLE).whole(LONGEST_URLENCODED)
+        form = urlencoded(data, encoding)
         return {name: [str(value) for value in form.get_all(name)] for name in form}

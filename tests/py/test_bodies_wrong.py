@@ -67,6 +67,29 @@ GOOD: Dict[str, Tuple[str, str, bytes, bytes]] = {
 }
 
 
+def test_w1_unknown_charsets_leave_nothing_in_memory(serve: Serve) -> None:
+    """The module encodings remembers each name that it was asked for and does not have."""
+    import encodings
+
+    known: Any = getattr(encodings, "_cache")  # noqa: B009, of CPython and PyPy
+    with Peer(serve(converting).port) as client:
+        before = len(known)
+        for i in range(20):
+            client.send(post("/text", b"", typed(f"text/plain; charset=x-{'a' * 9000}-{i}")))
+            assert client.response().status == 415
+        assert len(known) == before
+
+
+@pytest.mark.parametrize(
+    "charset", ["US-ASCII", "latin1", "koi8-u", "cp874", "windows-1252", "Shift_JIS", "utf-8-sig"]
+)
+def test_w1_charsets(serve: Serve, charset: str) -> None:
+    answer = ask(
+        serve(converting).port, post("/text", b"a", typed(f"text/plain; charset={charset}"))
+    )
+    assert (answer.status, answer.body) == (200, b"a")
+
+
 @pytest.mark.parametrize("path, more, body, want", GOOD.values(), ids=GOOD)
 def test_w1_what_a_body_contains(
     serve: Serve, path: str, more: str, body: bytes, want: bytes
