@@ -225,16 +225,20 @@ def known_servers(build: pathlib.Path) -> dict[str, list[str]]:
     }
 
 
-def make_certificate(folder: pathlib.Path) -> list[str]:
-    """Make a key (ECDSA, P-256) and a certificate in `folder`; return the arguments of servers."""
-    key, certificate = str(folder / "key.pem"), str(folder / "cert.pem")
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    command = [*words.split(), "-subj", "/CN=localhost", "-keyout", key, "-out", certificate]
+def make_certificate(folder: pathlib.Path, key: str = "ec") -> list[str]:
+    """Make a key (ECDSA with P-256, or rsa:BITS) and a certificate in `folder`.
+
+    Returns the arguments of servers.
+    """
+    curve = ["-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else []
+    names = str(folder / "key.pem"), str(folder / "cert.pem")
+    command = ["openssl", "req", "-x509", "-newkey", key, *curve, "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-keyout", names[0], "-out", names[1]]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         raise BenchError(f"cannot make a certificate: {error}") from None
-    return ["--cert", certificate, "--key", key]
+    return ["--cert", names[1], "--key", names[0]]
 
 
 def server_environment(build: pathlib.Path) -> dict[str, str]:
