@@ -47,7 +47,7 @@ def client_hello() -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an attacker sends, in pieces of `piece` bytes; it leaves at the answer unless it stays."""
+    """What an attacker sends, in pieces of `piece` bytes; it leaves at the answer or stays."""
 
     title: str
     data: bytes
