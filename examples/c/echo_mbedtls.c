@@ -1,7 +1,7 @@
 /*
  * echo_mbedtls.c: a WebSocket echo server that speaks TLS (wss) by Mbed TLS 2.28 or 3.x.
  *
- *     echo_mbedtls CERTIFICATE KEY [PORT]
+ *     echo_mbedtls --cert FILE --key FILE [--port N]
  *
  * The two files are in PEM format, and the key is not encrypted. With port 0, the default, the
  * kernel chooses a port, which the first line of output shows. SIGHUP reads the files again: new
@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
 #include <psa/crypto.h>
@@ -146,6 +147,7 @@ static volatile sig_atomic_t caught; /* a signal, until it is handled */
 
 static void on_signal(int number)
 {
+    signal(number, on_signal); /* ISO C may have reset it, as glibc does with -std=c11 */
     caught = number;
     ws_server_wakeup(server);
 }
@@ -206,17 +208,32 @@ static int serve(int port)
     return result;
 }
 
+/* Every option has a value. Returns the port, or -1 if the command line is not as it should be. */
+static long parse(int argc, char **argv)
+{
+    long port = 0;
+    for (int i = 1; i + 1 < argc; i += 2)
+        if (!strcmp(argv[i], "--cert"))
+            certificate_file = argv[i + 1];
+        else if (!strcmp(argv[i], "--key"))
+            key_file = argv[i + 1];
+        else if (!strcmp(argv[i], "--port"))
+            port = atol(argv[i + 1]);
+        else
+            return -1;
+    return argc % 2 && certificate_file && key_file && port <= 65535 ? port : -1;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 3) {
-        fputs("usage: echo_mbedtls CERTIFICATE KEY [PORT]\n", stderr);
+    const long port = parse(argc, argv);
+    if (port < 0) {
+        fputs("usage: echo_mbedtls --cert FILE --key FILE [--port N]\n", stderr);
         return 2;
     }
-    certificate_file = argv[1];
-    key_file = argv[2];
     bool fine = start_tls();
     if (fine) {
-        int result = listen_on((uint16_t)(argc > 3 ? atoi(argv[3]) : 0));
+        int result = listen_on((uint16_t)port);
         if (result > 0)
             result = serve(result);
         if (result < 0)

@@ -2,6 +2,7 @@
  * echo_tls.c: a WebSocket echo server that speaks TLS (wss), with OpenSSL.
  *
  *     echo_tls --cert FILE --key FILE [--port N] [--host ADDRESS] [--max-payload BYTES]
+ *              [--max-backpressure BYTES] [--compression shared|dedicated]
  *
  * The files are in PEM format; the first one has the certificates of intermediate authorities, too.
  * For a try, `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj
@@ -24,13 +25,15 @@
 static ws_server *server;
 static ws_openssl *openssl;
 static const char *cert_file, *key_file, *host = "127.0.0.1";
-static size_t port, max_payload = 16 * 1024 * 1024;
+static size_t port, max_payload = 16 * 1024 * 1024, max_backpressure;
+static uint32_t compression; /* with --compression, clients may offer permessage-deflate */
+static int compress;         /* WS_COMPRESS or 0 */
 static const char topic[] = "broadcast";
 
 static void on_message(ws_conn *conn, char *data, size_t length, int opcode, void *user)
 {
     (void)user;
-    ws_conn_send(conn, data, length, opcode);
+    ws_conn_send(conn, data, length, opcode | compress);
 }
 
 static void on_broadcast_open(ws_conn *conn, void *user)
@@ -42,7 +45,8 @@ static void on_broadcast_open(ws_conn *conn, void *user)
 static void on_broadcast(ws_conn *conn, char *data, size_t length, int opcode, void *user)
 {
     (void)user;
-    ws_conn_publish(conn, topic, strlen(topic), data, length, opcode, false);
+    ws_conn_publish(conn, topic, strlen(topic), data, length, opcode | compress,
+                    false);
 }
 
 static int add_routes(void)
@@ -50,6 +54,9 @@ static int add_routes(void)
     ws_behavior echo;
     ws_behavior_init(&echo, sizeof echo);
     echo.max_payload_length = max_payload;
+    echo.compression = compression;
+    if (max_backpressure)
+        echo.max_backpressure = max_backpressure;
     echo.on_message = on_message;
     ws_behavior broadcast = echo;
     broadcast.on_open = on_broadcast_open;
@@ -78,6 +85,7 @@ static volatile sig_atomic_t stopping, reloading;
 
 static void on_signal(int number)
 {
+    signal(number, on_signal); /* ISO C may have reset it, as glibc does with -std=c11 */
     if (number == SIGHUP)
         reloading = 1;
     else
@@ -116,6 +124,16 @@ static size_t number(const char *name, const char *text, size_t most)
     return (size_t)value;
 }
 
+static bool parse_compression(const char *text)
+{
+    compress = WS_COMPRESS;
+    if (!strcmp(text, "shared"))
+        compression = WS_SHARED_COMPRESSOR | WS_SHARED_DECOMPRESSOR;
+    else if (!strcmp(text, "dedicated"))
+        compression = WS_DEDICATED_COMPRESSOR_256KB | WS_DEDICATED_DECOMPRESSOR_32KB;
+    return compression;
+}
+
 /* Every option has a value. Returns false if the command line is not as it should be. */
 static bool parse(int argc, char **argv)
 {
@@ -130,7 +148,9 @@ static bool parse(int argc, char **argv)
             port = number(argv[i], argv[i + 1], 65535);
         else if (!strcmp(argv[i], "--max-payload"))
             max_payload = number(argv[i], argv[i + 1], SIZE_MAX / 4);
-        else
+        else if (!strcmp(argv[i], "--max-backpressure"))
+            max_backpressure = number(argv[i], argv[i + 1], SIZE_MAX / 4);
+        else if (strcmp(argv[i], "--compression") != 0 || !parse_compression(argv[i + 1]))
             return false;
     return argc % 2 && cert_file && key_file;
 }
@@ -155,7 +175,8 @@ int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
         fputs("usage: echo_tls --cert FILE --key FILE [--port N] [--host ADDRESS]\n"
-              "                [--max-payload BYTES]\n",
+              "                [--max-payload BYTES] [--max-backpressure BYTES]\n"
+              "                [--compression shared|dedicated]\n",
               stderr);
         return 2;
     }

@@ -57,9 +57,14 @@ def echo_server(serve: Callable[..., Server]) -> Server:
 # ---- servers with TLS ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
 @pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 def test_a_good_server(
-    version: ssl.TLSVersion, certificate: Certificate, echo_server: Server, reports: Reports
+    version: ssl.TLSVersion,
+    cut: bool,
+    certificate: Certificate,
+    echo_server: Server,
+    reports: Reports,
 ) -> None:
     """No case is FAILED, NON-STRICT or SKIPPED because of TLS."""
     context = server_context(certificate)
@@ -68,6 +73,7 @@ def test_a_good_server(
         url = f"wss://localhost:{relay.port}/"
         options = ["--ca", certificate.cert, "--include", FEW, "--timeout", "10"]
         options += ["--fail-on", "non-strict,skipped,informational", *reports.options]
+        options += ["--cut-records"] if cut else []
         assert cli.main([url, *options]) == cli.FINE
     run = reports.run()
     assert run["target"] == url
@@ -218,6 +224,7 @@ def test_a_server_that_wants_a_certificate(
         (["ws://localhost", "--insecure"], "--insecure needs wss://HOST[:PORT] or --serve CMD"),
         (["--listen", "0", "--ca", "{cert}"], "--ca needs wss://HOST[:PORT] or --serve CMD"),
         (["wss://localhost", "--ca", "{cert}", "--insecure"], "give only one of --ca FILE and"),
+        (["ws://localhost", "--cut-records"], "--cut-records needs wss://HOST[:PORT]"),
         (["wss://localhost", "--ca", "missing"], "--ca missing: No such file or directory"),
         (["wss://localhost", "--ca", "{key}"], "key: no PEM certificate found"),
         (["wss://localhost", "--ca", "/"], "--ca /: "),
@@ -372,6 +379,30 @@ def test_pieces_are_records(certificate: Certificate) -> None:
     with connected(certificate, handler, ssl.TLSVersion.TLSv1_3) as connection:
         connection.send(b"Hello", pieces=1)
     assert got == [b"H", b"e", b"l", b"l", b"o"]
+
+
+def test_records_are_cut(certificate: Certificate) -> None:
+    """Those of a few bytes, such as small frames; what the server reads is the same."""
+    got: List[bytes] = []
+    parts: List[int] = []
+
+    def handler(peer: ssl.SSLSocket) -> None:
+        got.append(peer.recv(100))
+
+    with connected(certificate, handler, ssl.TLSVersion.TLSv1_3) as connection:
+        assert isinstance(connection.socket, secure.Secure)
+        cutter = connection.socket
+        cutter.cut = True
+        whole = cutter.next_part
+
+        def next_part() -> bytearray:
+            parts.append(len(whole()))
+            return whole()
+
+        cutter.next_part = next_part  # type: ignore[method-assign]
+        connection.send(b"Hello")
+    assert got == [b"Hello"]
+    assert len(parts) > 5 and max(parts) <= 7
 
 
 def test_a_reset_is_a_reset(certificate: Certificate) -> None:

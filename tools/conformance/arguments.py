@@ -183,6 +183,11 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
         "--insecure", action="store_true", help="with TLS: accept any certificate of the server"
     )
     group.add_argument(
+        "--cut-records",
+        action="store_true",
+        help="with TLS: send records of up to 2 KiB in parts of 1 to 7 bytes",
+    )
+    group.add_argument(
         "--header",
         metavar="'NAME: VALUE'",
         type=header,

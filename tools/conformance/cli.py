@@ -71,7 +71,8 @@ def told_of(manners: Manners) -> list[str]:
 def trusted(args: argparse.Namespace) -> ssl.SSLContext:
     """Return the context for connections to a server, or raise ValueError for wrong options."""
     may_be_secure = args.serve is not None or (args.url is not None and args.url.tls)
-    for option, given in (("--ca", args.ca), ("--insecure", args.insecure)):
+    for option in ("--ca", "--insecure", "--cut-records"):
+        given = getattr(args, option[2:].replace("-", "_"))
         if given and not may_be_secure:
             raise ValueError(f"{option} needs wss://HOST[:PORT] or --serve CMD")
     if args.tls and args.serve is None:
@@ -276,6 +277,7 @@ class Session:
             fields=tuple(fields),
             secrets=secrets(args),
             context=self.trusted if target.tls else None,
+            cut=args.cut_records,
         )
 
     # ---- clients ----

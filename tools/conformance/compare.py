@@ -50,7 +50,7 @@ class Server(NamedTuple):
     """A row of the table; `kind` selects how the server is installed and started."""
 
     kind: str
-    """"c" and "pyws" are from this checkout; "pip", "npm" and "apt" are programs in peers/."""
+    """"c", "tls" and "pyws" are from this checkout; the others are programs in peers/."""
     package: str
     """The name, which with pip and npm is also the package."""
     options: tuple[str, ...] = ()
@@ -65,6 +65,7 @@ class Server(NamedTuple):
 
 
 DEDICATED = ("--compression", "dedicated")
+LIMITS = ("--max-payload", str(LARGEST), "--max-backpressure", str(8 * LARGEST))
 CXX = ("g++", "-std=c++14", "-O2", "-o", "{program}", "{source}", "-pthread")
 GO = ("env", "GO111MODULE=off", "GOPATH=/usr/share/gocode", "go", "build")
 TOMCAT = ":".join(
@@ -80,6 +81,8 @@ SERVERS = {
     "pyws-c-deflate": Server("c", "pyws", DEDICATED, "C, deflate"),
     "pyws-python": Server("pyws", "pyws", (), "Python"),
     "pyws-python-deflate": Server("pyws", "pyws", DEDICATED, "Python, deflate"),
+    "pyws-c-openssl": Server("tls", "pyws", LIMITS + DEDICATED, "C, OpenSSL", program="echo_tls"),
+    "pyws-c-mbedtls": Server("tls", "pyws", (), "C, Mbed TLS", program="echo_mbedtls"),
     "websockets": Server("pip", "websockets"),
     "aiohttp": Server("pip", "aiohttp"),
     "tornado": Server("pip", "tornado"),
@@ -170,6 +173,7 @@ class Place:
         self.folder = folder
         self.build = build
         self.python = str(folder / "venv/bin/python")
+        self.certificate = folder / "cert.pem"
         self.environment = {
             "PYWS_LIBRARY": str(build / "libpyws.so"),
             "PYTHONPATH": str(ROOT),
@@ -200,8 +204,19 @@ class Place:
             return self.install_node(server.package, *server.needs)
         if server.kind == "apt":
             return self.install_debian(server)
+        if server.kind == "tls":
+            self.prepare_tls(server)
         code = "import pyws; print(pyws.__version__)"
         return output([sys.executable, "-c", code], INSTALL, **self.environment)
+
+    def prepare_tls(self, server: Server) -> None:
+        """Make a certificate, or raise Failed, also if the build does not have the program."""
+        if not (self.build / "examples/c" / server.program).exists():
+            raise Failed("it needs a build with -Dtls=openssl,mbedtls")
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        files = ["-out", str(self.certificate), "-keyout", str(self.folder / "key.pem")]
+        output(["openssl", "req", "-x509", "-days", "9", *curve, *names, *files], INSTALL)
 
     def install_node(self, package: str, *others: str) -> str:
         folder = self.folder / "npm"
@@ -236,8 +251,11 @@ class Place:
     def command(self, server: Server) -> list[str]:
         if server.kind == "c":
             program = str(self.build / "examples/c/pyws-testee")
-            limits = ["--max-payload", str(LARGEST), "--max-backpressure", str(8 * LARGEST)]
-            return [program, *limits, *server.options]
+            return [program, *LIMITS, *server.options]
+        if server.kind == "tls":
+            program = str(self.build / "examples/c" / server.program)
+            files = ["--cert", str(self.certificate), "--key", str(self.folder / "key.pem")]
+            return [program, *files, *server.options]
         if server.kind == "pyws":
             return [sys.executable, "-m", "pyws", "echo", "--port", "0", *server.options]
         if server.kind == "npm":
@@ -290,6 +308,8 @@ def run(
 ) -> None:
     """Run the runner, which writes a report whatever happens to the server, or raise Failed."""
     command = [sys.executable, str(HERE), "--serve", shlex.join(place.command(server))]
+    if server.kind == "tls":
+        command += ["--tls", "--ca", str(place.certificate)]
     command += ["--name", title, "--json", str(path), "--jobs", str(jobs)]
     command += ["--max-time", str(seconds), *(["--retry", "1"] if retry else [])]
     with path.with_suffix(".txt").open("wb") as said:
@@ -327,6 +347,8 @@ def no_run(title: str, why: str) -> dict[str, Any]:
 
 def autobahn(place: Place, name: str, cases: Sequence[str]) -> str:
     """Run the Autobahn suite against a server; returns why there is no result, or ""."""
+    if SERVERS[name].kind == "tls":
+        return "only without TLS"
     path = place.autobahn(name)
     path.unlink(missing_ok=True)
     serve = ["--serve", shlex.join(place.command(SERVERS[name]))]

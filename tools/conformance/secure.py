@@ -15,6 +15,8 @@ from typing import Any
 
 RECORD = 16384  # bytes of a record's plaintext (RFC 8446 section 5.1)
 READ = 65536  # bytes to receive at a time
+PARTS = (1, 2, 3, 5, 7)  # bytes of the parts of a record that is cut
+CUT = 2048  # more encrypted bytes than that are not cut
 ALERT, HANDSHAKE = 0x15, 0x16  # the types of record with which a TLS peer begins its answer
 
 
@@ -52,6 +54,9 @@ class Secure:
     ) -> None:
         """Prepare a connection; `name` is the server's, for its certificate and the SNI."""
         self.raw = raw
+        self.cut = False
+        """Whether to send records in parts of a few bytes, wherever these are cut."""
+        self.part = 0
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side, name)
         self.unsent = bytearray()
@@ -229,13 +234,20 @@ class Secure:
         self.unsent += self.outgoing.read()
         while self.unsent:
             try:
-                sent = self.raw.send(self.unsent)
+                sent = self.raw.send(self.next_part())
             except BlockingIOError:
                 return
             del self.unsent[:sent]
         if self.fin:
             self.fin = False
             self.raw.shutdown(socket.SHUT_WR)
+
+    def next_part(self) -> bytearray:
+        """Return what to send next."""
+        if not self.cut or len(self.unsent) > CUT:
+            return self.unsent
+        self.part = (self.part + 1) % len(PARTS)
+        return self.unsent[: PARTS[self.part]]
 
     def try_push(self) -> None:
         """Send as `push` does, but keep its error until what the peer has sent is received."""

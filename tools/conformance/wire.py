@@ -161,6 +161,8 @@ class Target(NamedTuple):
     """Parts of requests that must not appear in reports."""
     context: ssl.SSLContext | None = None
     """The context for TLS; None trusts the system's certificates."""
+    cut: bool = False
+    """Whether to send the records of TLS in parts of a few bytes (--cut-records)."""
 
     @classmethod
     def parse(cls, url: str) -> Target:
@@ -321,6 +323,7 @@ def secured(connected: socket.socket, target: Target, timeout: float) -> Secure:
     """Perform the TLS handshake with a server, or close the socket and raise OSError."""
     try:
         secure = Secure(connected, target.context or client_context(), target.host)
+        secure.cut = target.cut
         secure.handshake(timeout)
     except BaseException:
         connected.close()
