@@ -148,3 +148,42 @@ void *ws_bridge_end(void *self, void *const *args, ptrdiff_t count, void *names)
     ws__python.Py_DecRef(number);
     return result;
 }
+
+/* Passes on the names and values that follow the body. Returns WS_OK, or another ws_error. */
+static int add_fields(ws_request *request, void *const *args, ptrdiff_t count)
+{
+    int error = WS_OK;
+    for (ptrdiff_t i = 1; i + 1 < count && !error; i += 2) {
+        char *name, *value;
+        ptrdiff_t name_length, value_length;
+        if (ws__python.PyBytes_AsStringAndSize(args[i], &name, &name_length) ||
+            ws__python.PyBytes_AsStringAndSize(args[i + 1], &value, &value_length)) {
+            ws__python.PyErr_Clear();
+            return WS_EINVAL;
+        }
+        error = ws_request_add_header(request, name, (size_t)name_length, value,
+                                      (size_t)value_length);
+    }
+    return error;
+}
+
+void *ws_bridge_respond(void *self, void *const *args, ptrdiff_t count, void *names)
+{
+    const ws_bridge_response *answer = answer_of(self);
+    char *body, *reason = NULL;
+    ptrdiff_t length, reason_length;
+    if (count < 1 || names || !answer->request) {
+        ws__python.PyErr_BadArgument();
+        return NULL;
+    }
+    if (ws__python.PyBytes_AsStringAndSize(args[0], &body, &length) ||
+        (answer->reason != answer->bridge->none &&
+         ws__python.PyBytes_AsStringAndSize(answer->reason, &reason, &reason_length)))
+        return NULL;
+    int error = add_fields(answer->request, args, count);
+    if (!error && answer->last)
+        ws_request_close_after(answer->request);
+    if (!error)
+        error = ws_request_respond(answer->request, answer->status, reason, body, (size_t)length);
+    return ws__python.PyLong_FromUnsignedLong((unsigned long)-error);
+}

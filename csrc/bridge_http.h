@@ -15,4 +15,9 @@ WS_API void ws_bridge_on_request(ws_request *request, void *user);
  * reference, or NULL with an exception set. */
 WS_API void *ws_bridge_end(void *self, void *const *args, ptrdiff_t count, void *names);
 
+/* The method Response._respond (METH_FASTCALL | METH_KEYWORDS): a body, and the names and values of
+ * header fields, all of type bytes, with the rest of what it knows, to ws_request_respond. Returns
+ * the negative of what that or ws_request_add_header returns, or NULL with an exception set. */
+WS_API void *ws_bridge_respond(void *self, void *const *args, ptrdiff_t count, void *names);
+
 #endif

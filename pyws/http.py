@@ -434,27 +434,32 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
         """
         self._runtime.check_thread()
         data, opcode = pack(body, self._runtime.json)
-        pairs: Any = () if headers is None else headers
-        if isinstance(pairs, Mapping):
-            pairs = pairs.items()
-        elif isinstance(pairs, (str, bytes)) or not hasattr(pairs, "__iter__"):
+        last = values.flag("end_connection", end_connection)
+        if status != 200 or headers is not None or content_type is not None:
+            self._write_all(status, () if headers is None else headers, content_type)
+        self._last = last
+        text_type = _PLAIN if isinstance(body, str) else _JSON
+        self._answer(data, text_type if opcode is OpCode.TEXT else None)
+        return self
+
+    def _write_all(self, status: Any, headers: Any, content_type: Any) -> None:
+        """Set the status and add the fields; nothing is changed if one of them is wrong."""
+        if isinstance(headers, Mapping):
+            headers = headers.items()
+        elif isinstance(headers, (str, bytes)) or not hasattr(headers, "__iter__"):
             what = values.type_name(headers)
             raise TypeError(f"headers must be a dict or a list of pairs, not {what}")
         before = self._status, self._reason, self._headers and list(self._headers)
         try:
             if status != 200:  # the default leaves an earlier write_status alone
                 self.write_status(status)
-            for name, value in pairs:
+            for name, value in headers:
                 self.write_header(name, value)
             if content_type is not None:
                 self.write_header("Content-Type", content_type)
-            self._last = values.flag("end_connection", end_connection)
         except BaseException:
             self._status, self._reason, self._headers = before
             raise
-        text_type = _PLAIN if isinstance(body, str) else _JSON
-        self._answer(data, text_type if opcode is OpCode.TEXT else None)
-        return self
 
     def cork_send(self, *args: Any, **more: Any) -> Response:
         """The same as `send`: an answer always leaves in one write."""

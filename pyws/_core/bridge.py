@@ -327,7 +327,7 @@ def install_fast_path(cls: Documented, name: str, fallback: str, function_name: 
     arguments and calls the method for all others.
     """
     method = getattr(cls, name)
-    code, defaults = method.__code__, method.__defaults__
+    code, defaults = method.__code__, method.__defaults__ or ()
     names = code.co_varnames[1 : code.co_argcount]
     required = names[: len(names) - len(defaults)]
     optional = [f"{key}={value!r}" for key, value in zip(names[len(required) :], defaults)]

@@ -136,6 +136,7 @@ def new_bridge() -> Any:
 if lib.bridge:
     if bridge.can_make(Request, Response):
         bridge.install_fast_path(Response, "end", "_end")
+        bridge.install_fast_path(Response, "_respond", "_respond_by_ctypes", "respond")
         ON_REQUEST = bridge.bridge_function(_native.request_function, "on_request")
     OPTIONAL["message"] = bridge.bridge_function(_native.message_function, "on_message")
     ALWAYS["on_open"] = bridge.bridge_function(_native.conn_function, "on_open")

@@ -147,17 +147,34 @@ class Exchange(ResponseHandle):
         if self._has_begun():
             self._finish(body)
             return
-        if content_type and "content-type" not in field_names(self):
+        if content_type and not (self._headers and "content-type" in field_names(self)):
             self._add_header(b"Content-Type", content_type.encode())
         if self._parts is not None and self._parts.length is not None:
             self._finish(body)
             return
-        self._write_head()
+        fields, self._headers = self._headers or (), None
+        error = self._respond(body, *[part for field in fields for part in field])
+        if error:  # C might send the fields that it has with the answer to the error
+            self._drop()
+        self._answered(-error)
+
+    def _respond(self, body: bytes, *fields: bytes) -> int:
+        """Give an answer to C; with the bridge, this is a function of C.
+
+        Args:
+            body: The body.
+            fields: The names of header fields, each before its value.
+
+        Returns:
+            The negative of what C returns.
+        """
+        for name, value in zip(fields[::2], fields[1::2]):
+            lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
         if self._last:
             lib.ws_request_close_after(self._ptr)
-        self._answered(
-            lib.ws_request_respond(self._ptr, self._status, self._reason, body, len(body))
-        )
+        about = self._ptr, self._status, self._reason
+        result: int = lib.ws_request_respond(*about, body, len(body))
+        return -result
 
     def _answer_file(self, fd: int, offset: int, length: int) -> None:
         """Answer with a part of a file, which is closed in any case. Raises as `_answer`."""

@@ -70,6 +70,8 @@ def test_end_has_the_signature_and_the_words_of_the_method_in_python() -> None:
     assert method is Response.end
     with pytest.raises(TypeError):
         Response.__new__(Response).end("x")  # belongs to no request
+    with pytest.raises(TypeError):
+        Response.__new__(Response)._respond(b"x")
 
 
 @ONLY_BRIDGE
@@ -177,6 +179,49 @@ def test_head_and_statuses_without_content(serve: Serve) -> None:
         assert b"Content-Length: 7\r\n" in client.buffer
         assert client.buffer.endswith(b"\r\n\r\n") and b"content\r\n" not in client.buffer
         assert b"HTTP/1.1 204 " in client.buffer
+
+
+def test_a_status_with_a_phrase_and_fields(serve: Serve) -> None:
+    def handler(res: Response, req: Request) -> None:
+        headers = {"X-A": "é", "X-B": "b"}
+        res.write_header("x-first", 1)
+        res.send({"a": [1]}, "299 Any phrase", headers, end_connection=True)
+
+    with peer.Peer(serve(lambda app: app.get("/", handler)).port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        while client.fill():
+            pass
+        head, body = client.buffer.split(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        assert first == b"HTTP/1.1 299 Any phrase"
+        assert lines[1:] == [
+            b"Content-Length: 9",
+            b"Connection: close",
+            b"x-first: 1",
+            b"X-A: \xc3\xa9",
+            b"X-B: b",
+            b"Content-Type: application/json",
+        ]
+        assert body == b'{"a":[1]}'
+
+
+def test_a_wrong_send_changes_nothing(serve: Serve) -> None:
+    wrong: List[Any] = [
+        ("x", 99, None, False),
+        ("x", 404, {"Date": "now"}, False),
+        ("x", 404, "X-A: b", False),
+        ("x", 404, {"X-A": "b"}, 2),
+    ]
+
+    def handler(res: Response, req: Request) -> None:
+        for body, status, headers, last in wrong:
+            with pytest.raises((TypeError, ValueError)):
+                res.send(body, status, headers, end_connection=last)
+        res.send("right")
+
+    (answer,) = served(serve, handler)
+    assert (answer.status, answer.body) == (200, b"right")
+    assert "x-a" not in answer.headers and "connection" not in answer.headers
 
 
 # ---- the end of a request -----------------------------------------------------------------------

@@ -92,6 +92,7 @@ CASES = {
     "pythonconnect": Case("--conns 1", "--connects", 200, 600, server="python"),
     "pythonupgrade": Case("--conns 1 --path /upgrade", "--connects", 200, 600, server="python"),
     "pythonget": Case("", "", 500, 1500, server="python", request=PAGE),
+    "pythonpost": Case("", "", 500, 1500, server="python", request=POST),
     # One delivery, by ws.publish and by app.publish.
     "pythonpublish": Case(
         "--broadcast 500 --pipeline 16", "--messages", 80, 320, each=500, server="python"

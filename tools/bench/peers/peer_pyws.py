@@ -1,7 +1,8 @@
 """Echo server with pyws. Messages to /broadcast go to all clients there.
 
 budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published
-by the app instead of a socket. GET /page is answered with a text.
+by the app instead of a socket. GET /page is answered with a text, POST /upload with the length of
+its body.
 With --coroutine, the handler is a coroutine function; with --session, a session echoes.
 """
 
@@ -55,6 +56,14 @@ def page(res: Response, req: Request) -> None:
     res.end("Hello, world!")
 
 
+def upload(res: Response, req: Request) -> None:
+    def on_data(res: Response, chunk: bytes, is_last: bool) -> None:
+        if is_last:
+            res.end(str(len(chunk)))
+
+    res.on_data(on_data)
+
+
 def main() -> None:
     app = App()
     echoing = echo_in_coroutine if "--coroutine" in sys.argv else echo
@@ -77,6 +86,7 @@ def main() -> None:
             },
         )
     app.get("/page", page)
+    app.post("/upload", upload)
     app.ws("/upgrade", {"upgrade": accept, "open": opened, "close": closed})
     app.ws("/broadcast", {"open": join, "message": spread})
     app.ws("/app", {"open": join, "message": spread_by_app})
