@@ -156,7 +156,7 @@ void ws__buffer_consume(struct ws__buffer *b, size_t n)
         b->start = b->end = 0;
 }
 
-void ws__buffer_fit(struct ws__memory *memory, struct ws__buffer **b)
+__attribute__((cold)) void ws__buffer_fit(struct ws__memory *memory, struct ws__buffer **b)
 {
     size_t length = ws__buffer_length(*b);
     if (!length) {

@@ -324,10 +324,11 @@ static int read_small_message(struct ws__protocol *p, struct ws__input *in, stru
 
 /* ---- the machine --------------------------------------------------------------------------- */
 
-/* This is not inlined, because the common case needs none of its registers. */
-__attribute__((noinline)) static int read_event(struct ws__protocol *p, struct ws__memory *memory,
-                                                size_t max_payload, struct ws__input *in,
-                                                struct ws__event *event)
+/* This is not inlined, because the common case needs none of its registers. It is built for size:
+ * what takes time are the loops that it calls. */
+__attribute__((noinline, cold)) static int
+read_event(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload,
+           struct ws__input *in, struct ws__event *event)
 {
     size_t before;
     int rc, steps = 0;

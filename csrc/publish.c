@@ -343,8 +343,8 @@ __attribute__((cold, noinline)) static bool take_label_off(struct publication *p
 }
 
 /* Other processes get the message before a handler that it causes can publish another one. */
-static int publish(struct publication *p, const char *topic, size_t topic_length,
-                   const ws_conn *except)
+__attribute__((cold)) static int publish(struct publication *p, const char *topic,
+                                         size_t topic_length, const ws_conn *except)
 {
     struct ws__hub *hub = p->hub;
     struct variant *plain = &p->plain;

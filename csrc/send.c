@@ -214,7 +214,8 @@ enum ws__sent ws__send_frame(ws_conn *c, const char *frame, size_t length)
 /* ---- compression (RFC 7692) ---- */
 
 /* One message, or a piece of one. `first`: FIN and opcode as it would be uncompressed. */
-static enum ws__sent push_compressed(ws_conn *c, uint8_t first, const void *data, size_t length)
+__attribute__((cold)) static enum ws__sent
+push_compressed(ws_conn *c, uint8_t first, const void *data, size_t length)
 {
     bool starts = (first & WS__FRAME_OPCODE) != WS_CONTINUATION, fin = first & WS__FRAME_FIN;
     struct ws__deflate_streams none = {NULL, NULL}, *streams = &none;
@@ -516,7 +517,8 @@ static int send_next(ws_conn *c, const void *data, size_t length, bool fin)
     return ws__send_conclude(c, sent, data, length, WS_CONTINUATION);
 }
 
-int ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode, bool fin)
+__attribute__((cold)) int
+ws_conn_send_fragment(ws_conn *conn, const void *data, size_t length, int opcode, bool fin)
 {
     int plain = opcode & ~WS_COMPRESS;
     if (plain < WS_CONTINUATION || plain > WS_BINARY || opcode == WS_COMPRESS ||
