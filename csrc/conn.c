@@ -3,8 +3,8 @@
  * may ask about it.
  */
 #include "conn.h"
-#include "ws_tls.h"
 #include "quota.h"
+#include "tls.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -113,6 +113,5 @@ const char *ws_conn_scheme(const ws_conn *conn)
 
 void *ws_conn_tls(const ws_conn *conn)
 {
-    (void)conn;
-    return NULL;
+    return ws__tls_session(&conn->stream);
 }

@@ -66,6 +66,8 @@ struct ws__hub {
     struct ws__timer_queue *linger_queue;
     struct ws__timer_queue *last_queue; /* during a shutdown: between two looks at what the peer's
                                            kernel has acknowledged */
+    const struct ws__stream_filter *filter; /* stream.h: NULL unless some streams have it */
+    struct ws__tls_room *tls;               /* tls.c: NULL until a listener speaks TLS */
     struct ws__buffer *spare; /* stream.c: WS__CORK_SIZE bytes, lent to the stream that is corked */
 
     /* The state of the upper layers that belongs to a server as a whole. */

@@ -14,11 +14,12 @@ static bool can_handle(const struct ws__stream *s)
 
 /* ---- the end of the input ---- */
 
-static void read_end(struct ws__stream *s, ssize_t result)
+void ws__input_end(struct ws__stream *s, ssize_t result)
 {
     if (result == WS__NET_AGAIN)
         return;
-    if (result == 0 && !s->broken && (s->out || s->awaiting)) { /* the peer may still read */
+    if (result == 0 && !s->broken && (s->out || s->blocked || s->awaiting)) {
+        /* the peer may still read */
         s->eof = true;
         if (s->state == WS__STREAM_LINGERING || s->protocol->on_eof(s)) {
             ws__stream_update_interest(s);
@@ -31,7 +32,7 @@ static void read_end(struct ws__stream *s, ssize_t result)
 
 /* RFC 6455 7.1.1: what arrives after everything is said is read and discarded, so that the last
  * bytes sent are not destroyed by a reset. */
-static void discard_input(struct ws__stream *s)
+void ws__input_discard(struct ws__stream *s)
 {
     struct ws__hub *hub = s->hub;
     size_t left = TURN_DISCARD;
@@ -42,7 +43,7 @@ static void discard_input(struct ws__stream *s)
         hub->stats.bytes_in += n > 0 ? (size_t)n : 0;
     } while (n > 0 && left);
     if (n <= 0)
-        read_end(s, n);
+        ws__input_end(s, n);
 }
 
 /* The peer has reset the connection, or a write has failed. What the peer sent before, messages and
@@ -110,9 +111,9 @@ void ws__input_handle_kept(struct ws__stream *s)
     ws__stream_update_interest(s);
 }
 
-/* How much to read. What is kept while an answer is awaited is bounded by this, also when it
- * arrives together with the request. */
-static size_t room_for(const struct ws__stream *s, size_t kept)
+/* What is kept while an answer is awaited is bounded by this, also when it arrives together with
+ * the request. */
+size_t ws__input_room(const struct ws__stream *s, size_t kept)
 {
     size_t room = s->hub->config.recv_buffer_size - kept;
     if (!ws__stream_is_half_duplex(s))
@@ -129,9 +130,9 @@ static void read_socket(struct ws__stream *s)
     struct ws__hub *hub = s->hub;
     bool append = s->in && ws__stream_is_half_duplex(s);
     size_t kept = append ? 0 : ws__buffer_length(s->in);
-    ssize_t n = ws__net_read(s->fd, hub->recv_buffer + kept, room_for(s, kept));
+    ssize_t n = ws__net_read(s->fd, hub->recv_buffer + kept, ws__input_room(s, kept));
     if (n <= 0) {
-        read_end(s, n);
+        ws__input_end(s, n);
         return;
     }
     hub->stats.bytes_in += (size_t)n;
@@ -147,7 +148,28 @@ static void read_socket(struct ws__stream *s)
         ws__input_handle_kept(s);
 }
 
+__attribute__((cold)) void ws__input_take(struct ws__stream *s, size_t n)
+{
+    const bool now = can_handle(s) && !s->more, append = s->in;
+    struct ws__input in = {s->hub->recv_buffer, n};
+    s->hub->stats.bytes_in += n;
+    if (now && !append)
+        handle_input(s, &in);
+    keep_input(s, &in);
+    if (now && append)
+        ws__input_handle_kept(s);
+}
+
 /* ---- events ---- */
+
+__attribute__((cold)) static void read_otherwise(struct ws__stream *s)
+{
+    if (s->filtered)
+        s->hub->filter->read(s);
+    else if (s->state == WS__STREAM_LINGERING)
+        ws__input_discard(s);
+    /* Or there is more that was left over, which comes first. */
+}
 
 void ws__input_on_event(struct ws__stream *s, unsigned ready)
 {
@@ -158,9 +180,9 @@ void ws__input_on_event(struct ws__stream *s, unsigned ready)
     if (!(s->interest & WS__LOOP_READ)) {
         if (ready & WS__LOOP_HANGUP)
             lose_peer(s);
-    } else if (s->state == WS__STREAM_LINGERING) {
-        discard_input(s);
-    } else if (!s->more) { /* otherwise what was left over comes first */
+    } else if (s->filtered || s->more || s->state == WS__STREAM_LINGERING) {
+        read_otherwise(s);
+    } else {
         read_socket(s);
     }
 }

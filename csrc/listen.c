@@ -4,6 +4,7 @@
  */
 #include "listen.h"
 #include "serve.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -49,7 +50,7 @@ static void free_path(struct ws__memory *memory, char *path)
 
 /* All that listens, or nothing. */
 static int add(struct ws__listeners *listeners, const struct ws__endpoints *found, char *path,
-               bool proxied)
+               const ws_listen_options *options)
 {
     uint32_t before = listeners->count;
     if (!resize_list(listeners, before + found->count))
@@ -60,7 +61,8 @@ static int add(struct ws__listeners *listeners, const struct ws__endpoints *foun
         struct ws__listener *l = &listeners->all[listeners->count];
         *l = (struct ws__listener){.fd = found->all[i].fd,
                                    .first = listeners->count == before,
-                                   .proxied = proxied,
+                                   .proxied = options->proxy_protocol,
+                                   .tls = options->tls,
                                    .path = path,
                                    .file = found->file};
         if (ws__loop_add(&listeners->hub->loop, l->fd, WS__LOOP_READ,
@@ -111,7 +113,7 @@ open_all(struct ws__listeners *listeners, const ws_listen_options *options, char
 {
     struct ws__endpoints found;
     int error = ws__net_listen(options, &found), number = errno;
-    if (!error && (error = add(listeners, &found, path, options->proxy_protocol))) {
+    if (!error && (error = add(listeners, &found, path, options))) {
         number = errno;
         discard(listeners->hub, &found, options, path);
     }
@@ -128,6 +130,9 @@ int ws__listeners_open(struct ws__listeners *listeners, const ws_listen_options 
 {
     struct ws__memory *memory = &listeners->hub->memory;
     char *path = NULL;
+    const int unfit = options->tls ? ws__tls_prepare(listeners->hub, options->tls) : WS_OK;
+    if (unfit)
+        return unfit;
     if (options->path && options->fd < 0 && !(path = copy_path(memory, options->path)))
         return WS_ENOMEM;
     int error = open_all(listeners, options, path, port), number = errno;
@@ -221,7 +226,7 @@ void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i)
             pause_accept(listeners, i, fd == WS__NET_EXHAUSTED);
             return;
         }
-        int error = ws__serve(hub, fd, &peer, l->proxied);
+        int error = ws__serve(hub, fd, &peer, l->proxied, l->tls);
         if (i >= listeners->count)
             return;
         l = &listeners->all[i];

@@ -13,6 +13,7 @@ struct ws__listener {
     bool failing; /* the last accept failed, which was logged */
     bool first;   /* of those that one call opened */
     bool proxied; /* connections begin with a PROXY header */
+    const ws_tls *tls; /* or NULL */
     char *path;   /* of a Unix socket, whose file is removed at the end; else NULL */
     struct ws__file file;
 };

@@ -454,7 +454,7 @@ bool ws__net_same_file(const struct ws__file *a, const struct ws__file *b)
 
 /* ---- connections ---- */
 
-int ws__net_accept(int listen_fd, struct ws__address *peer)
+__attribute__((cold)) int ws__net_accept(int listen_fd, struct ws__address *peer)
 {
     union address a;
     socklen_t length = sizeof a;
@@ -532,6 +532,11 @@ bool ws__net_has_input(int fd)
 void ws__net_finish(int fd)
 {
     shutdown(fd, SHUT_WR);
+}
+
+void ws__net_end_input(int fd)
+{
+    shutdown(fd, SHUT_RD);
 }
 
 /* tcp(7) calls TIOCOUTQ SIOCOUTQ. For a Unix socket it counts what the peer has not read. */
@@ -620,7 +625,7 @@ __attribute__((cold)) void ws__net_random(void *bytes, size_t n)
     }
 }
 
-__attribute__((noinline)) void
+__attribute__((noinline, cold)) void
 ws__net_set_address(struct ws__address *address, const void *bytes, size_t length)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};

@@ -16,7 +16,7 @@ struct ws__address {
     uint8_t bytes[16]; /* network order; IPv4-mapped addresses are stored as IPv4 */
     uint16_t port;
     uint8_t length; /* 4, 16, or 0 for a Unix socket */
-    bool secure;    /* the client uses TLS, a proxy says */
+    bool secure;    /* the client uses TLS, here or, as a proxy says, there */
 };
 
 /* Identifies a file for as long as it exists, while its path may lead to another file. */
@@ -82,6 +82,9 @@ bool ws__net_has_input(int fd);
 
 /* Sends FIN after everything that was written. */
 void ws__net_finish(int fd);
+
+/* Nothing more is expected: what is there can be read, then end of file. */
+void ws__net_end_input(int fd);
 
 /* Returns true until the peer's kernel has acknowledged everything that was sent, including FIN. */
 bool ws__net_unacknowledged(int fd);

@@ -46,8 +46,9 @@ static bool read_line(struct ws__text line, struct ws__address *peer)
             !ws__net_parse_address(host->at, host->length, &addresses[i]))
             return false;
     }
+    addresses[0].port = (uint16_t)ports[0];
+    addresses[0].secure = peer->secure;
     *peer = addresses[0];
-    peer->port = (uint16_t)ports[0];
     return words[0].length == 4;
 }
 
@@ -103,7 +104,9 @@ static int parse_binary(const char *bytes, size_t length, struct ws__address *pe
     if ((family && !addresses) || n < addresses)
         return -1;
     if (each) {
+        const bool secure = peer->secure;
         ws__net_set_address(peer, bytes + FIXED, each);
+        peer->secure = secure;
         peer->port = (uint16_t)two_bytes(bytes + FIXED + 2 * each);
     }
     return read_extras(bytes + FIXED + addresses, n - addresses, peer) ? (int)(FIXED + n) : -1;

@@ -187,6 +187,7 @@ void ws__respond_abort(ws_request *r)
 {
     struct ws__stream *s = &r->conn->stream;
     ws__stream_flush_cork(s);
+    ws__stream_break(s, false); /* no close_notify, with which it would look whole */
     ws__stream_drop(s, "aborted by the server", false);
 }
 

@@ -1,5 +1,5 @@
 /*
- * sendfile.c: sendfile(2), which has no MSG_NOSIGNAL.
+ * sendfile.c: sendfile(2), which has no MSG_NOSIGNAL, and pread(2).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* sigtimedwait */
@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <sys/sendfile.h>
 #include <time.h>
+#include <unistd.h>
 
 /* SIGPIPE is held back and taken off again; one that was pending before stays. It is also raised
  * where the connection is lost after a part of the bytes was sent. On Linux sigprocmask is for the
@@ -57,4 +58,15 @@ ssize_t ws__sendfile(int fd, int file, uint64_t offset, size_t n)
     default:
         return -2;
     }
+}
+
+size_t ws__sendfile_read(int file, uint64_t offset, void *bytes, size_t n)
+{
+    ssize_t got;
+    if ((uint64_t)(off_t)offset != offset)
+        return 0;
+    do
+        got = pread(file, bytes, n, (off_t)offset);
+    while (got < 0 && errno == EINTR);
+    return got > 0 ? (size_t)got : 0;
 }

@@ -1,5 +1,6 @@
 /*
- * sendfile.h: bytes of a file to a socket without a copy. Raises no SIGPIPE.
+ * sendfile.h: bytes of a file to a socket without a copy, or to where they are encrypted. Raises no
+ * SIGPIPE.
  */
 #ifndef WS__SENDFILE_H
 #define WS__SENDFILE_H
@@ -12,5 +13,8 @@
  * be read there, as after its end, or what ws__net_write returns otherwise: -1 if the kernel takes
  * no more now, -2 if the connection is lost. */
 ssize_t ws__sendfile(int fd, int file, uint64_t offset, size_t n);
+
+/* Reads at most n bytes of a file. Returns their number, or 0 if there are none. */
+size_t ws__sendfile_read(int file, uint64_t offset, void *bytes, size_t n);
 
 #endif

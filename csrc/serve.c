@@ -10,6 +10,7 @@
 #include "handshake.h"
 #include "input.h"
 #include "respond.h"
+#include "tls.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -358,7 +359,7 @@ static void http_uncork(ws_conn *c)
 static void http_input(struct ws__stream *s, struct ws__input *in)
 {
     ws_conn *c = ws__conn_of(s);
-    if (s->count == WS__PROXY_HEADER && !ws__admit_header(c, in))
+    if (s->count == WS__PROXY_HEADER && (!ws__admit_header(c, in) || s->filtered))
         return;
     ws_conn_cork(c);
     read_requests(c, in);
@@ -501,11 +502,17 @@ static bool http_eof(struct ws__stream *s)
     const ws_request *r = ws__conn_of(s)->request;
     if (r && r->answer.source.open)
         return true;
-    if (!s->out)
+    if (!s->out && !s->blocked)
         return false;
     http_on_end(s, NULL, true);
     ws__stream_linger(s, s->hub->linger_queue);
     return true;
+}
+
+static void http_unfiltered(struct ws__stream *s)
+{
+    if (begin_request(ws__conn_of(s)))
+        give_up(ws__conn_of(s)->request, 400, "this port speaks TLS (https, wss)");
 }
 
 static const struct ws__stream_protocol http = {
@@ -520,17 +527,20 @@ static const struct ws__stream_protocol http = {
     .end = http_end,
     .on_end = http_on_end,
     .release = ws__conn_release,
+    .on_unfiltered = http_unfiltered,
 };
 
-int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool proxied)
+int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool proxied,
+              const ws_tls *tls)
 {
     const uint32_t count = hub->stats.connections, limit = hub->config.max_connections;
     struct ws__stream *s = NULL;
     int error = WS_OK;
     hub->stats.accepted++;
-    const bool foreign = proxied && hub->proxies && !ws__proxies_trust(hub->proxies, peer);
+    const bool foreign = proxied && ((tls && count >= limit) ||
+                                     (hub->proxies && !ws__proxies_trust(hub->proxies, peer)));
     if (count < limit + REFUSED_RESERVE && !foreign) {
-        error = ws__stream_new(hub, fd, peer, &http, &s);
+        error = ws__stream_new(hub, fd, peer, tls, &http, &s);
     } else {
         ws__net_cut(fd);
         ws__net_close(fd);
@@ -540,10 +550,14 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool 
         return error;
     ws__stream_set_timer(s, hub->handshake_queue);
     s->count = proxied ? WS__PROXY_HEADER : WS__FIRST_REQUEST;
+    if (tls)
+        ws__tls_begin(s, tls, proxied);
     if (count >= limit && begin_request(ws__conn_of(s)))
         give_up(ws__conn_of(s)->request, 503, NULL);
     else if (!proxied && hub->quota)
         ws__admit_connection(ws__conn_of(s));
+    if (tls)
+        ws__buffer_fit(&hub->memory, &s->out); /* a refusal waits for the handshake */
     return WS_OK;
 }
 

@@ -9,29 +9,35 @@
 
 /* ---- the socket: every byte that is sent passes one of these three ---- */
 
-static inline ssize_t transmit(const struct ws__stream *s, const void *bytes, size_t n)
+__attribute__((cold, noinline)) static ssize_t filter_bytes(struct ws__stream *s,
+                                                            const void *bytes, size_t n)
 {
-    if (s->hub->before_output)
-        s->hub->before_output(s->hub);
-    return ws__net_write(s->fd, bytes, n);
+    return s->hub->filter->write(s, &(struct iovec){(void *)bytes, n}, 1);
 }
 
-static inline ssize_t transmit_parts(const struct ws__stream *s, const struct iovec *parts,
-                                     int count)
+static inline ssize_t transmit(struct ws__stream *s, const void *bytes, size_t n)
 {
-    if (count == 1)
-        return transmit(s, parts->iov_base, parts->iov_len);
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
-    return ws__net_writev(s->fd, parts, count);
+    return s->filtered ? filter_bytes(s, bytes, n) : ws__net_write(s->fd, bytes, n);
 }
 
-/* With TLS this has to read and encrypt. */
-static inline ssize_t transmit_file(const struct ws__stream *s, int file, uint64_t offset, size_t n)
+static inline ssize_t transmit_parts(struct ws__stream *s, const struct iovec *parts, int count)
 {
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
-    return ws__sendfile(s->fd, file, offset, n);
+    if (s->filtered)
+        return s->hub->filter->write(s, parts, count);
+    return count == 1 ? ws__net_write(s->fd, parts->iov_base, parts->iov_len)
+                      : ws__net_writev(s->fd, parts, count);
+}
+
+static inline ssize_t transmit_file(struct ws__stream *s, int file, uint64_t offset, size_t n)
+{
+    if (s->hub->before_output)
+        s->hub->before_output(s->hub);
+    return s->filtered ? s->hub->filter->write_file(s, file, offset, n)
+                       : ws__sendfile(s->fd, file, offset, n);
 }
 
 /* Closing alone would neither end the watch nor reach the peer where a forked child has a copy of
@@ -39,6 +45,8 @@ static inline ssize_t transmit_file(const struct ws__stream *s, int file, uint64
 static void close_socket(struct ws__stream *s)
 {
     if (!s->hub->forked) {
+        if (s->filtered)
+            s->hub->filter->finish(s);
         ws__loop_remove(&s->hub->loop, s->fd);
         ws__net_cut(s->fd);
     }
@@ -71,7 +79,7 @@ static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
 
 /* epoll reports the hang-up of a lost peer whatever is watched. So its stream must leave the loop
  * while it is not read. */
-void ws__stream_update_interest(struct ws__stream *s)
+__attribute__((cold)) void ws__stream_update_interest(struct ws__stream *s)
 {
     unsigned interest = (can_read(s) ? (unsigned)WS__LOOP_READ : 0) |
                         (s->blocked ? (unsigned)WS__LOOP_WRITE : 0);
@@ -85,10 +93,12 @@ void ws__stream_update_interest(struct ws__stream *s)
 
 /* ---- life cycle ---- */
 
-int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
-                   const struct ws__stream_protocol *protocol, struct ws__stream **stream)
+__attribute__((cold)) int
+ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer, bool filtered,
+               const struct ws__stream_protocol *protocol, struct ws__stream **stream)
 {
-    struct ws__stream *s = ws__memory_zalloc(&hub->memory, protocol->size);
+    const size_t size = protocol->size + (filtered ? hub->filter->size : 0);
+    struct ws__stream *s = ws__memory_zalloc(&hub->memory, size);
     int error = WS_OK, number = 0;
     *stream = NULL;
     if (!s || !(s->id = ws__hub_take_slot(hub, &s->link)))
@@ -98,6 +108,7 @@ int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
     s->fd = fd;
     s->peer = *peer;
     s->interest = WS__LOOP_READ;
+    s->filtered = filtered;
     if (!(error = ws__loop_add(&hub->loop, fd, WS__LOOP_READ, s->id))) {
         hub->stats.connections++;
         *stream = s;
@@ -106,7 +117,7 @@ int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
     number = errno;
     ws__hub_release_slot(hub, s->id);
 failed:
-    ws__memory_free(&hub->memory, s, protocol->size);
+    ws__memory_free(&hub->memory, s, size);
     ws__net_cut(fd);
     ws__net_close(fd);
     errno = number;
@@ -117,10 +128,15 @@ void ws__stream_free(struct ws__link *link)
 {
     struct ws__stream *s = ws__stream_of_link(link);
     struct ws__memory *memory = &s->hub->memory;
+    size_t size = s->protocol->size;
     s->protocol->release(s);
+    if (s->filtered) {
+        s->hub->filter->release(s);
+        size += s->hub->filter->size;
+    }
     ws__buffer_free(memory, &s->in);
     ws__buffer_free(memory, &s->out);
-    ws__memory_free(memory, s, s->protocol->size);
+    ws__memory_free(memory, s, size);
 }
 
 /* What was not read while the old protocol was blocked may be read now. */
@@ -144,7 +160,7 @@ static void on_linger_timer(struct ws__stream *s)
     ws__stream_drop(s, "close timeout", false);
 }
 
-void ws__stream_on_timer(struct ws__stream *s)
+__attribute__((cold)) void ws__stream_on_timer(struct ws__stream *s)
 {
     if (s->state == WS__STREAM_LINGERING)
         on_linger_timer(s);
@@ -185,7 +201,8 @@ void ws__stream_postpone(struct ws__stream *s)
         enlist(s, &s->hub->postponed);
 }
 
-void ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
+__attribute__((cold)) void
+ws__stream_linger(struct ws__stream *s, struct ws__timer_queue *queue)
 {
     if (s->state != WS__STREAM_OPEN)
         return;
@@ -304,13 +321,25 @@ static void recycle(struct ws__stream *s)
     s->out = NULL;
 }
 
-/* The kernel is full: nothing is written until it reports that it has room. */
-static void block(struct ws__stream *s)
+void ws__stream_block(struct ws__stream *s)
 {
     s->blocked = true;
     s->drain_due = true;
     s->hub->stats.backpressure++;
     ws__stream_update_interest(s);
+}
+
+/* Everything is sent, perhaps by a filter that still keeps some of it. */
+__attribute__((cold)) static void end_output(struct ws__stream *s)
+{
+    if (s->finished || s->blocked || (s->filtered && !s->hub->filter->finish(s)))
+        return;
+    s->finished = true;
+    ws__net_finish(s->fd);
+    if (s->eof)
+        ws__stream_break(s, false);
+    else if (s->hub->stopping)
+        linger_briefly(s);
 }
 
 /* What follows from an empty queue: FIN where everything is said, on_ready where it is due. */
@@ -319,14 +348,8 @@ static void settle(struct ws__stream *s)
     if (ws__buffer_length(s->out))
         return;
     recycle(s);
-    if (s->state == WS__STREAM_LINGERING && !s->finished) {
-        s->finished = true;
-        ws__net_finish(s->fd);
-        if (s->eof)
-            ws__stream_break(s, false);
-        else if (s->hub->stopping)
-            linger_briefly(s);
-    }
+    if (s->state == WS__STREAM_LINGERING)
+        end_output(s);
     if (s->drain_due && s->state == WS__STREAM_OPEN)
         ws__stream_make_ready(s);
 }
@@ -340,7 +363,7 @@ static inline void note_sent(struct ws__stream *s, size_t n)
 
 /* The kernel took n bytes of the queue, and no more. A block is made smaller only where little of
  * it is left: moving more would cost too much. */
-static void take_part(struct ws__stream *s, size_t n)
+__attribute__((cold)) static void take_part(struct ws__stream *s, size_t n)
 {
     ws__buffer_consume(s->out, n);
     if (!ws__buffer_length(s->out))
@@ -349,7 +372,7 @@ static void take_part(struct ws__stream *s, size_t n)
         s->protocol->on_mark_left(s);
     if (s->out && s->out->start >= s->out->capacity / 2)
         ws__buffer_fit(&s->hub->memory, &s->out);
-    block(s);
+    ws__stream_block(s);
 }
 
 char *ws__stream_reserve(struct ws__stream *s, size_t n)
@@ -405,7 +428,7 @@ queue_rest(struct ws__stream *s, const struct iovec parts[2], size_t n)
 {
     size_t head = n < parts[0].iov_len ? n : parts[0].iov_len, body = n - head;
     recycle(s);
-    block(s);
+    ws__stream_block(s);
     if (!ws__stream_queue(s, (const char *)parts[0].iov_base + head, parts[0].iov_len - head,
                           (const char *)parts[1].iov_base + body, parts[1].iov_len - body))
         return WS__WRITTEN_PART;
@@ -438,7 +461,8 @@ enum ws__written ws__stream_write(struct ws__stream *s, const void *first, size_
     return WS__WRITTEN_NONE;
 }
 
-size_t ws__stream_offer(struct ws__stream *s, const void *bytes, size_t n)
+__attribute__((cold)) size_t
+ws__stream_offer(struct ws__stream *s, const void *bytes, size_t n)
 {
     size_t queued = ws__buffer_length(s->out);
     struct iovec parts[2] = {{queued ? ws__buffer_data(s->out) : NULL, queued}, {(void *)bytes, n}};
@@ -459,11 +483,12 @@ size_t ws__stream_offer(struct ws__stream *s, const void *bytes, size_t n)
     ws__buffer_consume(s->out, queued);
     recycle(s);
     if (sent - queued < n)
-        block(s);
+        ws__stream_block(s);
     return sent - queued;
 }
 
-ssize_t ws__stream_offer_file(struct ws__stream *s, int file, uint64_t offset, size_t n)
+__attribute__((cold)) ssize_t
+ws__stream_offer_file(struct ws__stream *s, int file, uint64_t offset, size_t n)
 {
     ws__stream_flush_cork(s);
     if (s->blocked || s->broken)
@@ -479,7 +504,7 @@ ssize_t ws__stream_offer_file(struct ws__stream *s, int file, uint64_t offset, s
     if (sent)
         note_sent(s, (size_t)sent);
     if ((size_t)sent < n)
-        block(s);
+        ws__stream_block(s);
     return sent;
 }
 
@@ -502,14 +527,15 @@ void ws__stream_refuse(struct ws__stream *s, size_t n)
 
 /* A cork holds back only new data, so the waiting queue is written even if the stream is corked. A
  * half-duplex stream handles the input that it did not read while it was blocked. */
-void ws__stream_unblock(struct ws__stream *s)
+__attribute__((cold)) void ws__stream_unblock(struct ws__stream *s)
 {
     if (!s->blocked || s->state == WS__STREAM_DEAD)
         return;
     s->blocked = false;
     if (s->protocol->on_writable)
         s->protocol->on_writable(s);
-    ws__stream_flush_cork(s);
+    if (!s->filtered || s->hub->filter->resume(s))
+        ws__stream_flush_cork(s);
     ws__stream_update_interest(s);
     if (!s->blocked && s->in && ws__stream_is_half_duplex(s))
         ws__stream_make_more(s);

@@ -66,6 +66,29 @@ struct ws__stream_protocol {
     void (*on_end)(struct ws__stream *stream, const char *reason, bool by_peer);
     /* Frees what the block owns in addition to the stream. */
     void (*release)(struct ws__stream *stream);
+    /* The filter has found that the peer does not speak to it; nothing is filtered from now on.
+     * NULL where the filter has done its work already. */
+    void (*on_unfiltered)(struct ws__stream *stream);
+};
+
+/* What stands between the streams that are `filtered` and their sockets, such as TLS (tls.c). It
+ * keeps data of its own in the block of each, after those of the protocol. */
+struct ws__stream_filter {
+    size_t size; /* of these data, which are zero at first */
+    /* The socket is to be read. Passes on bytes by ws__input_take. */
+    void (*read)(struct ws__stream *stream);
+    /* Do what ws__net_writev and ws__sendfile do. Bytes count as written that the filter has taken
+     * and keeps; then it has called ws__stream_block. */
+    ssize_t (*write)(struct ws__stream *stream, const struct iovec *parts, int count);
+    ssize_t (*write_file)(struct ws__stream *stream, int file, uint64_t offset, size_t n);
+    /* The kernel has room again. Returns true if the queue may be written: what the filter has kept
+     * comes first. */
+    bool (*resume)(struct ws__stream *stream);
+    /* FIN is due, or the socket is about to be closed. Returns false if something is kept that has
+     * to be sent before. */
+    bool (*finish)(struct ws__stream *stream);
+    /* Frees what its data own. */
+    void (*release)(struct ws__stream *stream);
 };
 
 struct ws__stream {
@@ -96,6 +119,7 @@ struct ws__stream {
     bool more : 1;         /* there is input to be handled without further bytes */
     bool eof : 1;          /* FIN was received, the queue is still being sent */
     bool unwatched : 1;    /* gone, and not read: epoll does not know it */
+    bool filtered : 1;     /* hub->filter reads and writes the socket */
     /* Sending, and the end. */
     bool blocked : 1;      /* the kernel refused bytes, EPOLLOUT is awaited */
     bool drain_due : 1;    /* on_ready is due as soon as the queue is empty */
@@ -123,9 +147,10 @@ void ws__stream_update_interest(struct ws__stream *s);
 /* ---- life cycle ---- */
 
 /* Makes a stream of an accepted descriptor, at the beginning of a block of protocol->size bytes
- * that are zero. Returns WS_OK, with *stream NULL if out of memory, or WS_ESYSTEM with errno if the
- * loop cannot watch the descriptor; without a stream the descriptor is closed. */
-int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer,
+ * that are zero, and hub->filter->size more if it is `filtered`. Returns WS_OK, with *stream NULL
+ * if out of memory, or WS_ESYSTEM with errno if the loop cannot watch the descriptor; without a
+ * stream the descriptor is closed. */
+int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer, bool filtered,
                    const struct ws__stream_protocol *protocol, struct ws__stream **stream);
 /* For hub->release. */
 void ws__stream_free(struct ws__link *link);
@@ -159,6 +184,13 @@ void ws__stream_drop(struct ws__stream *s, const char *reason, bool by_peer);
  * sent before is handled. */
 void ws__stream_break(struct ws__stream *s, bool starved);
 
+/* ---- for a filter ---- */
+
+static inline void *ws__stream_filter_data(const struct ws__stream *s)
+{
+    return (char *)s + s->protocol->size;
+}
+
 /* ---- what may be read ---- */
 
 void ws__stream_pause(struct ws__stream *s);
@@ -170,6 +202,9 @@ void ws__stream_set_busy(struct ws__stream *s, bool busy);
  * most is true. While one is, a lost peer ends the stream at once. */
 void ws__stream_set_awaiting(struct ws__stream *s, bool awaiting, bool uploading);
 /* ---- sending ---- */
+
+/* The kernel is full: nothing is written until it reports that it has room. */
+void ws__stream_block(struct ws__stream *s);
 
 /* Room for n more bytes at the end of the queue. Returns NULL if out of memory. */
 char *ws__stream_reserve(struct ws__stream *s, size_t n);

@@ -10,6 +10,7 @@
 #include "route.h"
 #include "serve.h"
 #include "share.h"
+#include "tls.h"
 #include "utf8.h"
 #include "watch.h"
 
@@ -170,6 +171,7 @@ static void free_parts(struct ws__hub *hub)
 {
     ws__proxies_free(hub->proxies, &hub->memory);
     ws__quota_free(hub->quota);
+    ws__tls_deinit(hub);
     ws__hub_deinit(hub);
 }
 
@@ -307,8 +309,6 @@ __attribute__((cold)) int ws_server_listen(ws_server *server, const ws_listen_op
         return WS_ESTOPPED;
     if (options->backlog < 1 || (options->path && options->host))
         return WS_EINVAL;
-    if (options->tls)
-        return WS_ENOTSUP;
     int error = ws__listeners_open(&server->listeners, options, &port);
     if (error)
         return error;

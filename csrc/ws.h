@@ -383,8 +383,9 @@ typedef struct ws_stats {
     uint64_t messages_in;      /* messages that were passed to on_message, or would have been */
     uint64_t messages_out;     /* messages that were queued or passed to the kernel; a published one
                                   counts once for each subscriber that gets it */
-    uint64_t bytes_in;         /* read from sockets, HTTP and the headers of frames included */
-    uint64_t bytes_out;        /* written to sockets */
+    uint64_t bytes_in;         /* read from sockets, HTTP and the headers of frames included, after
+                                  decryption */
+    uint64_t bytes_out;        /* written to sockets, before encryption */
     uint64_t dropped;          /* messages that max_backpressure made WS_DROPPED */
     uint64_t backpressure;     /* times that the kernel's buffer of a socket was full */
     uint64_t closed_with[18];  /* `closed` by the code of on_close: 1000 to 1015, then 3000 to 3999

@@ -55,7 +55,7 @@ WS_API size_t ws_request_remote_address(const ws_request *request, char *text, s
 WS_API uint16_t ws_request_remote_port(const ws_request *request);
 
 /* Returns the scheme of the URL that the client has asked for: "http" or "ws", or "https" or "wss"
- * if a trusted proxy says that the client uses TLS. A static string. */
+ * if the client uses TLS, to this server or, as a trusted proxy says, to that. A static string. */
 WS_API const char *ws_request_scheme(const ws_request *request);
 
 /* Adds a header field (copied) to the response, which may be a 101. Returns WS_OK, WS_EINVAL (the

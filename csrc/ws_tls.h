@@ -10,7 +10,7 @@
  * A *session* is what the table keeps for one connection. The server calls its functions in this
  * order:
  *
- *     open        when the first byte of a ClientHello has arrived
+ *     open        when the first byte of TLS has arrived
  *     handshake   until DONE, which no byte of the application precedes, in either direction
  *     read, write as often as is needed, one independent of the other
  *     close       at most once, after which nothing is written; it may still be read

@@ -34,7 +34,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
         "record",
     },
     {"body", "handshake", "protocol", "hub", "forwarded", "proxy", "quota"},
-    ["stream", "input", "watch", "outbox", "bus"],
+    ["stream", "input", "tls", "watch", "outbox", "bus"],
     [
         "heartbeat",
         "conn",

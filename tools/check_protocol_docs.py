@@ -49,6 +49,7 @@ OPTIONAL: Tuple[str, ...] = (
     *(f"P{n}" for n in range(1, 12)),
     *(f"W{n}" for n in range(1, 8)),
     *(f"B{n}" for n in range(1, 9)),
+    *(f"L{n}" for n in range(1, 5)),
 )
 
 # Where ids may be mentioned. The tests of this program plant some that do not exist.

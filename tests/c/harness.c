@@ -233,10 +233,17 @@ static void on_http(ws_request *request, void *user)
     ws_request_respond(request, 200, NULL, path, length);
 }
 
+bool over_tls(void)
+{
+    return getenv("WS_TEST_TLS") != NULL;
+}
+
 void harness_init(struct harness *h)
 {
     memset(h, 0, sizeof *h);
     h->now = UINT64_C(1000000000000);
+    h->tls = over_tls();
+    fake_reset();
     ws_config_init(&h->config, sizeof h->config);
     h->config.user = h;
     h->config.clock = read_clock;
@@ -290,6 +297,7 @@ void harness_listen(struct harness *h)
     ws_listen_options options;
     ws_listen_options_init(&options, sizeof options);
     options.host = "127.0.0.1";
+    options.tls = h->tls ? &fake_tls.table : NULL;
     if (h->send_buffer) {
         options.host = NULL;
         options.fd = listen_with_send_buffer(h->send_buffer);
@@ -326,12 +334,15 @@ bool harness_free(struct harness *h)
     bool once = h->opened == h->closed;
     for (int i = 0; i < h->opened && i < MAX_CONNS; i++)
         once = once && h->closes[i] == 1 && h->overs[i] == 1;
-    bool clean = !h->memory.bytes && !h->memory.blocks && !h->memory.mismatch;
+    bool clean = !h->memory.bytes && !h->memory.blocks && !h->memory.mismatch &&
+                 !fake_tls.sessions && !fake_tls.misused;
     if (!once || !balanced)
         diag("opened %d, closed %d", h->opened, h->closed);
     if (!clean)
         diag("%zu bytes in %zu blocks left%s", h->memory.bytes, h->memory.blocks,
              h->memory.mismatch ? ", wrong old_size" : "");
+    if (fake_tls.sessions || fake_tls.misused)
+        diag("%d sessions of TLS left, %d misused", fake_tls.sessions, fake_tls.misused);
     return !error && balanced && once && clean;
 }
 

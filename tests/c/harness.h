@@ -2,10 +2,13 @@
  * harness.h: a server and its clients in one thread: what the tests of the connection layer and
  * of the server stand on. Time is virtual, memory is counted (and can be made to fail), every
  * event of the server becomes a piece of text, and so does all that a client received.
+ * With WS_TEST_TLS=fake in the environment, the harness listens with fake_tls.h, which its clients
+ * speak.
  */
 #ifndef HARNESS_H
 #define HARNESS_H
 
+#include "fake_tls.h"
 #include "tap.h"
 #include "ws.h"
 
@@ -48,6 +51,7 @@ struct harness {
     uint64_t tick;   /* by which each look at the clock moves it */
     bool real_time, echo;
     bool answers; /* the hook answers requests; else: upgrade, 200 */
+    bool tls;     /* listens with fake_tls.h; false: not even if the environment says so */
     struct counter memory;
     /* Called by each handler once its event is recorded; at most one of conn and request is set. */
     void (*hook)(struct harness *h, enum event event, ws_conn *conn, ws_request *request,
@@ -73,11 +77,15 @@ struct client {
     char *in; /* received, not yet looked at */
     size_t in_length, in_capacity;
     size_t received; /* all in all */
+    size_t records;  /* the same, as it came from the kernel */
     bool eof, reset;
     bool hasty;    /* client_drain does not wait for what the kernel is slow to deliver */
     int served_fd; /* the server's end; -1: not known */
+    struct fake_peer *tls; /* NULL: it speaks no TLS */
     char head[2048]; /* of the last response */
 };
+
+bool over_tls(void); /* WS_TEST_TLS is set */
 
 /* Defaults: virtual time, counted memory, all handlers recorded. Change *h, then start it. */
 void harness_init(struct harness *h);
@@ -102,7 +110,7 @@ const char *harness_events(struct harness *h);
 bool log_has(const struct harness *h, const char *text);
 
 int client_socket(struct harness *h, int receive_buffer); /* connected, or on its way */
-void client_connect(struct client *c, struct harness *h);
+void client_connect(struct client *c, struct harness *h); /* and the handshake of TLS */
 void client_connect_small(struct client *c, struct harness *h); /* with a small SO_RCVBUF */
 void client_open(struct client *c, struct harness *h);          /* + handshake for "/" */
 void client_open_small(struct client *c, struct harness *h);
@@ -118,6 +126,7 @@ size_t make_frame(char *out, int first, const void *payload, size_t n);
 size_t make_close(char *out, int code, const char *reason);
 void client_send_close(struct client *c, int code, const char *reason);
 void client_read(struct client *c); /* all that is there */
+void client_read_some(struct client *c, size_t n); /* at most n bytes from the kernel */
 /* Reads and turns until nothing more comes, and nothing is on its way in the kernel. */
 void client_drain(struct client *c);
 /* turns, reads; all frames received: "TEXT hello, PONG p, CLOSE 1000 bye, EOF". A frame without

@@ -49,6 +49,11 @@ static void connect_with(struct client *c, struct harness *h, int receive_buffer
     c->fd = client_socket(h, receive_buffer);
     expect_fine(h, c->fd, "connect");
     turns(h, 1);
+    c->tls = h->tls && c->fd >= 0 ? fake_peer_new() : NULL;
+    for (int i = 0; i < 20 && c->tls && !c->tls->shaken && !c->eof && !c->reset; i++) {
+        client_read(c);
+        turns(h, 1);
+    }
 }
 
 void client_connect(struct client *c, struct harness *h)
@@ -96,6 +101,8 @@ void client_close(struct client *c)
     c->fd = -1;
     free(c->in);
     c->in = NULL;
+    fake_peer_free(c->tls);
+    c->tls = NULL;
     c->in_length = c->in_capacity = 0;
 }
 
@@ -111,9 +118,25 @@ void client_finish(struct client *c)
     shutdown(c->fd, SHUT_WR);
 }
 
+/* Records that the kernel takes in part count as taken: their rest follows later. */
+static size_t write_records(struct client *c, const char *bytes, size_t n)
+{
+    enum { SIZE = 4000 };
+    size_t sent = 0;
+    while (sent < n && fake_peer_flush(c->tls, c->fd)) {
+        const size_t part = n - sent < SIZE ? n - sent : SIZE;
+        fake_peer_queue(c->tls, FAKE_DATA, bytes + sent, part, SIZE);
+        sent += part;
+    }
+    fake_peer_flush(c->tls, c->fd);
+    return sent;
+}
+
 size_t client_write(struct client *c, const void *bytes, size_t n)
 {
     size_t sent = 0;
+    if (c->tls)
+        return write_records(c, bytes, n);
     while (sent < n) {
         ssize_t m = send(c->fd, (const char *)bytes + sent, n - sent, MSG_NOSIGNAL);
         if (m <= 0)
@@ -176,19 +199,36 @@ void client_send_close(struct client *c, int code, const char *reason)
     client_write(c, bytes, make_close(bytes, code, reason));
 }
 
-void client_read(struct client *c)
+/* Received bytes stand at the end of what was received; records become their content. */
+static size_t take_records(struct client *c, size_t n)
 {
-    while (c->fd >= 0 && !c->eof && !c->reset) {
+    char *bytes = malloc(n);
+    if (!bytes)
+        abort();
+    memcpy(bytes, c->in + c->in_length, n);
+    n = fake_peer_take(c->tls, bytes, n, c->in + c->in_length);
+    free(bytes);
+    fake_peer_flush(c->tls, c->fd);
+    return n;
+}
+
+void client_read_some(struct client *c, size_t limit)
+{
+    while (limit && c->fd >= 0 && !c->eof && !c->reset) {
         if (c->in_capacity - c->in_length < 65536) {
             c->in_capacity = c->in_capacity * 2 + 131072;
             c->in = realloc(c->in, c->in_capacity);
             if (!c->in)
                 abort();
         }
-        ssize_t n = recv(c->fd, c->in + c->in_length, c->in_capacity - c->in_length, 0);
+        size_t room = c->in_capacity - c->in_length - (c->tls ? FAKE_RECORD_MAX : 0);
+        ssize_t n = recv(c->fd, c->in + c->in_length, limit < room ? limit : room, 0);
         if (n > 0) {
-            c->in_length += (size_t)n;
+            limit -= (size_t)n;
+            c->records += (size_t)n;
+            n = c->tls ? (ssize_t)take_records(c, (size_t)n) : n;
             c->received += (size_t)n;
+            c->in_length += (size_t)n;
         } else if (!n) {
             c->eof = true;
         } else if (errno == EAGAIN || errno == EINTR) {
@@ -197,6 +237,13 @@ void client_read(struct client *c)
             c->reset = true;
         }
     }
+}
+
+void client_read(struct client *c)
+{
+    if (c->tls && c->fd >= 0)
+        fake_peer_flush(c->tls, c->fd);
+    client_read_some(c, SIZE_MAX);
 }
 
 /* The port at one end of a socket; 0: it has none. */
@@ -246,10 +293,10 @@ static bool wait_for(struct client *c)
 void client_drain(struct client *c)
 {
     for (int quiet = 0, rounds = 0; quiet < 4 && rounds < 100000; rounds++) {
-        size_t before = c->received;
+        size_t before = c->records;
         client_read(c);
         turns(c->h, 1);
-        quiet = c->received == before ? quiet + 1 : 0;
+        quiet = c->records == before ? quiet + 1 : 0;
         if (quiet == 3 && wait_for(c))
             quiet = 0;
     }

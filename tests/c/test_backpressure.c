@@ -135,7 +135,8 @@ static void test_memory(size_t max_backpressure, size_t largest_message, bool wi
             ok(false, "T68: seed %u", (unsigned)seed);
     }
     size_t held_back = with_fragments ? max_backpressure : 0;
-    ok(most <= (queue + 4608 + held_back) * 3 / 2,
+    size_t encrypted = over_tls() ? 4 * (WS_TLS_CHUNK + WS_TLS_OVERHEAD) : 0; /* a batch */
+    ok(most <= (queue + 4608 + held_back) * 3 / 2 + encrypted,
        "S34, T50: max_backpressure %zu, messages up to %zu%s: a slow peer's queue takes %zu bytes",
        max_backpressure, largest_message, with_fragments ? ", fragments" : "", most);
 }
@@ -480,9 +481,11 @@ static void cases(void)
     CASE(test_memory(65536, 16000, false));
     CASE(test_memory(300000, 100000, false));
     CASE(test_memory(65536, 1000, true));
-    CASE(test_pongs_of_one_read());
-    CASE(test_one_pong_waits());
-    CASE(test_amount());
+    if (!over_tls()) { /* where a batch that the kernel takes in part counts as sent */
+        CASE(test_pongs_of_one_read());
+        CASE(test_one_pong_waits());
+        CASE(test_amount());
+    }
     CASE(test_short_writes());
     CASE(test_loop(give_while_below, "send"));
     CASE(test_loop(publish_while_below, "publish"));

@@ -243,7 +243,7 @@ static void test_drain(void)
         is_int(ws_conn_send(conn, payload, 1000, WS_BINARY), WS_SUCCESS, "S32: corked: SUCCESS");
     is_int((long long)ws_conn_buffered_amount(conn), 0, "S28: corked bytes do not count");
     ws_conn_uncork(conn);
-    ok(ws_conn_buffered_amount(conn) > 0, "the flush left bytes");
+    ok(over_tls() || ws_conn_buffered_amount(conn) > 0, "the flush left bytes");
     client_drain(&c);
     is_events(&h, "drain", "S31: drain after a corked flush that left bytes");
     client_frames(&c);
@@ -513,21 +513,15 @@ static void test_pongs(void)
     h.quiet = true;
     int pings = 0, broken = 0, texts = 0;
     for (int i = 0; i < 3000; i++) {
-        char name[16], piece[700];
+        char name[16];
         int length = snprintf(name, sizeof name, "ping %d", i);
         ws_conn_send(conn, payload, (size_t)(i * 7 % 300), WS_BINARY);
         texts++;
         client_frame(&c, 0x89, name, (size_t)length);
         pings++;
         turns(&h, 1);
-        ssize_t got_now = i % 3 ? recv(c.fd, piece, (size_t)(i % 691) + 1, 0) : 0;
-        if (got_now > 0) { /* kept as client_read would */
-            if (c.in_capacity < 4u << 20)
-                c.in = realloc(c.in, c.in_capacity = 4u << 20);
-            memcpy(c.in + c.in_length, piece, (size_t)got_now);
-            c.in_length += (size_t)got_now;
-            c.received += (size_t)got_now;
-        }
+        if (i % 3)
+            client_read_some(&c, (size_t)(i % 691) + 1);
     }
     client_drain(&c);
     size_t at = 0, newest = 0;

@@ -272,7 +272,8 @@ static void test_drain(void)
     turns(&h, 2);
     ws_conn *conn = conn_at(&h, 0);
     kernel_of(conn)->limited = true;
-    is_int(ws_conn_send(conn, payload, 1000, WS_BINARY), WS_BACKPRESSURE, "the kernel is full");
+    is_int(ws_conn_send(conn, payload, 1000, WS_BINARY), h.tls ? WS_SUCCESS : WS_BACKPRESSURE,
+           "the kernel is full");
     turns(&h, 2);
     client_reset(&c);
     turns(&h, 3);
