@@ -366,7 +366,8 @@ static int check_coding(const struct ws__http_head *head, const char *bytes)
     return !any ? -400 : unknown ? -501 : 0;
 }
 
-int ws__http_check(const struct ws__http_head *head, const char *bytes, uint64_t *body)
+__attribute__((cold)) int
+ws__http_check(const struct ws__http_head *head, const char *bytes, uint64_t *body)
 {
     const int size = ws__http_find(head, bytes, "content-length", 0);
     const int coding = ws__http_find(head, bytes, "transfer-encoding", 0);

@@ -14,7 +14,7 @@ static bool can_handle(const struct ws__stream *s)
 
 /* ---- the end of the input ---- */
 
-void ws__input_end(struct ws__stream *s, ssize_t result)
+__attribute__((cold)) void ws__input_end(struct ws__stream *s, ssize_t result)
 {
     if (result == WS__NET_AGAIN)
         return;
@@ -32,7 +32,7 @@ void ws__input_end(struct ws__stream *s, ssize_t result)
 
 /* RFC 6455 7.1.1: what arrives after everything is said is read and discarded, so that the last
  * bytes sent are not destroyed by a reset. */
-void ws__input_discard(struct ws__stream *s)
+__attribute__((cold)) void ws__input_discard(struct ws__stream *s)
 {
     struct ws__hub *hub = s->hub;
     size_t left = TURN_DISCARD;

@@ -92,7 +92,7 @@ __attribute__((noinline)) static uint32_t find(const ws_conn *c, const char *top
     return found ? ws__topics_position(&c->extra->subscriber, found) : count;
 }
 
-int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
+__attribute__((cold)) int ws_conn_subscribe(ws_conn *conn, const char *topic, size_t length)
 {
     const ws_behavior *b = &ws__conn_settings(conn)->behavior;
     struct ws__topics *topics = &conn->stream.hub->topics;

@@ -189,7 +189,7 @@ static void send_ping(ws_conn *c)
     ws_conn_send(c, payload, sizeof payload, WS_PING);
 }
 
-static void websocket_timer(struct ws__stream *s)
+__attribute__((cold)) static void websocket_timer(struct ws__stream *s)
 {
     ws_conn *c = ws__conn_of(s);
     const struct ws__heartbeat *h = &ws__conn_settings(c)->heartbeat;
@@ -283,14 +283,14 @@ void ws__receive_open(ws_conn *c, ws_request *request, const struct ws__settings
 
 /* ---- ws.h ---- */
 
-void ws_conn_pause(ws_conn *conn)
+__attribute__((cold)) void ws_conn_pause(ws_conn *conn)
 {
     if (conn->stream.phase == WS__CONN_OPEN)
         stop_reading(&conn->stream);
 }
 
 /* A message that has begun is held with what has arrived of it, and the rest is not read. */
-void ws_conn_pause_messages(ws_conn *conn)
+__attribute__((cold)) void ws_conn_pause_messages(ws_conn *conn)
 {
     struct ws__stream *s = &conn->stream;
     if (conn->stream.phase != WS__CONN_OPEN)

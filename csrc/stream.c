@@ -124,7 +124,7 @@ failed:
     return error;
 }
 
-void ws__stream_free(struct ws__link *link)
+__attribute__((cold)) void ws__stream_free(struct ws__link *link)
 {
     struct ws__stream *s = ws__stream_of_link(link);
     struct ws__memory *memory = &s->hub->memory;
@@ -140,7 +140,8 @@ void ws__stream_free(struct ws__link *link)
 }
 
 /* What was not read while the old protocol was blocked may be read now. */
-void ws__stream_set_protocol(struct ws__stream *s, const struct ws__stream_protocol *protocol)
+__attribute__((cold)) void
+ws__stream_set_protocol(struct ws__stream *s, const struct ws__stream_protocol *protocol)
 {
     ws__timer_stop(&s->timer);
     s->protocol = protocol;
