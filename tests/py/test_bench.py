@@ -140,6 +140,9 @@ def build(folder: Path) -> None:
         build_tool(folder, "zlib_cost", zlib)
     if has_openssl():
         build_tool(folder, "floor_tls", zlib)
+        echo = ROOT / "examples" / "c" / "echo_tls.c"
+        secure = ["-DWS_TLS_OPENSSL", *link, "-lssl", "-lcrypto"]
+        compile_c(folder / "examples" / "c" / "echo_tls", *core, echo, link=secure)
 
 
 def check(tool: str, folder: Path, *arguments: Any, plant: str = "") -> Tuple[int, str]:
@@ -330,16 +333,26 @@ def test_load_inflates_what_comes_back(serve: Any, load: Path, behavior: Any, sa
 def test_compare_over_tls(built: Path, tmp_path: Path) -> None:
     """What comes back is compared; a server without TLS fails."""
     plain = f"plain={built}/examples/c/echo --port 0"
-    options = ["--tls", "--cases", "p1,p16,64k", "--servers", "floor", "--rounds", 1]
+    options = ["--tls", "--cases", "p1,p16,64k", "--servers", "floor,c", "--rounds", 1]
     code, text = check("compare.py", built, *options, "--seconds", 0.1)
     assert code == 0, text
-    assert text.count("  floor ") == 3
+    assert text.count("  floor ") == 3 and text.count("  c ") == 3
     code, text = check("compare.py", built, *options, "--seconds", 0.1, "--extra", plain)
     assert code == 1, text
     assert "plain: " in text
     for case, said in (("deflate", "not measured with TLS"), ("nothing", "unknown case")):
         code, text = check("compare.py", built, "--tls", "--cases", case)
         assert code == 2 and said in text, text
+
+
+@pytest.mark.skipif(not has_openssl(), reason="needs OpenSSL")
+def test_attacks_over_tls(built: Path) -> None:
+    """Every kind reaches the server, which serves the honest client meanwhile."""
+    options = ["--attackers", "20", "--seconds", 0.2]
+    code, text = check("tls_attack.py", built, *options)
+    assert code == 0, text
+    assert text.count("\n20 sending ") == 6
+    assert check("tls_attack.py", built, "--kinds", "nothing")[0] == 2
 
 
 @pytest.mark.skipif(not has_openssl(), reason="needs OpenSSL")
