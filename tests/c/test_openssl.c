@@ -162,7 +162,7 @@ static void test_every_cut(int version, bool by_name)
             result = 0;
         end(&link);
     }
-    ok(result < 0 && at > 100, "a ClientHello that is cut at any of %zu bytes", at - 1);
+    ok(result < 0 && at > 100, "T86: a ClientHello that is cut at any of %zu bytes", at - 1);
     stop();
 }
 
@@ -357,7 +357,7 @@ static void test_random_bytes(bool by_name)
         accepted += feed(&link, bytes, length) == WS_TLS_DONE;
         end(&link);
     }
-    is_int(accepted, 0, "300 times random bytes");
+    is_int(accepted, 0, "T86: 300 times random bytes");
     stop();
 }
 
@@ -490,7 +490,8 @@ static void test_renegotiation(void)
     connect_link(&link);
     is_int(SSL_renegotiate(link.client), 1, "the client renegotiates");
     SSL_do_handshake(link.client);
-    is_int(link_read(&link, bytes, sizeof bytes, &got), WS_TLS_MORE, "that is refused");
+    const int result = link_read(&link, bytes, sizeof bytes, &got);
+    is_int(result, WS_TLS_MORE, "T86: renegotiation is refused");
     is_int(SSL_do_handshake(link.client), -1, "the client");
     is_int(ERR_GET_REASON(ERR_peek_error()), SSL_R_NO_RENEGOTIATION, "learns it");
     ERR_clear_error();
@@ -528,7 +529,7 @@ static void test_key_updates(void)
         result = link_read(&link, bytes, sizeof bytes, &got);
     }
     failed(&link, result, "too many records without data");
-    ok(times > 10 && times < 60, "%d KeyUpdates without data are too many", times);
+    ok(times > 10 && times < 60, "T86: %d KeyUpdates without data are too many", times);
     end(&link);
 
     connect_link(&link);

@@ -133,7 +133,7 @@ static void test_session(int version, bool by_name)
         if (n % 50 == 0 && !converse("example.org"))
             ok(false, "with memory again");
     }
-    ok(failures > 50, "%ld allocations, %ld times the connection failed", n - 1, failures);
+    ok(failures > 50, "T86: %ld allocations, %ld times the connection failed", n - 1, failures);
     ok(converse("example.org"), "with memory again");
     stop();
 }
