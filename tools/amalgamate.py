@@ -21,7 +21,7 @@ import check_layers
 import csource
 
 INTERFACE = ("ws.h", "ws_http.h", "ws_cluster.h", "ws_tls.h", "ws_openssl.h", "ws_mbedtls.h")
-LEFT_OUT = {"bridge"}  # it is for Python
+LEFT_OUT = {"bridge", "bridge_http"}  # they are for Python
 # What begins with this is compiled only if that is defined.
 OPTIONAL = {
     "tls_names": "WS_TLS_OPENSSL",

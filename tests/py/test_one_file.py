@@ -13,7 +13,7 @@ import pytest
 from common import ROOT
 
 SCRIPT = ROOT / "tools" / "amalgamate.py"
-LEFT_OUT = ("bridge.c", "bridge.h")
+LEFT_OUT = ("bridge.c", "bridge.h", "bridge_http.c", "bridge_http.h")
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Wundef"]
 PROGRAM = """
 #include "pyws.h"
