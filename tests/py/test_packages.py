@@ -1,16 +1,23 @@
 """What packaging/ and csrc/ offer to other build systems: each is true, and builds where it can."""
 
+import ast
+import hashlib
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
-from typing import List
+from typing import Dict, List, Set
 
 import pytest
-from builds import CONSUMER_C, MESON, apply_builds, copy_tree, has_programs, run
+from builds import CONSUMER_C, MESON, apply_builds, copy_tree, has_programs, python, run, version
 from chromium import unavailable
 from common import ROOT
 from peer import close_frame, frame, upgraded
 
 EXAMPLES = ROOT / "examples" / "c"
+PACKAGING = ROOT / "packaging"
+BUILDROOT, OPENWRT, YOCTO = (PACKAGING / name for name in ("buildroot", "openwrt", "yocto"))
 
 
 def need_program(name: str) -> None:
@@ -135,3 +142,150 @@ def test_wrap_with_tls(tmp_path: Path) -> None:
     run([*MESON, "setup", "build", "--wrap-mode=nodownload", "-Doptimization=0"], tmp_path)
     run([*MESON, "compile", "-C", "build"], tmp_path)
     run([str(tmp_path / "build" / "consumer")])
+
+
+# ---- Buildroot, OpenWrt, Yocto ----------------------------------------------------------------
+
+
+def files_of(*folders: Path) -> List[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def texts_of(*folders: Path) -> Dict[str, str]:
+    return {str(path.relative_to(ROOT)): path.read_text() for path in files_of(*folders)}
+
+
+def test_packages_have_the_version() -> None:
+    texts = texts_of(BUILDROOT, OPENWRT)
+    named = re.findall(r"(?:PYWS|PKG)_VERSION ?:?= ?(.*)", "".join(texts.values()))
+    named += [path.stem.split("_")[1] for path in YOCTO.rglob("*.bb")]
+    assert named == [version()] * 5
+
+
+def test_packages_have_the_checksum_of_the_license() -> None:
+    license_file = (ROOT / "LICENSE").read_bytes()
+    texts = texts_of(BUILDROOT, YOCTO)
+    hashes = [text for name, text in texts.items() if name.endswith(".hash")]
+    sums = re.findall(r"^sha256  (\w+)  LICENSE$", "".join(hashes), re.MULTILINE)
+    assert sums == [hashlib.sha256(license_file).hexdigest()] * 2
+    md5 = re.findall(r"file://LICENSE;md5=(\w+)", "".join(texts.values()))
+    assert md5 == [hashlib.md5(license_file).hexdigest()]
+
+
+def choices() -> Dict[str, Set[str]]:
+    """The options of meson_options.txt, each with its values."""
+    found = {}
+    for name, rest in re.findall(
+        r"^option\(\s*'(\w+)',(.*?)\)$", (ROOT / "meson_options.txt").read_text(), re.M | re.S
+    ):
+        (kind,) = re.findall(r"type: '(\w+)'", rest)
+        listed = re.search(r"choices: (\[.*?\])", rest)
+        values = {"boolean": {"true", "false"}, "feature": {"enabled", "disabled", "auto"}}
+        found[name] = set(ast.literal_eval(listed.group(1))) if listed else values[kind]
+    return found
+
+
+def test_packages_name_options_that_exist() -> None:
+    known = choices()
+    assert {"python", "deflate", "tls", "tests"} <= set(known)
+    texts = texts_of(BUILDROOT, OPENWRT, YOCTO)
+    texts["README.md"] = (PACKAGING / "README.md").read_text()
+    for name, text in texts.items():
+        for option, value in re.findall(r"-D([a-z]\w+)=(\w*)", text):
+            if option == "default_library":  # one of meson's own
+                continue
+            assert option in known, f"{name}: -D{option}"
+            assert value in known[option] | {""}, f"{name}: -D{option}={value}"
+
+
+@apply_builds
+def test_python_package_apart(tmp_path: Path) -> None:
+    """Buildroot and Yocto: its library is its own, and no headers come along."""
+    source, prefix = copy_tree(tmp_path / "pyws"), tmp_path / "prefix"
+    setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib/pyws", "-Dpython=system"]
+    run([*MESON, *setup, "-Dtests=false", "-Dtools=false", "-Doptimization=0"], source)
+    tags = ["--tags", "runtime,python-runtime"]
+    run([*MESON, "install", "-C", "build", *tags], source)
+    package = next(prefix.rglob("pyws/__init__.py")).parent
+    top = {package, prefix / "lib" / "pyws"}
+    files = [path for path in files_of(prefix) if not top & set(path.parents)]
+    assert files == []
+    names = {path.name for path in (prefix / "lib" / "pyws").iterdir()}
+    libraries = ("libpyws.so", "libpyws_openssl.so")
+    assert names == {f"{name}.{end}" for name in libraries for end in ("0", version())}
+    shown = "import pyws; print(pyws._native.lib.path)"
+    path = python(shown, tmp_path, PYTHONPATH=str(package.parent))
+    assert Path(path).parent == prefix / "lib" / "pyws"
+
+
+OPENWRT_RULES = """empty:=
+space:=$(empty) $(empty)
+comma:=,
+INCLUDE_DIR:=$(TOPDIR)
+CONFIG_PACKAGE_libpyws-openssl:=y
+CONFIG_PACKAGE_libpyws-mbedtls:=y
+define BuildPackage
+$(info $(1) $(MESON_ARGS))
+$(foreach name,$(PYWS_FILES),$(info $(wildcard $(name))))
+$(if $(Package/$(1)/install),,$(error $(1) is not installed))
+endef
+all:
+\t@:
+"""
+
+
+@pytest.mark.packaging
+def test_openwrt_makefile(tmp_path: Path) -> None:
+    """Read by make, with these rules in place of OpenWrt's."""
+    need_program("make")
+    (tmp_path / "rules.mk").write_text(OPENWRT_RULES)
+    for name in ("package.mk", "meson.mk"):
+        (tmp_path / name).touch()
+    command = ["make", "--no-print-directory", "-C", str(OPENWRT / "libpyws"), f"TOPDIR={tmp_path}"]
+    lines = run(command).splitlines()
+    options = "-Dpython=none -Dtests=false -Dtools=false -Ddeflate=disabled -Dtls=openssl,mbedtls"
+    packages = ("libpyws", "libpyws-openssl", "libpyws-mbedtls")
+    files = [str(ROOT / name) for name in ("LICENSE", "csrc", "meson.build", "meson_options.txt")]
+    assert lines == [line for name in packages for line in (f"{name} {options}", *files)]
+
+
+# ---- linters ----------------------------------------------------------------------------------
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
+def test_yocto_lint() -> None:
+    need_program("oelint-adv")
+    files = [str(path) for path in files_of(YOCTO) if path.suffix in (".bb", ".conf", ".inc")]
+    # Whether the home page can be reached is no question of the sources.
+    options = ["--quiet", "--hide", "info", "--suppress", "oelint.vars.homepageping"]
+    assert run(["oelint-adv", *options, "--release", "scarthgap", *files]) == ""
+
+
+@pytest.mark.packaging
+def test_shellcheck() -> None:
+    need_program("shellcheck")
+    scripts = [
+        str(path) for path in files_of(PACKAGING) if path.read_bytes()[:10] == b"#!/bin/sh\n"
+    ]
+    assert scripts
+    run(["shellcheck", *scripts])
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
+def test_buildroot_lint() -> None:
+    """With BUILDROOT=DIR, a checkout of Buildroot; its tool needs flake8 and python-magic."""
+    checkout = os.environ.get("BUILDROOT")
+    if not checkout:
+        pytest.skip("needs BUILDROOT=DIR, a checkout of Buildroot")
+    command = [sys.executable, f"{checkout}/utils/check-package", "-b"]
+    assert run([*command, *map(str, files_of(BUILDROOT))]).endswith("\n0 warnings generated\n")
+
+
+@pytest.mark.packaging
+def test_every_file_has_a_license() -> None:
+    """The SPDX lines and REUSE.toml, with the text that they name."""
+    assert (ROOT / "LICENSES" / "MIT.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    need_program("reuse")
+    run(["reuse", "--root", str(ROOT), "lint", "--quiet"])

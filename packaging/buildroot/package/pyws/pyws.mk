@@ -5,6 +5,7 @@
 ################################################################################
 
 PYWS_VERSION = 0.1.0
+# The sources that this external tree is a part of
 PYWS_SITE = $(BR2_EXTERNAL_PYWS_PATH)/../..
 PYWS_SITE_METHOD = local
 PYWS_LICENSE = MIT
@@ -21,8 +22,14 @@ PYWS_CONF_OPTS += -Ddeflate=disabled
 endif
 
 ifeq ($(BR2_PACKAGE_PYWS_OPENSSL),y)
-PYWS_CONF_OPTS += -Dtls=openssl
-PYWS_DEPENDENCIES += openssl
+PYWS_TLS += openssl
 endif
+
+ifeq ($(BR2_PACKAGE_PYWS_MBEDTLS),y)
+PYWS_TLS += mbedtls
+endif
+
+PYWS_DEPENDENCIES += $(PYWS_TLS)
+PYWS_CONF_OPTS += -Dtls=$(subst $(space),$(comma),$(strip $(PYWS_TLS)))
 
 $(eval $(meson-package))

@@ -1,18 +1,36 @@
+# SPDX-License-Identifier: MIT
 SUMMARY = "WebSocket and HTTP server library"
-DESCRIPTION = "WebSocket (RFC 6455, RFC 7692) and HTTP server as a small C library on epoll."
-HOMEPAGE = "https://pyws-server.readthedocs.io/"
-BUGTRACKER = "https://pyws-server.readthedocs.io/"
 SECTION = "libs"
-LICENSE = "MIT"
-LIC_FILES_CHKSUM = "file://LICENSE;md5=a453ab5c9c3a6b91e6654dd42aa19cc1"
 
-# The checkout that this layer is a part of. For a release:
-# SRC_URI = "https://files.pythonhosted.org/packages/source/p/pyws-server/pyws_server-${PV}.tar.gz"
-inherit externalsrc meson pkgconfig ptest
-EXTERNALSRC = "${THISDIR}/../../../.."
+require pyws.inc
+
+SRC_URI = "file://run-ptest"
+
+inherit ptest
 
 PACKAGECONFIG ??= "deflate"
 PACKAGECONFIG[deflate] = "-Ddeflate=enabled,-Ddeflate=disabled,zlib"
-PACKAGECONFIG[openssl] = "-Dtls=openssl,,openssl"
+PACKAGECONFIG[openssl] = ",,openssl"
+PACKAGECONFIG[mbedtls] = ",,mbedtls"
 
-EXTRA_OEMESON = "-Dpython=none -Dtools=false ${@bb.utils.contains('PTEST_ENABLED', '1', '-Dtests=true', '-Dtests=false', d)}"
+TLS = "${@','.join(bb.utils.filter('PACKAGECONFIG', 'openssl mbedtls', d).split())}"
+EXTRA_OEMESON = "\
+    -Dpython=none \
+    -Dtls=${TLS} \
+    -Dtests=${@bb.utils.contains('PTEST_ENABLED', '1', 'true', 'false', d)} \
+    -Dtools=false \
+"
+
+do_install_ptest() {
+    install -d ${D}${PTEST_PATH}/vectors
+    find ${B}/tests/c -maxdepth 1 -type f -name 'test_*' -perm -u=x \
+        -exec install -m 0755 {} ${D}${PTEST_PATH} \;
+    install -m 0644 ${S}/tests/vectors/*.txt ${D}${PTEST_PATH}/vectors
+}
+
+# A program that speaks no TLS installs no library for it.
+PACKAGE_BEFORE_PN = "${PN}-openssl ${PN}-mbedtls"
+FILES:${PN}-openssl += "${libdir}/libpyws_openssl${SOLIBS}"
+FILES:${PN}-mbedtls += "${libdir}/libpyws_mbedtls${SOLIBS}"
+
+BBCLASSEXTEND = "native nativesdk"
