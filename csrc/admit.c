@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * admit.c: what stands between accept and a request, where a server has limits for each address
  * (quota.c) or trusts proxies (forwarded.c, proxy.c).

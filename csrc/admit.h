@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * admit.h: which peers may connect, who they are behind a proxy, and how much one address may do.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * answer.c: responses that are sent in parts. The head goes out first, with the length of the
  * content or as chunks (RFC 9112 7.1); an answer in HTTP/1.0 whose length is not known ends with

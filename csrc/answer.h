@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * answer.h: responses that are sent in parts: by the application, piece by piece, or from a source.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * body.c: a resumable state machine over the bytes of a request body. RFC 9112 7.1:
  *

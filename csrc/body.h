@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * body.h: where the body of a request ends, and what belongs to it (RFC 9112 sections 6 and 7.1):
  * a number of bytes, or chunks. Sans-IO: bytes in, pieces of content out, without a copy. Every

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bridge.c: passes messages to Python handlers, and back, as fast as a compiled extension does.
  * Handlers like any others, which know ws.h alone. No call leaves a reference behind. Only the

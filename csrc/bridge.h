@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bridge.h: calls Python handlers from C, and sends from Python, without ctypes or Python.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bridge_http.c: passes requests to Python handlers, and their answers back, as bridge.c does it
  * with messages. What is not the common case is left to Python (_core/requests.py).

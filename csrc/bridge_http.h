@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bridge_http.h: bridge.h for requests of HTTP. C programs leave bridge_http.c out, too.
  */

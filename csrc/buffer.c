@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * buffer.c: the counted allocator and the queue of bytes.
  * Every size is checked before it is added, because lengths come from peers. Knows nothing of

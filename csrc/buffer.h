@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * buffer.h: counted memory with a limit, and a queue of bytes in one heap block.
  * A leaf: knows nothing of sockets or protocols. An empty queue is a NULL pointer, so an idle

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bus.c: the local bus: who is a member, what each of them needs, and what is on its way. Knows
  * nothing of connections: what arrives is handed to functions of ws.h. See bus.h for the states of

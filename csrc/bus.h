@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * bus.h: the local bus: what the servers of one application, each in its own process, send each
  * other. A member announces which topics have subscribers there, so that the others send it only

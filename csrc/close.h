@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * close.h: the end of a connection: the closing handshake, and what the application learns of it.
  * RFC 6455 sections 5.5.1, 7.1.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * conn.c: the data of a WebSocket connection: its state, what it holds, and what the application
  * may ask about it.

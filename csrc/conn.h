@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * conn.h: a WebSocket connection, a block that begins with its stream. These files implement the
  * WebSocket protocol, and each calls only the files before it:

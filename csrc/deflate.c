@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate.c: permessage-deflate (RFC 7692) on top of zlib: negotiates, and compresses and
  * decompresses one message at a time. Counts all memory, and limits the result while it grows.

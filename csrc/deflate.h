@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate.h: permessage-deflate (RFC 7692): negotiation, compression, bounded decompression.
  * Sans-IO; knows nothing of frames or connections. deflate.c is the only file that includes zlib.h;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate_none.c: takes the place of deflate.c with -DWS_NO_DEFLATE, which needs no zlib. Every
  * offer is declined, so nothing is ever compressed or decompressed.

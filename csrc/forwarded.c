@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * forwarded.c: the client behind trusted proxies. RFC 7239 section 4 (the syntax of Forwarded),
  * section 6 (node identifiers), section 7.4 (X-Forwarded-For).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * forwarded.h: which proxies are trusted, and who the client behind them is: Forwarded (RFC 7239)
  * and X-Forwarded-For. Sans-IO. Fields of a peer that is not trusted are never looked at.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * frame.c: the frame header (RFC 6455 section 5.2) and masking (5.3).
  * Knows nothing of the frames before a header, nor of what a header may contain. Works on CPUs of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * frame.h: the frame header (RFC 6455 section 5.2) and masking (5.3), in both directions. Reads and
  * writes headers; protocol.c decides whether a header is allowed.

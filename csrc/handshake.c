@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * handshake.c: the server's side of the opening handshake (RFC 6455 section 4.2): the rules that a
  * well-formed HTTP request must meet, and the response to its key.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * handshake.h: the server's side of the opening handshake (RFC 6455 section 4.2): whether a request
  * is one, whether it is valid, and what goes into the 101. Sans-IO; calls no user code.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * heartbeat.c: the silence of a peer: Pings while it lasts, the end when it lasts too long. Any
  * byte received ends a silence: a Pong is no more than that, except for the round trip that it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * heartbeat.h: the silence of a peer: when a Ping is due, when the connection has timed out, how
  * long a round trip takes, and the end that a route sets to every connection's life. Decides when;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http.c: a resumable state machine over the bytes of a request head, and the few rules of RFC 9110
  * and RFC 9112 that a server needs to read it safely: fields, lists, message framing.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http.h: request heads (RFC 9112 sections 2-5), reason phrases and dates. Sans-IO: bytes in,
  * offsets out. The parser is strict and looks at every byte once. The first byte that cannot be

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hub.c: what all streams of one server share: memory, ids, the list of streams that have work left
  * and of those that are dead. Knows nothing of what they do.

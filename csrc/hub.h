@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hub.h: what all streams of one server share: memory, the event loop, ids, the list of streams
  * that have work left, the list of those that are dead, and how much a turn may do. Knows nothing

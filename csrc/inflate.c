@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * inflate.c: compressed messages on their way to the handler, and what all connections together may
  * spend on them in one turn. RFC 7692 section 7.2.2.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * inflate.h: compressed messages on their way to the handler. What all connections together may
  * spend on them in one turn is bounded: a message that needs more is suspended. Its stream is busy

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * input.c: what arrives on a stream, and the end of it. What the bytes mean is the protocol's
  * affair.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * input.h: what arrives on a stream, and the end of it: reading the socket, input that is left
  * over, EOF, the loss of the peer.

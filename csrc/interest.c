@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * interest.c: a hash table with open addressing and linear probing, at most half full. Knows
  * nothing of topics: its elements are hashes already.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * interest.h: a set of the hashes of topics that another process has subscribers of. Sans-IO. The
  * hashes are keyed, so no peer can choose names that collide here.

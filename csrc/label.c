@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * label.c: labels, and which connections take them.
  */

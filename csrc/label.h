@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * label.h: labels, see ws_cluster.h. A message whose first byte is zero begins with a label, for a
  * connection that takes labels. One that the application sends without a label, and that begins

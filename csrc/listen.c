@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * listen.c: the listening sockets of a server. Knows nothing of what is spoken on the sockets that
  * it accepts.

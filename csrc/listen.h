@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * listen.h: the listening sockets of a server: opening them, accepting from them, closing them.
  */

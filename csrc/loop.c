@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loop.c: epoll, a timerfd and an eventfd behind one descriptor. Knows nothing of WebSocket.
  * The timerfd is set only if the first deadline becomes earlier, or later by more than GRACE. So a

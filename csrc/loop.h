@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loop.h: waits for descriptors (epoll), for time (a timerfd) and for other threads (an eventfd).
  * Knows nothing of WebSocket. The epoll set holds the other two descriptors, so another event loop

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * net.c: TCP and Unix sockets. Knows nothing of WebSocket. Every descriptor is non-blocking and
  * close-on-exec. No caller ever sees EINTR.

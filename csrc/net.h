@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * net.h: TCP and Unix sockets: listen, accept, read, write, shut down. The only file with socket
  * calls. Knows nothing of WebSocket. No function raises SIGPIPE, and none blocks, except that

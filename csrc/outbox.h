@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * outbox.h: what is on its way to one member of a local bus: a queue of records, and the socket
  * that takes them as datagrams. Nothing blocks: what the socket does not take waits in the queue,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pong.c: taking answers to Pings out of the queue that a newer one replaces. The queue consists of
  * whole frames from the oldest Pong on, which is the stream's mark; what has left the queue is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pong.h: which answers to Pings wait in the queue. All Pings are answered while the kernel takes
  * the answers; once it is full only the newest answer is kept (RFC 6455 5.5.3, F12), also of those

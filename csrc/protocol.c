@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * protocol.c: turns frames into messages (RFC 6455 sections 5-7).
  * The stream is checked from left to right and fails at the first offending byte, so the result

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * protocol.h: turns frames into messages (RFC 6455 sections 5-7). The caller presents bytes and
  * pulls events. Sans-IO: no socket, no clock, no ws_conn, no user code. Every rule about what a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * proxy.c: the PROXY protocol, section 2.1 (version 1, text) and 2.2 (version 2, binary). Strict:
  * whoever may send this header decides about the address of the client.

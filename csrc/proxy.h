@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * proxy.h: the header that a proxy puts in front of a connection (the PROXY protocol, versions 1
  * and 2: haproxy.org/download/2.9/doc/proxy-protocol.txt). Sans-IO.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * publish.c: subscriptions of connections, and messages to all subscribers of a topic.
  * A published frame is built once for each form that its receivers take (plain, or compressed with

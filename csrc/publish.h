@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * publish.h: subscriptions of connections, and messages to all subscribers of a topic.
  */

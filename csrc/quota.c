@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quota.c: counts and paces by address. Peers choose their addresses, IPv6 ones almost freely. So
  * the hash is keyed, counts exist only while there are connections, and paces have a table of a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * quota.h: how many connections each address has, and how fast its opening handshakes come. An
  * IPv6 address counts with all of its /64, which is what one client gets. Sans-IO: the caller says

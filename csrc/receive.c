@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * receive.c: frames in: the messages, Pings, Pongs and Closes that protocol.c finds in the input go
  * to the handlers. What is allowed on the wire is decided by protocol.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * receive.h: frames in: what a peer sends on an open connection goes to the handlers of its route.
  */

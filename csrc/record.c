@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * record.c: records of a local bus as bytes: written to a queue, cut into datagrams, put together
  * again. Every length is checked, although the sender is a process of the same program: what it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * record.h: what the members of a local bus send each other: records, in a stream for each pair of
  * sender and receiver, which is cut into datagrams anywhere. Sans-IO. All members run on one

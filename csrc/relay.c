@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * relay.c: what other processes learn of this server. The bus carries it to those of this machine,
  * and the application's relay to others.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * relay.h: what other processes learn of this server: which topics have subscribers here, what is
  * published here, and which topics are ended here. Callers check hub->relaying first.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * request.c: the data of one HTTP request, and what the application may ask about it.
  */

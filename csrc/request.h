@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * request.h: one HTTP request: what was parsed of it, and how far it has got. In this order, each
  * may call those before it: source.c (content that is not copied), request.c (the data), respond.c

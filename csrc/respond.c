@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * respond.c: responses, and the 101 that makes a WebSocket connection of a stream. handshake.c
  * decides what an opening handshake is granted. RFC 9112 section 9 (connection management),

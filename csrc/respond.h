@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * respond.h: responses to HTTP requests, and the 101 that makes a WebSocket connection of a stream.
  * RFC 9110 sections 6 to 10, RFC 9112 section 9, RFC 6455 section 4.2.2.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * route.c: what ws_server_ws and ws_server_http register: behaviors and handlers, with copies of
  * all their texts. router.c finds which path belongs to which route.

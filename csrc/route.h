@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * route.h: what is registered for a path: WebSocket routes with their settings, HTTP routes with
  * their handlers.

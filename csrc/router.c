@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * router.c: a list of patterns, sorted when a route is added, so that the first match is the right
  * one: no memory, no backtracking. Knows nothing of HTTP or WebSocket. Paths are compared as they

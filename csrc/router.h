@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * router.h: finds the route whose pattern matches a path. The most specific one wins, whatever the
  * order in which they were added. Knows nothing of what a route does.

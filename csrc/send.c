@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * send.c: how frames leave a connection: gathered while it is corked, written in one call, queued
  * only when the kernel is full, dropped whole above max_backpressure.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * send.h: frames out: one message, the fragments of one, Pings, Pongs and the Close frame, bounded
  * by max_backpressure, compressed where that was negotiated. RFC 6455 sections 5.1, 5.4, 5.5,

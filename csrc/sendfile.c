@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sendfile.c: sendfile(2), which has no MSG_NOSIGNAL, and pread(2).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sendfile.h: bytes of a file to a socket without a copy, or to where they are encrypted. Raises no
  * SIGPIPE.

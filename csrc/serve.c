@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * serve.c: the HTTP protocol of a stream: requests and their bodies in, one at a time, to the
  * handlers of their routes. http.c and body.c decide about syntax, handshake.c about opening

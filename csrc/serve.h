@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * serve.h: the HTTP protocol of a stream, from accept to the last response or the 101.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sha1.c: SHA-1 in one call (FIPS 180-4 sections 5.1.1 and 6.1.2).
  * Knows nothing of the handshake that needs it.

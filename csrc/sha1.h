@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * sha1.h: SHA-1 (FIPS 180-4), which is not a secure hash, for Sec-WebSocket-Accept (RFC 6455
  * section 4.2.2) and nothing else. A leaf.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * share.c: ranges of published frames on their way to the receivers.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * share.h: published frames, shared by their receivers. Every frame of a turn lies in
  * hub->published; a connection notes which range of it is to be sent after its own queue, and the

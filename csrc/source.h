@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * source.h: content of a response that is not copied into the queue of its stream, but sent from
  * where it lies when the kernel has room: constant bytes, or a file.

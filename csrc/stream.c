@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stream.c: a connected socket as a stream of bytes. What the bytes mean is the protocol's affair.
  * RFC 6455 section 7.1.1, RFC 9112 section 9.6 (closing without losing what was sent).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * stream.h: a connected socket as a stream of bytes: what may be read, the queue of bytes to be
  * sent, cork and flush, FIN and lingering; input.c reads. Knows no protocol: the one that is spoken

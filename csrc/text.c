@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * text.c: one table of character classes, and the grammars of RFC 9110 section 5.6 on top of it.
  * Knows nothing of requests or fields. Nothing is copied: all results point into the text.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * text.h: the characters and small grammars that header fields are made of (RFC 9110 section 5.6):
  * case, tokens, lists, parameters and quoted strings. A leaf; knows nothing of requests or fields.

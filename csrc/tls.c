@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls.c: bytes between a session of a TLS library and the socket of a stream. Everything that was
  * received is decrypted at once, because epoll knows only of what is in the kernel: what the

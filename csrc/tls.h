@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls.h: TLS between streams and their sockets: the filter (stream.h) that calls a table of
  * functions of any TLS library (ws_tls.h).

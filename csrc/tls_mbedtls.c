@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_mbedtls.c: sessions of Mbed TLS that read and write memory (-DWS_TLS_MBEDTLS). The only file
  * that includes its headers; it uses nothing that 2.28 and 3.x do not have in common.

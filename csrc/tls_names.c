@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_names.c: sorted host names. There may be thousands of them.
  */

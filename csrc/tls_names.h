@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_names.h: the host names for which an application has certificates, and which of them is meant
  * by the name that a client asks for (server name indication, RFC 6066 section 3). For the files

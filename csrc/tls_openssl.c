@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_openssl.c: sessions of OpenSSL that read and write memory. It knows OpenSSL by the addresses
  * of its functions alone, and so works with the one that a process has loaded already.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_openssl.h: what the files about OpenSSL share: numbers that its functions take and return,
  * and the state of a ws_openssl. tls_openssl.c has the sessions, tls_openssl_contexts.c their

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_openssl_contexts.c: which context serves which name, what pyws changes in it, and contexts
  * from files.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_openssl_linked.c: the addresses of the OpenSSL that the linker finds (-DWS_TLS_OPENSSL). The
  * only file that includes headers of OpenSSL, with which it compares what ws_openssl.h and

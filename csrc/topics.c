@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * topics.c: a hash table of topics, and arrays on both sides of a subscription. Knows nothing of
  * connections or messages.

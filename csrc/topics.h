@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * topics.h: which subscriber has subscribed to which topic. Sans-IO: knows nothing of connections
  * or messages. What can subscribe embeds a struct ws__subscriber.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * utf8.c: incremental UTF-8 validation (RFC 3629 section 4), which RFC 6455 section 8.1 requires.
  * An automaton that makes one shift per byte, with a short cut for ASCII. Knows nothing of frames:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * utf8.h: incremental UTF-8 validation (RFC 3629). Overlong forms, surrogates and code points above
  * U+10FFFF are invalid, and rejected at the first byte that makes them so. A leaf.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * watch.c: descriptors of the application that the loop of a server watches. They are in a hash
  * table by number. Programs close descriptors that they still watch, and the kernel gives the

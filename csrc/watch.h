@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * watch.h: descriptors of the application that the loop of a server watches. Knows nothing of
  * streams, and reads and writes nothing.

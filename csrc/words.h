@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * words.h: how to read bytes a machine word at a time. A leaf without a .c file.
  * Some CPUs load words from any address cheaply. For the others, compilers build an unaligned load

@@ -1,6 +1,5 @@
-/*
- * ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from other threads.
- */
+/* SPDX-License-Identifier: MIT */
+/* ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from other threads. */
 #include "bus.h"
 #include "close.h"
 #include "forwarded.h"

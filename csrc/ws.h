@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ws.h: the public interface of pyws, a WebSocket server for Linux (RFC 6455, RFC 9112), with
  * ws_http.h, which it includes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ws_cluster.h: topics that span several servers, an addition to ws.h.
  * A *bus* connects the processes of one machine. A *relay* is a part of the application that

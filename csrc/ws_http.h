@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ws_http.h: requests and responses, the part of ws.h that is about HTTP (RFC 9110, RFC 9112). It
  * comes with ws.h. The words for ownership, threads and errors are those of ws.h.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ws_mbedtls.h: TLS by Mbed TLS 2.28 or 3.x, as a table of ws_tls.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ws_openssl.h: TLS by OpenSSL 1.1.1 or 3.x, as a table of ws_tls.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * ws_tls.h: TLS by any library, an addition to ws.h.
  *

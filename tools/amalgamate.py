@@ -28,8 +28,10 @@ OPTIONAL = {
     "tls_openssl": "WS_TLS_OPENSSL",
     "tls_mbedtls": "WS_TLS_MBEDTLS",
 }
+LICENSE_LINE = re.compile(r"^/\* SPDX-\S+ MIT \*/\n")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"[^\n]*\n', re.MULTILINE)
-BEGIN = """/*
+BEGIN = """/* SPDX-License-Identifier: MIT */
+/*
  * {name}: pyws {version} in one file, made by tools/amalgamate.py: do not edit. {what}
  * https://pypi.org/project/pyws-server/
  *
@@ -39,14 +41,18 @@ BEGIN = """/*
 
 
 def read(csrc: Path, name: str, taken: set[str]) -> str:
-    """Return a file with each header that it includes in the place of the first include."""
+    """Return a file with each header that it includes in the place of the first include.
+
+    The head of the whole names the license once.
+    """
     taken.add(name)
 
     def replace(match: re.Match[str]) -> str:
         included = match.group(1)
         return "" if included in taken else read(csrc, included, taken)
 
-    text = INCLUDE.sub(replace, csource.read(csrc / name))
+    text = LICENSE_LINE.sub("", csource.read(csrc / name))
+    text = INCLUDE.sub(replace, text)
     text = f"/* ======== {name} ======== */\n\n{text}\n"
     needed = OPTIONAL.get(check_layers.module_of(Path(name)))
     if needed and name not in INTERFACE:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * zlib.h: the names of zlib that deflate.c and its tests use, for the native interface of zlib-ng.
  * With -Dzlib=ng, this header is found instead of zlib's own; see docs/compression.md.

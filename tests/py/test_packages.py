@@ -289,3 +289,11 @@ def test_every_file_has_a_license() -> None:
     assert (ROOT / "LICENSES" / "MIT.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
     need_program("reuse")
     run(["reuse", "--root", str(ROOT), "lint", "--quiet"])
+
+
+def test_sources_say_their_license() -> None:
+    """Those that are copied into other projects say it themselves."""
+    line = "-License-Identifier: MIT"  # with SPDX before it, reuse would read it
+    for path in files_of(ROOT / "csrc", PACKAGING / "yocto", OPENWRT):
+        if path.name != "meson.build":
+            assert line in "".join(path.read_text().splitlines(True)[:2]), path
