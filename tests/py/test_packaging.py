@@ -90,7 +90,7 @@ def api_functions(*headers: str) -> Set[str]:
     return set(re.findall(r"^WS_API [^;(]*?(\w+)\(", text, re.MULTILINE))
 
 
-API = api_functions("ws.h", "ws_http.h", "ws_cluster.h", "ws_tls.h", "bridge.h")
+API = api_functions("ws.h", "ws_http.h", "ws_cluster.h", "ws_tls.h", "bridge.h", "bridge_http.h")
 
 
 @apply_builds
