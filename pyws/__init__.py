@@ -44,10 +44,11 @@ from .typing import (
     RequestHandler,
     SessionHandler,
     SubscriptionHandler,
+    TlsContexts,
     UpgradeHandler,
     WebSocketOptionsDict,
 )
-from .websocket import CloseFrame, CloseInfo, WebSocket
+from .websocket import CloseFrame, CloseInfo, TlsInfo, WebSocket
 
 __all__ = [
     "AnyOpCode",
@@ -94,6 +95,8 @@ __all__ = [
     "SessionHandler",
     "SubscriptionHandler",
     "Timer",
+    "TlsContexts",
+    "TlsInfo",
     "UpgradeHandler",
     "UploadFile",
     "WebSocket",

@@ -9,11 +9,12 @@ import argparse
 import errno
 import json
 import os
+import signal
 import sys
 from base64 import b64encode
 from hashlib import sha256
 from pkgutil import get_data
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, NamedTuple, Sequence
 
 from . import (
     App,
@@ -32,6 +33,9 @@ from ._core.values import MAX_SECONDS
 from ._native import lib
 from .browser import client_source
 from .history import MOST_MESSAGES
+
+if TYPE_CHECKING:  # it takes long to import
+    from ssl import SSLContext
 
 __all__ = ["main"]
 
@@ -198,7 +202,8 @@ def serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     address = address_of(parser, args)
     with App() as app:
         app.get("/", show_page).ws("/echo", ECHO).ws("/chat", Chat(app).behavior)
-        return run(app, address, "listening on http://{}")
+        scheme = "https" if address.uses_tls else "http"
+        return run(app, address, f"listening on {scheme}://{{}}")
 
 
 def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -252,10 +257,44 @@ def message_of(args: argparse.Namespace) -> Any:
 
 def address_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
     """Where to listen; ends the program if that is not possible."""
+    if args.self_signed and (args.cert or args.key):
+        parser.error("--self-signed makes a certificate of its own: leave out --cert and --key")
+    if args.key and not args.cert:
+        parser.error("--key is the key of a certificate: --cert is missing")
     try:
-        return AppListenOptions(host=args.host, port=args.port)
+        if args.self_signed:
+            return AppListenOptions(host=args.host, port=args.port, ssl=throw_away(args.host))
+        return AppListenOptions(
+            host=args.host, port=args.port, cert_file=args.cert, key_file=args.key
+        )
     except ValueError as error:
         parser.error(str(error))
+    except ImportError:
+        parser.exit(1, "pyws: --self-signed needs trustme: pip install pyws-server[tls]\n")
+
+
+def throw_away(host: str) -> SSLContext:
+    """A context with a certificate for trying, which no client trusts. Raises ImportError."""
+    import ssl  # it takes long to import
+
+    import trustme
+
+    names = dict.fromkeys((host, "localhost", "127.0.0.1", "::1"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA(organization_name="pyws").issue_cert(*names).configure_cert(context)
+    return context
+
+
+def reload_on_hangup(app: App) -> None:
+    """From now on SIGHUP means that the certificate has been renewed."""
+
+    def reload_tls() -> None:
+        try:
+            app.reload_tls()
+        except (OSError, ValueError) as error:
+            fail(f"the certificate was not replaced: {error}")
+
+    signal.signal(signal.SIGHUP, lambda number, frame: app.defer(reload_tls))
 
 
 def run(app: App, address: AppListenOptions, line: str) -> int:
@@ -264,6 +303,8 @@ def run(app: App, address: AppListenOptions, line: str) -> int:
     Returns:
         The exit status.
     """
+    if address.cert_file is not None:
+        reload_on_hangup(app)
 
     # Print once the loop handles SIGTERM: whoever reads the line may send it at once. And print
     # without a buffer: the reader may be a program.
@@ -273,7 +314,10 @@ def run(app: App, address: AppListenOptions, line: str) -> int:
     try:
         app.listen(address, listening)
     except OSError as error:
-        return fail(f"{error.strerror}{advice(error)}")
+        file = f": {error.filename}" if error.filename else ""
+        return fail(f"{error.strerror}{file}{advice(error)}")
+    except (ValueError, ImportError) as error:
+        return fail(str(error))
     app.run()
     return 0
 
@@ -288,7 +332,7 @@ def advice(error: OSError) -> str:
     """What to do about an error of `listen`, where that is known."""
     if error.errno == errno.EADDRINUSE:
         return " (choose another with --port, or 0 for any)"
-    if error.errno == errno.EACCES:
+    if error.errno == errno.EACCES and not error.filename:
         return " (ports below 1024 need privileges: choose another with --port)"
     if error.errno == errno.EADDRNOTAVAIL:
         return " (this machine has no such address: choose another with --host)"
@@ -425,7 +469,8 @@ def new_parser() -> argparse.ArgumentParser:
     """The parser; `command` is what runs, so that subcommands may set their own."""
     parser = Parser(
         prog="pyws",
-        usage="%(prog)s [-h] [--version] [--host HOST] [--port PORT] [COMMAND ...]",
+        usage="%(prog)s [-h] [--version] [--host HOST] [--port PORT]\n"
+        "            [--cert FILE [--key FILE] | --self-signed] [COMMAND ...]",
         description="Serve a page to chat and to try a WebSocket, and the sockets it talks to.",
     )
     parser.add_argument("--version", action="version", version=version())
@@ -438,6 +483,7 @@ def new_parser() -> argparse.ArgumentParser:
         default=8000,
         help="port to listen on, 0 for any free one (%(default)s)",
     )
+    add_tls(parser)
     parser.set_defaults(command=serve)
     commands = parser.add_subparsers(
         title="commands",
@@ -449,6 +495,28 @@ def new_parser() -> argparse.ArgumentParser:
     add_publish(commands)
     parser.commands = tuple(commands.choices)
     return parser
+
+
+def add_tls(parser: argparse.ArgumentParser, **default: Any) -> None:
+    """Add the options for TLS."""
+    parser.add_argument(
+        "--cert",
+        metavar="FILE",
+        help="TLS with the certificate chain in this file (PEM); SIGHUP reads it again",
+        **default,
+    )
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        help="the file of its key, if that is not in the same file",
+        **default,
+    )
+    parser.add_argument(
+        "--self-signed",
+        action="store_true",
+        help="TLS with a certificate that is made for trying, and that no browser trusts",
+        **default,
+    )
 
 
 def add_echo(commands: Any) -> None:
@@ -465,6 +533,7 @@ def add_echo(commands: Any) -> None:
         default=unset,
         help="port to listen on, 0 for any free one (8000)",
     )
+    add_tls(parser, default=unset)
     parser.add_argument(
         "--print-port", action="store_true", help="print the port, and nothing else"
     )

@@ -19,6 +19,7 @@ from typing import (
 from ._core import cookies, foreign, mistakes, values
 from ._core.bridge import Documented
 from ._core.calls import short_text
+from ._core.encryption import TlsInfo
 from ._core.events import EventStream
 from ._core.facts import COOKIE, headers_of, user_data_of
 from ._core.fields import Latin1, Parameters, Query, list_elements, path_parameters
@@ -95,11 +96,17 @@ class Request(BodyOfRequest, metaclass=foreign.Explained):
 
     @property
     def scheme(self) -> str:
-        """The scheme of the URL: "http" or "ws"; "https" or "wss" if a trusted proxy says so.
+        """The scheme of the URL: "http" or "ws", or with TLS "https" or "wss".
 
-        Trusted are those of ``App(trusted_proxies=[...])``.
+        Behind a proxy of ``App(trusted_proxies=[...])`` it is what the proxy says.
         """
         return str(self._get("scheme"))
+
+    @property
+    def tls(self) -> Optional[TlsInfo]:
+        """What is known of the TLS connection, as `WebSocket.tls`; None without TLS."""
+        info: Optional[TlsInfo] = self._get("tls")
+        return info
 
     def get_url(self) -> str:
         """The path as sent, without the query: "/chat/blue%20room"."""

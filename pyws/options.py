@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
 
 from ._core import foreign, values
-from ._core.hints import Items, StrPath, dataclass_transform
+from ._core.hints import Items, StrPath, TlsContexts, dataclass_transform
 from ._core.settings import c_fields, check_all, in_range, seconds_from, setting, settings
 from .brokers import Broker, check_broker
 
@@ -19,6 +19,7 @@ __all__ = ["AppListenOptions", "AppOptions"]
 T = TypeVar("T")
 NO_MORE: Mapping[str, Any] = {}
 MAX_BODY = 2**63 - 1  # bytes of the body of a request
+LONGEST_PASSWORD = 1024  # bytes, which OpenSSL reads
 
 _NO_ALIASES: dict[str, str] = {}
 LISTEN_ALIASES = {"domain": "path"}
@@ -304,6 +305,33 @@ def socket_path(name: str, value: Any) -> str:
     return path
 
 
+def contexts(name: str, value: Any) -> Any:
+    """A check for `ssl`. Raises TypeError, ValueError."""
+    from ._core.certificates import check_contexts  # it takes long to import
+
+    return check_contexts(name, value)
+
+
+def file_name(name: str, value: Any) -> str:
+    """A check for `cert_file` and `key_file`. Raises TypeError, ValueError."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be a str or os.PathLike, not {values.type_name(path)}")
+    if not values.c_string(name, path):
+        raise ValueError(f"{name} must not be empty")
+    return path
+
+
+def password(name: str, value: Any) -> Union[str, bytes]:
+    """A check for `key_password`. Raises TypeError, ValueError."""
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a str or bytes, not {values.type_name(value)}")
+    size = len(values.encode(name, value) if isinstance(value, str) else value)
+    if size > LONGEST_PASSWORD:
+        raise ValueError(f"{name} must have at most {LONGEST_PASSWORD} bytes, not {size}")
+    return value
+
+
 @suggesting(foreign.OTHERS_OF_LISTEN, aliases=LISTEN_ALIASES)
 @dataclass
 class AppListenOptions:
@@ -324,10 +352,18 @@ class AppListenOptions:
         fd: The descriptor of a stream socket, TCP or Unix, that listens or is bound (then it
             listens with `backlog`), as with socket activation. It stays the caller's, who may close
             it at any time: the App uses a duplicate, through which the socket becomes non-blocking.
+        ssl: The socket speaks TLS, with an ssl.SSLContext of the standard library, or with one for
+            each server name: ``{"example.org": context, "*.example.org": ..., "*": ...}``. Clients
+            that want another name, or none, get that of "*", and without "*" no connection. It may
+            be a function without arguments that returns one of both: `App.reload_tls` calls it
+            again. docs/tls.md.
+        cert_file: The same with the certificate chain in this file (PEM), instead of `ssl`.
+        key_file: The key of that certificate. None means that it is in `cert_file`, too.
+        key_password: What decrypts the key.
 
     Raises:
         TypeError: A value is of a wrong type, or there is no such option.
-        ValueError: A value is out of range, or two of them name different addresses.
+        ValueError: A value is out of range, or two of them exclude each other.
     """
 
     port: int = setting(
@@ -368,11 +404,31 @@ class AppListenOptions:
         unit="descriptor",
         to_c=lambda fd: -1 if fd is None else fd,
     )
+    ssl: Optional[TlsContexts] = setting(  # noqa: RUF009  # makes a field
+        None,
+        contexts,
+        "TLS with this ssl.SSLContext, one for each server name, or what a function returns that "
+        "app.reload_tls() calls again",
+        to_c=None,
+    )
+    cert_file: Optional[StrPath] = setting(  # noqa: RUF009  # makes a field
+        None,
+        file_name,
+        "TLS with the certificate chain in this file, in PEM format",
+        to_c=None,
+    )
+    key_file: Optional[StrPath] = setting(  # noqa: RUF009  # makes a field
+        None, file_name, "the file of its key. None means that it is in cert_file, too", to_c=None
+    )
+    key_password: Optional[Union[str, bytes]] = setting(
+        None, password, "what decrypts the key", to_c=None, is_secret=True
+    )
 
     def __post_init__(self) -> None:
         """Check all values. Raises TypeError, ValueError."""
         check_all(self, LISTEN_SETTINGS)
         self._check_address()
+        self._check_tls()
 
     def _check_address(self) -> None:
         """Raise ValueError if there are two addresses: each call of `listen` is about one."""
@@ -382,6 +438,20 @@ class AppListenOptions:
         if len(given) > 1:
             both = " and ".join(f"{name}={getattr(self, name)!r}" for name in given[:2])
             raise ValueError(f"{both} name different addresses: call listen() once for each")
+
+    def _check_tls(self) -> None:
+        """Raise ValueError if the settings of TLS contradict each other."""
+        if self.ssl is not None and self.cert_file is not None:
+            raise ValueError("ssl and cert_file exclude each other: an SSLContext has certificates")
+        for name in ("key_file", "key_password"):
+            if getattr(self, name) is not None and self.cert_file is None:
+                has = "an SSLContext has its key" if self.ssl is not None else "it names the chain"
+                raise ValueError(f"{name} belongs to cert_file, which is missing: {has}")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections use TLS."""
+        return self.ssl is not None or self.cert_file is not None
 
     @classmethod
     def of(
@@ -415,18 +485,20 @@ class AppListenOptions:
         """The URL of the address for clients on this machine, "ws://127.0.0.1:8000" for example.
 
         A wildcard address becomes that of the loopback interface. A Unix socket has
-        "ws+unix://" and its path. "" for a descriptor that is not of TCP.
+        "ws+unix://" and its path. "" for a descriptor that is not of TCP. With TLS, it begins with
+        "wss" in place of "ws".
         """
         from urllib.parse import quote  # it takes long to import
 
+        scheme = "wss" if self.uses_tls else "ws"
         if self.path is not None:
-            return "ws+unix://" + quote(os.path.abspath(self.path))
+            return f"{scheme}+unix://" + quote(os.path.abspath(self.path))
         if self.fd is not None and not self.port:
             return ""
         host = _LOOPBACKS.get(self.host or "", self.host)
         if host and ":" in host:
             host = f"[{host.replace('%', '%25')}]"  # RFC 6874
-        return f"ws://{host}:{self.port}"
+        return f"{scheme}://{host}:{self.port}"
 
     def __str__(self) -> str:
         """The address, as log lines and error messages show it."""

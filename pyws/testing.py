@@ -37,7 +37,7 @@ from .errors import ConnectionClosed, ErrorCode
 from .http import Request
 from .options import AppListenOptions
 from .typing import AnyOpCode, AppListenOptionsDict, Message
-from .websocket import CloseInfo, WebSocket
+from .websocket import CloseInfo, TlsInfo, WebSocket
 
 __all__ = ["FakeWebSocket", "Published", "running", "serving"]
 
@@ -211,6 +211,7 @@ class FakeWebSocket(WebSocket[Any]):
         headers: Optional[Mapping[str, str]] = None,
         user_data: Any = None,
         subprotocol: Optional[str] = None,
+        tls: Optional[TlsInfo] = None,
         app: Optional[App] = None,
     ) -> None:
         """
@@ -222,6 +223,7 @@ class FakeWebSocket(WebSocket[Any]):
             headers: The header fields of the opening handshake; the route keeps them.
             user_data: What `get_user_data` returns.
             subprotocol: The selected subprotocol.
+            tls: What is known of its TLS connection; None means that it has none.
             app: The app; its route of that pattern, if there is one, decides about limits.
 
         Raises:
@@ -238,14 +240,16 @@ class FakeWebSocket(WebSocket[Any]):
         self._target = target
         self._subprotocol, self._compression = subprotocol, None
         self._user_data = user_data
-        self._remote = (b"\x7f\0\0\1", 50_000, False)
+        self._remote = (b"\x7f\0\0\1", 50_000, tls is not None)
+        self._tls = tls
         fields = [(name.lower(), value) for name, value in (headers or {}).items()]
         self._request = made(
             Request,
             runtime,
             {
                 "method": "GET",
-                "scheme": "ws",
+                "scheme": "ws" if tls is None else "wss",
+                "tls": tls,
                 "target": target,
                 "path": path,
                 "query": query,
@@ -380,6 +384,11 @@ class FakeWebSocket(WebSocket[Any]):
         if not self._open:
             task.cancel()
         return task
+
+    @property
+    def tls(self) -> Optional[TlsInfo]:
+        self._runtime.check_thread()
+        return self._tls
 
     def get_buffered_amount(self) -> int:
         self._runtime.check_thread()

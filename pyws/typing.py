@@ -15,6 +15,7 @@ from ._core.hints import (
     Items,
     Message,
     StrPath,
+    TlsContexts,
 )
 from ._core.timers import Timer
 from .brokers import Broker
@@ -45,6 +46,7 @@ __all__ = [
     "RequestHandler",
     "SessionHandler",
     "SubscriptionHandler",
+    "TlsContexts",
     "UpgradeHandler",
     "WebSocketOptionsDict",
 ]
@@ -171,4 +173,8 @@ class AppListenOptionsDict(TypedDict, total=False):
     reuse_port: bool
     proxy_protocol: bool
     fd: Optional[int]
+    ssl: Optional[TlsContexts]
+    cert_file: Optional[StrPath]
+    key_file: Optional[StrPath]
+    key_password: Optional[Union[str, bytes]]
     domain: Optional[StrPath]

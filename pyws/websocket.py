@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, 
 from ._core import foreign, mistakes, values
 from ._core.bridge import Documented, install_fast_path
 from ._core.calls import thread_ident, topic_names
+from ._core.connections import tls_of
+from ._core.encryption import TlsInfo
 from ._core.facts import headers_of
 from ._core.fields import path_parameters
 from ._core.hints import AnyOpCode, Message, UserData
@@ -22,7 +24,7 @@ from .http import Parameters, Query, Request
 if TYPE_CHECKING:  # app.py sets it, for typing.get_type_hints
     from .app import App
 
-__all__ = ["CloseFrame", "CloseInfo", "WebSocket"]
+__all__ = ["CloseFrame", "CloseInfo", "TlsInfo", "WebSocket"]
 
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _DROPPED = SendStatus.DROPPED
@@ -632,13 +634,28 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
 
     @property
     def scheme(self) -> str:
-        """The scheme of the URL: "ws", or "wss" if a trusted proxy says that the client uses TLS.
+        """The scheme of the URL: "ws", or with TLS "wss".
+
+        Behind a proxy of ``App(trusted_proxies=[...])`` it is what the proxy says.
 
         Raises:
             RuntimeError: Called from another thread.
         """
         self._runtime.check_thread()
         return "wss" if self._peer()[2] else "ws"
+
+    @property
+    def tls(self) -> Optional[TlsInfo]:
+        """What is known of the TLS connection: version, names, the certificate of the client.
+
+        None without TLS; TLS that ends at a proxy does not count. Once the socket has closed, it is
+        there only if it was read before.
+
+        Raises:
+            RuntimeError: Called from another thread.
+        """
+        self._runtime.check_thread()
+        return tls_of(self)
 
     @property
     def latency(self) -> Optional[float]:
@@ -652,7 +669,8 @@ class WebSocket(WaitingSocket, Generic[UserData], metaclass=Documented):
         return microseconds / 1_000_000 if microseconds else None
 
 
-CloseFrame.__module__ = CloseInfo.__module__ = __name__  # where programs import them from
+# Where programs import them from.
+CloseFrame.__module__ = CloseInfo.__module__ = TlsInfo.__module__ = __name__
 
 if lib.bridge:
     install_fast_path(WebSocket, "send", "_send")

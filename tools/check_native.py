@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Check that pyws/_native.py and pyws/errors.py agree with ws.h, ws_http.h,
-ws_cluster.h, ws_tls.h and bridge.h.
+ws_cluster.h, ws_tls.h and bridge.h, and pyws/_core/openssl.py with ws_openssl.h.
 
     python3 tools/check_native.py [--root DIR] [--header FILE] [--bridge FILE] [--native FILE]
-                                  [--errors FILE] [--enums FILE]
+                                  [--errors FILE] [--enums FILE] [--openssl FILE]
 
 Compares version and ABI, error codes, opcodes and results, structs field by field, and the
 prototypes of ws.h: names, order, number and kind of parameters, which results are checked, and
@@ -17,7 +17,7 @@ import ast
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import csource
 
@@ -53,14 +53,15 @@ CTYPES = {
     "py_object": "handle",
     "c_char_p": "string",
     "c_char": "char",
+    "chars": "bytes",  # of _native.py
 }
-OPAQUE = {"void", "ws_server", "ws_conn", "ws_request", "ws_tls"}
+OPAQUE = {"void", "ws_server", "ws_conn", "ws_request", "ws_tls", "ws_openssl", "struct"}
 # The other parts of ws.h. Structs without a typedef of their own, as in ws_tls.h, are not mirrored.
 HEADERS = ("ws_http.h", "ws_cluster.h", "ws_tls.h")
 # Kinds in _native.py that are accepted for a different kind in ws.h.
 FITS = {("data", "string"), ("data", "handle")}
-# A struct of addresses, whose names identify the functions.
-ADDRESSES = "ws_python"
+# Structs of addresses, whose names identify the functions.
+ADDRESSES = ("ws_python", "ws_openssl_functions")
 # Functions whose int result has no errcheck; every other one has `check`.
 UNCHECKED = {
     "ws_abi",  # a number
@@ -86,6 +87,12 @@ UNCHECKED = {
     "ws_conn_send",
     "ws_conn_send_fragment",
 }
+# Likewise in ws_openssl.h.
+UNCHECKED_OPENSSL = {
+    "ws_openssl_abi",  # a number
+    "ws_openssl_load_context",  # the message is in its last argument
+}
+LINKED = "ws_openssl_linked"  # is for C programs alone
 BLOCKING = {"ws_server_listen", "ws_server_run", "ws_server_step"}
 PYTHON_ENUMS = {
     "OpCode": ("CONTINUATION", "TEXT", "BINARY", "CLOSE", "PING", "PONG"),
@@ -107,10 +114,11 @@ Functions = List[Tuple[str, List[str]]]  # name, kinds of the result and the par
 
 
 class Header:
-    """The declarations of ws.h."""
+    """The declarations of ws.h, or of another header."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, name: str = "ws.h") -> None:
         self.text = csource.without_comments(text)
+        self.name = name
 
     def define(self, name: str) -> Optional[str]:
         match = re.search(rf"^#define {name} (\S+)", self.text, re.MULTILINE)
@@ -126,8 +134,16 @@ class Header:
 
     def structs(self) -> Iterator[Tuple[str, List[Field]]]:
         for match in re.finditer(r"typedef struct (\w+) \{(.*?)\n\} \1;", self.text, re.DOTALL):
-            fields = [item for item in match.group(2).split(";") if item.strip()]
-            yield match.group(1), [field for item in fields for field in c_fields(item)]
+            items = [item for item in match.group(2).split(";") if item.strip()]
+            fields = [field for item in items for field in c_fields(item)]
+            names = {field.name for field in fields}
+            yield (
+                match.group(1),
+                [
+                    Field(name, "bytes" if f"{name}_length" in names else kind)
+                    for name, kind in fields
+                ],
+            )
 
     def functions(self) -> Functions:
         found = []
@@ -195,10 +211,11 @@ def c_fields(declaration: str) -> List[Field]:
 
 
 class Native:
-    """The declarations of _native.py."""
+    """The declarations of _native.py, or of openssl.py."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, name: str = "_native.py") -> None:
         self.tree = ast.parse(text)
+        self.name = name
         self.names: Dict[str, ast.expr] = dict(assignments(self.tree.body))
 
     def constant(self, name: str) -> str:
@@ -283,42 +300,45 @@ def python_enums(text: str) -> Dict[str, Dict[str, int]]:
 # ---- comparison ---------------------------------------------------------------------------------
 
 
-def compare_order(what: str, ours: List[str], theirs: List[str]) -> Iterator[str]:
+def compare_order(
+    what: str, header: Header, native: Native, ours: List[str], theirs: List[str]
+) -> Iterator[str]:
     """Yield the differences of two lists of names, the first of which is the header's."""
     for name in ours:
         if name not in theirs:
-            yield f"{what} {name} of ws.h is missing in _native.py"
+            yield f"{what} {name} of {header.name} is missing in {native.name}"
     for name in theirs:
         if name not in ours:
-            yield f"{what} {name} of _native.py is not in ws.h"
+            yield f"{what} {name} of {native.name} is not in {header.name}"
     if sorted(ours) == sorted(theirs) and ours != theirs:
         first = next(a for a, b in zip(theirs, ours) if a != b)
-        yield f"{what} {first} of _native.py is in another position than in ws.h"
+        yield f"{what} {first} of {native.name} is in another position than in {header.name}"
 
 
 def fits(ours: str, theirs: str) -> bool:
     return ours == theirs or (ours, theirs) in FITS
 
 
-def compare_structs(header: Header, bridge: Header, native: Native) -> Iterator[str]:
-    ours = {**dict(header.structs()), **dict(bridge.structs())}
+def compare_structs(header: Header, native: Native, *more: Header) -> Iterator[str]:
+    ours = {name: fields for one in (header, *more) for name, fields in one.structs()}
     theirs = dict(native.structs())
-    yield from compare_order("struct", list(ours), list(theirs))
+    yield from compare_order("struct", header, native, list(ours), list(theirs))
     for name in ours.keys() & theirs.keys():
         names = [field.name for field in ours[name]], [field.name for field in theirs[name]]
-        yield from compare_order(f"{name}:", *names)
+        yield from compare_order(f"{name}:", header, native, *names)
         kinds = dict(theirs[name])
         for field in ours[name]:
             found = kinds.get(field.name, field.kind)
-            if name == ADDRESSES and field.kind.startswith("pointer(") and found == "handle":
+            if name in ADDRESSES and field.kind.startswith("pointer(") and found == "handle":
                 continue
             if not fits(field.kind, found):
-                yield f"{name}.{field.name} is {field.kind} in ws.h, not {found}"
+                yield f"{name}.{field.name} is {field.kind} in {header.name}, not {found}"
 
 
 def compare_functions(header: Header, native: Native) -> Iterator[str]:
     ours, theirs = dict(header.functions()), dict(native.functions())
-    yield from compare_order("function", list(ours), list(theirs))
+    ours.pop(LINKED, None)
+    yield from compare_order("function", header, native, list(ours), list(theirs))
     for name in ours.keys() & theirs.keys():
         expected, found = ours[name], theirs[name]
         if len(expected) != len(found):
@@ -328,19 +348,20 @@ def compare_functions(header: Header, native: Native) -> Iterator[str]:
         for number, (a, b) in enumerate(zip(expected, found)):
             if not fits(a, b):
                 place = f"parameter {number}" if number else "result"
-                yield f"{name}: the {place} is {a} in ws.h, not {b}"
+                yield f"{name}: the {place} is {a} in {header.name}, not {b}"
 
 
-def compare_errchecks(header: Header, native: Native) -> Iterator[str]:
+def compare_errchecks(header: Header, native: Native, unchecked: Set[str]) -> Iterator[str]:
     """Check that all functions have the errcheck that they need."""
     results = {name: kinds[0] for name, kinds in header.functions()}
     for name, (_, _, node) in native.signatures():
         found = node.id if isinstance(node, ast.Name) else str(ast.literal_eval(node))
-        wanted = "check" if results.get(name) == "int" and name not in UNCHECKED else "None"
+        may_fail = results.get(name) in ("int", "ptrdiff_t")
+        wanted = "check" if may_fail and name not in unchecked else "None"
         if found != wanted:
             yield f"{name}: the errcheck is {found}, not {wanted}"
-    for name in sorted(UNCHECKED - results.keys()):
-        yield f"{name} is on the list of functions without errcheck but not in ws.h"
+    for name in sorted(unchecked - results.keys()):
+        yield f"{name} is on the list of functions without errcheck but not in {header.name}"
 
 
 def compare_blocking(native: Native) -> Iterator[str]:
@@ -369,10 +390,22 @@ def compare(
     for name, members in PYTHON_ENUMS.items():
         values = python_enums(enums).get(name, {})
         yield from compare_values(name, header.enum_values(), values, members)
-    yield from compare_structs(header, bridge, native)
+    yield from compare_structs(header, native, bridge)
     yield from compare_functions(header, native)
-    yield from compare_errchecks(header, native)
+    yield from compare_errchecks(header, native, UNCHECKED)
     yield from compare_blocking(native)
+
+
+def compare_openssl(header: Header, native: Native) -> Iterator[str]:
+    for ours, theirs in (
+        ("WS_OPENSSL_TICKET_KEYS", "TICKET_KEYS"),
+        ("WS_OPENSSL_ERROR_SIZE", "ERROR_SIZE"),
+    ):
+        if header.define(ours) != native.constant(theirs):
+            yield f"{ours} is {header.define(ours)}, {theirs} is {native.constant(theirs)}"
+    yield from compare_structs(header, native)
+    yield from compare_functions(header, native)
+    yield from compare_errchecks(header, native, UNCHECKED_OPENSSL)
 
 
 def main() -> int:
@@ -383,6 +416,7 @@ def main() -> int:
     parser.add_argument("--native", type=Path)
     parser.add_argument("--errors", type=Path)
     parser.add_argument("--enums", type=Path)
+    parser.add_argument("--openssl", type=Path)
     args = parser.parse_args()
     package = args.root / "pyws"
     header = Header(
@@ -393,7 +427,11 @@ def main() -> int:
     native = Native(csource.read(args.native or package / "_native.py"))
     errors = csource.read(args.errors or package / "errors.py")
     enums = csource.read(args.enums or package / "enums.py")
-    differences = list(compare(header, bridge, native, errors, enums))
+    openssl = (
+        Header(csource.read(args.root / "csrc" / "ws_openssl.h"), "ws_openssl.h"),
+        Native(csource.read(args.openssl or package / "_core" / "openssl.py"), "openssl.py"),
+    )
+    differences = [*compare(header, bridge, native, errors, enums), *compare_openssl(*openssl)]
     for difference in differences:
         print(f"check_native: {difference}")
     return 1 if differences else 0

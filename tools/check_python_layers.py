@@ -19,23 +19,24 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 LAYERS: Dict[str, int] = {
     "_core/__init__": 0, "_core/contexts": 0, "_core/decorators": 0, "_core/descriptors": 0,
-    "_core/fields": 0,
+    "_core/encryption": 0, "_core/fields": 0,
     "_core/foreign": 0, "_core/library": 0, "_core/mistakes": 0, "_core/relays": 0,
     "_core/limits": 0, "_core/transports": 0, "_core/waits": 0, "enums": 0, "errors": 0,
     "_pyinstaller/__init__": 0, "_pyinstaller/hook-pyws": 0,
     "_core/files": 1, "_core/hints": 1, "_core/parts": 1, "_native": 1,
-    "_core/bridge": 2, "_core/forms": 2, "_core/timers": 2,
+    "_core/bridge": 2, "_core/forms": 2, "_core/openssl": 2, "_core/timers": 2,
     "_core/calls": 3, "_core/watches": 3,
     "_core/logs": 4, "_core/metrics": 4, "_core/values": 4,
-    "_core/bus": 5, "_core/cookies": 5, "_core/messages": 5, "_core/outages": 5, "_core/places": 5,
-    "history": 5,
+    "_core/bus": 5, "_core/certificates": 5, "_core/cookies": 5, "_core/messages": 5,
+    "_core/outages": 5, "_core/places": 5, "history": 5,
     "_core/nats_history": 6, "_core/outbox": 6, "_core/redis_history": 6,
     "_core/settings": 6, "brokers": 6,
     "_core/envelope": 7, "_core/nats_broker": 7, "_core/outlet": 7,
     "_core/redis_broker": 7, "options": 7,
     "_core/counting": 8, "_core/history": 8, "_core/runtime": 8, "_core/urls": 8,
     "_core/bodies": 9, "_core/facts": 9, "_core/life": 9, "_core/link": 9, "_core/routes": 9,
-    "_core/signals": 9, "_core/events": 9, "_core/topics": 9, "_core/work": 9, "publishing": 9,
+    "_core/signals": 9, "_core/events": 9, "_core/tls": 9, "_core/topics": 9, "_core/work": 9,
+    "publishing": 9,
     "_core/requests": 10,
     "_core/before": 11, "_core/reading": 11, "_core/served": 11, "_core/sockets": 11,
     "_core/writing": 11,
@@ -54,7 +55,7 @@ LAYERS: Dict[str, int] = {
 GENERATED = {"_build"}  # by the build system
 
 # ctypes is for those who talk to C; the C API of the interpreter is for one alone.
-CTYPES = {"_core/bridge", "_core/calls", "_core/library", "_native"}
+CTYPES = {"_core/bridge", "_core/calls", "_core/library", "_core/openssl", "_native"}
 PYTHONAPI = {"_core/bridge"}
 
 # Modules whose functions work on objects of the classes next to them. What they read is their own,
@@ -71,6 +72,8 @@ FOR_TYPES: Dict[Tuple[str, str], str] = {
 REASONS: Dict[Tuple[str, str], str] = {
     ("_core/library", "_name"): "the path of a ctypes library has no other name",
     ("_core/library", "_handle"): "PyDLL needs the handle to load nothing twice",
+    ("_core/openssl", "_name"): "the path of a ctypes library has no other name",
+    ("_core/openssl", "_SSLContext"): "what every SSLContext begins with, and how long that is",
     ("_core/mistakes", "_get_running_loop"): "the public function raises where there is no loop",
     ("_core/nats_broker", "_transport"): "nats-py uses one that is there, and takes it nowhere",
     ("_core/redis_broker", "_writer"): "redis-py has no other way to reach the transport it made",

@@ -71,7 +71,13 @@ def plain_type(annotation: str) -> str:
     for inside in (r"[^\[\]]*", ".*"):  # the inner one first
         annotation = re.sub(rf"Optional\[({inside})\]", r"\1 | None", annotation)
     annotation = re.sub(r"Union\[(\w+), (\w+)\]", r"\1 | \2", annotation)
-    return annotation.replace("Items[", "list[").replace("StrPath", "str | os.PathLike")
+    for alias_, meaning in (
+        ("Items[", "list["),
+        ("StrPath", "str | os.PathLike"),
+        ("TlsContexts", "SSLContext | dict[str, SSLContext] | function"),
+    ):
+        annotation = annotation.replace(alias_, meaning)
+    return annotation
 
 
 def table(title: str, text: str, settings: "tuple[Setting, ...]") -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, Collection, Iterator
 
 from .._native import lib
 from . import calls
+from .encryption import TlsInfo
+from .facts import tls_info
 from .runtime import Runtime
-from .sockets import conn_of, runtime_of, sockets
+from .sockets import Socket, conn_of, runtime_of, sockets
 
-__all__ = ["Connections", "find"]
+__all__ = ["Connections", "find", "tls_of"]
 
 _MOST = 2**64  # ids are less than this
 
@@ -52,3 +55,16 @@ def find(runtime: Runtime, number: int) -> Any:
         return None
     conn = lib.ws_server_find(runtime.server, number)
     return sockets.get(conn) if conn else None
+
+
+_tls: weakref.WeakKeyDictionary[Socket, TlsInfo] = weakref.WeakKeyDictionary()
+
+
+def tls_of(ws: Socket) -> TlsInfo | None:
+    """What is known of the TLS of a socket; once it has closed, only if it was asked for before."""
+    found, conn = _tls.get(ws), conn_of(ws)
+    if found is None and conn:
+        found = tls_info(lib.ws_conn_tls(conn))
+        if found is not None:
+            _tls[ws] = found
+    return found

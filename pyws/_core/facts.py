@@ -11,6 +11,7 @@ from typing import Any, Callable
 from .._native import lib
 from .bridge import RequestHandle
 from .calls import copied_bytes, header_fields
+from .encryption import TlsInfo
 from .fields import Latin1, header_text
 from .runtime import Runtime
 
@@ -80,6 +81,15 @@ def _read(name: str) -> Callable[[int], str]:
     return lambda ptr: header_text(copied_bytes(function, ptr) or b"")
 
 
+def tls_info(session: int | None) -> TlsInfo | None:
+    """What is known of a session; None for none, which is a connection without TLS."""
+    if not session:
+        return None
+    from .openssl import info  # it takes long to import
+
+    return info(session)
+
+
 _READERS: dict[str, Callable[[int], Any]] = {
     "method": _read("method"),
     "target": _read("target"),
@@ -90,6 +100,7 @@ _READERS: dict[str, Callable[[int], Any]] = {
     ],
     "pattern": lambda ptr: lib.ws_request_pattern(ptr).decode(),
     "scheme": lambda ptr: lib.ws_request_scheme(ptr).decode(),
+    "tls": lambda ptr: tls_info(lib.ws_request_tls(ptr)),
 }
 
 

@@ -18,23 +18,39 @@ T = TypeVar("T")
 # Names that other libraries use, in lower case without "_" and "-", each with the name here or a
 # sentence about it.
 
-_NO_TLS = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
 _WORKERS = "this belongs to app.run(workers=N)"
 
-_TLS = dict.fromkeys(
-    (
-        "ca", "cafile", "cafilename", "cert", "certfile", "certfilename", "certificate",
-        "dhparamsfilename", "key", "keyfile", "keyfilename", "keypassword", "passphrase", "ssl",
-        "sslcafile", "sslcertfile", "sslcert", "sslciphers", "sslcontext", "sslkey", "sslkeyfile",
-        "sslpreferlowmemoryusage", "tls",
+# Names of TLS settings, each with the name here, or a sentence.
+_IN_CONTEXT = "this is set in an ssl.SSLContext, ssl=context: see docs/tls.md"
+_TLS = {
+    **dict.fromkeys(
+        ("cert", "certfilename", "certificate", "certpath", "fullchain", "sslcert", "sslcertfile"),
+        "cert_file",
     ),
-    _NO_TLS,
-)  # fmt: skip
+    **dict.fromkeys(
+        ("key", "keyfilename", "keypath", "privatekey", "sslkey", "sslkeyfile"), "key_file"
+    ),
+    **dict.fromkeys(("passphrase", "sslkeyfilepassword", "sslpassword"), "key_password"),
+    **dict.fromkeys(("context", "sslcontext", "sslctx", "tls", "tlscontext"), "ssl"),
+    **dict.fromkeys(
+        (
+            "ca", "cafile", "cafilename", "dhparamsfilename", "sslcacerts", "sslcafile",
+            "sslcertreqs", "sslciphers", "sslminimumversion", "sslversion",
+        ),
+        _IN_CONTEXT,
+    ),
+    "sslpreferlowmemoryusage": "leave it out, idle connections have no buffers",
+}  # fmt: skip
+_TLS_IS_OF_LISTEN = {
+    name: f"this belongs to app.listen(){f', as {meant}' if meant.isidentifier() else ''}"
+    for name, meant in _TLS.items()
+    if name != "context"
+}
 
 NO_OTHERS: dict[str, str] = {}
 
 OTHERS_OF_ROUTE = {
-    **_TLS,
+    **_TLS_IS_OF_LISTEN,
     **dict.fromkeys(("data", "handler", "receive", "received", "recv", "text"), "message"),
     **dict.fromkeys(("connect", "connected", "connection"), "open"),
     **dict.fromkeys(("closed", "disconnect", "disconnected"), "close"),
@@ -69,7 +85,7 @@ OTHERS_OF_LISTEN = {
 }
 
 OTHERS_OF_APP = {
-    **_TLS,
+    **_TLS_IS_OF_LISTEN,
     **dict.fromkeys(("limitconcurrency", "maxclients"), "max_connections"),
     **dict.fromkeys(("keepalive", "timeoutkeepalive"), "keep_alive_timeout"),
     **dict.fromkeys(("clientmaxsize", "maxbody", "maxrequestbodysize"), "max_body_size"),
@@ -181,7 +197,7 @@ _ROUTERS = "it is app.router(prefix), which has the methods get, post, ws, ..."
 _BEFORE = "what runs before handlers is app.router(prefix, before=[function])"
 _INTERNAL = "it was internal"
 _HANDLE = "functions of the C library are found through pyws.library_path"
-_NO_SERVER_NAMES = "TLS is not supported yet: put a proxy in front, see docs/proxies.md"
+_SERVER_NAMES = "server names are keys of app.listen(port, ssl={name: context})"
 
 _TASKS = "make the handler a coroutine function (async def)"
 
@@ -220,16 +236,16 @@ NOT_IN_APP = {
     "run_app": "it is app.run(), or `await app.serve()`",
     "serve_forever": "it is app.run(), or `await app.serve()`",
     "state": "write a subclass, or keep it in variables of the program",
-    "add_server_name": _NO_SERVER_NAMES,
+    "add_server_name": _SERVER_NAMES,
     "connect": "CONNECT is for proxies, and is never routed",
     "dispose": "leave the block of `with app:`, or drop the last reference, to free the server",
     "get_native_handle": _HANDLE,
     "lifespan": "see on_start() and on_stop()",
     "loop": f"{_TASKS}, in which asyncio.get_running_loop() is the loop",
-    "missing_server_name": _NO_SERVER_NAMES,
+    "missing_server_name": _SERVER_NAMES,
     "on_shutdown": "its name is on_stop",
     "register": "write a subclass, or a function that takes the app",
-    "remove_server_name": _NO_SERVER_NAMES,
+    "remove_server_name": _SERVER_NAMES,
     "run_async": _TASKS,
     "template": "call the template engine in the handler: res.end(template.render(...))",
     "trace": "use any(pattern, handler), and req.get_method() in the handler",

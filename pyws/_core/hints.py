@@ -33,6 +33,7 @@ __all__ = [
     "Message",
     "StrPath",
     "Task",
+    "TlsContexts",
     "Unpack",
     "UserData",
     "dataclass_transform",
@@ -41,6 +42,7 @@ __all__ = [
 if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
+    from ssl import SSLContext
 
     from typing_extensions import TypeVar, Unpack, dataclass_transform
 
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 else:
     from typing import TypeVar
 
-    datetime = Task = Any  # the modules take long to import
+    datetime = SSLContext = Task = Any  # the modules take long to import
 
     if sys.version_info >= (3, 11):
         from typing import Unpack
@@ -79,6 +81,11 @@ AnyOpCode = Union[OpCode, Literal[0, 1, 2, 9, 10]]
 
 HeaderValue = Union[str, bytes, int]
 """The value of a header field of a response."""
+
+
+SomeTlsContexts = Union[SSLContext, Mapping[str, SSLContext]]
+TlsContexts = Union[SomeTlsContexts, Callable[[], SomeTlsContexts]]
+"""TLS contexts: one, several by server name, or a function that returns them."""
 
 
 class HasFileno(Protocol):

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any, Collection, Iterator, Mapping, Sequence
 
-__all__ = ["Library", "find_library", "load"]
+__all__ = ["Library", "beside", "find_library", "load"]
 
 NAME = "libpyws.so"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -98,6 +98,33 @@ def find_library(paths: Sequence[str]) -> Any:
         f"pyws cannot load its C library {NAME} (machine: {os.uname().machine}), tried:\n"
         + "\n".join(tried)
     )
+
+
+def beside(path: str, name: str) -> Any:
+    """Load another library of this project, which was installed or built with the first one.
+
+    Args:
+        path: What the system's loader was given for the first one.
+        name: The name of the file, without a version.
+
+    Raises:
+        ImportError: It cannot be loaded; the message lists every path and why it failed.
+    """
+    folders = dict.fromkeys(map(os.path.dirname, (path, os.path.realpath(path))))
+    found = [
+        other
+        for folder in folders
+        if folder
+        for other in sorted(glob.glob(os.path.join(glob.escape(folder), name + "*")))
+    ]
+    tried = []
+    for other in found or [name + ".0"]:
+        try:
+            return ctypes.CDLL(other)
+        except OSError as error:
+            tried.append(f"  {other}: {error}")
+    where = f", which should be beside {path}" if os.sep in path else ""
+    raise ImportError(f"pyws cannot load its library {name}{where}, tried:\n" + "\n".join(tried))
 
 
 # ---- checking -----------------------------------------------------------------------------------

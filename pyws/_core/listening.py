@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, Optional, TypeVar, Union
 
 from .._native import lib
 from ..options import AppListenOptions
 from ..typing import AppListenOptionsDict
 from . import calls, mistakes, values
 from .descriptors import watched
-from .hints import Unpack
+from .encryption import Encryption
+from .hints import StrPath, TlsContexts, Unpack
 from .logs import server_logger
 from .runtime import Runtime, State
 
@@ -48,9 +49,10 @@ class Listening:
 
         Raises:
             OSError: It is not possible to listen there, `errno` says why. Nothing of it stays open.
-                For an unknown host it is a socket.gaierror.
-            TypeError, ValueError: The options are wrong.
+                For an unknown host it is a socket.gaierror. Or a certificate cannot be read.
+            TypeError, ValueError: The options are wrong, or what is in a file that they name.
             RuntimeError: Called from another thread.
+            ImportError: TLS is not possible here; the message says why.
         """
         if where is _MISSING and not more:
             raise TypeError("app.listen() needs a port, a path or options: app.listen(8000)")
@@ -60,14 +62,21 @@ class Listening:
         runtime = self._runtime
         runtime.leave_closed_loop()
         runtime.check_server()
+        encryption = _new_encryption(address)
         try:
-            address.port = self._listen(address)
+            address.port = self._listen(address, encryption)
         except OSError as error:
+            if encryption is not None:
+                encryption.free()
             why = f"cannot listen on {address}: {_refusal(address, error)}"
             if _is_unknown_host(address, error):
                 raise socket.gaierror(socket.EAI_NONAME, why) from None
             raise OSError(error.errno, why) from None
         runtime.addresses.append(address)
+        if encryption is not None:
+            runtime.encryptions.append(encryption)
+            if runtime.state is State.RUNNING:
+                runtime.encryptions.rotate(runtime.timers)
         server_logger.info("listening on %s", address)
         before = runtime.state
         if before is State.STOPPED:  # it may run again
@@ -93,10 +102,12 @@ class Listening:
                 lib.ws_server_unlisten(runtime.server)
         del runtime.addresses[others:]
 
-    def _listen(self, address: AppListenOptions) -> int:
+    def _listen(self, address: AppListenOptions, encryption: Optional[Encryption]) -> int:
         """Listen; returns the port. A descriptor stays the caller's, C gets a duplicate."""
         runtime, fields = self._runtime, address.c_fields()
-        kept = {"proxy_protocol": address.proxy_protocol}
+        kept: Dict[str, Any] = {"proxy_protocol": address.proxy_protocol}
+        if encryption is not None:
+            kept["tls"] = fields["tls"] = encryption.table
         before = None if runtime.is_busy else set(watched(lib.ws_server_fd(runtime.server)))
         if address.fd is not None:
             fields["fd"] = os.dup(address.fd)
@@ -127,6 +138,63 @@ class Listening:
         once `run` has returned. Any thread may read it.
         """
         return next((address.url for address in self._runtime.addresses[:]), "")
+
+    def reload_tls(
+        self,
+        ssl: Optional[TlsContexts] = None,
+        *,
+        cert_file: Optional[StrPath] = None,
+        key_file: Optional[StrPath] = None,
+        key_password: Union[str, bytes, None] = None,
+        where: Union[int, str, None] = None,
+    ) -> None:
+        """Use new certificates for the connections that come from now on; others keep theirs.
+
+        Without arguments the same files are read again, and a function that was given to `listen`
+        is called again. With ``run(workers=N)`` all workers do so, wherever it is called: in one of
+        them, or by a signal handler of their parent.
+
+        Args:
+            ssl: As for `AppListenOptions`, instead of what was given to `listen`. With workers it
+                is refused, because a context cannot be passed to other processes.
+            cert_file, key_file, key_password: Likewise.
+            where: The port or the path of one address; None means all that use TLS. It is needed
+                where there are several, and new certificates.
+
+        Raises:
+            OSError: A file cannot be read. Nothing was changed, here as with the others.
+            TypeError, ValueError: An argument is wrong, or what is in a file.
+            RuntimeError: Called from another thread, or the app does not listen with TLS, or with
+                contexts alone, which cannot be read again.
+            Exception: What the function has raised.
+        """
+        files = {"cert_file": cert_file, "key_file": key_file, "key_password": key_password}
+        settings: Dict[str, Any] = {"ssl": ssl, **files}
+        given = {name: value for name, value in settings.items() if value is not None}
+        new = AppListenOptions.of({}, given) if given else None
+        runtime = self._runtime
+        runtime.leave_closed_loop()
+        if runtime.crew is None:  # otherwise called by a signal handler of the parent
+            runtime.check_server()
+        from . import tls  # it takes long to import
+
+        if runtime.crew is not None:
+            tls.chosen(runtime, where)
+            runtime.crew.reload(tls.order(new, where))
+            return
+        line = tls.order(new, where) if runtime.tell_parent is not None else ""
+        tls.reload(runtime, new, where)
+        if runtime.tell_parent is not None:
+            runtime.tell_parent(line)
+
+
+def _new_encryption(address: AppListenOptions) -> Optional[Encryption]:
+    """TLS of the address, if it has it. Raises what `tls.Tls` does."""
+    if not address.uses_tls:
+        return None
+    from .tls import Tls  # it takes long to import
+
+    return Tls(address)
 
 
 _NO_LISTENER = {

@@ -29,6 +29,7 @@ from .bus import Member
 from .calls import thread_ident
 from .contexts import run_in
 from .descriptors import let_go, watched
+from .encryption import Encryptions
 from .logs import Traffic, complain, log_failure, logger, server_logger
 from .messages import Json
 from .relays import Relay
@@ -168,6 +169,10 @@ class Crew:
         """
         raise NotImplementedError
 
+    def reload(self, order: str) -> None:
+        """Use new certificates in this process and in all workers, as `tls.order` says."""
+        raise NotImplementedError
+
     def let_go(self) -> None:
         """This is a forked child that is no worker."""
         raise NotImplementedError
@@ -194,11 +199,13 @@ class Runtime:
         addresses: Where the app listens, until `run` has returned.
         listeners: The sockets that listen, by descriptor, with what the server of a worker needs to
             know of them: fields of ws_listen_options.
+        encryptions: TLS of the addresses that have it.
         host: The event loop, while the app runs in one.
         relay: The connection to the broker; None without one.
         crew: The workers, while this process watches over them.
         member: What connects this worker to the others; None without workers.
         worker: The number of the worker, from 1; 0 in a process that is no worker.
+        tell_parent: In a worker, passes a reload of certificates (`tls.order`) to the others.
         signal_mask: What `Signals` sets once it handles signals; None: nothing.
         traffic: Writes log lines of connections, while the app runs and they are wanted.
         nested: How many handlers run inside each other.
@@ -232,11 +239,13 @@ class Runtime:
         self.set_context(copy_context())
         self.addresses: list[AppListenOptions] = []
         self.listeners: dict[int, dict[str, Any]] = {}
+        self.encryptions = Encryptions()
         self.host: Host | None = None
         self.relay: Relay | None = None
         self.crew: Crew | None = None
         self.member: Member | None = None
         self.worker = 0
+        self.tell_parent: Callable[[str], None] | None = None
         self.signal_mask: Any = None
         self.traffic: Traffic | None = None
         self.nested = 0
@@ -362,6 +371,7 @@ class Runtime:
         self.host = host
         self.set_context(copy_context())
         self._watch_traffic()
+        self.encryptions.rotate(self.timers)
 
     def _watch_traffic(self) -> None:
         """Find out whether log lines of connections are wanted; otherwise they cost nothing."""
@@ -454,6 +464,7 @@ class Runtime:
         self.watches.clear()
         if server:
             lib.ws_server_free(server)
+        self.encryptions.free()
         self.run_all_deferred()
         if never_ran:
             addresses, self.addresses = ", ".join(map(str, never_ran)), []

@@ -21,7 +21,7 @@ import threading
 import time
 from _socket import socket as Socket  # eventlet replaces the other one, and asks it for no family
 from contextlib import suppress
-from typing import Any, Callable, NamedTuple, NoReturn, cast
+from typing import Any, Callable, NamedTuple, NoReturn, Sequence, cast
 
 from .._native import lib
 from . import runtime as base
@@ -43,6 +43,7 @@ ORPHAN_TIME = 10  # seconds that a worker has when the parent is gone
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # they pass
 _DEFAULT_BACKLOG = 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+_FAILURE, _RELOAD = "failure", "reload"  # what workers announce
 
 
 def supervise(
@@ -177,7 +178,7 @@ class Crew(base.Crew):
         self._calls: list[Callable[[], Any]] = []  # of signal handlers
         self._old_child: Any = None  # what SIGCHLD did before
         self._failures: dict[int, str] = {}  # number of a slot -> why its worker cannot start
-        self._news: tuple[int, ...] = ()  # a pipe: workers write there why
+        self._news: tuple[int, ...] = ()  # a pipe: workers write there why, and what they reload
         self._stopping = self._draining = False
         self._deadline = float("inf")
         self._forks = False  # a worker; any other child leaves everything to this process
@@ -245,11 +246,16 @@ class Crew(base.Crew):
         """Wait for a signal, or until something is due."""
         assert self._wakes is not None
         fd, drain = self._wakes
+        news = self._news[0]
         due = [slot.due for slot in self._slots if not slot.pid and not self._stopping]
         rest = min([*due, self._deadline]) - time.monotonic()
         timeout = None if rest == float("inf") else max(rest, 0) + 0.001
-        if _readable(fd, timeout) and self._runtime.crew is self:
-            drain()
+        ready = _readable((fd, news), timeout)
+        if self._runtime.crew is self:
+            if fd in ready:
+                drain()
+            if news in ready:
+                self._read_news()
 
     def _look_after(self, slot: Slot) -> None:
         """If the worker has ended, start another one after a delay."""
@@ -280,11 +286,29 @@ class Crew(base.Crew):
         )
 
     def _read_news(self) -> None:
-        if not _readable(self._news[0], 0):  # eventlet's read would wait
+        if not _readable((self._news[0],), 0):  # eventlet's read would wait
             return
         for line in os.read(self._news[0], 65536).decode("utf-8", "replace").splitlines():
-            number, _, failure = line.partition(" ")
-            self._failures[int(number)] = failure
+            kind, number, text = line.split(" ", 2)
+            if kind == _FAILURE:
+                self._failures[int(number)] = text
+            elif not self._stopping:
+                self._reload(text, int(number))
+
+    def reload(self, order: str) -> None:
+        """Use new certificates in this process and in all workers, as `tls.order` says.
+
+        A signal handler may call it at any moment.
+        """
+        self._calls.append(lambda: self._reload(order))
+
+    def _reload(self, order: str, done_by: int = 0) -> None:
+        """Do so, except in the worker that has done it already."""
+        from . import tls  # it takes long to import
+
+        if tls.obey(self._runtime, order):
+            others = [slot for slot in self._slots if slot.number != done_by]
+            self._tell(b"reload %s\n" % order.encode(), others)
 
     def _start(self, slot: Slot) -> None:
         if not slot.sockets:
@@ -376,8 +400,9 @@ class Crew(base.Crew):
         """Make the workers drop everything. Not by SIGINT, which a terminal sends them, too."""
         self._tell(b"drop\n")
 
-    def _tell(self, what: bytes) -> None:
-        for slot in self._slots:
+    def _tell(self, what: bytes, slots: Sequence[Slot] | None = None) -> None:
+        """Write a line to these workers, or to all; `_end_with` reads it."""
+        for slot in self._slots if slots is None else slots:
             if slot.pid:
                 with suppress(OSError):  # it has ended
                     os.write(slot.life, what)
@@ -430,10 +455,11 @@ class Crew(base.Crew):
                     os.close(other.life)
                 if other is not slot:
                     other.close_sockets()
-            _end_with(parent, read_end)
+            _end_with(parent, read_end, self._runtime)
             listeners = [
                 {**settings, "fd": one.detach()} for one, settings in (*self._shared, *slot.sockets)
             ]
+            self._runtime.tell_parent = lambda line: self._announce(_RELOAD, slot, line)
             # A signal waits until `Signals` handles it, and not as it was handled before `run`.
             self._runtime.signal_mask = mask
             self._runtime.renew(
@@ -448,11 +474,15 @@ class Crew(base.Crew):
             error = self._life.failure
             if error is not None:
                 failure = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                os.write(self._news[1], f"{slot.number} {failure}\n".encode("utf-8", "replace"))
+                self._announce(_FAILURE, slot, failure)
         except BaseException:
             logger.exception("worker %d (pid %d) cannot serve", slot.number, os.getpid())
         finally:
             os._exit(status)
+
+    def _announce(self, kind: str, slot: Slot, text: str) -> None:
+        """Write a line to the parent; `_read_news` reads it."""
+        os.write(self._news[1], f"{kind} {slot.number} {text}\n".encode("utf-8", "replace"))
 
     def _prepare(self, slot: Slot) -> None:
         """Connect the new server of a worker to the others, and add the routes."""
@@ -514,13 +544,17 @@ def backlog(listener: Socket) -> int:
     return (struct.unpack_from("@I", info, offset)[0] if known else 0) or _DEFAULT_BACKLOG
 
 
-def _readable(fd: int, timeout: float | None) -> bool:
-    """Wait until `fd` is readable. With gevent and eventlet, other greenlets run meanwhile."""
+def _readable(fds: Sequence[int], timeout: float | None) -> list[int]:
+    """Wait until one of them is readable, and return those that are.
+
+    With gevent and eventlet, other greenlets run meanwhile.
+    """
     if not hasattr(select, "poll"):  # eventlet takes it away
-        return bool(select.select([fd], [], [], timeout)[0])
+        return select.select(fds, [], [], timeout)[0]
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else int(timeout * 1000)))
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(None if timeout is None else int(timeout * 1000))]
 
 
 def next_delay(delay: float) -> float:
@@ -538,20 +572,24 @@ def reason(status: int) -> str:
         return f"signal {number}"
 
 
-def _end_with(parent: int, read_end: int) -> None:
-    """Do what the parent says in the pipe: "end", "drop", or the seconds of a drain.
+def _end_with(parent: int, read_end: int, runtime: Runtime) -> None:
+    """Do what the parent says in the pipe: "end", "drop", "reload", or the seconds of a drain.
 
     Shut down when the parent has ended: the kernel closes the other end of the pipe then.
     """
 
     def on_pipe(number: int, frame: Any) -> None:
         with suppress(BlockingIOError):
-            said = os.read(read_end, 4096)
-            for line in said.split() if watching else ():
-                if line == b"end":
+            said = os.read(read_end, 65536)
+            for line in said.splitlines() if watching else ():
+                word, _, rest = line.partition(b" ")
+                if word == b"end":
                     watching[-1].note_end()
-                elif line == b"drop":
+                elif word == b"drop":
                     watching[-1].note(signal.SIGINT, frame)
+                elif word == b"reload":
+                    with suppress(RuntimeError):  # it has ended
+                        runtime.defer(_obey, runtime, rest.decode())
                 else:
                     watching[-1].note_drain(float(line))
             if said:
@@ -565,10 +603,16 @@ def _end_with(parent: int, read_end: int) -> None:
     signal.signal(signal.SIGIO, on_pipe)
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-    if _readable(read_end, 0):  # since the fork; there is no signal for that
+    if _readable((read_end,), 0):  # since the fork; there is no signal for that
         os.kill(os.getpid(), signal.SIGIO)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _obey(runtime: Runtime, order: str) -> None:
+    from . import tls  # it takes long to import
+
+    tls.obey(runtime, order)
 
 
 def _run_app(run: Callable[[], Any]) -> int:

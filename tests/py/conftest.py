@@ -1,6 +1,7 @@
 """Servers for the tests: each runs in a thread of its own, on a port that the kernel picks."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from common import ROOT, TIMEOUT
+from common import ROOT, TIMEOUT, TLS
+from peer import secure_ports
 
 sys.path.insert(0, str(ROOT))
 
@@ -25,6 +27,18 @@ logging.getLogger("pyws").addFilter(
 )
 
 
+def tls_options() -> Dict[str, Any]:
+    """What `listen` is given for TLS; nothing without PYWS_TEST_TLS=1."""
+    if not TLS:
+        return {}
+    from authority import authority, localhost
+
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+        os.environ[name] = authority().cert  # clients trust it
+    cert_file, key_file = localhost()
+    return {"cert_file": cert_file, "key_file": key_file}
+
+
 class Server:
     """An App and the thread that runs it."""
 
@@ -33,12 +47,14 @@ class Server:
         self.port = 0
         self.app = App(options)
         configure(self.app)
-        self.app.listen({"host": "127.0.0.1"}, self._listening)
+        self.app.listen(0, self._listening, host="127.0.0.1", **tls_options())
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _listening(self, place: Any) -> None:
         self.port = place.port
+        if TLS:
+            secure_ports.add(self.port)
 
     def _run(self) -> None:
         try:
@@ -48,7 +64,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if TLS else 'ws'}://127.0.0.1:{self.port}"
 
     def call(self, fn: Callable[..., Any], *args: Any) -> Any:
         """What ``fn(*args)`` returns in the server's thread."""
@@ -74,6 +90,7 @@ class Server:
         assert not self.thread.is_alive(), "run() does not return"
 
     def stop(self) -> None:
+        secure_ports.discard(self.port)
         if self.thread.is_alive():
             try:
                 self.app.defer(self.app.close, 1001, "server shutting down", 0.5)
@@ -97,6 +114,22 @@ def serve() -> Iterator[Callable[..., Server]]:
             app.ws(pattern, what, **behavior)
 
         servers.append(Server(what if callable(what) else configure, app_options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def secure() -> Iterator[Callable[..., Any]]:
+    """``secure(cert_file=...)`` starts a tls_server.Secure, which has a certificate by itself."""
+    from tls_server import Secure
+
+    servers: List[Secure] = []
+
+    def start(options: Optional[AppOptions] = None, **tls: Any) -> Secure:
+        servers.append(Secure(options, **tls))
         return servers[-1]
 
     yield start

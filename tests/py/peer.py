@@ -1,13 +1,17 @@
-"""A raw WebSocket client for tests: every byte is chosen by the test, every wait is bounded."""
+"""A raw WebSocket client for tests: every byte is chosen by the test, every wait is bounded.
+
+On a port of `secure_ports` it speaks TLS, which PYWS_TEST_TLS=1 leads to.
+"""
 
 import os
 import socket
 import struct
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from common import TIMEOUT
 
+secure_ports: Set[int] = set()  # where servers of this process, or of its programs, speak TLS
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
 
 
@@ -53,6 +57,17 @@ def handshake(path: str = "/", headers: Optional[List[Tuple[str, str]]] = None) 
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def secured(connection: socket.socket) -> socket.socket:
+    """The connection with TLS, after its handshake."""
+    from authority import authority
+
+    try:
+        return authority().client_context().wrap_socket(connection, server_hostname="127.0.0.1")
+    except BaseException:
+        connection.close()
+        raise
+
+
 class Response(NamedTuple):
     status: int
     headers: Dict[str, str]
@@ -63,7 +78,9 @@ class Peer:
     """A TCP connection to 127.0.0.1."""
 
     def __init__(self, port: int) -> None:
-        self._begin(socket.create_connection(("127.0.0.1", port), TIMEOUT))
+        connection = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._begin(secured(connection) if port in secure_ports else connection)
 
     @classmethod
     def over(cls, connection: socket.socket) -> "Peer":

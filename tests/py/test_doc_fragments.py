@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import signal
+import ssl
 import subprocess
 import textwrap
 from pathlib import Path
@@ -15,10 +16,12 @@ from unittest import mock
 
 import peer
 import pytest
+from authority import authority, localhost
 from common import ROOT, TIMEOUT, without_sanitizer
 from doc_blocks import Block, all_blocks
 from peer import Peer, frame, handshake, upgraded
 from program import Program
+from tls_clients import name_of, opened, tls_of, tls_peer
 
 import pyws
 from pyws import App, OpCode, WebSocket
@@ -321,6 +324,105 @@ def another_program(text: str, folder: Path) -> None:
     published: List[Any] = []
     executed(text, redis=SimpleNamespace(Redis=Redis))
     assert published == [("pyws:news", (envelope.NO_ORIGIN, OpCode.TEXT, b"Hello!"))]
+
+
+@fragment('cert_file="/etc/letsencrypt/live')
+def certificate(text: str, folder: Path) -> None:
+    pair, app = localhost(), App()
+    app.ws("/", message=on_message)
+    for name, path in zip(("fullchain.pem", "privkey.pem"), pair):
+        text = text.replace(f"/etc/letsencrypt/live/example.org/{name}", path)
+    executed(text.replace("443", "0"), app=app)
+    with running(app) as url, opened(tls_peer(port_of(url))) as client:
+        assert url.startswith("wss://")
+        client.send(frame(b"x"))
+        assert client.frame().payload == b"x"
+
+
+@fragment("signal.signal(signal.SIGHUP, on_hangup)")
+def hangup(text: str, folder: Path) -> None:
+    """test_tls_reload.py sends the signal."""
+    app, errors = mock.Mock(), mock.Mock()
+    with mock.patch.object(signal, "signal") as install:
+        executed(text, app=app, signal=signal, logging=errors)
+    number, handler = install.call_args[0]
+    assert number == signal.SIGHUP
+    handler(number, None)
+    app.reload_tls.assert_called_once_with()
+    app.reload_tls.side_effect = ValueError("not a certificate")
+    handler(number, None)
+    assert errors.error.called
+
+
+def name_served(app: App, name: str) -> str:
+    """The name in the certificate that a client gets who asks for `name`."""
+    with running(app) as url, tls_peer(port_of(url), name=name) as client:
+        return name_of(client)
+
+
+@fragment("context.minimum_version = ssl.TLSVersion.TLSv1_3")
+def context(text: str, folder: Path) -> None:
+    pair, app = localhost(), App()
+    text = text.replace("8443", "0").replace("cert.pem", pair.cert).replace("key.pem", pair.key)
+    executed(text, app=app, ssl=ssl)
+    with running(app) as url, tls_peer(port_of(url)) as client:
+        assert tls_of(client).version() == "TLSv1.3"
+
+
+def context_for(name: str) -> ssl.SSLContext:
+    hosts = {"wildcard": ("*.example.org",), "default": ("localhost",)}.get(name, (name,))
+    return authority().server_context(*hosts)
+
+
+@fragment('"*": context_for("default")')
+def server_names(text: str, folder: Path) -> None:
+    for name in ("example.org", "www.example.org", "localhost"):
+        app = App()
+        executed(text.replace("8443", "0"), app=app, context_for=context_for)
+        assert name_served(app, name) == name.replace("www", "*")
+
+
+@fragment("app.listen(8443, ssl=contexts)")
+def function_of_contexts(text: str, folder: Path) -> None:
+    app = App()
+    executed(text.replace("8443", "0"), app=app, context_for=context_for)
+    app.reload_tls()
+    assert name_served(app, "example.net") == "example.net"
+
+
+@fragment("x509.load_der_x509_certificate")
+def client_certificates(text: str, folder: Path) -> None:
+    x509 = pytest.importorskip("cryptography.x509")
+    names: List[Any] = []
+    server = authority().server_context("localhost")
+    text = text.replace("clients-ca.pem", authority().cert)
+    on_open = executed(text, context=server, ssl=ssl, x509=x509)["on_open"]
+    app = App()
+
+    def opens(ws: WebSocket) -> None:
+        on_open(ws)
+        names.append(ws.user_data)
+
+    app.ws("/", open=opens)
+    app.listen(0, host="127.0.0.1", ssl=server)
+    jane = authority().client_context(authority().issue("jane.example"))
+    with running(app) as url, opened(tls_peer(port_of(url), jane)):
+        peer.eventually(lambda: names)
+    assert names == ["CN=jane.example"]
+
+
+@fragment("Strict-Transport-Security")
+def strict_transport(text: str, folder: Path) -> None:
+    app = App()
+    names = executed(text, app=app, App=App)
+    names["site"].get("/page", lambda res, req: res.end("page"))
+    with running(app) as url:
+        response = peer.request(port_of(url), "GET /site/page HTTP/1.1")
+        assert response.headers["strict-transport-security"] == "max-age=31536000"
+    with running(names["plain"]) as url:
+        response = peer.request(port_of(url), "GET /chat?x=1 HTTP/1.1")
+        assert response.status == 308
+        assert response.headers["location"] == "https://example.org/chat?x=1"
 
 
 @fragment("signal.signal(signal.SIGUSR1")

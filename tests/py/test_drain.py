@@ -229,9 +229,9 @@ AT_BIRTH = """
     import select
     from pyws._core import workers
     end_with = workers._end_with
-    def end_with_later(parent, read_end):  # what the parent says comes before
+    def end_with_later(parent, read_end, runtime):  # what the parent says comes before
         select.select([read_end], [], [], 20)
-        end_with(parent, read_end)
+        end_with(parent, read_end, runtime)
     workers._end_with = end_with_later
     start = workers.Crew._start
     def start_and_drain(crew, slot):

@@ -1,0 +1,126 @@
+"""L2: clients that are not of these tests: websockets, curl, asyncio, the openssl command."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from typing import Any, Callable, List
+
+import pytest
+from authority import authority
+from common import TIMEOUT, without_sanitizer
+from curl import curl
+from peer import frame, handshake
+from tls_clients import client_context, opened, tls_peer
+from tls_server import Secure, files, with_contexts
+
+from pyws import App
+from pyws.testing import running
+
+
+@pytest.fixture(autouse=True)
+def without_the_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PYWS_TEST_TLS=1 all clients would trust it."""
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_l2_websockets(secure: Callable[..., Secure]) -> None:
+    connect = pytest.importorskip("websockets.sync.client").connect
+    server = secure()
+    url = f"wss://localhost:{server.port}/chat"
+    with connect(url, ssl=client_context(), open_timeout=TIMEOUT) as client:
+        for message in ("text", b"bytes", "", "x" * 10_000):
+            client.send(message)
+            assert client.recv(TIMEOUT) == message
+    with pytest.raises(ssl.SSLError, match="(?i)verif"):
+        connect(url, ssl=ssl.create_default_context(), open_timeout=TIMEOUT)
+    server.check()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [], ["--http1.0"], ["--http1.1"], ["--no-alpn"], ["--tlsv1.3"], ["--tls-max", "1.2"],
+        ["--no-sessionid"],
+    ],
+    ids=lambda more: " ".join(more),
+)  # fmt: skip
+def test_l2_curl(secure: Callable[..., Secure], more: List[str]) -> None:
+    server = secure()
+    url = f"https://localhost:{server.port}/scheme"
+    assert curl("--cacert", authority().cert, *more, url) == b'["https",true]'
+    with pytest.raises(subprocess.CalledProcessError) as info:
+        curl(url)
+    assert info.value.returncode == 60  # it does not know the authority
+
+
+@with_contexts
+def test_l2_curl_with_a_certificate(secure: Callable[..., Secure]) -> None:
+    server = secure(ssl=authority().server_context(clients=True))
+    url = f"https://localhost:{server.port}/scheme"
+    cert, key = authority().issue("jane.example")
+    more = ["--cert", cert, "--key", key]
+    assert curl("--cacert", authority().cert, *more, url) == b'["https",true]'
+    with pytest.raises(subprocess.CalledProcessError):
+        curl("--cacert", authority().cert, url)
+
+
+def test_l2_asyncio(secure: Callable[..., Secure]) -> None:
+    server = secure()
+
+    async def run() -> bytes:
+        reader, writer = await asyncio.open_connection(
+            "localhost", server.port, ssl=client_context(), server_hostname="localhost"
+        )
+        writer.write(handshake() + frame(b"x" * 100))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        data = await reader.readexactly(102)
+        writer.close()
+        return data[2:]
+
+    assert asyncio.run(asyncio.wait_for(run(), TIMEOUT)) == b"x" * 100
+
+
+def s_client(port: int, sent: bytes, *more: str) -> Any:
+    return subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost",
+         "-CAfile", authority().cert, *more],
+        input=sent, capture_output=True, timeout=TIMEOUT, env=without_sanitizer(),
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here")
+def test_l2_the_openssl_command(secure: Callable[..., Secure]) -> None:
+    """It verifies the chain, and is refused with versions and a renegotiation of other times."""
+    server = secure()
+    request = b"GET /scheme HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    done = s_client(server.port, request, "-quiet", "-verify_return_error", "-no_ign_eof")
+    assert done.returncode == 0, done.stderr
+    for version in ("-tls1", "-tls1_1"):
+        done = s_client(server.port, request, version, "-cipher", "ALL:@SECLEVEL=0")
+        assert done.returncode != 0
+        assert b"https" not in done.stdout
+    done = s_client(server.port, b"R\n", "-tls1_2")  # asks for a renegotiation
+    assert done.returncode != 0
+    assert b"no renegotiation" in done.stderr
+    server.check()
+
+
+def test_l2_coroutine_handlers() -> None:
+    """An app in the loop of asyncio."""
+    app = App()
+
+    async def echo(ws: Any, message: Any, opcode: Any) -> None:
+        await asyncio.sleep(0)
+        ws.send([message, ws.tls.version])
+
+    app.ws("/slow", message=echo)
+    app.listen(0, host="127.0.0.1", **files())
+    with running(app) as url:
+        assert url.startswith("wss://")
+        with opened(tls_peer(app.port), "/slow") as peer:
+            for _ in range(3):
+                peer.send(frame(b"x"))
+                assert peer.frame().payload == b'["x","TLSv1.3"]'

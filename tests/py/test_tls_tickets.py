@@ -1,0 +1,195 @@
+"""L3: sessions that clients resume: the keys of the tickets, and who may resume what."""
+
+import signal
+import ssl
+import time
+from typing import Any, Callable, List, Optional, Set, Tuple
+
+import pytest
+from authority import Pair, authority, localhost
+from tls_clients import CRYPTIC, client_context, opened, tls_of, tls_peer
+from tls_server import Secure, with_contexts
+from worker_programs import start
+
+from pyws._core.tls import PERIOD, TicketKeys
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+
+# ---- keys ---------------------------------------------------------------------------------------
+
+
+def test_l3_keys_of_a_period() -> None:
+    """They change with the period, and have the length that OpenSSL needs."""
+    keys = TicketKeys(1000.5 * PERIOD)
+    found = [keys.at((1000.5 + number) * PERIOD) for number in range(5)]
+    assert {len(one) for one in found} == {80}
+    assert len(set(found)) == 5
+    assert keys.at(1004.9 * PERIOD) == b""  # those are set already
+    assert keys.at(1002 * PERIOD) == b""  # the clock was set back: they stay
+    assert len(keys.at(1005 * PERIOD)) == 80
+
+
+def test_l3_workers_agree_on_keys() -> None:
+    """From the same secret, whenever each of them has begun, and whatever it has missed."""
+    keys, others = TicketKeys(0), TicketKeys(0)
+    others._secret = keys._secret
+    for number in range(10):
+        keys.at(number * PERIOD)
+    assert others.at(12 * PERIOD) == keys.at(12 * PERIOD)
+    assert TicketKeys(0).at(0) != TicketKeys(0).at(0)
+
+
+def test_l3_old_secrets_are_forgotten() -> None:
+    keys = TicketKeys(0)
+    before = keys._secret
+    keys.at(PERIOD)
+    assert before != keys._secret
+
+
+# ---- resumption ---------------------------------------------------------------------------------
+
+
+def resumed(
+    port: int,
+    context: ssl.SSLContext,
+    session: Optional[ssl.SSLSession],
+    name: str = "localhost",
+) -> Tuple[bool, ssl.SSLSession]:
+    """Whether a connection has resumed the session, and the session that it leads to."""
+    with tls_peer(port, context, name, session) as peer:
+        peer.send(b"GET /scheme HTTP/1.1\r\nHost: h\r\n\r\n")
+        peer.response()  # with TLS 1.3 the ticket comes before it
+        tls = tls_of(peer)
+        assert tls.session is not None
+        return bool(tls.session_reused), tls.session
+
+
+@versions
+def test_l3_a_session_is_resumed(secure: Callable[..., Secure], version: ssl.TLSVersion) -> None:
+    server = secure()
+    context = client_context(version)
+    first, session = resumed(server.port, context, None)
+    assert not first
+    for _ in range(3):
+        again, session = resumed(server.port, context, session)
+        assert again
+    with opened(tls_peer(server.port, context, session=session)):
+        info = server.infos[-1]
+        assert info is not None and info.session_reused
+        assert info.server_name == "localhost"
+
+
+@versions
+def test_l3_a_session_outlives_new_certificates(
+    secure: Callable[..., Secure], version: ssl.TLSVersion
+) -> None:
+    server = secure()
+    context = client_context(version)
+    _, session = resumed(server.port, context, None)
+    pair = authority().issue("second.example", "localhost")
+    server.call(lambda: server.app.reload_tls(cert_file=pair.cert, key_file=pair.key))
+    again, _ = resumed(server.port, context, session)
+    assert again
+
+
+@versions
+def test_l3_a_session_ends_with_its_keys(
+    secure: Callable[..., Secure], version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose ticket is too old gets a full handshake."""
+    server = secure()
+    context = client_context(version)
+    _, session = resumed(server.port, context, None)
+    later = time.time() + PERIOD
+    monkeypatch.setattr(time, "time", lambda: later)
+    server.call(lambda: server.app._runtime.encryptions.rotate(server.app._runtime.timers))
+    again, session = resumed(server.port, context, session)
+    assert not again
+    again, session = resumed(server.port, context, session)
+    assert again
+
+
+@versions
+@with_contexts
+def test_l3_a_session_is_for_its_name(
+    secure: Callable[..., Secure], version: ssl.TLSVersion
+) -> None:
+    """Otherwise a client without a certificate could get to a name that asks for one."""
+    server = secure(
+        ssl={
+            "open.example": authority().server_context("open.example"),
+            "closed.example": authority().server_context("closed.example", clients=True),
+        }
+    )
+    context = client_context(version)
+    context.check_hostname = False
+    _, session = resumed(server.port, context, None, "open.example")
+    with pytest.raises(CRYPTIC):
+        resumed(server.port, context, session, "closed.example")
+    again, _ = resumed(server.port, context, session, "open.example")
+    assert again
+
+
+@versions
+@with_contexts
+def test_l3_a_resumed_session_knows_its_client(
+    secure: Callable[..., Secure], version: ssl.TLSVersion
+) -> None:
+    server = secure(ssl=authority().server_context(clients=True))
+    context = authority().client_context(authority().issue("jane.example"))
+    context.minimum_version = context.maximum_version = version
+    _, session = resumed(server.port, context, None)
+    with opened(tls_peer(server.port, context, session=session)) as peer:
+        assert tls_of(peer).session_reused
+        info = server.infos[-1]
+        assert info is not None and info.session_reused and info.peer_certificate
+
+
+# ---- workers ------------------------------------------------------------------------------------
+
+WORKERS = """
+    app.get("/", lambda res, req: res.end(f"{os.getpid()} {req.tls.session_reused}"))
+    app.get("/reload", lambda res, req: (app.reload_tls(), res.end("")) and None)
+    app.listen(
+        0, lambda place: print(place.port), host="127.0.0.1", cert_file=sys.argv[1],
+        key_file=sys.argv[2],
+    )
+    app.run(workers=3)
+"""
+
+
+def ask(
+    port: int, context: ssl.SSLContext, session: Optional[ssl.SSLSession], path: bytes = b"/"
+) -> Tuple[bytes, bool, Any]:
+    """Which worker has answered, whether it has resumed the session, and the next session."""
+    with tls_peer(port, context, session=session) as peer:
+        peer.send(b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % path)
+        pid, _, reused = peer.response().body.partition(b" ")
+        tls = tls_of(peer)
+        assert not reused or (reused == b"True") == tls.session_reused
+        return pid, bool(tls.session_reused), tls.session
+
+
+@versions
+@pytest.mark.parametrize("reloads", [False, True], ids=["", "after a reload"])
+def test_l3_all_workers_resume_a_session(version: ssl.TLSVersion, reloads: bool) -> None:
+    pair: Pair = localhost()
+    with start(WORKERS, *pair) as program:
+        port = int(program.line())
+        context = client_context(version)
+        if reloads:
+            ask(port, context, None, b"/reload")
+            time.sleep(0.2)
+        first, reused, session = ask(port, context, None)
+        assert not reused
+        pids: Set[bytes] = {first}
+        results: List[bool] = []
+        for _ in range(40):
+            pid, reused, following = ask(port, context, session)
+            pids.add(pid)
+            results.append(reused)
+            session = following if version is VERSIONS[1] else session
+        assert len(pids) == 3
+        assert all(results)
+        assert program.stop(signal.SIGTERM) == 0
