@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Iterator, List, NoReturn, Optional, Tuple
 
 import pytest
-from common import without_sanitizer
+from common import TLS, without_sanitizer
 
 TIMEOUT = 60.0  # seconds; generous, only a failing test waits that long
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
+    *(["--ignore-certificate-errors"] if TLS else []),
     "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",

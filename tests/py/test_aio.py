@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 
 import peer
 import pytest
-from common import ROOT, TIMEOUT
+from common import ROOT, TIMEOUT, plain_only
 from coroutines import PING, PONG, Gate, Place, Serve, accept, echo, echoing, texts
 from handlers import Oops
 from peer import Peer, close_frame, frame, upgraded
@@ -171,6 +171,7 @@ def segments(client: Peer) -> int:
     return int.from_bytes(info[152:156], sys.byteorder)
 
 
+@plain_only("it counts segments of TCP")
 def test_what_a_coroutine_sends_between_two_awaits_is_corked(serve: Serve) -> None:
     async def on_message(ws: WebSocket, message: Any, opcode: OpCode) -> None:
         for _ in range(2):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from chromium import TIMEOUT, Browser, Page, launched
+from common import HTTP
 from peer import Peer, frame, upgraded
 from program import Program
 
@@ -112,7 +113,7 @@ def test_close_with_code_and_reason(browser: Browser, serve: Callable[..., Any])
         app.ws("/echo", ECHO, close=on_close)
 
     server = serve(configure)
-    browser.open(f"http://127.0.0.1:{server.port}/#/echo")
+    browser.open(f"{HTTP}://127.0.0.1:{server.port}/#/echo")
     browser.wait_for(STATE, "open")
     browser.click("#toggle")
     assert closed.get(timeout=TIMEOUT) == (3001, "closed by this page")

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from chromium import Browser, launched
+from common import HTTP
 from memory_broker import Hub, MemoryBroker
 
 from pyws import App, AppOptions, History, WebSocket
@@ -40,7 +41,7 @@ class Fake:
         self.queries: List[str] = []
         self.browser = browser
         server = serve(self.configure, AppOptions(keep_alive_timeout=60))
-        browser.open(f"http://127.0.0.1:{server.port}/")
+        browser.open(f"{HTTP}://127.0.0.1:{server.port}/")
 
     def configure(self, app: App) -> None:
         app.get("/", lambda res, req: res.send(PAGE, headers={"Content-Type": "text/html"}))
@@ -233,7 +234,7 @@ def test_b8_with_a_real_server(serve: Callable[..., Any], browser: Browser) -> N
         app.ws("/room", open=lambda ws: ws.subscribe("room"), history=history)
 
     server = serve(configure, AppOptions(broker=MemoryBroker(hub), keep_alive_timeout=60))
-    browser.open(f"http://127.0.0.1:{server.port}/")
+    browser.open(f"{HTTP}://127.0.0.1:{server.port}/")
     browser.evaluate("start('/room')")
     browser.wait_for("states.join(' ')", "connecting open")
 

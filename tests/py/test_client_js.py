@@ -5,6 +5,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 from chromium import Browser, launched
+from common import HTTP
 from peer import request
 
 from pyws import App, AppOptions, WebSocket
@@ -61,7 +62,7 @@ def server(serve: Callable[..., Any], browser: Browser) -> Any:
         res.send("no", 403)
 
     server = serve(configure, AppOptions(keep_alive_timeout=60))
-    browser.open(f"http://127.0.0.1:{server.port}/")
+    browser.open(f"{HTTP}://127.0.0.1:{server.port}/")
     return server
 
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from chromium import TIMEOUT, Browser, launched, unavailable
-from common import without_sanitizer
+from common import HTTP, WS, without_sanitizer
 
 from pyws import App, CompressOptions, WebSocket
 from pyws._native import lib
@@ -160,9 +160,9 @@ PAGE = """(async (url, messages, code) => {
 def test_chromium(browser: Browser, serve: Callable[..., Any], mode: int) -> None:
     """X1, X5, X8, X9, X10, X13: Chromium and the server understand each other in both ways."""
     echo = Echo(serve, mode)
-    browser.open(f"http://127.0.0.1:{echo.port}/")
+    browser.open(f"{HTTP}://127.0.0.1:{echo.port}/")
     for code in (4000, 0):
-        arguments = (f"ws://127.0.0.1:{echo.port}/echo", packed(MESSAGES), code)
+        arguments = (f"{WS}://127.0.0.1:{echo.port}/echo", packed(MESSAGES), code)
         got = browser.evaluate(PAGE + f"(...{json.dumps(arguments)})")
         agreed, *closed = echo.closed.get(timeout=TIMEOUT)
         check_agreed(agreed, mode, {})
@@ -262,7 +262,7 @@ def test_node_ws(
     for code in (4000, 0):
         got = client(
             {
-                "url": f"ws://127.0.0.1:{echo.port}/echo",
+                "url": f"{WS}://127.0.0.1:{echo.port}/echo",
                 "messages": packed(MESSAGES),
                 "code": code,
                 "perMessageDeflate": {"threshold": 0, **choice},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 import pytest
+from common import HTTP
 from curl import curl
 from peer import Peer, eventually
 from test_bodies import FORM, ask, chunked, head, post, typed
@@ -285,7 +286,7 @@ def test_w1_a_file_can_be_read_again_and_is_written_to_paths_alone(
 def test_w1_curl_sends_forms(server: Any, tmp_path: Path) -> None:
     path = tmp_path / 'a "b".txt'
     path.write_bytes(b"content")
-    url = f"http://127.0.0.1:{server.port}/form"
+    url = f"{HTTP}://127.0.0.1:{server.port}/form"
     fields = [
         "-F",
         "name=Zoë",

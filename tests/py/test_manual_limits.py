@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 
 import peer
 import pytest
-from common import ROOT, TIMEOUT
+from common import ROOT, TIMEOUT, plain_only
 from handlers import echo
 from manual_sockets import DEFLATE, fill, read_until, with_zlib
 from room import Room
@@ -261,6 +261,7 @@ def test_s42_everything_is_freed(serve: Callable[..., Any]) -> None:
         assert settled[1:] == [settled[0]] * 2
 
 
+@plain_only("the server that comes back listens by itself")
 def test_s43_clients_reconnect(serve: Callable[..., Any]) -> None:
     """What the page does in the browser, here by a client of its own: the server comes back."""
     ports: List[int] = []

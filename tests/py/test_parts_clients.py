@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from common import HTTP
 from curl import curl
 
 from pyws import App, Request, Response
@@ -48,7 +49,7 @@ def configure(app: App) -> None:
     "more", [[], ["-0"], ["--raw", "-0"], ["--limit-rate", "8M"], ["-X", "POST", "-d", "body"]]
 )
 def test_w2_curl_gets_parts(serve: Serve, path: str, more: "list[str]") -> None:
-    url = f"http://127.0.0.1:{serve(configure).port}{path}"
+    url = f"{HTTP}://127.0.0.1:{serve(configure).port}{path}"
     assert curl(*more, url) == BODY
     # Three on one connection, of which each one has to end where curl believes.
     assert curl(*more, url, url, url, "-w", "%{num_connects}") == b"".join(
@@ -63,13 +64,13 @@ def test_w2_curl_gets_parts(serve: Serve, path: str, more: "list[str]") -> None:
 def test_w1_w2_curl_gets_its_upload_back(serve: Serve, tmp_path: Path, more: "list[str]") -> None:
     file = tmp_path / "file"
     file.write_bytes(b"abcdefghijklmnopqrstuvwxyz\n" * 500_000)
-    url = f"http://127.0.0.1:{serve(configure).port}/upper"
+    url = f"{HTTP}://127.0.0.1:{serve(configure).port}/upper"
     assert curl("-T", str(file), *more, url) == file.read_bytes().upper()
 
 
 @pytest.mark.parametrize("path", ["/broken", "/broken?length=1"])
 def test_w2_curl_notices_an_answer_that_is_cut(serve: Serve, path: str) -> None:
-    url = f"http://127.0.0.1:{serve(configure).port}{path}"
+    url = f"{HTTP}://127.0.0.1:{serve(configure).port}{path}"
     with pytest.raises(subprocess.CalledProcessError) as error:
         curl(url)
     assert error.value.returncode in (18, 56)  # a partial file, a failure to receive

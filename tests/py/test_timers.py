@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import peer
 import pytest
+from common import plain_only
 from handlers import Oops, fail
 
 from pyws import App
@@ -73,6 +74,7 @@ def test_call_later_again_and_again(serve: Callable[..., Any]) -> None:
         done.append(1)
 
 
+@plain_only("keys of tickets have a timer, too")
 def test_cancelled_calls_do_not_run(serve: Callable[..., Any]) -> None:
     server = serve()
     seen: List[str] = []

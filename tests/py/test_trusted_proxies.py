@@ -6,6 +6,7 @@ import socket
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
+from common import plain_only
 from peer import Peer, Response, eventually, handshake, upgraded
 from worker_programs import start
 
@@ -63,6 +64,7 @@ def test_w5_what_is_a_proxy(value: str) -> None:
 # ---- requests and sockets -----------------------------------------------------------------------
 
 
+@plain_only("its clients are made without TLS, or it expects ws")
 def test_w5_requests_have_their_client(serve: Callable[..., Any]) -> None:
     server = serve(lambda app: app.get("/who", who), trusting("127.0.0.1"))
     with Peer(server.port) as peer:
@@ -94,6 +96,7 @@ def test_w5_sockets_have_their_client(serve: Callable[..., Any]) -> None:
     assert seen == [("192.0.2.7", "wss"), expected, (expected, "wss")]
 
 
+@plain_only("its clients are made without TLS, or it expects ws")
 def test_w5_a_stranger_is_who_it_is(serve: Callable[..., Any]) -> None:
     seen: List[Any] = []
     server = serve(
@@ -241,6 +244,7 @@ def test_w5_workers_expect_proxy_headers() -> None:
 # ---- limits -------------------------------------------------------------------------------------
 
 
+@plain_only("its clients are made without TLS, or it expects ws")
 def test_w6_connections_of_one_address(serve: Callable[..., Any]) -> None:
     server = serve({}, AppOptions(max_connections_per_address=2))
     with upgraded(server.port), upgraded(server.port) as second:
