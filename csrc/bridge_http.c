@@ -78,7 +78,8 @@ static void *run_handler(const ws_bridge_route *route, void *response)
 }
 
 /* Leaves to Python what is not the common case. */
-static void leave_to_python(const ws_bridge *bridge, void *response, void *result)
+__attribute__((cold)) static void leave_to_python(const ws_bridge *bridge, void *response,
+                                                  void *result)
 {
     void *what = result ? ws__bridge_reference(result) : ws__bridge_take_exception();
     if (!ws__bridge_notify(result ? bridge->handled : bridge->raised, response, what)) {
@@ -105,6 +106,7 @@ void ws_bridge_on_request(ws_request *request, void *user)
         (result != bridge->none && result != response))
         leave_to_python(bridge, response, result);
     if (!answer->deferred) {
+        answer->responded |= !answer->aborted; /* otherwise with a 500 */
         answer->request = NULL;
         ((ws_bridge_request *)ws__bridge_part(answer->asked))->request = NULL;
     }
@@ -182,6 +184,8 @@ void *ws_bridge_respond(void *self, void *const *args, ptrdiff_t count, void *na
          ws__python.PyBytes_AsStringAndSize(answer->reason, &reason, &reason_length)))
         return NULL;
     int error = add_fields(answer->request, args, count);
+    if (error == WS_ENOMEM) /* the other fields would be sent with the answer to the error */
+        ws_request_abort(answer->request);
     if (!error && answer->last)
         ws_request_close_after(answer->request);
     if (!error)

@@ -18,7 +18,8 @@ WS_API void *ws_bridge_end(void *self, void *const *args, ptrdiff_t count, void 
 
 /* The method Response._respond (METH_FASTCALL | METH_KEYWORDS): a body, and the names and values of
  * header fields, all of type bytes, with the rest of what it knows, to ws_request_respond. Returns
- * the negative of what that or ws_request_add_header returns, or NULL with an exception set. */
+ * the negative of what that or ws_request_add_header returns, or NULL with an exception set. After
+ * WS_ENOMEM the connection was dropped, and the request is over. */
 WS_API void *ws_bridge_respond(void *self, void *const *args, ptrdiff_t count, void *names);
 
 #endif

@@ -122,11 +122,14 @@ class Exchange(ResponseHandle):
         """Report what the handler raised, and answer if it did not: 500, or 1011 after a 101."""
         if isinstance(error, ClientDisconnect) and self._aborted:
             return
-        is_open = not (self._responded or self._aborted)
-        if isinstance(error, BadRequest) and is_open and not self._has_begun():
-            self._refuse(error)
-            return
-        broken = is_open and self._has_begun()
+        unanswered = not (self._responded or self._aborted or self._has_begun())
+        if isinstance(error, BadRequest) and unanswered:
+            try:
+                self._refuse(error)
+                return
+            except Exception as failure:  # its __str__, or there is no memory
+                error = failure
+        broken = self._has_begun() and not (self._responded or self._aborted)
         self._aborted = self._aborted or broken  # what the error handler sends must not follow
         what = "the upgrade handler" if self._upgrades else "the handler"
         context = self._context
@@ -153,10 +156,7 @@ class Exchange(ResponseHandle):
             self._finish(body)
             return
         fields, self._headers = self._headers or (), None
-        error = self._respond(body, *[part for field in fields for part in field])
-        if error:  # C might send the fields that it has with the answer to the error
-            self._drop()
-        self._answered(-error)
+        self._answered(-self._respond(body, *[part for field in fields for part in field]))
 
     def _respond(self, body: bytes, *fields: bytes) -> int:
         """Give an answer to C; with the bridge, this is a function of C.
@@ -166,10 +166,14 @@ class Exchange(ResponseHandle):
             fields: The names of header fields, each before its value.
 
         Returns:
-            The negative of what C returns.
+            The negative of what C returns. The connection was dropped if that is ENOMEM.
         """
-        for name, value in zip(fields[::2], fields[1::2]):
-            lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
+        try:
+            for name, value in zip(fields[::2], fields[1::2]):
+                lib.ws_request_add_header(self._ptr, name, len(name), value, len(value))
+        except MemoryError:  # C would send the fields that it has with the answer to the error
+            lib.ws_request_abort(self._ptr)
+            return -ErrorCode.ENOMEM
         if self._last:
             lib.ws_request_close_after(self._ptr)
         about = self._ptr, self._status, self._reason
@@ -235,10 +239,8 @@ class Exchange(ResponseHandle):
             lib.ws_request_close_after(self._ptr)
         length = UNKNOWN_LENGTH if parts.length is None else parts.length
         result = lib.ws_request_begin(self._ptr, self._status, self._reason, length)
-        if result == ErrorCode.ECLOSED:
+        if result < 0:
             self._answered(result)
-        elif result < 0:
-            fail(result)
         else:
             parts.begun = True
         return parts
@@ -284,15 +286,21 @@ class Exchange(ResponseHandle):
         self._answered(result)
 
     def _answered(self, result: int) -> None:
-        """After a call that answers; a deferred request is over now."""
-        if result == ErrorCode.ECLOSED:
-            self._aborted = True
-        elif result < 0:
+        """After a call that answers; a deferred request is over now, unless that was EINVAL.
+
+        Raises:
+            MemoryError: The connection was dropped.
+        """
+        if result == ErrorCode.EINVAL:
             fail(result)
+        if result < 0:
+            self._aborted = True
         else:
             self._responded = True
         if self._deferred:
             self._release()
+        if result == ErrorCode.ENOMEM:
+            fail(result)
 
     def _ended(self, error: int) -> Any:
         """C has answered, and returned the negative of `error`. Raises MemoryError."""
@@ -343,6 +351,7 @@ class Exchange(ResponseHandle):
         finally:
             self._ptr = 0
             forget_address(self._request)
+            self._responded = self._responded or not self._aborted  # C answers for the handler
 
 
 # ---- what callbacks and coroutine handlers do ---------------------------------------------------
@@ -365,8 +374,10 @@ def serve(exchange: Exchange, request: Any) -> None:
         args = (res, request, route.pattern) if res._upgrades else (res, request)
         result = run_in(res._context, handler, *args)
     except BaseException as error:
-        res._handler_failed(error, handler)
-        _leave(res)
+        try:
+            res._handler_failed(error, handler)
+        finally:
+            _leave(res)
     else:
         handled(res, result)
 
@@ -383,7 +394,8 @@ def handled(exchange: Exchange, result: Any) -> None:
             report_unanswered(res)
     except BaseException as error:
         res._handler_failed(error, route.handler)
-    _leave(res)
+    finally:  # C forgets the request, whatever has happened here
+        _leave(res)
 
 
 def raised(exchange: Exchange, error: BaseException) -> None:
@@ -392,7 +404,8 @@ def raised(exchange: Exchange, error: BaseException) -> None:
         raise error
     except BaseException:  # for what asks sys.exc_info()
         exchange._handler_failed(error, exchange._route.handler)
-    _leave(exchange)
+    finally:
+        _leave(exchange)
 
 
 def _leave(exchange: Exchange) -> None:
@@ -404,11 +417,9 @@ def _leave(exchange: Exchange) -> None:
 def current_exchange(runtime: Runtime, ptr: int) -> Exchange | None:
     """The exchange of a request whose handler was called, and which is not over."""
     exchange = exchanges.get(ptr)
-    if exchange is None:
-        current = _current(runtime)
-        if current is not None and current._ptr == ptr:
-            exchange = current
-    return exchange
+    if exchange is None or exchange._ptr != ptr:
+        exchange = _current(runtime)
+    return exchange if exchange is not None and exchange._ptr == ptr != 0 else None
 
 
 def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
@@ -462,7 +473,8 @@ def on_aborted(ptr: int, key: int) -> None:
     except BaseException as error:
         what, context = "the aborted handler", res._context
         res._runtime.handler_failed(what, error, hook, context, res, res._facts)
-    res._release(lib.ws_request_refusal(ptr))
+    finally:
+        res._release(lib.ws_request_refusal(ptr))
 
 
 def on_writable(ptr: int, key: int) -> None:
