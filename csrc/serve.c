@@ -471,7 +471,7 @@ static void shut_down(ws_conn *c)
         end_discarding(c->request, false);
     else if (c->request)
         give_up(c->request, 503, NULL);
-    else if (ws__buffer_length(s->out))
+    else if (ws__buffer_length(s->out) || s->blocked) /* a filter may have kept all of it */
         ws__stream_linger(s, s->hub->linger_queue);
     else
         ws__stream_drop(s, "shutdown", false);

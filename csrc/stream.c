@@ -325,9 +325,9 @@ static void recycle(struct ws__stream *s)
 
 void ws__stream_block(struct ws__stream *s)
 {
+    s->hub->stats.backpressure += !s->blocked;
     s->blocked = true;
     s->drain_due = true;
-    s->hub->stats.backpressure++;
     ws__stream_update_interest(s);
 }
 

@@ -21,6 +21,7 @@ struct tls {
     void *session;             /* NULL until the first byte has arrived */
     struct ws__buffer *unsent; /* encrypted, for the socket; not NULL: the stream is blocked */
     enum stage stage;
+    bool ended; /* the peer has sent close_notify */
 };
 
 /* Of a hub. What `wire` points to is in use only while a function of a session runs, except that
@@ -67,7 +68,7 @@ static bool put_out(struct ws__stream *s)
         ws__buffer_free(memory, &t->unsent);
     if (starved || result == WS__NET_ERROR || ws__buffer_length(t->unsent) > UNSENT_MAX)
         ws__stream_break(s, starved); /* half a record cannot be taken back */
-    else if (t->unsent && !s->blocked)
+    else if (t->unsent)
         ws__stream_block(s);
     return !s->broken;
 }
@@ -161,10 +162,14 @@ static ssize_t tls_write_file(struct ws__stream *s, int file, uint64_t offset, s
 static bool tls_finish(struct ws__stream *s)
 {
     struct tls *t = tls_of(s);
+    ws_tls_wire *wire = &s->hub->tls->wire;
+    const size_t waiting = wire->in_length;
     if (t->stage != OPEN || s->out || s->blocked || s->broken || s->awaiting || s->uploading)
         return true;
     t->stage = OVER;
-    t->table->close(t->session, &s->hub->tls->wire);
+    wire->in_length = 0;
+    t->table->close(t->session, wire);
+    wire->in_length = waiting;
     put_out(s);
     return !t->unsent;
 }
@@ -241,7 +246,8 @@ static int decrypt(struct ws__stream *s, size_t *n)
 }
 
 /* Hands over what was received. After close_notify the socket reads as if FIN had come, once what
- * came before it is handled. */
+ * came before it is handled. RFC 8446 6.1: "Any data received after a closure alert has been
+ * received MUST be ignored." */
 static void hand_over(struct ws__stream *s)
 {
     int result;
@@ -253,9 +259,10 @@ static void hand_over(struct ws__stream *s)
         if (n)
             ws__input_take(s, n);
     } while (result == WS_TLS_DONE && s->state == WS__STREAM_OPEN);
-    if (result == WS_TLS_CLOSED && s->state != WS__STREAM_DEAD)
+    if (result == WS_TLS_CLOSED && s->state != WS__STREAM_DEAD) {
+        tls_of(s)->ended = true;
         ws__net_end_input(s->fd);
-    else if (result == WS_TLS_FAILED && s->state == WS__STREAM_OPEN)
+    } else if (result == WS_TLS_FAILED && s->state == WS__STREAM_OPEN)
         fail_session(s);
 }
 
@@ -329,20 +336,18 @@ static void tls_read(struct ws__stream *s)
     wire->in_length = (size_t)n;
     if (stage == HEADER && !take_header(s))
         return;
-    if (stage == OPEN || (open_session(s) && shake(s)))
+    if (stage == OPEN ? !tls_of(s)->ended : open_session(s) && shake(s))
         hand_over(s);
 }
 
-/* The kernel has room: for what was kept, then for a handshake that waited. */
+/* The kernel has room for what was kept. The queue waits until the handshake is complete. */
 static bool tls_resume(struct ws__stream *s)
 {
     struct tls *t = tls_of(s);
     if (t->unsent && s->protocol->on_sent)
         s->protocol->on_sent(s);
-    if (!put_out(s) || t->unsent || t->stage != SHAKING)
-        return true;
-    s->hub->tls->wire.in_length = 0;
-    return shake(s);
+    put_out(s);
+    return t->stage != SHAKING;
 }
 
 /* ---- life cycle ---- */

@@ -86,7 +86,8 @@ struct ws_tls {
      * - CLOSED or FAILED: as above; *got is not looked at.
      * May append to `out`, such as an answer to a KeyUpdate or an alert. If it returns MORE because
      * there is no room for that, it is called again once there is. Is called until it returns
-     * another result than DONE, even while the application does not read. */
+     * another result than DONE, even while the application does not read, and not again after
+     * CLOSED. */
     int (*read)(void *session, ws_tls_wire *wire, char *bytes, size_t n, size_t *got);
 
     /* Encrypts all of bytes[n] and appends the records to `out`. Returns DONE, or FAILED. There is

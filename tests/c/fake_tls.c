@@ -42,6 +42,7 @@ struct session {
     size_t flight;        /* bytes of content that are still to be sent */
     size_t answers;       /* to FAKE_UPDATE, due */
     enum { HELLO, FLIGHT, FINISH, TICKET, SHAKEN, CLOSING, FAILED } state;
+    bool ended; /* an alert has come */
     const char *why;
 };
 
@@ -185,6 +186,7 @@ static int read_record(struct session *s, ws_tls_wire *wire)
         answer_updates(s, wire);
         return s->answers ? WS_TLS_MORE : WS_TLS_DONE;
     case FAKE_ALERT:
+        s->ended = true;
         return (s->record[FAKE_HEAD] ^ MASK) == CLOSE_NOTIFY
                    ? WS_TLS_CLOSED
                    : fail(s, wire, "the peer has sent an alert");
@@ -197,7 +199,7 @@ static int fake_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, si
 {
     struct session *s = session;
     begin_call("read");
-    fake_tls.misused += s->state < SHAKEN || s->state == FAILED || *got || !n;
+    fake_tls.misused += s->state < SHAKEN || s->state == FAILED || s->ended || *got || !n;
     if (fails(&fake_tls.reads, fake_tls.fail_read))
         return fail(s, wire, "as the test wants it");
     if (fake_tls.keeps_input)
@@ -237,7 +239,7 @@ static void fake_close(void *session, ws_tls_wire *wire)
     struct session *s = session;
     const char alert = CLOSE_NOTIFY;
     begin_call("close");
-    fake_tls.misused += s->state != SHAKEN;
+    fake_tls.misused += s->state != SHAKEN || wire->in_length;
     fake_tls.closes++;
     s->state = CLOSING;
     append(wire, FAKE_ALERT, &alert, 1);

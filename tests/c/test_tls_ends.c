@@ -323,7 +323,63 @@ static void test_drops(void)
     stop("drops");
 }
 
+/* A record is longer than what is received at once, and the next one has begun. */
+static void test_drop_before_rest(void)
+{
+    char frames[16384];
+    size_t n = 0;
+    prepare();
+    h.config.recv_buffer_size = 4096;
+    h.hook = drop_in;
+    h.answers = true;
+    drop_at = ON_MESSAGE;
+    drop_after = 0;
+    begin();
+    connect_shaken();
+    add_text(FAKE_DATA, handshake_request);
+    send_all();
+    turns(&h, 2);
+    while (n + 1000 < sizeof frames)
+        n += make_frame(frames + n, 0x82, payload, 900);
+    add_record(FAKE_DATA, frames, n);
+    add_record(FAKE_DATA, frames, n);
+    send_all();
+    client_drain(&c);
+    ok(c.eof && c.tls->closed, "L2: a handler drops while received bytes wait");
+    is_int(fake_tls.misused, 0, "L2: which close does not see");
+    h.hook = NULL;
+    stop("drop before the rest");
+}
+
 /* ---- the end ---- */
+
+/* RFC 8446 6.1: "Any data received after a closure alert has been received MUST be ignored." The
+ * alert is the end of what is received at once, while there is more in the kernel. */
+static void test_data_after_close_notify(void)
+{
+    enum { LENGTH = 4096 - FAKE_HEAD - 1 - FAKE_HEAD - 8 };
+    char frame[LENGTH + 8];
+    prepare();
+    h.config.recv_buffer_size = 4096;
+    begin();
+    connect_shaken();
+    add_text(FAKE_DATA, handshake_request);
+    send_all();
+    turns(&h, 2);
+    harness_events(&h);
+    add_record(FAKE_DATA, frame, make_frame(frame, 0x82, payload, LENGTH));
+    add_close_notify();
+    is_int((long long)wire_length, 4096, "a message and close_notify");
+    add_frame(0x81, "late");
+    send_all();
+    turns(&h, 5);
+    is_events(&h,
+              "message BINARY [4081]; close 1006 connection closed without a Close frame; "
+              "closed unclean by peer",
+              "L2: what follows close_notify is ignored, also if it is read later");
+    ok(fake_tls.misused == 0, "L2: and the session does not see it");
+    stop("data after close_notify");
+}
 
 static void test_close_notify(void)
 {
@@ -423,6 +479,15 @@ static void test_blocked_end(void)
         client_close(&c);
         turns(&h, 2);
     }
+    client_open(&c, &h);
+    const uint64_t refusals = stats_of(&h).backpressure;
+    kernel_give_room(conn_at(&h, h.opened - 1), 50);
+    ws_conn_send(conn_at(&h, h.opened - 1), payload, sizeof payload, WS_BINARY);
+    is_int((long long)(stats_of(&h).backpressure - refusals), 1, "L2: one refusal counts once");
+    ws_conn_close(conn_at(&h, h.opened - 1));
+    client_close(&c);
+    turns(&h, 2);
+    kernel_reset(h.port);
     for (int i = 0; i < 2; i++) { /* a shutdown, with a client that reads and one that does not */
         client_open(&c, &h);
         ws_conn *conn = conn_at(&h, h.opened - 1);
@@ -450,6 +515,35 @@ static void test_blocked_end(void)
     }
     kernel_reset(0);
     stop("blocked ends");
+}
+
+/* The kernel has taken half of a record, and the queue is empty. */
+static void test_blocked_response(void)
+{
+    for (int i = 0; i < 2; i++) {
+        prepare();
+        begin();
+        kernel_reset(h.port);
+        client_connect(&c, &h);
+        client_drain(&c);
+        for (int fd = 0; fd < KERNEL_FDS; fd++)
+            kernel.sockets[fd] = (struct kernel_socket){.limited = true, .room = 50};
+        client_say(&c, GET);
+        turns(&h, 3);
+        if (i)
+            ws_server_drain(h.server);
+        else
+            ws_server_shutdown(h.server, 1001, "", 0, 3000);
+        turns(&h, 3);
+        is_int(stats_of(&h).connections, 1, "C10: %s waits for a response",
+               i ? "draining" : "a shutdown");
+        for (int fd = 0; fd < KERNEL_FDS; fd++)
+            kernel.sockets[fd].limited = false;
+        is_responses(&c, "200 /page, EOF", "C10: which leaves");
+        ok(c.tls->closed, "L2: with close_notify");
+        kernel_reset(0);
+        stop("blocked responses");
+    }
 }
 
 static void test_unlisten(void)
@@ -588,6 +682,9 @@ static void cases(void)
     CASE(test_drops());
     CASE(test_close_notify());
     CASE(test_blocked_end());
+    CASE(test_blocked_response());
+    CASE(test_drop_before_rest());
+    CASE(test_data_after_close_notify());
     CASE(test_unlisten());
     CASE(test_proxy());
 }
