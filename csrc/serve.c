@@ -285,7 +285,7 @@ static void end_discarding(ws_request *r, bool keep)
         shut_down(c);
 }
 
-static void give_up(ws_request *r, int status, const char *why);
+__attribute__((cold)) static void give_up(ws_request *r, int status, const char *why);
 
 /* RFC 9110 15.5.14; the limit is what has to be changed. */
 static void give_up_long_body(ws_request *r)
@@ -427,6 +427,10 @@ static void give_up(ws_request *r, int status, const char *why)
     ws__buffer_free(&c->stream.hub->memory, &r->fields); /* they described another response */
     if (ws__conn_is_http(c) && !begun) {
         ws__respond_refuse(r, status, why, false);
+        return;
+    }
+    if (c->stream.filtered && r->answer.left == WS_UNKNOWN_LENGTH && !r->answer.chunked) {
+        ws__respond_abort(r); /* its end is that of the connection */
         return;
     }
     ws__stream_linger(&c->stream, c->stream.hub->linger_queue);

@@ -466,8 +466,37 @@ static void test_late(void)
     stop("late turns");
 }
 
+static void begin_response(struct harness *harness, enum event event, ws_conn *conn,
+                           ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)conn, (void)data, (void)length;
+    if (event == ON_HTTP) {
+        ws_request_begin(request, 200, NULL, WS_UNKNOWN_LENGTH);
+        ws_request_write(request, "part", 4);
+    }
+}
+
+/* RFC 9112 9.8: a response whose end is that of the connection is whole only if a valid closure
+ * alert was received. */
+static void test_cut_response(void)
+{
+    prepare();
+    h.answers = true;
+    h.hook = begin_response;
+    begin();
+    client_connect(&c, &h);
+    client_say(&c, "GET /page HTTP/1.0\r\n\r\n");
+    turns(&h, 3);
+    ws_server_shutdown(h.server, 1001, "", 0, 3000);
+    client_drain(&c);
+    ok(c.received > 4 && (c.eof || c.reset), "L2: a response in HTTP/1.0 is cut by a shutdown");
+    ok(!c.tls->closed, "L2: without close_notify, with which it would look whole");
+    stop("a cut response");
+}
+
 static void cases(void)
 {
+    CASE(test_cut_response());
     for (size_t i = 0; i < sizeof payload; i++)
         payload[i] = (char)('a' + i * 2654435761u % 26);
     CASE(test_cuts(false, 0));
