@@ -153,6 +153,7 @@ def bootstrap(machine: Path) -> None:
 def furnish(machine: Path, checkout: Path) -> None:
     """Copy what the bare machine needs from this one, except what is mounted."""
     (machine / "etc/apt/apt.conf.d/99outside").write_text(apt_settings())
+    (machine / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
     with open(machine / "etc/pip.conf", "w") as file:
         pip_settings().write(file)
     # The package ca-certificates makes one file of Debian's authorities and the local ones.

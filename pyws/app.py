@@ -43,7 +43,6 @@ __all__ = ["App"]
 Fn = TypeVar("Fn", bound=Callable[[], Any])
 BrokerFn = TypeVar("BrokerFn", bound=Callable[[bool], object])
 
-_MISSING: Any = values.LeftOut()  # an argument that was left out
 _WHERE = 'where to listen is said before, app.listen(8000, host="127.0.0.1")'
 
 
@@ -255,7 +254,7 @@ class App(Listening, Fallbacks, Topics, Work, metaclass=Documented):
     def _listener(self, where: Any, more: AppListenOptionsDict) -> Optional[Callable[[], Any]]:
         if where is None and not more:
             return None
-        return partial(self.listen, _MISSING if where is None else where, **more)
+        return partial(self.listen, *(() if where is None else (where,)), **more)
 
     def on_start(self, fn: Fn) -> Fn:
         """Run ``fn()`` before the first connection is accepted; may be used as a decorator.
