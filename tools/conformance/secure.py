@@ -24,6 +24,12 @@ class NotTls(OSError):
     """The peer's answer to the ClientHello is not TLS."""
 
 
+def noticing_truncation(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Do not take the end of TCP for that of TLS, as some versions of Python do."""
+    context.options &= ~0x80  # SSL_OP_IGNORE_UNEXPECTED_EOF of OpenSSL 3
+    return context
+
+
 def client_context(ca: str | None = None, insecure: bool = False) -> ssl.SSLContext:
     """Return a context that trusts the certificates in the PEM file `ca`, or the system's.
 
@@ -33,9 +39,9 @@ def client_context(ca: str | None = None, insecure: bool = False) -> ssl.SSLCont
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context
+        return noticing_truncation(context)
     try:
-        return ssl.create_default_context(cafile=ca)
+        return noticing_truncation(ssl.create_default_context(cafile=ca))
     except ssl.SSLError:
         raise ValueError(f"--ca {ca}: no PEM certificate found") from None
     except OSError as error:

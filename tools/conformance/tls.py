@@ -75,6 +75,7 @@ def server_context(certificate: str, key: str | None) -> ssl.SSLContext:
         if file is not None:
             check_readable(option, file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options &= ~0x80  # see secure.noticing_truncation
     context.sni_callback = note_name
     try:
         context.load_cert_chain(certificate, key, no_password)
