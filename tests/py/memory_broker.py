@@ -237,6 +237,8 @@ class Node:
 
     async def got(self, name: str) -> List[Any]:
         """All messages that a client has got until now."""
+        relay: Any = self.app._runtime.relay
+        await until(lambda: not relay._arrived)  # a burst is delivered in the next turn
         self.sockets[name].send(END)
         messages: List[Any] = []
         while True:
