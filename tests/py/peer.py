@@ -103,6 +103,10 @@ class Peer:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def finish(self) -> None:
+        """Send FIN, and go on reading: SSLSocket.shutdown would read without TLS from then on."""
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
+
     def reset(self) -> None:
         """End the connection with RST instead of FIN."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

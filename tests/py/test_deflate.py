@@ -498,12 +498,12 @@ def test_hypothesis_round_trip_of_websockets(serve: Any, data: st.DataObject) ->
             assert client.recv(timeout=20) == text
 
 
-_SERVERS: Dict[Tuple[int, int], Any] = {}
+_SERVERS: Dict[Tuple[Any, int], Any] = {}
 
 
 def _server_for(serve: Any, mode: int) -> Any:
     """One server per mode for all examples of a test."""
-    key = (id(serve), mode)
+    key = (serve, mode)  # not its id, which may be that of a later one's
     if key not in _SERVERS:
         _SERVERS[key] = serve(
             compression=mode,

@@ -1,7 +1,6 @@
 """The vectors of tests/vectors through a real socket and Python handlers: the events that the
 handlers see, and the Close frame that the peer sees, in several ways of cutting the bytes."""
 
-import socket
 import threading
 from typing import Any, Dict, List, Tuple
 
@@ -59,7 +58,7 @@ class Recorder:
                 except ConnectionError:
                     break  # the server has closed already, as it should after a violation
             if not is_ended(vector):
-                client.socket.shutdown(socket.SHUT_WR)
+                client.finish()
             while not client.at_end():
                 frames.append(client.frame())
         with self.closed:

@@ -1,7 +1,6 @@
 """The WebSocket object: closing, and what holds after the end."""
 
 import gc
-import socket
 import weakref
 from typing import Any, Callable, List
 
@@ -40,7 +39,7 @@ def test_s7_close_handler(serve: Callable[..., Any], sent: bytes, code: int, rea
     _server, ws, client, closed = closing(serve)
     with client:
         client.send(sent)
-        client.socket.shutdown(socket.SHUT_WR)
+        client.finish()
         peer.eventually(lambda: closed)
     assert len(closed) == 1
     assert closed[0][0] is ws
