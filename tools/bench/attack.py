@@ -226,34 +226,53 @@ def cpu_time(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(options: argparse.Namespace, kind: str, count: int) -> str:
-    """Run a server, attackers and the honest client; returns the columns of the table."""
+def honest(port: int) -> socket.socket:
+    return connect(port, True)
+
+
+def measure(
+    options: argparse.Namespace,
+    client: Callable[[int], Any],
+    attackers: Callable[..., None],
+    kind: Any,
+    count: int,
+    unit: float,
+) -> str:
+    """Run a server, attackers and the honest client; returns the columns of the table.
+
+    Args:
+        options: `command`, `nice` and `seconds`.
+        client: Returns a connection to a port, after the opening handshake.
+        attackers: As `attack`; what it counts is what the last column is about.
+        kind: The kind of attack, passed to `attackers`.
+        count: How many there are; 0 for none.
+        unit: The units of the last column in a second.
+    """
     cores = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("fork")
     with Server(options.command, core=cores[0], nice=options.nice) as server:
-        peer = connect(server.port, True)
-        sent = context.Value("Q", 0)
-        child = context.Process(
-            target=attack, args=(server.port, kind, count, cores[1:] or cores, sent), daemon=True
-        )
+        peer = client(server.port)
+        done = context.Value("Q", 0)
+        arguments = (server.port, kind, count, cores[1:] or cores, done)
+        child = context.Process(target=attackers, args=arguments, daemon=True)
         if count:
             child.start()
         os.nice(options.nice)
         try:
             echoes(peer, 0.5)  # until all attackers have connected
-            bytes_before, cpu_before = sent.value, cpu_time(server.pid)
+            before, cpu_before = done.value, cpu_time(server.pid)
             times = sorted(echoes(peer, options.seconds))
             cpu = cpu_time(server.pid) - cpu_before
-            received = sent.value - bytes_before
+            counted = done.value - before
             if count and not child.is_alive():
-                raise BenchError(f"{kind}: the server closed an attacker's connection")
+                raise BenchError("the attackers have ended: the server may have closed one of them")
         finally:
             os.nice(-options.nice)
             peer.close()
             if count:
                 child.terminate()
                 child.join()
-    each = f"{cpu / received * 1e9:9.2f}" if received else f"{'-':>9}"
+    each = f"{cpu / counted * unit:9.2f}" if counted else f"{'-':>9}"
     late, median = times[len(times) * 99 // 100], times[len(times) // 2]
     return f"{1000 * times[-1]:9.2f} {1000 * late:9.2f} {1000 * median:9.2f} {each}"
 
@@ -281,11 +300,13 @@ def main() -> None:
         options.command = [str(echo), "--compression", "shared", "--max-payload", str(1 << 20)]
     print(f"{'attackers':<62} {'worst ms':>9} {'p99 ms':>9} {'median ms':>9} {'ns a byte':>9}")
     try:
-        print(f"{'none':<62} {measure(options, 'plain', 0)}", flush=True)
+        print(f"{'none':<62} {measure(options, honest, attack, 'plain', 0, 1e9)}", flush=True)
         for kind in kinds:
             for count in map(int, options.attackers.split(",")):
                 name = f"{count} sending {KINDS[kind][0]}"
-                print(f"{name:<62} {measure(options, kind, count)}", flush=True)
+                print(
+                    f"{name:<62} {measure(options, honest, attack, kind, count, 1e9)}", flush=True
+                )
     except (BenchError, OSError) as error:
         fail(str(error))
 

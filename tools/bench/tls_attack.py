@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import pathlib
 import random
@@ -26,8 +25,8 @@ from dataclasses import dataclass
 from typing import Any, Iterable
 
 import harness
-from attack import HANDSHAKE, cpu_time, echoes
-from harness import BenchError, Server, fail
+from attack import HANDSHAKE, measure
+from harness import BenchError, fail
 
 
 def client_context() -> ssl.SSLContext:
@@ -131,42 +130,14 @@ def connect(port: int) -> ssl.SSLSocket:
     return peer
 
 
-def measure(options: argparse.Namespace, kind: Kind, count: int) -> str:
-    """Run a server, attackers and the honest client; returns the columns of the table."""
-    cores = sorted(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("fork")
-    with Server(options.command, core=cores[0], nice=options.nice) as server:
-        peer = connect(server.port)
-        done = context.Value("Q", 0)
-        arguments = (server.port, kind, count, cores[1:] or cores, done)
-        child = context.Process(target=attack, args=arguments, daemon=True)
-        if count:
-            child.start()
-        os.nice(options.nice)
-        try:
-            echoes(peer, 0.5)  # until all attackers have connected
-            before, cpu_before = done.value, cpu_time(server.pid)
-            times = sorted(echoes(peer, options.seconds))
-            cpu = cpu_time(server.pid) - cpu_before
-            connections = done.value - before
-        finally:
-            os.nice(-options.nice)
-            peer.close()
-            if count:
-                child.terminate()
-                child.join()
-    each = f"{cpu / connections * 1e6:9.1f}" if connections else f"{'-':>9}"
-    late, median = times[len(times) * 99 // 100], times[len(times) // 2]
-    return f"{1000 * times[-1]:9.2f} {1000 * late:9.2f} {1000 * median:9.2f} {each}"
-
-
 def run(options: argparse.Namespace, known: dict[str, Kind]) -> None:
     print(f"{'attackers':<62} {'worst ms':>9} {'p99 ms':>9} {'median ms':>9} {'us each':>9}")
-    print(f"{'none':<62} {measure(options, known['plain'], 0)}", flush=True)
+    print(f"{'none':<62} {measure(options, connect, attack, known['plain'], 0, 1e6)}", flush=True)
     for name in options.kinds.split(","):
         for count in map(int, options.attackers.split(",")):
             title = f"{count} sending {known[name].title}"
-            print(f"{title:<62} {measure(options, known[name], count)}", flush=True)
+            columns = measure(options, connect, attack, known[name], count, 1e6)
+            print(f"{title:<62} {columns}", flush=True)
 
 
 def main() -> None:
