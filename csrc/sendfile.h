@@ -15,7 +15,7 @@
  * no more now, -2 if the connection is lost. */
 ssize_t ws__sendfile(int fd, int file, uint64_t offset, size_t n);
 
-/* Reads at most n bytes of a file. Returns their number, or 0 if there are none. */
+/* Reads at most n bytes of a file. Returns how many were read, 0 at its end or after an error. */
 size_t ws__sendfile_read(int file, uint64_t offset, void *bytes, size_t n);
 
 #endif

@@ -287,7 +287,7 @@ static void end_discarding(ws_request *r, bool keep)
 
 __attribute__((cold)) static void give_up(ws_request *r, int status, const char *why);
 
-/* RFC 9110 15.5.14; the limit is what has to be changed. */
+/* RFC 9110 15.5.14. The text names the limit, which the owner of the server may raise. */
 static void give_up_long_body(ws_request *r)
 {
     char why[64];

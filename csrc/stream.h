@@ -76,7 +76,7 @@ struct ws__stream_protocol {
  * keeps data of its own in the block of each, after those of the protocol. */
 struct ws__stream_filter {
     size_t size; /* of these data, which are zero at first */
-    /* The socket is to be read. Passes on bytes by ws__input_take. */
+    /* Reads the socket, and passes the bytes to ws__input_take. */
     void (*read)(struct ws__stream *stream);
     /* Do what ws__net_writev and ws__sendfile do. Bytes count as written that the filter has taken
      * and keeps; then it has called ws__stream_block. */

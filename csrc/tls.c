@@ -73,7 +73,7 @@ static bool put_out(struct ws__stream *s)
     return !s->broken;
 }
 
-/* What is to be sent: parts, or bytes of a file. */
+/* Where the bytes to send come from: memory, in several parts, or a file. */
 struct source {
     struct iovec parts[3];
     int first, count; /* of parts */

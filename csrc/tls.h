@@ -24,7 +24,7 @@ void ws__tls_deinit(struct ws__hub *hub);
 /* Begins with a stream that is new and filtered. `header`: that of a proxy comes first. */
 void ws__tls_begin(struct ws__stream *s, const ws_tls *table, bool header);
 
-/* Returns the session of a stream; NULL: there is none. */
+/* Returns the session of a stream, or NULL if it has none. */
 void *ws__tls_session(const struct ws__stream *s);
 
 #endif

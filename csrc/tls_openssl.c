@@ -151,7 +151,8 @@ static int explain(struct tls_session *s, int result)
 /* ---- the name of the server --------------------------------------------------------------- */
 
 /* The extension is a list of names, whose first and, since there is only one type of names, only
- * one is read (RFC 6066 section 3). If it is malformed, there is none, and OpenSSL will see it. */
+ * one is read (RFC 6066 section 3). If it is malformed, no name is kept;
+ * OpenSSL refuses it itself. */
 static bool keep_name(struct tls_session *s, struct ssl_st *ssl)
 {
     const ws_openssl_functions *f = &s->owner->functions;
