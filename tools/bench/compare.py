@@ -217,14 +217,15 @@ def run(options: argparse.Namespace) -> Results:
 
 
 def present(options: argparse.Namespace, shown: Results) -> None:
+    over, tool = (" over TLS", "compare.py --tls") if options.tls else ("", "compare.py")
     if options.json:
         shown.save(options.json)
     if options.markdown is None:
         tables.print_text(shown)
     elif options.markdown == "-":
-        print(tables.markdown(shown))
+        print(tables.markdown(shown, over=over))
     else:
-        tables.put(pathlib.Path(options.markdown), tables.markdown(shown))
+        tables.put(pathlib.Path(options.markdown), tables.markdown(shown, over=over), tool)
     if options.plot:
         options.plot.write_text(plot.draw(shown), encoding="utf-8")
     for line in shown.errors():

@@ -133,13 +133,14 @@ def conditions(results: Results) -> str:
     return f"{told} {versions}." if versions else told
 
 
-def markdown(results: Results, what: str = SUMMARY) -> str:
+def markdown(results: Results, what: str = SUMMARY, over: str = "") -> str:
+    """Return all tables; `over` is part of their headings, as one page has several runs."""
     lines = [conditions(results), "", what]
     lines += ["", *markdown_table(summary(results))]
     for key in results.cases:
         lines += [
             "",
-            f"### {key}: {results.known[key].title}",
+            f"### {key}{over}: {results.known[key].title}",
             "",
             *markdown_table(table(results, key)),
         ]

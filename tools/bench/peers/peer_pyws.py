@@ -3,11 +3,14 @@
 budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published
 by the app instead of a socket. GET /page is answered with a text, POST /upload with the length of
 its body.
-With --coroutine, the handler is a coroutine function; with --session, a session echoes.
+With --coroutine, the handler is a coroutine function; with --session, a session echoes. With --cert
+FILE and --key FILE, it speaks TLS.
 """
 
 import sys
 from typing import Any, Union
+
+import secure
 
 from pyws import App, AppListenOptions, CompressOptions, OpCode, Request, Response, WebSocket
 
@@ -91,7 +94,7 @@ def main() -> None:
     app.ws("/broadcast", {"open": join, "message": spread})
     app.ws("/app", {"open": join, "message": spread_by_app})
     app.listen(
-        AppListenOptions(host="127.0.0.1", port=0),
+        AppListenOptions(host="127.0.0.1", port=0, ssl=secure.context()),
         lambda place: print(f"listening on 127.0.0.1:{place.port}", flush=True),
     )
     app.run()
