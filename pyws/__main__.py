@@ -29,6 +29,7 @@ from . import (
     __version__,
     publish_to,
 )
+from ._core import systemd
 from ._core.values import MAX_SECONDS
 from ._native import lib
 from .browser import client_source
@@ -199,22 +200,24 @@ def source(page: bytes, tag: bytes) -> str:
 
 def serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Serve the page and its sockets; returns the exit status."""
-    address = address_of(parser, args)
+    addresses = addresses_of(parser, args)
     with App() as app:
         app.get("/", show_page).ws("/echo", ECHO).ws("/chat", Chat(app).behavior)
-        scheme = "https" if address.uses_tls else "http"
-        return run(app, address, f"listening on {scheme}://{{}}")
+        scheme = "https://" if addresses[0].uses_tls else "http://"
+        if addresses[0].fd is not None:  # its URL is systemd's
+            scheme = ""
+        return run(app, addresses, f"listening on {scheme}{{}}")
 
 
 def serve_echo(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Echo on every path; returns the exit status."""
-    address = address_of(parser, args)
+    addresses = addresses_of(parser, args)
     with App() as app:
         try:
             app.ws("/*", echo_behavior(args.compression, args.max_payload))
         except RuntimeError as error:  # built without zlib
             return fail(str(error))
-        return run(app, address, "{.port}" if args.print_port else "listening on {}")
+        return run(app, addresses, "{.port}" if args.print_port else "listening on {}")
 
 
 def publish(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -255,18 +258,23 @@ def message_of(args: argparse.Namespace) -> Any:
     return text
 
 
-def address_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> AppListenOptions:
-    """Where to listen; ends the program if that is not possible."""
+def addresses_of(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> list[AppListenOptions]:
+    """Where to listen: on the sockets of systemd, if it has passed any.
+
+    Ends the program if that is not possible.
+    """
     if args.self_signed and (args.cert or args.key):
         parser.error("--self-signed makes a certificate of its own: leave out --cert and --key")
     if args.key and not args.cert:
         parser.error("--key is the key of a certificate: --cert is missing")
     try:
+        tls: dict[str, Any] = {"cert_file": args.cert, "key_file": args.key}
         if args.self_signed:
-            return AppListenOptions(host=args.host, port=args.port, ssl=throw_away(args.host))
-        return AppListenOptions(
-            host=args.host, port=args.port, cert_file=args.cert, key_file=args.key
-        )
+            tls = {"ssl": throw_away(args.host)}
+        passed = [AppListenOptions(fd=fd, **tls) for fd in systemd.passed_sockets()]
+        return passed or [AppListenOptions(host=args.host, port=args.port, **tls)]
     except ValueError as error:
         parser.error(str(error))
     except ImportError:
@@ -297,13 +305,33 @@ def reload_on_hangup(app: App) -> None:
     signal.signal(signal.SIGHUP, lambda number, frame: app.defer(reload_tls))
 
 
-def run(app: App, address: AppListenOptions, line: str) -> int:
-    """Listen, print a line with the address, and run until SIGINT or SIGTERM.
+def report_to_systemd(app: App) -> None:
+    """Let systemd know when the app is ready, that it is alive, and its end. Raises ValueError."""
+    interval = systemd.watchdog_seconds() / 2
+
+    def report(text: str) -> None:
+        try:
+            systemd.notify(text)
+        except OSError as error:
+            fail(f"NOTIFY_SOCKET: {error.strerror}")
+
+    def report_life() -> None:
+        report("WATCHDOG=1")
+        app.call_later(interval, report_life)
+
+    app.on_start(lambda: app.defer(report, "READY=1"))
+    if interval:
+        app.on_start(report_life)
+    app.on_stop(lambda: report("STOPPING=1"))
+
+
+def run(app: App, addresses: list[AppListenOptions], line: str) -> int:
+    """Listen, print a line for each address, and run until SIGINT or SIGTERM.
 
     Returns:
         The exit status.
     """
-    if address.cert_file is not None:
+    if addresses[0].cert_file is not None:
         reload_on_hangup(app)
 
     # Print once the loop handles SIGTERM: whoever reads the line may send it at once. And print
@@ -312,7 +340,9 @@ def run(app: App, address: AppListenOptions, line: str) -> int:
         app.defer(lambda: print(line.format(real), flush=True))
 
     try:
-        app.listen(address, listening)
+        for address in addresses:
+            app.listen(address, listening)
+        report_to_systemd(app)
     except OSError as error:
         file = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror}{file}{advice(error)}")

@@ -85,3 +85,11 @@ class Program:
         self.errors.seek(0)
         lines = self.errors.read().splitlines(keepends=True)
         return "".join(line for line in lines if not line.startswith("loop blocked for"))
+
+
+class Executable(Program):
+    """The same for a program that is not in Python."""
+
+    def __init__(self, path: str, *arguments: str) -> None:
+        become = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+        super().__init__("-c", become, path, *arguments)

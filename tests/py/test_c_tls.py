@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from common import ROOT, TIMEOUT
 from peer import eventually
-from program import Program
+from program import Executable
 from tls_relay import Certificate, make_certificate
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -50,17 +50,14 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return made
 
 
-START = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
-
-
-class Echo(Program):
+class Echo(Executable):
     """The program, with a certificate and key in files that a test may change."""
 
     def __init__(self, path: Path, folder: Path, certificate: Certificate) -> None:
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
         self.use(certificate.cert, certificate.key)
         files = ["--cert", str(self.cert), "--key", str(self.key)]
-        super().__init__("-c", START, str(path), *files)
+        super().__init__(str(path), *files)
         self.port = int(self.line().rpartition(":")[2])
 
     def use(self, cert: str, key: str) -> None:

@@ -70,6 +70,17 @@ def test_units_of_systemd(tmp_path: Path) -> None:
     assert "Unknown key" in complaints(files)
 
 
+def test_units_for_c(tmp_path: Path) -> None:
+    for path in (ROOT / "packaging" / "systemd").iterdir():
+        text = path.read_text(encoding="utf-8")
+        (tmp_path / path.name).write_text(text.replace("/usr/local/bin/activation", sys.executable))
+    files = sorted(map(str, tmp_path.iterdir()))
+    assert [Path(name).name for name in files] == ["activation.service", "activation.socket"]
+    assert complaints(files) == ""
+    (tmp_path / "activation.service").write_text("[Service]\nExecStart=/no/such/program\n")
+    assert "/no/such/program" in complaints(files)
+
+
 class Activated:
     """What systemd does: holds a listening socket, and starts a program with it as descriptor 3."""
 

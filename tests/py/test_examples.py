@@ -212,3 +212,14 @@ def test_events(tmp_path: Path) -> None:
                     assert next_chunk(peer) == b"id: %d\ndata: %s\n\n" % (number, text)
         assert program.stop(signal.SIGTERM) == 0
         assert program.error_text() == ""
+
+
+# ---- all of them --------------------------------------------------------------------------------
+
+
+def test_the_readme_names_every_example() -> None:
+    folder = ROOT / "examples"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    files = [path for kind in ("c/*.c", "py/*.py", "brokers/*.py") for path in folder.glob(kind)]
+    assert len(files) > 20
+    assert [path for path in files if f"]({path.relative_to(folder)})" not in text] == []
