@@ -70,15 +70,10 @@ struct ws__extra {
     struct ws__timer lifetime;          /* until max_lifetime is over */
 };
 
+/* What is used most comes first, see struct ws__hub. */
 struct ws_conn {
     struct ws__stream stream;
-    union {
-        ws_request *request; /* WS__CONN_NONE: once its first byte has arrived */
-        void *user;          /* the application's */
-    };
     struct ws__extra *extra;
-    struct ws__protocol protocol;
-    struct ws__pulse pulse;
     struct ws__deflate_terms terms; /* of permessage-deflate */
     uint8_t report : 2;      /* enum ws__report: what is due */
     uint8_t ending : 2;      /* enum ws__ending */
@@ -93,6 +88,12 @@ struct ws_conn {
     bool unsent_limited : 1; /* respond.c: UNSENT_LIMIT was set */
     bool counted : 1;        /* admit.c: it counts for its address */
     bool refused : 1;        /* admit.c: it counts as one that is being refused */
+    struct ws__pulse pulse;
+    union {
+        ws_request *request; /* WS__CONN_NONE: once its first byte has arrived */
+        void *user;          /* the application's */
+    };
+    struct ws__protocol protocol;
 };
 
 static inline ws_conn *ws__conn_of(struct ws__stream *stream)

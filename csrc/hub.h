@@ -38,51 +38,54 @@ enum ws__timer_kind {
     WS__TIMER_SHUTDOWN
 };
 
+/* What is used in many places comes first: a distance from the beginning of at most 127 bytes takes
+ * one byte in an instruction of x86-64, and four otherwise. */
 struct ws__hub {
     struct ws__memory memory;
-    struct ws__loop loop;
-    ws_config config;
-    ws_server *server;
-    ws_stats stats;
-    uint64_t not_sent; /* send.c: how many of stats.messages_out were discarded */
-    char *recv_buffer; /* config.recv_buffer_size bytes */
-
+    struct ws__bus *bus;          /* bus.c: NULL unless the server is a member of one */
+    struct ws__buffer *published; /* share.c: frames of this turn */
+    char *recv_buffer;            /* config.recv_buffer_size bytes */
+    const struct ws__stream_filter *filter; /* stream.h: NULL unless some streams have it */
+    /* Called before bytes of a stream are written: other processes must learn something first that
+     * the peer may conclude from them. Usually NULL. */
+    void (*before_output)(struct ws__hub *hub);
+    struct ws__tls_room *tls; /* tls.c: NULL until a listener speaks TLS */
     struct ws__slot *slots;
     uint32_t slot_count, slot_capacity, free_slot;
+    uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
+    bool in_turn;
+    bool draining;   /* it shuts down once no connection is left, and opens no more */
+    bool stopping;   /* it shuts down now, too */
+    bool forked;     /* a forked child frees its copy: all descriptors are the parent's */
+    bool late;       /* ws__hub_is_late returned true in this turn */
+    bool relaying;   /* relay.c: other processes must know what is published here */
+    bool in_dropped; /* send.c: an on_dropped is running */
+    bool in_ending;  /* send.c: a send that failed ends its connection: handlers run */
+    struct ws__timer_queue *linger_queue;
+    struct ws__loop loop;
+
+    ws_config config;
+    ws_server *server;
     struct ws__list ready;     /* streams with work left */
     struct ws__list postponed; /* the same; they come before those that had a turn */
     struct ws__link *dead;
     void (*run)(struct ws__link *stream);     /* gives a stream its turn on the ready list */
     void (*release)(struct ws__link *stream); /* frees a dead stream */
-
     uint64_t turn_deadline; /* see ws__hub_is_late; 0: not yet needed in this turn */
-    bool late;              /* ws__hub_is_late returned true in this turn */
-    bool in_turn;
-    bool draining;         /* it shuts down once no connection is left, and opens no more */
-    bool stopping;         /* it shuts down now, too */
-    bool forked;           /* a forked child frees its copy: all descriptors are the parent's */
-    uint32_t in_callbacks; /* depth of callbacks of the application, see WS__CALL */
-
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *body_queue, *upgrade_queue;
-    struct ws__timer_queue *linger_queue;
     struct ws__timer_queue *last_queue; /* during a shutdown: between two looks at what the peer's
                                            kernel has acknowledged */
-    const struct ws__stream_filter *filter; /* stream.h: NULL unless some streams have it */
-    struct ws__tls_room *tls;               /* tls.c: NULL until a listener speaks TLS */
     struct ws__buffer *spare; /* stream.c: WS__CORK_SIZE bytes, lent to the stream that is corked */
 
     /* The state of the upper layers that belongs to a server as a whole. */
     struct ws__router websocket_routes, http_routes; /* route.c */
     struct ws__topics topics;                        /* publish.c */
-    struct ws__buffer *published;                    /* share.c: frames of this turn */
-    struct ws__extra *sharing;                       /* share.c: connections with a range of them */
+    struct ws__extra *sharing;                       /* share.c: connections with a range of it */
     uint32_t label_takers;                           /* label.c: connections that take labels */
-    struct ws__deflate_pool deflate;
-    uint64_t turn_inflating; /* inflate.c: nanoseconds spent in this turn */
     uint32_t inflating;      /* inflate.c: connections whose message waits to be inflated */
-    bool in_dropped;         /* send.c: an on_dropped is running */
-    bool in_ending;          /* send.c: a send that failed ends its connection: handlers run */
-    ws_conn *opening;        /* receive.c: whose on_open is running, and its request */
+    uint64_t turn_inflating; /* inflate.c: nanoseconds spent in this turn */
+    struct ws__deflate_pool deflate;
+    ws_conn *opening; /* receive.c: whose on_open is running, and its request */
     ws_request *opening_request;
     /* respond.c: NULL unless the application wants to know of responses. */
     void (*on_response)(ws_request *request, int status, size_t length, const char *why,
@@ -90,16 +93,13 @@ struct ws__hub {
     void *response_user;
     void (*fallback)(ws_request *request, int status, void *user); /* serve.c: or NULL */
     void *fallback_user;
-    ws_relay relay; /* relay.c: the application's */
-    bool relaying;  /* relay.c: other processes must know what is published here */
+    ws_relay relay;              /* relay.c: the application's */
     struct ws__proxies *proxies; /* forwarded.c: NULL unless there are some to be trusted */
     struct ws__quota *quota;     /* quota.c: NULL unless there is one for each address */
-    struct ws__bus *bus; /* bus.c: NULL unless the server is a member of one */
-    /* Called before bytes of a stream are written: other processes must learn something first that
-     * the peer may conclude from them. Usually NULL. */
-    void (*before_output)(struct ws__hub *hub);
-    int64_t date_second; /* respond.c: the second that `date` shows */
+    int64_t date_second;         /* respond.c: the second that `date` shows */
     char date[30];
+    uint64_t not_sent; /* send.c: how many of stats.messages_out were discarded */
+    ws_stats stats;
 };
 
 /* A server begins with its hub. */

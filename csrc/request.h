@@ -46,28 +46,16 @@ enum { WS__DISCARD_LIMIT = 256 * 1024 }; /* bytes of a body that are read for no
 /* What comes next on a stream that speaks HTTP: values of ws__stream.count. */
 enum { WS__FIRST_REQUEST, WS__LATER_REQUEST, WS__PROXY_HEADER };
 
+/* What is used most comes first, see struct ws__hub. */
 struct ws_request {
     ws_conn *conn;
     const struct ws__target *target; /* the route, once it is found */
     const char *pattern;
-    struct ws__match match;
     const char *bytes; /* the head: in the receive buffer, or `copy` */
     size_t length;
     char *copy;                /* after ws_request_defer */
     struct ws__buffer *fields; /* of ws_request_add_header */
-    void (*on_aborted)(ws_request *request, void *user);
-    void *aborted_user;
-    struct ws__body body; /* what has arrived of it */
     void (*on_body)(ws_request *request, const char *data, size_t length, bool last, void *user);
-    void *body_user;
-    uint64_t max_size; /* of the body, as ws_request_read_body was told */
-    struct ws__answer answer;
-    /* Of body_timeout, which a pause holds: when it went on last, and nanoseconds before that. */
-    uint64_t since, spent;
-    uint32_t progress;  /* bytes of the body since its time was renewed */
-    uint32_t discarded; /* bytes of the body since the request was answered */
-    const char *selected; /* subprotocol of the 101 */
-    size_t selected_length;
     enum ws__request_state state;
     uint16_t refusal; /* the status that the library answers with, after on_aborted; or 0 */
     bool in_use; /* by a callback, after which it is freed */
@@ -78,7 +66,20 @@ struct ws_request {
     bool body_paused;
     bool timing_body; /* body_timeout runs */
     bool discarding; /* it is answered, and the rest of the body makes way for the next request */
+    struct ws__body body; /* what has arrived of it */
+    struct ws__answer answer;
     struct ws__http_head head; /* its table of fields lies after the request, in the same block */
+    struct ws__match match;
+    void (*on_aborted)(ws_request *request, void *user);
+    void *aborted_user;
+    void *body_user;
+    uint64_t max_size; /* of the body, as ws_request_read_body was told */
+    /* Of body_timeout, which a pause holds: when it went on last, and nanoseconds before that. */
+    uint64_t since, spent;
+    uint32_t progress;  /* bytes of the body since its time was renewed */
+    uint32_t discarded; /* bytes of the body since the request was answered */
+    const char *selected; /* subprotocol of the 101 */
+    size_t selected_length;
 };
 
 /* Returns NULL if out of memory. The request is the one of its connection. */
