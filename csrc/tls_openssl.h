@@ -20,6 +20,7 @@
     X(33, SSL_CTRL_MODE)                                                                           \
     X(59, SSL_CTRL_SET_TLSEXT_TICKET_KEYS)                                                         \
     X(78, SSL_CTRL_CLEAR_MODE)                                                                     \
+    X(92, SSL_CTRL_SET_GROUPS_LIST)                                                                \
     X(123, SSL_CTRL_SET_MIN_PROTO_VERSION)                                                         \
     X(0x01, SSL_MODE_ENABLE_PARTIAL_WRITE)                                                         \
     X(0x04, SSL_MODE_AUTO_RETRY)                                                                   \

@@ -152,6 +152,31 @@ bool ws_openssl_has_certificate(const ws_openssl *openssl, const struct ssl_ctx_
     return openssl->functions.SSL_CTX_get0_certificate(context);
 }
 
+/* ---- settings ---- */
+
+/* FIPS providers have no X25519, and OpenSSL before 3.5 has no MLKEM. */
+static bool set_groups(const ws_openssl_functions *f, struct ssl_ctx_st *context)
+{
+    static const char *const lists[] = {"X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384",
+                                        "P-256:P-384"};
+    bool set = false;
+    for (size_t i = 0; i < sizeof lists / sizeof *lists && !set; i++)
+        set = f->SSL_CTX_ctrl(context, SSL_CTRL_SET_GROUPS_LIST, 0,
+                              (void *)(uintptr_t)lists[i]) == 1;
+    return set;
+}
+
+int ws_openssl_set_defaults(const ws_openssl *openssl, struct ssl_ctx_st *context)
+{
+    const ws_openssl_functions *f = &openssl->functions;
+    const bool set =
+        set_groups(f, context) &&
+        f->SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) &&
+        f->SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20");
+    ws__openssl_forget_errors(f);
+    return set ? WS_OK : WS_ENOMEM;
+}
+
 /* ---- files -------------------------------------------------------------------------------- */
 
 struct password {
@@ -237,12 +262,6 @@ static int load_files(const ws_openssl_functions *f, struct ssl_ctx_st *context,
     return WS_OK;
 }
 
-static bool set_defaults(const ws_openssl_functions *f, struct ssl_ctx_st *context)
-{
-    return f->SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) &&
-           f->SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20");
-}
-
 int ws_openssl_load_context(const ws_openssl *openssl, const char *cert_file, const char *key_file,
                             const char *password, struct ssl_ctx_st **context,
                             char error[WS_OPENSSL_ERROR_SIZE])
@@ -251,7 +270,7 @@ int ws_openssl_load_context(const ws_openssl *openssl, const char *cert_file, co
     ws__openssl_forget_errors(f);
     *context = f->SSL_CTX_new(f->TLS_server_method());
     int result = WS_ENOMEM;
-    if (*context && set_defaults(f, *context))
+    if (*context && !ws_openssl_set_defaults(openssl, *context))
         result = load_files(f, *context, cert_file, key_file ? key_file : cert_file, password,
                             error);
     else

@@ -176,12 +176,19 @@ WS_API int ws_openssl_set_ticket_keys(ws_openssl *openssl, const void *keys, siz
 WS_API bool ws_openssl_has_certificate(const ws_openssl *openssl,
                                        const struct ssl_ctx_st *context);
 
+/* Gives a context what those of ws_openssl_load_context have: TLS 1.2 and 1.3, in TLS 1.2 only
+ * ephemeral keys and authenticated encryption, and for the exchange of keys X25519, P-256 and
+ * P-384, with X25519MLKEM768 before them where OpenSSL has it. Others cost the server more; with
+ * FFDHE of 8192 bits, which OpenSSL allows by default, one message of a client takes 10 ms. Returns
+ * WS_OK or WS_ENOMEM. */
+WS_API int ws_openssl_set_defaults(const ws_openssl *openssl, struct ssl_ctx_st *context);
+
 #define WS_OPENSSL_ERROR_SIZE 256
 
 /* Creates a context from files in PEM format: cert_file holds the certificate and those of the
  * intermediate authorities after it, key_file its private key (NULL: it is in cert_file as well),
- * and `password` decrypts the key (NULL: it is not encrypted). The context speaks TLS 1.2 and 1.3,
- * in TLS 1.2 only with ephemeral keys and authenticated encryption.
+ * and `password` decrypts the key (NULL: it is not encrypted). The context has the settings of
+ * ws_openssl_set_defaults.
  * The caller frees *context with ws_openssl_free_context, at any time after
  * ws_openssl_set_contexts. Returns WS_OK, or sets *context to NULL, writes a line to `error` that
  * says what is wrong with which file, and returns WS_EINVAL, WS_ESYSTEM (a file cannot be read, see

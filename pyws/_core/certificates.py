@@ -19,9 +19,6 @@ __all__ = ["Password", "check_contexts", "named_contexts", "read_files"]
 Password = Union[str, bytes, None]
 
 EVERY_NAME = "*"
-# Forward secrecy and authenticated encryption, in TLS 1.2; the three suites of TLS 1.3 are such.
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-ALPN = ("http/1.1",)
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")  # RFC 1123 section 2.1, and the underscore
 _LONGEST_NAME = 253
@@ -152,7 +149,7 @@ def _check_context(name: str, context: SSLContext) -> SSLContext:
 def read_files(cert_file: str, key_file: Optional[str], password: Password) -> SSLContext:
     """A context of a certificate chain and its key.
 
-    It speaks TLS 1.2 and 1.3 with the ciphers of `CIPHERS`, and asks clients for no certificate.
+    It has the settings of Python; ws_openssl_set_defaults gives it others.
 
     Args:
         cert_file: The path of the chain in PEM format, the certificate of the server first.
@@ -173,9 +170,6 @@ def read_files(cert_file: str, key_file: Optional[str], password: Password) -> S
         hint = "; key_file names the file that has it" if key_file is None else ""
         raise ValueError(f"{where} has no private key in PEM format: {key_path!r}{hint}")
     context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(ALPN)
 
     def ask() -> Union[str, bytes]:  # otherwise OpenSSL would ask in the terminal, and wait
         if password is None:

@@ -134,6 +134,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_openssl_set_contexts": (c_int, (c_void_p, POINTER(ws_openssl_context), c_size_t), check),
     "ws_openssl_set_ticket_keys": (c_int, (c_void_p, c_char_p, c_size_t), check),
     "ws_openssl_has_certificate": (c_bool, (c_void_p, c_void_p), None),
+    "ws_openssl_set_defaults": (c_int, (c_void_p, c_void_p), check),
     "ws_openssl_load_context": (
         c_int,
         (c_void_p, c_char_p, c_char_p, c_char_p, POINTER(c_void_p), c_char_p),

@@ -74,6 +74,8 @@ class Contexts:
         context = certificates.read_files(cert_file, key_path, password)
         if not self._openssl.hidden:
             self._take({certificates.EVERY_NAME: context})
+            pointer = self.pointers[certificates.EVERY_NAME]
+            self._openssl.library.ws_openssl_set_defaults(self._handle, pointer)
             return
         self._own = self._openssl.load_context(
             self._handle,

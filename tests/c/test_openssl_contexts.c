@@ -391,7 +391,7 @@ static void test_protocols(int version)
 
 /* ---- files -------------------------------------------------------------------------------- */
 
-static char folder[] = "/tmp/test_openssl_XXXXXX";
+static char folder[sizeof "/tmp/test_openssl_XXXXXX"];
 static char error[WS_OPENSSL_ERROR_SIZE];
 
 static const char *in_folder(const char *name)
@@ -449,6 +449,7 @@ static void write_text(const char *name, const char *text)
 
 static void make_files(void)
 {
+    strcpy(folder, "/tmp/test_openssl_XXXXXX");
     if (!mkdtemp(folder))
         perror(folder);
     identity_write(identities[0], in_folder("cert"), WRITE_CERTIFICATE, NULL);
@@ -502,6 +503,58 @@ static void test_files(void)
     stop();
 }
 
+/* Whether a client that knows no other groups for the exchange of keys gets a connection. */
+static void exchanges(const char *groups, bool accepted)
+{
+    struct tls_link link;
+    if (!SSL_CTX_set1_groups_list(clients, groups))
+        ok(false, "this OpenSSL has the groups %s", groups);
+    const int result = shake(&link, openssl, NULL);
+    is_int(result, accepted ? WS_TLS_DONE : WS_TLS_FAILED,
+           "L4: a client that offers only %s", groups);
+    if (!accepted)
+        is_int(link.client_reason, SSL_AD_REASON_OFFSET + SSL_AD_HANDSHAKE_FAILURE, "the alert");
+    end(&link);
+}
+
+/* L4: a client could make the server compute for 10 ms by one message, with FFDHE of 8192 bits. */
+static void test_groups(void)
+{
+    struct ssl_ctx_st *loaded;
+    start();
+    make_files();
+    is_int(load("cert", "key", NULL, &loaded), WS_OK, "a context");
+    set(openssl, "*", loaded);
+    ws_openssl_free_context(openssl, loaded);
+    exchanges("X25519", true);
+    exchanges("P-256", true);
+    exchanges("P-384", true);
+    exchanges("P-521:P-384", true);
+    exchanges("P-521", false);
+    exchanges("X448", false);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    exchanges("ffdhe8192", false);
+    exchanges("ffdhe2048", false);
+#endif
+#if OPENSSL_VERSION_NUMBER >= 0x30500000L
+    exchanges("X25519MLKEM768", true);
+#endif
+    remove_files();
+    stop();
+}
+
+/* Other contexts keep theirs unless they are asked to have the same. */
+static void test_groups_of_other_contexts(void)
+{
+    start();
+    set(openssl, "*", contexts[0]);
+    exchanges("P-521", true);
+    is_int(ws_openssl_set_defaults(openssl, contexts[0]), WS_OK, "ws_openssl_set_defaults");
+    exchanges("P-521", false);
+    exchanges("X25519", true);
+    stop();
+}
+
 /* ---- the table ---------------------------------------------------------------------------- */
 
 static unsigned long old_version(void)
@@ -551,6 +604,8 @@ static void cases(void)
     CASE(test_protocols(TLS1_2_VERSION));
     CASE(test_protocols(TLS1_3_VERSION));
     CASE(test_files());
+    CASE(test_groups());
+    CASE(test_groups_of_other_contexts());
     CASE(test_functions());
 }
 

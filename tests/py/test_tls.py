@@ -289,6 +289,24 @@ def test_l4_t86_garbage(secure: Callable[..., Secure], data: bytes) -> None:
     assert server.infos[:-1] == []
 
 
+def only_group(name: str) -> ssl.SSLContext:
+    """The context of a client that knows no other group for the exchange of keys."""
+    context = client_context()
+    context.set_ecdh_curve(name)
+    return context
+
+
+def test_l4_groups_that_cost_much_are_refused(secure: Callable[..., Secure]) -> None:
+    """Otherwise each message of a client could take milliseconds."""
+    server = secure()
+    for name in ("prime256v1", "secp384r1"):
+        with opened(tls_peer(server.port, only_group(name))):
+            pass
+    with pytest.raises(ssl.SSLError, match="(?i)handshake.failure"):
+        tls_peer(server.port, only_group("secp521r1"))
+    server.check()
+
+
 class Flights:
     """The client's side of a handshake, whose flights are sent by the test."""
 

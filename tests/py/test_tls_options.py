@@ -7,9 +7,11 @@ from typing import Any, Dict, List
 
 import pytest
 from authority import PASSWORD, authority, localhost
+from tls_server import with_contexts
 
 from pyws import App, AppListenOptions
 from pyws._core import certificates
+from pyws._core.tls import Tls
 
 
 def server_context() -> ssl.SSLContext:
@@ -211,11 +213,16 @@ def test_l1_one_file_for_both(tmp_path: Path) -> None:
     assert isinstance(certificates.read_files(str(both), None, None), ssl.SSLContext)
 
 
+@with_contexts
 def test_l1_what_a_context_of_files_allows() -> None:
-    context = certificates.read_files(*localhost(), None)
+    cert_file, key_file = localhost()
+    tls = Tls(AppListenOptions(cert_file=cert_file, key_file=key_file))
+    assert tls._contexts is not None
+    (context,) = tls._contexts._objects.values()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_NONE
     for cipher in context.get_ciphers():
         assert cipher["protocol"] in ("TLSv1.3", "TLSv1.2")
         assert "GCM" in cipher["name"] or "CHACHA20" in cipher["name"]
         assert cipher["protocol"] == "TLSv1.3" or cipher["name"].startswith("ECDHE-")
+    tls.free()
