@@ -50,6 +50,7 @@ SHOWN = {
     "architecture": "ARCHITECTURE.md",
     "changelog": "CHANGELOG.md",
     "conformance_runner": "tools/conformance/README.md",
+    "security": "SECURITY.md",
 }
 LINK = re.compile(r"\[([^\]]+)\]\(([^):#]+)(#[^)]*)?\)")
 
