@@ -14,7 +14,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 import pytest
 from common import TLS, without_sanitizer
@@ -197,11 +197,11 @@ class Page:
 class Browser(Page):
     """A Chromium with its first page; stopped by its process id."""
 
-    def __init__(self, path: str, client: Any, folder: str) -> None:
+    def __init__(self, path: str, client: Any, folder: str, flags: Sequence[str] = ()) -> None:
         self.stack = ExitStack()
         self.output = self.stack.enter_context(open(Path(folder, "output"), "w+"))
         self.process = subprocess.Popen(
-            [path, *FLAGS, f"--user-data-dir={folder}/profile", "about:blank"],
+            [path, *FLAGS, *flags, f"--user-data-dir={folder}/profile", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
@@ -263,12 +263,19 @@ class Browser(Page):
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
-    """A Browser with a profile of its own, gone at the end."""
+def launched(*flags: str, prepare: Optional[Callable[[Path], None]] = None) -> Iterator[Browser]:
+    """A Browser with a home and a profile of its own, gone at the end.
+
+    Args:
+        flags: More arguments of the command line.
+        prepare: Called with the home before it starts; the profile is the folder `profile` in it.
+    """
     path, client = find_chromium(), find_client()
     folder = tempfile.mkdtemp(prefix="pyws-browser-")
     try:
-        browser = Browser(path, client, folder)
+        if prepare is not None:
+            prepare(Path(folder))
+        browser = Browser(path, client, folder, flags)
         try:
             yield browser
         finally:

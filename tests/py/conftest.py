@@ -137,6 +137,14 @@ def secure() -> Iterator[Callable[..., Any]]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Dict[str, Any]], Any]:
+    """``node(script, arguments)`` runs a script of Node that may use the package ws."""
+    from node_ws import Node
+
+    return Node(tmp_path_factory.mktemp("node"))
+
+
 @pytest.fixture
 def balance() -> Iterator[Dict[str, int]]:
     """Counts that a test may keep of opens and closes; they must agree at its end (T68)."""

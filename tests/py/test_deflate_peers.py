@@ -8,14 +8,11 @@ import json
 import queue
 import random
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from chromium import TIMEOUT, Browser, launched, unavailable
-from common import HTTP, WS, without_sanitizer
+from chromium import TIMEOUT, Browser, launched
+from common import HTTP, WS
 
 from pyws import App, CompressOptions, WebSocket
 from pyws._native import lib
@@ -202,38 +199,6 @@ ws.on('close', (code, reason) => {
 """
 
 
-def run(command: List[str], folder: Path, **more: Any) -> "subprocess.CompletedProcess[str]":
-    """A child with a bounded time, killed behind it."""
-    # The runtime of a sanitizer is for the Python processes only.
-    kept = without_sanitizer()
-    return subprocess.run(
-        command, cwd=folder, env=kept, capture_output=True, encoding="utf-8", **more
-    )
-
-
-@pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dict[str, Any]], Any]:
-    """Runs a client of the ws package with its arguments; what it reports."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        unavailable("no node or no npm here")
-    folder = tmp_path_factory.mktemp("node")
-    options = ["--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"]
-    try:
-        done = run([npm, "install", *options, "ws@8"], folder, stdin=subprocess.DEVNULL, timeout=90)
-    except subprocess.TimeoutExpired:
-        unavailable("npm install ws takes too long")
-    if done.returncode != 0:
-        unavailable("npm install ws: " + done.stderr[:200])
-
-    def talk(arguments: Dict[str, Any]) -> Any:
-        done = run([node, "-e", CLIENT], folder, input=json.dumps(arguments), timeout=TIMEOUT)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return talk
-
-
 CHOICES: Dict[str, Dict[str, Any]] = {
     "takeover": {},
     "no takeover": {"serverNoContextTakeover": True, "clientNoContextTakeover": True},
@@ -252,7 +217,7 @@ CHOICES: Dict[str, Dict[str, Any]] = {
 @with_modes
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
 def test_node_ws(
-    client: Callable[[Dict[str, Any]], Any],
+    node: Callable[[str, Dict[str, Any]], Any],
     serve: Callable[..., Any],
     choice: Dict[str, Any],
     mode: int,
@@ -260,13 +225,14 @@ def test_node_ws(
     """X1, X2, X3, X4, X5, X8, X9, X10, X13: Node's ws with its choices, in both ways."""
     echo = Echo(serve, mode)
     for code in (4000, 0):
-        got = client(
+        got = node(
+            CLIENT,
             {
                 "url": f"{WS}://127.0.0.1:{echo.port}/echo",
                 "messages": packed(MESSAGES),
                 "code": code,
                 "perMessageDeflate": {"threshold": 0, **choice},
-            }
+            },
         )
         assert "error" not in got
         agreed, *closed = echo.closed.get(timeout=TIMEOUT)
