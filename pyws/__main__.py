@@ -278,7 +278,8 @@ def addresses_of(
     except ValueError as error:
         parser.error(str(error))
     except ImportError:
-        parser.exit(1, "pyws: --self-signed needs trustme: pip install pyws-server[tls]\n")
+        needed = 'trustme: pip install "pyws-server[tls]"'
+        parser.exit(1, f"pyws: --self-signed needs {needed}\n")
 
 
 def throw_away(host: str) -> SSLContext:

@@ -38,9 +38,9 @@ BELOW = """Math.max(0, Math.round(log.lastChild.getBoundingClientRect().bottom
     - log.parentElement.getBoundingClientRect().bottom))"""
 
 
-def start(port: int = 0) -> Tuple[Program, int]:
+def start(port: int = 0, *more: str) -> Tuple[Program, int]:
     """The command itself."""
-    program = Program("-m", "pyws", "--port", str(port))
+    program = Program("-m", "pyws", "--port", str(port), *more)
     try:
         return program, int(program.line().rsplit(":", 1)[1])
     except BaseException:
@@ -75,6 +75,19 @@ def test_echo(browser: Browser) -> None:
         assert browser.evaluate(text("#log li:last-child small")).startswith("3 bytes, ")
         assert browser.evaluate(text("#sent")) == "2"
         assert browser.evaluate(text("#connections")) == "1"
+
+
+def test_l1_over_tls(tmp_path: Path) -> None:
+    """`pyws --self-signed`: the sockets of a page that came by https are wss."""
+    pytest.importorskip("trustme")
+    program, port = start(0, "--self-signed")
+    with program, launched("--ignore-certificate-errors") as browser:
+        browser.open(f"https://127.0.0.1:{port}/#/echo")
+        browser.wait_for(STATE, "open")
+        browser.enter("Hello")
+        browser.wait_for(text("#received"), "1")
+        assert browser.evaluate("location.protocol") == "https:"
+        browser.screenshot(tmp_path / "over-tls.png")
 
 
 def test_many_and_long_messages(browser: Browser) -> None:

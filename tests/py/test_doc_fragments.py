@@ -4,6 +4,7 @@ import ast
 import asyncio
 import contextlib
 import json
+import logging
 import shutil
 import signal
 import ssl
@@ -342,16 +343,17 @@ def certificate(text: str, folder: Path) -> None:
 @fragment("signal.signal(signal.SIGHUP, on_hangup)")
 def hangup(text: str, folder: Path) -> None:
     """test_tls_reload.py sends the signal."""
-    app, errors = mock.Mock(), mock.Mock()
+    app = mock.Mock()
     with mock.patch.object(signal, "signal") as install:
-        executed(text, app=app, signal=signal, logging=errors)
+        executed(text, app=app)
     number, handler = install.call_args[0]
     assert number == signal.SIGHUP
     handler(number, None)
     app.reload_tls.assert_called_once_with()
     app.reload_tls.side_effect = ValueError("not a certificate")
-    handler(number, None)
-    assert errors.error.called
+    with mock.patch.object(logging, "error") as error:
+        handler(number, None)
+    assert error.called
 
 
 def name_served(app: App, name: str) -> str:
@@ -364,7 +366,7 @@ def name_served(app: App, name: str) -> str:
 def context(text: str, folder: Path) -> None:
     pair, app = localhost(), App()
     text = text.replace("8443", "0").replace("cert.pem", pair.cert).replace("key.pem", pair.key)
-    executed(text, app=app, ssl=ssl)
+    executed(text, app=app)
     with running(app) as url, tls_peer(port_of(url)) as client:
         assert tls_of(client).version() == "TLSv1.3"
 
@@ -392,11 +394,11 @@ def function_of_contexts(text: str, folder: Path) -> None:
 
 @fragment("x509.load_der_x509_certificate")
 def client_certificates(text: str, folder: Path) -> None:
-    x509 = pytest.importorskip("cryptography.x509")
+    pytest.importorskip("cryptography")
     names: List[Any] = []
     server = authority().server_context("localhost")
     text = text.replace("clients-ca.pem", authority().cert)
-    on_open = executed(text, context=server, ssl=ssl, x509=x509)["on_open"]
+    on_open = executed(text, context=server, ssl=ssl)["on_open"]
     app = App()
 
     def opens(ws: WebSocket) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import pytest
 from common import ROOT, TIMEOUT
 from peer import Peer, close_frame, eventually, frame, handshake, upgraded
 from program import Program
+from tls_clients import opened, tls_peer
 
 import pyws
 from pyws import __main__ as command
@@ -369,6 +371,47 @@ def test_echo_compressed(compression: str) -> None:
             assert (first, second < 100) == (0xC1, True)
         assert program.stop(signal.SIGINT) == 0
         assert program.rest() == program.error_text() == ""
+
+
+# ---- a certificate for trying -------------------------------------------------------------------
+
+
+def test_l1_self_signed() -> None:
+    """The page over https, with a certificate for what the browser may ask for."""
+    pytest.importorskip("trustme")
+    with start("--self-signed", "--port", "0") as program:
+        line = program.line()
+        assert line.startswith("listening on https://127.0.0.1:")
+        port = int(line.rpartition(":")[2])
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nobody can trust it
+        with opened(tls_peer(port, context), "/echo") as peer:
+            peer.send(frame(b"hello"))
+            assert peer.frame().payload == b"hello"
+        with tls_peer(port, context) as peer:
+            peer.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert peer.response().body == PAGE
+        with pytest.raises(ssl.SSLCertVerificationError):
+            tls_peer(port, ssl.create_default_context())
+        assert program.stop(signal.SIGTERM) == 0
+        assert program.error_text() == ""
+
+
+WITHOUT_TRUSTME = """
+import sys
+sys.modules["trustme"] = None  # import raises ImportError
+from pyws.__main__ import main
+sys.exit(main(["--self-signed"]))
+"""
+
+
+def test_l1_self_signed_needs_trustme() -> None:
+    with Program("-c", WITHOUT_TRUSTME) as program:
+        assert program.wait() == 1
+        assert program.rest() == ""
+        assert program.error_text() == (
+            'pyws: --self-signed needs trustme: pip install "pyws-server[tls]"\n'
+        )
 
 
 # ---- called -------------------------------------------------------------------------------------

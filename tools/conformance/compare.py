@@ -50,7 +50,7 @@ class Server(NamedTuple):
     """A row of the table; `kind` selects how the server is installed and started."""
 
     kind: str
-    """"c", "tls" and "pyws" are from this checkout; the others are programs in peers/."""
+    """"c", "pyws" and SECURE are from this checkout; the others are programs in peers/."""
     package: str
     """The name, which with pip and npm is also the package."""
     options: tuple[str, ...] = ()
@@ -64,6 +64,7 @@ class Server(NamedTuple):
     start: tuple[str, ...] = ("{program}",)
 
 
+SECURE = ("c-tls", "pyws-tls")
 DEDICATED = ("--compression", "dedicated")
 LIMITS = ("--max-payload", str(LARGEST), "--max-backpressure", str(8 * LARGEST))
 CXX = ("g++", "-std=c++14", "-O2", "-o", "{program}", "{source}", "-pthread")
@@ -81,8 +82,9 @@ SERVERS = {
     "pyws-c-deflate": Server("c", "pyws", DEDICATED, "C, deflate"),
     "pyws-python": Server("pyws", "pyws", (), "Python"),
     "pyws-python-deflate": Server("pyws", "pyws", DEDICATED, "Python, deflate"),
-    "pyws-c-openssl": Server("tls", "pyws", LIMITS + DEDICATED, "C, OpenSSL", program="echo_tls"),
-    "pyws-c-mbedtls": Server("tls", "pyws", (), "C, Mbed TLS", program="echo_mbedtls"),
+    "pyws-c-openssl": Server("c-tls", "pyws", LIMITS + DEDICATED, "C, OpenSSL", program="echo_tls"),
+    "pyws-c-mbedtls": Server("c-tls", "pyws", (), "C, Mbed TLS", program="echo_mbedtls"),
+    "pyws-python-tls": Server("pyws-tls", "pyws", DEDICATED, "Python, TLS"),
     "websockets": Server("pip", "websockets"),
     "aiohttp": Server("pip", "aiohttp"),
     "tornado": Server("pip", "tornado"),
@@ -204,14 +206,14 @@ class Place:
             return self.install_node(server.package, *server.needs)
         if server.kind == "apt":
             return self.install_debian(server)
-        if server.kind == "tls":
+        if server.kind in SECURE:
             self.prepare_tls(server)
         code = "import pyws; print(pyws.__version__)"
         return output([sys.executable, "-c", code], INSTALL, **self.environment)
 
     def prepare_tls(self, server: Server) -> None:
         """Make a certificate, or raise Failed, also if the build does not have the program."""
-        if not (self.build / "examples/c" / server.program).exists():
+        if server.program and not (self.build / "examples/c" / server.program).exists():
             raise Failed("it needs a build with -Dtls=openssl,mbedtls")
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -252,12 +254,14 @@ class Place:
         if server.kind == "c":
             program = str(self.build / "examples/c/pyws-testee")
             return [program, *LIMITS, *server.options]
-        if server.kind == "tls":
+        files = ["--cert", str(self.certificate), "--key", str(self.folder / "key.pem")]
+        if server.kind == "c-tls":
             program = str(self.build / "examples/c" / server.program)
-            files = ["--cert", str(self.certificate), "--key", str(self.folder / "key.pem")]
             return [program, *files, *server.options]
-        if server.kind == "pyws":
-            return [sys.executable, "-m", "pyws", "echo", "--port", "0", *server.options]
+        if server.kind in ("pyws", "pyws-tls"):
+            more = files if server.kind in SECURE else []
+            echo = ["echo", "--port", "0", *more, *server.options]
+            return [sys.executable, "-m", "pyws", *echo]
         if server.kind == "npm":
             return ["node", str(HERE / f"peers/echo_{server.package}.js")]
         if server.kind == "pip":
@@ -308,7 +312,7 @@ def run(
 ) -> None:
     """Run the runner, which writes a report whatever happens to the server, or raise Failed."""
     command = [sys.executable, str(HERE), "--serve", shlex.join(place.command(server))]
-    if server.kind == "tls":
+    if server.kind in SECURE:
         command += ["--tls", "--ca", str(place.certificate)]
     command += ["--name", title, "--json", str(path), "--jobs", str(jobs)]
     command += ["--max-time", str(seconds), *(["--retry", "1"] if retry else [])]
@@ -347,7 +351,7 @@ def no_run(title: str, why: str) -> dict[str, Any]:
 
 def autobahn(place: Place, name: str, cases: Sequence[str]) -> str:
     """Run the Autobahn suite against a server; returns why there is no result, or ""."""
-    if SERVERS[name].kind == "tls":
+    if SERVERS[name].kind in SECURE:
         return "only without TLS"
     path = place.autobahn(name)
     path.unlink(missing_ok=True)
