@@ -72,10 +72,10 @@ static int write_piece(struct ws__stream *s, const char *size, size_t n, const c
                        size_t length)
 {
     const size_t tail = n ? 2 : 0;
-    if (n && ws__stream_queue(s, size, n, NULL, 0))
+    if (n && ws__stream_append(s, size, n, NULL, 0))
         return WS_ENOMEM;
     const enum ws__written written = ws__stream_write(s, data, length, "\r\n", tail);
-    if (written == WS__WRITTEN_NONE && ws__stream_queue(s, data, length, "\r\n", tail))
+    if (written == WS__WRITTEN_NONE && ws__stream_append(s, data, length, "\r\n", tail))
         ws__stream_break(s, true); /* the size cannot be taken back */
     return s->broken ? WS_ECLOSED : WS_OK;
 }

@@ -261,7 +261,7 @@ static void call_handler(const ws_bridge_route *route, void *socket, const char 
  * or there was no memory. The first argument is borrowed. The others are new references, which are
  * dropped here; one of them is NULL if there was no memory. Returns a borrowed reference to a
  * result of a type like bool, or NULL after an exception. */
-static const void *call_with(void *function, void **args, size_t count)
+__attribute__((cold)) static const void *call_with(void *function, void **args, size_t count)
 {
     bool complete = true;
     for (size_t i = 1; i < count; i++)
@@ -321,7 +321,7 @@ static void forget(const ws_bridge *bridge, void *socket)
         ws__python.PyErr_Clear();
 }
 
-void ws_bridge_on_open(ws_conn *conn, void *user)
+__attribute__((cold)) void ws_bridge_on_open(ws_conn *conn, void *user)
 {
     const ws_bridge_route *route = user;
     ws_bridge *bridge = route->bridge;
@@ -368,7 +368,8 @@ void ws_bridge_on_message(ws_conn *conn, char *data, size_t length, int opcode, 
     ws__python.Py_DecRef(socket);
 }
 
-void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t length, void *user)
+__attribute__((cold)) void
+ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t length, void *user)
 {
     const ws_bridge *bridge = ((const ws_bridge_route *)user)->bridge;
     void *socket = ws_conn_user(conn);
@@ -391,8 +392,9 @@ void ws_bridge_on_close(ws_conn *conn, int code, const char *reason, size_t leng
 }
 
 /* Whatever happens in Python: the object must not lead to the connection from now on. */
-void ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
-                         void *user)
+__attribute__((cold)) void
+ws_bridge_on_closed(ws_conn *conn, bool clean, int code, const char *reason, size_t length,
+                    void *user)
 {
     const ws_bridge *bridge = ((const ws_bridge_route *)user)->bridge;
     void *socket = ws_conn_user(conn);
@@ -495,7 +497,8 @@ int ws__bridge_prepare(const ws_bridge *bridge, void *const values[3], const cha
     return prepared && compressed ? prepared | WS_COMPRESS : prepared;
 }
 
-void *ws__bridge_call_method(void *method, void *self, void *const *args, ptrdiff_t count,
+__attribute__((cold)) void *
+ws__bridge_call_method(void *method, void *self, void *const *args, ptrdiff_t count,
                              void *names)
 {
     enum { MOST = 8 }; /* more arguments than any method here takes */
@@ -535,8 +538,9 @@ void *ws_bridge_send(void *self, void *const *args, ptrdiff_t count, void *names
 
 /* The method publish of a WebSocket, or of an App if `conn` is NULL, which takes one argument
  * less. */
-static void *publish_with(const ws_bridge *bridge, ws_conn *conn, void *self, void *const *args,
-                          ptrdiff_t count, void *names)
+__attribute__((cold)) static void *
+publish_with(const ws_bridge *bridge, ws_conn *conn, void *self, void *const *args,
+             ptrdiff_t count, void *names)
 {
     const char *topic, *data;
     ptrdiff_t topic_length, length;

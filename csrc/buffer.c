@@ -119,7 +119,8 @@ static bool may_move(const struct ws__buffer *b, size_t need)
     return need <= (half_consumed ? b->capacity : b->capacity - b->capacity / 3);
 }
 
-char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
+__attribute__((cold)) char *
+ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
 {
     size_t length = ws__buffer_length(*b);
     char *room = ws__buffer_room(*b, n);

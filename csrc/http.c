@@ -510,7 +510,7 @@ const char *ws__http_reason(int status)
 }
 
 /* Writes n with leading zeros. */
-static void put_number(char *out, int64_t n, int digits)
+static void put_number(char *out, int n, int digits)
 {
     while (digits--) {
         out[digits] = (char)('0' + n % 10);
@@ -526,15 +526,15 @@ void ws__http_date(int64_t unix_seconds, char out[30])
                             : unix_seconds > latest ? latest
                                                     : unix_seconds;
     /* Years that begin in March put the leap day last. Day 0 is 1 March 1600. */
-    const int64_t day = seconds / 86400 + 135080, time = seconds % 86400;
-    const int64_t cycle = day / 146097, in_cycle = day % 146097;
-    const int64_t century = in_cycle / 36524 - in_cycle / 146096;
-    const int64_t in_century = in_cycle - century * 36524;
-    const int64_t leap = in_century / 1461, in_leap = in_century % 1461;
-    const int64_t year_in_leap = in_leap / 365 - in_leap / 1460;
-    const int64_t in_year = in_leap - year_in_leap * 365;
-    const int64_t month = (5 * in_year + 2) / 153; /* from March on 31 30 31 30 31 days, repeated */
-    const int64_t year = 1600 + 400 * cycle + 100 * century + 4 * leap + year_in_leap + (month > 9);
+    const int day = (int)(seconds / 86400) + 135080, time = (int)(seconds % 86400);
+    const int cycle = day / 146097, in_cycle = day % 146097;
+    const int century = in_cycle / 36524 - in_cycle / 146096;
+    const int in_century = in_cycle - century * 36524;
+    const int leap = in_century / 1461, in_leap = in_century % 1461;
+    const int year_in_leap = in_leap / 365 - in_leap / 1460;
+    const int in_year = in_leap - year_in_leap * 365;
+    const int month = (5 * in_year + 2) / 153; /* from March on 31 30 31 30 31 days, repeated */
+    const int year = 1600 + 400 * cycle + 100 * century + 4 * leap + year_in_leap + (month > 9);
     memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", 30);
     memcpy(out, &"WedThuFriSatSunMonTue"[3 * (day % 7)], 3);
     put_number(out + 5, in_year - (153 * month + 2) / 5 + 1, 2);

@@ -336,7 +336,7 @@ static inline enum ws__sent send_message(ws_conn *c, const void *data, size_t le
 }
 
 /* Not for ws_conn_send, which has this inlined. */
-__attribute__((noinline)) enum ws__sent
+__attribute__((cold, noinline)) enum ws__sent
 ws__send_message(ws_conn *c, const void *data, size_t length, int opcode)
 {
     return send_message(c, data, length, opcode);

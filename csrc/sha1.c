@@ -20,39 +20,45 @@ static uint32_t load_word(const uint8_t *p)
 }
 
 /* The functions of FIPS 180-4 4.1.1. */
-#define CH(x, y, z) (((x) & (y)) ^ (~(x) & (z)))
+#define CH(x, y, z) ((z) ^ ((x) & ((y) ^ (z))))
 #define PARITY(x, y, z) ((x) ^ (y) ^ (z))
-#define MAJ(x, y, z) (((x) & (y)) ^ ((x) & (z)) ^ ((y) & (z)))
+#define MAJ(x, y, z) (((x) & (y)) | ((z) & ((x) | (y))))
 
 /* One round (FIPS 180-4 6.1.2), after which the variables have moved on by one: what was e is a. */
-#define ROUND(f, K, a, b, c, d, e)                                                                 \
-    e += rotl32(a, 5) + f(b, c, d) + (K) + w[t++];                                                 \
+#define ROUND(f, a, b, c, d, e)                                                                    \
+    e += rotl32(a, 5) + f(b, c, d) + K + *w++;                                                     \
     b = rotl32(b, 30);
 
 /* Twenty rounds, five at a time, so that each variable is in its old place again. */
-#define TWENTY_ROUNDS(f, K)                                                                        \
-    for (int end = t + 20; t < end;) {                                                             \
-        ROUND(f, K, a, b, c, d, e)                                                                 \
-        ROUND(f, K, e, a, b, c, d)                                                                 \
-        ROUND(f, K, d, e, a, b, c)                                                                 \
-        ROUND(f, K, c, d, e, a, b)                                                                 \
-        ROUND(f, K, b, c, d, e, a)                                                                 \
+#define TWENTY_ROUNDS(f)                                                                           \
+    for (const uint32_t *end = w + 20; w != end;) {                                                \
+        ROUND(f, a, b, c, d, e)                                                                    \
+        ROUND(f, e, a, b, c, d)                                                                    \
+        ROUND(f, d, e, a, b, c)                                                                    \
+        ROUND(f, c, d, e, a, b)                                                                    \
+        ROUND(f, b, c, d, e, a)                                                                    \
     }
 
-/* Adds one block to the hash (FIPS 180-4 6.1.2). `w` is the message schedule. */
+/* Adds one block to the hash (FIPS 180-4 6.1.2). `schedule` is that of the message. */
 static void add_block(uint32_t hash[5], const uint8_t *block)
 {
-    uint32_t w[80], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
-    int t;
-    for (t = 0; t < 16; t++)
-        w[t] = load_word(block + 4 * t);
-    for (; t < 80; t++)
-        w[t] = rotl32(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
-    t = 0;
-    TWENTY_ROUNDS(CH, 0x5a827999u)
-    TWENTY_ROUNDS(PARITY, 0x6ed9eba1u)
-    TWENTY_ROUNDS(MAJ, 0x8f1bbcdcu)
-    TWENTY_ROUNDS(PARITY, 0xca62c1d6u)
+    static const uint32_t constants[4] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
+    uint32_t schedule[80], a = hash[0], b = hash[1], c = hash[2], d = hash[3], e = hash[4];
+    uint32_t *w = schedule;
+    for (; w != schedule + 16; block += 4)
+        *w++ = load_word(block);
+    for (; w != schedule + 80; w++)
+        *w = rotl32(w[-3] ^ w[-8] ^ w[-14] ^ w[-16], 1);
+    w = schedule;
+    for (int part = 0; part < 4; part++) {
+        const uint32_t K = constants[part];
+        if (part == 0)
+            TWENTY_ROUNDS(CH)
+        else if (part == 2)
+            TWENTY_ROUNDS(MAJ)
+        else
+            TWENTY_ROUNDS(PARITY)
+    }
     hash[0] += a;
     hash[1] += b;
     hash[2] += c;

@@ -11,7 +11,7 @@ void ws__share_queue(ws_conn *c)
         return;
     const char *bytes = c->stream.hub->published->bytes + c->extra->shared_from;
     ws__share_forget(c);
-    if (ws__stream_queue(&c->stream, bytes, n, NULL, 0))
+    if (ws__stream_append(&c->stream, bytes, n, NULL, 0))
         ws__stream_break(&c->stream, true);
 }
 

@@ -383,6 +383,12 @@ char *ws__stream_reserve(struct ws__stream *s, size_t n)
     return ws__buffer_reserve(&s->hub->memory, &s->out, n);
 }
 
+__attribute__((cold, noinline)) int
+ws__stream_append(struct ws__stream *s, const void *first, size_t n, const void *second, size_t m)
+{
+    return ws__stream_queue(s, first, n, second, m);
+}
+
 /* EPOLLOUT is awaited for what the kernel does not take. */
 __attribute__((noinline)) static void flush(struct ws__stream *s)
 {
@@ -431,8 +437,8 @@ queue_rest(struct ws__stream *s, const struct iovec parts[2], size_t n)
     size_t head = n < parts[0].iov_len ? n : parts[0].iov_len, body = n - head;
     recycle(s);
     ws__stream_block(s);
-    if (!ws__stream_queue(s, (const char *)parts[0].iov_base + head, parts[0].iov_len - head,
-                          (const char *)parts[1].iov_base + body, parts[1].iov_len - body))
+    if (!ws__stream_append(s, (const char *)parts[0].iov_base + head, parts[0].iov_len - head,
+                           (const char *)parts[1].iov_base + body, parts[1].iov_len - body))
         return WS__WRITTEN_PART;
     ws__stream_break(s, true); /* half a frame cannot be taken back */
     return WS__WRITTEN_BROKEN;

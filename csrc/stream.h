@@ -224,6 +224,9 @@ static inline int ws__stream_queue(struct ws__stream *s, const void *first, size
         s->mark = n + m < UINT32_MAX - s->mark ? s->mark + (uint32_t)(n + m) : 0;
     return WS_OK;
 }
+/* The same as a call, for those that need not be fast. */
+int ws__stream_append(struct ws__stream *s, const void *first, size_t n, const void *second,
+                      size_t m);
 /* Queues bytes, and writes the queue unless the stream is corked or blocked. Does nothing on a
  * broken stream. Returns WS_ENOMEM if out of memory. */
 int ws__stream_send(struct ws__stream *s, const void *bytes, size_t n);
