@@ -60,20 +60,33 @@ static const uint8_t class_of[256] = {
     NEVER,  NEVER,   NEVER,  NEVER,  NEVER,  NEVER,  NEVER,  NEVER,
 };
 
-enum { STATE_BITS = 6, STATE_MASK = 63, ASCII_BLOCK = 16 };
+enum { ASCII_BLOCK = 16 };
 
+#if SIZE_MAX > UINT32_MAX
 /* A row holds the next state for each state, in fields of six bits. A field holds the position of
  * the next state's field, so `row >> position & 63` is a whole step, of which only the shift
  * depends on the step before. */
+typedef uint64_t next_states;
+enum { STATE_BITS = 6, STATE_MASK = 63 };
 
 #define ENTRY(from, to) ((uint64_t)(STATE_BITS * (to)) << STATE_BITS * (from))
 #define ROW(accept, one, two, three, e0, ed, f0, f4)                                               \
     ENTRY(ACCEPT, accept) | ENTRY(REJECT, REJECT) | ENTRY(ONE, one) | ENTRY(TWO, two) |            \
         ENTRY(THREE, three) | ENTRY(AFTER_E0, e0) | ENTRY(AFTER_ED, ed) | ENTRY(AFTER_F0, f0) |    \
         ENTRY(AFTER_F4, f4)
+#define NEXT(row, position) ((size_t)((row) >> ((position) & STATE_MASK)))
+#else
+/* A shift of 64 bits is many instructions here, so a row is an array. */
+typedef uint8_t next_states[16];
+enum { STATE_BITS = 1, STATE_MASK = 15 };
+
+#define ROW(accept, one, two, three, e0, ed, f0, f4)                                               \
+    {accept, REJECT, one, two, three, e0, ed, f0, f4}
+#define NEXT(row, position) ((row)[position])
+#endif
 #define FIRST(next) ROW(next, REJECT, REJECT, REJECT, REJECT, REJECT, REJECT, REJECT)
 
-static const uint64_t rows[CLASSES] = {
+static const next_states rows[CLASSES] = {
     [ASCII] = FIRST(ACCEPT),
     [LOW] = ROW(REJECT, ACCEPT, ONE, TWO, REJECT, ONE, REJECT, TWO),
     [MIDDLE] = ROW(REJECT, ACCEPT, ONE, TWO, REJECT, ONE, TWO, REJECT),
@@ -88,11 +101,21 @@ static const uint64_t rows[CLASSES] = {
     [LEAD_F4] = FIRST(AFTER_F4),
 };
 
+/* Makes a step for each byte. */
 static size_t step(size_t position, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        position = (size_t)(rows[class_of[p[i]]] >> (position & STATE_MASK));
+        position = NEXT(rows[class_of[p[i]]], position);
     return position & STATE_MASK;
+}
+
+/* The same for few bytes where words must be aligned: the ASCII in front needs no steps. */
+static size_t step_few(size_t position, const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+    while (position == STATE_BITS * ACCEPT && i < n && p[i] < 0x80)
+        i++;
+    return step(position, p + i, n - i);
 }
 
 static bool is_ascii(const uint8_t block[ASCII_BLOCK])
@@ -109,7 +132,7 @@ uint32_t ws__utf8_next(uint32_t state, const void *bytes, size_t n)
     const uint8_t *p = bytes;
     size_t position = STATE_BITS * state, i = ws__word_distance(p);
     if (WS__WORD_ALIGNMENT > 1 && n < 2 * ASCII_BLOCK) /* too short for an aligned block */
-        return (uint32_t)step(position, p, n) / STATE_BITS;
+        return (uint32_t)step_few(position, p, n) / STATE_BITS;
     if (i)
         position = step(position, p, i);
     for (; n - i >= ASCII_BLOCK && position != STATE_BITS * REJECT; i += ASCII_BLOCK) {

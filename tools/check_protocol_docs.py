@@ -50,6 +50,7 @@ OPTIONAL: Tuple[str, ...] = (
     *(f"W{n}" for n in range(1, 8)),
     *(f"B{n}" for n in range(1, 9)),
     *(f"L{n}" for n in range(1, 5)),
+    *(f"E{n}" for n in range(1, 6)),
 )
 
 # Where ids may be mentioned. The tests of this program plant some that do not exist.
