@@ -303,7 +303,7 @@ static void hear(struct app *a, const char *data, size_t length)
     if (!is_message(data, length) || data[0] != 'c')
         fault("a message was not what the peer said", (long)length);
     else if (get_digits(data + 1, 5) != a->heard++)
-        fault("a message of the peer is missing", a->heard);
+        fault("a message of the peer is missing", (long)a->heard);
 }
 
 void account(enum event event, ws_conn *conn, const char *data, size_t length)

@@ -196,7 +196,7 @@ static void test_interest(void)
     bool right = true;
     for (int i = 0; i < STEPS && right; i++) {
         noise = noise * 6364136223846793005u + 1442695040888963407u;
-        size_t key = (noise >> 33) % KEYS;
+        size_t key = (size_t)(noise >> 33) % KEYS;
         /* Few home slots, so that runs are long and wrap. */
         uint64_t hash = key * 0x100000000u + key % 5 + (key % 3 ? 0 : UINT64_MAX - 2);
         bool filling = i / 10000 % 2 == 0;

@@ -102,7 +102,7 @@ size_t audience_publish(audience *a, unsigned publisher, unsigned count, uint64_
     unsigned char *at = to;
 
     for (; count > 0; count--, p->sent++) {
-        size_t slot = p->sent % a->window;
+        size_t slot = (size_t)(p->sent % a->window);
         unsigned char *frame = p->frames + slot * a->frame_length;
         write_frame(a, publisher, p->sent, frame);
         p->slots[slot] = (audience_slot){.missing = a->members, .started = now};
@@ -153,7 +153,7 @@ static void take_frame(audience *a, unsigned member, const unsigned char *frame)
     unsigned publisher = read_publisher(a, frame);
     audience_publisher *p = &a->each[publisher];
     uint64_t number = a->all[member].next[publisher];
-    size_t slot = number % a->window;
+    size_t slot = (size_t)(number % a->window);
 
     if (number == p->sent) {
         die("subscriber %u: more messages than were published", member);
