@@ -302,17 +302,28 @@ static void many(struct harness *harness, enum event event, ws_conn *conn, ws_re
         ws_conn_send(conn, "abc", 3, WS_TEXT);
 }
 
-/* Segments are counted by the kernel: one write of few bytes is one segment. */
+/* Segments are counted by the kernel: one write of few bytes is one segment. An emulator of another
+ * CPU may not pass the count on: -1. */
 static int segments(const struct client *client)
 {
+    enum { TCP = 6, INFO = 11, OFFSET = 152 }; /* of tcpi_data_segs_in */
     struct {
         uint8_t bytes[512];
     } info = {{0}};
     socklen_t length = sizeof info;
-    getsockopt(client->fd, 6 /* TCP */, 11 /* TCP_INFO */, &info, &length);
-    uint32_t in; /* tcpi_data_segs_in */
-    memcpy(&in, info.bytes + 152, sizeof in);
+    uint32_t in;
+    if (getsockopt(client->fd, TCP, INFO, &info, &length) || length < OFFSET + sizeof in)
+        return -1;
+    memcpy(&in, info.bytes + OFFSET, sizeof in);
     return (int)in;
+}
+
+static void is_one_segment(int before, const char *name)
+{
+    if (before < 0)
+        ok(true, "%s # SKIP segments are not counted here", name);
+    else
+        is_int(segments(&c) - before, 1, "%s", name);
 }
 
 static void test_cork(void)
@@ -328,7 +339,7 @@ static void test_cork(void)
     n += make_frame(bytes + n, 0x81, "2", 1);
     client_write(&c, bytes, n);
     is_int(count_of(client_frames(&c), "TEXT abc"), 10, "two messages, ten answers");
-    is_int(segments(&c) - before, 1, "S32: that left in one write");
+    is_one_segment(before, "S32: that left in one write");
     h.hook = NULL;
     ws_conn *conn = conn_at(&h, 0);
     before = segments(&c);
@@ -340,7 +351,7 @@ static void test_cork(void)
     is_frames(&c, "", "cork nests");
     ws_conn_uncork(conn);
     is_frames(&c, "TEXT a, TEXT b", "uncorked");
-    is_int(segments(&c) - before, 1, "one write");
+    is_one_segment(before, "one write");
     before = segments(&c);
     ws_conn_cork(conn);
     ws_conn_send(conn, "a", 1, WS_TEXT);
@@ -348,7 +359,7 @@ static void test_cork(void)
     is_int((long long)ws_conn_buffered_amount(conn), 0, "a large payload leaves at once");
     ws_conn_uncork(conn);
     is_frames(&c, "TEXT a, BINARY [20000]", "after what was corked");
-    is_int(segments(&c) - before, 1, "in one write");
+    is_one_segment(before, "in one write");
     ws_conn_cork(conn);
     ws_conn_send(conn, "a", 1, WS_TEXT);
     size_t calls = h.memory.calls;
