@@ -4,7 +4,7 @@
  * and of those that are dead. Knows nothing of what they do.
  */
 #include "hub.h"
-#include "net.h"
+#include "random.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,7 +63,7 @@ ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
     hub->deflate.memory = &hub->memory;
     ws__memory_init(&hub->memory, &allocator, config->max_memory);
     uint64_t seed[2];
-    ws__net_random(seed, sizeof seed);
+    ws__random(seed, sizeof seed);
     ws__topics_init(&hub->topics, &hub->memory, seed);
     ws__router_init(&hub->websocket_routes, &hub->memory);
     ws__router_init(&hub->http_routes, &hub->memory);

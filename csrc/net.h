@@ -105,9 +105,6 @@ void ws__net_limit_unsent(int fd, int bytes);
  * sends as the system allows. Returns false with errno. */
 bool ws__net_prepare_datagrams(int fd);
 
-/* Writes at most 256 random bytes. They come from the kernel, unless a sandbox denies them. */
-void ws__net_random(void *bytes, size_t n);
-
 /* Sets the address to bytes[length], 4 or 16 of them in network order, and the rest to zero. */
 void ws__net_set_address(struct ws__address *address, const void *bytes, size_t length);
 

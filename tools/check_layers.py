@@ -29,6 +29,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
         "deflate",
         "loop",
         "net",
+        "random",
         "sendfile",
         "interest",
         "record",
@@ -80,7 +81,7 @@ STANDS_FOR.update(TLS_FILES)
 # Headers that everything may include.
 COMMON = {"ws", "buffer", "text", "words"}
 # The only modules of layers 0 to 2 that make system calls; they know nothing of WebSocket.
-SYSTEM = {"loop", "net", "sendfile"}
+SYSTEM = {"loop", "net", "random", "sendfile"}
 # What all streams share is no code that turns bytes into events.
 IMPURE = SYSTEM | {"hub"}
 # Code that turns bytes into events needs no more than these: no sockets, clocks, files or errno.
