@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * listen.c: the listening sockets of a server. Knows nothing of what is spoken on the sockets that
- * it accepts.
+ * listen.c: where the connections of a server come from: its listening sockets, and the
+ * application. Knows nothing of what is spoken on them.
  */
 #include "listen.h"
 #include "serve.h"
@@ -213,6 +213,15 @@ static void pause_accept(struct ws__listeners *listeners, uint32_t i, bool exhau
                 "trying again every " ACCEPT_PAUSE_TEXT);
 }
 
+/* What is closed alone stays open for its peer where another process has a copy. Keeps errno. */
+static void discard_connection(int fd)
+{
+    const int number = errno;
+    ws__net_cut(fd);
+    ws__net_close(fd);
+    errno = number;
+}
+
 /* Logging may make the application open or close listeners, which moves or frees all of them. */
 void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i)
 {
@@ -227,11 +236,13 @@ void ws__listeners_accept(struct ws__listeners *listeners, uint32_t i)
             pause_accept(listeners, i, fd == WS__NET_EXHAUSTED);
             return;
         }
-        int error = ws__serve(hub, fd, &peer, l->proxied, l->tls);
+        int error = ws__serve(hub, fd, &peer, l->proxied, l->tls, NULL);
+        if (error)
+            discard_connection(fd);
         if (i >= listeners->count)
             return;
         l = &listeners->all[i];
-        if (error)
+        if (error == WS_ESYSTEM)
             log_failure(hub, l, WS_LOG_WARNING, strerror(errno), "connections are refused");
         else
             l->failing = false;
@@ -248,4 +259,26 @@ void ws__listeners_resume(struct ws__listeners *listeners)
         if (watch_listener(listeners, i, WS__LOOP_READ))
             pause_accept(listeners, i, false);
     }
+}
+
+/* ---- ws.h ---- */
+
+int ws_server_adopt(ws_server *server, int fd, const void *bytes, size_t length)
+{
+    struct ws__hub *hub = ws__hub_of(server);
+    struct ws__address peer;
+    struct ws__buffer *in = NULL;
+    if (ws__loop_is_shared(&hub->loop))
+        return WS_EFORKED;
+    if (hub->draining)
+        return WS_ESTOPPED;
+    if (!ws__net_take(fd, &peer))
+        return WS_ESYSTEM;
+    if (length && ws__buffer_append(&hub->memory, &in, bytes, length))
+        return WS_ENOMEM;
+    int error = ws__serve(hub, fd, &peer, false, NULL, in), number = errno;
+    if (error)
+        ws__buffer_free(&hub->memory, &in);
+    errno = number; /* the allocator may have changed it */
+    return error;
 }

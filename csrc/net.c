@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -92,9 +93,19 @@ static int add_or_close(struct ws__endpoints *endpoints, int fd)
     return fd < 0 || !add_endpoint(endpoints, fd) ? fd : close_failed(fd);
 }
 
+/* Linux would cut a name that is too long, and take none for any interface. Returns 0 or -1. */
+static int bind_device(int fd, const char *device)
+{
+    const size_t length = strlen(device);
+    errno = ENODEV;
+    return length && length < IFNAMSIZ
+               ? setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)length)
+               : -1;
+}
+
 /* Returns a listening socket, or -1 with errno. Accepted sockets inherit TCP_NODELAY. A failure to
  * set SO_REUSEADDR or TCP_NODELAY is ignored: bind() may then fail, or small messages are slower.
- * Without the other two options, the socket would not be what the caller asked for. */
+ * Without the other options, the socket would not be what the caller asked for. */
 static int bind_tcp(const union address *a, const ws_listen_options *options)
 {
     bool v6 = a->any.sa_family == AF_INET6;
@@ -104,6 +115,7 @@ static int bind_tcp(const union address *a, const ws_listen_options *options)
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if ((options->reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) ||
+        (options->device && bind_device(fd, options->device)) ||
         (v6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options->host != NULL)) ||
         bind(fd, &a->any, v6 ? sizeof a->v6 : sizeof a->v4) || listen(fd, options->backlog))
         return close_failed(fd);
@@ -367,6 +379,23 @@ static int option_of(int fd, int option)
     return getsockopt(fd, SOL_SOCKET, option, &value, &length) ? -1 : value;
 }
 
+static bool is_of_type(int fd, int wanted)
+{
+    const int type = option_of(fd, SO_TYPE);
+    if (type >= 0 && type != wanted)
+        errno = ESOCKTNOSUPPORT;
+    return type == wanted;
+}
+
+/* TCP_NODELAY fails on a Unix socket, which has no delay. */
+static bool make_ours(int fd)
+{
+    const int flags = fcntl(fd, F_GETFL);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    return flags >= 0 && !fcntl(fd, F_SETFL, flags | O_NONBLOCK) &&
+           !fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
 static bool is_bound(int fd)
 {
     union address a;
@@ -385,13 +414,8 @@ static int listen_given(int fd, int backlog)
 {
     union address a;
     socklen_t length = sizeof a;
-    int type = option_of(fd, SO_TYPE);
-    if (type < 0)
+    if (!is_of_type(fd, SOCK_STREAM))
         return -1;
-    if (type != SOCK_STREAM) {
-        errno = ESOCKTNOSUPPORT;
-        return -1;
-    }
     if (option_of(fd, SO_ACCEPTCONN) > 0)
         return 0;
     if (!getpeername(fd, &a.any, &length)) {
@@ -410,12 +434,8 @@ static int listen_given(int fd, int backlog)
 static int adopt(const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
     int fd = options->fd;
-    if (listen_given(fd, options->backlog))
+    if (listen_given(fd, options->backlog) || !make_ours(fd))
         return -1;
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
-        return -1;
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails on a Unix socket, which has no delay */
     return add_endpoint(endpoints, fd);
 }
 
@@ -452,6 +472,17 @@ bool ws__net_same_file(const struct ws__file *a, const struct ws__file *b)
 }
 
 /* ---- connections ---- */
+
+__attribute__((cold)) bool ws__net_take(int fd, struct ws__address *peer)
+{
+    union address a;
+    socklen_t length = sizeof a;
+    memset(&a, 0, sizeof a);
+    if (!is_of_type(fd, SOCK_STREAM) || getpeername(fd, &a.any, &length) || !make_ours(fd))
+        return false;
+    set_address(peer, &a);
+    return true;
+}
 
 __attribute__((cold)) int ws__net_accept(int listen_fd, struct ws__address *peer)
 {
@@ -572,17 +603,11 @@ void ws__net_limit_unsent(int fd, int bytes)
 __attribute__((cold)) bool ws__net_prepare_datagrams(int fd)
 {
     enum { ROOM = 4 * 1024 * 1024 };
-    int type = 0, flags = fcntl(fd, F_GETFL);
-    socklen_t length = sizeof type;
-    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length))
+    if (!is_of_type(fd, SOCK_DGRAM))
         return false;
-    if (type != SOCK_DGRAM) {
-        errno = ESOCKTNOSUPPORT;
-        return false;
-    }
     if (set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, ROOM)) /* needs a privilege */
         set_option(fd, SOL_SOCKET, SO_SNDBUF, ROOM);
-    return !fcntl(fd, F_SETFL, flags | O_NONBLOCK) && !fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return make_ours(fd);
 }
 
 __attribute__((noinline, cold)) void

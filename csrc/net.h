@@ -62,6 +62,10 @@ bool ws__net_file_of(int fd, struct ws__file *file);
 
 bool ws__net_same_file(const struct ws__file *a, const struct ws__file *b);
 
+/* Makes a connection of the caller one like those that are accepted here: non-blocking and
+ * close-on-exec. Returns false with errno if it is no stream socket, or not connected. */
+bool ws__net_take(int fd, struct ws__address *peer);
+
 /* Returns the descriptor of a new connection, which is non-blocking, or WS__NET_AGAIN if no
  * connection waits, or the waiting one is gone. After any other result the listening socket may
  * stay readable, so trying again at once would spin: WS__NET_EXHAUSTED (out of descriptors or

@@ -536,23 +536,22 @@ static const struct ws__stream_protocol http = {
 };
 
 int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool proxied,
-              const ws_tls *tls)
+              const ws_tls *tls, struct ws__buffer *in)
 {
     const uint32_t count = hub->stats.connections, limit = hub->config.max_connections;
-    struct ws__stream *s = NULL;
-    int error = WS_OK;
+    struct ws__stream *s;
+    int error = WS_ELIMIT;
     hub->stats.accepted++;
     const bool foreign = proxied && ((tls && count >= limit) ||
                                      (hub->proxies && !ws__proxies_trust(hub->proxies, peer)));
-    if (count < limit + REFUSED_RESERVE && !foreign) {
+    if (count < limit + REFUSED_RESERVE && !foreign)
         error = ws__stream_new(hub, fd, peer, tls, &http, &s);
-    } else {
-        ws__net_cut(fd);
-        ws__net_close(fd);
-    }
-    hub->stats.refused += count >= limit || !s;
-    if (!s)
+    hub->stats.refused += count >= limit || error;
+    if (error)
         return error;
+    s->in = in;
+    if (in)
+        ws__stream_make_more(s);
     ws__stream_set_timer(s, hub->handshake_queue);
     s->count = proxied ? WS__PROXY_HEADER : WS__FIRST_REQUEST;
     if (tls)

@@ -100,8 +100,7 @@ ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer, bool
 {
     const size_t size = protocol->size + (filtered ? hub->filter->size : 0);
     struct ws__stream *s = ws__memory_zalloc(&hub->memory, size);
-    int error = WS_OK, number = 0;
-    *stream = NULL;
+    int error = WS_ENOMEM, number = 0;
     if (!s || !(s->id = ws__hub_take_slot(hub, &s->link)))
         goto failed;
     s->hub = hub;
@@ -119,9 +118,7 @@ ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer, bool
     ws__hub_release_slot(hub, s->id);
 failed:
     ws__memory_free(&hub->memory, s, size);
-    ws__net_cut(fd);
-    ws__net_close(fd);
-    errno = number;
+    errno = number; /* the allocator may have changed it */
     return error;
 }
 

@@ -148,9 +148,8 @@ void ws__stream_update_interest(struct ws__stream *s);
 /* ---- life cycle ---- */
 
 /* Makes a stream of an accepted descriptor, at the beginning of a block of protocol->size bytes
- * that are zero, and hub->filter->size more if it is `filtered`. Returns WS_OK, with *stream NULL
- * if out of memory, or WS_ESYSTEM with errno if the loop cannot watch the descriptor; without a
- * stream the descriptor is closed. */
+ * that are zero, and hub->filter->size more if it is `filtered`. Returns WS_OK, WS_ENOMEM, or
+ * WS_ESYSTEM with errno if the loop cannot watch the descriptor, which is then the caller's. */
 int ws__stream_new(struct ws__hub *hub, int fd, const struct ws__address *peer, bool filtered,
                    const struct ws__stream_protocol *protocol, struct ws__stream **stream);
 /* For hub->release. */

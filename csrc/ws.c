@@ -306,7 +306,8 @@ __attribute__((cold)) int ws_server_listen(ws_server *server, const ws_listen_op
         return WS_EFORKED;
     if (hub->draining && !server->stopped)
         return WS_ESTOPPED;
-    if (options->backlog < 1 || (options->path && options->host))
+    if (options->backlog < 1 || (options->path && options->host) ||
+        (options->device && (options->path || options->fd >= 0)))
         return WS_EINVAL;
     int error = ws__listeners_open(&server->listeners, options, &port);
     if (error)

@@ -37,7 +37,7 @@ extern "C" {
 
 /* Raised whenever a struct or a prototype of this file, ws_http.h, ws_cluster.h or ws_tls.h changes
  * incompatibly. */
-#define WS_ABI 8
+#define WS_ABI 9
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -53,7 +53,7 @@ extern "C" {
     X(ESTOPPED, -8, "the server is shutting down and no longer accepts this call")                 \
     X(ESYSTEM, -9, "a system call failed, see errno")                                              \
     X(ENOTSUP, -10, "this library was built without compression")                                  \
-    X(ELIMIT, -11, "the connection already has max_topics subscriptions")                          \
+    X(ELIMIT, -11, "the limit is reached: max_topics, or max_connections")                         \
     X(EFORKED, -12, "the server belongs to the process that made it, not to a forked child")
 
 typedef enum ws_error {
@@ -227,7 +227,7 @@ WS_API int ws_server_new(ws_server **server, const ws_config *config);
  * A server belongs to the process that created it. A forked child shares its descriptors and may
  * call no other function than this one, which then only releases the child's memory and
  * descriptors: no handler runs, and neither the parent nor a peer is affected. In the child,
- * ws_server_run, ws_server_listen, ws_server_shutdown, ws_server_watch and
+ * ws_server_run, ws_server_listen, ws_server_adopt, ws_server_shutdown, ws_server_watch and
  * ws_server_set_interrupt_fd return WS_EFORKED; other calls are not checked. A child that was
  * forked during a turn gets WS_EBUSY: it must not return from the callback, but end with exec or
  * _exit. */
@@ -252,6 +252,9 @@ typedef struct ws_listen_options {
                          all processes that share it; -1 (default): not used */
     const ws_tls *tls; /* kept until the server is freed; the functions of a TLS library, see
                           ws_tls.h; NULL: no TLS */
+    const char *device; /* copied; with a TCP address: only connections that come through this
+                           network interface are accepted (SO_BINDTODEVICE, which before Linux 5.7
+                           needs CAP_NET_RAW); NULL: through any */
 } ws_listen_options;
 
 /* Fills *options with the defaults. `size` is sizeof(ws_listen_options) of the caller. Returns
@@ -275,6 +278,20 @@ WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options)
 /* Undoes the last successful ws_server_listen that was not undone yet. Connections that were
  * accepted stay open. Returns false if the server is not listening. */
 WS_API bool ws_server_unlisten(ws_server *server);
+
+/* Takes over a connection that the application has accepted itself, or got from another process,
+ * with the `length` bytes (copied) that it has read of it: a part of the first request, all of it,
+ * or also what follows. Any number is possible. `fd` is a connected stream socket, TCP or Unix,
+ * that speaks HTTP without TLS. From now on the server does what it does with a connection that it
+ * accepts: handshake_timeout begins, limits and trusted_proxies are those for the address of the
+ * peer, and above max_connections the client gets a 503. Handlers run in the next turn.
+ * If this returns WS_OK, `fd` belongs to the server. Otherwise it is still the caller's, although
+ * it may be non-blocking and close-on-exec by then. May be called inside any callback except the
+ * allocator and the clock. Errors: WS_ELIMIT (many above max_connections are being answered),
+ * WS_ENOMEM, WS_EFORKED, WS_ESTOPPED (a drain or a shutdown has begun, and no ws_server_listen has
+ * followed), WS_ESYSTEM with errno: EBADF, ENOTSOCK, ESOCKTNOSUPPORT (it is no stream socket),
+ * ENOTCONN, EEXIST (the server watches it already) ... */
+WS_API int ws_server_adopt(ws_server *server, int fd, const void *bytes, size_t length);
 
 /* Runs turns until the server has shut down, which returns WS_OK, or until the interrupt descriptor
  * becomes readable, which returns 1. Errors: WS_EBUSY inside a callback, WS_ESYSTEM with errno,
@@ -372,7 +389,7 @@ WS_API void ws_server_set_fallback(ws_server *server,
 /* What a server has done since it was created, and what it holds now. */
 typedef struct ws_stats {
     size_t size;
-    uint64_t accepted;         /* sockets accepted */
+    uint64_t accepted;         /* sockets accepted, or adopted */
     uint64_t opened;           /* calls of on_open; always equal to closed + open */
     uint64_t closed;           /* calls of on_close */
     uint64_t refused;          /* sockets refused: max_connections, no memory for them, or no proxy

@@ -36,7 +36,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 8
+ABI = 9
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -110,6 +110,7 @@ class ws_listen_options(Structure):
         ("backlog", c_int),
         ("fd", c_int),
         ("tls", c_void_p),
+        ("device", c_char_p),
     ]
 
 
@@ -401,6 +402,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_listen_options_init": (c_int, (POINTER(ws_listen_options), c_size_t), check),
     "ws_server_listen": (c_int, (c_void_p, POINTER(ws_listen_options)), check),
     "ws_server_unlisten": (c_bool, (c_void_p,), None),
+    "ws_server_adopt": (c_int, (c_void_p, c_int, c_char_p, c_size_t), check),
     "ws_server_run": (c_int, (c_void_p,), None),
     "ws_server_step": (c_int, (c_void_p, c_int), check),
     "ws_server_fd": (c_int, (c_void_p,), None),

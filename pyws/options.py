@@ -305,6 +305,14 @@ def socket_path(name: str, value: Any) -> str:
     return path
 
 
+def interface_name(name: str, value: Any) -> str:
+    """A check for `device`. Raises TypeError, ValueError."""
+    size = len(values.c_string(name, value))
+    if not 1 <= size <= 15:  # IFNAMSIZ, with its NUL
+        raise ValueError(f"{name} must have 1 to 15 bytes, not {size}: {value!r}")
+    return str(value)
+
+
 def contexts(name: str, value: Any) -> Any:
     """A check for `ssl`. Raises TypeError, ValueError."""
     from ._core.certificates import check_contexts  # it takes long to import
@@ -360,6 +368,8 @@ class AppListenOptions:
         cert_file: The same with the certificate chain in this file (PEM), instead of `ssl`.
         key_file: The key of that certificate. None means that it is in `cert_file`, too.
         key_password: What decrypts the key.
+        device: The name of a network interface: the address of another one is not served
+            (SO_BINDTODEVICE). Before Linux 5.7 that needs a privilege.
 
     Raises:
         TypeError: A value is of a wrong type, or there is no such option.
@@ -423,6 +433,13 @@ class AppListenOptions:
     key_password: Optional[Union[str, bytes]] = setting(
         None, password, "what decrypts the key", to_c=None, is_secret=True
     )
+    device: Optional[str] = setting(
+        None,
+        interface_name,
+        "the network interface through which connections must come, such as eth0 "
+        "(SO_BINDTODEVICE). None means any",
+        to_c=lambda device: None if device is None else device.encode(),
+    )
 
     def __post_init__(self) -> None:
         """Check all values. Raises TypeError, ValueError."""
@@ -438,6 +455,9 @@ class AppListenOptions:
         if len(given) > 1:
             both = " and ".join(f"{name}={getattr(self, name)!r}" for name in given[:2])
             raise ValueError(f"{both} name different addresses: call listen() once for each")
+        if self.device is not None and (self.path is not None or self.fd is not None):
+            has = "fd" if self.path is None else "path"
+            raise ValueError(f"device belongs to a TCP address that listen() binds, not to {has}")
 
     def _check_tls(self) -> None:
         """Raise ValueError if the settings of TLS contradict each other."""

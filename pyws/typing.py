@@ -177,4 +177,5 @@ class AppListenOptionsDict(TypedDict, total=False):
     cert_file: Optional[StrPath]
     key_file: Optional[StrPath]
     key_password: Optional[Union[str, bytes]]
+    device: Optional[str]
     domain: Optional[StrPath]

@@ -78,6 +78,7 @@ OTHERS_OF_LISTEN = {
     **dict.fromkeys(("socketpath", "uds", "unix", "unixpath", "unixsocket"), "path"),
     **dict.fromkeys(("filedescriptor", "fileno", "sock", "socket"), "fd"),
     **dict.fromkeys(("permissions", "perms", "umask"), "mode"),
+    **dict.fromkeys(("bindtodevice", "iface", "nic"), "device"),
     **dict.fromkeys(("acceptproxy", "proxy", "sendproxy"), "proxy_protocol"),
     "handler": "the second argument of app.listen() is the callback",
     "portoroptions": "the first argument of app.listen() is the port, or all options",

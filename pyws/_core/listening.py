@@ -122,6 +122,42 @@ class Listening:
             runtime.listeners.update(dict.fromkeys(after - before, kept))
         return port
 
+    def adopt(self, connection: socket.socket, data: Union[bytes, bytearray] = b"") -> None:
+        """Serve a connection that the program has accepted, or got from another process.
+
+        The app then does with it what it does with one that it has accepted, in its next turn.
+
+        Args:
+            connection: A connected socket, TCP or Unix, whose client speaks HTTP without TLS. From
+                now on it belongs to the app, and the object is closed without its connection
+                (``detach()``), unless this raises.
+            data: What was read of it already, in whatever part of the first request that ended, or
+                after it.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            OSError: The connection cannot be served; `errno` says why.
+            RuntimeError: The app shuts down, has max_connections and already refuses many others,
+                or this is another thread.
+            MemoryError: There is no memory for it.
+        """
+        if not callable(getattr(connection, "detach", None)):
+            raise TypeError(f"connection must be a socket, not {values.type_name(connection)}")
+        if hasattr(connection, "do_handshake"):
+            raise TypeError("connection must not be one of TLS: only app.listen() speaks TLS")
+        if not isinstance(data, (bytes, bytearray)):
+            raise TypeError(f"data must be bytes, not {values.type_name(data)}")
+        number = values.descriptor("connection", connection)
+        runtime = self._runtime
+        runtime.leave_closed_loop()
+        runtime.check_server()
+        try:
+            lib.ws_server_adopt(runtime.server, number, bytes(data), len(data))
+        except OSError as error:
+            why = _NO_CONNECTION.get(error.errno or 0, error.strerror)
+            raise OSError(error.errno, f"cannot serve {connection!r}: {why}") from None
+        connection.detach()
+
     @property
     def port(self) -> int:
         """The first TCP port that `listen` has bound; 0 without one, or once `run` has returned.
@@ -203,6 +239,14 @@ _NO_LISTENER = {
     errno.ESOCKTNOSUPPORT: "it is not a stream socket",
     errno.EISCONN: "it is a connection, not a listening socket",
     errno.EDESTADDRREQ: "it is not bound to an address",
+}
+
+
+_NO_CONNECTION = {
+    errno.ENOTSOCK: "it is not a socket",
+    errno.ESOCKTNOSUPPORT: "it is not a stream socket",
+    errno.ENOTCONN: "it is not connected, or not any more",
+    errno.EEXIST: "the app has it already, or a reader or writer of it",
 }
 
 

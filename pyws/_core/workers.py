@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any, Callable, NamedTuple, NoReturn, Sequence, cast
 
 from .._native import lib
+from . import calls
 from . import runtime as base
 from .bus import Inboxes
 from .descriptors import watched
@@ -42,6 +43,7 @@ ORPHAN_TIME = 10  # seconds that a worker has when the parent is gone
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # they pass
 _DEFAULT_BACKLOG = 1024
+_DEVICE_SIZE = 16  # IFNAMSIZ
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 _FAILURE, _RELOAD = "failure", "reload"  # what workers announce
 
@@ -59,11 +61,18 @@ def supervise(
         run: `App.run` in a worker.
 
     Raises:
-        RuntimeError: Something runs the app, an asyncio loop runs here, or there are other threads.
+        RuntimeError: Something runs the app, an asyncio loop runs here, there are other threads, or
+            connections that were adopted.
         OSError: There are no descriptors left.
     """
     runtime.check_idle()
     _check_alone(count)
+    adopted = calls.counts(runtime.server).numbers["connections"]
+    if adopted:
+        raise RuntimeError(
+            f"run(workers={count}) serves in other processes, and this one has adopted {adopted} "
+            "connection(s): adopt in the workers, as in an on_start function"
+        )
     crew = Crew(runtime, life, count, add_routes, run)
     runtime.begin(None)
     try:
@@ -528,6 +537,9 @@ def twin(shared: Socket) -> Socket:
         if shared.family == socket.AF_INET6:
             only = shared.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             copy.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        device = shared.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _DEVICE_SIZE)
+        if device:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
         copy.bind(shared.getsockname())
         copy.listen(backlog(shared))
     except BaseException:

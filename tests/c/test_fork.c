@@ -369,12 +369,13 @@ static void test_child_calls(void)
         refused += ws_server_shutdown(h.server, 1001, NULL, 0, 0) == WS_EFORKED;
         refused += ws_server_set_interrupt_fd(h.server, -1) == WS_EFORKED;
         refused += ws_server_watch(h.server, 0, 0, NULL, NULL) == WS_EFORKED;
+        refused += ws_server_adopt(h.server, 0, NULL, 0) == WS_EFORKED;
         ws_server_set_alarm(h.server, 0, count_deferred, &refused);
         ws_server_wakeup(h.server);
         leave_by_exec(refused);
     }
-    is_int(status_of_child(), 5,
-           "T76: run, listen, shutdown, set_interrupt_fd, watch: WS_EFORKED");
+    is_int(status_of_child(), 6,
+           "T76: run, listen, shutdown, set_interrupt_fd, watch, adopt: WS_EFORKED");
     is_idle("T76: after that");
     is_served(&c, "T76: the parent continues");
     leave(&c);

@@ -5,6 +5,7 @@
 #include "listeners.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <strings.h>
 #include <unistd.h>
 
@@ -268,8 +269,66 @@ static void test_log_callback_closes(void)
     harness_stop(&h, "a log callback that closes the listeners");
 }
 
+/* ---- one network interface ---- */
+
+/* Of a machine without other ones, "". */
+static const char *other_than_loopback(void)
+{
+    static char name[IF_NAMESIZE];
+    struct if_nameindex *all = if_nameindex();
+    for (int i = 0; all && all[i].if_name; i++)
+        if (strcmp(all[i].if_name, "lo"))
+            snprintf(name, sizeof name, "%s", all[i].if_name);
+    if_freenameindex(all);
+    return name;
+}
+
+static void test_device(void)
+{
+    begin();
+    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    options.device = "lo";
+    int port = ws_server_listen(h.server, &options);
+    ok(port > 0, "an interface");
+    ok(answers("127.0.0.1", port) && answers("127.0.0.2", port), "what comes through it");
+    options.host = NULL;
+    port = ws_server_listen(h.server, &options);
+    ok(port > 0 && answers("127.0.0.1", port), "at any address");
+    options.device = other_than_loopback();
+    if (*options.device) {
+        port = ws_server_listen(h.server, &options);
+        ok(port > 0, "another interface");
+        ok(connect_to("127.0.0.1", port) < 0, "what comes through lo does not reach it");
+    }
+    harness_stop(&h, "a device");
+}
+
+static void test_wrong_device(void)
+{
+    static const char *const wrong[] = {"", "nosuchdevice", "lo-and-14-more-x", "lo lo"};
+    begin();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        options.device = wrong[i];
+        options.host = NULL;
+        fails_with(ENODEV, wrong[i]);
+        options.host = "127.0.0.1";
+        fails_with(ENODEV, wrong[i]);
+    }
+    options.device = "lo";
+    options.host = NULL;
+    options.path = path;
+    is_int(ws_server_listen(h.server, &options), WS_EINVAL, "a device of a Unix socket");
+    ok(!exists(path), "which is not made");
+    options.path = NULL;
+    options.fd = 0;
+    is_int(ws_server_listen(h.server, &options), WS_EINVAL, "or of a socket that is given");
+    harness_stop(&h, "wrong devices");
+}
+
 static void cases(void)
 {
+    CASE(test_device());
+    CASE(test_wrong_device());
     CASE(test_unlisten());
     CASE(test_all_addresses());
     CASE(test_one_address_is_taken());

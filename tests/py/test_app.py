@@ -383,7 +383,7 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
     app = App()
     app.listen(AppListenOptions(port=1001, host="::1", backlog=1002, reuse_port=True))
     app.listen(AppListenOptions(path="/run/x", mode=0o600, proxy_protocol=True))
-    app.listen(AppListenOptions(fd=1003)).listen(0)
+    app.listen(AppListenOptions(fd=1003)).listen(0, device="lo")
     defaults = {
         "port": 0,
         "host": None,
@@ -394,13 +394,14 @@ def test_t78_every_listen_option_reaches_the_library(monkeypatch: pytest.MonkeyP
         "proxy_protocol": False,
         "fd": -1,
         "tls": None,
+        "device": None,
     }
     assert all(fields.pop("size") > 0 for fields in seen)
     assert seen == [
         {**defaults, "port": 1001, "host": b"::1", "backlog": 1002, "reuse_port": True},
         {**defaults, "path": b"/run/x", "mode": 0o600, "proxy_protocol": True},
         {**defaults, "fd": 1004},  # a duplicate
-        defaults,
+        {**defaults, "device": b"lo"},
     ]
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import textwrap
@@ -246,6 +247,31 @@ def native_handlers(text: str, folder: Path) -> None:
 def native_library(text: str, folder: Path) -> None:
     """It runs in `native_handlers`."""
     assert text in {block.text for block in FRAGMENTS if block.page == "docs/native_handlers.md"}
+
+
+@fragment("app.adopt(connection, data)")
+def adopted(text: str, folder: Path) -> None:
+    app = App()
+    app.ws("/", message=on_message)
+    others: List[bytes] = []
+
+    def speak_another_protocol(connection: socket.socket, data: bytes) -> None:
+        others.append(data)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        executed(text, app=app, listener=listener, speak_another_protocol=speak_another_protocol)
+        with running(app):
+            for first in (handshake(), b"HELLO"):
+                with Peer(listener.getsockname()[1]) as client:
+                    client.send(first)
+                    if first == b"HELLO":
+                        assert client.at_end()
+                        break
+                    assert client.response().status == 101
+                    client.send(frame(b"text"))
+                    assert client.frame().payload
+    assert others == [b"HELLO"]
 
 
 @fragment("App(trusted_proxies=[")

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import errno
 import os
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -291,3 +292,52 @@ def test_twenty_places() -> None:
         for _ in range(20):
             app.listen({"host": "127.0.0.1"}, lambda place: ports.add(place.port))
         assert len(ports) == 20
+
+
+# ---- one network interface ----------------------------------------------------------------------
+
+
+def test_a_device() -> None:
+    """It is not a part of the address."""
+    with App() as app:
+        app.listen(0, host="127.0.0.1", device="lo")
+        socket.create_connection(("127.0.0.1", app.port), TIMEOUT).close()
+        with pytest.raises(
+            OSError, match=r"cannot listen on 127\.0\.0\.1:0: No such device"
+        ) as info:
+            app.listen(0, host="127.0.0.1", device="nosuchdevice")
+        assert info.value.errno == errno.ENODEV
+
+
+@pytest.mark.parametrize("other", [{"path": "/run/x"}, {"fd": 3}])
+def test_a_device_of_something_else(other: Dict[str, Any]) -> None:
+    (name,) = other
+    with pytest.raises(ValueError, match=f"^device belongs to a TCP address .*, not to {name}$"):
+        AppListenOptions(device="lo", **other)
+
+
+def test_the_sockets_of_workers_have_the_device() -> None:
+    """Those that the parent binds, and those that each of them accepts from alone."""
+    text = (
+        "import os, socket\n"
+        "from pyws import App\n"
+        "def devices():\n"
+        "    for fd in range(3, 100):\n"
+        "        try:\n"
+        "            one = socket.socket(fileno=os.dup(fd))\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "        with one:\n"
+        "            if one.family == socket.AF_INET:\n"
+        "                name = one.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)\n"
+        "                yield name.decode().rstrip('\\0')\n"
+        "app = App().listen(0, host='127.0.0.1', device='lo')\n"
+        "app.on_start(lambda: print(' '.join(devices()) + '\\n', end=''))\n"
+        "app.run(workers=2)\n"
+    )
+    with Program("-c", text) as program:
+        for _ in range(2):
+            devices = program.line().split()
+            assert len(devices) >= 2
+            assert set(devices) == {"lo"}
+        assert program.stop(signal.SIGTERM) == 0

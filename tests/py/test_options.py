@@ -566,6 +566,7 @@ LISTEN_WRONG: Dict[str, Any] = {
     "cert_file": ("", "a\0b", b"cert.pem", 5),
     "key_file": ("", "a\0b", b"key.pem", 5),
     "key_password": (5, True, "x" * 1025),
+    "device": ("", "x" * 16, "a\0b", b"lo", 5),
 }
 
 

@@ -45,7 +45,18 @@ class Nothing(Coroutine[Any, Any, None]):
         return iter(())
 
 
+class NoConnection:
+    """What `App.adopt` takes for a socket."""
+
+    def fileno(self) -> int:
+        return 0
+
+    def detach(self) -> int:
+        return 0
+
+
 ARGUMENTS: Dict[str, Tuple[Any, ...]] = {
+    "adopt": (NoConnection(),),
     "add_reader": (0, print),
     "add_writer": (0, print),
     "any": ("/x", print),
