@@ -397,23 +397,24 @@ def context(text: str, folder: Path) -> None:
         assert tls_of(client).version() == "TLSv1.3"
 
 
-def context_for(name: str) -> ssl.SSLContext:
-    hosts = {"wildcard": ("*.example.org",), "default": ("localhost",)}.get(name, (name,))
-    return authority().server_context(*hosts)
-
-
 @fragment('"*": context_for("default")')
 def server_names(text: str, folder: Path) -> None:
+    hosts = {"example.org": "example.org", "wildcard": "*.example.org", "default": "localhost"}
+    for name, host in hosts.items():
+        pair = authority().issue(host)
+        shutil.copy(pair.cert, folder / f"{name}.pem")
+        shutil.copy(pair.key, folder / f"{name}.key")
+    text = text.replace("8443", "0").replace('f"{name}', f'f"{folder}/{{name}}')
     for name in ("example.org", "www.example.org", "localhost"):
         app = App()
-        executed(text.replace("8443", "0"), app=app, context_for=context_for)
+        executed(text, app=app, ssl=ssl)
         assert name_served(app, name) == name.replace("www", "*")
 
 
 @fragment("app.listen(8443, ssl=contexts)")
 def function_of_contexts(text: str, folder: Path) -> None:
     app = App()
-    executed(text.replace("8443", "0"), app=app, context_for=context_for)
+    executed(text.replace("8443", "0"), app=app, context_for=authority().server_context)
     app.reload_tls()
     assert name_served(app, "example.net") == "example.net"
 

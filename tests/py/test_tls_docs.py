@@ -100,7 +100,7 @@ def test_l1_certificates_of_clients(tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
     make_certificate(tmp_path)
     assert shell(tmp_path, "jane.csr").returncode == 0
-    context = fragment("ssl.SSLContext(") + fragment("ssl.CERT_REQUIRED")
+    context = fragment("minimum_version") + fragment("ssl.CERT_REQUIRED")
     server = (
         FILES["server.py"]
         .replace('cert_file="cert.pem", key_file="key.pem"', "ssl=context")
