@@ -43,6 +43,7 @@ ORPHAN_TIME = 10  # seconds that a worker has when the parent is gone
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # they pass
 _DEFAULT_BACKLOG = 1024
+_SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)  # PyPy does not have it
 _DEVICE_SIZE = 16  # IFNAMSIZ
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 _FAILURE, _RELOAD = "failure", "reload"  # what workers announce
@@ -537,9 +538,9 @@ def twin(shared: Socket) -> Socket:
         if shared.family == socket.AF_INET6:
             only = shared.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             copy.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        device = shared.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _DEVICE_SIZE)
+        device = shared.getsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, _DEVICE_SIZE)
         if device:
-            copy.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+            copy.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device)
         copy.bind(shared.getsockname())
         copy.listen(backlog(shared))
     except BaseException:
