@@ -98,6 +98,11 @@ static long wire_control(struct bio_st *bio, int command, long number, void *poi
     return command == BIO_CTRL_FLUSH;
 }
 
+const ws_openssl *ws__openssl_owner(const struct ssl_st *ssl)
+{
+    return current && current->ssl == ssl ? current->owner : NULL;
+}
+
 /* ---- calls -------------------------------------------------------------------------------- */
 
 /* SSL_get_error looks at the errors of the thread, where others may have left some. */
@@ -462,7 +467,7 @@ int ws_openssl_new(ws_openssl **openssl, const ws_openssl_functions *functions)
         .free = session_free,
         .error = session_error,
     };
-    if (!make_method(o)) {
+    if (!make_method(o) || !ws__openssl_are_common(functions, &o->is_common)) {
         o->functions.ERR_clear_error();
         ws_openssl_free(o);
         return WS_ENOMEM;

@@ -2,7 +2,7 @@
 /*
  * tls_openssl.h: what the files about OpenSSL share: numbers that its functions take and return,
  * and the state of a ws_openssl. tls_openssl.c has the sessions, tls_openssl_contexts.c their
- * contexts.
+ * contexts, tls_openssl_tickets.c the keys of session tickets.
  */
 #ifndef TLS_OPENSSL_H
 #define TLS_OPENSSL_H
@@ -18,7 +18,9 @@
     X(11, BIO_CTRL_FLUSH)                                                                          \
     X(0x400, BIO_TYPE_SOURCE_SINK)                                                                 \
     X(33, SSL_CTRL_MODE)                                                                           \
+    X(58, SSL_CTRL_GET_TLSEXT_TICKET_KEYS)                                                         \
     X(59, SSL_CTRL_SET_TLSEXT_TICKET_KEYS)                                                         \
+    X(72, SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB)                                                       \
     X(78, SSL_CTRL_CLEAR_MODE)                                                                     \
     X(92, SSL_CTRL_SET_GROUPS_LIST)                                                                \
     X(123, SSL_CTRL_SET_MIN_PROTO_VERSION)                                                         \
@@ -70,8 +72,9 @@ struct ws_openssl {
     /* A context without a certificate, whose sessions read a ClientHello to find the name of the
      * server, where the context depends on that. NULL until it is needed. */
     struct ssl_ctx_st *reader;
-    bool has_keys;
-    unsigned char keys[WS_OPENSSL_TICKET_KEYS];
+    bool is_common;  /* see ws__openssl_are_common */
+    size_t periods;  /* of `keys`; 0: each context has keys of its own */
+    unsigned char keys[WS_OPENSSL_TICKET_PERIODS][WS_OPENSSL_TICKET_KEYS];
 };
 
 /* Forgets the errors that OpenSSL keeps for the thread. */
@@ -84,6 +87,19 @@ const struct ws__openssl_host *ws__openssl_find_host(const ws_openssl *openssl, 
 
 /* The callback of all contexts for a ClientHello. */
 int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user);
+
+/* Returns the ws_openssl whose session has called OpenSSL in this thread if `ssl` belongs to that
+ * session; otherwise NULL. */
+const ws_openssl *ws__openssl_owner(const struct ssl_st *ssl);
+
+/* Sets *are_common to whether the functions are those that came first in this process. Returns
+ * false if out of memory. */
+bool ws__openssl_are_common(const ws_openssl_functions *functions, bool *are_common);
+
+/* Makes contexts use keys for tickets; `current` are the first of them. Returns false if out of
+ * memory. */
+bool ws__openssl_use_keys(const ws_openssl *openssl, const struct ws__openssl_hosts *hosts,
+                          const unsigned char *current);
 
 /* Releases the contexts. */
 void ws__openssl_drop_hosts(const ws_openssl *openssl, struct ws__openssl_hosts *hosts);

@@ -102,23 +102,12 @@ static int fill_hosts(const ws_openssl_functions *f, struct ws__openssl_hosts *h
     return error ? error : ws__tls_names_sort(&hosts->names);
 }
 
-/* Fails only for want of memory. */
-static bool apply_keys(const ws_openssl_functions *f, const struct ws__openssl_hosts *hosts,
-                       const void *keys)
-{
-    for (size_t i = 0; i < hosts->names.count; i++)
-        if (f->SSL_CTX_ctrl(hosts->list[i].context, SSL_CTRL_SET_TLSEXT_TICKET_KEYS,
-                            WS_OPENSSL_TICKET_KEYS, (void *)(uintptr_t)keys) != 1)
-            return false;
-    return true;
-}
-
 int ws_openssl_set_contexts(ws_openssl *openssl, const ws_openssl_context *contexts, size_t count)
 {
     const ws_openssl_functions *f = &openssl->functions;
     struct ws__openssl_hosts hosts = {.list = NULL};
     int error = count ? fill_hosts(f, &hosts, contexts, count) : WS_EINVAL;
-    if (!error && openssl->has_keys && !apply_keys(f, &hosts, openssl->keys))
+    if (!error && openssl->periods && !ws__openssl_use_keys(openssl, &hosts, openssl->keys[0]))
         error = WS_ENOMEM;
     if (error) {
         ws__openssl_forget_errors(f);
@@ -131,19 +120,6 @@ int ws_openssl_set_contexts(ws_openssl *openssl, const ws_openssl_context *conte
     }
     ws__openssl_drop_hosts(openssl, &openssl->hosts);
     openssl->hosts = hosts;
-    return WS_OK;
-}
-
-int ws_openssl_set_ticket_keys(ws_openssl *openssl, const void *keys, size_t length)
-{
-    if (length != sizeof openssl->keys)
-        return WS_EINVAL;
-    if (!apply_keys(&openssl->functions, &openssl->hosts, keys)) {
-        openssl->functions.ERR_clear_error();
-        return WS_ENOMEM;
-    }
-    memcpy(openssl->keys, keys, length);
-    openssl->has_keys = true;
     return WS_OK;
 }
 

@@ -8,8 +8,12 @@
 #include "tls_openssl.h"
 #ifdef WS_TLS_OPENSSL
 
+#define OPENSSL_SUPPRESS_DEPRECATED /* HMAC_Init_ex: 1.1.1 has no other callback for tickets */
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
 #include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -30,6 +34,11 @@ static const ws_openssl_functions linked = {
     .OpenSSL_version_num = OpenSSL_version_num,
     .OPENSSL_cleanse = OPENSSL_cleanse,
     .SHA256 = SHA256,
+    .RAND_bytes = RAND_bytes,
+    .EVP_aes_256_cbc = EVP_aes_256_cbc,
+    .EVP_sha256 = EVP_sha256,
+    .EVP_CipherInit_ex = EVP_CipherInit_ex,
+    .HMAC_Init_ex = HMAC_Init_ex,
     .ERR_clear_error = ERR_clear_error,
     .ERR_peek_error = ERR_peek_error,
     .ERR_reason_error_string = ERR_reason_error_string,
@@ -49,6 +58,7 @@ static const ws_openssl_functions linked = {
     .SSL_CTX_free = SSL_CTX_free,
     .SSL_CTX_up_ref = SSL_CTX_up_ref,
     .SSL_CTX_ctrl = SSL_CTX_ctrl,
+    .SSL_CTX_callback_ctrl = SSL_CTX_callback_ctrl,
     .SSL_CTX_get_verify_mode = SSL_CTX_get_verify_mode,
     .SSL_CTX_get0_certificate = SSL_CTX_get0_certificate,
     .SSL_CTX_set_client_hello_cb = SSL_CTX_set_client_hello_cb,
@@ -61,6 +71,7 @@ static const ws_openssl_functions linked = {
     .SSL_CTX_check_private_key = SSL_CTX_check_private_key,
     .SSL_new = SSL_new,
     .SSL_free = SSL_free,
+    .SSL_get_SSL_CTX = SSL_get_SSL_CTX,
     .SSL_set_bio = SSL_set_bio,
     .SSL_set_accept_state = SSL_set_accept_state,
     .SSL_set_read_ahead = SSL_set_read_ahead,

@@ -31,6 +31,11 @@ extern "C" {
 
 struct bio_method_st;
 struct bio_st;
+struct engine_st;
+struct evp_cipher_ctx_st;
+struct evp_cipher_st;
+struct evp_md_st;
+struct hmac_ctx_st;
 struct ssl_cipher_st;
 struct ssl_ctx_st;
 struct ssl_method_st;
@@ -46,6 +51,14 @@ typedef struct ws_openssl_functions {
     unsigned long (*OpenSSL_version_num)(void);
     void (*OPENSSL_cleanse)(void *bytes, size_t length);
     unsigned char *(*SHA256)(const unsigned char *bytes, size_t length, unsigned char *hash);
+    int (*RAND_bytes)(unsigned char *bytes, int length);
+    const struct evp_cipher_st *(*EVP_aes_256_cbc)(void);
+    const struct evp_md_st *(*EVP_sha256)(void);
+    int (*EVP_CipherInit_ex)(struct evp_cipher_ctx_st *context, const struct evp_cipher_st *cipher,
+                             struct engine_st *engine, const unsigned char *key,
+                             const unsigned char *iv, int encrypt);
+    int (*HMAC_Init_ex)(struct hmac_ctx_st *context, const void *key, int length,
+                        const struct evp_md_st *hash, struct engine_st *engine);
     void (*ERR_clear_error)(void);
     unsigned long (*ERR_peek_error)(void);
     const char *(*ERR_reason_error_string)(unsigned long error);
@@ -70,6 +83,7 @@ typedef struct ws_openssl_functions {
     void (*SSL_CTX_free)(struct ssl_ctx_st *context);
     int (*SSL_CTX_up_ref)(struct ssl_ctx_st *context);
     long (*SSL_CTX_ctrl)(struct ssl_ctx_st *context, int command, long number, void *pointer);
+    long (*SSL_CTX_callback_ctrl)(struct ssl_ctx_st *context, int command, void (*fn)(void));
     int (*SSL_CTX_get_verify_mode)(const struct ssl_ctx_st *context);
     struct x509_st *(*SSL_CTX_get0_certificate)(const struct ssl_ctx_st *context);
     void (*SSL_CTX_set_client_hello_cb)(struct ssl_ctx_st *context,
@@ -90,6 +104,7 @@ typedef struct ws_openssl_functions {
     /* libssl: connections */
     struct ssl_st *(*SSL_new)(struct ssl_ctx_st *context);
     void (*SSL_free)(struct ssl_st *ssl);
+    struct ssl_ctx_st *(*SSL_get_SSL_CTX)(const struct ssl_st *ssl);
     void (*SSL_set_bio)(struct ssl_st *ssl, struct bio_st *read, struct bio_st *write);
     void (*SSL_set_accept_state)(struct ssl_st *ssl);
     void (*SSL_set_read_ahead)(struct ssl_st *ssl, int yes);
@@ -162,14 +177,21 @@ typedef struct ws_openssl_context {
 WS_API int ws_openssl_set_contexts(ws_openssl *openssl, const ws_openssl_context *contexts,
                                    size_t count);
 
-#define WS_OPENSSL_TICKET_KEYS 80
+#define WS_OPENSSL_TICKET_KEYS 80    /* bytes of the keys for one period */
+#define WS_OPENSSL_TICKET_PERIODS 4  /* at most so many periods */
 
 /* Sets the secret keys (copied) that protect session tickets, in all contexts and those that are
- * set later, so that other processes with the same keys resume the sessions of this one. Other
- * tickets are refused from now on, which costs their owners a full handshake. Use random bytes, and
- * new ones at least once a day: whoever knows them can read what was sent under TLS 1.2, and pose
- * as a client that has shown a certificate. Until this is called, each context has keys of its own.
- * Returns WS_OK, WS_EINVAL (length is not WS_OPENSSL_TICKET_KEYS) or WS_ENOMEM. */
+ * set later, so that other processes with the same keys resume the sessions of this one. The first
+ * WS_OPENSSL_TICKET_KEYS bytes are for the tickets that are issued from now on. Up to three times
+ * as many bytes may follow, keys of earlier periods: a client with such a ticket resumes its
+ * session and gets a new ticket. Any other ticket costs its owner a full handshake.
+ * Use random bytes, and new ones at least once a day: whoever knows them can read what was sent
+ * under TLS 1.2, and pose as a client that has shown a certificate. Until this is called, each
+ * context has keys of its own.
+ * A process that has loaded OpenSSL twice accepts earlier keys only with the functions that came
+ * first to ws_openssl_new.
+ * Returns WS_OK, WS_EINVAL (length is not a multiple of WS_OPENSSL_TICKET_KEYS from 1 to
+ * WS_OPENSSL_TICKET_PERIODS) or WS_ENOMEM. */
 WS_API int ws_openssl_set_ticket_keys(ws_openssl *openssl, const void *keys, size_t length);
 
 /* Returns true if the context has a certificate. One without can serve no usual client. */

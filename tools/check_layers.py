@@ -76,6 +76,7 @@ TLS_FILES = {
     "ws_openssl": "tls_openssl",
     "tls_openssl_contexts": "tls_openssl",
     "tls_openssl_linked": "tls_openssl",
+    "tls_openssl_tickets": "tls_openssl",
 }
 STANDS_FOR.update(TLS_FILES)
 # Headers that everything may include.

@@ -50,6 +50,11 @@ class ws_openssl_functions(Structure):
         ("OpenSSL_version_num", c_void_p),
         ("OPENSSL_cleanse", c_void_p),
         ("SHA256", c_void_p),
+        ("RAND_bytes", c_void_p),
+        ("EVP_aes_256_cbc", c_void_p),
+        ("EVP_sha256", c_void_p),
+        ("EVP_CipherInit_ex", c_void_p),
+        ("HMAC_Init_ex", c_void_p),
         ("ERR_clear_error", c_void_p),
         ("ERR_peek_error", c_void_p),
         ("ERR_reason_error_string", c_void_p),
@@ -69,6 +74,7 @@ class ws_openssl_functions(Structure):
         ("SSL_CTX_free", c_void_p),
         ("SSL_CTX_up_ref", c_void_p),
         ("SSL_CTX_ctrl", c_void_p),
+        ("SSL_CTX_callback_ctrl", c_void_p),
         ("SSL_CTX_get_verify_mode", c_void_p),
         ("SSL_CTX_get0_certificate", c_void_p),
         ("SSL_CTX_set_client_hello_cb", c_void_p),
@@ -81,6 +87,7 @@ class ws_openssl_functions(Structure):
         ("SSL_CTX_check_private_key", c_void_p),
         ("SSL_new", c_void_p),
         ("SSL_free", c_void_p),
+        ("SSL_get_SSL_CTX", c_void_p),
         ("SSL_set_bio", c_void_p),
         ("SSL_set_accept_state", c_void_p),
         ("SSL_set_read_ahead", c_void_p),
@@ -189,7 +196,7 @@ class OpenSSL:
         self.library.ws_openssl_set_contexts(handle, array, len(array))
 
     def set_ticket_keys(self, handle: int, keys: bytes) -> None:
-        """ws_openssl_set_ticket_keys."""
+        """ws_openssl_set_ticket_keys: the keys of one or more periods, the current one first."""
         self.library.ws_openssl_set_ticket_keys(handle, keys, len(keys))
 
     def load_context(

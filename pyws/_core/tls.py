@@ -21,7 +21,7 @@ from .values import type_name
 
 __all__ = ["Tls", "obey", "order", "reload"]
 
-PERIOD = 12 * 3600  # seconds that keys for tickets are used
+PERIOD = 12 * 3600  # seconds that keys for tickets are used; they are accepted as long after that
 _SETTINGS = ("ssl", "cert_file", "key_file", "key_password")
 
 # ---- contexts -----------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class TicketKeys:
 
     They do not have to talk about it: the secret was made before they were forked, and the keys of
     a period follow from those of the period before it. The way back does not exist, so that keys
-    that are not used any more cannot be found in the memory of a process.
+    that are not accepted any more cannot be found in the memory of a process.
     """
 
     def __init__(self, now: float) -> None:
@@ -172,17 +172,22 @@ class TicketKeys:
         """
         self._period = int(now // PERIOD)
         self._secret = os.urandom(32)
+        self._previous = b""  # the keys of the period before, if it is known
         self._used = -1
 
     def at(self, now: float) -> bytes:
-        """The keys for this time; b"" if they are those of the last call."""
+        """The keys for this time and the period before; b"" if they are those of the last call."""
         period = int(now // PERIOD)
         while self._period < period:  # the clock may have been set back: then they stay
+            self._previous = self._keys()
             self._secret = hashlib.sha256(b"the next secret" + self._secret).digest()
             self._period += 1
         if self._used == self._period:
             return b""
         self._used = self._period
+        return self._keys() + self._previous
+
+    def _keys(self) -> bytes:
         parts = [hmac.new(self._secret, b"keys %d" % part, "sha512").digest() for part in (1, 2)]
         return b"".join(parts)[: openssl.TICKET_KEYS]
 

@@ -1,12 +1,16 @@
 """L3: sessions that clients resume: the keys of the tickets, and who may resume what."""
 
+import os
 import signal
 import ssl
 import time
-from typing import Any, Callable, List, Optional, Set, Tuple
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import pytest
 from authority import Pair, authority, localhost
+from peer import eventually
 from tls_clients import CRYPTIC, client_context, opened, tls_of, tls_peer
 from tls_server import Secure, with_contexts
 from worker_programs import start
@@ -20,14 +24,17 @@ versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: vers
 
 
 def test_l3_keys_of_a_period() -> None:
-    """They change with the period, and have the length that OpenSSL needs."""
+    """They change with the period, and those of the period before follow them."""
     keys = TicketKeys(1000.5 * PERIOD)
     found = [keys.at((1000.5 + number) * PERIOD) for number in range(5)]
-    assert {len(one) for one in found} == {80}
-    assert len(set(found)) == 5
+    assert [len(one) for one in found] == [80, 160, 160, 160, 160]
+    assert len({one[:80] for one in found}) == 5
+    assert [one[80:] for one in found[1:]] == [one[:80] for one in found[:-1]]
     assert keys.at(1004.9 * PERIOD) == b""  # those are set already
     assert keys.at(1002 * PERIOD) == b""  # the clock was set back: they stay
-    assert len(keys.at(1005 * PERIOD)) == 80
+    later = keys.at(1007 * PERIOD)
+    assert len(later) == 160
+    assert found[-1][:80] not in later
 
 
 def test_l3_workers_agree_on_keys() -> None:
@@ -94,20 +101,28 @@ def test_l3_a_session_outlives_new_certificates(
 
 
 @versions
-def test_l3_a_session_ends_with_its_keys(
+def test_l3_a_session_outlives_its_keys_by_a_period(
     secure: Callable[..., Secure], version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client whose ticket is too old gets a full handshake."""
+    """A client that comes back gets a new ticket. One whose ticket is too old is not resumed."""
+    now = time.time()
     server = secure()
+
+    def after(periods: int) -> None:
+        monkeypatch.setattr(time, "time", lambda: now + periods * PERIOD)
+        server.call(lambda: server.app._runtime.encryptions.rotate(server.app._runtime.timers))
+
     context = client_context(version)
     _, session = resumed(server.port, context, None)
-    later = time.time() + PERIOD
-    monkeypatch.setattr(time, "time", lambda: later)
-    server.call(lambda: server.app._runtime.encryptions.rotate(server.app._runtime.timers))
-    again, session = resumed(server.port, context, session)
-    assert not again
-    again, session = resumed(server.port, context, session)
+    after(1)
+    for _ in range(2):
+        again, following = resumed(server.port, context, session)
+        assert again
+    after(2)
+    again, following = resumed(server.port, context, following)
     assert again
+    again, _ = resumed(server.port, context, session)
+    assert not again
 
 
 @versions
@@ -148,8 +163,17 @@ def test_l3_a_resumed_session_knows_its_client(
 
 # ---- workers ------------------------------------------------------------------------------------
 
+# The time of the keys is the length of a file, in periods. Each request asks for it.
 WORKERS = """
-    app.get("/", lambda res, req: res.end(f"{os.getpid()} {req.tls.session_reused}"))
+    import types
+    from pyws._core import tls
+    tls.time = types.SimpleNamespace(time=lambda: os.path.getsize(sys.argv[3]) * tls.PERIOD)
+
+    def answer(res, req):
+        app._runtime.encryptions.rotate(app._runtime.timers)
+        res.end(f"{os.getpid()} {req.tls.session_reused}")
+
+    app.get("/", answer)
     app.get("/reload", lambda res, req: (app.reload_tls(), res.end("")) and None)
     app.listen(
         0, lambda place: print(place.port), host="127.0.0.1", cert_file=sys.argv[1],
@@ -173,9 +197,13 @@ def ask(
 
 @versions
 @pytest.mark.parametrize("reloads", [False, True], ids=["", "after a reload"])
-def test_l3_all_workers_resume_a_session(version: ssl.TLSVersion, reloads: bool) -> None:
+def test_l3_all_workers_resume_a_session(
+    version: ssl.TLSVersion, reloads: bool, tmp_path: Path
+) -> None:
     pair: Pair = localhost()
-    with start(WORKERS, *pair) as program:
+    clock = tmp_path / "clock"
+    clock.touch()
+    with start(WORKERS, *pair, str(clock)) as program:
         port = int(program.line())
         context = client_context(version)
         if reloads:
@@ -192,4 +220,47 @@ def test_l3_all_workers_resume_a_session(version: ssl.TLSVersion, reloads: bool)
             session = following if version is VERSIONS[1] else session
         assert len(pids) == 3
         assert all(results)
+        assert program.stop(signal.SIGTERM) == 0
+
+
+@versions
+def test_l3_all_workers_accept_earlier_keys(version: ssl.TLSVersion, tmp_path: Path) -> None:
+    """A worker that was started later, too, and each gives the client a ticket of the new keys."""
+    clock = tmp_path / "clock"
+    clock.touch()
+    with start(WORKERS, *localhost(), str(clock)) as program:
+        port = int(program.line())
+        context = client_context(version)
+
+        def workers() -> Set[bytes]:
+            """Those that have asked for the time."""
+            found: Set[bytes] = set()
+
+            def knows_all() -> bool:
+                with suppress(OSError, AssertionError):  # the one that was killed
+                    found.add(ask(port, context, None)[0])
+                return len(found) == 3
+
+            eventually(knows_all)
+            return found
+
+        before = workers()
+        _, _, old = ask(port, context, None)
+        clock.write_text("1")
+        os.kill(int(min(before)), signal.SIGKILL)
+        now = workers()
+        assert len(now & before) == 2
+        followers: Dict[bytes, Any] = {}
+
+        def has_asked_all() -> bool:
+            pid, reused, session = ask(port, context, old)
+            assert reused
+            followers[pid] = session
+            return followers.keys() == now
+
+        eventually(has_asked_all)
+        clock.write_text("12")
+        workers()
+        assert all(ask(port, context, session)[1] for session in followers.values())
+        assert not ask(port, context, old)[1]
         assert program.stop(signal.SIGTERM) == 0
