@@ -96,10 +96,18 @@ static const struct ws__tls_name *search(const struct ws__tls_names *names, char
     return bsearch(&key, names->sorted, names->count, sizeof key, compare_names);
 }
 
+/* "example.org." is the same host (RFC 1034 section 3.1). RFC 6066 section 3 wants it "without a
+ * trailing dot", but some clients leave in what a user has typed. */
+static size_t length_without_dot(const char *text, size_t length)
+{
+    return length && text[length - 1] == '.' ? length - 1 : length;
+}
+
 ptrdiff_t ws__tls_names_find(const struct ws__tls_names *names, const char *text, size_t length)
 {
     char name[WS__HOST_NAME_MAX_LENGTH];
     const struct ws__tls_name *found = NULL;
+    length = length_without_dot(text, length);
     if (length <= sizeof name) {
         copy_in_lower_case(name, text, length);
         found = search(names, name, length);

@@ -42,7 +42,8 @@ int ws__tls_names_sort(struct ws__tls_names *names);
 /* Returns true if the only name is "*". */
 bool ws__tls_names_only_default(const struct ws__tls_names *names);
 
-/* Returns the index for the name that a client has sent, with a length of 0 for no name, or -1. */
+/* Returns the index for the name that a client has sent, with or without a dot at its end and with
+ * a length of 0 for no name, or -1. */
 ptrdiff_t ws__tls_names_find(const struct ws__tls_names *names, const char *text, size_t length);
 
 #endif

@@ -163,9 +163,10 @@ typedef struct ws_openssl_context {
 } ws_openssl_context;
 
 /* Sets the contexts in place of the previous ones. Connections that exist keep theirs. An exact
- * name is preferred to "*.example.org", and that to "*". If there is no "*", clients for which
- * there is no context get the alert unrecognized_name. Until contexts were set, no client is
- * accepted.
+ * name is preferred to "*.example.org", and that to "*". A dot at the end of the name that a client
+ * asks for does not count: RFC 6066 forbids it, but some clients send it. If there is no "*",
+ * clients for which there is no context get the alert unrecognized_name. Until contexts were set,
+ * no client is accepted.
  * Settings of a context hold for its connections as they are when they begin, with these
  * exceptions. The context gets callbacks for ALPN (RFC 7301) and the ClientHello: clients that
  * offer protocols get "http/1.1", or else "http/1.0", or the alert no_application_protocol. A

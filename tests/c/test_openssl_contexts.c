@@ -92,6 +92,8 @@ static void test_names(int version)
     set_all();
     chooses("example.org", 1);
     chooses("EXAMPLE.org", 1);
+    chooses("example.org.", 1);
+    chooses("www.example.org.", 2);
     chooses("www.example.org", 2);
     chooses("a.b.example.org", 0);
     chooses("other.test", 0);

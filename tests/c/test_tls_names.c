@@ -39,7 +39,11 @@ static void test_choice(void)
     finds("a.b.example.org", 4);
     finds("c.b.example.org", 3);
     finds(".example.org", 3);
-    finds("example.org.", 3);
+    finds("example.org.", 2);
+    finds("www.example.org.", 0);
+    finds("other.example.org.", 1);
+    finds("example.org..", 3);
+    finds(".", 3);
     finds("example.com", 3);
     finds("xample.org", 3);
     finds("", 3);
@@ -84,6 +88,9 @@ static void test_long_names(void)
     is_int((int)strlen(longest), WS__HOST_NAME_MAX_LENGTH, "the longest name");
     is_int(set((const char *[]){longest, NULL}), WS_OK, "is taken");
     finds(longest, 0);
+    char with_dot[300];
+    snprintf(with_dot, sizeof with_dot, "%s.", longest);
+    finds(with_dot, 0);
     finds(long_name(3, 62), -1);
     finds(long_name(5, 63), -1);
     ws__tls_names_deinit(&names);
