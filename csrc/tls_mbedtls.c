@@ -24,6 +24,7 @@ struct mbed_session {
     size_t generation; /* of the configuration */
     int error;         /* of Mbed TLS; 0: none */
     bool usable;       /* the handshake is complete, and nothing has failed */
+    bool pending;      /* has taken bytes since the last record with data */
 };
 
 /* ---- the wire ----------------------------------------------------------------------------- */
@@ -35,13 +36,15 @@ static size_t mbed_least(size_t a, size_t b)
 
 static int mbed_receive(void *user, unsigned char *bytes, size_t n)
 {
-    ws_tls_wire *wire = ((struct mbed_session *)user)->wire;
+    struct mbed_session *s = user;
+    ws_tls_wire *wire = s->wire;
     n = mbed_least(n, wire->in_length);
     if (!n)
         return MBEDTLS_ERR_SSL_WANT_READ;
     memcpy(bytes, wire->in, n);
     wire->in += n;
     wire->in_length -= n;
+    s->pending = true;
     return (int)n;
 }
 
@@ -111,6 +114,7 @@ static int mbed_handshake(void *session, ws_tls_wire *wire)
     if (result)
         return meaning(s, result);
     s->usable = true;
+    s->pending = false;
     return WS_TLS_DONE;
 }
 
@@ -127,8 +131,14 @@ static int mbed_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, si
     if (!result)
         return WS_TLS_CLOSED;
     *got = (size_t)result;
-    const bool rest = wire->in_length || mbedtls_ssl_check_pending(&s->ssl);
-    return rest ? WS_TLS_DONE : WS_TLS_MORE;
+    s->pending = mbedtls_ssl_check_pending(&s->ssl);
+    return wire->in_length || s->pending ? WS_TLS_DONE : WS_TLS_MORE;
+}
+
+/* Mbed TLS reads no further than to the end of a record. */
+static bool mbed_pending(void *session)
+{
+    return ((struct mbed_session *)session)->pending;
 }
 
 /* Records may have to be smaller than `bytes`: MBEDTLS_SSL_OUT_CONTENT_LEN, max_fragment_length. */
@@ -175,9 +185,10 @@ static const char *mbed_error(void *session)
         return NULL;
 #ifdef MBEDTLS_ERROR_C
     mbedtls_strerror(s->error, text, size);
-#else
-    snprintf(text, size, "error -0x%04X of Mbed TLS", (unsigned)-s->error);
+    if (strncmp(text, "UNKNOWN", 7) != 0)
+        return text;
 #endif
+    snprintf(text, size, "error -0x%04X of Mbed TLS", (unsigned)-s->error);
     return text;
 }
 
@@ -194,6 +205,7 @@ int ws_mbedtls_init(ws_mbedtls *mbedtls, size_t size, const struct mbedtls_ssl_c
         .open = mbed_open,
         .handshake = mbed_handshake,
         .read = mbed_read,
+        .pending = mbed_pending,
         .write = mbed_write,
         .close = mbed_close,
         .free = mbed_free,

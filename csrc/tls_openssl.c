@@ -31,6 +31,7 @@ struct tls_session {
     uint32_t data; /* bytes since the last refill of `empties` */
     int empties;   /* records without data that may still come */
     bool is_reader;
+    bool in_record; /* the header of a record has come, but not all of it */
     bool starved; /* a call has read all there is */
     bool usable;  /* the handshake is complete, and nothing has failed */
 };
@@ -234,7 +235,10 @@ static void on_record(int written, int version, int type, const void *bytes, siz
                        struct ssl_st *ssl, void *user)
 {
     (void)version, (void)length, (void)ssl, (void)user;
-    if (written || (type != SSL3_RT_HEADER && type != SSL3_RT_INNER_CONTENT_TYPE))
+    if (written)
+        return;
+    current->in_record = type == SSL3_RT_HEADER;
+    if (type != SSL3_RT_HEADER && type != SSL3_RT_INNER_CONTENT_TYPE)
         return;
     if (*(const unsigned char *)bytes != SSL3_RT_APPLICATION_DATA)
         current->empties--;
@@ -331,6 +335,7 @@ static int shake_hands(struct tls_session *s, ws_tls_wire *wire)
     ws__openssl_forget_errors(f);
     release_name(s);
     s->usable = true;
+    s->in_record = false;
     s->empties = EMPTY_MAX;
     return WS_TLS_DONE;
 }
@@ -359,6 +364,7 @@ static int read_data(struct tls_session *s, ws_tls_wire *wire, char *bytes, size
         if (s->empties < 0)
             return fault(s, "too many records without data");
         if (length > 0) {
+            s->in_record = false;
             *got = (size_t)length;
             count_data(s, *got);
             const bool rest = wire->in_length || s->hello || f->SSL_has_pending(s->ssl);
@@ -374,6 +380,12 @@ static int session_read(void *session, ws_tls_wire *wire, char *bytes, size_t n,
 {
     begin_call(session, wire);
     return end_call(read_data(session, wire, bytes, n, got));
+}
+
+static bool session_pending(void *session)
+{
+    const struct tls_session *s = session;
+    return s->hello || s->in_record || s->owner->functions.SSL_has_pending(s->ssl);
 }
 
 static int session_write(void *session, ws_tls_wire *wire, const char *bytes, size_t n)
@@ -462,6 +474,7 @@ int ws_openssl_new(ws_openssl **openssl, const ws_openssl_functions *functions)
         .open = session_open,
         .handshake = session_handshake,
         .read = session_read,
+        .pending = session_pending,
         .write = session_write,
         .close = session_close,
         .free = session_free,

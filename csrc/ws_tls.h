@@ -90,6 +90,10 @@ struct ws_tls {
      * CLOSED. */
     int (*read)(void *session, ws_tls_wire *wire, char *bytes, size_t n, size_t *got);
 
+    /* Returns true if the session keeps bytes of the peer that no call has handed over: a part of a
+     * record. Called after the handshake. */
+    bool (*pending)(void *session);
+
     /* Encrypts all of bytes[n] and appends the records to `out`. Returns DONE, or FAILED. There is
      * room for them, and `in` is empty. May be called after `read` has returned CLOSED: the peer
      * has ended only its own direction. */

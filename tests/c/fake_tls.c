@@ -222,14 +222,24 @@ static int fake_read(void *session, ws_tls_wire *wire, char *bytes, size_t n, si
     return fake_tls.lazy || s->next < s->end || wire->in_length ? WS_TLS_DONE : WS_TLS_MORE;
 }
 
+static bool fake_pending(void *session)
+{
+    const struct session *s = session;
+    begin_call("pending");
+    fake_tls.misused += s->state != SHAKEN;
+    return s->have;
+}
+
 static int fake_write(void *session, ws_tls_wire *wire, const char *bytes, size_t n)
 {
     struct session *s = session;
     begin_call("write");
     fake_tls.misused += s->state != SHAKEN || !n || n > WS_TLS_CHUNK || wire->in_length ||
                     wire->out_size - wire->out_length < n + WS_TLS_OVERHEAD;
-    if (fails(&fake_tls.writes, fake_tls.fail_write))
+    if (fails(&fake_tls.writes, fake_tls.fail_write)) {
+        s->why = "as the test wants it";
         return WS_TLS_FAILED;
+    }
     append(wire, FAKE_DATA, bytes, n);
     return WS_TLS_DONE;
 }
@@ -268,6 +278,7 @@ void fake_reset(void)
                               .open = fake_open,
                               .handshake = fake_handshake,
                               .read = fake_read,
+                              .pending = fake_pending,
                               .write = fake_write,
                               .close = fake_close,
                               .free = fake_free,

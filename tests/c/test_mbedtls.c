@@ -505,6 +505,98 @@ static void test_renegotiation(void)
     const size_t before = link.sent;
     is_int(link_read(&link, bytes, sizeof bytes, &got), WS_TLS_MORE, "it is ignored");
     ok(link.sent - before < 100, "or refused");
+    SSL_do_handshake(link.client);
+    ERR_clear_error();
+    is_int(link_read(&link, bytes, sizeof bytes, &got), WS_TLS_FAILED, "T86: the client gives up");
+    is_text(link.tls->error(link.session), "SSL - A fatal alert message was received from our peer",
+            "the reason");
+    link_close(&link);
+    stop();
+}
+
+static int no_random(void *user, unsigned char *bytes, size_t length)
+{
+    (void)user, (void)bytes, (void)length;
+    return -0x0f80;
+}
+
+/* What a function of the application returns is no error of Mbed TLS. */
+static void test_errors_of_others(void)
+{
+    struct tls_link link;
+    start();
+    only_version(TLS1_2_VERSION);
+    mbedtls_ssl_conf_rng(&config, no_random, NULL);
+    begin(&link);
+    is_int(link_shake(&link), WS_TLS_FAILED, "a function of the application fails");
+    is_text(link.tls->error(link.session), "error -0x0F80 of Mbed TLS", "the reason");
+    link_close(&link);
+    stop();
+}
+
+/* RFC 8446 4.6.3: Mbed TLS does not know a KeyUpdate, and must not go on as if it had. */
+static void test_key_update(void)
+{
+    struct tls_link link;
+    char bytes[100];
+    size_t got;
+    start();
+    only_version(TLS1_3_VERSION);
+    begin(&link);
+    link_shake(&link);
+    SSL_key_update(link.client, SSL_KEY_UPDATE_REQUESTED);
+    SSL_do_handshake(link.client);
+    SSL_write(link.client, "after", 5);
+    fails(&link, "T86: a KeyUpdate", link_read(&link, bytes, sizeof bytes, &got));
+    is_int((long long)got, 0, "nothing is read");
+    stop();
+}
+
+/* The server gives enough room, so that this is a fault. */
+static void test_no_room(void)
+{
+    struct tls_link link;
+    char bytes[1000] = {0};
+    start();
+    only_version(TLS1_2_VERSION);
+    begin(&link);
+    link_shake(&link);
+    link.room = 100;
+    fails(&link, "T86: a record that does not fit", link_write(&link, bytes, sizeof bytes));
+    stop();
+}
+
+/* What the session keeps of a record. */
+static void test_pending(int version)
+{
+    struct tls_link link;
+    char record[4096], bytes[100];
+    size_t got;
+    start();
+    only_version(version);
+    begin(&link);
+    link_shake(&link);
+    ok(talks(&link, 100), "data");
+    ok(!link.tls->pending(link.session), "nothing is kept");
+    SSL_write(link.client, "data", 4);
+    const size_t length = client_take_raw(&link, record, sizeof record);
+    for (size_t i = 0; i + 1 < length; i++) {
+        client_sends_raw(&link, record + i, 1);
+        if (link_read(&link, bytes, sizeof bytes, &got) != WS_TLS_MORE || got ||
+            !link.tls->pending(link.session))
+            ok(false, "%zu of %zu bytes of a record are kept", i + 1, length);
+    }
+    client_sends_raw(&link, record + length - 1, 1);
+    link_read(&link, bytes, sizeof bytes, &got);
+    is_mem(bytes, got, "data", 4, "all of it");
+    ok(!link.tls->pending(link.session), "nothing is kept");
+    SSL_write(link.client, "data", 4);
+    SSL_write(link.client, "data", 4);
+    size_t both = client_take_raw(&link, record, sizeof record);
+    client_sends_raw(&link, record, both - 1);
+    link_read(&link, bytes, sizeof bytes, &got);
+    is_int((long long)got, 4, "a record and most of another one");
+    ok(link.tls->pending(link.session), "which is kept");
     link_close(&link);
     stop();
 }
@@ -527,16 +619,23 @@ static bool works_without(size_t n)
 /* The first allocations fail once each, and then some of the many that calculations need. */
 static void test_out_of_memory(int version)
 {
-    size_t works = 0, tried = 0;
+    struct tls_link honest;
+    size_t works = 0, tried = 0, harmed = 0;
     start();
     only_version(version);
     ok(works_without(0), "there is enough memory");
     const size_t total = allocations;
-    for (size_t n = 1; n <= total; n += n < 50 ? 1 : total / 50, tried++)
+    begin(&honest);
+    is_int(link_shake(&honest), WS_TLS_DONE, "another connection");
+    for (size_t n = 1; n <= total; n += n < 50 ? 1 : total / 50, tried++) {
         works += works_without(n);
-    ok(works < tried, "%zu of %zu allocations fail, which harms %zu times", tried, total,
+        harmed += !talks(&honest, 100);
+    }
+    ok(works < tried, "T86: %zu of %zu allocations fail, which harms %zu times", tried, total,
        tried - works);
+    is_int((long long)harmed, 0, "T86: and never the other connection");
     ok(works_without(0), "the next one works");
+    link_close(&honest);
     stop();
 }
 
@@ -562,6 +661,9 @@ static void cases(void)
     CASE(test_no_common_version());
     CASE(test_client_certificate());
     CASE(test_renegotiation());
+    CASE(test_errors_of_others());
+    CASE(test_no_room());
+    CASE(test_pending(TLS1_2_VERSION));
     CASE(test_out_of_memory(TLS1_2_VERSION));
     if (!HAS_TLS_1_3)
         return;
@@ -571,6 +673,8 @@ static void cases(void)
     CASE(test_small(TLS1_3_VERSION, 1, 1));
     CASE(test_client_closes(TLS1_3_VERSION));
     CASE(test_server_closes(TLS1_3_VERSION));
+    CASE(test_pending(TLS1_3_VERSION));
+    CASE(test_key_update());
     CASE(test_changed_record(TLS1_3_VERSION));
     CASE(test_out_of_memory(TLS1_3_VERSION));
 }

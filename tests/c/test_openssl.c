@@ -499,11 +499,67 @@ static void test_renegotiation(void)
     stop();
 }
 
+/* What the session keeps of a record. */
+static void test_pending(int version, bool by_name)
+{
+    struct tls_link link;
+    char record[4096], bytes[100];
+    size_t got;
+    start(version, by_name);
+    connect_link(&link);
+    ok(talks(&link, 100), "data");
+    ok(!link.tls->pending(link.session), "nothing is kept");
+    SSL_write(link.client, "data", 4);
+    const size_t length = client_take_raw(&link, record, sizeof record);
+    for (size_t i = 0; i + 1 < length; i++) {
+        client_sends_raw(&link, record + i, 1);
+        if (link_read(&link, bytes, sizeof bytes, &got) != WS_TLS_MORE || got ||
+            !link.tls->pending(link.session))
+            ok(false, "%zu of %zu bytes of a record are kept", i + 1, length);
+    }
+    client_sends_raw(&link, record + length - 1, 1);
+    link_read(&link, bytes, sizeof bytes, &got);
+    is_mem(bytes, got, "data", 4, "all of it");
+    ok(!link.tls->pending(link.session), "nothing is kept");
+    SSL_write(link.client, "data", 4);
+    SSL_write(link.client, "data", 4);
+    const size_t both = client_take_raw(&link, record, sizeof record);
+    client_sends_raw(&link, record, both - 1);
+    link_read(&link, bytes, sizeof bytes, &got);
+    is_int((long long)got, 4, "a record and most of another one");
+    ok(link.tls->pending(link.session), "which is kept");
+    end(&link);
+    stop();
+}
+
 static void update_keys(struct tls_link *link)
 {
     if (SSL_key_update(link->client, SSL_KEY_UPDATE_REQUESTED) != 1 ||
         SSL_do_handshake(link->client) != 1)
         ok(false, "SSL_key_update");
+}
+
+/* What `read` has to send waits for room, and `write` gets enough of it. */
+static void test_room_for_answers(void)
+{
+    struct tls_link link;
+    char bytes[1000] = {0};
+    size_t got = 0;
+    start(TLS1_3_VERSION, false);
+    connect_link(&link);
+    link.room = 5;
+    for (int i = 0; i < 10; i++)
+        update_keys(&link);
+    SSL_write(link.client, "data", 4);
+    int result = WS_TLS_MORE;
+    for (int i = 0; i < 100 && result >= 0 && got != 4; i++)
+        result = link_read(&link, bytes, sizeof bytes, &got);
+    is_mem(bytes, got, "data", 4, "T86: what follows is read once all answers are sent");
+    ok(talks(&link, 1000), "the client has got them");
+    link.room = 100;
+    failed(&link, link_write(&link, bytes, sizeof bytes), "a record is too long");
+    end(&link);
+    stop();
 }
 
 static void test_key_updates(void)
@@ -594,7 +650,12 @@ static void cases(void)
     CASE(test_records(TLS1_2_VERSION));
     CASE(test_records(TLS1_3_VERSION));
     CASE(test_renegotiation());
+    CASE(test_pending(TLS1_2_VERSION, false));
+    CASE(test_pending(TLS1_2_VERSION, true));
+    CASE(test_pending(TLS1_3_VERSION, false));
+    CASE(test_pending(TLS1_3_VERSION, true));
     CASE(test_key_updates());
+    CASE(test_room_for_answers());
 }
 
 int main(int argc, char **argv)

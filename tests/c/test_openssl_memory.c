@@ -1,7 +1,7 @@
 /*
  * test_openssl_memory.c: each allocation of OpenSSL and of ws_openssl.h fails once. What was asked
- * for then fails or succeeds, and the next attempt succeeds. The sanitizers and valgrind look for
- * leaks.
+ * for then fails or succeeds, and the next attempt succeeds, while another connection notices
+ * nothing. The sanitizers and valgrind look for leaks, too.
  */
 #include "ws_openssl.h"
 
@@ -16,6 +16,7 @@
 static bool counting;
 static long countdown; /* the allocation that fails; 0: none */
 static bool has_failed;
+static long blocks; /* that OpenSSL has */
 
 static bool fails(void)
 {
@@ -33,18 +34,23 @@ static void around(bool before)
 static void *crypto_malloc(size_t size, const char *file, int line)
 {
     (void)file, (void)line;
-    return fails() ? NULL : malloc(size);
+    void *block = fails() ? NULL : malloc(size);
+    blocks += block != NULL;
+    return block;
 }
 
 static void *crypto_realloc(void *pointer, size_t size, const char *file, int line)
 {
     (void)file, (void)line;
-    return fails() ? NULL : realloc(pointer, size);
+    void *block = fails() ? NULL : realloc(pointer, size);
+    blocks += block && !pointer;
+    return block;
 }
 
 static void crypto_free(void *pointer, const char *file, int line)
 {
     (void)file, (void)line;
+    blocks -= pointer != NULL;
     free(pointer);
 }
 
@@ -120,21 +126,51 @@ static void stop(void)
     identity_free(identity);
 }
 
-static void test_session(int version, bool by_name)
+/* A client that has been connected since before. */
+static bool is_served(struct tls_link *honest)
 {
-    long failures = 0, n = 1;
-    start(version, by_name);
-    ok(converse("example.org"), "with memory");
-    for (has_failed = true; has_failed; n++) {
+    char bytes[8];
+    size_t got;
+    int error;
+    SSL_write(honest->client, "mine", 4);
+    return link_read(honest, bytes, sizeof bytes, &got) == WS_TLS_MORE && got == 4 &&
+           link_write(honest, "yours", 5) == WS_TLS_DONE &&
+           client_read(honest, bytes, 5, &error) == 5 && !memcmp(bytes, "yours", 5);
+}
+
+/* One allocation after the other fails, or each `step`th. Returns how often that was a failure. */
+static long fail_each(struct tls_link *honest, long step, long *allocations)
+{
+    long failures = 0, harmed = 0;
+    *allocations = 0;
+    for (has_failed = true; has_failed; *allocations += step) {
         has_failed = false;
-        countdown = n;
+        countdown = *allocations + 1;
         failures += !converse("example.org");
         countdown = 0;
-        if (n % 50 == 0 && !converse("example.org"))
+        harmed += !is_served(honest);
+        if (*allocations % 50 == 0 && !converse("example.org"))
             ok(false, "with memory again");
     }
+    is_int(harmed, 0, "T86: and each time another connection was served");
+    return failures;
+}
+
+static void test_session(int version, bool by_name)
+{
+    struct tls_link honest;
+    long n, failures;
+    start(version, by_name);
+    if (!link_open(&honest, ws_openssl_tls(openssl), clients, "example.org"))
+        ok(false, "open");
+    is_int(link_shake(&honest), WS_TLS_DONE, "with memory");
+    failures = fail_each(&honest, 1, &n);
     ok(failures > 50, "T86: %ld allocations, %ld times the connection failed", n - 1, failures);
     ok(converse("example.org"), "with memory again");
+    const long before = blocks; /* by now OpenSSL has what it keeps for ever */
+    fail_each(&honest, 17, &n);
+    is_int(blocks - before, 0, "T86: no block is left of those connections");
+    link_close(&honest);
     stop();
 }
 
