@@ -36,6 +36,7 @@ static size_t content_length(const char *record)
 /* ---- the server's side ---- */
 
 struct session {
+    atomic_int *count;
     char record[FAKE_RECORD_MAX]; /* what has arrived of one */
     size_t have;
     size_t next, end;     /* its content that is not handed over */
@@ -52,23 +53,22 @@ static void begin_call(const char *name)
         fake_tls.hook(name);
 }
 
-static bool fails(unsigned *count, unsigned at)
+static bool fails(atomic_uint *count, unsigned at)
 {
-    return ++*count == at;
+    return atomic_fetch_add(count, 1) + 1 == at;
 }
 
 static void *fake_open(void *context)
 {
     begin_call("open");
-    fake_tls.misused += context != &fake_tls;
-    fake_tls.opened++;
-    if (fake_tls.fail_open == (unsigned)fake_tls.opened)
+    if (fake_tls.fail_open == (unsigned)atomic_fetch_add(&fake_tls.opened, 1) + 1)
         return NULL;
     struct session *s = calloc(1, sizeof *s);
     if (!s)
         abort();
     s->flight = fake_tls.flight ? fake_tls.flight : 1000;
-    fake_tls.sessions++;
+    s->count = context;
+    atomic_fetch_add(s->count, 1);
     return s;
 }
 
@@ -258,7 +258,7 @@ static void fake_close(void *session, ws_tls_wire *wire)
 static void fake_free(void *session)
 {
     begin_call("free");
-    fake_tls.sessions--;
+    atomic_fetch_sub(((struct session *)session)->count, 1);
     free(session);
 }
 
@@ -274,7 +274,7 @@ void fake_reset(void)
     memset(&fake_tls, 0, sizeof fake_tls);
     fake_tls.sessions = sessions;
     fake_tls.table = (ws_tls){.size = sizeof fake_tls.table,
-                              .context = &fake_tls,
+                              .context = &fake_tls.sessions,
                               .open = fake_open,
                               .handshake = fake_handshake,
                               .read = fake_read,

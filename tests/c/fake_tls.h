@@ -9,15 +9,17 @@
 
 #include "ws_tls.h"
 
+#include <stdatomic.h>
+
 enum { FAKE_ALERT = 0x15, FAKE_HANDSHAKE = 0x16, FAKE_DATA = 0x17, FAKE_UPDATE = 0x18 };
 enum { FAKE_HEAD = 3, FAKE_RECORD_MAX = 3 + 16384 };
 
 extern struct fake_tls {
-    ws_tls table;  /* to be listened with; error, size and context are set */
-    int sessions;  /* open ones */
-    int opened;    /* all in all */
-    int misused;   /* calls that ws_tls.h rules out */
-    unsigned writes, reads, handshakes, closes;
+    ws_tls table; /* to be listened with; the context may be another atomic_int */
+    atomic_int sessions; /* open ones, which the context of the table counts */
+    atomic_int opened;   /* all in all */
+    atomic_int misused;  /* calls that ws_tls.h rules out */
+    atomic_uint writes, reads, handshakes, closes;
     /* Switches. fake_reset turns them off. */
     size_t flight;       /* bytes of content of the server's flight; else 1000 */
     unsigned fail_open, fail_handshake, fail_read, fail_write; /* the call of this number fails */

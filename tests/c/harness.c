@@ -297,7 +297,7 @@ void harness_listen(struct harness *h)
     ws_listen_options options;
     ws_listen_options_init(&options, sizeof options);
     options.host = "127.0.0.1";
-    options.tls = h->tls ? &fake_tls.table : NULL;
+    options.tls = harness_tls(h);
     if (h->send_buffer) {
         options.host = NULL;
         options.fd = listen_with_send_buffer(h->send_buffer);
@@ -306,6 +306,13 @@ void harness_listen(struct harness *h)
     expect_fine(h, h->port, "ws_server_listen");
     if (h->port < 0 && options.fd >= 0)
         close(options.fd);
+}
+
+const ws_tls *harness_tls(struct harness *h)
+{
+    h->tls_table = fake_tls.table;
+    h->tls_table.context = &h->sessions;
+    return h->tls ? &h->tls_table : NULL;
 }
 
 void harness_route(struct harness *h, const char *pattern)
@@ -335,14 +342,15 @@ bool harness_free(struct harness *h)
     for (int i = 0; i < h->opened && i < MAX_CONNS; i++)
         once = once && h->closes[i] == 1 && h->overs[i] == 1;
     bool clean = !h->memory.bytes && !h->memory.blocks && !h->memory.mismatch &&
-                 !fake_tls.sessions && !fake_tls.misused;
+                 !h->sessions && !fake_tls.sessions && !fake_tls.misused;
     if (!once || !balanced)
         diag("opened %d, closed %d", h->opened, h->closed);
     if (!clean)
         diag("%zu bytes in %zu blocks left%s", h->memory.bytes, h->memory.blocks,
              h->memory.mismatch ? ", wrong old_size" : "");
-    if (fake_tls.sessions || fake_tls.misused)
-        diag("%d sessions of TLS left, %d misused", fake_tls.sessions, fake_tls.misused);
+    if (h->sessions || fake_tls.sessions || fake_tls.misused)
+        diag("%d sessions of TLS left, %d misused", h->sessions + fake_tls.sessions,
+             fake_tls.misused);
     return !error && balanced && once && clean;
 }
 

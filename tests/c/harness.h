@@ -52,6 +52,8 @@ struct harness {
     bool real_time, echo;
     bool answers; /* the hook answers requests; else: upgrade, 200 */
     bool tls;     /* listens with fake_tls.h; false: not even if the environment says so */
+    ws_tls tls_table;    /* of fake_tls.h; it counts */
+    atomic_int sessions; /* of TLS that are open */
     struct counter memory;
     /* Called by each handler once its event is recorded; at most one of conn and request is set. */
     void (*hook)(struct harness *h, enum event event, ws_conn *conn, ws_request *request,
@@ -91,6 +93,7 @@ bool over_tls(void); /* WS_TEST_TLS is set */
 void harness_init(struct harness *h);
 void harness_create(struct harness *h);                      /* the server alone */
 void harness_listen(struct harness *h);                      /* 127.0.0.1, any port */
+const ws_tls *harness_tls(struct harness *h); /* for ws_listen_options; NULL: without TLS */
 void harness_route(struct harness *h, const char *pattern);  /* h->behavior */
 void harness_http(struct harness *h, const char *method, const char *pattern);
 /* create, route "/", listen. */

@@ -36,6 +36,7 @@ enum phase { ANSWERS, FRAMES, OVER }; /* OVER: a Close came */
 /* A client, and what it knows. */
 struct peer {
     int fd; /* -1: none */
+    struct fake_peer *tls; /* NULL: it speaks no TLS */
     uint32_t serial;
     int app;               /* index of its connection, -1: not known */
     enum phase phase;

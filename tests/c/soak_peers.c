@@ -37,6 +37,10 @@ static int dial(uint32_t nth, bool small)
 
 static void flush(struct peer *p)
 {
+    if (p->tls) {
+        fake_peer_flush(p->tls, p->fd);
+        return;
+    }
     ssize_t n = p->out_length ? send(p->fd, p->out, p->out_length, MSG_NOSIGNAL) : 0;
     if (n <= 0)
         return;
@@ -44,12 +48,23 @@ static void flush(struct peer *p)
     memmove(p->out, p->out + n, p->out_length);
 }
 
+/* Bytes that the kernel has not taken. */
+static size_t waiting(const struct peer *p)
+{
+    return p->tls ? p->tls->out_length + p->tls->later_length : p->out_length;
+}
+
 bool say(struct peer *p, const void *bytes, size_t n)
 {
-    if (p->out_length > 4 * ROOM || p->finished)
+    if (waiting(p) > 4 * ROOM || p->finished)
         return false;
     if (!n)
         return true; /* there may be no buffer yet */
+    if (p->tls) {
+        fake_peer_queue(p->tls, FAKE_DATA, bytes, n, 1 + draw(16384));
+        flush(p);
+        return true;
+    }
     if (p->out_size < p->out_length + n) {
         p->out_size = (p->out_length + n) * 2;
         p->out = realloc(p->out, p->out_size);
@@ -90,6 +105,7 @@ void peer_connect(struct peer *p, const char *path, bool small)
     *p = fresh;
     p->serial = ++serial;
     p->fd = dial(serial, small);
+    p->tls = over_tls() ? fake_peer_new() : NULL;
     p->app = -1;
     p->path = path;
     if (!p->message)
@@ -106,6 +122,8 @@ void peer_leave(struct peer *p, bool reset)
     count.resets += reset;
     close(p->fd);
     p->fd = -1;
+    fake_peer_free(p->tls);
+    p->tls = NULL;
     ws__deflate_streams_deinit(&pool, &p->streams);
 }
 
@@ -130,7 +148,7 @@ void say_message(struct peer *p, size_t n)
     if (n > 4 && draw(3) == 0) { /* in pieces, a Ping between them */
         size_t half = draw((uint32_t)n);
         char ping[8];
-        if (p->out_length > ROOM)
+        if (waiting(p) > ROOM)
             return;
         put_digits(ping, ++p->pinged, 5);
         say_frame(p, first & 0x7f, bytes, half);
@@ -298,21 +316,34 @@ static void parse(struct peer *p)
     memmove(p->in, p->in + done, p->in_length);
 }
 
+/* Received bytes become what they mean. */
+static void take_received(struct peer *p, const char *bytes, size_t n)
+{
+    if (p->in_size < p->in_length + n + FAKE_RECORD_MAX) {
+        p->in_size = p->in_length + n + 131072;
+        p->in = realloc(p->in, p->in_size);
+        if (!p->in)
+            abort();
+    }
+    if (p->tls) {
+        n = fake_peer_take(p->tls, bytes, n, p->in + p->in_length);
+        flush(p); /* the end of the handshake */
+    } else {
+        memcpy(p->in + p->in_length, bytes, n);
+    }
+    p->in_length += n;
+    parse(p);
+}
+
 bool peer_read(struct peer *p)
 {
+    static char bytes[65536];
     ssize_t n;
+    flush(p);
     do {
-        if (p->in_size < p->in_length + 65536) {
-            p->in_size = p->in_length + 131072;
-            p->in = realloc(p->in, p->in_size);
-            if (!p->in)
-                abort();
-        }
-        n = recv(p->fd, p->in + p->in_length, p->in_size - p->in_length, 0);
-        if (n > 0) {
-            p->in_length += (size_t)n;
-            parse(p);
-        }
+        n = recv(p->fd, bytes, sizeof bytes, 0);
+        if (n > 0)
+            take_received(p, bytes, (size_t)n);
     } while (n > 0);
     if (n < 0 && (errno == EAGAIN || errno == ENOTCONN))
         return true;

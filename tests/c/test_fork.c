@@ -241,6 +241,7 @@ static void test_inherited_listener(void)
     ok(!listen(fd, 10), "a socket that another process made");
     ws_listen_options_init(&options, sizeof options);
     options.fd = dup(fd);
+    options.tls = harness_tls(&h);
     h.port = ws_server_listen(h.server, &options);
     ok(h.port > 0, "is given as fd");
     shut_down_listening("T76: a shutdown with an inherited listening socket");

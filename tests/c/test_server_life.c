@@ -255,6 +255,7 @@ static void test_shutdown(void)
     ws_listen_options_init(&options, sizeof options);
     options.host = "127.0.0.1";
     options.port = (uint16_t)port;
+    options.tls = harness_tls(&h);
     h.port = ws_server_listen(h.server, &options);
     is_int(h.port, port, "T67: the port is free, and the server may start again");
     gather(1);

@@ -125,46 +125,83 @@ static void *produce(void *argument)
     return NULL;
 }
 
-static int dial(void)
+/* A client's end, whose socket does not block. */
+struct line {
+    int fd;
+    struct fake_peer *tls; /* NULL: it speaks no TLS */
+    char in[FAKE_RECORD_MAX + 2048]; /* received */
+    size_t length;
+};
+
+static bool dial(struct line *l)
 {
     struct harness place = {.port = atomic_load(&port)};
-    return client_socket(&place, 0);
+    l->fd = client_socket(&place, 0);
+    l->tls = over_tls() && l->fd >= 0 ? fake_peer_new() : NULL;
+    l->length = 0;
+    return l->fd >= 0;
 }
 
-/* The sockets of the harness do not block. */
+static void hang_up(struct line *l)
+{
+    fake_peer_free(l->tls);
+    close(l->fd);
+}
+
 static bool wait_for(int fd, short events)
 {
     struct pollfd one = {fd, events, 0};
     return poll(&one, 1, 30000) > 0;
 }
 
-/* All of it, or false. */
-static bool receive(int fd, void *bytes, size_t n)
+/* Records wait in the line until they are read. */
+static bool write_all(struct line *l, const void *bytes, size_t n)
 {
-    size_t done = 0;
-    while (done < n && wait_for(fd, POLLIN)) {
-        ssize_t m = recv(fd, (char *)bytes + done, n - done, 0);
-        if (m <= 0)
-            break;
-        done += (size_t)m;
-    }
-    return done == n;
+    if (!wait_for(l->fd, POLLOUT))
+        return false;
+    if (!l->tls)
+        return send(l->fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n;
+    fake_peer_queue(l->tls, FAKE_DATA, bytes, n, 16384);
+    return fake_peer_flush(l->tls, l->fd);
 }
 
-static bool write_all(int fd, const void *bytes, size_t n)
+/* Some more bytes, which are perhaps none of the content. */
+static bool receive_some(struct line *l)
 {
-    return wait_for(fd, POLLOUT) && send(fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n;
+    char bytes[2048];
+    ssize_t n = wait_for(l->fd, POLLIN) ? recv(l->fd, bytes, sizeof bytes, 0) : 0;
+    if (n <= 0)
+        return false;
+    if (l->tls) {
+        l->length += fake_peer_take(l->tls, bytes, (size_t)n, l->in + l->length);
+        return fake_peer_flush(l->tls, l->fd);
+    }
+    memcpy(l->in + l->length, bytes, (size_t)n);
+    l->length += (size_t)n;
+    return true;
+}
+
+/* All of it, or false. At most as much as a record. */
+static bool receive(struct line *l, void *bytes, size_t n)
+{
+    while (l->length < n)
+        if (!receive_some(l))
+            return false;
+    memcpy(bytes, l->in, n);
+    l->length -= n;
+    memmove(l->in, l->in + n, l->length);
+    return true;
 }
 
 /* Up to the empty line after the head of the answer. */
-static bool shake_hands(int fd)
+static bool shake_hands(struct line *l)
 {
     char last[5] = "";
-    if (!write_all(fd, handshake_request, strlen(handshake_request)))
+    if (!write_all(l, handshake_request, strlen(handshake_request)))
         return false;
     while (strcmp(last, "\r\n\r\n")) {
         memmove(last, last + 1, 3);
-        if (!receive(fd, last + 3, 1))
+        if (!receive(l, last + 3, 1))
             return false;
     }
     return true;
@@ -172,7 +209,7 @@ static bool shake_hands(int fd)
 
 struct watcher {
     pthread_t thread;
-    int fd;
+    struct line line;
     unsigned seen[PRODUCERS], wanted, disorder;
 };
 
@@ -183,7 +220,7 @@ static void *watch(void *argument)
     unsigned char frame[2 + RECORD];
     uint32_t record[RECORD / 4];
     for (unsigned i = 0; i < w->wanted * PRODUCERS; i++) {
-        if (!receive(w->fd, frame, sizeof frame))
+        if (!receive(&w->line, frame, sizeof frame))
             return NULL;
         memcpy(record, frame + 2, sizeof record);
         bool fits = frame[0] == 0x82 && frame[1] == RECORD && record[0] < PRODUCERS;
@@ -205,20 +242,20 @@ struct churner {
 static void *churn(void *argument)
 {
     struct churner *c = argument;
+    struct line line;
     char bytes[64];
     while (c->count < MOST && (!atomic_load(&stop) || c->count < c->least)) {
         struct linger hard = {c->count % 3 == 0, 0};
-        int fd = dial();
-        if (fd < 0) {
+        if (!dial(&line)) {
             sched_yield();
             continue;
         }
         if (c->count % 4)
-            shake_hands(fd);
+            shake_hands(&line);
         if (c->count % 2)
-            write_all(fd, bytes, make_frame(bytes, 0x81, "churn", 5));
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-        close(fd);
+            write_all(&line, bytes, make_frame(bytes, 0x81, "churn", 5));
+        setsockopt(line.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+        hang_up(&line);
         c->count++;
     }
     return NULL;
@@ -266,8 +303,9 @@ static void stop_server(void *server)
 static void start_watchers(struct watcher *watchers, unsigned wanted)
 {
     for (int i = 0; i < WATCHERS; i++) {
-        watchers[i] = (struct watcher){.fd = dial(), .wanted = wanted};
-        ok(shake_hands(watchers[i].fd), "a client that watches");
+        memset(&watchers[i], 0, sizeof watchers[i]);
+        watchers[i].wanted = wanted;
+        ok(dial(&watchers[i].line) && shake_hands(&watchers[i].line), "a client that watches");
         pthread_create(&watchers[i].thread, NULL, watch, &watchers[i]);
     }
 }
@@ -281,7 +319,7 @@ static void join_watchers(struct watcher *watchers)
             seen += watchers[i].seen[j];
         is_int(seen, watchers[i].wanted * PRODUCERS, "T74: sends and publishes: none lost");
         is_int(watchers[i].disorder, 0, "T74: in the order of each thread");
-        close(watchers[i].fd);
+        hang_up(&watchers[i].line);
     }
 }
 
