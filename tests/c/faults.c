@@ -185,6 +185,8 @@ long __wrap_syscall(long number, ...)
 SERVE(ws_server_new, (ws_server **server, const ws_config *config), (server, config))
 SERVE(ws_server_free, (ws_server *server), (server))
 SERVE(ws_server_listen, (ws_server *server, const ws_listen_options *options), (server, options))
+SERVE(ws_server_adopt, (ws_server *server, int fd, const void *bytes, size_t length),
+      (server, fd, bytes, length))
 SERVE(ws_server_step, (ws_server *server, int timeout_ms), (server, timeout_ms))
 SERVE(ws_server_watch,
       (ws_server *server, int fd, unsigned events,

@@ -50,6 +50,7 @@
     X(ws_server_new) \
     X(ws_server_free) \
     X(ws_server_listen) \
+    X(ws_server_adopt) \
     X(ws_server_step) \
     X(ws_server_watch) \
     X(ws_server_publish) \

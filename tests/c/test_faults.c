@@ -16,7 +16,7 @@
 
 /* The last one watches: it is connected from the beginning to the end. The others come one after
  * the other, while nothing else is under way. */
-enum { COMPRESSED, PLAIN, UPLOADS, READS, LATE, WATCHES, PEERS };
+enum { COMPRESSED, PLAIN, UPLOADS, READS, ADOPTED, LATE, WATCHES, PEERS };
 
 static struct client peers[PEERS];
 static struct {
@@ -223,6 +223,21 @@ static void use_http(void)
     say(READS, "GET /constant HTTP/1.1\r\nHost: t\r\n\r\n");
 }
 
+/* A connection that the application has accepted, with a part of its first request. */
+static void adopt_peer(int i)
+{
+    enum { READ = 30 };
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
+        abort();
+    peers[i] = (struct client){.h = &h, .fd = pair[0], .served_fd = -1, .hasty = true};
+    PERSIST(ws_server_adopt(h.server, pair[1], handshake_request, READ), !result_);
+    serve();
+    say(i, handshake_request + READ);
+    say_frame(i, 0x81, "hello", 5);
+    say_frame(i, 0x88, "\x03\xe8", 2);
+}
+
 static void run_scenario(void)
 {
     set_up();
@@ -236,6 +251,7 @@ static void run_scenario(void)
     say_frame(PLAIN, 0x82, noise, 4000);
     publish();
     use_http();
+    adopt_peer(ADOPTED);
     PERSIST(ws_server_defer(h.server, on_deferred, &deferred), !result_);
     if (write(pipe_fds[1], "x", 1) != 1)
         diag("the pipe is full");
