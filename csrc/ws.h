@@ -52,7 +52,7 @@ extern "C" {
     X(EABI, -7, "the struct size does not match this library")                                     \
     X(ESTOPPED, -8, "the server is shutting down and no longer accepts this call")                 \
     X(ESYSTEM, -9, "a system call failed, see errno")                                              \
-    X(ENOTSUP, -10, "this library was built without compression")                                  \
+    X(ENOTSUP, -10, "not supported: built without compression, or the TLS library is too old")     \
     X(ELIMIT, -11, "the limit is reached: max_topics, or max_connections")                         \
     X(EFORKED, -12, "the server belongs to the process that made it, not to a forked child")
 
