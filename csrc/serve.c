@@ -568,7 +568,8 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool 
 void ws__serve_drain(struct ws__stream *s)
 {
     ws_conn *c = ws__conn_of(s);
-    if (ws__conn_is_http(c) && !c->request && !s->in && !ws__net_has_input(s->fd))
+    if (ws__conn_is_http(c) && !c->request && !s->in && !ws__net_has_input(s->fd) &&
+        !(s->filtered && s->hub->filter->holds(s)))
         shut_down(c);
 }
 

@@ -21,7 +21,8 @@ struct tls {
     void *session;             /* NULL until the first byte has arrived */
     struct ws__buffer *unsent; /* encrypted, for the socket; not NULL: the stream is blocked */
     enum stage stage;
-    bool ended; /* the peer has sent close_notify */
+    bool ended;  /* the peer has sent close_notify */
+    bool failed; /* `write` has, and the stream is broken */
 };
 
 /* Of a hub. What `wire` points to is in use only while a function of a session runs, except that
@@ -107,8 +108,9 @@ static const char *next_chunk(struct source *from, char *chunk, size_t *n)
     return chunk;
 }
 
-/* Sends as many batches as the kernel takes at once, and one more. Returns how many bytes they
- * hold. */
+/* Sends as many batches as the kernel takes at once, and one more, but only the first one in a turn
+ * that is late: encrypting takes much longer than what the kernel does with plain bytes. Returns
+ * how many bytes they hold. */
 static ssize_t send_all(struct ws__stream *s, struct source *from)
 {
     struct tls *t = tls_of(s);
@@ -118,17 +120,20 @@ static ssize_t send_all(struct ws__stream *s, struct source *from)
     size_t n = 1;
     wire->in_length = 0;
     from->first = 0;
-    while (from->left && n && !t->unsent && !lost) {
+    while (from->left && n && !t->unsent && !lost &&
+           (from->left == all || !ws__hub_is_late(s->hub))) {
         for (int i = 0; i < BATCH && from->left && n; i++) {
             const char *bytes = next_chunk(from, s->hub->tls->chunk, &n);
             from->left -= n;
             if (n && t->table->write(t->session, wire, bytes, n) != WS_TLS_DONE) {
-                ws__stream_break(s, true);
+                t->failed = true;
                 n = 0;
             }
         }
-        lost = !put_out(s);
+        lost = !put_out(s) || t->failed;
     }
+    if (t->failed)
+        ws__stream_break(s, true);
     wire->in_length = waiting;
     return lost ? WS__NET_ERROR : (ssize_t)(all - from->left);
 }
@@ -196,6 +201,14 @@ static void fail_session(struct ws__stream *s)
     }
     ws__hub_log(hub, WS_LOG_DEBUG, "TLS%s with %s failed: %s", shaking ? " handshake" : "", peer,
                 why ? why : "unknown");
+}
+
+static bool tls_drop_failed(struct ws__stream *s)
+{
+    if (!tls_of(s)->failed)
+        return false;
+    fail_session(s);
+    return true;
 }
 
 /* Returns true once the handshake is complete and the stream is open. */
@@ -350,6 +363,12 @@ static bool tls_resume(struct ws__stream *s)
     return t->stage != SHAKING;
 }
 
+static bool tls_holds(const struct ws__stream *s)
+{
+    const struct tls *t = tls_of(s);
+    return t->stage == OPEN ? t->table->pending(t->session) : t->stage == SHAKING && t->session;
+}
+
 /* ---- life cycle ---- */
 
 static void tls_release(struct ws__stream *s)
@@ -367,6 +386,8 @@ static const struct ws__stream_filter filter = {
     .write_file = tls_write_file,
     .resume = tls_resume,
     .finish = tls_finish,
+    .holds = tls_holds,
+    .drop_failed = tls_drop_failed,
     .release = tls_release,
 };
 

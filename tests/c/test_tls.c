@@ -184,6 +184,59 @@ static void test_short_writes(void)
     stop("short writes");
 }
 
+/* The client reads while the server encrypts, so that the kernel always has room. */
+static void read_meanwhile(const char *call)
+{
+    if (!strcmp(call, "write"))
+        client_read(&c);
+}
+
+/* Encrypting takes long. What would make a turn too long is encrypted in later ones. */
+static void test_long_messages(bool published)
+{
+    struct client other;
+    enum { LENGTH = sizeof payload + 10 }; /* with the header of the frame */
+    unsigned most, before;
+    prepare();
+    h.echo = true;
+    h.quiet = true;
+    h.behavior.max_backpressure = 0;
+    begin();
+    client_open(&c, &h);
+    client_open(&other, &h);
+    ws_conn_subscribe(conn_at(&h, 0), "all", 3);
+    fake_tls.hook = read_meanwhile;
+    h.tick = 3000000;
+    before = fake_tls.writes;
+    if (published)
+        ws_server_publish(h.server, "all", 3, payload, sizeof payload, WS_BINARY);
+    else
+        ws_conn_send(conn_at(&h, 0), payload, sizeof payload, WS_BINARY);
+    most = fake_tls.writes - before;
+    before = fake_tls.writes;
+    int turns_needed = 0, answers = 0;
+    for (; c.in_length < LENGTH && turns_needed < 100; turns_needed++) {
+        client_text(&other, "x");
+        turns(&h, 1);
+        client_read(&other);
+        client_read(&c);
+        answers += other.in_length == 3;
+        other.in_length = 0;
+        most = fake_tls.writes - before > most ? fake_tls.writes - before : most;
+        before = fake_tls.writes;
+    }
+    ok(most < 25, "T30: one turn encrypts %u records of a message of 64", most);
+    ok(turns_needed > 2 && answers == turns_needed,
+       "T30: the echo of another client comes in each of %d turns", turns_needed);
+    is_int((long long)c.in_length, LENGTH, "L2: the message arrives");
+    ok(!memcmp(c.in + 10, payload, sizeof payload), "L2: as it was sent");
+    is_int((long long)ws_conn_buffered_amount(conn_at(&h, 0)), 0, "S31: nothing is left");
+    fake_tls.hook = NULL;
+    h.tick = 0;
+    client_close(&other);
+    stop("long messages");
+}
+
 /* ---- files and long answers ---- */
 
 static size_t file_length;
@@ -476,6 +529,77 @@ static void begin_response(struct harness *harness, enum event event, ws_conn *c
     }
 }
 
+/* Input is also what the session keeps, half a record or half a handshake. */
+static void test_drain(void)
+{
+    int wrong = 0;
+    size_t all = 1, cut = 0, shaken;
+    for (; cut <= all; cut++) {
+        prepare();
+        begin();
+        connect_raw();
+        add_handshake();
+        shaken = wire_length;
+        add_text(FAKE_DATA, GET);
+        all = wire_length;
+        send_wire(0, cut);
+        turns(&h, 2);
+        ws_server_drain(h.server);
+        turns(&h, 2);
+        if (cut && cut != shaken) {
+            send_wire(cut, all);
+            wrong += strcmp(client_responses(&c), "200 /page, EOF") != 0;
+        } else {
+            wrong += strcmp(client_responses(&c), "EOF") != 0; /* nothing has begun */
+        }
+        client_close(&c);
+        turns(&h, 2);
+        wrong += ws_server_step(h.server, 0) != WS_OK || !harness_free(&h);
+    }
+    is_int(wrong, 0, "P9, L2: a request that has begun before a drain is answered, cut at any of "
+                     "%zu bytes", cut - 1);
+    prepare();
+    begin();
+    client_connect(&c, &h);
+    for (int i = 0; i < 2; i++) {
+        client_say(&c, GET);
+        is_responses(&c, "200 /page", "a request");
+    }
+    ws_server_drain(h.server);
+    is_responses(&c, "EOF", "P9, L2: a connection without a request ends at once");
+    ok(c.tls->closed, "L2: with close_notify");
+    stop("draining");
+}
+
+/* A session that cannot encrypt says why. */
+static void test_failing_write(void)
+{
+    prepare();
+    h.echo = true;
+    begin();
+    client_open(&c, &h);
+    harness_events(&h);
+    fake_tls.fail_write = fake_tls.writes + 1;
+    client_text(&c, "x");
+    turns(&h, 3);
+    is_events(&h, "message TEXT x; close 1006 TLS failure; closed unclean by peer",
+              "L4: a session that cannot encrypt ends its connection");
+    ok(log_has(&h, "TLS with 127.0.0.1:") && log_has(&h, "failed: as the test wants it"),
+       "L4: the log says why");
+    ok(!log_has(&h, "memory"), "L4: which is no lack of memory");
+    client_close(&c);
+    client_connect(&c, &h);
+    fake_tls.fail_write = fake_tls.writes + 1;
+    h.log_length = 0;
+    client_say(&c, GET);
+    client_drain(&c);
+    ok(c.eof || c.reset, "L4: likewise where a response is sent");
+    ok(log_has(&h, "failed: as the test wants it"), "L4: with a line in the log");
+    fake_tls.fail_write = 0;
+    expect_alive();
+    stop("a failing write");
+}
+
 /* RFC 9112 9.8: a response whose end is that of the connection is whole only if a valid closure
  * alert was received. */
 static void test_cut_response(void)
@@ -510,6 +634,8 @@ static void cases(void)
     CASE(test_sizes(262144, 5000, 16380));
     CASE(test_writes());
     CASE(test_short_writes());
+    CASE(test_long_messages(false));
+    CASE(test_long_messages(true));
     CASE(test_file(500000));
     CASE(test_file(300000));
     CASE(test_timeout());
@@ -519,6 +645,8 @@ static void cases(void)
     CASE(test_flights());
     CASE(test_refused());
     CASE(test_late());
+    CASE(test_drain());
+    CASE(test_failing_write());
 }
 
 int main(int argc, char **argv)
