@@ -4,17 +4,18 @@ import asyncio
 import shutil
 import ssl
 import subprocess
-from typing import Any, Callable, List
+from pathlib import Path
+from typing import Any, Callable, List, Optional
 
 import pytest
-from authority import authority
+from authority import Pair, authority
 from common import TIMEOUT, without_sanitizer
 from curl import curl
 from peer import frame, handshake
-from tls_clients import client_context, opened, tls_peer
+from tls_clients import CRYPTIC, client_context, connected, opened, tls_peer
 from tls_server import Secure, files, with_contexts
 
-from pyws import App
+from pyws import App, TlsInfo
 from pyws.testing import running
 
 
@@ -55,15 +56,51 @@ def test_l2_curl(secure: Callable[..., Secure], more: List[str]) -> None:
     assert info.value.returncode == 60  # it does not know the authority
 
 
+NAME = "chat.example"  # what the clients ask for who show a certificate
+
+
+@pytest.fixture
+def strict(secure: Callable[..., Secure]) -> Secure:
+    """A server that wants a certificate of all who ask for NAME."""
+    mine = authority().server_context(NAME, clients=True)
+    return secure(ssl={NAME: mine, "*": authority().server_context()})
+
+
+def check_info(info: Optional[TlsInfo], shown: Pair) -> None:
+    """What ws.tls or req.tls says of such a client."""
+    assert info is not None
+    assert info.server_name == NAME
+    expected = ssl.PEM_cert_to_DER_cert(Path(shown.cert).read_text(encoding="ascii"))
+    assert info.peer_certificate == expected
+
+
 @with_contexts
-def test_l2_curl_with_a_certificate(secure: Callable[..., Secure]) -> None:
-    server = secure(ssl=authority().server_context(clients=True))
-    url = f"https://localhost:{server.port}/scheme"
-    cert, key = authority().issue("jane.example")
-    more = ["--cert", cert, "--key", key]
-    assert curl("--cacert", authority().cert, *more, url) == b'["https",true]'
+def test_l1_l2_curl_with_a_certificate(strict: Secure) -> None:
+    url = f"https://{NAME}:{strict.port}/scheme"
+    pair = authority().issue("jane.example")
+    known = ["--cacert", authority().cert, "--resolve", f"{NAME}:{strict.port}:127.0.0.1"]
+    assert curl(*known, "--cert", pair.cert, "--key", pair.key, url) == b'["https",true]'
+    check_info(strict.asked[-1], pair)
     with pytest.raises(subprocess.CalledProcessError):
-        curl("--cacert", authority().cert, url)
+        curl(*known, url)
+    assert len(strict.asked) == 1
+
+
+@with_contexts
+def test_l1_l2_websockets_with_a_certificate(strict: Secure) -> None:
+    connect = pytest.importorskip("websockets.sync.client").connect
+    from websockets.exceptions import WebSocketException
+
+    url = f"wss://{NAME}:{strict.port}/chat"
+    pair = authority().issue("jane.example")
+    shown = authority().client_context(pair)
+    with connect(url, sock=connected(strict.port), ssl=shown, open_timeout=TIMEOUT) as client:
+        client.send("hello")
+        assert client.recv(TIMEOUT) == "hello"
+    check_info(strict.infos[-1], pair)
+    with pytest.raises((*CRYPTIC, WebSocketException)):  # with TLS 1.3 it learns of it late
+        connect(url, sock=connected(strict.port), ssl=client_context(), open_timeout=TIMEOUT)
+    assert len(strict.infos) == 1
 
 
 def test_l2_asyncio(secure: Callable[..., Secure]) -> None:

@@ -9,7 +9,7 @@ from common import TIMEOUT
 from peer import eventually, frame
 from tls_clients import opened, tls_peer
 
-from pyws import App, AppOptions, TlsInfo, WebSocket
+from pyws import App, AppOptions, Request, Response, TlsInfo, WebSocket
 from pyws._core import openssl
 
 CONTEXTS = not openssl.find().hidden
@@ -29,12 +29,13 @@ class Secure:
 
     def begin(self, app: App) -> None:
         """Run an app that listens already."""
-        self.infos: List[Optional[TlsInfo]] = []
+        self.infos: List[Optional[TlsInfo]] = []  # of sockets
+        self.asked: List[Optional[TlsInfo]] = []  # of requests
         self.closed: List[Tuple[int, str]] = []
         self.sockets: List[WebSocket] = []
         self.error: Optional[BaseException] = None
         self.app, self.port = app, app.port
-        self.app.get("/scheme", lambda res, req: res.send([req.scheme, req.tls is not None]))
+        self.app.get("/scheme", self._scheme)
         self.app.ws("/*", open=self._open, message=self._message, close=self._close)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -44,6 +45,10 @@ class Secure:
             self.app.run()
         except BaseException as error:
             self.error = error
+
+    def _scheme(self, res: Response, req: Request) -> None:
+        self.asked.append(req.tls)
+        res.send([req.scheme, req.tls is not None])
 
     def _open(self, ws: WebSocket) -> None:
         self.infos.append(ws.tls)
