@@ -5,9 +5,10 @@
 #
 # A target is the name of a .ini file in this folder, "native" for this machine, "often" for those
 # that the project's CI checks or "all". Each is built with -Werror; then the unit tests run, a
-# client sends messages to the example `echo`, masking and the check of UTF-8 are compared with
-# loops over bytes, and tools/conformance tests the example. With --brief it tests a part. The last
-# lines are a table. With --keep, the builds and a log of each target stay in DIR.
+# client sends messages to the example `echo`, the instructions of masking and of the check of UTF-8
+# are compared with loops over bytes, and tools/conformance tests the example, with --brief by a
+# part of its cases. The last lines are a table. With --keep, the builds and a log of each target
+# stay in DIR.
 #
 # Needs meson and ninja, Debian's cross compilers and qemu-user, which it names if they are missing,
 # for "musl" and "musl-armv7" the Python package ziglang, and the network, for the source of zlib.
@@ -156,6 +157,16 @@ conform() { # folder, command of the emulator
             --max-payload 16777216 --max-backpressure 134217728 --compression shared"
 }
 
+# Without the sanitizers, whose instructions come on top of both.
+count_instructions() { # target
+    local compiler emulator
+    mapfile -t compiler < <(words "$1" c | grep -v '^-fsanitize')
+    mapfile -t emulator < <(words "$1" exe_wrapper)
+    python3 "$root/tools/bench/byte_cost.py" \
+        --cc "${compiler[*]-cc} $(words "$1" c_args | xargs) -O2" \
+        --qemu "${emulator[*]:-qemu-$(uname -m)}"
+}
+
 count_verdicts() { # folder
     [ -e "$1/conformance.json" ] || { echo 'not run' && return; }
     python3 - "$1/conformance.json" <<'PY'
@@ -175,20 +186,25 @@ step() { # folder, name, command
     echo "$2" >>"$1/failed"
 }
 
+outcome() { # folder, name of the step
+    if grep -qsx "$2" "$1/failed"; then echo failed; else echo passed; fi
+}
+
 check() { # target
     local folder=$work/$1 emulator started=$SECONDS
     mkdir -p "$folder"
     rm -f "$folder"/{failed,conformance.json,row}
     mapfile -t emulator < <(words "$1" exe_wrapper)
     if ! set_up "$1" "$folder"; then
-        echo "| $1 | | not built | | |" >"$folder/row"
+        echo "| $1 | | not built | | | |" >"$folder/row"
         return 1
     fi
     step "$folder" units run_units "$folder"
     step "$folder" echo run_echo "$folder" "${emulator[@]}"
+    step "$folder" instructions count_instructions "$1"
     step "$folder" conformance conform "$folder" "${emulator[@]}"
-    printf '| %s | %d | %s | %s | %s |\n' "$1" $((SECONDS - started)) "$(count_units "$folder")" \
-        "$(grep -qsx echo "$folder/failed" && echo failed || echo passed)" \
+    printf '| %s | %d | %s | %s | %s | %s |\n' "$1" $((SECONDS - started)) \
+        "$(count_units "$folder")" "$(outcome "$folder" echo)" "$(outcome "$folder" instructions)" \
         "$(count_verdicts "$folder")" >"$folder/row"
     [ ! -e "$folder/failed" ]
 }
@@ -217,8 +233,9 @@ for target in "${targets[@]}"; do
         cat "$work/$target.log"
     fi
 done
-printf '\n| target | seconds | unit tests | echo | conformance |\n|---|---|---|---|---|\n'
+printf '\n| target | seconds | unit tests | echo | loops over bytes | conformance |\n'
+printf '|---|---|---|---|---|---|\n'
 for target in "${targets[@]}"; do
-    cat "$work/$target/row" 2>/dev/null || echo "| $target | | not built | | |"
+    cat "$work/$target/row" 2>/dev/null || echo "| $target | | not built | | | |"
 done
 exit $code

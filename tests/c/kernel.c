@@ -71,8 +71,14 @@ static ssize_t admit(int fd, size_t n)
     return n ? (ssize_t)n : -1;
 }
 
+#ifdef __GLIBC__
+typedef unsigned long ioctl_request;
+#else
+typedef int ioctl_request; /* as POSIX has it */
+#endif
+
 /* These take the place of the C library's. */
-int ioctl(int fd, unsigned long request, ...)
+int ioctl(int fd, ioctl_request request, ...)
 {
     va_list arguments;
     va_start(arguments, request);

@@ -21,7 +21,7 @@ struct kernel_socket {
 extern struct kernel {
     int port;        /* of the server; 0: all goes through */
     unsigned writes; /* by the server, also refused ones */
-    enum { ACKS_REAL, ACKS_NONE, ACKS_ALL } acks; /* what peers acknowledge of what was sent */
+    enum acks { ACKS_REAL, ACKS_NONE, ACKS_ALL } acks; /* what peers acknowledge of what was sent */
     struct kernel_socket sockets[KERNEL_FDS];     /* by descriptor */
 } kernel;
 

@@ -115,14 +115,18 @@ int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     return (int)syscall(SYS_accept4, fd, address, length, flags);
 }
 
-int epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+/* The linker leads calls of epoll_ctl here (--wrap), because in a static musl it comes with other
+ * functions. */
+int __real_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
 {
     if (operation != EPOLL_CTL_DEL && fake.epoll_errors >= 0 && !fake.epoll_errors--) {
         fake.epoll_errors = 0;
         errno = ENOSPC;
         return -1;
     }
-    return (int)syscall(SYS_epoll_ctl, epoll_fd, operation, fd, event);
+    return __real_epoll_ctl(epoll_fd, operation, fd, event);
 }
 
 int unlink(const char *name)

@@ -35,7 +35,7 @@ static void try_all(enum kind kind)
     if (refused && ws_server_free(h.server) == WS_EBUSY)
         return;
     seen.accepted++;
-    seen.accepted_kind = kind;
+    seen.accepted_kind = (int)kind;
 }
 
 /* ---- callbacks ---- */
@@ -181,7 +181,7 @@ static void test_in_turns(void)
     inside_turns(3);
     for (int kind = 0; kind < KINDS; kind++)
         if (kind != LOG)
-            ran(kind, false);
+            ran((enum kind)kind, false);
     all_refused("in turns");
     end("in turns");
 }

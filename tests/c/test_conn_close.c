@@ -452,7 +452,7 @@ static const char *const ways[WAYS] = {"answers the Close", "closed before",
                                        "broke a rule before", "got an HTTP error before"};
 
 /* Everything is said and nothing more is to come, but the peer does not close TCP. */
-static void shut_down(int way, int acks)
+static void shut_down(int way, enum acks acks)
 {
     start();
     kernel_reset(h.port);

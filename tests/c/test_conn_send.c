@@ -522,14 +522,13 @@ static void test_pongs(void)
     start(0);
     conn = conn_at(&h, 0);
     h.quiet = true;
-    int pings = 0, broken = 0, texts = 0;
+    int broken = 0, texts = 0;
     for (int i = 0; i < 3000; i++) {
         char name[16];
         int length = snprintf(name, sizeof name, "ping %d", i);
         ws_conn_send(conn, payload, (size_t)(i * 7 % 300), WS_BINARY);
         texts++;
         client_frame(&c, 0x89, name, (size_t)length);
-        pings++;
         turns(&h, 1);
         if (i % 3)
             client_read_some(&c, (size_t)(i % 691) + 1);

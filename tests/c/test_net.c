@@ -306,12 +306,15 @@ static void test_parse(void)
     } texts[] = {
         {"192.0.2.1", "192.0.2.1 4 0"}, {"0.0.0.0", "0.0.0.0 4 0"}, {"::", ":: 16 0"},
         {"2001:DB8::1", "2001:db8::1 16 0"}, {"::ffff:192.0.2.1", "192.0.2.1 4 0"},
-        {"::192.0.2.1", "::192.0.2.1 16 0"}, {"", ""}, {"192.0.2", ""}, {"192.0.2.256", ""},
+        {"::1:192.0.2.1", "::1:c000:201 16 0"}, {"", ""}, {"192.0.2", ""}, {"192.0.2.256", ""},
         {"192.0.2.01", ""}, {"192.0.2.1 ", ""}, {" ::1", ""}, {"::1%lo", ""}, {"[::1]", ""},
         {"1::2::3", ""}, {"12345::", ""}, {"example.org", ""}, {"1", ""}, {"0x7f000001", ""},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         is_text(parsed(texts[i].text, strlen(texts[i].text)), texts[i].want, texts[i].text);
+    const char *compatible = parsed("::192.0.2.1", 11); /* C libraries write it differently */
+    ok(!strcmp(compatible, "::192.0.2.1 16 0") || !strcmp(compatible, "::c000:201 16 0"),
+       "::192.0.2.1 is not an IPv4 address");
     is_text(parsed("192.0.2.1\0", 10), "", "a NUL at the end");
     is_text(parsed("192.0.2.1\0::", 12), "", "a NUL inside");
 }

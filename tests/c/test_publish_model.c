@@ -11,12 +11,10 @@
 
 #include <stdlib.h>
 
+enum { PEERS = 40, TOPICS = 15, LABEL_MAX = 24 };
 enum {
-    PEERS = 40,
-    TOPICS = 15,
     OPTIONAL = 1u << 31, /* it may be missing: dropped where no handler could be told */
-    CLOSING_NOW = 1u << 30,
-    LABEL_MAX = 24
+    CLOSING_NOW = 1u << 30
 };
 
 /* One client, and what the model knows of its connection. */

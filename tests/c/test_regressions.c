@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Default segments and a receive buffer of 64 KiB: the peer's part of what is on its way. */
@@ -429,10 +428,13 @@ int chmod(const char *path, mode_t mode)
     return -1;
 }
 
-int epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+/* See listeners.c. */
+int __real_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
 {
     if (!epoll_fails)
-        return (int)syscall(SYS_epoll_ctl, epoll_fd, operation, fd, event);
+        return __real_epoll_ctl(epoll_fd, operation, fd, event);
     errno = ENOSPC;
     return -1;
 }

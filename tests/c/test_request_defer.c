@@ -299,10 +299,10 @@ static void test_shutdown_in_handler(void)
 static void test_early_limit(void)
 {
     char *bytes = malloc(1 << 20);
-    size_t n = 0, count = 0;
+    size_t n = 0;
     if (!bytes)
         return;
-    for (; n < 1000000; count++)
+    while (n < 1000000)
         n += make_frame(bytes + n, 0x82, "0123456789", 10);
     for (int together = 0; together < 2; together++) {
         start();

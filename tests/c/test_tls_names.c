@@ -106,7 +106,7 @@ static void test_bad_names(void)
 {
     static const char *const bad[] = {"",       ".",       "a.",        ".a",      "a..b", "**",
                                       "*a",     "a.*",     "*.",        "*.*",     "*.*.a", "a b",
-                                      "a:443",  "[::1]",   "b\xc3\xbc" "cher.de",  "a/b",  "a\n"};
+                                      "a:443",  "[::1]",   ("b\xc3\xbc" "cher.de"),  "a/b",  "a\n"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         is_int(set((const char *[]){"good", bad[i], NULL}), WS_EINVAL, "'%s'", bad[i]);
         ws__tls_names_deinit(&names);

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 
 HERE = pathlib.Path(__file__).resolve().parent
 CSRC = HERE.parent.parent / "csrc"
-CALL = 40  # instructions that a call may take whatever its length
+CALL = 60  # instructions that a call may take whatever its length
 LONG = 300  # bytes
 
 
