@@ -6,6 +6,7 @@
  */
 #include "answer.h"
 #include "respond.h"
+#include "sendfile.h"
 
 #include <stdio.h>
 
@@ -236,6 +237,8 @@ int ws_request_respond_static(ws_request *request, int status, const char *reaso
 int ws_request_respond_file(ws_request *request, int status, const char *reason, int fd,
                             uint64_t offset, uint64_t length)
 {
+    if (!WS__SENDFILE_AVAILABLE)
+        return WS_ENOTSUP;
     if (fd < 0 || offset > INT64_MAX || length > INT64_MAX - offset)
         return WS_EINVAL;
     return respond_from(request, status, reason,

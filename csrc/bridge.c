@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+#if defined(WS_NO_RESOLVER) || defined(WS_NO_HTTP_FILES)
+#error "bridge*.c is for Python, which listens on names and sends files: leave bridge*.c out"
+#endif
+
 /* PY_VECTORCALL_ARGUMENTS_OFFSET (PEP 590): the called function may change the slot in front of the
  * arguments. */
 #define ARGUMENTS_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1))

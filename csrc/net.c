@@ -9,14 +9,12 @@
 
 #include "net.h"
 
-#include "text.h"
+#include "resolve.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,8 +31,7 @@
 
 union address {
     struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
+    union ws__host_address host;
     struct sockaddr_un unix_path;
 };
 
@@ -57,7 +54,8 @@ static int close_failed(int fd)
     return -1;
 }
 
-static void set_address(struct ws__address *out, const union address *in)
+/* Also for the address of a Unix socket, of which only the family is read. */
+static void set_address(struct ws__address *out, const union ws__host_address *in)
 {
     memset(out, 0, sizeof *out);
     if (in->any.sa_family == AF_INET) {
@@ -83,7 +81,7 @@ static int add_endpoint(struct ws__endpoints *endpoints, int fd)
         return -1;
     e->fd = fd;
     e->error = 0;
-    set_address(&e->address, &a);
+    set_address(&e->address, &a.host);
     endpoints->count++;
     return 0;
 }
@@ -106,7 +104,7 @@ static int bind_device(int fd, const char *device)
 /* Returns a listening socket, or -1 with errno. Accepted sockets inherit TCP_NODELAY. A failure to
  * set SO_REUSEADDR or TCP_NODELAY is ignored: bind() may then fail, or small messages are slower.
  * Without the other options, the socket would not be what the caller asked for. */
-static int bind_tcp(const union address *a, const ws_listen_options *options)
+static int bind_tcp(const union ws__host_address *a, const ws_listen_options *options)
 {
     bool v6 = a->any.sa_family == AF_INET6;
     int fd = new_socket(a->any.sa_family);
@@ -129,7 +127,7 @@ static bool is_missing(int error)
     return error == EADDRNOTAVAIL || error == EAFNOSUPPORT || error == EINVAL || error == ENODEV;
 }
 
-static void set_port(union address *a, uint16_t port)
+static void set_port(union ws__host_address *a, uint16_t port)
 {
     if (a->any.sa_family == AF_INET6)
         a->v6.sin6_port = htons(port);
@@ -139,7 +137,7 @@ static void set_port(union address *a, uint16_t port)
 
 static int listen_any(const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
-    union address a;
+    union ws__host_address a;
     memset(&a, 0, sizeof a);
     a.any.sa_family = AF_INET6;
     set_port(&a, options->port);
@@ -151,66 +149,6 @@ static int listen_any(const ws_listen_options *options, struct ws__endpoints *en
         fd = bind_tcp(&a, options);
     }
     return add_or_close(endpoints, fd);
-}
-
-struct addresses {
-    union address all[WS__NET_MAX_ENDPOINTS];
-    uint32_t count;
-};
-
-/* Adds an address, unless it is there already: resolvers return an address once for each line of
- * /etc/hosts. Returns 0, or -1 with errno. */
-static int add_address(struct addresses *addresses, const struct sockaddr *address)
-{
-    union address a;
-    bool v6 = address->sa_family == AF_INET6;
-    memset(&a, 0, sizeof a);
-    if (!v6 && address->sa_family != AF_INET)
-        return 0;
-    memcpy(&a, address, v6 ? sizeof a.v6 : sizeof a.v4);
-    for (uint32_t i = 0; i < addresses->count; i++)
-        if (!memcmp(&a, &addresses->all[i], sizeof a))
-            return 0;
-    if (addresses->count == WS__NET_MAX_ENDPOINTS) {
-        errno = E2BIG;
-        return -1;
-    }
-    addresses->all[addresses->count++] = a;
-    return 0;
-}
-
-/* RFC 6761 section 6.3: localhost means the loopback addresses, even on a machine that cannot
- * resolve the name. */
-static int add_loopback(struct addresses *addresses)
-{
-    union address v6, v4;
-    memset(&v6, 0, sizeof v6);
-    memset(&v4, 0, sizeof v4);
-    v6.v6.sin6_family = AF_INET6;
-    v6.v6.sin6_addr.s6_addr[15] = 1;
-    v4.v4.sin_family = AF_INET;
-    v4.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return add_address(addresses, &v6.any) || add_address(addresses, &v4.any) ? -1 : 0;
-}
-
-static int resolve(const char *host, struct addresses *addresses)
-{
-    struct addrinfo hints = {0}, *found = NULL;
-    hints.ai_flags = AI_PASSIVE;
-    hints.ai_socktype = SOCK_STREAM;
-    int result = getaddrinfo(host, NULL, &hints, &found);
-    if (result && ws__text_same(host, strlen(host), "localhost"))
-        return add_loopback(addresses);
-    if (result) {
-        errno = result == EAI_MEMORY ? ENOMEM : result == EAI_SYSTEM ? errno : ENOENT;
-        return -1;
-    }
-    for (const struct addrinfo *a = found; a && !result; a = a->ai_next)
-        result = add_address(addresses, a->ai_addr);
-    int error = errno;
-    freeaddrinfo(found);
-    errno = addresses->count ? error : ENOENT;
-    return addresses->count ? result : -1;
 }
 
 static int close_endpoints(struct ws__endpoints *endpoints)
@@ -225,14 +163,14 @@ static int close_endpoints(struct ws__endpoints *endpoints)
 
 /* Listens on all addresses. If *port is 0, the kernel picks one for the first address, and the
  * others get the same. */
-static int listen_all(struct addresses *addresses, uint16_t *port,
+static int listen_all(struct ws__host_addresses *addresses, uint16_t *port,
                       const ws_listen_options *options, struct ws__endpoints *endpoints)
 {
     int missing = 0;
     bool any = false;
     endpoints->count = 0;
     for (uint32_t i = 0; i < addresses->count; i++) {
-        union address *a = &addresses->all[i];
+        union ws__host_address *a = &addresses->all[i];
         set_port(a, *port);
         if (add_or_close(endpoints, bind_tcp(a, options)) >= 0) {
             *port = endpoints->all[endpoints->count - 1].address.port;
@@ -258,9 +196,8 @@ __attribute__((cold)) static int listen_host(const ws_listen_options *options,
                                              struct ws__endpoints *endpoints)
 {
     enum { ATTEMPTS = 16 };
-    struct addresses addresses;
-    addresses.count = 0;
-    if (resolve(options->host, &addresses))
+    struct ws__host_addresses addresses;
+    if (ws__resolve(options->host, &addresses))
         return -1;
     for (int i = 1;; i++) {
         uint16_t port = options->port;
@@ -404,7 +341,7 @@ static bool is_bound(int fd)
     memset(&a, 0, sizeof a);
     if (getsockname(fd, &a.any, &length))
         return false;
-    set_address(&address, &a);
+    set_address(&address, &a.host);
     return address.length ? address.port != 0 : length > sizeof a.any.sa_family;
 }
 
@@ -494,7 +431,7 @@ __attribute__((cold)) int ws__net_accept(int listen_fd, struct ws__address *peer
         fd = accept4(listen_fd, &a.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     while (fd < 0 && errno == EINTR);
     if (fd >= 0) {
-        set_address(peer, &a);
+        set_address(peer, &a.host);
         return fd;
     }
     switch (errno) {
@@ -670,7 +607,7 @@ __attribute__((cold)) void ws__net_place_text(int fd, char text[WS__NET_PLACE_SI
         snprintf(text, WS__NET_PLACE_SIZE, "descriptor %d", fd);
         return;
     }
-    set_address(&address, &a);
+    set_address(&address, &a.host);
     if (address.length)
         ws__net_endpoint_text(&address, text);
     else /* an abstract name begins with NUL */

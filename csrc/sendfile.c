@@ -7,7 +7,7 @@
 #endif
 
 #include "sendfile.h"
-
+#ifndef WS_NO_HTTP_FILES
 #include <errno.h>
 #include <signal.h>
 #include <sys/sendfile.h>
@@ -71,3 +71,5 @@ size_t ws__sendfile_read(int file, uint64_t offset, void *bytes, size_t n)
     while (got < 0 && errno == EINTR);
     return got > 0 ? (size_t)got : 0;
 }
+
+#endif

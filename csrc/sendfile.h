@@ -10,6 +10,13 @@
 
 #include <sys/types.h>
 
+/* Without it, the functions below are those of sendfile_none.c, which send and read nothing. */
+#ifdef WS_NO_HTTP_FILES
+enum { WS__SENDFILE_AVAILABLE = false };
+#else
+enum { WS__SENDFILE_AVAILABLE = true };
+#endif
+
 /* Returns the number of bytes that the kernel took, which may be fewer than n, 0 if the file cannot
  * be read there, as after its end, or what ws__net_write returns otherwise: -1 if the kernel takes
  * no more now, -2 if the connection is lost. */

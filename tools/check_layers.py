@@ -65,9 +65,15 @@ POSITIONS = {
 
 # Files that do the work of another name: which one is built, the build system picks. zlib.h is
 # zlib_ng/zlib.h, what deflate.c includes where zlib-ng is in its native form. The parts of ws.h are
-# headers of their own.
+# headers of their own. resolve.c is a part of net.c that may be left out.
 PARTS = ("ws_http", "ws_cluster", "ws_tls")
-STANDS_FOR = {"deflate_none": "deflate", "zlib": "deflate", **dict.fromkeys(PARTS, "ws")}
+STANDS_FOR = {
+    "deflate_none": "deflate",
+    "zlib": "deflate",
+    "sendfile_none": "sendfile",
+    "resolve": "net",
+    **dict.fromkeys(PARTS, "ws"),
+}
 # What connects a TLS library is a library of its own, which the server does not know. Its files
 # are one module, and so is its public header.
 TLS = ("tls_names", "tls_openssl", "ws_mbedtls")
@@ -147,7 +153,8 @@ def judge_include(path: Path, argument: str) -> str:
         return "the name of an include must be written out"
     name = match.group(1)
     stem = Path(name).stem
-    target = module_of(Path(name)) if stem in PARTS or stem in TLS_FILES else stem
+    stands = stem in PARTS or stem in TLS_FILES or stem == "resolve"
+    target = module_of(Path(name)) if stands else stem
     if target in LAYERS and name.endswith(".h") and "sys/" not in name:
         if path.name == "ws.h" and name != "ws_http.h":
             return f"ws.h is compiled alone, it must not include {name}"
@@ -231,7 +238,7 @@ def check_calls(sources: List[Source]) -> Iterator[Tuple[Path, int, str]]:
 
 def check_order(sources: List[Source]) -> Iterator[Tuple[Path, int, str]]:
     """A file defines the functions of its header in the order of the header."""
-    headers = {source.module: source for source in sources if source.path.suffix == ".h"}
+    headers = {source.path.stem: source for source in sources if source.path.suffix == ".h"}
     for source in sources:
         if source.path.suffix != ".c" or source.path.stem != source.module:
             continue

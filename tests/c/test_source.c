@@ -3,6 +3,7 @@
  * clients, for clients that leave, and until the end of the server.
  */
 #include "one_request.h"
+#include "sendfile.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -162,6 +163,18 @@ static void test_file(void)
     stop("a file that is not sent");
 }
 
+/* The library was built without files. */
+static void test_no_files(void)
+{
+    start(from_file);
+    file = make_file(BIG);
+    client_say(&c, GET);
+    is_responses(&c, "500", "E2: a response from a file");
+    is_int(source_result, WS_ENOTSUP, "is not supported");
+    close(file);
+    stop("no files");
+}
+
 /* A connection that is lost in the middle of the bytes: a part was sent, and the kernel raises the
  * signal. */
 static bool lost_halfway;
@@ -270,8 +283,12 @@ static void test_failing_allocations(void)
 static void cases(void)
 {
     CASE(test_static());
-    CASE(test_file());
-    CASE(test_no_signal());
+    if (WS__SENDFILE_AVAILABLE) {
+        CASE(test_file());
+        CASE(test_no_signal());
+    } else {
+        CASE(test_no_files());
+    }
     CASE(test_fair());
     CASE(test_failing_allocations());
 }

@@ -79,8 +79,10 @@ def test_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
         (["-DWS_NO_DEFLATE"], ""),
         (["-lz"], "zlib.h"),
         (["-DWS_NO_DEFLATE", "-DWS_TLS_OPENSSL", "-lssl", "-lcrypto"], "openssl/ssl.h"),
+        (["-DWS_NO_RESOLVER", "-lz"], "zlib.h"),
+        (["-DWS_NO_DEFLATE", "-DWS_NO_RESOLVER", "-DWS_NO_HTTP_FILES"], ""),
     ],
-    ids=["libc alone", "zlib", "OpenSSL"],
+    ids=["libc alone", "zlib", "OpenSSL", "no resolver", "as small as it gets"],
 )
 def test_a_program_takes_it_along(
     made: Path, tmp_path: Path, flags: List[str], header: str, language: str

@@ -79,10 +79,11 @@ target_link_libraries(echo pyws)
     ("options", "header"),
     [
         (["-DPYWS_DEFLATE=OFF"], ""),
+        (["-DPYWS_DEFLATE=OFF", "-DPYWS_RESOLVER=OFF", "-DPYWS_HTTP_FILES=OFF"], ""),
         (["-DBUILD_SHARED_LIBS=ON"], "zlib.h"),
         (["-DPYWS_OPENSSL=ON"], "openssl/ssl.h"),
     ],
-    ids=["libc alone", "shared", "OpenSSL"],
+    ids=["libc alone", "as small as it gets", "shared", "OpenSSL"],
 )
 def test_dependency_by_cmake(tmp_path: Path, options: List[str], header: str) -> None:
     """A project that contains csrc/ and nothing else of pyws."""

@@ -167,15 +167,39 @@ def test_dependency_as_a_subproject(tmp_path: Path, kind: str) -> None:
 
 @apply_builds
 @pytest.mark.parametrize(("definitions", "libraries"), [(["-DWS_NO_DEFLATE"], []), ([], ["-lz"])])
-def test_vendored_sources(tmp_path: Path, definitions: List[str], libraries: List[str]) -> None:
-    """The compiler alone builds the library: all files of csrc/, and one path."""
+@pytest.mark.parametrize("switch", ["", "-DWS_NO_RESOLVER", "-DWS_NO_HTTP_FILES"])
+def test_e2_vendored_sources(
+    tmp_path: Path, definitions: List[str], libraries: List[str], switch: str
+) -> None:
+    """The compiler alone builds the library: all files of csrc/, and one path.
+
+    With a switch, those for Python must be left out, and an error says so.
+    """
     if libraries and not Path("/usr/include/zlib.h").exists():
         pytest.skip("needs zlib.h")
     (tmp_path / "main.c").write_text(CONSUMER_C)
-    sources = sorted(str(p) for p in (ROOT / "csrc").glob("*.c"))
-    flags = ["-std=c11", "-Os", *definitions, "-I", str(ROOT / "csrc")]
+    left_out = "bridge" if switch else "nothing"
+    files = sorted((ROOT / "csrc").glob("*.c"))
+    sources = [str(path) for path in files if not path.name.startswith(left_out)]
+    flags = ["-std=c11", "-Os", *definitions, "-I", str(ROOT / "csrc"), *switch.split()]
     run(["cc", *flags, "-o", "main", "main.c", *sources, *libraries], tmp_path)
     run([str(tmp_path / "main")])
+    if switch:
+        bridge = str(ROOT / "csrc" / "bridge.c")
+        with pytest.raises(AssertionError, match="#error .*leave bridge.* out"):
+            run(["cc", *flags, "-c", bridge, "-o", "bridge.o"], tmp_path)
+
+
+@apply_builds
+@pytest.mark.parametrize("option", ["resolver", "http_files"])
+def test_e2_python_needs_all_of_it(tmp_path: Path, option: str) -> None:
+    """A library without names or files is for C alone."""
+    source = copy_tree(tmp_path / "pyws")
+    setup = [*MESON, "setup", "-Dtests=false", "-Dtools=false", f"-D{option}=false"]
+    run([*setup, "auto"], source)
+    assert not (source / "auto" / "_build.py").exists()
+    with pytest.raises(AssertionError, match="or set -Dpython=none"):
+        run([*setup, "-Dpython=system", "system"], source)
 
 
 @apply_builds
