@@ -91,21 +91,19 @@ static void forget_member(struct ws__hub *hub, struct bus_member *m, enum bus_st
 /* Queues the hashes of all topics that have subscribers here. */
 static int add_topics(struct ws__hub *hub, struct bus_member *m)
 {
-    uint64_t hashes[HASHES];
-    size_t count = 0;
+    uint64_t *hashes = ws__memory_resize(&hub->memory, NULL, 0, HASHES * sizeof *hashes);
     const struct ws__topic *topic = ws__topics_next(&hub->topics, NULL);
-    for (; topic; topic = ws__topics_next(&hub->topics, topic)) {
-        if (topic->count)
-            hashes[count++] = topic->hash;
-        if (count < HASHES)
-            continue;
-        if (ws__outbox_add(&m->out, hub, WS__RECORD_ADD, 0, hashes, sizeof hashes))
-            return WS_ENOMEM;
-        count = 0;
+    int error = hashes ? WS_OK : WS_ENOMEM;
+    while (topic && !error) {
+        size_t n = 0;
+        for (; topic && n < HASHES; topic = ws__topics_next(&hub->topics, topic))
+            if (topic->count)
+                hashes[n++] = topic->hash;
+        if (n)
+            error = ws__outbox_add(&m->out, hub, WS__RECORD_ADD, 0, hashes, n * sizeof *hashes);
     }
-    if (!count)
-        return WS_OK;
-    return ws__outbox_add(&m->out, hub, WS__RECORD_ADD, 0, hashes, count * sizeof *hashes);
+    ws__memory_free(&hub->memory, hashes, hashes ? HASHES * sizeof *hashes : 0);
+    return error;
 }
 
 /* Without memory it stays due, and false is returned. A part of it does no harm, as the member
@@ -440,13 +438,13 @@ bool ws__bus_has_more(const struct ws__bus *bus)
     return ws__buffer_length(bus->batch) || ws__buffer_length(bus->arrived);
 }
 
-void ws__bus_receive(struct ws__hub *hub, const struct ws__loop_event *events, int count)
+void ws__bus_receive(struct ws__hub *hub, int count)
 {
     struct ws__bus *bus = hub->bus;
     uint64_t inbox = bus->first_data + bus->options.self;
     bool ready = hub->loop.full || bus->unread;
     for (int i = 0; i < count && !ready; i++)
-        ready = events[i].data == inbox;
+        ready = ws__loop_event(&hub->loop, i).data == inbox;
     if (ready)
         read_inbox(hub);
     hand_out_arrived(hub);

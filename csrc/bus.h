@@ -35,7 +35,7 @@ void ws__bus_end_turn(struct ws__hub *hub);
 bool ws__bus_has_more(const struct ws__bus *bus);
 /* At the beginning of a turn: reads what the others have sent, and hands it out until the turn is
  * late. */
-void ws__bus_receive(struct ws__hub *hub, const struct ws__loop_event *events, int count);
+void ws__bus_receive(struct ws__hub *hub, int count);
 /* The socket of a member has room again. */
 void ws__bus_on_event(struct ws__hub *hub, uint32_t member);
 

@@ -33,7 +33,7 @@ enum {
 
 struct ws__deflate_stream {
     z_stream z;
-    int (*end)(z_streamp z); /* deflateEnd or inflateEnd */
+    int (*end_zlib)(z_streamp z); /* deflateEnd or inflateEnd */
     bool stale;              /* must be reset before it is used again */
 };
 
@@ -227,7 +227,7 @@ static struct ws__deflate_stream *new_stream(struct ws__deflate_pool *pool, int 
     struct ws__deflate_stream *s = zlib_alloc(pool, 1, sizeof *s);
     const z_stream z = {.zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool};
     if (s)
-        *s = (struct ws__deflate_stream){.z = z, .end = end};
+        *s = (struct ws__deflate_stream){.z = z, .end_zlib = end};
     return s;
 }
 
@@ -255,7 +255,7 @@ static void free_stream(struct ws__deflate_pool *pool, struct ws__deflate_stream
 {
     if (!*s)
         return;
-    (*s)->end(&(*s)->z);
+    (*s)->end_zlib(&(*s)->z);
     zlib_free(pool, *s);
     *s = NULL;
 }

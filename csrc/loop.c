@@ -12,7 +12,6 @@
 #include "loop.h"
 
 #include <errno.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -126,34 +125,26 @@ static void drain(int fd)
         ;
 }
 
-static unsigned readiness(uint32_t events)
+/* Those of the loop itself are seen to here, and left out. */
+int ws__loop_wait(struct ws__loop *loop, int timeout_ms)
 {
-    return (events & EPOLLIN ? (unsigned)WS__LOOP_READ : 0) |
-           (events & EPOLLOUT ? (unsigned)WS__LOOP_WRITE : 0) |
-           (events & (EPOLLHUP | EPOLLERR) ? (unsigned)WS__LOOP_HANGUP : 0);
-}
-
-int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_MAX_EVENTS],
-                  int timeout_ms)
-{
-    struct epoll_event ready[WS__LOOP_MAX_EVENTS];
+    struct epoll_event *events = loop->events;
     ws__loop_arm(loop);
-    int n = epoll_wait(loop->epoll_fd, ready, WS__LOOP_MAX_EVENTS, timeout_ms);
+    int n = epoll_wait(loop->epoll_fd, events, WS__LOOP_MAX_EVENTS, timeout_ms);
     if (n < 0 && errno != EINTR)
         return WS_ESYSTEM;
     loop->now = loop->clock(loop->user);
     loop->full = n == WS__LOOP_MAX_EVENTS;
     int count = 0;
     for (int i = 0; i < n; i++) {
-        uint64_t data = ready[i].data.u64;
+        uint64_t data = events[i].data.u64;
         if (data == DATA_WAKE) {
             drain(loop->wake_fd);
         } else if (data == DATA_TIMER) {
             drain(loop->timer_fd);
             loop->armed = WS__LOOP_NEVER;
         } else {
-            events[count].data = data;
-            events[count++].ready = readiness(ready[i].events);
+            events[count++] = events[i];
         }
     }
     return count;

@@ -9,6 +9,8 @@
 
 #include "buffer.h"
 
+#include <sys/epoll.h>
+
 /* Interest in a descriptor, and what it is ready for. With WS__LOOP_QUIET, a hang-up is reported
  * once instead of at each wait. */
 enum { WS__LOOP_READ = 1, WS__LOOP_WRITE = 2, WS__LOOP_HANGUP = 4, WS__LOOP_QUIET = 8 };
@@ -57,6 +59,7 @@ struct ws__loop {
     struct ws__timer_queue *active;      /* the queues that may hold timers */
     uint32_t count;                      /* watched descriptors */
     bool full;                           /* the last wait had no room for more events */
+    struct epoll_event events[WS__LOOP_MAX_EVENTS]; /* of the last wait; see ws__loop_event */
 };
 
 /* `clock` NULL means CLOCK_MONOTONIC. Returns WS_OK, or WS_ESYSTEM with errno. */
@@ -86,8 +89,18 @@ void ws__loop_note_closed(struct ws__loop *loop);
 
 /* Waits for events for up to timeout_ms (-1: no limit), the first deadline, or a wake-up. Updates
  * loop->now. Returns the number of events, which may be 0, or WS_ESYSTEM with errno. */
-int ws__loop_wait(struct ws__loop *loop, struct ws__loop_event events[WS__LOOP_MAX_EVENTS],
-                  int timeout_ms);
+int ws__loop_wait(struct ws__loop *loop, int timeout_ms);
+
+/* Returns event number i of the last wait. */
+static inline struct ws__loop_event ws__loop_event(const struct ws__loop *loop, int i)
+{
+    uint32_t events = loop->events[i].events;
+    return (struct ws__loop_event){
+        .data = loop->events[i].data.u64,
+        .ready = (events & EPOLLIN ? (unsigned)WS__LOOP_READ : 0) |
+                 (events & EPOLLOUT ? (unsigned)WS__LOOP_WRITE : 0) |
+                 (events & (EPOLLHUP | EPOLLERR) ? (unsigned)WS__LOOP_HANGUP : 0)};
+}
 
 /* Sets the timerfd to the first deadline. ws__loop_wait does so itself; another event loop that
  * waits for epoll_fd needs it. */

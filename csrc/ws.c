@@ -323,22 +323,22 @@ bool ws_server_unlisten(ws_server *server)
 
 /* ---- turns ---- */
 
-static void on_event(ws_server *s, const struct ws__loop_event *event)
+static void on_event(ws_server *s, struct ws__loop_event event)
 {
-    if (event->data >= DATA_CONNECTION) {
-        struct ws__link *stream = ws__hub_find(&s->hub, event->data);
+    if (event.data >= DATA_CONNECTION) {
+        struct ws__link *stream = ws__hub_find(&s->hub, event.data);
         if (stream) /* otherwise it was closed earlier in this turn */
-            ws__input_on_event(ws__stream_of_link(stream), event->ready);
-    } else if (event->data >= DATA_WATCH) {
-        ws__watches_on_event(&s->watches, (uint32_t)(event->data - DATA_WATCH), event->ready);
-    } else if (event->data >= DATA_BUS) {
-        ws__bus_on_event(&s->hub, (uint32_t)(event->data - DATA_BUS));
-    } else if (event->data == DATA_INTERRUPT) {
+            ws__input_on_event(ws__stream_of_link(stream), event.ready);
+    } else if (event.data >= DATA_WATCH) {
+        ws__watches_on_event(&s->watches, (uint32_t)(event.data - DATA_WATCH), event.ready);
+    } else if (event.data >= DATA_BUS) {
+        ws__bus_on_event(&s->hub, (uint32_t)(event.data - DATA_BUS));
+    } else if (event.data == DATA_INTERRUPT) {
         if (s->interrupt_fd >= 0)
             ws__net_drain(s->interrupt_fd);
         s->interrupted = true;
     } else {
-        ws__listeners_accept(&s->listeners, (uint32_t)(event->data - DATA_LISTENER));
+        ws__listeners_accept(&s->listeners, (uint32_t)(event.data - DATA_LISTENER));
     }
 }
 
@@ -418,7 +418,7 @@ static inline bool has_work(const struct ws__hub *hub)
 
 /* Waits for events. before_wait runs as if between turns: what it does can end the wait, and the
  * wait counts from the time at which it returns. */
-static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
+static int wait_for(ws_server *s, int timeout_ms)
 {
     struct ws__hub *hub = &s->hub;
     if (hub->config.before_wait) {
@@ -427,7 +427,7 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
         hub->in_turn = true;
         hub->loop.now = hub->loop.clock(hub->loop.user); /* what the wait is counted from */
     }
-    int n = ws__loop_wait(&hub->loop, events, has_work(hub) ? 0 : timeout_ms);
+    int n = ws__loop_wait(&hub->loop, has_work(hub) ? 0 : timeout_ms);
     if (hub->config.after_wait)
         hub->config.after_wait(hub->config.user);
     return n;
@@ -438,17 +438,16 @@ static int wait_for(ws_server *s, struct ws__loop_event *events, int timeout_ms)
  * bytes are here already. */
 static int turn(ws_server *s, int timeout_ms)
 {
-    struct ws__loop_event events[WS__LOOP_MAX_EVENTS];
     struct ws__hub *hub = &s->hub;
-    int n = wait_for(s, events, timeout_ms);
+    int n = wait_for(s, timeout_ms);
     if (n < 0)
         return n;
     hub->stats.turns++;
     bool complete = all_seen(s, n);
     if (hub->bus)
-        ws__bus_receive(hub, events, n);
+        ws__bus_receive(hub, n);
     for (int i = 0; i < n; i++)
-        on_event(s, &events[i]);
+        on_event(s, ws__loop_event(&hub->loop, i));
     ws__hub_run_ready(hub);
     if (complete)
         run_timers(s);

@@ -18,7 +18,6 @@
 static uint64_t now = 1;
 static struct ws__memory memory;
 static struct ws__loop loop;
-static struct ws__loop_event events[WS__LOOP_MAX_EVENTS];
 
 static uint64_t read_clock(void *user)
 {
@@ -44,6 +43,11 @@ static void stop(void)
     is_int((long long)memory.used, 0, "T84: nothing is left");
 }
 
+static struct ws__loop_event first(void)
+{
+    return ws__loop_event(&loop, 0);
+}
+
 static void test_descriptors(void)
 {
     enum { DATA = 77 };
@@ -55,29 +59,29 @@ static void test_descriptors(void)
     is_int(ws__loop_add(&loop, pair[0], WS__LOOP_READ, DATA), WS_OK, "add");
     is_int(ws__loop_add(&loop, pair[0], WS__LOOP_READ, DATA), WS_ESYSTEM, "add twice");
     is_int(errno, EEXIST, "with errno");
-    is_int(ws__loop_wait(&loop, events, 0), 0, "nothing yet");
+    is_int(ws__loop_wait(&loop, 0), 0, "nothing yet");
     ok(write(pair[1], "x", 1) == 1 && is_ready(0), "readable: shown by the one descriptor");
-    is_int(ws__loop_wait(&loop, events, -1), 1, "one event");
-    ok(events[0].data == DATA && events[0].ready == WS__LOOP_READ, "that one");
-    is_int(ws__loop_wait(&loop, events, 0), 1, "again, while it is not read");
+    is_int(ws__loop_wait(&loop, -1), 1, "one event");
+    ok(first().data == DATA && first().ready == WS__LOOP_READ, "that one");
+    is_int(ws__loop_wait(&loop, 0), 1, "again, while it is not read");
     ok(read(pair[0], &byte, 1) == 1, "read");
     is_int(ws__loop_change(&loop, pair[0], WS__LOOP_READ | WS__LOOP_WRITE, DATA + 1), WS_OK,
            "change");
-    is_int(ws__loop_wait(&loop, events, -1), 1, "writable");
-    ok(events[0].data == DATA + 1 && events[0].ready == WS__LOOP_WRITE, "with the new data");
+    is_int(ws__loop_wait(&loop, -1), 1, "writable");
+    ok(first().data == DATA + 1 && first().ready == WS__LOOP_WRITE, "with the new data");
     ws__loop_change(&loop, pair[0], 0, DATA);
     ok(write(pair[1], "x", 1) == 1, "written");
-    is_int(ws__loop_wait(&loop, events, 0), 0, "no interest, no event");
+    is_int(ws__loop_wait(&loop, 0), 0, "no interest, no event");
     close(pair[1]);
-    is_int(ws__loop_wait(&loop, events, 0), 1, "a hang-up is always told");
-    ok(events[0].ready & WS__LOOP_HANGUP, "T81: HUP");
+    is_int(ws__loop_wait(&loop, 0), 1, "a hang-up is always told");
+    ok(first().ready & WS__LOOP_HANGUP, "T81: HUP");
     uint32_t count = loop.count;
     ok(ws__loop_add(&loop, pair[0], WS__LOOP_READ, 1) == WS_ESYSTEM && loop.count == count,
        "a descriptor counts once");
     ws__loop_remove(&loop, pair[0]);
     ws__loop_remove(&loop, pair[0]);
     is_int((long long)loop.count, (long long)count - 1, "and is removed once");
-    is_int(ws__loop_wait(&loop, events, 0), 0, "removed");
+    is_int(ws__loop_wait(&loop, 0), 0, "removed");
     close(pair[0]);
     stop();
 }
@@ -101,20 +105,20 @@ static void test_wakeups(void)
     ws__loop_wakeup(&loop);
     ws__loop_wakeup(&loop);
     ok(is_ready(0), "a wake-up shows");
-    is_int(ws__loop_wait(&loop, events, -1), 0, "and ends a wait");
+    is_int(ws__loop_wait(&loop, -1), 0, "and ends a wait");
     ok(!is_ready(0), "two of them are one");
     pthread_create(&thread, NULL, wake, &loop);
-    is_int(ws__loop_wait(&loop, events, 60000), 0, "from another thread");
+    is_int(ws__loop_wait(&loop, 60000), 0, "from another thread");
     pthread_join(thread, NULL);
     struct sigaction action = {.sa_handler = nothing}, old;
     struct itimerval soon = {{0, 0}, {0, 20000}};
     sigaction(SIGALRM, &action, &old);
     setitimer(ITIMER_REAL, &soon, NULL);
-    is_int(ws__loop_wait(&loop, events, 60000), 0, "T81: EINTR is no error");
+    is_int(ws__loop_wait(&loop, 60000), 0, "T81: EINTR is no error");
     sigaction(SIGALRM, &old, NULL);
     int epoll_fd = loop.epoll_fd;
     loop.epoll_fd = -1;
-    is_int(ws__loop_wait(&loop, events, 0), WS_ESYSTEM, "T81: EBADF is one");
+    is_int(ws__loop_wait(&loop, 0), WS_ESYSTEM, "T81: EBADF is one");
     loop.epoll_fd = epoll_fd;
     stop();
 }
@@ -125,7 +129,7 @@ enum { KIND = 3, OTHER = 4 };
 static void pass(uint64_t ms)
 {
     now += ms * MS;
-    ws__loop_wait(&loop, events, 0);
+    ws__loop_wait(&loop, 0);
 }
 
 static struct ws__timer *expired(void)
@@ -369,13 +373,13 @@ static void test_full(void)
             return;
         ws__loop_add(&loop, pairs[i][0], WS__LOOP_WRITE, 100);
     }
-    is_int(ws__loop_wait(&loop, events, 0), WS__LOOP_MAX_EVENTS, "a full batch");
+    is_int(ws__loop_wait(&loop, 0), WS__LOOP_MAX_EVENTS, "a full batch");
     ok(loop.full, "is told");
     ws__loop_remove(&loop, pairs[0][0]);
-    is_int(ws__loop_wait(&loop, events, 0), WS__LOOP_MAX_EVENTS - 1, "one less");
+    is_int(ws__loop_wait(&loop, 0), WS__LOOP_MAX_EVENTS - 1, "one less");
     ok(!loop.full, "is not full");
     ws__loop_wakeup(&loop);
-    is_int(ws__loop_wait(&loop, events, 0), WS__LOOP_MAX_EVENTS - 1, "and a wake-up");
+    is_int(ws__loop_wait(&loop, 0), WS__LOOP_MAX_EVENTS - 1, "and a wake-up");
     ok(loop.full, "is, though the caller does not see it");
     for (int i = 0; i < WS__LOOP_MAX_EVENTS; i++) {
         close(pairs[i][0]);
@@ -399,16 +403,16 @@ static void test_descriptor_of_timers(void)
     ok(is_ready(5000), "an earlier deadline replaces a later one");
     int n = 0;
     while (!(a.next == NULL) && n++ < 100) {
-        ws__loop_wait(&loop, events, 1000);
+        ws__loop_wait(&loop, 1000);
         if (expired() == &a)
             break;
     }
     ok(!a.next, "it expires");
     ws__timer_stop(&b);
-    ws__loop_wait(&loop, events, 0);
+    ws__loop_wait(&loop, 0);
     ok(!is_ready(50), "T57: and that was all");
     ws__timer_start(&loop, soon, &a);
-    is_int(ws__loop_wait(&loop, events, -1), 0, "a wait without limit ends with the deadline");
+    is_int(ws__loop_wait(&loop, -1), 0, "a wait without limit ends with the deadline");
     ws__timer_stop(&a);
     stop();
 }
