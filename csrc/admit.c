@@ -64,6 +64,7 @@ void ws__admit_connection(ws_conn *c)
     } else {
         hub->stats.limited++;
         ws__stream_drop(&c->stream, too_many, false);
+        ws__hub_log_refusal(hub, &c->stream.peer, too_many);
     }
 }
 

@@ -63,7 +63,7 @@ static int queue_piece(struct ws__stream *s, const char *size, size_t n, const c
     ws__stream_send(s, data, length);
     ws__stream_send(s, "\r\n", tail);
     ws__stream_uncork(s);
-    if (ws__buffer_length(s->out) >= WS__CORK_SIZE)
+    if (ws__buffer_length(s->out) >= s->hub->config.cork_size)
         ws__stream_flush_cork(s);
     return WS_OK;
 }
@@ -85,7 +85,7 @@ static int send_piece(struct ws__stream *s, const char *data, size_t length, boo
 {
     char size[24];
     const size_t n = chunked ? (size_t)snprintf(size, sizeof size, "%zx\r\n", length) : 0;
-    if (length < WS__COPY_LIMIT || s->blocked)
+    if (length < s->hub->copy_limit || s->blocked)
         return queue_piece(s, size, n, data, length);
     return write_piece(s, size, n, data, length);
 }
@@ -228,7 +228,7 @@ int ws_request_finish(ws_request *request)
 int ws_request_respond_static(ws_request *request, int status, const char *reason,
                               const char *bytes, size_t length)
 {
-    if (length < WS__COPY_LIMIT) /* one write with what comes before and after it is cheaper */
+    if (length < request->conn->stream.hub->copy_limit) /* one write with its head is cheaper */
         return ws_request_respond(request, status, reason, bytes, length);
     return respond_from(request, status, reason,
                         (struct ws__source){.bytes = bytes, .left = length});

@@ -93,14 +93,15 @@ static void move_to_front(struct ws__buffer *b)
     b->end = length;
 }
 
-/* Grows the block to half as much again as `need`, or to `need` if the limit does not allow more.
- * The new capacity follows from what is queued, never from the old capacity: otherwise the block
- * would grow without end if the queue is always refilled before it is empty. */
-static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need)
+/* Grows the block to half as much again as `need`, but not beyond `most`, and only to `need` if the
+ * limit does not allow more. The new capacity follows from what is queued, never from the old
+ * capacity: otherwise the block would grow without end if the queue is always refilled before it is
+ * empty. */
+static bool grow(struct ws__memory *memory, struct ws__buffer **b, size_t need, size_t most)
 {
     size_t capacity = *b ? need + need / 2 : MIN_CAPACITY;
-    if (capacity > max_capacity)
-        capacity = max_capacity;
+    if (capacity > most)
+        capacity = most;
     if (capacity < need)
         capacity = need;
     struct ws__buffer *grown = resize_block(memory, *b, capacity);
@@ -122,6 +123,12 @@ static bool may_move(const struct ws__buffer *b, size_t need)
 __attribute__((cold)) char *
 ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
 {
+    return ws__buffer_reserve_most(memory, b, n, max_capacity);
+}
+
+__attribute__((cold)) char *
+ws__buffer_reserve_most(struct ws__memory *memory, struct ws__buffer **b, size_t n, size_t most)
+{
     size_t length = ws__buffer_length(*b);
     char *room = ws__buffer_room(*b, n);
     if (room)
@@ -130,7 +137,7 @@ ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n)
         return NULL;
     size_t need = length + n;
     bool fits = *b && need <= (*b)->capacity;
-    if (!(*b && may_move(*b, need)) && !grow(memory, b, need) && !fits)
+    if (!(*b && may_move(*b, need)) && !grow(memory, b, need, most) && !fits)
         return NULL;
     move_to_front(*b);
     return (*b)->bytes + (*b)->end;

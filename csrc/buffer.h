@@ -59,6 +59,11 @@ static inline char *ws__buffer_room(struct ws__buffer *b, size_t n)
  * and reserved at one time. */
 char *ws__buffer_reserve(struct ws__memory *memory, struct ws__buffer **b, size_t n);
 
+/* Does the same for a queue that will not hold more than `most` bytes: its block does not grow
+ * beyond that. */
+char *ws__buffer_reserve_most(struct ws__memory *memory, struct ws__buffer **b, size_t n,
+                              size_t most);
+
 /* Queues n of the reserved bytes, which the caller has written. `b` may be NULL if n is 0. */
 static inline void ws__buffer_commit(struct ws__buffer *b, size_t n)
 {

@@ -21,10 +21,9 @@ enum {
     MAX_BITS = 15,
     MIN_BITS = 8,            /* the fewest window bits of an offer (RFC 7692 7.1.2) */
     MIN_OUR_BITS = 9,        /* zlib cannot make raw deflate data with an 8-bit window */
-    SHARED_MEMORY_LEVEL = 8, /* zlib's default */
+    SHARED_SIZE = 0xf8,      /* window bits and memLevel: the largest of the table in ws.h */
     LEVEL = 6,               /* zlib's default */
     FIRST_SPACE = 16 * 1024, /* the least output space */
-    KEPT_SPACE = 64 * 1024,  /* the most output space that is kept between messages */
     MARKER = 7,              /* zlib.h: with less room than this, zlib repeats the flush marker */
     TAIL = 4,                /* 00 00 ff ff */
     AT_BLOCK_BOUNDARY = 128, /* z_stream.data_type: a block has ended, and no bits are left over */
@@ -35,6 +34,7 @@ struct ws__deflate_stream {
     z_stream z;
     int (*end_zlib)(z_streamp z); /* deflateEnd or inflateEnd */
     bool stale;              /* must be reset before it is used again */
+    uint8_t bits, level;     /* of a compressor: window bits, memLevel */
 };
 
 bool ws__deflate_available(void)
@@ -47,9 +47,11 @@ bool ws__deflate_available(void)
 bool ws__deflate_options_valid(unsigned options)
 {
     static const uint8_t compressors[] = {0, 1, 0x91, 0x92, 0xa3, 0xb4, 0xc5, 0xd6, 0xe7, 0xf8};
-    unsigned bits = options >> 8;
+    unsigned bits = (options & ~(unsigned)WS__COMPRESS_ISOLATED) >> 8;
+    int least = options & WS__COMPRESS_ISOLATED ? 2 : 0;
     return (bits <= 1 || (bits >= 9 && bits <= MAX_BITS)) &&
-           memchr(compressors, (int)(options & WS__COMPRESS_MASK), sizeof compressors);
+           memchr(compressors + least, (int)(options & WS__COMPRESS_MASK),
+                  sizeof compressors - (size_t)least);
 }
 
 enum parameter { SERVER_NO_CONTEXT, CLIENT_NO_CONTEXT, SERVER_BITS, CLIENT_BITS, PARAMETERS };
@@ -111,16 +113,20 @@ static bool parse_offer(struct ws__text offer, int values[PARAMETERS])
 
 /* Sets the terms for what we send. A client that asks for isolated messages gets them from a shared
  * stream, even if the options give the connection a window of its own. */
-static bool agree_on_compressor(const int offer[PARAMETERS], unsigned own,
+static bool agree_on_compressor(const int offer[PARAMETERS], unsigned options,
                                 struct ws__deflate_terms *terms)
 {
-    bool dedicated = own > WS__COMPRESS_SHARED && offer[SERVER_NO_CONTEXT] == ABSENT;
-    int bits = dedicated ? (int)own >> 4 : MAX_BITS;
+    const bool small = options & WS__COMPRESS_ISOLATED;
+    unsigned size = options & WS__COMPRESS_MASK;
+    bool dedicated = size > WS__COMPRESS_SHARED && !small && offer[SERVER_NO_CONTEXT] == ABSENT;
+    if (!dedicated && !small)
+        size = SHARED_SIZE;
+    int bits = (int)size >> 4;
     if (offer[SERVER_BITS] != ABSENT && offer[SERVER_BITS] < bits)
         bits = offer[SERVER_BITS]; /* "or smaller" (RFC 7692 7.1.2.1) */
     terms->server_no_context = !dedicated;
     terms->server_bits = (unsigned)bits & 15;
-    terms->memory_level = (dedicated ? own : SHARED_MEMORY_LEVEL) & 15;
+    terms->memory_level = size & 15;
     terms->answer_server_bits = offer[SERVER_BITS] != ABSENT;
     return bits >= MIN_OUR_BITS;
 }
@@ -147,7 +153,7 @@ bool ws__deflate_accept(const char *offer, size_t length, unsigned options,
     struct ws__deflate_terms agreed = {0};
     if (!options || !parse_offer((struct ws__text){offer, length}, values))
         return false;
-    if (!agree_on_compressor(values, options & WS__COMPRESS_MASK, &agreed))
+    if (!agree_on_compressor(values, options, &agreed))
         return false;
     agree_on_decompressor(values, options & WS__DECOMPRESS_MASK, &agreed);
     *terms = agreed;
@@ -231,12 +237,14 @@ static struct ws__deflate_stream *new_stream(struct ws__deflate_pool *pool, int 
     return s;
 }
 
-static struct ws__deflate_stream *new_deflater(struct ws__deflate_pool *pool,
-                                               const struct ws__deflate_terms *terms)
+static struct ws__deflate_stream *new_deflater(struct ws__deflate_pool *pool, int bits, int level)
 {
     struct ws__deflate_stream *s = new_stream(pool, deflateEnd);
-    if (!s || deflateInit2(&s->z, LEVEL, Z_DEFLATED, -terms->server_bits, terms->memory_level,
-                           Z_DEFAULT_STRATEGY) == Z_OK)
+    if (!s)
+        return NULL;
+    s->bits = (uint8_t)bits;
+    s->level = (uint8_t)level;
+    if (deflateInit2(&s->z, LEVEL, Z_DEFLATED, -bits, level, Z_DEFAULT_STRATEGY) == Z_OK)
         return s;
     zlib_free(pool, s);
     return NULL;
@@ -262,8 +270,7 @@ static void free_stream(struct ws__deflate_pool *pool, struct ws__deflate_stream
 
 void ws__deflate_pool_deinit(struct ws__deflate_pool *pool)
 {
-    for (size_t i = 0; i < sizeof pool->deflaters / sizeof *pool->deflaters; i++)
-        free_stream(pool, &pool->deflaters[i]);
+    free_stream(pool, &pool->deflater);
     free_stream(pool, &pool->inflater);
     drop_space(pool, &pool->deflated, 0);
     drop_space(pool, &pool->inflated, 0);
@@ -307,11 +314,11 @@ static int run_deflate(struct ws__deflate_pool *pool, z_stream *z, const char *d
 
 /* Ends each piece with a flush, so that it ends at a byte boundary and the peer can decompress all
  * of it. */
-static int compress_piece(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
+static int compress_piece(struct ws__deflate_pool *pool, int bits, int level,
                           struct ws__deflate_stream **d, const void *data, size_t length,
                           size_t *produced)
 {
-    if (!*d && !(*d = new_deflater(pool, terms)))
+    if (!*d && !(*d = new_deflater(pool, bits, level)))
         return WS_ENOMEM;
     if ((*d)->stale)
         deflateReset(&(*d)->z);
@@ -320,21 +327,44 @@ static int compress_piece(struct ws__deflate_pool *pool, const struct ws__deflat
     return result;
 }
 
+/* Returns the window that an isolated message of this length is compressed with. A peer may have
+ * asked for a small one, but a message that fits into it cannot refer back any further. So all
+ * short messages have the largest one that goes with the memLevel in the table of ws.h, and only a
+ * long one for such a peer needs another stream. */
+static int shared_bits(const struct ws__deflate_terms *terms, size_t length)
+{
+    if (length >> terms->server_bits)
+        return terms->server_bits;
+    return terms->memory_level < 2 ? MIN_OUR_BITS : terms->memory_level + 7;
+}
+
+/* Returns where the pool has its stream, which is freed if it has another size. */
+static struct ws__deflate_stream **shared_deflater(struct ws__deflate_pool *pool, int bits,
+                                                   int level)
+{
+    const struct ws__deflate_stream *d = pool->deflater;
+    if (d && (d->bits != bits || d->level != level))
+        free_stream(pool, &pool->deflater);
+    return &pool->deflater;
+}
+
 int ws__deflate_compress(struct ws__deflate_pool *pool, const struct ws__deflate_terms *terms,
                          struct ws__deflate_streams *streams, const void *data, size_t length,
                          bool first, bool last, const char **out, size_t *out_length)
 {
     bool isolated = terms->server_no_context, lent = isolated && !(first && last);
+    bool shared = isolated && !lent;
+    int bits = shared ? shared_bits(terms, length) : terms->server_bits;
     struct ws__deflate_stream **d =
-        isolated && !lent ? &pool->deflaters[terms->server_bits] : &streams->deflater;
+        shared ? shared_deflater(pool, bits, terms->memory_level) : &streams->deflater;
     int result = WS_OK;
     pool->deflate_calls += first;
     if (isolated && first) /* of a message that was never finished */
         free_stream(pool, &streams->deflater);
     *out_length = 0;
     if (length)
-        result = compress_piece(pool, terms, d, data, length, out_length);
-    if (isolated && !lent && *d)
+        result = compress_piece(pool, bits, terms->memory_level, d, data, length, out_length);
+    if (shared && *d)
         (*d)->stale = true;
     if (lent && last)
         free_stream(pool, d);
@@ -517,10 +547,10 @@ void ws__deflate_abandon(struct ws__deflate_pool *pool, struct ws__inflation *m)
     drop_space(pool, &m->space, 0);
 }
 
-void ws__deflate_trim(struct ws__deflate_pool *pool)
+void ws__deflate_trim(struct ws__deflate_pool *pool, size_t keep)
 {
-    drop_space(pool, &pool->deflated, KEPT_SPACE);
-    drop_space(pool, &pool->inflated, KEPT_SPACE);
+    drop_space(pool, &pool->deflated, keep);
+    drop_space(pool, &pool->inflated, keep);
 }
 
 #endif

@@ -10,10 +10,12 @@
 #include "buffer.h"
 
 /* Parts of ws_behavior.compression: for the compressor zlib's memLevel in bits 0-3 and window bits
- * in bits 4-7, for the decompressor window bits in bits 8-11. */
+ * in bits 4-7, or 1, a shared one of the largest size; for the decompressor window bits in bits
+ * 8-11, or 1, a shared one; and in bit 12 whether the compressor is shared, whatever its size. */
 enum {
     WS__COMPRESS_SHARED = 0x001,
     WS__DECOMPRESS_SHARED = 0x100,
+    WS__COMPRESS_ISOLATED = 0x1000,
     WS__COMPRESS_MASK = 0x0ff,
     WS__DECOMPRESS_MASK = 0xf00
 };
@@ -57,13 +59,13 @@ struct ws__deflate_space {
 /* The shared streams and output space of all connections of a server. Zero it to begin, set
  * `memory`, and do not move it: zlib keeps its address. */
 struct ws__deflate_pool {
-    struct ws__memory *memory;                /* counts everything below */
-    size_t used;                              /* bytes of streams, also of connections, and space */
-    struct ws__deflate_stream *deflaters[16]; /* by window bits */
-    struct ws__deflate_stream *inflater;      /* has 15 window bits, enough for all */
-    struct ws__deflate_space deflated;        /* output of the last ws__deflate_compress */
-    struct ws__deflate_space inflated;        /* the last decompressed message */
-    uint64_t deflate_calls, inflate_calls;    /* numbers of messages, for tests */
+    struct ws__memory *memory;             /* counts everything below */
+    size_t used;                           /* bytes of streams, also of connections, and space */
+    struct ws__deflate_stream *deflater;   /* of the size that was needed last */
+    struct ws__deflate_stream *inflater;   /* has 15 window bits, enough for all */
+    struct ws__deflate_space deflated;     /* output of the last ws__deflate_compress */
+    struct ws__deflate_space inflated;     /* the last decompressed message */
+    uint64_t deflate_calls, inflate_calls; /* numbers of messages, for tests */
 };
 
 /* Frees all streams and space of the pool. */
@@ -137,8 +139,7 @@ int ws__deflate_decompress(struct ws__deflate_pool *pool, const struct ws__defla
 /* Frees what an unfinished message holds. */
 void ws__deflate_abandon(struct ws__deflate_pool *pool, struct ws__inflation *m);
 
-/* Frees output space that is larger than most messages need. No output of the functions above may
- * be in use. */
-void ws__deflate_trim(struct ws__deflate_pool *pool);
+/* Frees output space of more than `keep` bytes. No output of the functions above may be in use. */
+void ws__deflate_trim(struct ws__deflate_pool *pool, size_t keep);
 
 #endif

@@ -88,9 +88,10 @@ void ws__deflate_abandon(struct ws__deflate_pool *pool, struct ws__inflation *m)
     (void)m;
 }
 
-void ws__deflate_trim(struct ws__deflate_pool *pool)
+void ws__deflate_trim(struct ws__deflate_pool *pool, size_t keep)
 {
     (void)pool;
+    (void)keep;
 }
 
 #endif

@@ -32,6 +32,11 @@ static bool make_queues(struct ws__hub *hub)
            (hub->last_queue = make_queue(hub, LAST_MS));
 }
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
 /* The clock and the allocator of the application are callbacks, too. */
 static uint64_t read_clock(void *user)
 {
@@ -60,10 +65,15 @@ ws__hub_init(struct ws__hub *hub, ws_server *server, const ws_config *config)
     hub->config = *config;
     hub->config.trusted_proxies = NULL; /* the caller's; see hub->proxies */
     hub->free_slot = NO_SLOT;
+    hub->copy_limit = least(config->cork_size, WS__COPY_LIMIT);
+    hub->early_limit = least(config->recv_buffer_size, WS__EARLY_LIMIT);
     hub->deflate.memory = &hub->memory;
     ws__memory_init(&hub->memory, &allocator, config->max_memory);
     uint64_t seed[2];
-    ws__random(seed, sizeof seed);
+    if (config->random)
+        WS__CALL(hub, config->random, config->user, seed, sizeof seed);
+    else
+        ws__random(seed, sizeof seed);
     ws__topics_init(&hub->topics, &hub->memory, seed);
     ws__router_init(&hub->websocket_routes, &hub->memory);
     ws__router_init(&hub->http_routes, &hub->memory);
@@ -112,6 +122,15 @@ void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
         if (line[i] < ' ' || line[i] > '~') /* a peer may have chosen these bytes */
             line[i] = '?';
     WS__CALL(hub, hub->config.log, hub->config.user, level, line, shown);
+}
+
+void ws__hub_log_refusal(struct ws__hub *hub, const struct ws__address *peer, const char *why)
+{
+    char place[WS__NET_PLACE_SIZE];
+    if (!hub->config.log_refusals)
+        return;
+    ws__net_endpoint_text(peer, place);
+    ws__hub_log(hub, WS_LOG_DEBUG, "refused %s: %s", peer->length ? place : "a Unix socket", why);
 }
 
 /* ---- ids ---- */

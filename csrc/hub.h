@@ -9,6 +9,7 @@
 
 #include "deflate.h"
 #include "loop.h"
+#include "net.h"
 #include "router.h"
 #include "topics.h"
 #include "ws_cluster.h"
@@ -22,6 +23,9 @@ struct ws__link {
 struct ws__list {
     struct ws__link *first, *last;
 };
+
+/* What hub->copy_limit and hub->early_limit are at most. */
+enum { WS__COPY_LIMIT = 16 * 1024, WS__EARLY_LIMIT = 64 * 1024 };
 
 /* A slot is free (stream NULL) or holds the stream whose id has this generation. */
 struct ws__slot {
@@ -75,7 +79,9 @@ struct ws__hub {
     struct ws__timer_queue *handshake_queue, *keep_alive_queue, *body_queue, *upgrade_queue;
     struct ws__timer_queue *last_queue; /* during a shutdown: between two looks at what the peer's
                                            kernel has acknowledged */
-    struct ws__buffer *spare; /* stream.c: WS__CORK_SIZE bytes, lent to the stream that is corked */
+    struct ws__buffer *spare; /* stream.c: of config.cork_size, lent to the stream that is corked */
+    uint32_t copy_limit;  /* payloads of this size are offered to the kernel uncopied */
+    uint32_t early_limit; /* bytes read ahead while an answer is awaited */
 
     /* The state of the upper layers that belongs to a server as a whole. */
     struct ws__router websocket_routes, http_routes; /* route.c */
@@ -96,7 +102,7 @@ struct ws__hub {
     ws_relay relay;              /* relay.c: the application's */
     struct ws__proxies *proxies; /* forwarded.c: NULL unless there are some to be trusted */
     struct ws__quota *quota;     /* quota.c: NULL unless there is one for each address */
-    int64_t date_second;         /* respond.c: the second that `date` shows */
+    uint64_t date_second;        /* respond.c: the second that `date` shows */
     char date[30];
     uint64_t not_sent; /* send.c: how many of stats.messages_out were discarded */
     ws_stats stats;
@@ -131,6 +137,10 @@ void ws__hub_touch(struct ws__hub *hub);
 /* Writes one line to config.log, cut to 200 bytes. */
 void ws__hub_log(struct ws__hub *hub, int level, const char *format, ...)
     __attribute__((cold, format(printf, 3, 4)));
+
+/* Writes a line about a peer that is refused, where the application wants to know of each. */
+void ws__hub_log_refusal(struct ws__hub *hub, const struct ws__address *peer, const char *why)
+    __attribute__((cold));
 
 /* Gives a stream its id, which is never given again. Returns 0 if out of memory. */
 ws_conn_id ws__hub_take_slot(struct ws__hub *hub, struct ws__link *stream);

@@ -121,7 +121,7 @@ size_t ws__input_room(const struct ws__stream *s, size_t kept)
     size_t room = s->hub->config.recv_buffer_size - kept;
     if (!ws__stream_is_half_duplex(s))
         return room;
-    size_t early = WS__EARLY_LIMIT - (s->awaiting ? ws__buffer_length(s->in) : 0);
+    size_t early = s->hub->early_limit - (s->awaiting ? ws__buffer_length(s->in) : 0);
     return early < room ? early : room;
 }
 

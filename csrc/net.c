@@ -417,7 +417,7 @@ __attribute__((cold)) bool ws__net_take(int fd, struct ws__address *peer)
     memset(&a, 0, sizeof a);
     if (!is_of_type(fd, SOCK_STREAM) || getpeername(fd, &a.any, &length) || !make_ours(fd))
         return false;
-    set_address(peer, &a);
+    set_address(peer, &a.host);
     return true;
 }
 

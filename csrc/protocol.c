@@ -251,13 +251,14 @@ static int end_frame(struct ws__protocol *p, struct ws__event *event)
 }
 
 /* Moves up to a block of the current data frame to p->message, which grows by what has arrived,
- * never by the length that a header announces. */
-static int read_payload(struct ws__protocol *p, struct ws__memory *memory, struct ws__input *in,
-                        struct ws__event *event)
+ * never by the length that a header announces, and not beyond what a message may have. */
+static int read_payload(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload,
+                        struct ws__input *in, struct ws__event *event)
 {
     size_t n = in->length < p->remaining ? in->length : (size_t)p->remaining;
     if (n) {
-        char *room = ws__buffer_reserve(memory, &p->message, n), *bytes;
+        size_t most = wire_limit(max_payload, p->compressed);
+        char *room = ws__buffer_reserve_most(memory, &p->message, n, most), *bytes;
         if (!room)
             return WS_ENOMEM;
         n = n < PAYLOAD_BLOCK ? n : PAYLOAD_BLOCK;
@@ -294,7 +295,7 @@ static int read_frame(struct ws__protocol *p, struct ws__memory *memory, size_t 
     if (whole && frame.first & WS__FRAME_FIN && !p->opcode)
         return read_message(p, &frame, in, event);
     start_frame(p, &frame);
-    return read_payload(p, memory, in, event);
+    return read_payload(p, memory, max_payload, in, event);
 }
 
 /* Most messages are small and arrive whole. Returns true if the next one is like that and valid;
@@ -341,7 +342,7 @@ read_event(struct ws__protocol *p, struct ws__memory *memory, size_t max_payload
     do {
         before = in->length;
         if (p->in_frame)
-            rc = read_payload(p, memory, in, event);
+            rc = read_payload(p, memory, max_payload, in, event);
         else
             rc = read_frame(p, memory, max_payload, in, event);
     } while (!rc && in->length != before && ++steps < STEPS);

@@ -182,7 +182,7 @@ static void append_frame(struct ws__hub *hub, struct form *form, uint8_t first, 
 static const struct form *plain_form(struct ws__hub *hub, struct variant *v)
 {
     struct form *form = &v->forms[PLAIN];
-    if (!form->tried && v->length < WS__COPY_LIMIT)
+    if (!form->tried && v->length < hub->copy_limit)
         append_frame(hub, form, (uint8_t)(WS__FRAME_FIN | (v->opcode & WS__FRAME_OPCODE)),
                      v->data, v->length);
     form->tried = true;
@@ -298,7 +298,7 @@ static void deliver_to_all(struct publication *p, const struct ws__topic *topic,
     struct ws__hub *hub = p->hub;
     if (hub->stopping)
         return;
-    if (ws__buffer_length(hub->published) >= WS__SHARE_SIZE)
+    if (ws__buffer_length(hub->published) >= 4 * (size_t)hub->config.cork_size)
         ws__share_flush(hub);
     for (uint32_t i = 0; i < topic->count; i++) {
         ws_conn *c = ws__publish_receiver(&topic->members[i]);

@@ -15,22 +15,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { UNSENT_LIMIT = 128 * 1024 }; /* bytes of a response that the kernel holds unsent */
 
 /* ---- responses ---- */
-
-/* The Date of this second (RFC 9110 6.6.1), made once per second. */
-static const char *date(struct ws__hub *hub)
-{
-    int64_t now = (int64_t)time(NULL);
-    if (now != hub->date_second) {
-        hub->date_second = now;
-        ws__http_date(now, hub->date);
-    }
-    return hub->date;
-}
 
 /* RFC 9110 6.4.1: a 1xx, 204 or 304 ends with its head. The response to HEAD has no content either,
  * but the fields of one (9.3.2): see send_response. */
@@ -82,6 +70,26 @@ static char *put_decimal(char *at, uint64_t n)
     return put(at, first, (size_t)(digits + sizeof digits - first));
 }
 
+/* RFC 9110 6.6.1: a server with a clock "MUST generate a Date", one without "MUST NOT". The text is
+ * made once per second. */
+static char *put_date(char *at, struct ws__hub *hub)
+{
+    enum { DATE_LENGTH = 29 };
+    uint64_t now = 0;
+    if (hub->config.wall_clock) {
+        hub->in_callbacks++;
+        now = hub->config.wall_clock(hub->config.user);
+        hub->in_callbacks--;
+    }
+    if (!now)
+        return at;
+    if (now != hub->date_second) {
+        hub->date_second = now;
+        ws__http_date((int64_t)now, hub->date);
+    }
+    return put(put(put(at, "Date: ", 6), hub->date, DATE_LENGTH), "\r\n", 2);
+}
+
 /* The field that says how long the content is (RFC 9112 6.3). */
 static char *put_framing(char *at, const ws_request *r, int status, uint64_t length)
 {
@@ -97,20 +105,30 @@ static char *put_framing(char *at, const ws_request *r, int status, uint64_t len
 
 int ws__respond_head(ws_request *r, int status, const char *reason, uint64_t length, bool keep)
 {
-    enum { REASON_MAX = 200, DATE_LENGTH = 29 };
+    enum { REASON_MAX = 200 };
     struct ws__stream *s = &r->conn->stream;
     const char *phrase = reason ? reason : ws__http_reason(status);
     const char *connection = connection_field(r, status, keep);
     char head[512], *at = put(head, "HTTP/1.1 ", 9);
     at = put(put_decimal(at, (uint64_t)status), " ", 1);
-    at = put(put(at, phrase, strnlen(phrase, REASON_MAX)), "\r\nDate: ", 8);
-    at = put(put(at, date(s->hub), DATE_LENGTH), "\r\n", 2);
+    at = put(put(at, phrase, strnlen(phrase, REASON_MAX)), "\r\n", 2);
+    at = put_date(at, s->hub);
     at = put(put_framing(at, r, status, length), connection, strlen(connection));
     limit_unsent(r->conn, length);
     int error = ws__stream_send(s, head, (size_t)(at - head));
     if (!error && r->fields)
         error = ws__stream_send(s, ws__buffer_data(r->fields), ws__buffer_length(r->fields));
     return error ? error : ws__stream_send(s, "\r\n", 2);
+}
+
+/* A body that does not fit into the cork is offered to the kernel uncopied, with the head before it
+ * in the queue. */
+static int send_body(struct ws__stream *s, const char *body, size_t length)
+{
+    if (length > s->hub->config.cork_size && !s->blocked && !s->broken &&
+        ws__stream_write(s, body, length, "", 0) != WS__WRITTEN_NONE)
+        return WS_OK;
+    return ws__stream_send(s, body, length);
 }
 
 static int send_response(ws_request *r, int status, const char *reason, const char *body,
@@ -120,7 +138,7 @@ static int send_response(ws_request *r, int status, const char *reason, const ch
     ws__stream_cork(s);
     int error = ws__respond_head(r, status, reason, length, keep);
     if (!error && length && ws__respond_has_content(r, status))
-        error = ws__stream_send(s, body, length);
+        error = send_body(s, body, length);
     if (error)
         ws__stream_drop(s, "out of memory", false);
     ws__stream_uncork(s);
@@ -158,12 +176,25 @@ static void count_refusal(ws_stats *stats, int status)
     stats->refused_with[i]++;
 }
 
+__attribute__((cold)) static void log_refusal(ws_request *r, int status, const char *why)
+{
+    const struct ws__span *path = &r->head.path;
+    char text[160];
+    snprintf(text, sizeof text, "%d %s%s%s%s%.*s", status, ws__http_reason(status),
+             *why ? ": " : "", why, path->length ? ", " : "", (int)path->length,
+             r->bytes + path->offset);
+    ws__hub_log_refusal(r->conn->stream.hub, &r->conn->stream.peer, text);
+}
+
 /* why: see ws_server_set_on_response. */
 static void report_response(ws_request *r, int status, uint64_t length, const char *why)
 {
     struct ws__hub *hub = r->conn->stream.hub;
-    if (why || r->is_upgrade)
+    if (why || r->is_upgrade) {
         count_refusal(&hub->stats, status);
+        if (hub->config.log_refusals)
+            log_refusal(r, status, why ? why : "");
+    }
     WS__CALL(hub, hub->on_response, r, status, (size_t)length, why, why ? strlen(why) : 0,
              hub->response_user);
 }

@@ -111,8 +111,8 @@ ws_server_ws(ws_server *server, const char *pattern, const ws_behavior *behavior
     if (!behavior->reset_idle_timeout_on_send)
         t->settings.protocol.on_sent = NULL;
     t->settings.behavior = *behavior;
-    t->settings.cork_limit = WS__CORK_SIZE;
-    if (behavior->max_backpressure && behavior->max_backpressure / 2 < WS__CORK_SIZE)
+    t->settings.cork_limit = hub->config.cork_size;
+    if (behavior->max_backpressure && behavior->max_backpressure / 2 < hub->config.cork_size)
         t->settings.cork_limit = behavior->max_backpressure / 2;
     int error = check_compression(behavior->compression);
     if (!error)

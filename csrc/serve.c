@@ -327,7 +327,8 @@ static bool had_turn(const struct ws__stream *s, unsigned handled, const struct 
 {
     return (handled >= TURN_REQUESTS && !s->uploading) ||
            (handled && ws__hub_had_turn(s->hub, handled, in)) ||
-           (!s->blocked && ws__buffer_length(s->out) >= WS__CORK_SIZE); /* to be sent first */
+           /* to be sent first */
+           (!s->blocked && ws__buffer_length(s->out) >= s->hub->config.cork_size);
 }
 
 static void read_requests(ws_conn *c, struct ws__input *in)
@@ -547,6 +548,8 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool 
     if (count < limit + REFUSED_RESERVE && !foreign)
         error = ws__stream_new(hub, fd, peer, tls, &http, &s);
     hub->stats.refused += count >= limit || error;
+    if (error == WS_ELIMIT)
+        ws__hub_log_refusal(hub, peer, count >= limit ? "max_connections" : "no trusted proxy");
     if (error)
         return error;
     s->in = in;

@@ -49,7 +49,7 @@ void ws__share_flush(struct ws__hub *hub)
             ws__share_send(c);
         ws__share_forget(c); /* a broken stream still has its range */
     }
-    if (hub->published && hub->published->capacity > WS__CORK_SIZE)
+    if (hub->published && hub->published->capacity > hub->config.cork_size)
         ws__buffer_free(&hub->memory, &hub->published);
     else
         ws__buffer_consume(hub->published, ws__buffer_length(hub->published));

@@ -11,8 +11,6 @@
 
 #include "conn.h"
 
-enum { WS__SHARE_SIZE = 256 * 1024 }; /* bytes of hub->published at which all of it is sent */
-
 /* How many bytes in hub->published are still to be sent to c. */
 static inline uint32_t ws__share_length(const ws_conn *c)
 {
@@ -51,7 +49,7 @@ static inline void ws__share_forget(ws_conn *c)
         c->extra->shared_from = c->extra->shared_to = 0;
 }
 /* Sends all ranges and empties hub->published: at the end of a turn, between turns at once, or when
- * WS__SHARE_SIZE is reached. */
+ * it holds four times cork_size. */
 void ws__share_flush(struct ws__hub *hub);
 
 #endif

@@ -63,7 +63,7 @@ static bool can_read(const struct ws__stream *s)
     if (s->eof || s->paused || s->busy)
         return false;
     return !ws__stream_is_half_duplex(s) || s->uploading ||
-           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= WS__EARLY_LIMIT));
+           (!s->blocked && !(s->awaiting && ws__buffer_length(s->in) >= s->hub->early_limit));
 }
 
 static int watch(struct ws__stream *s, unsigned interest, bool unwatched)
@@ -301,7 +301,7 @@ static void lend_spare(struct ws__stream *s)
     s->out = s->hub->spare;
     s->hub->spare = NULL;
     if (!s->out)
-        ws__buffer_reserve(&s->hub->memory, &s->out, WS__CORK_SIZE); /* or grow as needed */
+        ws__buffer_reserve(&s->hub->memory, &s->out, s->hub->config.cork_size); /* or grow */
 }
 
 /* The queue is empty: its block goes back to be lent again, or is freed. */
@@ -311,7 +311,7 @@ static void recycle(struct ws__stream *s)
     s->mark = 0;
     if (!b)
         return;
-    if (s->hub->spare || b->capacity != WS__CORK_SIZE) {
+    if (s->hub->spare || b->capacity != s->hub->config.cork_size) {
         ws__buffer_free(&s->hub->memory, &s->out);
         return;
     }
@@ -520,8 +520,9 @@ void ws__stream_uncork(struct ws__stream *s)
     flush(s);
     /* A queue that remains gets a smaller block of its own, unless it fills two thirds of the lent
      * block: then its own block would be no smaller. */
-    if (s->blocked && s->out && s->out->capacity >= WS__CORK_SIZE &&
-        ws__buffer_length(s->out) < WS__CORK_SIZE / 3 * 2)
+    size_t lent = s->hub->config.cork_size;
+    if (s->blocked && s->out && s->out->capacity >= lent &&
+        ws__buffer_length(s->out) < lent / 3 * 2)
         ws__buffer_fit(&s->hub->memory, &s->out);
 }
 

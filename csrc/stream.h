@@ -23,12 +23,6 @@
 
 #include <string.h>
 
-enum {
-    WS__CORK_SIZE = 64 * 1024,   /* bytes of the block that is lent to a corked stream */
-    WS__COPY_LIMIT = 16 * 1024,  /* payloads of this size are offered to the kernel uncopied */
-    WS__EARLY_LIMIT = 64 * 1024, /* bytes read ahead while an answer is awaited */
-};
-
 enum ws__stream_state { WS__STREAM_OPEN, WS__STREAM_LINGERING, WS__STREAM_DEAD };
 
 struct ws__stream;

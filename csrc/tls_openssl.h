@@ -85,12 +85,12 @@ void ws__openssl_forget_errors(const ws_openssl_functions *functions);
 const struct ws__openssl_host *ws__openssl_find_host(const ws_openssl *openssl, const char *name,
                                                      size_t length);
 
-/* The callback of all contexts for a ClientHello. */
-int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user);
-
 /* Returns the ws_openssl whose session has called OpenSSL in this thread if `ssl` belongs to that
  * session; otherwise NULL. */
 const ws_openssl *ws__openssl_owner(const struct ssl_st *ssl);
+
+/* The callback of all contexts for a ClientHello. */
+int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user);
 
 /* Sets *are_common to whether the functions are those that came first in this process. Returns
  * false if out of memory. */

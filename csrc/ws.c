@@ -2,6 +2,7 @@
 /* ws.c: the server: life cycle, the turns of the loop, shutdown, and calls from other threads. */
 #include "bus.h"
 #include "close.h"
+#include "config.h"
 #include "forwarded.h"
 #include "input.h"
 #include "quota.h"
@@ -104,44 +105,6 @@ bool ws_compression_available(void)
 
 /* ---- life cycle ---- */
 
-__attribute__((cold)) int ws_config_init(ws_config *config, size_t size)
-{
-    if (size != sizeof *config)
-        return WS_EABI;
-    memset(config, 0, sizeof *config);
-    config->size = size;
-    config->max_response_backpressure = 1024 * 1024;
-    config->max_connections = 1000000;
-    config->max_header_size = 16 * 1024;
-    config->max_headers = 100;
-    config->recv_buffer_size = 256 * 1024;
-    config->handshake_timeout = 10000;
-    config->keep_alive_timeout = 10000;
-    config->body_timeout = 30000;
-    config->upgrade_timeout = 30000;
-    return WS_OK;
-}
-
-static bool in_range(uint32_t value, uint32_t low, uint32_t high)
-{
-    return value >= low && value <= high;
-}
-
-static int check_config(const ws_config *config)
-{
-    if (config->size != sizeof *config)
-        return WS_EABI;
-    return in_range(config->max_connections, 1, 16000000) &&
-                   in_range(config->max_header_size, 1024, 1024 * 1024) &&
-                   in_range(config->max_headers, 1, 10000) &&
-                   in_range(config->recv_buffer_size, 4096, 16 * 1024 * 1024) &&
-                   config->handshake_timeout && config->keep_alive_timeout &&
-                   config->body_timeout && config->upgrade_timeout &&
-                   config->max_handshakes_per_second_per_address <= 1000000
-               ? WS_OK
-               : WS_EINVAL;
-}
-
 /* The allocator that makes the server itself, before its counted memory exists. */
 __attribute__((cold)) static void *
 resize_server(const ws_config *config, void *server, size_t old_size, size_t size)
@@ -181,7 +144,7 @@ ws_server_new(ws_server **server, const ws_config *config)
     *server = NULL;
     ws_config_init(&copy, sizeof copy);
     if (config) {
-        int error = check_config(config);
+        int error = ws__config_check(config);
         if (error)
             return error;
         copy = *config;
@@ -457,7 +420,7 @@ static int turn(ws_server *s, int timeout_ms)
     if (hub->dead)
         ws__hub_free_dead(hub);
     if (hub->deflate.deflated.capacity || hub->deflate.inflated.capacity)
-        ws__deflate_trim(&hub->deflate);
+        ws__deflate_trim(&hub->deflate, hub->config.cork_size);
     note_blocked(s);
     return WS_OK;
 }

@@ -37,7 +37,7 @@ extern "C" {
 
 /* Raised whenever a struct or a prototype of this file, ws_http.h, ws_cluster.h or ws_tls.h changes
  * incompatibly. */
-#define WS_ABI 9
+#define WS_ABI 10
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -110,7 +110,9 @@ enum { WS_COMPRESS = 0x100 };
 
 /* Values of ws_behavior.compression: 0, or one compressor or-ed with one decompressor. If only one
  * of the two is given, the other is shared.
- * Shared: each message is compressed on its own, and a connection needs no memory for it.
+ * Shared: each message is compressed on its own, by the server's one such compressor, of 256 KB
+ * unless the name says less. It is made anew where a message needs another size: that of another
+ * route, or, if it exceeds the window that its client has asked for, that window.
  * Dedicated: the connection keeps its window between messages. The name gives the size of the
  * window and the hash tables. The comment gives the bytes that a connection really uses from its
  * first compressed message on, including zlib's own state, measured with zlib 1.2.13 on a 64-bit
@@ -126,6 +128,9 @@ enum {
     WS_DEDICATED_COMPRESSOR_64KB = 214,       /* 71,712 */
     WS_DEDICATED_COMPRESSOR_128KB = 231,      /* 137,248 */
     WS_DEDICATED_COMPRESSOR_256KB = 248,      /* 268,320 */
+    WS_SHARED_COMPRESSOR_4KB = 4242, WS_SHARED_COMPRESSOR_8KB = 4259,
+    WS_SHARED_COMPRESSOR_16KB = 4276, WS_SHARED_COMPRESSOR_32KB = 4293,
+    WS_SHARED_COMPRESSOR_64KB = 4310, WS_SHARED_COMPRESSOR_128KB = 4327,
     WS_SHARED_DECOMPRESSOR = 256,
     WS_DEDICATED_DECOMPRESSOR_512B = 2304,    /* 7,848 */
     WS_DEDICATED_DECOMPRESSOR_1KB = 2560,     /* 8,360 */
@@ -164,7 +169,7 @@ typedef struct ws_allocator {
 typedef struct ws_config {
     size_t size;            /* sizeof(ws_config), set by ws_config_init */
     ws_allocator allocator; /* if its `resize` is NULL: realloc and free of the C library */
-    void *user;             /* kept; passed to the four functions below */
+    void *user;             /* kept; passed to the six functions below */
     /* Returns the nanoseconds of a clock that never steps back. NULL: CLOCK_MONOTONIC. The clock is
      * read a few times per turn, around each compressed message and for every 4 KiB of it, after
      * every 16 messages that a connection handles in one turn and every long one that arrived
@@ -172,6 +177,12 @@ typedef struct ws_config {
      * clock that stands still during a turn, only the numbers of messages and bytes limit what is
      * done in that turn. */
     uint64_t (*clock)(void *user);
+    /* Returns the seconds since 1970 for the Date of a response (RFC 9110 6.6.1), or 0 while
+     * they are not known: then it has none. Default: time(). NULL: there is never a Date. */
+    uint64_t (*wall_clock)(void *user);
+    /* Fills bytes[length] with what no peer can guess, once, against floods of hash tables. NULL:
+     * getrandom(2) or /dev/urandom. */
+    void (*random)(void *user, void *bytes, size_t length);
     /* Receives one line (borrowed, printable ASCII, at most 200 bytes, no newline) and its level
      * WS_LOG_*. NULL: nothing is logged. */
     void (*log)(void *user, int level, const char *line, size_t length);
@@ -189,7 +200,11 @@ typedef struct ws_config {
     uint32_t max_header_size;    /* bytes of a request head, default 16384; 1024 to 1048576; the
                                     request line may take half of it */
     uint32_t max_headers;        /* fields of a request head, default 100; 1 to 10000 */
-    uint32_t recv_buffer_size;   /* bytes, one per server, default 262144; 4096 to 16777216 */
+    uint32_t recv_buffer_size;   /* bytes of the one buffer for reading, of which a connection keeps
+                                    what must wait; default 262144; 4096 to 16777216 */
+    uint32_t cork_size;          /* bytes of the one block that gathers what handlers send (four for
+                                    what is published), default 65536; 1024 to 16777216. What does
+                                    not fit leaves at once, and is queued if the kernel is full */
     uint32_t handshake_timeout;  /* ms from accept to a complete request head, default 10000 */
     uint32_t keep_alive_timeout; /* ms until an idle HTTP connection is closed, default 10000 */
     uint32_t body_timeout;       /* ms for the body of a request, which start again with each 16 KiB
@@ -208,6 +223,8 @@ typedef struct ws_config {
      * Forwarded, or without it of X-Forwarded-For, that is not in this list. If both fields are
      * there and name different clients, neither is believed. */
     const char *const *trusted_proxies;
+    bool log_refusals; /* a WS_LOG_DEBUG line for each handshake that is not accepted, and each
+                          request and socket that the library refuses; default false */
 } ws_config;
 
 /* Fills *config with the defaults. `size` is sizeof(ws_config) of the caller. Returns WS_OK, or

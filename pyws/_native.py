@@ -36,7 +36,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 9
+ABI = 10
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -44,6 +44,7 @@ chars = POINTER(c_char)  # borrowed bytes; their length is the next argument
 
 resize_function = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_size_t, c_size_t)
 clock_function = CFUNCTYPE(c_uint64, c_void_p)
+random_function = CFUNCTYPE(None, c_void_p, c_void_p, c_size_t)
 log_function = CFUNCTYPE(None, c_void_p, c_int, chars, c_size_t)
 plain_function = CFUNCTYPE(None, c_void_p)
 watch_function = CFUNCTYPE(None, c_int, c_uint, c_void_p)
@@ -79,6 +80,8 @@ class ws_config(Structure):
         ("allocator", ws_allocator),
         ("user", c_void_p),
         ("clock", clock_function),
+        ("wall_clock", clock_function),
+        ("random", random_function),
         ("log", log_function),
         ("before_wait", plain_function),
         ("after_wait", plain_function),
@@ -88,6 +91,7 @@ class ws_config(Structure):
         ("max_header_size", c_uint32),
         ("max_headers", c_uint32),
         ("recv_buffer_size", c_uint32),
+        ("cork_size", c_uint32),
         ("handshake_timeout", c_uint32),
         ("keep_alive_timeout", c_uint32),
         ("body_timeout", c_uint32),
@@ -95,6 +99,7 @@ class ws_config(Structure):
         ("max_connections_per_address", c_uint32),
         ("max_handshakes_per_second_per_address", c_uint32),
         ("trusted_proxies", POINTER(c_char_p)),
+        ("log_refusals", c_bool),
     ]
 
 

@@ -50,7 +50,7 @@ LAYER_MAP: Tuple[Union[Set[str], List[str]], ...] = (
         "receive",
     ],
     ["route", "source", "request", "respond", "answer", "admit", "serve"],
-    ["listen", "ws"],
+    ["config", "listen", "ws"],
     ["bridge", "bridge_http"],
     ["tls_names", "tls_openssl", "ws_mbedtls"],
 )

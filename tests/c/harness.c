@@ -54,6 +54,8 @@ static void *resize_locked(struct counter *m, void *ptr, size_t old_size, size_t
     *(size_t *)(void *)moved = size;
     m->bytes += size + OVERHEAD;
     m->blocks++;
+    if (m->bytes > m->peak)
+        m->peak = m->bytes;
     return moved + OVERHEAD;
 }
 

@@ -34,6 +34,7 @@ enum { MAX_CONNS = 4096, EVENTS_SIZE = 64 * 1024, LOG_SIZE = 16 * 1024 };
 /* What an allocator counts. Blocks carry their size, so that a wrong old_size is found, too. */
 struct counter {
     size_t bytes, blocks, calls;
+    size_t peak;     /* the most bytes so far; a test may set it back */
     size_t asked;    /* sizes of all blocks that were asked for, all in all */
     size_t fail_at;  /* the call of this number fails; 0: none */
     bool fail_after; /* and all after it */

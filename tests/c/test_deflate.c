@@ -84,7 +84,7 @@ static void round_trips(const char *offer, unsigned options)
         bad += !sends(&s, &inflater, sizes[i / 2], 1);
         bad += !sends(&s, &inflater, sizes[i / 2], 2 + (int)(roll() % 4));
         bad += !receives(&s, &deflater, sizes[i / 2]);
-        ws__deflate_trim(&s.pool);
+        ws__deflate_trim(&s.pool, 64 * 1024);
     }
     is_int((long long)(s.pool.deflate_calls + s.pool.inflate_calls), 6 * SIZES, "%u: counted",
            options);
@@ -312,7 +312,7 @@ static int failing(struct side *s, int n, int *bad)
         failures += compress_piece(s, message, 100, false, true, &out, &length) != 0;
         inflateReset(&inflater);
         ws__deflate_forget(&s->streams);
-        ws__deflate_trim(&s->pool);
+        ws__deflate_trim(&s->pool, 64 * 1024);
     }
     deflateEnd(&deflater);
     inflateEnd(&inflater);

@@ -129,7 +129,7 @@ static size_t kept(void)
 {
     const struct ws__hub *hub = ws__hub_of(h.server);
     size_t blocks = size_of(hub->spare) + size_of(hub->published);
-    if (blocks > 3 * WS__CORK_SIZE + 2 * sizeof *hub->spare)
+    if (blocks > 3 * (size_t)hub->config.cork_size + 2 * sizeof *hub->spare)
         fault("large blocks are kept", (long)blocks);
     return blocks + hub->slot_capacity * sizeof *hub->slots + stats_of(&h).compression_memory;
 }

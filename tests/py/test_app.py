@@ -350,9 +350,13 @@ def test_t78_every_app_option_reaches_the_library(monkeypatch: pytest.MonkeyPatc
         "user",
         "before_wait",
         "after_wait",
+        "wall_clock",
+        "random",
     ):
         seen[0].pop(name), seen[1].pop(name)  # not for Python
     assert seen[0].pop("recv_buffer_size") == seen[1].pop("recv_buffer_size") > 0
+    assert seen[0].pop("cork_size") == seen[1].pop("cork_size") > 0
+    assert not seen[0].pop("log_refusals") and not seen[1].pop("log_refusals")
     assert seen[0].pop("log") == seen[1].pop("log") == address(runtime.LOG)
     in_milliseconds = {name: int(seconds * 1000) for name, seconds in times.items()}
     assert seen[0] == {**settings, **in_milliseconds}
