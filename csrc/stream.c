@@ -305,7 +305,7 @@ static void lend_spare(struct ws__stream *s)
 }
 
 /* The queue is empty: its block goes back to be lent again, or is freed. */
-static void recycle(struct ws__stream *s)
+static inline void recycle(struct ws__stream *s)
 {
     struct ws__buffer *b = s->out;
     s->mark = 0;
@@ -520,9 +520,8 @@ void ws__stream_uncork(struct ws__stream *s)
     flush(s);
     /* A queue that remains gets a smaller block of its own, unless it fills two thirds of the lent
      * block: then its own block would be no smaller. */
-    size_t lent = s->hub->config.cork_size;
-    if (s->blocked && s->out && s->out->capacity >= lent &&
-        ws__buffer_length(s->out) < lent / 3 * 2)
+    if (s->blocked && s->out && s->out->capacity >= s->hub->config.cork_size &&
+        ws__buffer_length(s->out) < s->hub->config.cork_size / 3 * 2)
         ws__buffer_fit(&s->hub->memory, &s->out);
 }
 
