@@ -41,6 +41,7 @@ SECURE = ("load", "span", "floor_tls")
 
 # What BENCH_PLANT plants into the library: a file, the text behind which it goes, and the code.
 SEND = "int ws_conn_send(ws_conn *conn, const void *data, size_t length, int opcode)\n{\n"
+SEND_ALL = "static ssize_t send_all(struct ws__stream *s, struct source *from)\n{\n"
 PUBLISHED = "    conclude(p);\n"
 PLANTS = {
     "slow": ("send.c", SEND, "for (volatile int i = 0; i < 100; i++) continue;"),
@@ -52,6 +53,7 @@ PLANTS = {
         "ws_server_stats(ws_conn_server(conn), &s, sizeof s);"
         "for (volatile unsigned i = 0; i < s.connections; i++) continue;",
     ),
+    "slow_tls": ("tls.c", SEND_ALL, "for (volatile int i = 0; i < 100; i++) continue;"),
     "impatient": ("publish.c", PUBLISHED, "ws__share_flush(hub);"),
 }
 READ_PLANT = """
@@ -343,6 +345,17 @@ def test_compare_over_tls(built: Path, tmp_path: Path) -> None:
     for case, said in (("deflate", "not measured with TLS"), ("nothing", "unknown case")):
         code, text = check("compare.py", built, "--tls", "--cases", case)
         assert code == 2 and said in text, text
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
+@pytest.mark.skipif(not has_openssl(), reason="needs OpenSSL")
+@pytest.mark.parametrize("plant", ["", "slow_tls"])
+def test_budget_counts_tls_without_openssl(built: Path, plant: str) -> None:
+    """Its budget is less than what OpenSSL needs for a message."""
+    options = ["--cases", "tls64", "--repeat", "1", "--quick"]
+    code, text = check("budget.py", built, *options, plant=plant)
+    assert code == bool(plant), text
+    assert ("ABOVE BUDGET" in text) == bool(plant)
 
 
 @pytest.mark.skipif(not has_openssl(), reason="needs OpenSSL")

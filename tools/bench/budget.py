@@ -2,7 +2,9 @@
 """Compare the instructions per message, counted by callgrind, with a budget.
 
 Covers the C echo example, requests to the C device example, and a Python echo handler, and checks
-that idle connections do not make the example's messages more expensive.
+that idle connections do not make the example's messages more expensive. The cases with TLS need a
+build with -Dtls=openssl and are left out without it; they do not count the instructions of OpenSSL,
+which depend on the CPU and are not this project's, nor those of other libraries.
 
     python tools/bench/budget.py --build build             # compare with budgets.json
     python tools/bench/budget.py --build build --update    # write what was measured plus 5 %
@@ -42,7 +44,8 @@ class Case:
 
     `each` is the number of deliveries of a message, and `beside` the number of idle connections.
     `server` is one of the servers of harness.py, or "device", used without --server. A `request`
-    is sent, and its answer received, as often as the counts say, on one connection.
+    is sent, and its answer received, as often as the counts say, on one connection. With `tls`,
+    the server is "c_tls", and only instructions of what the build folder has are counted.
     """
 
     arguments: str
@@ -53,6 +56,7 @@ class Case:
     beside: int = 0
     server: str = "c"
     request: str = ""
+    tls: bool = False
 
     def quick(self) -> Case:
         """A tenth of the work, much less exact."""
@@ -72,6 +76,10 @@ CASES = {
     "echo1k": Case("--conns 1 --size 1024", "--messages", 1000, 3000),
     "echo64k": Case("--conns 1 --size 65536 --binary", "--messages", 100, 300),
     "connect": Case("--conns 1", "--connects", 200, 600),
+    "tls64": Case("--conns 1 --size 64", "--messages", 1000, 3000, tls=True),
+    "tls64p16": Case("--conns 1 --size 64 --pipeline 16", "--messages", 4000, 12000, tls=True),
+    "tls4k": Case("--conns 1 --size 4096", "--messages", 500, 1500, tls=True),
+    "tlsconnect": Case("--conns 1", "--connects", 50, 150, tls=True),
     # A page from memory, and a body that is read.
     "get": Case("", "", 500, 1500, server="device", request=GET),
     "post1k": Case("", "", 500, 1500, server="device", request=POST),
@@ -137,8 +145,11 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
     """Return the instructions of a server from its start to its end."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "callgrind"
+        words = options.server or command(options, "c_tls" if case.tls else case.server)
+        if case.tls:
+            words = [*words, *harness.make_certificate(pathlib.Path(folder))]
         with harness.running(
-            options.server or command(options, case.server),
+            words,
             environment={**harness.server_environment(options.build), "PYTHONHASHSEED": "0"},
             wrapper=[
                 "valgrind",
@@ -152,15 +163,44 @@ def count(options: argparse.Namespace, case: Case, number: int) -> int:
                 ask(server.port, case.request.encode(), number)
             else:
                 arguments = [*case.arguments.split(), case.option, str(number)]
+                arguments += ["--tls"] if case.tls else []
                 arguments += ["--timeout", "120", "--beside", str(case.beside)]
                 harness.run_load(options.load, server, arguments)
         if not path.exists():
             raise harness.BenchError("callgrind wrote nothing")
         text = path.read_text()
+    if case.tls:
+        return count_own(text, options.build)
     match = re.search(r"^(?:summary|totals):\s*(\d+)", text, re.MULTILINE)
     if match is None:
         raise harness.BenchError("callgrind reported no total")
     return int(match.group(1))
+
+
+def count_own(text: str, build: pathlib.Path) -> int:
+    """Return the instructions in a file of callgrind that programs and libraries of `build` have.
+
+    The file names the object of what follows ("ob=(3) /path", later "ob=(3)"). A line that begins
+    with a position has the instructions of one line of the source, except after "calls=": then they
+    are those of the function that is called.
+    """
+    paths: dict[str, str] = {}
+    total, is_own, is_call = 0, False, False
+    for line in text.splitlines():
+        named = re.match(r"(c?ob)=(\(\d+\))(?: (.*))?$", line)
+        if named:
+            kind, number, path = named.groups()
+            paths.setdefault(number, path)
+            if kind == "ob":
+                is_own = paths[number].startswith(f"{build}/")
+        elif line.startswith("calls="):
+            is_call = True
+        elif re.match(r"[\d+*-]", line):
+            total += int(line.split()[-1]) if is_own and not is_call else 0
+            is_call = False
+    if not total:
+        raise harness.BenchError(f"callgrind has seen no instruction of {build}")
+    return total
 
 
 def command(options: argparse.Namespace, server: str) -> list[str]:
@@ -221,18 +261,24 @@ def judge_equals(counted: dict[str, float]) -> bool:
     return good
 
 
+def default_cases(build: pathlib.Path) -> list[str]:
+    with_tls = (build / "examples" / "c" / "echo_tls").exists()
+    return [name for name, case in CASES.items() if with_tls or not case.tls]
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Instructions of an echo server per message.")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson build folder")
     parser.add_argument("--server", help="command (default: the server of each case)")
-    parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
+    parser.add_argument("--cases", help=f"of: {','.join(CASES)} (default: all that were built)")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, help="default %(default)s")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each case (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, not exact")
     parser.add_argument("--update", action="store_true", help="write the budgets")
     options = parser.parse_args()
-    options.cases = options.cases.split(",")
+    options.build = options.build.resolve()
+    options.cases = options.cases.split(",") if options.cases else default_cases(options.build)
     for name in options.cases:
         if name not in CASES:
             parser.error(f"unknown case {name}: choose from {', '.join(CASES)}")
@@ -240,7 +286,6 @@ def parse_options() -> argparse.Namespace:
         parser.error(f"--jobs must be 1 or more, not {options.jobs}")
     if options.quick and options.update:
         parser.error("budgets must be exact: use --update without --quick")
-    options.build = options.build.resolve()
     options.load = harness.find_tool(options.build, "load")
     if options.server:
         known = harness.known_servers(options.build)

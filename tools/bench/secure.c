@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdlib.h>
 
 bool secure_available(void)
@@ -27,9 +28,16 @@ static int keep_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
+/* OpenSSL writes to a socket without MSG_NOSIGNAL. A peer that has gone is an error. */
+static SSL_CTX *new_context(const SSL_METHOD *method)
+{
+    signal(SIGPIPE, SIG_IGN);
+    return SSL_CTX_new(method);
+}
+
 struct ssl_ctx_st *secure_clients(bool resume)
 {
-    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX *context = new_context(TLS_client_method());
 
     if (context == NULL || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
         SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") != 1) {
@@ -47,7 +55,7 @@ struct ssl_ctx_st *secure_clients(bool resume)
 
 struct ssl_ctx_st *secure_servers(const char *cert_file, const char *key_file, bool release)
 {
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX *context = new_context(TLS_server_method());
 
     if (context == NULL || SSL_CTX_use_certificate_chain_file(context, cert_file) != 1 ||
         SSL_CTX_use_PrivateKey_file(context, key_file, SSL_FILETYPE_PEM) != 1) {
