@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
     --brief) brief=yes ;;
     --jobs) jobs=$2 && shift ;;
     --keep) kept=$2 && shift ;;
-    often) targets+=(armv7 mips riscv64 i386 musl) ;;
+    often) targets+=(armv7 mips musl) ;;
     all)
         targets+=(native armv7 mips riscv64 i386 musl musl-armv7)
         targets+=(aarch64 s390x powerpc armv5 mipsel)
