@@ -154,7 +154,34 @@ static int explain(struct tls_session *s, int result)
     }
 }
 
-/* ---- the name of the server --------------------------------------------------------------- */
+/* ---- the ClientHello ---------------------------------------------------------------------- */
+
+static bool is_cheap(unsigned group)
+{
+    enum { SECP256R1 = 23, SECP384R1 = 24, X25519 = 29, X25519MLKEM768 = 4588 };
+    return group == SECP256R1 || group == SECP384R1 || group == X25519 || group == X25519MLKEM768;
+}
+
+/* True if OpenSSL may use a key share of FFDHE (RFC 8446 section 4.2.8, RFC 7919), since none of
+ * a usual group precedes it: with 8192 bits, which OpenSSL allows by default before 3.5, that takes
+ * 90 ms, and the client need not compute anything. It refuses a malformed list itself. */
+static bool wants_ffdhe(const ws_openssl_functions *f, struct ssl_st *ssl)
+{
+    enum { LIST_HEAD = 2, SHARE_HEAD = 4, FFDHE = 1 };
+    const unsigned char *list = NULL;
+    size_t length = 0;
+    if (!f->SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_key_share, &list, &length))
+        return false;
+    for (size_t at = LIST_HEAD; at + SHARE_HEAD <= length;) {
+        const unsigned char *share = list + at;
+        if (share[0] == FFDHE)
+            return true;
+        if (is_cheap((unsigned)share[0] << 8 | share[1]))
+            return false;
+        at += SHARE_HEAD + ((size_t)share[2] << 8 | share[3]);
+    }
+    return false;
+}
 
 /* The extension is a list of names, whose first and, since there is only one type of names, only
  * one is read (RFC 6066 section 3). If it is malformed, no name is kept;
@@ -184,6 +211,11 @@ int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user)
         return SSL_CLIENT_HELLO_SUCCESS;
     if (!keep_name(s, ssl)) {
         s->why = "out of memory";
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (wants_ffdhe(&s->owner->functions, ssl)) {
+        s->why = "the client insists on an expensive exchange of keys (FFDHE)";
+        *alert = SSL_AD_HANDSHAKE_FAILURE;
         return SSL_CLIENT_HELLO_ERROR;
     }
     if (!s->is_reader)

@@ -31,6 +31,7 @@
     X(2, SSL_ERROR_WANT_READ)                                                                      \
     X(3, SSL_ERROR_WANT_WRITE)                                                                     \
     X(6, SSL_ERROR_ZERO_RETURN)                                                                    \
+    X(40, SSL_AD_HANDSHAKE_FAILURE)                                                                \
     X(112, SSL_AD_UNRECOGNIZED_NAME)                                                               \
     X(0, SSL_CLIENT_HELLO_ERROR)                                                                   \
     X(1, SSL_CLIENT_HELLO_SUCCESS)                                                                 \
@@ -40,6 +41,7 @@
     X(2, SSL_TLSEXT_ERR_ALERT_FATAL)                                                               \
     X(0, TLSEXT_NAMETYPE_host_name)                                                                \
     X(0, TLSEXT_TYPE_server_name)                                                                  \
+    X(51, TLSEXT_TYPE_key_share)                                                                   \
     X(23, SSL3_RT_APPLICATION_DATA)                                                                \
     X(256, SSL3_RT_HEADER)                                                                         \
     X(257, SSL3_RT_INNER_CONTENT_TYPE)                                                             \

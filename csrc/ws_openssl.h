@@ -170,9 +170,9 @@ typedef struct ws_openssl_context {
  * Settings of a context hold for its connections as they are when they begin, with these
  * exceptions. The context gets callbacks for ALPN (RFC 7301) and the ClientHello: clients that
  * offer protocols get "http/1.1", or else "http/1.0", or the alert no_application_protocol. A
- * connection never renegotiates. A session is resumed only by clients that ask for the same one of
- * these names. ws_openssl_set_ticket_keys sets the keys of the contexts; if two ws_openssl have the
- * same context, those that were set last hold.
+ * connection never renegotiates, and does not use FFDHE in TLS 1.3. A session is resumed only by
+ * clients that ask for the same one of these names. ws_openssl_set_ticket_keys sets the keys of the
+ * contexts; if two ws_openssl have the same context, those that were set last hold.
  * Returns WS_OK, or changes nothing and returns WS_ENOMEM or WS_EINVAL: count is 0, a context is
  * NULL, or a name is invalid or there twice. */
 WS_API int ws_openssl_set_contexts(ws_openssl *openssl, const ws_openssl_context *contexts,
@@ -201,9 +201,7 @@ WS_API bool ws_openssl_has_certificate(const ws_openssl *openssl,
 
 /* Gives a context what those of ws_openssl_load_context have: TLS 1.2 and 1.3, in TLS 1.2 only
  * ephemeral keys and authenticated encryption, and for the exchange of keys X25519, P-256 and
- * P-384, with X25519MLKEM768 before them where OpenSSL has it. Others cost the server more; with
- * FFDHE of 8192 bits, which OpenSSL allows by default, one message of a client takes 10 ms. Returns
- * WS_OK or WS_ENOMEM. */
+ * P-384, with X25519MLKEM768 before them where OpenSSL has it. Returns WS_OK or WS_ENOMEM. */
 WS_API int ws_openssl_set_defaults(const ws_openssl *openssl, struct ssl_ctx_st *context);
 
 #define WS_OPENSSL_ERROR_SIZE 256

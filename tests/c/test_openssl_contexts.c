@@ -426,7 +426,14 @@ static void exchanges(const char *groups, bool accepted)
     end(&link);
 }
 
-/* L4: a client could make the server compute for 10 ms by one message, with FFDHE of 8192 bits. */
+/* The same where the server has these groups alone, and asks the client for another share. */
+static void retries(const char *server, const char *groups, bool accepted)
+{
+    SSL_CTX_set1_groups_list(contexts[0], server);
+    exchanges(groups, accepted);
+}
+
+/* L4: a client could make the server compute for 90 ms by one message, with FFDHE of 8192 bits. */
 static void test_groups(void)
 {
     struct ssl_ctx_st *loaded;
@@ -452,12 +459,19 @@ static void test_groups(void)
     stop();
 }
 
-/* Other contexts keep theirs unless they are asked to have the same. */
+/* Other contexts keep theirs but FFDHE, unless they are asked to have the same. */
 static void test_groups_of_other_contexts(void)
 {
     start();
     set(openssl, "*", contexts[0]);
     exchanges("P-521", true);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    exchanges("X25519:ffdhe2048", true);
+    exchanges("ffdhe2048", false);
+    exchanges("ffdhe2048:X25519", false);
+    retries("P-384", "X25519:P-384", true);
+    retries("ffdhe2048", "P-384:ffdhe2048", false);
+#endif
     is_int(ws_openssl_set_defaults(openssl, contexts[0]), WS_OK, "ws_openssl_set_defaults");
     exchanges("P-521", false);
     exchanges("X25519", true);

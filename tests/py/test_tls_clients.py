@@ -145,6 +145,23 @@ def test_l2_the_openssl_command(secure: Callable[..., Secure]) -> None:
     server.check()
 
 
+@with_contexts
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here")
+def test_l4_t86_keys_that_cost_much_to_exchange(secure: Callable[..., Secure]) -> None:
+    """A context of the program has all groups of OpenSSL, but FFDHE is not computed."""
+    server = secure(ssl=authority().server_context())
+    request = b"GET /scheme HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    done = s_client(server.port, request, "-tls1_3", "-groups", "P-521", "-no_ign_eof")
+    assert done.returncode == 0 and b"https" in done.stdout, done.stderr
+    for groups in ("ffdhe8192", "ffdhe2048"):
+        done = s_client(server.port, request, "-tls1_3", "-groups", groups)
+        if b"-groups" in done.stderr:
+            pytest.skip("this openssl has no FFDHE in TLS 1.3")
+        assert done.returncode != 0
+        assert b"handshake failure" in done.stderr
+    server.check()
+
+
 def test_l2_coroutine_handlers() -> None:
     """An app in the loop of asyncio."""
     app = App()
