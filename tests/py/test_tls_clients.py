@@ -133,7 +133,7 @@ def test_l2_the_openssl_command(secure: Callable[..., Secure]) -> None:
     """It verifies the chain, and is refused with versions and a renegotiation of other times."""
     server = secure()
     request = b"GET /scheme HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-    done = s_client(server.port, request, "-quiet", "-verify_return_error", "-no_ign_eof")
+    done = s_client(server.port, request, "-quiet", "-verify_return_error")
     assert done.returncode == 0, done.stderr
     for version in ("-tls1", "-tls1_1"):
         done = s_client(server.port, request, version, "-cipher", "ALL:@SECLEVEL=0")
@@ -151,7 +151,7 @@ def test_l4_t86_keys_that_cost_much_to_exchange(secure: Callable[..., Secure]) -
     """A context of the program has all groups of OpenSSL, but FFDHE is not computed."""
     server = secure(ssl=authority().server_context())
     request = b"GET /scheme HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-    done = s_client(server.port, request, "-tls1_3", "-groups", "P-521", "-no_ign_eof")
+    done = s_client(server.port, request, "-tls1_3", "-groups", "P-521", "-ign_eof")
     assert done.returncode == 0 and b"https" in done.stdout, done.stderr
     for groups in ("ffdhe8192", "ffdhe2048"):
         done = s_client(server.port, request, "-tls1_3", "-groups", groups)
