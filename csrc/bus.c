@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bus.c: the local bus: who is a member, what each of them needs, and what is on its way. Knows
- * nothing of connections: what arrives is handed to functions of ws.h. See bus.h for the states of
- * a member.
+ * nothing of connections: what arrives is handed to functions of ws.h. bus.h draws the states.
  */
 #include "bus.h"
 #include "interest.h"
@@ -615,9 +614,31 @@ static int open_sockets(struct ws__hub *hub, const struct ws__bus *bus)
                         bus->first_data + bus->options.self);
 }
 
+void ws__bus_free(struct ws__hub *hub)
+{
+    struct ws__bus *bus = hub->bus;
+    if (!hub->forked) {
+        ws__bus_say_bye(hub);
+        flush_members(hub);
+        ws__loop_remove(&hub->loop, bus->options.inbox);
+    }
+    hub->before_output = NULL;
+    for (uint32_t i = 0; i < bus->options.count; i++) {
+        if (!hub->forked)
+            ws__outbox_unblock(&bus->members[i].out, hub);
+        ws__net_close(is_other(bus, i) ? bus->members[i].out.fd : bus->options.inbox);
+    }
+    hub->bus = NULL;
+    free_bus(hub, bus);
+}
+
 int ws__bus_join(struct ws__hub *hub, const ws_bus_options *options, uint64_t first_data,
                  const struct ws__bus_handlers *handlers)
 {
+    static const struct ws__bus_calls calls = {
+        .end_turn = ws__bus_end_turn, .has_more = ws__bus_has_more, .receive = ws__bus_receive,
+        .on_event = ws__bus_on_event, .announce = ws__bus_announce, .send = ws__bus_send,
+        .say_bye = ws__bus_say_bye, .come_back = ws__bus_return, .free = ws__bus_free};
     int error = check_options(options);
     if (error)
         return error;
@@ -636,29 +657,10 @@ int ws__bus_join(struct ws__hub *hub, const ws_bus_options *options, uint64_t fi
     }
     ws__topics_set_seed(&hub->topics, options->key);
     hub->bus = bus;
+    hub->bus_calls = &calls;
     hub->relaying = true;
     say_to_all(hub, false);
     return WS_OK;
-}
-
-void ws__bus_free(struct ws__hub *hub)
-{
-    struct ws__bus *bus = hub->bus;
-    if (!bus)
-        return;
-    if (!hub->forked) {
-        ws__bus_say_bye(hub);
-        flush_members(hub);
-        ws__loop_remove(&hub->loop, bus->options.inbox);
-    }
-    hub->before_output = NULL;
-    for (uint32_t i = 0; i < bus->options.count; i++) {
-        if (!hub->forked)
-            ws__outbox_unblock(&bus->members[i].out, hub);
-        ws__net_close(is_other(bus, i) ? bus->members[i].out.fd : bus->options.inbox);
-    }
-    hub->bus = NULL;
-    free_bus(hub, bus);
 }
 
 /* ---- ws_cluster.h ---- */

@@ -26,7 +26,8 @@ struct ws__bus_handlers {
                const char *reason, size_t length);
 };
 
-/* These functions are for a server that is on a bus. */
+/* These functions are for a server that is on a bus. They are called by hub->bus_calls, so that a
+ * program which is linked statically and never joins a bus does not contain them. */
 
 /* Sends what is queued, as far as the others have room, and writes the log lines that have waited:
  * in the middle of a turn, the log function could change what its caller is working on. */
@@ -49,11 +50,24 @@ void ws__bus_say_bye(struct ws__hub *hub);
 /* The server starts again after a shutdown. */
 void ws__bus_return(struct ws__hub *hub);
 
+/* Leaves the bus, and closes the sockets. */
+void ws__bus_free(struct ws__hub *hub);
+
+struct ws__bus_calls {
+    void (*end_turn)(struct ws__hub *hub);
+    bool (*has_more)(const struct ws__bus *bus);
+    void (*receive)(struct ws__hub *hub, int count);
+    void (*on_event)(struct ws__hub *hub, uint32_t member);
+    void (*announce)(struct ws__hub *hub, uint64_t hash, bool exists);
+    bool (*send)(struct ws__hub *hub, uint64_t hash, const struct ws__record *record);
+    void (*say_bye)(struct ws__hub *hub);
+    void (*come_back)(struct ws__hub *hub);
+    void (*free)(struct ws__hub *hub);
+};
+
 /* See ws_server_join. The loop reports what happens to the sockets with the values `first_data` to
  * first_data + options->count - 1. */
 int ws__bus_join(struct ws__hub *hub, const ws_bus_options *options, uint64_t first_data,
                  const struct ws__bus_handlers *handlers);
-/* Leaves the bus, if the server is on one, and closes the sockets. */
-void ws__bus_free(struct ws__hub *hub);
 
 #endif

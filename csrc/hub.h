@@ -100,6 +100,7 @@ struct ws__hub {
     void (*fallback)(ws_request *request, int status, void *user); /* serve.c: or NULL */
     void *fallback_user;
     ws_relay relay;              /* relay.c: the application's */
+    const struct ws__bus_calls *bus_calls; /* bus.h: the functions of `bus` */
     struct ws__proxies *proxies; /* forwarded.c: NULL unless there are some to be trusted */
     struct ws__quota *quota;     /* quota.c: NULL unless there is one for each address */
     uint64_t date_second;        /* respond.c: the second that `date` shows */

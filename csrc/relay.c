@@ -12,7 +12,7 @@ void ws__relay_topic(struct ws__hub *hub, const struct ws__topic *topic, bool ex
 {
     const ws_relay *relay = &hub->relay;
     if (hub->bus)
-        ws__bus_announce(hub, topic->hash, exists);
+        hub->bus_calls->announce(hub, topic->hash, exists);
     WS__CALL(hub, relay->on_topic, topic->name, topic->length, exists, relay->user);
 }
 
@@ -39,7 +39,7 @@ bool ws__relay_message(struct ws__hub *hub, const struct ws__topic *found, const
         const struct ws__record record = {WS__RECORD_PUBLISH, opcode,      topic,
                                           topic_length,       data, length};
         uint64_t hash = found ? found->hash : ws__topics_hash(&hub->topics, topic, topic_length);
-        reached = ws__bus_send(hub, hash, &record);
+        reached = hub->bus_calls->send(hub, hash, &record);
     }
     WS__CALL(hub, relay->on_publish, topic_length ? topic : "", topic_length, length ? data : "",
              length, opcode, relay->user);
@@ -53,7 +53,7 @@ void ws__relay_end(struct ws__hub *hub, const char *topic, size_t topic_length, 
     if (hub->bus) {
         const struct ws__record record = {WS__RECORD_END, code,   topic,
                                           topic_length,   reason, length};
-        ws__bus_send(hub, ws__topics_hash(&hub->topics, topic, topic_length), &record);
+        hub->bus_calls->send(hub, ws__topics_hash(&hub->topics, topic, topic_length), &record);
     }
     WS__CALL(hub, relay->on_end, topic_length ? topic : "", topic_length, code,
              length ? reason : "", length, relay->user);

@@ -223,7 +223,8 @@ __attribute__((cold)) int ws_server_free(ws_server *server)
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     if (ws__buffer_length(hub->published))
         ws__share_flush(hub);
-    ws__bus_free(hub);
+    if (hub->bus)
+        hub->bus_calls->free(hub);
     ws__hub_free_dead(hub);
     ws__router_deinit(&hub->websocket_routes, ws__target_free, &hub->memory);
     ws__router_deinit(&hub->http_routes, ws__target_free, &hub->memory);
@@ -256,7 +257,7 @@ static void restart(ws_server *s)
     s->stopped = false;
     atomic_store(&s->deferred, NULL);
     if (s->hub.bus)
-        ws__bus_return(&s->hub);
+        s->hub.bus_calls->come_back(&s->hub);
 }
 
 __attribute__((cold)) int ws_server_listen(ws_server *server, const ws_listen_options *options)
@@ -295,7 +296,7 @@ static void on_event(ws_server *s, struct ws__loop_event event)
     } else if (event.data >= DATA_WATCH) {
         ws__watches_on_event(&s->watches, (uint32_t)(event.data - DATA_WATCH), event.ready);
     } else if (event.data >= DATA_BUS) {
-        ws__bus_on_event(&s->hub, (uint32_t)(event.data - DATA_BUS));
+        s->hub.bus_calls->on_event(&s->hub, (uint32_t)(event.data - DATA_BUS));
     } else if (event.data == DATA_INTERRUPT) {
         if (s->interrupt_fd >= 0)
             ws__net_drain(s->interrupt_fd);
@@ -332,7 +333,7 @@ static void run_timer(ws_server *s, struct ws__timer *timer, int kind)
 static inline void send_published(struct ws__hub *hub)
 {
     if (hub->bus)
-        ws__bus_end_turn(hub);
+        hub->bus_calls->end_turn(hub);
     if (ws__buffer_length(hub->published))
         ws__share_flush(hub);
 }
@@ -376,7 +377,7 @@ static void note_blocked(ws_server *s)
 /* Is there anything for the next turn, even if nothing happens until then? */
 static inline bool has_work(const struct ws__hub *hub)
 {
-    return hub->ready.first || (hub->bus && ws__bus_has_more(hub->bus));
+    return hub->ready.first || (hub->bus && hub->bus_calls->has_more(hub->bus));
 }
 
 /* Waits for events. before_wait runs as if between turns: what it does can end the wait, and the
@@ -408,7 +409,7 @@ static int turn(ws_server *s, int timeout_ms)
     hub->stats.turns++;
     bool complete = all_seen(s, n);
     if (hub->bus)
-        ws__bus_receive(hub, n);
+        hub->bus_calls->receive(hub, n);
     for (int i = 0; i < n; i++)
         on_event(s, ws__loop_event(&hub->loop, i));
     ws__hub_run_ready(hub);
@@ -435,7 +436,7 @@ __attribute__((cold)) static void finish_shutdown(ws_server *s)
     s->stopped = true;
     hub->in_turn = true;
     if (hub->bus)
-        ws__bus_say_bye(hub);
+        hub->bus_calls->say_bye(hub);
     run_deferred(s, &s->no_more);
     ws__hub_run_ready(hub); /* empties the list, so that every connection can be freed */
     send_published(hub);
@@ -550,7 +551,7 @@ __attribute__((cold)) int ws_server_shutdown(ws_server *server, int code, const 
     hub->draining = hub->stopping = true;
     ws__listeners_close(&server->listeners);
     if (hub->bus)
-        ws__bus_say_bye(hub);
+        hub->bus_calls->say_bye(hub);
     for (uint32_t i = 0; i < hub->slot_count; i++)
         if (hub->slots[i].stream)
             ws__stream_shutdown(ws__stream_of_link(hub->slots[i].stream), code, reason, length);
