@@ -42,6 +42,7 @@ __all__ = ["EventStream", "Form", "Parameters", "Query", "Request", "Response", 
 _RESERVED = ("content-length", "connection", "date", "upgrade", "transfer-encoding")
 _JSON, _PLAIN = "application/json", "text/plain; charset=utf-8"
 _REDIRECTS = "301, 302, 303, 307 or 308"
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _STATUS_LINE = re.compile(r"([2-5]\d\d)(?: ([\t -~]*))?\Z")
 
 # ---- request ------------------------------------------------------------------------------------
@@ -313,7 +314,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
         Args:
             name: A token (RFC 9110 section 5.6.2) that pyws does not write itself.
             value: A str is sent in UTF-8, unless it is the value of a request in ISO-8859-1, which
-                is sent as it was received. CR, LF and NUL are refused.
+                is sent as it was received. Control characters other than tabs are refused.
 
         Returns:
             The response itself.
@@ -345,9 +346,10 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
                 f"the value of the header {name} must be str, bytes or int, "
                 f"not {values.type_name(value)}"
             )
-        if any(byte in value for byte in b"\r\n\0"):
+        if _CONTROL.search(value):
             raise ValueError(
-                f"the value of the header {name} must not contain CR, LF or NUL: {value!r}"
+                f"the value of the header {name} must not contain control characters other than "
+                f"tabs (RFC 9110 5.5): {value!r}"
             )
         return value
 

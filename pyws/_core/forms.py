@@ -188,7 +188,11 @@ def urlencoded(data: bytes, charset: str) -> Form:
         raise BadRequest(f"a form without files may have at most {LONGEST_URLENCODED} bytes", 413)
     try:
         text = data.decode("ascii")
-        pairs = parse_qsl(text, True, False, charset, "strict", _MOST_FIELDS)
+        if text.count("&") >= _MOST_FIELDS:
+            raise BadRequest(f"a form may have at most {_MOST_FIELDS} fields", 413)
+        pairs = parse_qsl(text, True, False, charset, "strict")
+    except BadRequest:
+        raise
     except ValueError as error:
         why = f"it is not {charset}" if isinstance(error, UnicodeError) else str(error)
         raise BadRequest(f"the form is malformed: {why}") from error

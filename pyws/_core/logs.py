@@ -128,10 +128,21 @@ class Traffic:
             )
 
 
+# Python has those of older standards before version 3.13.
+_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
+
 def phrase(status: int) -> str:
-    """The standard's words for an HTTP status; "" if it has none."""
+    """The words of RFC 9110 for an HTTP status; "" if it has none."""
     from http import HTTPStatus
 
+    if status in _PHRASES:
+        return _PHRASES[status]
     with suppress(ValueError):
         return HTTPStatus(status).phrase
     return ""

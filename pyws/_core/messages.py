@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import Any, Callable, Iterator
 
@@ -25,6 +26,7 @@ COMPRESS = 0x100  # WS_COMPRESS, or-ed with an opcode
 LABELLED, NOTICE = 0x200, 0x400  # WS_LABELLED, WS_NOTICE, likewise
 _TEXT, _BINARY = OpCode.TEXT, OpCode.BINARY
 _JSON_TYPES = (dict, list, tuple, int, float)  # bool is an int
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that should be half of a pair
 
 
 # ---- JSON ---------------------------------------------------------------------------------------
@@ -65,17 +67,30 @@ class Json:
         """The value of a JSON text.
 
         Raises:
-            ValueError: It is no JSON: also if it contains NaN or Infinity, is no UTF-8, or is
-                nested too deeply.
+            ValueError: It is no JSON: also if it contains NaN, Infinity or half of a pair of
+                surrogates, is no UTF-8, or is nested too deeply.
         """
         if self._loads is not None:
             return self._loads(text)
         if not isinstance(text, str):
             text = values.decode("JSON", bytes(text))
         try:
-            return _json_functions()[1](text)
+            value = _json_functions()[1](text)
+            if _SURROGATE.search(text):
+                _check_surrogates(value)
+            return value
         except RecursionError:
             raise ValueError("JSON is nested too deeply") from None
+
+
+def _check_surrogates(value: Any) -> None:
+    """Raise ValueError for text that no encoding has, and that could not be sent or stored."""
+    import json
+
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("JSON has a lone surrogate (RFC 8259 8.2)") from None
 
 
 @lru_cache(maxsize=None)

@@ -169,6 +169,16 @@ def test_w1_a_form_without_files_is_limited_also_where_files_may_be_long(
     assert b"a form without files may have at most 1048576 bytes" in refused.body
 
 
+@pytest.mark.parametrize("path", ["form", "get_form"])
+def test_w1_a_form_without_files_has_at_most_1000_fields(server: Any, path: str) -> None:
+    """The client gets what it would get for a form with files."""
+    most = b"&".join(b"a=%d" % i for i in range(1000))
+    assert ask(server.port, post(f"/{path}", most, FORM)).status == 200
+    refused = ask(server.port, post(f"/{path}", most + b"&", FORM))
+    assert refused.status == 413
+    assert refused.body == b"413 Content Too Large: a form may have at most 1000 fields\n"
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -131,7 +131,12 @@ WRONG: List[Tuple[Callable[[Response], Any], Any]] = [
     (lambda res: res.write_status("200 \u20ac"), ValueError),
     (lambda res: res.write_status(None), TypeError),  # type: ignore[arg-type]
     (lambda res: res.write_status(True), TypeError),
+    (lambda res: res.write_header("X", "a\x1bb"), ValueError),
+    (lambda res: res.write_header("X", b"a\x7f"), ValueError),
+    (lambda res: res.send("", headers={"X": "\x01"}), ValueError),
+    (lambda res: res.send("", content_type="text/\x08html"), ValueError),
     (lambda res: res.redirect("/a\r\nX: y"), ValueError),
+    (lambda res: res.redirect("/a\x0bb"), ValueError),
     (lambda res: res.redirect("/a", 200), ValueError),
     (lambda res: res.redirect("/a", 304), ValueError),
     (lambda res: res.redirect("/a", "302"), TypeError),  # type: ignore[arg-type]
