@@ -11,23 +11,27 @@
 
 enum { REFUSING_MAX = 64 }; /* connections that are being refused with a response */
 
-/* Responds to the request of c, or to one that is not there yet. The log function comes last: it
- * may do anything. */
-static void turn_away(ws_conn *c, int status, const char *why)
+void ws__admit_refuse(ws_conn *c, int status, const char *why)
 {
     static const char retry[] = "Retry-After: 1\r\n";
-    struct ws__hub *hub = c->stream.hub;
-    const struct ws__address peer = c->stream.peer;
     ws_request *r = c->request;
-    hub->stats.limited++;
     if (!r && (r = ws__request_new(c)))
         ws__request_forget_head(r);
     if (r) {
-        ws__buffer_append(&hub->memory, &r->fields, retry, sizeof retry - 1);
+        ws__buffer_append(&c->stream.hub->memory, &r->fields, retry, sizeof retry - 1);
         ws__respond_refuse(r, status, why, false);
     } else {
         ws__stream_drop(&c->stream, "out of memory", false);
     }
+}
+
+/* The log function comes last: it may do anything. */
+static void turn_away(ws_conn *c, int status, const char *why)
+{
+    struct ws__hub *hub = c->stream.hub;
+    const struct ws__address peer = c->stream.peer;
+    hub->stats.limited++;
+    ws__admit_refuse(c, status, why);
     if (ws__quota_may_log(hub->quota, &peer, hub->loop.now)) {
         char text[WS__NET_PLACE_SIZE];
         ws__net_address_text(&peer, text, sizeof text);

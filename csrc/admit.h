@@ -7,6 +7,9 @@
 
 #include "request.h"
 
+/* Answers the request of a connection, or one that has not arrived, and says when the client may
+ * come again (Retry-After). `why`: as for ws__respond_refuse. */
+void ws__admit_refuse(ws_conn *c, int status, const char *why);
 /* Counts a connection whose peer is known. One that is too much for its address is refused, or
  * dropped. */
 void ws__admit_connection(ws_conn *c);

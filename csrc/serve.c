@@ -180,7 +180,10 @@ static void handle_request(ws_request *r)
     uint64_t length;
     int status = ws__http_check(&r->head, r->bytes, &length);
     if (status) {
-        ws__respond_refuse(r, -status, "one Host field and one clear length of the body are needed",
+        ws__respond_refuse(r, -status,
+                           status == -501
+                               ? "chunked is the only known transfer coding"
+                               : "one Host field and one clear length of the body are needed",
                            false);
         return;
     }
@@ -559,8 +562,8 @@ int ws__serve(struct ws__hub *hub, int fd, const struct ws__address *peer, bool 
     s->count = proxied ? WS__PROXY_HEADER : WS__FIRST_REQUEST;
     if (tls)
         ws__tls_begin(s, tls, proxied);
-    if (count >= limit && begin_request(ws__conn_of(s)))
-        give_up(ws__conn_of(s)->request, 503, NULL);
+    if (count >= limit)
+        ws__admit_refuse(ws__conn_of(s), 503, NULL);
     else if (!proxied && hub->quota)
         ws__admit_connection(ws__conn_of(s));
     if (tls)

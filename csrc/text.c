@@ -57,7 +57,7 @@ int ws__text_number(const char *text, size_t length, int max)
 bool ws__text_is_value(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++)
-        if (text[i] == '\0' || text[i] == '\r' || text[i] == '\n')
+        if (((unsigned char)text[i] < ' ' && text[i] != '\t') || text[i] == 0x7f)
             return false;
     return true;
 }

@@ -52,7 +52,8 @@ bool ws__text_is_token(const char *text, size_t length);
  * other text, and for a number above `max`. */
 int ws__text_number(const char *text, size_t length, int max);
 
-/* Returns true if text[length] can be sent as a field value: it holds no NUL, CR or LF. */
+/* Returns true if text[length] can be sent as a field value (RFC 9110 5.5): it has no control
+ * character but HTAB. */
 bool ws__text_is_value(const char *text, size_t length);
 
 /* A piece of text. The functions below that take from it move its start. */

@@ -60,9 +60,9 @@ WS_API uint16_t ws_request_remote_port(const ws_request *request);
 WS_API const char *ws_request_scheme(const ws_request *request);
 
 /* Adds a header field (copied) to the response, which may be a 101. Returns WS_OK, WS_EINVAL (the
- * name is not a token, the value holds CR, LF or NUL, or the library itself writes the field: Date,
- * Content-Length, Connection, Upgrade, Transfer-Encoding, Sec-WebSocket-*), WS_ECLOSED or
- * WS_ENOMEM. */
+ * name is not a token, the value holds a control character other than HTAB, or the library itself
+ * writes the field: Date, Content-Length, Connection, Upgrade, Transfer-Encoding, Sec-WebSocket-*),
+ * WS_ECLOSED or WS_ENOMEM. */
 WS_API int ws_request_add_header(ws_request *request, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
@@ -72,8 +72,8 @@ WS_API void ws_request_close_after(ws_request *request);
 /* Sends a complete response. `status` is 200 to 599. `reason` is cut to 200 bytes; NULL means the
  * standard phrase. `body` is copied. It is left out if the status does not allow one (204, 304) or
  * the method was HEAD. The response to an opening handshake closes the connection. Returns WS_OK,
- * WS_EINVAL (invalid status; CR, LF or NUL in the reason), WS_ECLOSED (already answered, or the
- * peer is gone) or WS_ENOMEM (the connection was dropped). */
+ * WS_EINVAL (invalid status; a control character in the reason), WS_ECLOSED (already answered, or
+ * the peer is gone) or WS_ENOMEM (the connection was dropped). */
 WS_API int ws_request_respond(ws_request *request, int status, const char *reason,
                               const char *body, size_t length);
 

@@ -538,6 +538,7 @@ static void look(struct harness *harness, enum event event, ws_conn *conn, ws_re
     is_int(ws_request_add_header(r, "X\r\nY", 4, "1", 1), WS_EINVAL, "T10: CRLF in a name");
     is_int(ws_request_add_header(r, "X", 1, "1\r\nY: 2", 7), WS_EINVAL, "T10: CRLF in a value");
     is_int(ws_request_add_header(r, "X", 1, "a\0b", 3), WS_EINVAL, "T10: NUL in a value");
+    is_int(ws_request_add_header(r, "X", 1, "a\x1b", 2), WS_EINVAL, "T10: a control character");
     is_int(ws_request_add_header(r, "Upgrade", 7, "x", 1), WS_EINVAL, "T10: a reserved name");
     is_int(ws_request_add_header(r, "Set-Cookie", 10, "a=b", 3), WS_OK, "a cookie on the 101");
     is_int(ws_request_respond(r, 200, "a\r\nb", "", 0), WS_EINVAL, "T10: CRLF in a reason");

@@ -187,6 +187,9 @@ static void test_refused(void)
     expect_text(POST "Content-Length: 11\r\n\r\n", why, "H26: a 413 names the limit");
     expect_text(POST CHUNKED "\r\n6\r\n123456\r\n5\r\n12345\r\n0\r\n\r\n", why,
                 "H26: also where a chunk exceeds it");
+    expect_text(POST "Transfer-Encoding: gzip\r\n\r\n",
+                "\r\n\r\n501 Not Implemented: chunked is the only known transfer coding\n",
+                "H19: a 501 says what is not implemented");
     expect(POST "Content-Length: 10\r\n\r\n0123456789", "0123456789", "200 10", "the limit");
     expect(POST "Content-Length: 11\r\n" EXPECT "\r\n", NULL, "413, EOF", "H26: 413 before a 100");
     is_int(up.aborted, 1, "on_aborted");
@@ -242,6 +245,7 @@ static void test_continue(void)
            "H25: ignored in HTTP/1.0");
     expect(POST "Content-Length: 5\r\nExpect: 200-maybe\r\n\r\n", NULL, "417, EOF",
            "H25: another expectation: 417");
+    expect(POST "Expect: 200-maybe\r\n\r\n", "", "200 0", "H25: without a body, it is ignored");
     expect("POST /ignore HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n" EXPECT "\r\n", NULL,
            "200 ignored, EOF", "H25: a final answer without a 100 ends the connection");
     ok(head_has(&c, "Connection: close\r\n"), "and says so");

@@ -342,6 +342,7 @@ static void test_max_connections(void)
     gather(3);
     client_connect(&late, &h);
     is_responses(&late, "503, EOF", "T58: above max_connections: 503, readable");
+    ok(head_has(&late, "Retry-After: 1\r\n"), "W6, T58: and says when to come again");
     is_int((long long)stats_of(&h).refused, 1, "T58: counted");
     client_text(&crowd[2], "here");
     is_frames(&crowd[2], "TEXT here", "T58: existing ones are served");
