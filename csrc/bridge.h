@@ -133,7 +133,8 @@ typedef struct ws_bridge_socket {
     bool settled;      /* `closing` returned True */
 } ws_bridge_socket;
 
-/* The part of a Request object that follows its header. */
+/* The part of a Request object that follows its header. No other place has the address of the
+ * request: see ws_request_track. */
 typedef struct ws_bridge_request {
     ws_request *request; /* NULL once the request is over */
     /* The slots of the class, in alphabetical order, as Python has them. */
@@ -146,7 +147,7 @@ typedef struct ws_bridge_request {
 
 /* The part of a Response object that follows its header. */
 typedef struct ws_bridge_response {
-    ws_request *request; /* NULL once the request is over */
+    const void *key; /* the address of the request, which it may outlive: to be compared only */
     ws_bridge *bridge;
     int status;
     bool aborted;   /* the client has left, or the connection was dropped */

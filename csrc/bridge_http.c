@@ -11,6 +11,19 @@ static ws_bridge_response *answer_of(void *response)
     return ws__bridge_part(response);
 }
 
+/* Where the address of the request is; NULL there once the request is over. */
+static ws_request **place_of(const ws_bridge_response *answer)
+{
+    ws_bridge_request *asked = ws__bridge_part(answer->asked);
+    return &asked->request;
+}
+
+/* Returns NULL once the request is over, and for an object that was never initialized. */
+static ws_request *request_of(const ws_bridge_response *answer)
+{
+    return answer->asked ? *place_of(answer) : NULL;
+}
+
 /* ---- from C to Python --------------------------------------------------------------------- */
 
 /* Sets what is still NULL to None. */
@@ -43,7 +56,7 @@ static void *new_response(const ws_bridge_route *route, ws_request *request)
     void *context = object ? ws__python.PyContext_Copy(bridge->context) : NULL;
     if (context) {
         ws_bridge_response *answer = answer_of(object);
-        answer->request = request;
+        answer->key = request;
         answer->bridge = bridge;
         answer->status = 200;
         answer->context = context;
@@ -105,10 +118,12 @@ void ws_bridge_on_request(ws_request *request, void *user)
     if (!answer->responded || answer->deferred || answer->parts != bridge->none ||
         (result != bridge->none && result != response))
         leave_to_python(bridge, response, result);
+    ws_request **place = place_of(answer);
     if (!answer->deferred) {
         answer->responded |= !answer->aborted; /* otherwise with a 500 */
-        answer->request = NULL;
-        ((ws_bridge_request *)ws__bridge_part(answer->asked))->request = NULL;
+        *place = NULL;
+    } else if (*place) { /* `exchanges` has the response */
+        ws_request_track(request, place);
     }
     if (result)
         ws__python.Py_DecRef(result);
@@ -117,9 +132,25 @@ void ws_bridge_on_request(ws_request *request, void *user)
 
 /* ---- from Python to C --------------------------------------------------------------------- */
 
+/* Answers, after which a deferred request may be freed at any time: its address is gone before
+ * Python can be interrupted. Returns what ws_request_respond returns. */
+static int give_answer(const ws_bridge_response *answer, const char *reason, const char *body,
+                       ptrdiff_t length)
+{
+    ws_request **place = place_of(answer), *request = *place;
+    if (answer->deferred)
+        ws_request_track(request, NULL);
+    int error = ws_request_respond(request, answer->status, reason, body, (size_t)length);
+    if (answer->deferred && error == WS_EINVAL) /* nothing has happened */
+        ws_request_track(request, place);
+    else if (answer->deferred)
+        *place = NULL;
+    return error;
+}
+
 static bool is_plain(const ws_bridge *bridge, const ws_bridge_response *answer)
 {
-    return answer->request && !answer->responded && !answer->aborted &&
+    return request_of(answer) && !answer->responded && !answer->aborted &&
            answer->headers == bridge->none && answer->parts == bridge->none &&
            answer->reason == bridge->none && ws__bridge_owns(bridge);
 }
@@ -139,7 +170,7 @@ void *ws_bridge_end(void *self, void *const *args, ptrdiff_t count, void *names)
         !ws__bridge_prepare(bridge, values, &data, &length))
         return ws__bridge_call_method(bridge->end, self, args, count, names);
     answer->last = false;
-    int error = ws_request_respond(answer->request, answer->status, NULL, data, (size_t)length);
+    int error = give_answer(answer, NULL, data, length);
     if (!error && !answer->deferred) {
         answer->responded = true;
         return ws__bridge_reference(self);
@@ -175,7 +206,8 @@ void *ws_bridge_respond(void *self, void *const *args, ptrdiff_t count, void *na
     const ws_bridge_response *answer = answer_of(self);
     char *body, *reason = NULL;
     ptrdiff_t length, reason_length;
-    if (count < 1 || names || !answer->request) {
+    ws_request *request = request_of(answer);
+    if (count < 1 || names || !request) {
         ws__python.PyErr_BadArgument();
         return NULL;
     }
@@ -183,12 +215,12 @@ void *ws_bridge_respond(void *self, void *const *args, ptrdiff_t count, void *na
         (answer->reason != answer->bridge->none &&
          ws__python.PyBytes_AsStringAndSize(answer->reason, &reason, &reason_length)))
         return NULL;
-    int error = add_fields(answer->request, args, count);
+    int error = add_fields(request, args, count);
     if (error == WS_ENOMEM) /* the other fields would be sent with the answer to the error */
-        ws_request_abort(answer->request);
+        ws_request_abort(request);
     if (!error && answer->last)
-        ws_request_close_after(answer->request);
+        ws_request_close_after(request);
     if (!error)
-        error = ws_request_respond(answer->request, answer->status, reason, body, (size_t)length);
+        error = give_answer(answer, reason, body, length);
     return ws__python.PyLong_FromUnsignedLong((unsigned long)-error);
 }

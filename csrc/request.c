@@ -40,6 +40,8 @@ void ws__request_free(ws_request *r)
         c->request = NULL;
     if (c->stream.uploading)
         ws__stream_set_awaiting(&c->stream, false, false);
+    if (r->place)
+        *r->place = NULL;
     ws__source_close(&r->answer.source);
     ws__memory_free(memory, r->copy, r->copy ? r->length : 0);
     ws__buffer_free(memory, &r->fields);
@@ -252,6 +254,11 @@ const char *ws_request_scheme(const ws_request *request)
 {
     static const char schemes[][6] = {"http", "https", "ws", "wss"};
     return schemes[2 * request->is_upgrade + client_of(request).secure];
+}
+
+void ws_request_track(ws_request *request, ws_request **place)
+{
+    request->place = place;
 }
 
 void *ws_request_tls(const ws_request *request)

@@ -72,6 +72,7 @@ struct ws_request {
     struct ws__match match;
     void (*on_aborted)(ws_request *request, void *user);
     void *aborted_user;
+    ws_request **place; /* of ws_request_track, or NULL */
     void *body_user;
     uint64_t max_size; /* of the body, as ws_request_read_body was told */
     /* Of body_timeout, which a pause holds: when it went on last, and nanoseconds before that. */

@@ -59,6 +59,11 @@ WS_API uint16_t ws_request_remote_port(const ws_request *request);
  * if the client uses TLS, to this server or, as a trusted proxy says, to that. A static string. */
 WS_API const char *ws_request_scheme(const ws_request *request);
 
+/* Has *place set to NULL when the request is freed: for those who keep its address, and may be
+ * interrupted before they can forget it. `place` is kept until then, or until the next call; NULL
+ * ends this. */
+WS_API void ws_request_track(ws_request *request, ws_request **place);
+
 /* Adds a header field (copied) to the response, which may be a 101. Returns WS_OK, WS_EINVAL (the
  * name is not a token, the value holds a control character other than HTAB, or the library itself
  * writes the field: Date, Content-Length, Connection, Upgrade, Transfer-Encoding, Sec-WebSocket-*),

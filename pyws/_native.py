@@ -352,7 +352,7 @@ class ws_bridge_request(Structure):
 
 class ws_bridge_response(Structure):
     _fields_ = [
-        ("request", c_void_p),
+        ("key", c_void_p),
         ("bridge", POINTER(ws_bridge)),
         ("status", c_int),
         ("aborted", c_bool),
@@ -475,6 +475,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...], Errcheck | None]] = {
     "ws_request_remote_address": (c_size_t, (c_void_p, c_char_p, c_size_t), None),
     "ws_request_remote_port": (c_uint16, (c_void_p,), None),
     "ws_request_scheme": (c_char_p, (c_void_p,), None),
+    "ws_request_track": (None, (c_void_p, POINTER(c_void_p)), None),
     "ws_request_add_header": (c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t), check),
     "ws_request_close_after": (None, (c_void_p,), None),
     "ws_request_respond": (c_int, (c_void_p, c_int, c_char_p, c_char_p, c_size_t), None),

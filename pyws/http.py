@@ -18,7 +18,7 @@ from typing import (
 
 from ._core import cookies, foreign, mistakes, values
 from ._core.bridge import Documented
-from ._core.calls import short_text
+from ._core.calls import address_bytes, short_text
 from ._core.encryption import TlsInfo
 from ._core.events import EventStream
 from ._core.facts import COOKIE, headers_of, user_data_of
@@ -28,7 +28,6 @@ from ._core.hints import CookieOptionsDict, HeaderValue, Message, Unpack
 from ._core.messages import pack
 from ._core.reading import BodyOfRequest, DataOfResponse
 from ._core.served import Files
-from ._core.sockets import address_bytes
 from ._core.writing import PartsOfResponse
 from ._native import lib
 from .enums import OpCode
@@ -260,7 +259,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
     @property
     def has_responded(self) -> bool:
         """Whether the answer was given, or the connection dropped."""
-        return self._responded
+        return self._is_answered()
 
     def get_remote_address(self) -> str:
         """The IP address of the client as text; "" for a Unix socket.
@@ -527,7 +526,7 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
         self._runtime.check_thread()
         if not self._upgrades:
             raise RuntimeError("upgrade() needs an opening handshake on a route of app.ws")
-        if self._responded:
+        if self._is_answered():
             raise RuntimeError("this request is answered already")
         if self._aborted:
             return

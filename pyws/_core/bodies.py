@@ -31,11 +31,11 @@ class Body:
 
     __slots__ = (
         "_aborted",
+        "_address",
         "_held",
         "_is_awaited",
         "_limit",
         "_paused",
-        "_ptr",
         "_status",
         "_stepper",
         "_waiters",
@@ -47,7 +47,7 @@ class Body:
 
     def __init__(
         self,
-        ptr: int,
+        address: Callable[[], int] | None,
         how: str,
         on_chunk: Callable[..., Any] | None = None,
         stepper: Any = None,
@@ -55,12 +55,13 @@ class Body:
     ) -> None:
         """
         Args:
-            ptr: The address of the ws_request; 0 if that was aborted before anyone read the body.
+            address: Returns the address of the ws_request, 0 once that is over; None if it was
+                aborted before anyone read the body.
             how, on_chunk: See the attributes.
             stepper: The Stepper of the handler of the request; None if that is no coroutine.
             status: As for `end`.
         """
-        self._ptr = ptr  # 0 once the request is over
+        self._address = address or int
         self.how = how
         self.on_chunk = on_chunk
         self.kept: dict[str, Any] = {}
@@ -68,7 +69,7 @@ class Body:
         self._held: bytes | bytearray = b""
         self._limit = _NO_LIMIT  # bytes after which someone waits for no more
         self._paused = False
-        self._aborted = not ptr
+        self._aborted = address is None
         self._status = status or None
         self._stepper = stepper
         self._is_awaited = False  # by the handler itself
@@ -98,7 +99,7 @@ class Body:
             aborted: It was not answered by the program.
             status: The status that C answers with; 0 if it does not.
         """
-        self._ptr = 0
+        self._address = int  # it refers to the Request, which refers to this
         self._aborted = aborted
         self._status = status or None
         self.on_chunk = None
@@ -109,14 +110,16 @@ class Body:
     def pause(self) -> None:
         """Read no more of it until `resume`."""
         self._paused = True
-        if self._ptr and not self.is_complete:
-            lib.ws_request_pause_body(self._ptr)
+        ptr = self._address()
+        if ptr and not self.is_complete:
+            lib.ws_request_pause_body(ptr)
 
     def resume(self) -> None:
         """Read on."""
         paused, self._paused = self._paused, False
-        if paused and self._ptr and not self.is_complete:
-            lib.ws_request_resume_body(self._ptr)
+        ptr = self._address()
+        if paused and ptr and not self.is_complete:
+            lib.ws_request_resume_body(ptr)
 
     async def whole(self, limit: int = _NO_LIMIT) -> bytes:
         """All of it; if that is more than `limit`, what has arrived by then.
@@ -144,7 +147,7 @@ class Body:
     def _wait(self) -> Generator[Any, None, None]:
         if self._aborted:
             raise ClientDisconnect(self._status)
-        if not self._ptr:
+        if not self._address():
             raise RuntimeError("the request was answered before its body was complete")
         if self._stepper is not None and self._stepper.is_current():
             self._is_awaited = True

@@ -49,6 +49,7 @@ __all__ = [
     "new_bridge",
     "new_bridge_route",
     "new_stepper",
+    "place_of",
     "set_spare",
 ]
 
@@ -209,10 +210,29 @@ class Handle:
 
 
 class RequestHandle:
-    """What C and Python both know of a `Request`."""
+    """What C and Python both know of a `Request`. Here no C knows the class, but the place."""
 
-    __slots__ = ("_ptr",)
-    _ptr: int  # address of the ws_request; 0 once the request is over
+    __slots__ = ("_cell",)
+    _cell: c_void_p
+
+    @property
+    def _ptr(self) -> int:
+        """The address of the ws_request; 0 once the request is over."""
+        return self._cell.value or 0
+
+    @_ptr.setter
+    def _ptr(self, address: int) -> None:
+        try:
+            self._cell.value = address
+        except AttributeError:
+            self._cell = c_void_p(address)
+
+
+def place_of(request: RequestHandle) -> c_void_p:
+    """Where `request` has its `_ptr`, for ws_request_track."""
+    if lib.bridge:
+        return c_void_p.from_address(id(request) + object.__basicsize__)
+    return request._cell
 
 
 class ResponseHandle:
@@ -222,13 +242,13 @@ class ResponseHandle:
         "_aborted",
         "_bridge",
         "_deferred",
+        "_key",
         "_last",
-        "_ptr",
         "_responded",
         "_status",
         "_upgrades",
     )
-    _ptr: int  # address of the ws_request; 0 once the request is over
+    _key: int  # the address of the ws_request, which it may outlive: to be compared only
     _bridge: int  # address of the server's ws_bridge
     _status: int
     _aborted: bool  # see ws_bridge_response
@@ -252,7 +272,7 @@ def make_handle_types() -> None:
     }
     of_request = {"_ptr": (_ULONG, request.request)}
     of_response = {
-        "_ptr": (_ULONG, response.request),
+        "_key": (_ULONG, response.key),
         "_bridge": (_ULONG, response.bridge),
         "_status": (_INT, response.status),
         **{

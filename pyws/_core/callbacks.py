@@ -70,8 +70,11 @@ def _on_open(conn: int, key: int) -> None:
     route = routes[key]
     ws: WebSocket[Any] = WebSocket(route.runtime, conn)
     sockets.sockets[conn] = ws
-    lib.ws_conn_set_user(conn, id(ws))
-    sockets.opened(ws, route, lib.ws_conn_request(conn), None)
+    try:
+        lib.ws_conn_set_user(conn, id(ws))
+        sockets.opened(ws, route, lib.ws_conn_request(conn), None)
+    finally:
+        sockets.forget_unless_begun(ws, conn)  # bridge.c does the same
 
 
 # ---- for C --------------------------------------------------------------------------------------

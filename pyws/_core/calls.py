@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import sys
 from _thread import get_ident
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint8, c_ulong, c_void_p
@@ -28,6 +29,8 @@ from .bridge import bridge_function
 __all__ = [
     "Counts",
     "add_route",
+    "address_bytes",
+    "address_text",
     "announce_end",
     "c_function",
     "copied_bytes",
@@ -272,3 +275,15 @@ def peer_of(conn: int) -> tuple[bytes, int, bool]:
     length = lib.ws_conn_remote_address_bytes(conn, buffer)
     secure = lib.ws_conn_scheme(conn) == b"wss"
     return bytes(buffer)[:length], lib.ws_conn_remote_port(conn), secure
+
+
+def address_bytes(text: str) -> bytes:
+    """An IP address in network order, no bytes for ""."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return socket.inet_pton(family, text) if text else b""
+
+
+def address_text(packed: bytes) -> str:
+    """An IP address as text, "" for no bytes."""
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, packed) if packed else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from .._native import lib
-from .bridge import RequestHandle
+from .bridge import RequestHandle, place_of
 from .calls import copied_bytes, header_fields
 from .encryption import TlsInfo
 from .fields import Latin1, header_text
@@ -140,6 +140,21 @@ def is_over(request: Facts) -> bool:
 def forget_address(request: Facts) -> None:
     """The request is over: C is about to forget it."""
     request._ptr = 0
+
+
+def track_address(request: Facts) -> None:
+    """Have C forget the address when it frees the request, whatever is interrupted here.
+
+    The object must stay alive until then, or until `untrack_address`.
+    """
+    lib.ws_request_track(request._ptr, place_of(request))
+
+
+def untrack_address(request: Facts) -> None:
+    """Forget the address, since the object may go before C frees the request."""
+    ptr, request._ptr = request._ptr, 0
+    if ptr:
+        lib.ws_request_track(ptr, None)
 
 
 def body_of(request: Facts) -> Any:

@@ -34,8 +34,13 @@ _NO_CHARSETS = ("idna", "punycode", "raw_unicode_escape", "unicode_escape", "und
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def _begin(request: Facts, how: str, on_chunk: Callable[..., Any] | None = None) -> Body:
-    """The body of a request, which is read from now on, if it was not before.
+def _begin(
+    request: Facts,
+    how: str,
+    on_chunk: Callable[..., Any] | None = None,
+    exchange: Exchange | None = None,
+) -> Body:
+    """The body of a request, which is read from now on, if it was not before; as `read_body`.
 
     Raises:
         RuntimeError: It was or is read in another way, the request is over, or this is another
@@ -44,7 +49,7 @@ def _begin(request: Facts, how: str, on_chunk: Callable[..., Any] | None = None)
     runtime_of(request).check_thread()
     body: Body | None = body_of(request)
     if body is None:
-        return read_body(request, how, on_chunk)
+        return read_body(request, how, on_chunk, exchange)
     if body.how != UNREAD and not how == body.how == WHOLE:
         raise RuntimeError(f"the body of this request was read already, by {body.how}")
     return body
@@ -229,7 +234,7 @@ class DataOfResponse(Exchange):
                 thread.
         """
         values.function("fn", fn)
-        _begin(self._request, BY_FUNCTION, fn)
+        _begin(self._request, BY_FUNCTION, fn, self)
         return self
 
     def pause(self: AnyResponse) -> AnyResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextvars import Context
+from functools import partial
 from typing import Any, Callable, Iterable
 
 from .._native import body_function, fail, lib, request_function
@@ -25,8 +26,9 @@ from .facts import (
     fact,
     forget_address,
     preserve,
-    runtime_of,
     set_body,
+    track_address,
+    untrack_address,
 )
 from .logs import escaped, logger, peer_name, phrase
 from .parts import UNKNOWN_LENGTH, Parts
@@ -39,7 +41,9 @@ __all__ = ["Exchange", "exchanges"]
 _SMALL = 8192  # bytes of a file that are copied, since that is faster
 SUCCESS, DROPPED = SendStatus.SUCCESS.value, SendStatus.DROPPED.value
 
-exchanges: dict[int, Exchange] = {}  # address of the ws_request -> its exchange
+# The address of a ws_request -> its exchange, whose Request C may track. After an interruption, it
+# stays here until the address is used again.
+exchanges: dict[int, Exchange] = {}
 
 # ---- a request and its answer -------------------------------------------------------------------
 
@@ -71,7 +75,7 @@ class Exchange(ResponseHandle):
         self._runtime = route.runtime
         self._route = route
         self._request = request
-        self._ptr = address_of(request)  # 0 once the request is over
+        self._key = address_of(request)  # in `exchanges`
         self._bridge = self._runtime.bridge_address
         self._upgrades = upgrades  # it is an opening handshake
         self._context = self._runtime.context.copy()  # of its handlers, and those of its socket
@@ -88,6 +92,15 @@ class Exchange(ResponseHandle):
         self._socket: Any = None  # the WebSocket that it became
         self._before_release: Callable[[], Any] | None = None  # of that WebSocket
 
+    @property
+    def _ptr(self) -> int:
+        """The address of the ws_request; 0 once the request is over."""
+        return self._request._ptr
+
+    def _is_answered(self) -> bool:
+        """Whether the request is answered, or was given up by what has interrupted the answer."""
+        return self._responded or not (self._aborted or self._ptr)
+
     def _facts(self) -> dict[str, Any]:
         """The attributes of log records about this request."""
         facts: dict[str, Any] = {"route": self._route.pattern}
@@ -102,8 +115,10 @@ class Exchange(ResponseHandle):
             deferred: int = lib.ws_request_defer(self._ptr, ON_ABORTED, self._route.key)
             if deferred < 0:
                 fail(deferred)
+            if exchanges.get(self._key) is self:  # otherwise C does that after the handler
+                track_address(self._request)
+            exchanges[self._key] = self
             self._deferred = True
-            exchanges[self._ptr] = self
 
     def _is_waiting(self) -> bool:
         """Whether something other than a coroutine handler may still answer."""
@@ -122,14 +137,14 @@ class Exchange(ResponseHandle):
         """Report what the handler raised, and answer if it did not: 500, or 1011 after a 101."""
         if isinstance(error, ClientDisconnect) and self._aborted:
             return
-        unanswered = not (self._responded or self._aborted or self._has_begun())
+        unanswered = not (is_over(self) or self._has_begun())
         if isinstance(error, BadRequest) and unanswered:
             try:
                 self._refuse(error)
                 return
             except Exception as failure:  # its __str__, or there is no memory
                 error = failure
-        broken = self._has_begun() and not (self._responded or self._aborted)
+        broken = self._has_begun() and not is_over(self)
         self._aborted = self._aborted or broken  # what the error handler sends must not follow
         what = "the upgrade handler" if self._upgrades else "the handler"
         context = self._context
@@ -143,7 +158,7 @@ class Exchange(ResponseHandle):
 
     def _answer(self, body: bytes, content_type: str | None) -> None:
         """Answer; the type is for answers without one. Raises RuntimeError, MemoryError."""
-        if self._responded:
+        if self._is_answered():
             raise RuntimeError("this request is answered already")
         if self._aborted:
             return
@@ -183,7 +198,7 @@ class Exchange(ResponseHandle):
     def _answer_file(self, fd: int, offset: int, length: int) -> None:
         """Answer with a part of a file, which is closed in any case. Raises as `_answer`."""
         try:
-            if self._responded:
+            if self._is_answered():
                 raise RuntimeError("this request is answered already")
             self._check_head()
             if self._aborted:
@@ -197,10 +212,11 @@ class Exchange(ResponseHandle):
             about = self._ptr, self._status, self._reason
             if small is not None:  # one segment, with the head
                 result = lib.ws_request_respond(*about, small, length)
-            else:
-                result = lib.ws_request_respond_file(*about, fd, offset, length)
-            if result == 0 and small is None:
-                fd = -1  # it is the server's
+            else:  # to close what is the server's by now would close another file
+                given, fd = fd, -1
+                result = lib.ws_request_respond_file(*about, given, offset, length)
+                if result != 0:
+                    fd = given
             self._answered(result)
         finally:
             if fd >= 0:
@@ -338,20 +354,22 @@ class Exchange(ResponseHandle):
             refusal: The status that C answers with; 0 if it does not.
         """
         try:
-            exchanges.pop(self._ptr, None)
             body = body_of(self._request)
             if body is not None:
                 body.end(self._aborted, refusal)
             elif self._aborted:
-                set_body(self._request, Body(0, UNREAD, status=refusal))
+                set_body(self._request, Body(None, UNREAD, status=refusal))
             if self._parts is not None:
                 self._parts.end(self._aborted)
             if self._before_release is not None:
                 self._before_release()
         finally:
-            self._ptr = 0
-            forget_address(self._request)
             self._responded = self._responded or not self._aborted  # C answers for the handler
+            if self._deferred or not lib.bridge:
+                untrack_address(self._request)
+            forget_address(self._request)
+            if exchanges.get(self._key) is self:
+                del exchanges[self._key]
 
 
 # ---- what callbacks and coroutine handlers do ---------------------------------------------------
@@ -360,26 +378,29 @@ class Exchange(ResponseHandle):
 def serve(exchange: Exchange, request: Any) -> None:
     """Give a request to its handler; see that it is answered, now or later.
 
-    With the bridge, C does this for plain requests, up to `handled` or `raised`.
-
-    Args:
-        exchange: The request and its answer, which is what the handler answers with.
-        request: What the handler reads the request from.
+    With the bridge, C does this for plain requests, up to `handled` or `raised`. The handler gets
+    the exchange, and the request, to read from.
     """
     route, res = exchange._route, exchange
-    exchanges[res._ptr] = res
+    exchanges[res._key] = res
     handler = route.handler
     try:
         assert handler is not None
+        if not lib.bridge:
+            track_address(res._request)
         args = (res, request, route.pattern) if res._upgrades else (res, request)
-        result = run_in(res._context, handler, *args)
-    except BaseException as error:
         try:
-            res._handler_failed(error, handler)
-        finally:
-            _leave(res)
-    else:
-        handled(res, result)
+            result = run_in(res._context, handler, *args)
+        except BaseException as error:
+            try:
+                res._handler_failed(error, handler)
+            finally:
+                _leave(res)
+        else:
+            handled(res, result)
+    finally:
+        if not res._deferred:  # whatever was interrupted: this is no call, and cannot be
+            res._request._ptr = 0
 
 
 def handled(exchange: Exchange, result: Any) -> None:
@@ -416,27 +437,32 @@ def _leave(exchange: Exchange) -> None:
 
 def current_exchange(runtime: Runtime, ptr: int) -> Exchange | None:
     """The exchange of a request whose handler was called, and which is not over."""
-    exchange = exchanges.get(ptr)
-    if exchange is None or exchange._ptr != ptr:
-        exchange = _current(runtime)
+    exchange = exchange_at(ptr) or _current(runtime)
     return exchange if exchange is not None and exchange._ptr == ptr != 0 else None
 
 
-def read_body(request: Facts, how: str, on_chunk: Handler | None) -> Body:
+def exchange_at(ptr: int) -> Exchange | None:
+    """The exchange of a request that C may be tracking, by its address; None if it has none."""
+    exchange = exchanges.get(ptr)
+    return exchange if exchange is not None and exchange._ptr == ptr else None
+
+
+def read_body(request: Facts, how: str, on_chunk: Handler | None, res: Exchange | None) -> Body:
     """Read the body of a request from now on, for the first time; see `Body`.
 
     Raises:
         RuntimeError: The request is answered.
         MemoryError: The connection was dropped.
     """
-    res = current_exchange(runtime_of(request), address_of(request))
-    if res is None or res._responded:
+    ptr = request._ptr
+    res = res or current_exchange(request._runtime, ptr)
+    if res is None or res._responded or not ptr:
         raise RuntimeError("this request is over: its body can be read until it is answered")
     res._defer()
-    body = Body(res._ptr, how, on_chunk, res._later)
+    body = Body(partial(address_of, request), how, on_chunk, res._later)
     set_body(request, body)
     limit, key = res._route.max_body_size, res._route.key
-    result = lib.ws_request_read_body(res._ptr, limit, ON_BODY, key)
+    result = lib.ws_request_read_body(ptr, limit, ON_BODY, key)
     if result < 0 and result != ErrorCode.ECLOSED:  # that is a 413: `on_aborted` has run
         fail(result)
     return body
@@ -462,7 +488,9 @@ def on_body(ptr: int, data: Any, length: int, last: bool, key: int) -> None:
 
 def on_aborted(ptr: int, key: int) -> None:
     """C calls: the client has left, or the time for the answer is over."""
-    res = exchanges[ptr]
+    res = exchange_at(ptr)
+    if res is None:  # `_defer` was interrupted
+        return
     hook = None if res._responded else res._abort_handler
     res._aborted = not res._responded  # otherwise the rest of the answer was under way
     try:
@@ -498,12 +526,12 @@ def on_writable(ptr: int, key: int) -> None:
 
 def is_over(exchange: Exchange) -> bool:
     """Whether the request is answered, or the client has left."""
-    return exchange._responded or exchange._aborted
+    return exchange._aborted or exchange._is_answered()
 
 
 def check_unanswered(exchange: Exchange) -> None:
     """Raise RuntimeError if the request is answered."""
-    if exchange._responded:
+    if exchange._is_answered():
         raise RuntimeError("this request is answered already")
 
 
@@ -569,9 +597,7 @@ def refuse(exchange: Exchange, request: Any) -> None:
 def not_found(exchange: Exchange, request: Any) -> Any:
     """A handler has nothing for this path: answer as for a path without a route.
 
-    Returns:
-        What the handler of `App.on_not_found` has returned. It is to be awaited if that is a
-        coroutine function, and this is called by one.
+    Returns what the handler of `App.on_not_found` has returned: a coroutine handler awaits it.
     """
     res = exchange
     res._status, res._reason = 404, None

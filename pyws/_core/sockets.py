@@ -6,7 +6,6 @@ subclass. All others use the functions at the end. No exception leaves a functio
 
 from __future__ import annotations
 
-import socket
 import sys
 from contextvars import Context
 from typing import Any, Callable, NamedTuple, Optional, Union
@@ -19,7 +18,7 @@ from .contexts import run_in
 from .facts import Facts, forget_address, is_over, preserve
 from .fields import header_text
 from .logs import peer_name
-from .requests import Exchange, after_open, exchanges, request_of, set_socket
+from .requests import Exchange, after_open, exchange_at, request_of, set_socket
 from .requests import context_of as context_of_exchange
 from .routes import Route, returned
 from .runtime import Runtime
@@ -93,18 +92,6 @@ _NO_CODE, _BROKEN = 1005, 1006  # mean what no frame can say (RFC 6455 section 7
 
 def _frame_code(code: int) -> int | None:
     return None if code == _NO_CODE else code
-
-
-def address_bytes(text: str) -> bytes:
-    """An IP address in network order, no bytes for ""."""
-    family = socket.AF_INET6 if ":" in text else socket.AF_INET
-    return socket.inet_pton(family, text) if text else b""
-
-
-def address_text(packed: bytes) -> str:
-    """An IP address as text, "" for no bytes."""
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, packed) if packed else ""
 
 
 def check_stack(depth: int = 40) -> None:
@@ -284,7 +271,7 @@ class Socket(Handle):
     def _facts(self) -> dict[str, Any]:
         """The attributes of log records about this socket."""
         packed, port, _ = self._peer()
-        peer = peer_name(address_text(packed), port)
+        peer = peer_name(calls.address_text(packed), port)
         return {"route": self._route.pattern, "socket": self._id, "peer": peer}
 
     def _log(self, event: str, *facts: Any) -> None:
@@ -358,7 +345,7 @@ def opened(ws: Socket, route: Route, request: int, target: str | None) -> None:
         target: The target of the request, or None: read it.
     """
     runtime, handler = route.runtime, route.behavior.open
-    exchange = exchanges.get(request)  # None: there was no upgrade handler
+    exchange = exchange_at(request)  # None: there was no upgrade handler
     context = runtime.context.copy() if exchange is None else context_of_exchange(exchange)
     ws._begin(route, context, request)
     failure = None
@@ -394,9 +381,20 @@ def opened(ws: Socket, route: Route, request: int, target: str | None) -> None:
             ws._forget_address()
 
 
+def forget_unless_begun(ws: Socket, conn: int) -> None:
+    """End a connection whose object `opened` has not initialized, since it was interrupted."""
+    if not getattr(ws, "_context_address", 0):
+        ws._conn = 0
+        sockets.pop(conn, None)
+        lib.ws_conn_end(conn, 1011, b"", 0)
+
+
 def on_message(conn: int, data: Any, length: int, opcode: int, key: int) -> None:
     """A message came; with the bridge, bridge.c does this."""
-    ws = sockets[conn]
+    ws = sockets.get(conn)
+    if ws is None:  # the callback of the open event was interrupted
+        lib.ws_conn_end(conn, 1011, b"", 0)
+        return
     if ws._runtime.refusal:  # the child of a fork has come back from a handler
         return
     try:
@@ -470,7 +468,9 @@ def on_subscription(conn: int, topic: Any, length: int, now: int, before: int, k
 
 def on_close(conn: int, code: int, reason: Any, length: int, key: int) -> None:
     """The connection has ended; with the bridge, bridge.c does this."""
-    ws = sockets[conn]
+    ws = sockets.get(conn)
+    if ws is None:  # as in `on_message`
+        return
     ws._conn = 0  # first: what follows may be interrupted
     ws._latency = lib.ws_conn_latency(conn)
     text = reason[:length].decode("utf-8", "replace")
@@ -513,7 +513,9 @@ def _run_close(ws: Socket) -> None:
 
 def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: int) -> None:
     """C forgets the connection after this; with the bridge, bridge.c does this."""
-    closed(sockets.pop(conn), clean, code, reason[:length].decode("utf-8", "replace"))
+    ws = sockets.pop(conn, None)
+    if ws is not None:
+        closed(ws, clean, code, reason[:length].decode("utf-8", "replace"))
 
 
 def closed(ws: Socket, clean: bool, code: int, reason: str) -> None:

@@ -12,6 +12,7 @@ import math
 import operator
 import re
 import sys
+from types import FunctionType
 from typing import Any, Callable, Mapping, NoReturn, Sequence
 
 from ..enums import COMPRESSOR_BITS, DECOMPRESSOR_BITS, CompressOptions, OpCode
@@ -160,6 +161,8 @@ def flag(name: str, value: Any) -> bool:
 
 def is_coroutine_handler(value: Any) -> bool:
     """Whether `value` is an ``async def``, a partial of one, or has an ``async def __call__``."""
+    if type(value) is FunctionType and not value.__dict__:  # nor is it marked as one
+        return bool(value.__code__.co_flags & inspect.CO_COROUTINE)
     while isinstance(value, functools.partial):
         value = value.func
     call = type(value).__call__ if callable(value) else None

@@ -76,7 +76,7 @@ class PartsOfResponse(Exchange):
         """
         self._runtime.check_thread()
         data, _ = pack(chunk, self._runtime.json)
-        if self._responded:
+        if self._is_answered():
             raise RuntimeError("this request is answered already")
         return _STATUS[DROPPED if self._aborted else self._write(data)]
 
@@ -157,7 +157,7 @@ class PartsOfResponse(Exchange):
         """
         self._runtime.check_thread()
         packed, _ = pack(data, self._runtime.json)
-        if self._responded:
+        if self._is_answered():
             raise RuntimeError("this request is answered already")
         parts = self._make_parts()
         if not parts.begun:
@@ -197,7 +197,7 @@ class PartsOfResponse(Exchange):
         ):
             what = values.type_name(source)
             raise TypeError(f"source must be an iterable of chunks, not {what}")
-        if self._responded:
+        if self._is_answered():
             raise RuntimeError("this request is answered already")
         import asyncio  # it takes long to import
 
@@ -243,7 +243,7 @@ class PartsOfResponse(Exchange):
         seconds = values.duration("keep_alive", keep_alive, 0.001)
         first = b"" if retry is None else retry_line(values.duration("retry", retry))
         parts = self._make_parts()
-        if self._responded or parts.begun:
+        if self._is_answered() or parts.begun:
             raise RuntimeError("this request is answered already")
         written = field_names(self)
         for name, value in _OF_EVENTS:
@@ -287,7 +287,7 @@ class PartsOfResponse(Exchange):
                 await source.aclose()
             elif hasattr(source, "close"):
                 source.close()
-        if not (self._responded or self._aborted):
+        if not (self._aborted or self._is_answered()):
             self._answer(b"", None)
         return not self._aborted
 

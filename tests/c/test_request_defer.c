@@ -397,6 +397,65 @@ static void test_close_in_open(void)
     }
 }
 
+static void respond_403(ws_request *request)
+{
+    ws_request_respond(request, 403, NULL, "no", 2);
+}
+
+static void accept_it(ws_request *request)
+{
+    ws_request_upgrade(request, NULL, 0, NULL);
+}
+
+static void abort_it(ws_request *request)
+{
+    ws_request_abort(request);
+}
+
+static void peer_leaves(ws_request *request)
+{
+    (void)request;
+    client_close(&c);
+}
+
+static void time_expires(ws_request *request)
+{
+    (void)request;
+    advance(&h, 40000);
+}
+
+static void abort_untracked(ws_request *request)
+{
+    ws_request_track(request, NULL);
+    ws_request_abort(request);
+}
+
+static void test_track(void)
+{
+    static const struct {
+        const char *name;
+        void (*end)(ws_request *request);
+        bool kept;
+    } cases[] = {{"answered", respond_403, false},   {"upgraded", accept_it, false},
+                 {"aborted", abort_it, false},       {"the peer leaves", peer_leaves, false},
+                 {"its time is over", time_expires, false},
+                 {"not tracked any more", abort_untracked, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ws_request *place;
+        start();
+        ask();
+        place = h.deferred;
+        ws_request_track(place, &place);
+        turns(&h, 2);
+        ok(place && place == h.deferred, "the address stays while the request lives");
+        cases[i].end(place);
+        turns(&h, 2);
+        ok(cases[i].kept == (place != NULL), "%s: the address is %s", cases[i].name,
+           cases[i].kept ? "left alone" : "forgotten");
+        stop(cases[i].name);
+    }
+}
+
 static void cases(void)
 {
     CASE(test_later());
@@ -412,6 +471,7 @@ static void cases(void)
     CASE(test_early_limit());
     CASE(test_early_count());
     CASE(test_close_in_open());
+    CASE(test_track());
 }
 
 int main(int argc, char **argv)
