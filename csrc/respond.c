@@ -127,7 +127,7 @@ static int send_body(struct ws__stream *s, const char *body, size_t length)
 {
     if (length > s->hub->config.cork_size && !s->blocked && !s->broken &&
         ws__stream_write(s, body, length, "", 0) != WS__WRITTEN_NONE)
-        return WS_OK;
+        return s->starved ? WS_ENOMEM : WS_OK;
     return ws__stream_send(s, body, length);
 }
 
