@@ -98,10 +98,10 @@ int ws__openssl_on_client_hello(struct ssl_st *ssl, int *alert, void *user);
  * false if out of memory. */
 bool ws__openssl_are_common(const ws_openssl_functions *functions, bool *are_common);
 
-/* Makes contexts use keys for tickets; `current` are the first of them. Returns false if out of
+/* Makes contexts use keys for tickets; `newest` are the first of them. Returns false if out of
  * memory. */
 bool ws__openssl_use_keys(const ws_openssl *openssl, const struct ws__openssl_hosts *hosts,
-                          const unsigned char *current);
+                          const unsigned char *newest);
 
 /* Releases the contexts. */
 void ws__openssl_drop_hosts(const ws_openssl *openssl, struct ws__openssl_hosts *hosts);

@@ -74,33 +74,33 @@ static int on_ticket(struct ssl_st *ssl, unsigned char *name, unsigned char *iv,
     enum { IV_LENGTH = 16 };
     const ws_openssl *o = ws__openssl_owner(ssl);
     const ws_openssl_functions *f = o ? &o->functions : atomic_load(&common);
-    struct keys current;
-    const struct keys *keys = &current;
-    if (f->SSL_CTX_ctrl(f->SSL_get_SSL_CTX(ssl), SSL_CTRL_GET_TLSEXT_TICKET_KEYS, sizeof current,
-                        &current) != 1)
+    struct keys newest;
+    const struct keys *keys = &newest;
+    if (f->SSL_CTX_ctrl(f->SSL_get_SSL_CTX(ssl), SSL_CTRL_GET_TLSEXT_TICKET_KEYS, sizeof newest,
+                        &newest) != 1)
         return TICKET_FAILED;
     if (issues)
-        memcpy(name, current.name, sizeof current.name);
-    else if (memcmp(name, current.name, sizeof current.name) != 0)
+        memcpy(name, newest.name, sizeof newest.name);
+    else if (memcmp(name, newest.name, sizeof newest.name) != 0)
         keys = find_keys(o, name);
     int result = issues ? TICKET_ACCEPTED : TICKET_UNKNOWN;
     if (!issues && keys)
-        result = accept_ticket(f, ssl, keys == &current);
+        result = accept_ticket(f, ssl, keys == &newest);
     if (keys && ((issues && f->RAND_bytes(iv, IV_LENGTH) != 1) ||
                  !begin_ticket(f, keys, iv, cipher, hmac, issues)))
         result = TICKET_FAILED;
-    f->OPENSSL_cleanse(&current, sizeof current);
+    f->OPENSSL_cleanse(&newest, sizeof newest);
     return result;
 }
 
 bool ws__openssl_use_keys(const ws_openssl *openssl, const struct ws__openssl_hosts *hosts,
-                          const unsigned char *current)
+                          const unsigned char *newest)
 {
     const ws_openssl_functions *f = &openssl->functions;
     for (size_t i = 0; i < hosts->names.count; i++) {
         struct ssl_ctx_st *context = hosts->list[i].context;
         if (f->SSL_CTX_ctrl(context, SSL_CTRL_SET_TLSEXT_TICKET_KEYS, WS_OPENSSL_TICKET_KEYS,
-                            (void *)(uintptr_t)current) != 1)
+                            (void *)(uintptr_t)newest) != 1)
             return false;
         if (openssl->is_common)
             f->SSL_CTX_callback_ctrl(context, SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB,
