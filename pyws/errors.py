@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import IntEnum
-from typing import Any
+from typing import Any, Optional
 
 __all__ = ["BadRequest", "ClientDisconnect", "ConnectionClosed", "ErrorCode", "exception_for"]
 
@@ -61,7 +61,7 @@ class ClientDisconnect(Exception):
             handler took too long; None if the client has left.
     """
 
-    def __init__(self, status: int | None = None) -> None:
+    def __init__(self, status: Optional[int] = None) -> None:
         """
         Args:
             status: See above.

@@ -111,11 +111,30 @@ def public_functions() -> Iterator[Tuple[str, Callable[..., Any]]]:
 FUNCTIONS = dict(public_functions())
 
 
+def is_newer(annotation: str) -> bool:
+    """Whether Python 3.8 does not understand it: `int | None`, `list[int]`."""
+    nodes = list(ast.walk(ast.parse(annotation)))
+    generic = [node.value for node in nodes if isinstance(node, ast.Subscript)]
+    names = [value.id for value in generic if isinstance(value, ast.Name)]
+    return any(isinstance(node, ast.BinOp) for node in nodes) or any(
+        hasattr(builtins, name) for name in names
+    )
+
+
+def test_p6_newer_annotations_are_known() -> None:
+    newer = ("int | None", "list[int]", "Optional[dict[str, int]]", "Callable[[int | str], None]")
+    assert all(map(is_newer, newer))
+    assert not any(map(is_newer, ("int", "Optional[int]", "List[int]", "Callable[..., None]")))
+
+
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_p6_hints_of_a_function(name: str) -> None:
+    """In every Python: what is too new for the oldest is found in any."""
     hints = typing.get_type_hints(FUNCTIONS[name])
     parameters = inspect.signature(FUNCTIONS[name]).parameters
     assert set(parameters) - set(hints) <= {"self", "cls", "protocol"}
+    texts = FUNCTIONS[name].__annotations__.values()
+    assert [text for text in texts if isinstance(text, str) and is_newer(text)] == []
 
 
 def test_p6_hints_of_the_classes() -> None:
