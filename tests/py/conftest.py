@@ -142,7 +142,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Dict[str, A
     """``node(script, arguments)`` runs a script of Node that may use the package ws."""
     from node_ws import Node
 
-    return Node(tmp_path_factory.mktemp("node"))
+    return Node(tmp_path_factory)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """tools/bench: the guards of the hot path can fail, and the load generator believes nothing."""
 
-import fcntl
 import itertools
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 import peer
 import pytest
 from common import ROOT, without_sanitizer
+from shared import made_once
 
 from pyws import App
 from pyws._native import lib
@@ -113,17 +113,8 @@ def plant_all(sources: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build folder that has the programs with all plants; processes of pytest-xdist share it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bench"
-    folder.mkdir(exist_ok=True)
-    done = folder / "done"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            build(folder)
-            done.touch()
-    return folder
+    """A build folder that has the programs with all plants."""
+    return made_once(tmp_path_factory, "bench", build)
 
 
 def build(folder: Path) -> None:

@@ -26,6 +26,7 @@ from builds import (
 from chromium import unavailable
 from common import ROOT
 from peer import close_frame, frame, upgraded
+from shared import made_once
 
 WHERE = "import pyws, pyws._native; print(pyws.__file__)"
 
@@ -58,13 +59,14 @@ def test_one_version() -> None:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prefix that holds the C library and the Python package."""
-    base = tmp_path_factory.mktemp("system")
-    source = copy_tree(base / "pyws")
-    prefix = base / "prefix"
-    setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=system"]
-    run([*MESON, *setup, "-Dtests=false", "-Dtools=false"], source)
-    run([*MESON, "install", "-C", "build"], source)
-    return prefix
+
+    def make(folder: Path) -> None:
+        source = copy_tree(folder / "pyws")
+        setup = ["setup", "build", f"--prefix={folder / 'prefix'}", "--libdir=lib"]
+        run([*MESON, *setup, "-Dpython=system", "-Dtests=false", "-Dtools=false"], source)
+        run([*MESON, "install", "-C", "build"], source)
+
+    return made_once(tmp_path_factory, "system", make) / "prefix"
 
 
 @apply_builds
@@ -289,25 +291,30 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An unpacked source distribution."""
-    base = tmp_path_factory.mktemp("sdist")
-    source = copy_tree(base / "pyws")
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
-    run(["git", "init", "--quiet"], source)
-    run(["git", "add", "--all"], source)
-    run([*git, "commit", "--quiet", "--message=all"], source)
-    code = f"import mesonpy; print(mesonpy.build_sdist({str(base)!r}))"
-    run([sys.executable, "-c", code], source)
-    shutil.unpack_archive(str(base / f"pyws_server-{version()}.tar.gz"), str(base))
-    return base / f"pyws_server-{version()}"
+
+    def make(folder: Path) -> None:
+        source = copy_tree(folder / "pyws")
+        git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+        run(["git", "init", "--quiet"], source)
+        run(["git", "add", "--all"], source)
+        run([*git, "commit", "--quiet", "--message=all"], source)
+        code = f"import mesonpy; print(mesonpy.build_sdist({str(folder)!r}))"
+        run([sys.executable, "-c", code], source)
+        shutil.unpack_archive(str(folder / f"pyws_server-{version()}.tar.gz"), str(folder))
+
+    return made_once(tmp_path_factory, "sdist", make) / f"pyws_server-{version()}"
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist: Path) -> Path:
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel that is built from the source distribution."""
-    where = sdist.parent / "wheel"
-    options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(where)]
-    run([*PIP, "wheel", *options, str(sdist)])
-    return next(where.glob("*.whl"))
+    options = ["--no-build-isolation", "--no-deps", "--no-index"]
+    folder = made_once(
+        tmp_path_factory,
+        "wheel",
+        lambda folder: run([*PIP, "wheel", *options, "--wheel-dir", str(folder), str(sdist)]),
+    )
+    return next(folder.glob("*.whl"))
 
 
 @apply_builds
