@@ -6,7 +6,8 @@ A bare machine is a directory made by debootstrap (variant minbase) and entered 
 It contains a copy of CHECKOUT, and only the network settings of this machine: its Debian mirror,
 proxies, private certificate authorities and the settings of pip. The first block must start a
 server, which has to answer and then to exit on SIGINT with status 0. The second block must exit
-with status 0. The JUnit reports of its tests are copied to the directory REPORTS.
+with status 0. The JUnit reports of its tests are copied to the directory REPORTS. Both run at the
+same time, and what the first one prints is shown at the end.
 
 Mounts are in a mount namespace and processes in a process namespace, so both vanish with the
 process that made them, however it ends.
@@ -27,10 +28,10 @@ import threading
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Iterator
+from typing import Callable, Iterator
 
 SUITE = "bookworm"
-MINUTES_TO_BOOTSTRAP = 5
+MINUTES_TO_BOOTSTRAP = 10
 MINUTES_TO_INSTALL = 5
 MINUTES_TO_TEST = 30
 TESTS = ("testlog.junit.xml", "pytest-py.xml", "pytest-packaging.xml")
@@ -188,7 +189,6 @@ def mounts(machine: Path) -> list[str]:
 
 def start(machine: Path, block: str) -> subprocess.Popen[str]:
     """Start the block in a machine; killing the returned process kills everything in it."""
-    print(f"\n+ {block}", flush=True)
     return subprocess.Popen(
         [*ALONE, "bash", "-c", ENTER, "enter", str(machine), block, *mounts(machine)],
         env=environment(),
@@ -216,31 +216,36 @@ def running(machine: Path, block: str, minutes: float) -> Iterator[subprocess.Po
 # ---- the blocks ---------------------------------------------------------------------------------
 
 
+class Failed(Exception):
+    """What a block did not do."""
+
+
 def blocks(text: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def wait_for_url(lines: IO[str]) -> str:
-    for line in lines:
-        print(line, end="", flush=True)
+def wait_for_url(process: subprocess.Popen[str], printed: list[str]) -> str:
+    assert process.stdout
+    for line in process.stdout:
+        printed.append(line)
         match = re.search(r"http://\S+", line)
         if match and "listening" in line:
             return match.group()
-    sys.exit("the first block ended without a server")
+    raise Failed("the first block ended without a server")
 
 
-def serve(machine: Path, block: str) -> None:
+def serve(machine: Path, block: str, printed: list[str]) -> None:
     with running(machine, block, MINUTES_TO_INSTALL) as process:
-        assert process.stdout
-        url = wait_for_url(process.stdout)
+        url = wait_for_url(process, printed)
         with urllib.request.urlopen(url, timeout=30) as answer:
-            print(f"{url}: {answer.status}, {len(answer.read())} bytes", flush=True)
+            printed.append(f"{url}: {answer.status}, {len(answer.read())} bytes\n")
         os.killpg(process.pid, signal.SIGINT)
         if process.wait(30) != 0:
-            sys.exit(f"the server exited with status {process.returncode}")
+            raise Failed(f"the server exited with status {process.returncode}")
 
 
 def finish(machine: Path, block: str, reports: Path) -> None:
+    print(f"\n+ {block}", flush=True)
     with running(machine, block, MINUTES_TO_TEST) as process:
         assert process.stdout
         for line in process.stdout:
@@ -251,10 +256,31 @@ def finish(machine: Path, block: str, reports: Path) -> None:
         if (logs / name).exists():
             shutil.copy(logs / name, reports / f"readme-{name}")
     if status != 0:
-        sys.exit(f"the second block exited with status {status}")
+        raise Failed(f"the second block exited with status {status}")
     missing = [name for name in TESTS if not (logs / name).exists()]
     if missing:
-        sys.exit(f"the second block did not write {', '.join(missing)}")
+        raise Failed(f"the second block did not write {', '.join(missing)}")
+
+
+def attempt(failures: list[str], function: Callable[..., None], *arguments: object) -> None:
+    try:
+        function(*arguments)
+    except Exception as error:
+        failures.append(str(error))
+
+
+def run_both(bare: Path, first: str, other: Path, second: str, reports: Path) -> None:
+    failures: list[str] = []
+    printed = [f"\n+ {first}\n"]
+    serving = threading.Thread(
+        target=attempt, args=(failures, serve, bare, first, printed), daemon=True
+    )
+    serving.start()
+    attempt(failures, finish, other, second, reports)
+    serving.join()
+    print("".join(printed), flush=True)
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 def check_means() -> None:
@@ -280,8 +306,7 @@ def main() -> None:
         bootstrap(bare)
         furnish(bare, checkout)
         subprocess.run(["cp", "-a", "--reflink=auto", str(bare), str(other)], check=True)
-        serve(bare, first)
-        finish(other, second, reports)
+        run_both(bare, first, other, second, reports)
 
 
 if __name__ == "__main__":

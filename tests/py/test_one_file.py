@@ -72,6 +72,8 @@ def test_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
         assert times == (path.name not in LEFT_OUT), path
 
 
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("language", ["c", "c++"])
 @pytest.mark.parametrize(
     ("flags", "header"),

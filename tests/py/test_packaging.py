@@ -162,7 +162,7 @@ def test_dependency_as_a_subproject(tmp_path: Path, kind: str) -> None:
     folder = consumer(tmp_path / "consumer")
     copy_tree(folder / "subprojects" / "pyws")
     shutil.copy(str(ROOT / "packaging" / "pyws.wrap"), str(folder / "subprojects" / "pyws.wrap"))
-    options = [f"-Ddefault_library={kind}", "--wrap-mode=nodownload"]
+    options = [f"-Ddefault_library={kind}", "--wrap-mode=nodownload", "-Doptimization=0"]
     build_consumer(folder, *options, PKG_CONFIG_LIBDIR=str(tmp_path))
     assert not (folder / "build" / "subprojects" / "pyws" / "_build.py").exists()
 
@@ -209,7 +209,8 @@ def test_without_python(tmp_path: Path) -> None:
     source = copy_tree(tmp_path / "pyws")
     prefix = tmp_path / "prefix"
     setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=none"]
-    run([*MESON, *setup, "-Dtests=false", "-Dtools=false", "-Ddefault_library=static"], source)
+    options = ["-Dtests=false", "-Dtools=false", "-Ddefault_library=static", "-Doptimization=0"]
+    run([*MESON, *setup, *options], source)
     run([*MESON, "install", "-C", "build"], source)
     files = {str(p.relative_to(prefix)) for p in prefix.rglob("*") if not p.is_dir()}
     assert files == {
@@ -253,7 +254,7 @@ def test_tls_for_c(tmp_path: Path, library: str, kind: str) -> None:
     prefix = tmp_path / "prefix"
     setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib", "-Dpython=none"]
     options = [f"-Dtls={library}", "-Dtests=false", "-Dtools=false", f"-Ddefault_library={kind}"]
-    run([*MESON, *setup, *options], source)
+    run([*MESON, *setup, *options, "-Doptimization=0"], source)
     run([*MESON, "install", "-C", "build"], source)
     folder = consumer(tmp_path / "consumer")
     (folder / "main.c").write_text(TLS_CONSUMER_C[library])
@@ -269,7 +270,8 @@ def test_tls_for_c(tmp_path: Path, library: str, kind: str) -> None:
 @apply_builds
 def test_devenv(tmp_path: Path) -> None:
     source = copy_tree(tmp_path / "pyws")
-    run([*MESON, "setup", "build", "-Dtests=false", "-Dtools=false"], source)
+    options = ["-Dtests=false", "-Dtools=false", "-Doptimization=0"]
+    run([*MESON, "setup", "build", *options], source)
     run([*MESON, "compile", "-C", "build"], source)
     devenv = [*MESON, "devenv", "-C", "build", "-w", str(tmp_path)]
     shown = run([*devenv, sys.executable, "-c", WHERE], source)
