@@ -10,11 +10,11 @@ import ipaddress
 import re
 import ssl
 from ssl import SSLContext
-from typing import Any, Dict, Mapping, NoReturn, Optional, Union
+from typing import Any, Dict, Iterable, Mapping, NoReturn, Optional, Union
 
 from . import mistakes, values
 
-__all__ = ["Password", "check_contexts", "named_contexts", "read_files"]
+__all__ = ["Password", "check_contexts", "guard", "named_contexts", "read_files"]
 
 Password = Union[str, bytes, None]
 
@@ -141,6 +141,42 @@ def _check_context(name: str, context: SSLContext) -> SSLContext:
     if getattr(context, "_msg_callback", None) is not None:
         raise ValueError(f"{name} has a _msg_callback, which works only with sockets of Python")
     return context
+
+
+class Guarded(SSLContext):
+    """The class that a context gets when an app listens with it.
+
+    The callbacks that `_check_context` refuses before are refused here from then on.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "sni_callback" and value is not None:
+            _refuse_callback(name, "; give a dict of contexts by server name instead")
+        if name in ("keylog_filename", "_msg_callback") and value is not None:
+            _refuse_callback(name)
+        super().__setattr__(name, value)
+
+    def set_psk_server_callback(self, callback: Any, *hint: Any, **hints: Any) -> None:
+        if callback is not None:
+            _refuse_callback("a PSK callback")
+        super().set_psk_server_callback(callback, *hint, **hints)  # type: ignore[misc]
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Changes nothing: those of pyws hold."""
+
+
+def guard(contexts: Iterable[SSLContext]) -> None:
+    """Refuse callbacks in contexts from now on. Those of other classes are left as they are."""
+    for context in contexts:
+        if type(context) is SSLContext:
+            context.__class__ = Guarded
+
+
+def _refuse_callback(what: str, advice: str = "") -> NoReturn:
+    raise ValueError(
+        f"{what} cannot be set, as an app listens with this context: it would work only with "
+        f"sockets of Python{advice}"
+    )
 
 
 # ---- files --------------------------------------------------------------------------------------

@@ -85,6 +85,10 @@ class Contexts:
         )
         self.pointers = {certificates.EVERY_NAME: self._own}
 
+    def guard(self) -> None:
+        """They are used from now on, so that callbacks that would crash must not be set."""
+        certificates.guard(self._objects.values())
+
     def free(self) -> None:
         """They are not used for new connections any more."""
         own, self._own = self._own, 0
@@ -128,6 +132,7 @@ class Tls(Encryption):
     def use(self, contexts: Contexts) -> None:
         """Use these contexts for new connections. Raises MemoryError."""
         self._openssl.set_contexts(self._handle, contexts.pointers)
+        contexts.guard()
         before, self._contexts = self._contexts, contexts
         if before is not None:
             before.free()

@@ -5,12 +5,13 @@ import ssl
 import subprocess
 import sys
 from functools import partial
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 from authority import authority, localhost
 from common import ROOT, TIMEOUT
-from tls_server import with_contexts
+from tls_clients import client_context, tls_of, tls_peer
+from tls_server import Secure, with_contexts
 
 from pyws import App
 from pyws._core import openssl
@@ -102,6 +103,51 @@ def test_l1_a_callback_that_was_set_later() -> None:
     context.sni_callback = lambda *arguments: None
     with pytest.raises(ValueError, match="sni_callback"):
         app.listen(place)
+
+
+@with_contexts
+def test_l1_a_callback_that_is_set_while_the_app_listens(secure: Callable[..., Secure]) -> None:
+    """It is refused where it is set: the next client would crash the process."""
+    context: Any = authority().server_context()
+    server = secure(ssl=context)
+    server.check()
+    for name, value in (
+        ("sni_callback", lambda *arguments: None),
+        ("keylog_filename", os.devnull),
+        ("_msg_callback", lambda *arguments: None),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} cannot be set, as an app listens"):
+            setattr(context, name, value)
+        setattr(context, name, None)
+        assert getattr(context, name) is None
+    with pytest.raises(ValueError, match="^sni_callback cannot be set"):
+        context.set_servername_callback(lambda *arguments: None)
+    if getattr(ssl, "HAS_PSK", False):
+        with pytest.raises(ValueError, match="^a PSK callback cannot be set, as an app listens"):
+            context.set_psk_server_callback(lambda identity: b"secret")
+        context.set_psk_server_callback(None)
+    server.check()
+
+
+@with_contexts
+def test_l1_what_else_may_change_while_the_app_listens(secure: Callable[..., Secure]) -> None:
+    """Other settings hold from the next connection on, except those that never count."""
+    context = authority().server_context()
+    server = secure(ssl={"localhost": context})
+    context.set_alpn_protocols(["h2"])
+    client = client_context()
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    with tls_peer(server.port, client) as peer:
+        assert tls_of(peer).selected_alpn_protocol() == "http/1.1"
+        assert tls_of(peer).version() == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with tls_peer(server.port) as peer:
+        assert tls_of(peer).version() == "TLSv1.2"
+    assert isinstance(context, ssl.SSLContext)
+    other = authority().server_context()
+    server.call(server.app.reload_tls, {"localhost": context, "*": other})  # once more
+    with tls_peer(server.port) as peer:
+        assert tls_of(peer).version() == "TLSv1.2"
 
 
 @pytest.mark.skipif(not getattr(ssl, "HAS_PSK", False), reason="this Python has no PSK callbacks")
