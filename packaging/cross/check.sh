@@ -70,12 +70,17 @@ fi
 
 # Debian has no zlib for cross compilers, so its source package is compiled here.
 get_zlib() {
-    local apt=(-o "Dir::Etc::sourcelist=$work/apt/list" -o "Dir::Etc::sourceparts=-"
-        -o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache")
+    local apt=(-o "Dir::Etc::sourcelist=-" -o "Dir::Etc::sourceparts=$work/apt/sources"
+        -o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache") list
     [ ! -e "$work/zlib/zlib.h" ] || return 0
-    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/zlib"
-    echo 'deb-src http://deb.debian.org/debian bookworm main' >"$work/apt/list"
-    apt-get "${apt[@]}" -q update
+    mkdir -p "$work"/apt/{sources,lists/partial,cache/archives/partial} "$work/zlib"
+    # Where the binary packages come from, there are the sources, too.
+    for list in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+        [ ! -e "$list" ] ||
+            sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$list" \
+                >"$work/apt/sources/$(basename "$list")"
+    done
+    apt-get "${apt[@]}" -q update || true # some have none
     (cd "$work/apt" && apt-get "${apt[@]}" -q source --download-only zlib)
     tar -xf "$work"/apt/zlib_*.orig.tar.* --strip-components=1 -C "$work/zlib"
 }

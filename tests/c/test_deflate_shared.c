@@ -120,7 +120,7 @@ static void test_short_messages(void)
     set_window(&s, 9);
     fill_with_repeats(600, 100);
     s.fail_at = 1;
-    is_int((long long)compressed(&s, 600, &out), -1, "T84: no memory for the stream of a long one");
+    ok(compressed(&s, 600, &out) == SIZE_MAX, "T84: no memory for the stream of a long one");
     s.fail_at = 0;
     ok(passes(&s, 600), "then there is");
     set_window(&s, 15);
