@@ -287,6 +287,8 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
             The response itself.
 
         Raises:
+            RuntimeError: The request is answered already, or the head was sent with a part, or this
+                was called from another thread.
             TypeError, ValueError: The status is wrong. Nothing was changed.
         """
         self._check_head()
@@ -319,6 +321,8 @@ class Response(PartsOfResponse, DataOfResponse, Files, metaclass=Documented):
             The response itself.
 
         Raises:
+            RuntimeError: The request is answered already, or the head was sent with a part, or this
+                was called from another thread.
             TypeError, ValueError: The name or the value is wrong. Nothing was added.
         """
         self._check_head()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import sys
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
@@ -481,10 +482,9 @@ class AppListenOptions:
     ) -> AppListenOptions:
         """What `listen` was given, a copy; `more` wins. Raises TypeError, ValueError."""
         if isinstance(value, os.PathLike) or (isinstance(value, str) and not value.isdigit()):
-            is_path = not isinstance(value, str) or "/" in value
-            right = f"path={value!r}" if is_path else f"8000, host={value!r}"
             raise TypeError(
-                f"where to listen must be a port or options, not {value!r}: write listen({right})"
+                f"where to listen must be a port or options, not {value!r}: "
+                f"write listen({_arguments_for(value)})"
             )
         if not isinstance(value, (AppListenOptions, Mapping)):
             value = {"port": values.integer("port", value, 0, 65535)}
@@ -530,6 +530,16 @@ class AppListenOptions:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
+def _arguments_for(where: Union[str, os.PathLike[Any]]) -> str:
+    """The arguments of `listen` that mean what was given as a port: "80, host='::1'"."""
+    if not isinstance(where, str) or "/" in where:
+        return f"path={where!r}"
+    match = _HOST_AND_PORT.fullmatch(where)
+    host, port = (match["name"] or match["ipv6"], match["port"]) if match else (where, "8000")
+    return f"{port}, host={host!r}" if host else port
+
+
+_HOST_AND_PORT = re.compile(r"(?:(?P<name>[^:]*)|\[(?P<ipv6>[^]]*)\]):(?P<port>[0-9]+)")
 LISTEN_SETTINGS = settings(AppListenOptions)
 foreign.belongs("app.listen()", [*AppListenOptions.__annotations__, *LISTEN_ALIASES])
 foreign.belongs("App(...)", AppOptions.__annotations__)

@@ -677,7 +677,8 @@ class Router:
 
 _METHODS = ("any", "delete", "get", "head", "options", "patch", "post", "put")
 foreign.explain_arguments(Router, _METHODS, foreign.OTHERS_OF_REQUESTS)
-foreign.explain_arguments(Router, ("router", "static"), foreign.NO_OTHERS)
+foreign.explain_arguments(Router, ("router",), foreign.NO_OTHERS)
+foreign.explain_arguments(Router, ("static",), foreign.OTHERS_OF_STATIC)
 
 
 def _is_coroutine(handler: Handler | None) -> bool:

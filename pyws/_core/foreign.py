@@ -49,8 +49,13 @@ _TLS_IS_OF_LISTEN = {
 
 NO_OTHERS: dict[str, str] = {}
 
+_BEFORE = "what runs before handlers is app.router(prefix, before=[function])"
+
+OTHERS_OF_STATIC = dict.fromkeys(("before", "dependencies", "middleware"), _BEFORE)
+
 OTHERS_OF_ROUTE = {
     **_TLS_IS_OF_LISTEN,
+    **OTHERS_OF_STATIC,
     **dict.fromkeys(("data", "handler", "receive", "received", "recv", "text"), "message"),
     **dict.fromkeys(("connect", "connected", "connection"), "open"),
     **dict.fromkeys(("closed", "disconnect", "disconnected"), "close"),
@@ -115,6 +120,7 @@ OTHERS_OF_APP = {
 
 
 OTHERS_OF_REQUESTS = {
+    **OTHERS_OF_STATIC,
     **dict.fromkeys(("path", "prefix", "route", "rule", "url"), "pattern"),
     **dict.fromkeys(("callback", "endpoint", "func", "function", "view", "viewfunc"), "handler"),
     **dict.fromkeys(("clientmaxsize", "maxbody", "maxbodylength", "maxsize"), "max_body_size"),
@@ -195,7 +201,6 @@ def _explaining(function: Callable[..., Any], others: Mapping[str, str]) -> Call
 _BODY = "it is `await req.body()`"
 _PROXIES = "with App(trusted_proxies=[...]) get_remote_address() is what the proxy reports"
 _ROUTERS = "it is app.router(prefix), which has the methods get, post, ws, ..."
-_BEFORE = "what runs before handlers is app.router(prefix, before=[function])"
 _INTERNAL = "it was internal"
 _HANDLE = "functions of the C library are found through pyws.library_path"
 _SERVER_NAMES = "server names are keys of app.listen(port, ssl={name: context})"

@@ -166,8 +166,14 @@ def check_result(what: str, handler: Any, result: Any, may_wait: bool = False) -
         raise TypeError(f"{what} returned a coroutine that nothing awaits: {remedy}")
 
 
-def result_warning(what: str, handler: Any, result: Any) -> str:
+def result_warning(what: str, handler: Any, result: Any, sender: str) -> str:
     """The warning about a handler that returned `result`, which is not None; "" for none.
+
+    Args:
+        what: What the handler is, for the message.
+        handler: The function.
+        result: What it has returned.
+        sender: The parameter of the handler whose method `send` sends an answer.
 
     Raises:
         TypeError: It is a coroutine or a generator, which would never run.
@@ -177,7 +183,7 @@ def result_warning(what: str, handler: Any, result: Any) -> str:
         return ""  # `return ws.send(...)` ends a handler early, and a lambda must return something
     return (
         f"{what} returned {_describe(result)}, which is ignored ({location(handler)}): "
-        "an answer is sent by ws.send(...) or res.end(...)"
+        f"an answer is sent by {sender}.send(...)"
     )
 
 

@@ -198,8 +198,6 @@ class Exchange(ResponseHandle):
     def _answer_file(self, fd: int, offset: int, length: int) -> None:
         """Answer with a part of a file, which is closed in any case. Raises as `_answer`."""
         try:
-            if self._is_answered():
-                raise RuntimeError("this request is answered already")
             self._check_head()
             if self._aborted:
                 return
@@ -225,6 +223,8 @@ class Exchange(ResponseHandle):
     def _check_head(self) -> None:
         """Raise RuntimeError if the head of the answer was sent, or this is another thread."""
         self._runtime.check_thread()
+        if self._is_answered():
+            raise RuntimeError("this request is answered already")
         if self._parts is not None and self._parts.begun and not self._aborted:
             raise RuntimeError("the head of the answer was sent with its first part")
 

@@ -106,7 +106,8 @@ def returned(route: Route, event: str, handler: Any, result: Any) -> None:
         TypeError: It is a coroutine or a generator, which nothing would ever run.
     """
     what = f"the {event} handler of {route.pattern}" if event else f"the handler of {route.pattern}"
-    warning = mistakes.result_warning(what, handler, result)
+    sender = "res" if event in ("", "upgrade") else "ws"
+    warning = mistakes.result_warning(what, handler, result, sender)
     if warning and not route.warned:
         route.warned = True
         logger.warning("%s", warning)

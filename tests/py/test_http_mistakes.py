@@ -34,6 +34,8 @@ def page(res: Response, req: Request) -> None:
         ("max_body", "did you mean 'max_body_size'?"),
         ("maxBodySize", "did you mean 'max_body_size'?"),
         ("methods", "each method has its own, as app.get and app.post"),
+        ("before", "what runs before handlers is app.router(prefix, before=[function])"),
+        ("dependencies", "what runs before handlers is app.router(prefix, before=[function])"),
         ("xyz", "it has pattern, handler, max_body_size"),
     ],
 )
@@ -50,6 +52,8 @@ def test_p7_a_wrong_argument_of_routers_and_files_is_explained(tmp_path: Path) -
             TypeError, match=r"app.router\(\) has no argument 'befor', did you mean"
         ):
             app.router("/x", befor=page)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"has no argument 'before': what runs before handlers"):
+            app.static("/", ".", before=[page])  # type: ignore[call-arg]
         with pytest.raises(TypeError, match=r"app.static\(\) has no argument 'maxage', did you m"):
             app.static("/x", tmp_path, maxage=5)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="missing 1 required positional argument: 'pattern'"):
@@ -129,6 +133,31 @@ def test_w4_a_refused_cookie_adds_nothing(serve: Serve) -> None:
     assert "set-cookie" not in peer.request(server.port, "GET / HTTP/1.1").headers
     assert "secure=True" in errors[0]
     assert "urllib.parse.quote" in errors[1]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_p7_the_head_comes_before_the_answer(serve: Serve, waits: bool) -> None:
+    """A cookie that is set too late would be lost without a word."""
+    errors: List[str] = []
+
+    def handler(res: Response, req: Request) -> None:
+        res.end("page")
+        calls: List[Callable[[], Any]] = [
+            lambda: res.set_cookie("a", "b"),
+            lambda: res.write_header("x-a", "b"),
+            lambda: res.write_status(404),
+        ]
+        for call in calls:
+            with pytest.raises(RuntimeError) as caught:
+                call()
+            errors.append(str(caught.value))
+
+    async def handler_that_waits(res: Response, req: Request) -> None:
+        handler(res, req)
+
+    server = serve(lambda app: app.get("/", handler_that_waits if waits else handler))
+    assert peer.request(server.port, "GET / HTTP/1.1").body == b"page"
+    assert errors == ["this request is answered already"] * 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import socket
 from typing import Any, Callable, List
 
@@ -44,6 +45,15 @@ def test_p7_listen_takes_the_port_first() -> None:
             app.listen("0.0.0.0", 8000)
         with pytest.raises(TypeError, match=r"write listen\(path='/run/x.sock'\)"):
             app.listen("/run/x.sock")
+        for where, right in (
+            ("127.0.0.1:80", "80, host='127.0.0.1'"),
+            ("[::1]:443", "443, host='::1'"),
+            (":9000", "9000"),
+            ("::1", "8000, host='::1'"),
+            ("localhost:http", "8000, host='localhost:http'"),
+        ):
+            with pytest.raises(TypeError, match=re.escape(f"write listen({right})")):
+                app.listen(where)
 
 
 def test_p7_an_unknown_host() -> None:

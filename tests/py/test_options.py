@@ -399,6 +399,7 @@ OTHERS: Dict[str, Dict[str, str]] = {
         "cert_file_name": "this belongs to app.listen(), as cert_file",
         "ssl_ca_file": "this belongs to app.listen()",
         "idle_timout": "did you mean 'idle_timeout'?",
+        "before": "what runs before handlers is app.router(prefix, before=[function])",
         "domain": "this belongs to app.listen()",
         "host": "this belongs to app.listen()",
         "reuse_port": "this belongs to app.listen()",
