@@ -205,7 +205,7 @@ class Router:
         patterns are more specific.
 
         Args:
-            prefix: A path like "/assets", or "/".
+            prefix: A path like "/assets", or "/"; in a router, "" is its prefix itself.
             directory: An existing directory. It may be replaced later, as by a symbolic link that
                 leads to the next version.
             index: The file of a directory itself; None: directories are not served.
@@ -224,7 +224,8 @@ class Router:
         self._runtime.check_server()
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, not {values.type_name(prefix)}")
-        if prefix[:1] != "/" or "*" in prefix:
+        is_whole = prefix == "" and self._prefix != ""
+        if (prefix[:1] != "/" and not is_whole) or "*" in prefix:
             raise ValueError(f'prefix must be a path like "/assets", not {prefix!r}')
         path = os.fsencode(os.path.abspath(os.fsdecode(directory)))
         if not os.path.isdir(path):
@@ -236,7 +237,7 @@ class Router:
         depth = (self._prefix + pattern).count("/")
         handler = Static(depth, path, index, check_max_age(max_age), precompressed)
         self.get(pattern, handler)
-        if index is not None and pattern != "/*":
+        if index is not None and (pattern != "/*" or is_whole):
             self.get(prefix.rstrip("/"), add_slash)
         return self
 

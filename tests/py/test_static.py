@@ -176,6 +176,20 @@ def test_w4_w3_files_of_a_router(serve: Serve, site: Path) -> None:
     assert ask(port, "/red/files", Cookie="user=Ann").headers["location"] == "/red/files/"
 
 
+def test_w4_w3_all_of_a_router_is_a_directory(serve: Serve, site: Path) -> None:
+    """As in the patterns of a router, "" is its prefix itself, here with the redirect."""
+
+    def configure(app: App) -> None:
+        app.router("/private", before=lambda res, req: None).static("", site)
+        app.router("/other").get("", lambda res, req: res.send("no file")).static("/", site)
+
+    port = serve(configure).port
+    assert ask(port, "/private").headers["location"] == "/private/"
+    assert ask(port, "/private/a.txt").body == b"a"
+    assert ask(port, "/other").body == b"no file"
+    assert ask(port, "/other/a.txt").body == b"a"
+
+
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("guarded", [False, True])
 def test_w4_w3_missing_files_get_the_404_of_the_app(
@@ -206,6 +220,7 @@ def test_w4_w3_missing_files_get_the_404_of_the_app(
     ("arguments", "more", "error", "message"),
     [
         (("s", "."), {}, ValueError, 'prefix must be a path like "/assets"'),
+        (("", "."), {}, ValueError, 'prefix must be a path like "/assets"'),
         (("/s/*", "."), {}, ValueError, "prefix must be a path"),
         ((5, "."), {}, TypeError, "prefix must be a str"),
         (("/s", "/nothing/here"), {}, ValueError, "directory must be an existing directory"),
