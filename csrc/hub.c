@@ -193,8 +193,10 @@ struct ws__link *ws__hub_find(const struct ws__hub *hub, ws_conn_id id)
 bool ws__hub_is_late(struct ws__hub *hub)
 {
     uint64_t now = hub->loop.clock(hub->loop.user);
-    if (!hub->turn_deadline)
+    if (!hub->turn_deadline) {
         hub->turn_deadline = now + TURN_TIME;
+        ws__hub_touch(hub); /* the account ends with a turn */
+    }
     hub->late = now >= hub->turn_deadline;
     return hub->late;
 }
@@ -249,8 +251,6 @@ void ws__hub_run_ready(struct ws__hub *hub)
 {
     if (hub->ready.first)
         run_ready(hub);
-    hub->turn_inflating = hub->turn_deadline = 0;
-    hub->late = false;
 }
 
 void ws__hub_bury(struct ws__hub *hub, struct ws__link *stream)

@@ -150,7 +150,8 @@ void ws__hub_release_slot(struct ws__hub *hub, ws_conn_id id);
 struct ws__link *ws__hub_find(const struct ws__hub *hub, ws_conn_id id);
 
 /* True once the turn has taken so long that a stream which has had WS__TURN_STEP messages in it
- * should wait for the next one. Reads the clock; counts from the first call in a turn. */
+ * should wait for the next one. Reads the clock; counts from the first call in a turn. A call
+ * between turns counts for the next one, which therefore comes at once. */
 bool ws__hub_is_late(struct ws__hub *hub);
 
 enum { WS__TURN_MESSAGES = 1024, WS__TURN_STEP = 16 };
@@ -165,8 +166,14 @@ static inline bool ws__hub_had_turn(struct ws__hub *hub, unsigned handled,
 
 /* Appends a stream that is on no list. */
 void ws__hub_append(struct ws__list *list, struct ws__link *stream);
-/* Gives the streams on the ready list their turn, and ends the account of the turn's time. */
+/* Gives the streams on the ready list their turn. */
 void ws__hub_run_ready(struct ws__hub *hub);
+/* Ends the account of the turn's time, at its very end. */
+static inline void ws__hub_end_turn(struct ws__hub *hub)
+{
+    hub->turn_inflating = hub->turn_deadline = 0;
+    hub->late = false;
+}
 /* To be freed by ws__hub_free_dead, when no handler can be running in it. */
 void ws__hub_bury(struct ws__hub *hub, struct ws__link *stream);
 void ws__hub_free_dead(struct ws__hub *hub);

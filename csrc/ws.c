@@ -418,6 +418,7 @@ static int turn(ws_server *s, int timeout_ms)
     run_alarm(s);
     run_deferred(s, NULL);
     send_published(hub);
+    ws__hub_end_turn(hub);
     if (hub->dead)
         ws__hub_free_dead(hub);
     if (hub->deflate.deflated.capacity || hub->deflate.inflated.capacity)

@@ -2,6 +2,7 @@
  * test_between_turns.c: handlers and calls that run between two turns of the loop: they find all as
  * it is within a turn, and the wait that follows does not sleep over what they did.
  */
+#include "fake_tls.h"
 #include "one_client.h"
 
 #include <fcntl.h>
@@ -250,6 +251,56 @@ static void test_closed_between_turns(void)
     stop("closed between turns");
 }
 
+/* ---- the time of a turn ---- */
+
+static void send_long(void *conn)
+{
+    ws_conn_send(conn, payload, 150000, WS_BINARY);
+}
+
+static void reply_long(struct harness *harness, enum event event, ws_conn *conn,
+                       ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)request, (void)data, (void)length;
+    if (event == ON_MESSAGE)
+        send_long(conn);
+}
+
+/* The client reads while the server encrypts, so that the kernel always has room. */
+static void read_meanwhile(const char *call)
+{
+    if (!strcmp(call, "write"))
+        client_read(&c);
+}
+
+/* A message over TLS leaves at once unless the turn is late, and a turn is late only for what has
+ * happened in it, or shortly before. */
+static void test_time_of_a_turn(void)
+{
+    harness_init(&h);
+    h.tls = true;
+    h.quiet = true;
+    h.hook = reply_long;
+    h.behavior.max_backpressure = 0;
+    harness_start(&h);
+    client_open(&c, &h);
+    fake_tls.hook = read_meanwhile;
+    for (int i = 0; i < 4; i++, h.now += 1000000000) {
+        send_long(conn_at(&h, 0));
+        while (descriptor_ready())
+            turns(&h, 1);
+    }
+    is_int((long long)stats_of(&h).backpressure, 0, "T30: one message a second, between turns");
+    ws_server_defer(h.server, send_long, conn_at(&h, 0));
+    turns(&h, 1);
+    h.now += 1000000000;
+    client_text(&c, "x");
+    turns(&h, 1);
+    is_int((long long)stats_of(&h).backpressure, 0, "T30: at the end of a turn, and in the next");
+    fake_tls.hook = NULL;
+    stop("the time of a turn");
+}
+
 /* ---- life of the server ---- */
 
 static int inner;
@@ -305,6 +356,7 @@ static void cases(void)
     CASE(test_abort_between_turns());
     CASE(test_before_wait());
     CASE(test_closed_between_turns());
+    CASE(test_time_of_a_turn());
     CASE(test_inner_run());
     CASE(test_failed_listen_stays_stopped());
 }
