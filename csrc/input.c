@@ -54,7 +54,7 @@ __attribute__((cold)) void ws__input_discard(struct ws__stream *s)
 __attribute__((cold)) static void lose_peer(struct ws__stream *s)
 {
     bool left = s->in || s->busy || ws__net_has_input(s->fd);
-    if (s->starved && s->filtered && s->hub->filter->drop_failed(s))
+    if (s->filtered && s->hub->filter->drop_failed(s))
         return;
     if (s->starved || s->awaiting || s->uploading || s->state != WS__STREAM_OPEN || !left) {
         ws__stream_drop(s, s->starved ? "out of memory" : "connection reset by peer", !s->starved);

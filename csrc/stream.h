@@ -84,8 +84,7 @@ struct ws__stream_filter {
     bool (*finish)(struct ws__stream *stream);
     /* Returns true if bytes were received that wait in the filter for those that follow them. */
     bool (*holds)(const struct ws__stream *stream);
-    /* Drops a starved stream if it was the filter that has failed, for its own reason. Returns
-     * false if there was no memory. */
+    /* Drops a stream if its filter has failed, and says why. Returns false if it has not. */
     bool (*drop_failed)(struct ws__stream *stream);
     /* Frees what its data own. */
     void (*release)(struct ws__stream *stream);
@@ -125,7 +124,7 @@ struct ws__stream {
     bool drain_due : 1;    /* on_ready is due as soon as the queue is empty */
     bool finished : 1;     /* FIN was sent */
     bool broken : 1;       /* a write failed, or memory ran out: on_ready sees to it */
-    bool starved : 1;      /* broken, by a lack of memory or a failure of the filter */
+    bool starved : 1;      /* broken, by a lack of memory */
     bool gone : 1;         /* broken by the peer; what it had sent before is still handled */
     bool in_ready : 1;     /* is on hub->ready or hub->postponed */
 };

@@ -133,7 +133,7 @@ static ssize_t send_all(struct ws__stream *s, struct source *from)
         lost = !put_out(s) || t->failed;
     }
     if (t->failed)
-        ws__stream_break(s, true);
+        ws__stream_break(s, false);
     wire->in_length = waiting;
     return lost ? WS__NET_ERROR : (ssize_t)(all - from->left);
 }

@@ -391,5 +391,5 @@ const char *harness_events(struct harness *h)
 
 bool log_has(const struct harness *h, const char *text)
 {
-    return strstr(h->log, text) != NULL;
+    return memmem(h->log, h->log_length, text, strlen(text)) != NULL;
 }

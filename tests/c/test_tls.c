@@ -572,6 +572,16 @@ static void test_drain(void)
     stop("draining");
 }
 
+static int responded;
+
+static void respond_long(struct harness *harness, enum event event, ws_conn *conn,
+                         ws_request *request, const char *data, size_t length)
+{
+    (void)harness, (void)conn, (void)data, (void)length;
+    if (event == ON_HTTP)
+        responded = ws_request_respond(request, 200, NULL, payload, 500000);
+}
+
 /* A session that cannot encrypt says why. */
 static void test_failing_write(void)
 {
@@ -596,6 +606,18 @@ static void test_failing_write(void)
     client_drain(&c);
     ok(c.eof || c.reset, "L4: likewise where a response is sent");
     ok(log_has(&h, "failed: as the test wants it"), "L4: with a line in the log");
+    client_close(&c);
+    h.hook = respond_long;
+    h.answers = true;
+    client_connect(&c, &h);
+    fake_tls.fail_write = fake_tls.writes + 2;
+    h.log_length = 0;
+    client_say(&c, GET);
+    client_drain(&c);
+    is_int(responded, WS_OK, "L4: a long response that cannot be encrypted is given");
+    ok(log_has(&h, "failed: as the test wants it"), "L4: and its connection ends as the others");
+    h.answers = false;
+    h.hook = NULL;
     fake_tls.fail_write = 0;
     expect_alive();
     stop("a failing write");
