@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from builds import apply_builds, has_programs, run
 from common import ROOT
 from peer import close_frame, frame, upgraded
 
+PAGE = (ROOT / "docs" / "embedding.md").read_text()
 TOOL = ROOT / "tools" / "footprint.py"
 GROWTH = """
 #include "ws.h"
@@ -78,8 +80,7 @@ def test_what_has_no_budget_is_a_failure(tmp_path: Path) -> None:
 def test_budgets_and_documentation_agree() -> None:
     """The tables of docs/embedding.md are at most the budgets."""
     budgets = json.loads(TOOL.with_suffix(".json").read_text())
-    text = (ROOT / "docs" / "embedding.md").read_text()
-    rows = re.findall(r"^\| (\w+) \| ([\w ]+) \| ([\d,]+) \| ([\d,-]+) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| (\w+) \| ([\w ]+) \| ([\d,]+) \| ([\d,-]+) \|", PAGE, re.MULTILINE)
     assert rows
     for target, profile, library, server in rows:
         for what, cell in (("library", library), ("server", server)):
@@ -87,18 +88,31 @@ def test_budgets_and_documentation_agree() -> None:
                 assert int(cell.replace(",", "")) <= budgets[f"{target}/{profile}/{what}"]
 
 
+def part(pattern: str) -> str:
+    """Return what the only group of the pattern matches in docs/embedding.md."""
+    found = re.search(pattern, PAGE, re.M | re.S)
+    assert found, pattern
+    return found[1]
+
+
+def build_as_documented(folder: Path, program: str, switches: str = "") -> str:
+    """Copy csrc/ and compile the program, both by the commands of the page; return its path."""
+    (folder / "pyws").symlink_to(ROOT)
+    (folder / "echo.c").write_text(program)
+    command = part(r"^cc ([^\n]*)$")
+    run(["sh", "-c", part(r"^(cp -r pyws/csrc [^\n]*)$")], folder)
+    run(["sh", "-c", f"cc {command} {switches} -Wall -Wextra -Werror"], folder)
+    return str(folder / "echo")
+
+
+PROGRAM = part(r"<!-- file: embedding.c -->\n```c\n(.*?)^```$")
+
+
 @apply_builds
 def test_the_program_of_the_documentation(tmp_path: Path) -> None:
-    """docs/embedding.md: the program and the command that builds it."""
-    text = (ROOT / "docs" / "embedding.md").read_text()
-    program = re.search(r"<!-- file: embedding.c -->\n```c\n(.*?)^```$", text, re.M | re.S)
-    command = re.search(r"^cc (.*)$", text, re.M)
-    assert program
-    assert command
-    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
-    (tmp_path / "echo.c").write_text(program[1].replace("port = 8000", "port = 0"))
-    run(["sh", "-c", f"cc {command[1]} -Wall -Wextra -Werror"], tmp_path)
-    with subprocess.Popen([str(tmp_path / "echo")], stdout=subprocess.PIPE, text=True) as process:
+    """docs/embedding.md: the program and the commands that build it."""
+    echo = build_as_documented(tmp_path, PROGRAM.replace("port = 8000", "port = 0"))
+    with subprocess.Popen([echo], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             with upgraded(int(process.stdout.readline().split()[-1])) as peer:
@@ -108,3 +122,18 @@ def test_the_program_of_the_documentation(tmp_path: Path) -> None:
                 assert peer.frame().close_code == 1000
         finally:
             process.terminate()
+
+
+@apply_builds
+def test_the_program_with_limits_and_every_switch(tmp_path: Path) -> None:
+    """docs/embedding.md: the settings of 8 MB, the switches, and a port that is taken."""
+    limits = part(r"^```c\n(    ws_config config;.*?)^```$")
+    switches = " ".join(f"-D{name}" for name in re.findall(r"^\| `(WS_NO_\w+)`", PAGE, re.M))
+    with socket.create_server(("", 0)) as taken:
+        program = PROGRAM.replace("    int result = ws_server_new(&server, NULL);\n", limits)
+        program = program.replace("port = 8000", f"port = {taken.getsockname()[1]}")
+        echo = build_as_documented(tmp_path, program, switches)
+        done = subprocess.run([echo], stderr=subprocess.PIPE, text=True, check=False)
+    assert limits in program
+    assert switches.count("-DWS_NO_") == 3
+    assert (done.returncode, done.stderr) == (1, "echo: Address already in use\n")
