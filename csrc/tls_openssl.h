@@ -18,12 +18,14 @@
     X(11, BIO_CTRL_FLUSH)                                                                          \
     X(0x400, BIO_TYPE_SOURCE_SINK)                                                                 \
     X(33, SSL_CTRL_MODE)                                                                           \
+    X(44, SSL_CTRL_SET_SESS_CACHE_MODE)                                                            \
     X(58, SSL_CTRL_GET_TLSEXT_TICKET_KEYS)                                                         \
     X(59, SSL_CTRL_SET_TLSEXT_TICKET_KEYS)                                                         \
     X(72, SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB)                                                       \
     X(78, SSL_CTRL_CLEAR_MODE)                                                                     \
     X(92, SSL_CTRL_SET_GROUPS_LIST)                                                                \
     X(123, SSL_CTRL_SET_MIN_PROTO_VERSION)                                                         \
+    X(0, SSL_SESS_CACHE_OFF)                                                                       \
     X(0x01, SSL_MODE_ENABLE_PARTIAL_WRITE)                                                         \
     X(0x04, SSL_MODE_AUTO_RETRY)                                                                   \
     X(0x10, SSL_MODE_RELEASE_BUFFERS)                                                              \

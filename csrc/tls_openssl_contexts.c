@@ -149,6 +149,7 @@ int ws_openssl_set_defaults(const ws_openssl *openssl, struct ssl_ctx_st *contex
         set_groups(f, context) &&
         f->SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) &&
         f->SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20");
+    f->SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, SSL_SESS_CACHE_OFF, NULL);
     ws__openssl_forget_errors(f);
     return set ? WS_OK : WS_ENOMEM;
 }

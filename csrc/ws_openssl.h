@@ -201,7 +201,8 @@ WS_API bool ws_openssl_has_certificate(const ws_openssl *openssl,
 
 /* Gives a context what those of ws_openssl_load_context have: TLS 1.2 and 1.3, in TLS 1.2 only
  * ephemeral keys and authenticated encryption, and for the exchange of keys X25519, P-256 and
- * P-384, with X25519MLKEM768 before them where OpenSSL has it. Returns WS_OK or WS_ENOMEM. */
+ * P-384, with X25519MLKEM768 before them where OpenSSL has it. It keeps no sessions, so that only
+ * clients with tickets resume theirs. Returns WS_OK or WS_ENOMEM. */
 WS_API int ws_openssl_set_defaults(const ws_openssl *openssl, struct ssl_ctx_st *context);
 
 #define WS_OPENSSL_ERROR_SIZE 256

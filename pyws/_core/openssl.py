@@ -19,6 +19,7 @@ from ctypes import (
     c_bool,
     c_char_p,
     c_int,
+    c_long,
     c_size_t,
     c_ssize_t,
     c_uint64,
@@ -39,6 +40,7 @@ SYSTEM = ("libssl.so.3", "libssl.so.1.1")
 VARIABLE = "PYWS_OPENSSL"
 TICKET_KEYS = 80  # WS_OPENSSL_TICKET_KEYS
 ERROR_SIZE = 256  # WS_OPENSSL_ERROR_SIZE
+SET_SESS_CACHE_MODE, SESS_CACHE_OFF = 44, 0  # SSL_CTRL_SET_SESS_CACHE_MODE, SSL_SESS_CACHE_OFF
 OLD_NAMES = {"SSL_get1_peer_certificate": "SSL_get_peer_certificate"}  # in OpenSSL 1.1.1
 
 # ---- ws_openssl.h -------------------------------------------------------------------------------
@@ -198,6 +200,12 @@ class OpenSSL:
     def set_ticket_keys(self, handle: int, keys: bytes) -> None:
         """ws_openssl_set_ticket_keys: the keys of one or more periods, the current one first."""
         self.library.ws_openssl_set_ticket_keys(handle, keys, len(keys))
+
+    def keep_no_sessions(self, context: int) -> None:
+        """Clients resume sessions by tickets alone; OpenSSL would keep 20,480 of others."""
+        control = self.loaded.SSL_CTX_ctrl
+        control.restype, control.argtypes = c_long, (c_void_p, c_int, c_long, c_void_p)
+        control(context, SET_SESS_CACHE_MODE, SESS_CACHE_OFF, None)
 
     def load_context(
         self, handle: int, cert_file: bytes, key_file: bytes | None, password: bytes | None

@@ -9,6 +9,7 @@ import ast
 import hashlib
 import hmac
 import os
+import ssl
 import time
 from typing import Any, Dict, List, Mapping, Optional, Union
 
@@ -65,6 +66,8 @@ class Contexts:
             pointer = openssl.context_pointer(what, context)
             if not self._openssl.library.ws_openssl_has_certificate(self._handle, pointer):
                 raise ValueError(f"{what} has no certificate: call its load_cert_chain() before")
+            if not context.options & ssl.OP_NO_TICKET:
+                self._openssl.keep_no_sessions(pointer)
             self.pointers[name] = pointer
 
     def _read(self) -> None:

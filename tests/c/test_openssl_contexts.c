@@ -440,6 +440,7 @@ static void test_groups(void)
     start();
     make_files();
     is_int(load("cert", "key", NULL, &loaded), WS_OK, "a context");
+    is_int(SSL_CTX_get_session_cache_mode(loaded), SSL_SESS_CACHE_OFF, "L4: it keeps no sessions");
     set(openssl, "*", loaded);
     ws_openssl_free_context(openssl, loaded);
     exchanges("X25519", true);

@@ -15,7 +15,7 @@ from tls_clients import CRYPTIC, client_context, opened, tls_of, tls_peer
 from tls_server import Secure, with_contexts
 from worker_programs import start
 
-from pyws._core.tls import PERIOD, TicketKeys
+from pyws._core.tls import PERIOD, TicketKeys, Tls
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
@@ -85,6 +85,41 @@ def test_l3_a_session_is_resumed(secure: Callable[..., Secure], version: ssl.TLS
         info = server.infos[-1]
         assert info is not None and info.session_reused
         assert info.server_name == "localhost"
+
+
+@with_contexts
+@pytest.mark.parametrize("kind", ["files", "context"])
+def test_l4_sessions_are_not_kept_here(secure: Callable[..., Secure], kind: str) -> None:
+    """OpenSSL would keep 20,480 of clients that take no tickets, long after their connections."""
+    if kind == "files":
+        server = secure()
+        (tls,) = server.app._runtime.encryptions
+        assert isinstance(tls, Tls) and tls._contexts is not None
+        (context,) = tls._contexts._objects.values()
+    else:
+        context = authority().server_context()
+        server = secure(ssl=context)
+    client = client_context(ssl.TLSVersion.TLSv1_2)
+    client.options |= ssl.OP_NO_TICKET
+    for _ in range(3):
+        assert not resumed(server.port, client, None)[0]
+    assert context.session_stats()["accept_good"] == 3
+    assert context.session_stats()["number"] == 0
+
+
+@with_contexts
+@versions
+def test_l3_sessions_without_tickets(
+    secure: Callable[..., Secure], version: ssl.TLSVersion
+) -> None:
+    """A context that forbids tickets keeps sessions instead."""
+    context = authority().server_context()
+    context.options |= ssl.OP_NO_TICKET
+    server = secure(ssl=context)
+    client = client_context(version)
+    _, session = resumed(server.port, client, None)
+    assert context.session_stats()["number"] > 0
+    assert resumed(server.port, client, session)[0]
 
 
 @versions
