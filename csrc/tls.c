@@ -132,8 +132,10 @@ static ssize_t send_all(struct ws__stream *s, struct source *from)
         }
         lost = !put_out(s) || t->failed;
     }
-    if (t->failed)
+    if (t->failed) { /* nor may it read any more */
+        t->stage = OVER;
         ws__stream_break(s, false);
+    }
     wire->in_length = waiting;
     return lost ? WS__NET_ERROR : (ssize_t)(all - from->left);
 }
@@ -271,7 +273,7 @@ static void hand_over(struct ws__stream *s)
             tls_of(s)->stage = OVER;
         if (n)
             ws__input_take(s, n);
-    } while (result == WS_TLS_DONE && s->state == WS__STREAM_OPEN);
+    } while (result == WS_TLS_DONE && s->state == WS__STREAM_OPEN && !tls_of(s)->failed);
     if (result == WS_TLS_CLOSED && s->state != WS__STREAM_DEAD) {
         tls_of(s)->ended = true;
         ws__net_end_input(s->fd);

@@ -15,9 +15,8 @@
  *     handshake   until DONE, which no byte of the application precedes, in either direction
  *     read, write as often as is needed, one independent of the other
  *     close       at most once, after which nothing is written; it may still be read
- *     free        once. After a result CLOSED or FAILED of any function, and after close of a
- *                 connection that is lost, it is often the next call; it may also come at any time
- *                 before
+ *     free        once, at any time. Once any function has returned FAILED, only `error` is called
+ *                 before it
  *
  * All functions of a session are called from the thread of its server. A table, and its context,
  * may serve servers in several threads if it is made for that. The functions run in the middle of

@@ -238,6 +238,7 @@ static int fake_write(void *session, ws_tls_wire *wire, const char *bytes, size_
                     wire->out_size - wire->out_length < n + WS_TLS_OVERHEAD;
     if (fails(&fake_tls.writes, fake_tls.fail_write)) {
         s->why = "as the test wants it";
+        s->state = FAILED;
         return WS_TLS_FAILED;
     }
     append(wire, FAKE_DATA, bytes, n);

@@ -599,6 +599,15 @@ static void test_failing_write(void)
        "L4: the log says why");
     ok(!log_has(&h, "memory"), "L4: which is no lack of memory");
     client_close(&c);
+    client_open(&c, &h);
+    fake_tls.fail_write = fake_tls.writes + 1;
+    client_text(&c, "y");
+    ws_conn_send(conn_at(&h, 1), "z", 1, WS_TEXT);
+    turns(&h, 3);
+    is_int(fake_tls.misused, 0, "L4: the session is not used any more, also if there is input");
+    is_events(&h, "1:open; 1:close 1006 TLS failure; 1:closed unclean by peer",
+              "L4: which is not handled");
+    client_close(&c);
     client_connect(&c, &h);
     fake_tls.fail_write = fake_tls.writes + 1;
     h.log_length = 0;
