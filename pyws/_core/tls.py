@@ -88,6 +88,11 @@ class Contexts:
         )
         self.pointers = {certificates.EVERY_NAME: self._own}
 
+    @property
+    def asks_clients(self) -> bool:
+        """Whether clients are asked for certificates."""
+        return any(one.verify_mode != ssl.CERT_NONE for one in self._objects.values())
+
     def guard(self) -> None:
         """They are used from now on, so that callbacks that would crash must not be set."""
         certificates.guard(self._objects.values())
@@ -133,12 +138,19 @@ class Tls(Encryption):
         return Contexts(self._handle, options)
 
     def use(self, contexts: Contexts) -> None:
-        """Use these contexts for new connections. Raises MemoryError."""
+        """Use these contexts for new connections. Raises MemoryError.
+
+        If they ask clients for certificates, no session of before is resumed: its certificate may
+        be one that they do not accept.
+        """
         self._openssl.set_contexts(self._handle, contexts.pointers)
         contexts.guard()
         before, self._contexts = self._contexts, contexts
         if before is not None:
             before.free()
+            if contexts.asks_clients:
+                self._keys.forget()
+                self.rotate()
 
     @property
     def is_reloadable(self) -> bool:
@@ -182,6 +194,13 @@ class TicketKeys:
         self._secret = os.urandom(32)
         self._previous = b""  # the keys of the period before, if it is known
         self._used = -1
+        self._generation = 0  # one more in each worker that does the same
+
+    def forget(self) -> None:
+        """From now on there are other keys, and those of before are not accepted."""
+        self._generation += 1
+        self._previous = b""
+        self._used = -1
 
     def at(self, now: float) -> bytes:
         """The keys for this time and the period before; b"" if they are those of the last call."""
@@ -196,7 +215,8 @@ class TicketKeys:
         return self._keys() + self._previous
 
     def _keys(self) -> bytes:
-        parts = [hmac.new(self._secret, b"keys %d" % part, "sha512").digest() for part in (1, 2)]
+        labels = [b"keys %d %d" % (self._generation, part) for part in (1, 2)]
+        parts = [hmac.new(self._secret, label, "sha512").digest() for label in labels]
         return b"".join(parts)[: openssl.TICKET_KEYS]
 
 

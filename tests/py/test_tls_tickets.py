@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import pytest
-from authority import Pair, authority, localhost
+from authority import Authority, Pair, authority, localhost
 from peer import eventually
 from tls_clients import CRYPTIC, client_context, opened, tls_of, tls_peer
 from tls_server import Secure, with_contexts
@@ -45,6 +45,21 @@ def test_l3_workers_agree_on_keys() -> None:
         keys.at(number * PERIOD)
     assert others.at(12 * PERIOD) == keys.at(12 * PERIOD)
     assert TicketKeys(0).at(0) != TicketKeys(0).at(0)
+
+
+def test_l3_keys_after_a_reload() -> None:
+    """Those of before are not accepted, and workers that have reloaded as often agree."""
+    keys, others = TicketKeys(0), TicketKeys(0)
+    others._secret = keys._secret
+    before = keys.at(0)
+    keys.forget()
+    after = keys.at(0)
+    assert len(after) == 80 and after != before
+    others.at(PERIOD)
+    others.forget()
+    assert len(others.at(PERIOD)) == 80
+    assert keys.at(PERIOD)[80:] == after
+    assert others.at(2 * PERIOD) == keys.at(2 * PERIOD)
 
 
 def test_l3_old_secrets_are_forgotten() -> None:
@@ -194,6 +209,30 @@ def test_l3_a_resumed_session_knows_its_client(
         assert tls_of(peer).session_reused
         info = server.infos[-1]
         assert info is not None and info.session_reused and info.peer_certificate
+
+
+@with_contexts
+@versions
+def test_l3_a_reload_changes_whose_clients_are_accepted(
+    secure: Callable[..., Secure], version: ssl.TLSVersion
+) -> None:
+    """No ticket of before lets a client in whose certificate is not accepted any more."""
+    server = secure(ssl=authority().server_context(clients=True))
+    context = authority().client_context(authority().issue("jane.example"))
+    context.minimum_version = context.maximum_version = version
+    _, session = resumed(server.port, context, None)
+    assert resumed(server.port, context, session)[0]
+    other = Authority("other")
+    changed = authority().server_context()
+    changed.load_verify_locations(other.cert)
+    changed.verify_mode = ssl.CERT_REQUIRED
+    server.call(server.app.reload_tls, changed)
+    with pytest.raises(CRYPTIC):
+        resumed(server.port, context, session)
+    client = authority().client_context(other.issue("john.example"))
+    client.minimum_version = client.maximum_version = version
+    _, session = resumed(server.port, client, None)
+    assert resumed(server.port, client, session)[0]
 
 
 # ---- workers ------------------------------------------------------------------------------------
