@@ -21,19 +21,20 @@ static void resolve_to(const char *one, const char *two, const char *three)
     options.host = "several.example";
 }
 
+/* The addresses are not 127.0.0.x, where other tests use ports and leave them in TIME-WAIT. */
 static void test_all_addresses(void)
 {
     begin();
-    resolve_to("127.0.0.1", "127.0.0.2", "127.0.0.3");
+    resolve_to("127.0.1.1", "127.0.1.2", "127.0.1.3");
     int port = ws_server_listen(h.server, &options);
     ok(port > 0, "port 0 of a name with three addresses");
-    ok(answers("127.0.0.1", port) && answers("127.0.0.2", port) && answers("127.0.0.3", port),
+    ok(answers("127.0.1.1", port) && answers("127.0.1.2", port) && answers("127.0.1.3", port),
        "the same port at all of them");
-    ok(connect_to("127.0.0.4", port) < 0, "and at no other");
-    resolve_to("127.0.0.4", "127.0.0.4", "127.0.0.5");
+    ok(connect_to("127.0.1.4", port) < 0, "and at no other");
+    resolve_to("127.0.1.4", "127.0.1.4", "127.0.1.5");
     options.port = (uint16_t)port;
     is_int(ws_server_listen(h.server, &options), port, "an address that the resolver finds twice");
-    ok(answers("127.0.0.4", port) && answers("127.0.0.5", port), "is bound once");
+    ok(answers("127.0.1.4", port) && answers("127.0.1.5", port), "is bound once");
     is_int(lines_with("listen"), 0, "nothing of that is logged");
     harness_stop(&h, "several addresses");
 }
@@ -41,21 +42,21 @@ static void test_all_addresses(void)
 static void test_one_address_is_taken(void)
 {
     begin();
-    options.host = "127.0.0.2";
+    options.host = "127.0.1.2";
     int port = ws_server_listen(h.server, &options);
     char line[100];
-    resolve_to("127.0.0.1", "127.0.0.2", "127.0.0.3");
+    resolve_to("127.0.1.1", "127.0.1.2", "127.0.1.3");
     options.port = (uint16_t)port;
     fails_with(EADDRINUSE, "a port that is taken at the second address");
-    ok(connect_to("127.0.0.1", port) < 0, "the first one is free again");
-    snprintf(line, sizeof line, "cannot listen on 127.0.0.2:%d: ", port);
+    ok(connect_to("127.0.1.1", port) < 0, "the first one is free again");
+    snprintf(line, sizeof line, "cannot listen on 127.0.1.2:%d: ", port);
     ok(log_has(&h, line), "the log says which one it was");
-    options.host = "127.0.0.2";
+    options.host = "127.0.1.2";
     fails_with(EADDRINUSE, "the same at a single address");
     is_int(lines_with("cannot listen"), 1, "needs no line");
     options.host = "several.example";
     options.port = 0;
-    fake.taken = "127.0.0.3";
+    fake.taken = "127.0.1.3";
     fake.bind_error = EACCES;
     fake.bind_failures = 1;
     fails_with(EACCES, "an address where binding is not allowed");
@@ -65,14 +66,14 @@ static void test_one_address_is_taken(void)
 static void test_picked_port_is_taken(void)
 {
     begin();
-    resolve_to("127.0.0.1", "127.0.0.2", "127.0.0.3");
-    fake.taken = "127.0.0.3";
+    resolve_to("127.0.1.1", "127.0.1.2", "127.0.1.3");
+    fake.taken = "127.0.1.3";
     fake.bind_error = EADDRINUSE;
     fake.bind_failures = 5;
     int before = descriptors(), port = ws_server_listen(h.server, &options);
     ok(port > 0, "the port that the kernel picked is taken elsewhere: another one");
     is_int(descriptors(), before + 3, "nothing is left of the attempts");
-    ok(answers("127.0.0.1", port) && answers("127.0.0.3", port), "served at all addresses");
+    ok(answers("127.0.1.1", port) && answers("127.0.1.3", port), "served at all addresses");
     is_int(lines_with("listen"), 0, "that is not worth a line");
     fake.binds = 0;
     fake.bind_failures = 1000000;
@@ -85,31 +86,31 @@ static void test_missing_addresses(void)
 {
     begin();
     fake.no_ipv6 = true;
-    resolve_to("::1", "127.0.0.1", NULL);
+    resolve_to("::1", "127.0.1.1", NULL);
     int port = ws_server_listen(h.server, &options);
-    ok(port > 0 && answers("127.0.0.1", port), "without IPv6 the other addresses are served");
+    ok(port > 0 && answers("127.0.1.1", port), "without IPv6 the other addresses are served");
     ok(log_has(&h, "cannot listen on [::1]:0: "), "and the log names the one that is not");
-    fake.taken = "127.0.0.2";
+    fake.taken = "127.0.1.2";
     fake.bind_error = EADDRNOTAVAIL;
     fake.bind_failures = 2;
-    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    resolve_to("127.0.1.1", "127.0.1.2", NULL);
     port = ws_server_listen(h.server, &options);
     char line[100];
-    snprintf(line, sizeof line, "cannot listen on 127.0.0.2:%d: ", port);
-    ok(port > 0 && answers("127.0.0.1", port), "so it is with an address of another machine");
+    snprintf(line, sizeof line, "cannot listen on 127.0.1.2:%d: ", port);
+    ok(port > 0 && answers("127.0.1.1", port), "so it is with an address of another machine");
     ok(log_has(&h, line), "which the log names, too");
-    resolve_to("127.0.0.2", "::1", NULL);
+    resolve_to("127.0.1.2", "::1", NULL);
     fails_with(EADDRNOTAVAIL, "no address is this machine's");
     fake.bind_failures = 1;
     options.port = (uint16_t)port;
-    resolve_to("127.0.0.2", "127.0.0.1", NULL);
+    resolve_to("127.0.1.2", "127.0.1.1", NULL);
     fails_with(EADDRINUSE, "one is missing, and one is taken");
     fake.bind_error = EINVAL;
     fake.bind_failures = 1;
     options.port = 0;
-    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    resolve_to("127.0.1.1", "127.0.1.2", NULL);
     port = ws_server_listen(h.server, &options);
-    ok(port > 0 && answers("127.0.0.1", port), "and with one of a link that is not named");
+    ok(port > 0 && answers("127.0.1.1", port), "and with one of a link that is not named");
     harness_stop(&h, "missing addresses");
 }
 
@@ -131,7 +132,6 @@ static void test_too_many_addresses(void)
     begin();
     resolve_to(NULL, NULL, NULL);
     for (int i = 0; i < 36; i++) {
-        /* Not 127.0.0.x, where other tests leave ports in TIME-WAIT. */
         snprintf(texts[i], sizeof texts[i], "127.0.1.%d", i + 1);
         fake.addresses[i] = texts[i];
     }
