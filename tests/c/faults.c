@@ -97,7 +97,7 @@ WRAP(int, timerfd_settime,
 WRAP(int, unlink, (const char *path), (path))
 WRAP(ssize_t, write, (int fd, const void *bytes, size_t n), (fd, bytes, n))
 
-/* An error of close() is about what was written before: the descriptor is closed all the same. */
+/* close() reports errors of earlier writes; the descriptor is closed in any case. */
 int __real_close(int fd);
 int __wrap_close(int fd);
 int __wrap_close(int fd)
@@ -121,7 +121,7 @@ int __wrap_getaddrinfo(const char *restrict node, const char *restrict service,
     return __real_getaddrinfo(node, service, hints, found);
 }
 
-/* Those with one argument more, or none, get one more all the same. */
+/* For functions whose third argument is optional: it is always passed on. */
 #define WRAP_WITH_ONE(attributes, name, kind, key) \
     attributes int __real_##name(int fd, kind key, ...); \
     int __wrap_##name(int fd, kind key, ...); \

@@ -109,7 +109,7 @@ static void serve(void)
         turns(&h, 1); /* one that fails does not keep the others from running */
 }
 
-/* Repeats what the application is told has failed: then it succeeds. */
+/* Tries again what the library has reported as failed: then it succeeds. */
 #define PERSIST(call, succeeded) \
     do { \
         int result_ = (call); \

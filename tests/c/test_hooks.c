@@ -203,7 +203,7 @@ static void test_sockets(void)
         answered += strstr(at, ": 503 Service Unavailable\n") != NULL;
     }
     is_int(cut, 3, "E4: a line for each socket that is closed at once");
-    ok(answered > 0, "and for those that are told");
+    ok(answered > 0, "and for those that get an answer");
     is_int(lines(), RESERVE + 3, "one for each");
     for (int i = 0; i < ALL; i++)
         client_close(&clients[i]);

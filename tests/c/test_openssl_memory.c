@@ -167,7 +167,7 @@ static void test_session(int version, bool by_name)
     failures = fail_each(&honest, 1, &n);
     ok(failures > 50, "T86: %ld allocations, %ld times the connection failed", n - 1, failures);
     ok(converse("example.org"), "with memory again");
-    const long before = blocks; /* by now OpenSSL has what it keeps for ever */
+    const long before = blocks; /* by now OpenSSL has allocated what it never frees */
     fail_each(&honest, 17, &n);
     is_int(blocks - before, 0, "T86: no block is left of those connections");
     link_close(&honest);

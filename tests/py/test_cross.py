@@ -76,7 +76,7 @@ def system_calls(archive: Path) -> Set[str]:
 
 
 def test_every_system_call_fails_once() -> None:
-    """T80, T82, T85: test_faults.c stands in front of all that the library calls."""
+    """T80, T82, T85: test_faults.c wraps every system function that the library calls."""
     archive = Path(os.environ.get("PYWS_LIBRARY", "")).parent / "csrc" / "libws_core.a"
     if not archive.exists() or not has_programs("nm"):
         pytest.skip("needs the build folder of the library, and nm")
