@@ -141,17 +141,17 @@ static void test_too_many_addresses(void)
     int port = ws_server_listen(h.server, &options);
     ok(port > 0 && answers("127.0.1.32", port), "32 are served");
     ws_listen_options_init(&options, sizeof options);
-    options.host = "127.0.0.1";
+    options.host = "127.0.1.1";
     for (int i = 0; i < 40; i++)
         port = ws_server_listen(h.server, &options);
-    ok(port > 0 && answers("127.0.0.1", port), "the number of places has no limit");
+    ok(port > 0 && answers("127.0.1.1", port), "the number of places has no limit");
     harness_stop(&h, "many addresses");
 }
 
 static void test_listening_fails_half_way(void)
 {
     begin();
-    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    resolve_to("127.0.1.1", "127.0.1.2", NULL);
     fake.epoll_errors = 1;
     fails_with(ENOSPC, "T85: the second one cannot be watched");
     fake.epoll_errors = -1;
@@ -164,7 +164,7 @@ static void test_listening_fails_half_way(void)
     is_int((long long)h.memory.blocks, (long long)blocks, "T85: and nothing allocated");
     h.memory.fail_at = 0;
     int port = ws_server_listen(h.server, &options);
-    ok(answers("127.0.0.1", port) && answers("127.0.0.2", port), "later it goes");
+    ok(answers("127.0.1.1", port) && answers("127.0.1.2", port), "later it goes");
     harness_stop(&h, "half-way failures");
 }
 
@@ -201,7 +201,7 @@ static void test_errno_is_kept(void)
     options.path = "/nowhere/of/pyws";
     fails_with(ENOENT, "callbacks that change errno, a path");
     options.path = NULL;
-    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    resolve_to("127.0.1.1", "127.0.1.2", NULL);
     fake.epoll_errors = 1;
     fails_with(ENOSPC, "callbacks that change errno, a name");
     fake.epoll_errors = -1;
@@ -214,32 +214,32 @@ static void test_unlisten(void)
 {
     begin();
     ok(!ws_server_unlisten(h.server), "a server that listens nowhere");
-    options.host = "127.0.0.1";
+    options.host = "127.0.1.1";
     int before = descriptors(), port = ws_server_listen(h.server, &options);
-    resolve_to("127.0.0.2", "127.0.0.3", NULL);
+    resolve_to("127.0.1.2", "127.0.1.3", NULL);
     int second = ws_server_listen(h.server, &options);
-    int client = connect_to("127.0.0.3", second);
+    int client = connect_to("127.0.1.3", second);
     turns(&h, 2);
     ok(ws_server_unlisten(h.server), "the last place");
-    ok(connect_to("127.0.0.2", second) < 0 && connect_to("127.0.0.3", second) < 0,
+    ok(connect_to("127.0.1.2", second) < 0 && connect_to("127.0.1.3", second) < 0,
        "is left at all of its addresses");
     char byte;
     ok(recv(client, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "what it accepted stays");
     close(client);
-    ok(answers("127.0.0.1", port), "the place before stays");
+    ok(answers("127.0.1.1", port), "the place before stays");
     options.host = NULL;
     options.path = path;
     is_int(ws_server_listen(h.server, &options), 0, "a Unix socket");
     ok(exists(path), "has a file");
     ok(ws_server_unlisten(h.server) && !exists(path), "and the file goes with it");
-    ok(ws_server_unlisten(h.server) && connect_to("127.0.0.1", port) < 0, "the first place");
+    ok(ws_server_unlisten(h.server) && connect_to("127.0.1.1", port) < 0, "the first place");
     ok(!ws_server_unlisten(h.server), "then there is none");
     turns(&h, 3);
     is_int(descriptors(), before, "no descriptor stays");
     options.path = NULL;
-    resolve_to("127.0.0.2", NULL, NULL);
+    resolve_to("127.0.1.2", NULL, NULL);
     port = ws_server_listen(h.server, &options);
-    ok(answers("127.0.0.2", port), "it may listen again");
+    ok(answers("127.0.1.2", port), "it may listen again");
     harness_stop(&h, "unlisten");
 }
 
@@ -261,10 +261,10 @@ static void test_log_callback_closes(void)
     h.config.log = close_all;
     harness_create(&h);
     ws_listen_options_init(&options, sizeof options);
-    fake.failing_fds[0] = listen_and_find("127.0.0.1", &port);
-    listen_and_find("127.0.0.2", &port);
+    fake.failing_fds[0] = listen_and_find("127.0.1.1", &port);
+    listen_and_find("127.0.1.2", &port);
     fake.accept_errors[0] = EPERM;
-    int client = connect_to("127.0.0.1", port);
+    int client = connect_to("127.0.1.1", port);
     close(client);
     turns(&h, 5);
     harness_stop(&h, "a log callback that closes the listeners");
@@ -287,19 +287,19 @@ static const char *other_than_loopback(void)
 static void test_device(void)
 {
     begin();
-    resolve_to("127.0.0.1", "127.0.0.2", NULL);
+    resolve_to("127.0.1.1", "127.0.1.2", NULL);
     options.device = "lo";
     int port = ws_server_listen(h.server, &options);
     ok(port > 0, "an interface");
-    ok(answers("127.0.0.1", port) && answers("127.0.0.2", port), "what comes through it");
+    ok(answers("127.0.1.1", port) && answers("127.0.1.2", port), "what comes through it");
     options.host = NULL;
     port = ws_server_listen(h.server, &options);
-    ok(port > 0 && answers("127.0.0.1", port), "at any address");
+    ok(port > 0 && answers("127.0.1.1", port), "at any address");
     options.device = other_than_loopback();
     if (*options.device) {
         port = ws_server_listen(h.server, &options);
         ok(port > 0, "another interface");
-        ok(connect_to("127.0.0.1", port) < 0, "what comes through lo does not reach it");
+        ok(connect_to("127.0.1.1", port) < 0, "what comes through lo does not reach it");
     }
     harness_stop(&h, "a device");
 }
@@ -312,7 +312,7 @@ static void test_wrong_device(void)
         options.device = wrong[i];
         options.host = NULL;
         fails_with(ENODEV, wrong[i]);
-        options.host = "127.0.0.1";
+        options.host = "127.0.1.1";
         fails_with(ENODEV, wrong[i]);
     }
     options.device = "lo";

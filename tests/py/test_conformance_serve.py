@@ -400,7 +400,7 @@ def test_no_place_to_listen(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
-        "several": ["192.0.2.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"],
+        "several": ["192.0.2.1", "127.0.1.1", "127.0.1.2", "127.0.1.2"],
         "missing": ["192.0.2.1"],
     }
 
@@ -418,7 +418,7 @@ def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "create_server", bind)
     one, two = listen.listening_at("several", 0)
     with one, two:
-        assert [one.getsockname()[0], two.getsockname()[0]] == ["127.0.0.1", "127.0.0.2"]
+        assert [one.getsockname()[0], two.getsockname()[0]] == ["127.0.1.1", "127.0.1.2"]
         assert one.getsockname()[1] == two.getsockname()[1]
         with pytest.raises(OSError) as caught:
             listen.listening_at("several", one.getsockname()[1])
