@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * resolve.h: finds the addresses of a host to listen on, with the resolver of the C library, which is
- * a sixth of a small static program. With -DWS_NO_RESOLVER, which meson sets for -Dresolver=false, a
- * host is an address or "localhost".
+ * resolve.h: finds the addresses of a host to listen on, with the resolver of the C library, which
+ * is a sixth of a small static program. With -DWS_NO_RESOLVER, which meson sets for
+ * -Dresolver=false, a host is an address or "localhost".
  */
 #ifndef WS__RESOLVE_H
 #define WS__RESOLVE_H

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import pytest
 from common import ROOT, TIMEOUT, TLS
 from peer import secure_ports
+from tls_socket import SharedSocket
 
 sys.path.insert(0, str(ROOT))
 
@@ -35,6 +37,7 @@ def tls_options() -> Dict[str, Any]:
 
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
         os.environ[name] = authority().cert  # clients trust it
+    ssl.SSLContext.sslsocket_class = SharedSocket
     cert_file, key_file = localhost()
     return {"cert_file": cert_file, "key_file": key_file}
 
