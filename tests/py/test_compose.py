@@ -385,10 +385,11 @@ def meet(ann: Peer, bob: Peer) -> None:
     """Until what Ann says reaches Bob: his server has subscribed to the room."""
     event = json.loads(bob.frame().payload)
     assert (event["name"], event["event"]) == ("Bob", "join")
-    ann.send(frame(b"?"))
-    while b'"text"' not in bob.frame().payload:
+    heard = b""
+    while b'"text"' not in heard:
         while not (bob.buffer or select.select([bob.socket], [], [], INTERVAL)[0]):
             ann.send(frame(b"?"))
+        heard = bob.frame().payload
 
 
 def texts(peer: Peer) -> Iterator[str]:
