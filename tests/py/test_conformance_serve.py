@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 from common import ROOT, TIMEOUT
@@ -398,11 +398,11 @@ def test_no_place_to_listen(capsys: pytest.CaptureFixture[str]) -> None:
     assert "must be [HOST:]PORT" in usage_error(capsys, "--listen", "x")
 
 
-def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {
-        "several": ["192.0.2.1", "127.0.1.1", "127.0.1.2", "127.0.1.2"],
-        "missing": ["192.0.2.1"],
-    }
+Found = Dict[str, List[str]]
+
+
+def make_names(monkeypatch: pytest.MonkeyPatch, found: Found) -> None:
+    """Make names with these addresses, of which 192.0.2.1 belongs to another machine."""
 
     def resolve(host: str, port: object, **_: Any) -> List[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in found[host]]
@@ -416,6 +416,11 @@ def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_server", bind)
+
+
+def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = ["192.0.2.1", "127.0.1.1", "127.0.1.2", "127.0.1.2"]
+    make_names(monkeypatch, {"several": several, "missing": ["192.0.2.1"]})
     one, two = listen.listening_at("several", 0)
     with one, two:
         assert [one.getsockname()[0], two.getsockname()[0]] == ["127.0.1.1", "127.0.1.2"]
@@ -425,3 +430,36 @@ def test_all_addresses_of_a_name_are_listened_at(monkeypatch: pytest.MonkeyPatch
         assert caught.value.errno == errno.EADDRINUSE
     with pytest.raises(OSError, match="not here"):
         listen.listening_at("missing", 0)
+
+
+@pytest.mark.parametrize("taken", [1, 15, 16])
+def test_another_port_if_the_first_is_taken_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """The kernel picks a port for the first address; at the second one it may belong to others."""
+    make_names(monkeypatch, {"several": ["127.0.1.1", "127.0.1.2"]})
+    create = socket.create_server
+    ports: List[int] = []
+    opened: List[socket.socket] = []
+
+    def bind(address: Tuple[str, int], **settings: Any) -> socket.socket:
+        if address[0] == "127.0.1.2":
+            ports.append(address[1])
+            if len(ports) <= taken:
+                raise OSError(errno.EADDRINUSE, "of another program")
+        opened.append(create(address, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(socket, "create_server", bind)
+    if taken == 16:
+        with pytest.raises(OSError, match="of another program"):
+            listen.listening_at("several", 0)
+        assert len(ports) == 16
+    else:
+        sockets = listen.listening_at("several", 0)
+        assert sockets == opened[-2:]
+        assert [one.getsockname()[1] for one in sockets] == ports[-1:] * 2
+        assert len(ports) == taken + 1
+        for one in sockets:
+            one.close()
+    assert all(one.fileno() < 0 for one in opened)

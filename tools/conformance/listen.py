@@ -48,6 +48,7 @@ need a second connection."""
 REFUSING = "In group C, correct clients refuse many, see --exclude C."
 LINGER = 1.0  # seconds for a client to end TCP after an answer to its query
 PATIENCE = 10.0  # seconds for a client's request
+ATTEMPTS = 16  # to find a port that is free at all addresses
 
 
 def fits_client(case: Case) -> bool:
@@ -393,13 +394,27 @@ class Agent:
 def listening_at(host: str, port: int) -> list[socket.socket]:
     """Return non-blocking sockets for all local addresses of a host, with the same port.
 
-    Raises OSError if there are none or one of them cannot be bound.
+    Port 0 stands for any that is free at all of them.
+    Raises OSError if there are no addresses, or one of them cannot be bound.
     """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys((one[0], one[4][0]) for one in found))
+    # A port that the kernel picked for the first address may be in use at another one.
+    for _ in range(ATTEMPTS - 1 if port == 0 else 0):
+        try:
+            return bound(addresses, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return bound(addresses, port)
+
+
+def bound(addresses: Iterable[tuple[int, Any]], port: int) -> list[socket.socket]:
+    """Return sockets for those addresses that belong to this machine, or raise OSError."""
     sockets: list[socket.socket] = []
-    missing: OSError | None = None
-    addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    missing = OSError(errno.EADDRNOTAVAIL, "no address")
     try:
-        for family, address in dict.fromkeys((found[0], found[4][0]) for found in addresses):
+        for family, address in addresses:
             try:
                 sockets.append(socket.create_server((address, port), family=family, backlog=100))
             except OSError as error:
@@ -410,7 +425,7 @@ def listening_at(host: str, port: int) -> list[socket.socket]:
             sockets[-1].setblocking(False)
             port = sockets[-1].getsockname()[1]
         if not sockets:
-            raise missing or OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
+            raise missing
     except BaseException:
         for one in sockets:
             one.close()
