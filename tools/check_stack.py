@@ -2,6 +2,7 @@
 """Check how much stack csrc/ needs: no function too much, and no way to a callback too much.
 
     python3 tools/check_stack.py [--root DIR] [--cc GCC] [--flags FLAGS] [--show]
+    python3 tools/check_stack.py --cc 'arm-linux-gnueabihf-gcc -mthumb' --flags -Os
 
 The limits are 2 KiB for one function and 4 KiB for the frames of all functions that are under way
 when a function of the application is called: a handler, the clock, the allocator. Calls through
@@ -9,12 +10,14 @@ pointers are followed where a function of csrc/ is assigned to a member of that 
 callbacks. Functions that call each other in a circle count once each. What the C library and zlib
 need comes on top.
 
-gcc tells the frames and the calls (-fcallgraph-info). Prints one line per violation and exits 1 if
-there is any; --show prints the longest way, too.
+gcc tells the frames and the calls (-fcallgraph-info, from version 10 on), also one for another CPU,
+with -DWS_NO_DEFLATE in FLAGS if that one has no zlib.h. Prints one line per violation and exits 1
+if there is any; --show prints the longest way, too.
 """
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,11 +55,11 @@ def name_of(title: str) -> str:
     return title.rpartition(":")[2].split(".")[0]
 
 
-def compile_all(sources: List[Path], cc: str, flags: List[str], to: Path) -> List[Path]:
+def compile_all(sources: List[Path], gcc: List[str], to: Path) -> List[Path]:
     """Return the call graphs of the files."""
     running = []
     for source in sources:
-        command = [cc, "-std=c11", "-D_GNU_SOURCE", "-DWS_BUILDING", *flags, "-w"]
+        command = [*gcc, "-std=c11", "-D_GNU_SOURCE", "-DWS_BUILDING", "-w"]
         output = to / f"{source.stem}.o"
         command += ["-fcallgraph-info=su", "-c", str(source), "-o", str(output)]
         running.append(subprocess.Popen(command))
@@ -187,15 +190,19 @@ def violations(calls: Calls) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check how much stack csrc/ needs.")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
-    parser.add_argument("--cc", default="gcc", help="a gcc (gcc)")
+    parser.add_argument("--cc", default="gcc", help="a gcc for any CPU, with options (gcc)")
     parser.add_argument("--flags", default="-O2", help="its options (-O2)")
     parser.add_argument("--show", action="store_true", help="print the longest way")
     options = parser.parse_args()
+    gcc = [*options.cc.split(), *options.flags.split()]
+    name = options.cc.partition(" ")[0]
+    if not shutil.which(name):
+        parser.error(f"--cc: there is no program {name!r}")
     files = sorted((options.root / "csrc").glob("*.[ch]"))
     sources = [path for path in files if not path.stem.startswith(APART)]
     with tempfile.TemporaryDirectory() as folder:
         compiled = [path for path in sources if path.suffix == ".c"]
-        graphs = compile_all(compiled, options.cc, options.flags.split(), Path(folder))
+        graphs = compile_all(compiled, gcc, Path(folder))
         calls = read_calls(graphs, sources)
     if not calls.frames:
         print("csrc: no C functions found")

@@ -2,10 +2,13 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from test_checkers import plant, run
+from chromium import unavailable
+from test_checkers import TOOLS, plant, run
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 
@@ -62,6 +65,26 @@ def test_stack(tmp_path: Path, old: str, new: str, want: str) -> None:
     found = run("check_stack.py", tmp_path)
     assert bool(want) == bool(found), found
     assert not want or re.search(want, " ".join(found)), found
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_stack_of_another_cpu(tmp_path: Path, bits: int) -> None:
+    """A frame that is too large with 32 bits only, and one that is with 64 bits only."""
+    if not shutil.which("arm-linux-gnueabihf-gcc"):
+        unavailable("no arm-linux-gnueabihf-gcc here")
+    size = f"[8 * sizeof(void *) == {bits} ? 2100 : 500]"
+    text = STACK_GOOD.replace("[1000]", size, 1).replace("[1000]", "[500]")
+    plant(tmp_path, {"csrc/ws.c": text})
+    found = run("check_stack.py", tmp_path, "--cc", "arm-linux-gnueabihf-gcc -mthumb")
+    assert [line.split(" takes ")[0] for line in found] == ["ws__small"] * (bits == 32), found
+
+
+@pytest.mark.parametrize("compiler", ["no-such-gcc -m32", ""])
+def test_stack_needs_a_compiler(compiler: str) -> None:
+    command = [sys.executable, str(TOOLS / "check_stack.py"), "--cc", compiler]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"--cc: there is no program {compiler.split(' ')[0]!r}\n" in done.stderr
 
 
 def test_stack_needs_sources(tmp_path: Path) -> None:
