@@ -80,9 +80,10 @@ async def test_b6_all_apps_are_counted(counts: bool, monkeypatch: pytest.MonkeyP
 
 
 @in_loop
-async def test_a_question_goes_only_where_subscribers_are() -> None:
+async def test_a_question_goes_only_where_subscribers_are(patient: None) -> None:
     """B3: others learn nothing of it."""
     hub = Hub()
+    hub.counts = True
     one, other, outsider = nodes_at(hub, 3)
     async with one.running(), other.running(), outsider.running():
         await other.client("a", "room")
@@ -98,7 +99,7 @@ async def test_a_question_goes_only_where_subscribers_are() -> None:
 
 
 @in_loop
-async def test_questions_of_one_time_are_one() -> None:
+async def test_questions_of_one_time_are_one(patient: None) -> None:
     hub = Hub()
     hub.counts = True
     one, other = nodes_at(hub, 2)
@@ -203,9 +204,10 @@ async def test_a_frozen_broker_does_not_keep_it_waiting(monkeypatch: pytest.Monk
 
 
 @in_loop
-async def test_a_count_may_be_cancelled() -> None:
+async def test_a_count_may_be_cancelled(patient: None) -> None:
     """The others who asked at the same time get their answer."""
     hub = Hub()
+    hub.counts = True
     one, other = nodes_at(hub, 2)
     async with one.running(), other.running():
         await other.client("a", "room")
@@ -261,8 +263,11 @@ async def test_each_process_counts_once_and_workers_by_the_bus(patient: None) ->
 
 
 @in_loop
-async def test_garbage_as_answers_is_ignored_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_garbage_as_answers_is_ignored_and_counted(
+    patient: None, caplog: pytest.LogCaptureFixture
+) -> None:
     hub = Hub()
+    hub.counts = True
     one, other = nodes_at(hub, 2)
     chance = random.Random(6)
     async with one.running(), other.running():
