@@ -4,16 +4,16 @@
     python3 tools/check_protocol_docs.py [--root DIR]
 
 An id is a letter and a number: F5 is a rule about frames, S27 and P4 are promises of the API, T40
-is an attack. The promises that no manual makes (P, W, B) have a row once a part of them is there.
-The rows of the two pages read
+is an attack, E5 is for small machines. The rows of the two pages read
 
     | F5 | non-minimal length: 1002 | `csrc/frame.c:decode` | `tests/c/test_frame.c` "F5 16 bit" |
     | S27 | close() is immediate | `tests/py/test_websocket.py::test_s27_close` |
 
 A test is `path::name` (a Python function) or `path` followed by text of the test's name in double
-quotes: a part of a string literal, or of the name of a vector. It must name an id of its row: in
-that text, or in the name or docstring of the function. Instead of tests, and of functions, a row
-may say "not yet: " and what is missing; then no test may name its id.
+quotes: a part of a string literal, of the name of a vector, or of the title of a section of
+.ci/run, whose steps are tests as well. It must name an id of its row: in that text, or in the name
+or docstring of the function. Instead of tests, and of functions, a row may say "not yet: " and what
+is missing; then no test may name its id.
 
 An id that is mentioned anywhere in the project, also in a comment, must have exactly one row.
 Comments prove nothing. Prints one line per violation and exits 1 if there is any.
@@ -37,25 +37,23 @@ REQUIRED: Dict[str, Tuple[str, ...]] = {
         *(f"F{n}" for n in range(1, 19)),
         *(f"C{n}" for n in range(1, 11)),
         *(f"X{n}" for n in range(1, 16)),
+        *(f"L{n}" for n in range(1, 5)),
     ),
     PROMISES: (
         *(f"S{n}" for n in range(1, 53) if n != 47),
         *(f"T{n}" for n in range(1, 95) if n not in (48, 49, 59, 69)),
+        *(f"P{n}" for n in range(1, 12)),
+        *(f"W{n}" for n in range(1, 8)),
+        *(f"B{n}" for n in range(1, 9)),
+        *(f"E{n}" for n in range(1, 6)),
     ),
 }
-# Ids that get a row when the first part of what they promise is there. Until then no test, comment
-# or page may name them.
-OPTIONAL: Tuple[str, ...] = (
-    *(f"P{n}" for n in range(1, 12)),
-    *(f"W{n}" for n in range(1, 8)),
-    *(f"B{n}" for n in range(1, 9)),
-    *(f"L{n}" for n in range(1, 5)),
-    *(f"E{n}" for n in range(1, 6)),
-)
+CI = ".ci/run"
 
 # Where ids may be mentioned. The tests of this program plant some that do not exist.
 PLACES = ("csrc", "pyws", "tests", "tools", "docs", "examples", "packaging", ".ci")
 SUFFIXES = (".c", ".h", ".py", ".in", ".txt", ".md", ".build", ".html", ".js", ".sh", ".yml", "")
+TESTS = (".c", ".py", ".txt")
 PLANTED = "test_checkers.py"
 # Bytes of UTF-8, and the language.
 NO_IDS = frozenset({"A0", "C0", "E0", "F0", "C99"})
@@ -64,6 +62,7 @@ _ID = r"(?<![A-Za-z0-9%\\])[SHFCXTPWLBAE]\d{1,2}(?![A-Za-z0-9])"
 _RANGE = re.compile(_ID + "-" + _ID)
 _FUNCTION = re.compile(r"`([^`:]+):(\w+)`")
 _TEST = re.compile(r'`([^`:]+)(?:::([^`]+))?`|"([^"]+)"')
+_SECTION = re.compile(r"^section (['\"])(.+)\1$", re.MULTILINE)
 _BACKTICKS = re.compile(r"`[^`]*`")
 _NOT_YET = re.compile(r"\s*not yet: \w.*")
 
@@ -116,8 +115,10 @@ def python_functions(path: Path) -> Dict[str, PythonFunction]:
 
 @lru_cache(maxsize=None)
 def texts(path: Path) -> Tuple[str, ...]:
-    """The string literals of a test file, or the names of its vectors."""
+    """The string literals of a test file, the names of its vectors, or the sections of CI."""
     text = csource.read(path)
+    if path.match(CI):
+        return tuple(title for _, title in _SECTION.findall(text))
     if path.suffix == ".py":
         nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
         return tuple(node.value for node in nodes if isinstance(node.value, str))
@@ -212,12 +213,12 @@ def files_under(root: Path, places: Tuple[str, ...]) -> Iterator[Path]:
 
 
 def tested_ids(root: Path) -> FrozenSet[str]:
-    """Ids that stand in a test file: "F5" in a literal, or _f5_ in the name of a Python test."""
+    """Ids of tests: "F5" in a literal or the title of a section, _f5_ in the name of a function."""
     found: FrozenSet[str] = frozenset()
-    for path in files_under(root, ("tests",)):
-        if path.suffix in (".c", ".py", ".txt"):
-            names = python_functions(path) if path.suffix == ".py" else ()
-            found = found.union(*map(ids_in, texts(path)), *map(ids_in_name, names))
+    tests = [path for path in files_under(root, ("tests",)) if path.suffix in TESTS]
+    for path in [*tests, *root.glob(CI)]:
+        names = python_functions(path) if path.suffix == ".py" else ()
+        found = found.union(*map(ids_in, texts(path)), *map(ids_in_name, names))
     return found
 
 
@@ -244,7 +245,7 @@ def check_rows(root: Path, listed: List[Row]) -> Iterator[str]:
 
 
 def check_ids(root: Path, listed: List[Row]) -> Iterator[str]:
-    tested, known = tested_ids(root), {*OPTIONAL, *sum(REQUIRED.values(), ())}
+    tested, known = tested_ids(root), set(sum(REQUIRED.values(), ()))
     row_of: Dict[str, Row] = {}
     for row in listed:
         for identifier in row.ids:

@@ -119,7 +119,7 @@ static void test_whole_handshake(bool tcp)
     ok(fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC,
        "the descriptor is non-blocking and close-on-exec");
     client_text(&c, "hello");
-    is_open("TEXT hello", "the connection is like any other");
+    is_open("TEXT hello", "E5: the connection is like any other");
     char address[46];
     ws_conn_remote_address(conn_at(&h, 0), address, sizeof address);
     is_text(address, tcp ? "127.0.0.1" : "", "its peer has its address");
@@ -136,7 +136,7 @@ static void test_nothing(void)
     adopted(connect_client(true), NULL, 0);
     client_say(&c, handshake_request);
     client_text(&c, "hello");
-    is_open("TEXT hello", "nothing was read of it");
+    is_open("TEXT hello", "E5: nothing was read of it");
     harness_events(&h);
     end("nothing");
 }
@@ -168,7 +168,7 @@ static void test_every_split(bool later)
         if (!fine)
             diag("cut at %zu of %zu", cut, all);
     }
-    ok(fine, "cut anywhere, the rest %s", later ? "later" : "in the kernel");
+    ok(fine, "E5: cut anywhere, the rest %s", later ? "later" : "in the kernel");
     harness_events(&h);
     harness_stop(&h, "every split");
 }
@@ -231,7 +231,7 @@ static void test_more_than_the_buffer(bool pauses)
         ws_conn_resume(conn_at(&h, 0));
     }
     strcat(want, ", PONG last");
-    is_open(want, "far more than the receive buffer holds");
+    is_open(want, "E5: far more than the receive buffer holds");
     harness_events(&h);
     end("more than the buffer");
 }
@@ -318,9 +318,9 @@ static void is_refused(int fd, int number, const char *name)
     const size_t before = h.memory.bytes;
     is_int(adopt(fd, "GET", 3), WS_ESYSTEM, "%s: WS_ESYSTEM", name);
     is_int(errno, number, "%s: its errno", name);
-    ok(h.memory.bytes == before, "%s: nothing is kept", name);
+    ok(h.memory.bytes == before, "E5: %s: nothing is kept", name);
     if (fd >= 0 && number != EBADF)
-        is_int(close(fd), 0, "%s: it is still the caller's", name);
+        is_int(close(fd), 0, "E5: %s: it is still the caller's", name);
 }
 
 static void test_wrong_descriptors(void)
@@ -431,7 +431,7 @@ static void test_too_many(void)
     is_int((long long)stats_of(&h).refused, RESERVE, "and is counted");
     all[LIMIT] = c;
     int fd = connect_client(true);
-    is_int(adopt(fd, handshake_request, 10), WS_ELIMIT, "many above it: WS_ELIMIT");
+    is_int(adopt(fd, handshake_request, 10), WS_ELIMIT, "E5: many above it: WS_ELIMIT");
     ok(write(fd, "mine", 4) == 4, "the connection is still the caller's");
     client_read(&c);
     is_mem(c.in, c.in_length, "mine", 4, "who may answer");

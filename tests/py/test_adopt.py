@@ -45,7 +45,7 @@ def echo(ws: Any, message: Any, opcode: Any) -> None:
 
 @pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix"])
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_what_was_read_already(serve: Callable[..., Any], unix: bool, kind: Any) -> None:
+def test_e5_what_was_read_already(serve: Callable[..., Any], unix: bool, kind: Any) -> None:
     addresses: List[str] = []
 
     def on_open(ws: Any) -> None:

@@ -340,16 +340,16 @@ def test_functions_refuses_an_empty_tree(tmp_path: Path) -> None:
 # ---- rules and promises -----------------------------------------------------------------------
 
 sys.path.insert(0, str(TOOLS))
-from check_protocol_docs import OPTIONAL, PROMISES, PROTOCOL, REQUIRED  # noqa: E402
+from check_protocol_docs import PROMISES, PROTOCOL, REQUIRED  # noqa: E402
 
 RULES, PROMISED = REQUIRED[PROTOCOL], REQUIRED[PROMISES]
 
 
 def test_docs_knows_what_is_required() -> None:
-    assert len(RULES) == 29 + 18 + 10 + 15
-    assert len(PROMISED) == 51 + 90
+    assert len(RULES) == 29 + 18 + 10 + 15 + 4
+    assert len(PROMISED) == 51 + 90 + 11 + 7 + 8 + 5
     assert not {"S47", "T48"} & set(PROMISED)
-    assert [i for i in OPTIONAL if i[0] == "P"] == [f"P{n}" for n in range(1, 12)]
+    assert [i for i in PROMISED if i[0] == "E"] == ["E1", "E2", "E3", "E4", "E5"]
 
 
 def table(head: str, rows: List[str]) -> str:
@@ -392,6 +392,7 @@ def docs_tree(root: Path, rules: List[str], promises: List[str]) -> None:
             "tests/c/test_frame.c": literals + COMMENTS,
             "tests/py/test_wire.py": PYTHON_TESTS,
             "tests/vectors/a.txt": "# H0 a vector\n> frame H0 no name\n",
+            ".ci/run": "section 'H0: a section'\nstep true 'H0 of a step'\n# 'H0 a comment'\n",
         },
     )
 
@@ -403,7 +404,11 @@ def test_docs_accepts_full_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", ["H0", "H28", "F1", "F18", "C1", "C10", "X1", "X15", "S1", "S52", "T1", "T94"]
+    "missing",
+    [
+        *("H0", "H28", "F1", "F18", "C1", "C10", "X1", "X15", "L1", "L4", "S1", "S52", "T1", "T94"),
+        *("P1", "P11", "W1", "W7", "B1", "B8", "E1", "E2", "E3", "E4", "E5"),
+    ],
 )
 def test_docs_finds_a_missing_row(tmp_path: Path, missing: str) -> None:
     docs_tree(
@@ -455,6 +460,8 @@ BAD_TESTS = [
     ('`tests/c/test_frame.c` "H0_code"', 'no test "H0_code'),
     ('`tests/vectors/a.txt` "H0 no name"', 'no test "H0 no name"'),
     ('`tests/py/test_wire.py` "H0 in a comment"', 'no test "H0 in a comment"'),
+    ('`.ci/run` "H0 of a step"', 'no test "H0 of a step" in .ci/run'),
+    ('`.ci/run` "a section"', 'the test "a section" in .ci/run does not name it'),
     ("`tests/py/test_wire.py::TestWire::test_other`", "does not name it"),
 ]
 
@@ -488,6 +495,7 @@ def test_docs_finds_a_second_row(tmp_path: Path) -> None:
         '`tests/c/test_frame.c` "H0 is kept"',
         '`tests/c/test_frame.c` "H0 is kept" "all: H0"',
         '`tests/vectors/a.txt` "H0 a vector"',
+        '`.ci/run` "H0: a section"',
         '`tests/py/test_wire.py` "H0 in a literal"',
         "`tests/py/test_wire.py::TestWire::test_all[one]`",
         "`tests/py/test_wire.py::test_h0_named`",
@@ -539,11 +547,15 @@ OTHERS = [row("F4, F5"), promise("S4, S5")]
         ("tests/py/test_more.py", "CASES = ['ID5 length']\n", True),
         ("tests/c/test_more.c", 'ok(1, "ID5 length");\n', True),
         ("tests/vectors/more.txt", "# ID5 length\n> 82\n", True),
+        (".ci/run", "section 'ID5: lengths'\n", True),
+        (".ci/run", 'section "ID5: lengths of $version"\n', True),
         ("tests/py/test_more.py", "def id5_helper(): pass  # ID5\n", False),
         ("tests/py/test_more.py", "# def test_id5_length(): pass\n", False),
         ("tests/c/test_more.c", '/* ID5 "ID5" */ // "ID5"\nint ID5;\n', False),
         ("tests/c/test_more.c", 'ok(1, "xID5 ID555");\n', False),
         ("tests/vectors/more.txt", "# length\n> ID5\n", False),
+        (".ci/run", "section 'lengths'\nstep echo 'ID5'\n# section 'ID5: lengths'\n", False),
+        (".ci/more.py", "ID5 = 'ID5'\n", False),
     ],
 )
 def test_docs_counts_what_names_an_id(
@@ -565,15 +577,15 @@ def test_docs_counts_what_names_an_id(
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("csrc/loop.c", "int a; /* L2 */\n", 1),
+        ("csrc/loop.c", "int a; /* L5 */\n", 1),
         ("csrc/loop.h", "/* one line,\n * T48 in another */\n", 2),
-        ("pyws/app.py", '"""Sessions (P2)."""\n', 1),
-        ("tests/py/test_more.py", "# W5\n", 1),
-        ("tests/py/test_more.py", "def test_b1_local(): pass\n", 1),
+        ("pyws/app.py", '"""Sessions (P12)."""\n', 1),
+        ("tests/py/test_more.py", "# W8\n", 1),
+        ("tests/py/test_more.py", "def test_b9_local(): pass\n", 1),
         ("tests/c/test_more.c", 'ok(1, "X16: no such rule");\n', 1),
         ("tests/vectors/more.txt", "# F19 a vector\n", 1),
         ("tools/tool.py", "A4 = 'A4'\n", 1),
-        ("docs/page.md", "One\n\nand E5.\n", 3),
+        ("docs/page.md", "One\n\nand E6.\n", 3),
         ("examples/c/echo.c", "/* C11 */\n", 1),
         ("packaging/README.md", "H29\n", 1),
         ("README.md", "S53\n", 1),
@@ -606,25 +618,19 @@ PROMISE_TEST = "`tests/py/test_more.py::test_p3_drained`"
 @pytest.mark.parametrize(
     ("identifier", "tests", "text", "want"),
     [
-        ("", "", "def test_it(): pass\n", []),
         ("P3", PROMISE_TEST, "def test_p3_drained(): pass\n", []),
         ("P3", PROMISE_TEST, "def test_p3_gone(): pass\n", ["no test test_p3_drained in"]),
-        (
-            "P4",
-            PROMISE_TEST,
-            "def test_p3_drained(): pass\n",
-            ["does not name it", "P3 has no row"],
-        ),
-        ("", "", "def test_p3_drained(): pass\n", ["P3 has no row in"]),
-        ("", "", "def test_it(): 'P3: drained'\n", ["P3 has no row in"]),
-        ("P12", PROMISE_TEST, "def test_p3_drained(): 'P12'\n", ["no such id", "P3 has no row"]),
+        ("P4", PROMISE_TEST, "def test_p3_drained(): pass\n", ["does not name it"]),
         ("P3", "not yet: drained", "def test_p3_drained(): pass\n", ["is not there yet, but"]),
+        ("P12", PROMISE_TEST, "def test_p3_drained(): 'P12'\n", ["no such id"]),
     ],
 )
-def test_docs_checks_promises_that_may_come_later(
+def test_docs_checks_tests_in_python(
     tmp_path: Path, identifier: str, tests: str, text: str, want: List[str]
 ) -> None:
-    promises = [*map(promise, PROMISED), *([promise(identifier, tests)] if identifier else [])]
+    promises = [promise(i, tests if i == identifier else "") for i in PROMISED]
+    if identifier not in PROMISED:
+        promises.append(promise(identifier, tests))
     docs_tree(tmp_path, list(map(row, RULES)), promises)
     plant(tmp_path, {"tests/py/test_more.py": text})
     found = run("check_protocol_docs.py", tmp_path)

@@ -98,7 +98,7 @@ def cross_files() -> List[str]:
     return sorted(path.stem for path in CHECK.parent.glob("*.ini"))
 
 
-def test_all_names_every_target() -> None:
+def test_e1_all_names_every_target() -> None:
     text = CHECK.read_text()
     named: Set[str] = set()
     for line in re.findall(r"targets\+=\(([a-z0-9 -]+)\)", text):

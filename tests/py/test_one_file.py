@@ -3,6 +3,7 @@
 The C tests pass with it, too: `meson setup -Done_file=true`.
 """
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from builds import has_module
+from chromium import unavailable
 from common import ROOT
 
 SCRIPT = ROOT / "tools" / "amalgamate.py"
@@ -59,13 +62,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_is_two_files_that_include_none_of_the_others(made: Path) -> None:
+def test_e2_it_is_two_files_that_include_none_of_the_others(made: Path) -> None:
     assert sorted(path.name for path in made.iterdir()) == ["pyws.c", "pyws.h"]
     lines = [line for path in made.iterdir() for line in path.read_text().splitlines()]
     assert [line for line in lines if line.startswith('#include "')] == ['#include "pyws.h"']
 
 
-def test_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
+def test_e2_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
     text = "".join(path.read_text() for path in made.iterdir())
     for path in (ROOT / "csrc").glob("*.[ch]"):
         times = text.count(f"/* ======== {path.name} ======== */")
@@ -86,7 +89,7 @@ def test_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
     ],
     ids=["libc alone", "zlib", "OpenSSL", "no resolver", "as small as it gets"],
 )
-def test_a_program_takes_it_along(
+def test_e2_a_program_takes_it_along(
     made: Path, tmp_path: Path, flags: List[str], header: str, language: str
 ) -> None:
     need("cc", "c++")
@@ -101,3 +104,18 @@ def test_a_program_takes_it_along(
     run(*compiler, *WARNINGS, "-Werror", "-I", made, program, library, "-o", tmp_path / "main",
         *(flag for flag in flags if flag.startswith("-l")))  # fmt: skip
     run(tmp_path / "main")
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
+def test_e1_the_oldest_glibc(made: Path, tmp_path: Path) -> None:
+    """With the headers and the functions of glibc 2.17, of 2012."""
+    if not has_module("ziglang"):
+        unavailable("no ziglang (PyPI) here")
+    main, program = tmp_path / "main.c", tmp_path / "main"
+    main.write_text(PROGRAM)
+    target = f"{platform.machine()}-linux-gnu.2.17"
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
+    flags = ["-std=c11", "-Os", *WARNINGS, "-Werror", "-DWS_NO_DEFLATE", "-I", made]
+    run(*compiler, *flags, main, made / "pyws.c", "-o", program)
+    run(program)

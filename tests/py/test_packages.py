@@ -285,14 +285,14 @@ def test_buildroot_lint() -> None:
 
 
 @pytest.mark.packaging
-def test_every_file_has_a_license() -> None:
+def test_e2_every_file_has_a_license() -> None:
     """The SPDX lines and REUSE.toml, with the text that they name."""
     assert (ROOT / "LICENSES" / "MIT.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
     need_program("reuse")
     run(["reuse", "--root", str(ROOT), "lint", "--quiet"])
 
 
-def test_sources_say_their_license() -> None:
+def test_e2_sources_say_their_license() -> None:
     """Those that are copied into other projects say it themselves."""
     line = "-License-Identifier: MIT"  # with SPDX before it, reuse would read it
     for path in files_of(ROOT / "csrc", PACKAGING / "yocto", OPENWRT):
