@@ -47,9 +47,9 @@ struct ws__endpoints {
 /* Listens on all addresses that the options name, on the same port. An address that this machine
  * does not have is skipped, as long as another one remains. After any other failure nothing stays
  * open, and the last endpoint is the one that failed. Returns WS_OK, or WS_ESYSTEM with errno. It
- * is cold: it and what it alone calls are built for size. */
-__attribute__((cold)) int ws__net_listen(const ws_listen_options *options,
-                                         struct ws__endpoints *endpoints);
+ * is cold: it and what it alone calls are built for size. Its caller has a large frame, too. */
+__attribute__((cold, noinline)) int ws__net_listen(const ws_listen_options *options,
+                                                   struct ws__endpoints *endpoints);
 
 /* Removes the file of a Unix socket, unless `path` leads to another file by now. Must be called
  * while the socket is open: until it is closed, no other file has the same inode number. Returns

@@ -7,7 +7,8 @@
     python3 tools/footprint.py --markdown         # as the tables of docs/embedding.md
     python3 tools/footprint.py --targets armv7 --profiles full,small
 
-Everything is compiled by -Os and with the flags of meson.build. What is measured:
+Everything is compiled by -Os, with link-time optimization and with the flags of meson.build. What
+is measured:
 
     library     bytes of the stripped shared library, without the functions for Python
     server      bytes of a stripped static echo server (SERVER below) with musl, C library included
@@ -44,10 +45,12 @@ PAGES = 8  # KiB by which the resident set varies from run to run
 SECONDS = 300
 
 FLAGS = (
-    *("-std=c11", "-Os", "-DWS_BUILDING", "-fvisibility=hidden", "-fstack-usage", "-w"),
+    *("-std=c11", "-Os", "-flto", "-DWS_BUILDING", "-fvisibility=hidden", "-fstack-usage", "-w"),
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
     *("-ffunction-sections", "-fdata-sections"),
 )
+# gcc reports frames when it links. Fat objects also have the sections of static data.
+SHARED = ("-fPIC", "-ffat-lto-objects")
 LINK = ("-Wl,--gc-sections", "-Wl,-z,noseparate-code", "-Wl,-Bsymbolic-functions")
 # The bridge is for Python, and TLS comes in libraries of its own.
 LEFT_OUT = re.compile(r"bridge|tls_")
@@ -285,7 +288,7 @@ def writable(size: str, objects: list[Path]) -> int:
 
 def largest_frame(folder: Path) -> int:
     lines = "".join(path.read_text() for path in folder.glob("*.su")).splitlines()
-    return max((int(line.split("\t")[1]) for line in lines), default=0)
+    return max(int(line.split("\t")[1]) for line in lines)
 
 
 def echo_once(port: int) -> None:
@@ -322,9 +325,8 @@ def measure_library(target: Target, objects: Objects, profile: str) -> dict[str,
     switches = switches_of(profile, objects.csrc)
     assert switches is not None
     made = objects.build(switches)
-    library = objects.folder / "libpyws.so"
-    link = ["-shared", *LINK, "-o", str(library), *map(str, made)]
-    run([*(word for word in objects.compiler if word != "-fstack-usage"), *link])
+    library = objects.folder / f"libpyws {profile}.so"
+    run([*objects.compiler, "-shared", *LINK, "-o", str(library), *map(str, made)])
     return {"library": stripped(target.strip, library), "writable": writable(target.size, made)}
 
 
@@ -354,7 +356,7 @@ def measure(target: Target, profiles: list[str], csrc: Path, missing: list[str])
 
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            command = [*need(target.compiler), *FLAGS, "-fPIC"]
+            command = [*need(target.compiler), *FLAGS, *SHARED]
             objects = Objects(csrc, Path(temporary) / "shared", command)
             for profile in profiles:
                 add(profile, measure_library(target, objects, profile))

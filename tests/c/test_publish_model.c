@@ -171,8 +171,8 @@ static void match(struct peer *p, const char *data, size_t n)
             return;
         }
         uint32_t id = p->expected[p->first++];
-        size_t want = id == CLOSING_NOW ? SIZE_MAX : make_expected(p, other, id & ~OPTIONAL);
-        if (want == n && (!n || !memcmp(other, data, n)))
+        size_t want = id == CLOSING_NOW ? 0 : make_expected(p, other, id & ~OPTIONAL);
+        if (id != CLOSING_NOW && want == n && (!n || !memcmp(other, data, n)))
             break;
         if (!(id & OPTIONAL)) {
             complain(id == CLOSING_NOW ? "a message after the end" : "not the message to come", i);

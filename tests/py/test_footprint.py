@@ -126,13 +126,14 @@ def test_the_program_of_the_documentation(tmp_path: Path) -> None:
 
 @apply_builds
 def test_the_program_with_limits_and_every_switch(tmp_path: Path) -> None:
-    """docs/embedding.md: the settings of 8 MB, the switches, and a port that is taken."""
+    """docs/embedding.md: the settings of 8 MB, all that saves bytes, and a port that is taken."""
     limits = part(r"^```c\n(    ws_config config;.*?)^```$")
+    flags = f"{part(r'`(-ffunction-sections [^`]*)`')} {part(r'optimization, `(-f[^`]*)`')}"
     switches = " ".join(f"-D{name}" for name in re.findall(r"^\| `(WS_NO_\w+)`", PAGE, re.M))
     with socket.create_server(("", 0)) as taken:
         program = PROGRAM.replace("    int result = ws_server_new(&server, NULL);\n", limits)
         program = program.replace("port = 8000", f"port = {taken.getsockname()[1]}")
-        echo = build_as_documented(tmp_path, program, switches)
+        echo = build_as_documented(tmp_path, program, f"{flags} {switches}")
         done = subprocess.run([echo], stderr=subprocess.PIPE, text=True, check=False)
     assert limits in program
     assert switches.count("-DWS_NO_") == 3
