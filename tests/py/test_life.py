@@ -255,7 +255,8 @@ def test_pause_slows_the_client_down(serve: Callable[..., Any]) -> None:
         assert messages == []
         assert server.call(server.app.stats)["memory"] - before < 1 << 20
         server.call(ws.resume)
-        peer.eventually(lambda: len(messages) == sent // (len(chunk) // 100))
+        # Over TLS, a part of the send that has failed arrives, too.
+        peer.eventually(lambda: len(messages) >= sent // (len(chunk) // 100))
 
 
 @pytest.mark.parametrize("how", ["end", "close", "shutdown"])
