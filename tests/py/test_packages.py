@@ -145,6 +145,23 @@ def test_wrap_with_tls(tmp_path: Path) -> None:
     run([str(tmp_path / "build" / "consumer")])
 
 
+@apply_builds
+def test_mbedtls_by_pkg_config(tmp_path: Path) -> None:
+    """Mbed TLS 3 has a file for each of its libraries, which names the others for static ones."""
+    need_program("pkg-config")
+    need_header("mbedtls/ssl.h")
+    below = {"mbedtls": "mbedcrypto mbedx509", "mbedx509": "mbedcrypto", "mbedcrypto": ""}
+    for name, others in below.items():
+        text = f"Name: {name}\nDescription: -\nVersion: 3.6\nLibs: -l{name}\n"
+        (tmp_path / f"{name}.pc").write_text(f"{text}Requires.private: {others}\n")
+    source = copy_tree(tmp_path / "pyws")
+    options = ["-Dpython=none", "-Dtests=false", "-Dtools=false", "-Dtls=mbedtls"]
+    setup = [*MESON, "setup", "build", *options, "-Doptimization=0"]
+    said = run(setup, source, PKG_CONFIG_PATH=str(tmp_path))
+    assert "mbedtls found: YES 3.6" in said
+    run([*MESON, "compile", "-C", "build"], source)
+
+
 # ---- Buildroot, OpenWrt, Yocto ----------------------------------------------------------------
 
 
