@@ -1,9 +1,11 @@
 """What packaging/ and csrc/ offer to other build systems: each is true, and builds where it can."""
 
 import ast
+import fnmatch
 import hashlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -216,18 +218,75 @@ def test_packages_name_options_that_exist() -> None:
             assert value in known[option] | {""}, f"{name}: -D{option}={value}"
 
 
+BUILDROOT_RULES = """empty :=
+space := $(empty) $(empty)
+comma := ,
+include $(BR2_EXTERNAL_PYWS_PATH)/external.mk
+print-%:
+\t@echo "$($*)"
+%/.stamp_target_installed:
+\t$(PYTHON_PYWS_INSTALL_TARGET_CMDS)
+"""
+
+
+def buildroot(folder: Path, target: str, **variables: object) -> str:
+    """What make says, which reads the packages with these rules in place of Buildroot's."""
+    need_program("make")
+    (folder / "Makefile").write_text(BUILDROOT_RULES)
+    settings = {"BR2_EXTERNAL_PYWS_PATH": BUILDROOT, **variables}
+    assigned = [f"{name}={value}" for name, value in settings.items()]
+    return run(["make", "--no-print-directory", "-C", str(folder), target, *assigned])
+
+
+@pytest.mark.packaging
+def test_buildroot_options(tmp_path: Path) -> None:
+    """Those of the C library follow what was chosen."""
+    fixed = "-Dpython=none -Dtests=false -Dtools=false"
+    plain = buildroot(tmp_path, "print-PYWS_CONF_OPTS")
+    assert plain == f"{fixed} -Ddeflate=disabled -Dtls=\n"
+    chosen = {f"BR2_PACKAGE_PYWS_{name}": "y" for name in ("DEFLATE", "OPENSSL", "MBEDTLS")}
+    full = buildroot(tmp_path, "print-PYWS_CONF_OPTS", **chosen)
+    assert full == f"{fixed} -Ddeflate=enabled -Dtls=openssl,mbedtls\n"
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize("package", ["PYWS", "PYTHON_PYWS"])
+def test_buildroot_leaves_builds_behind(tmp_path: Path, package: str) -> None:
+    """What was built in the checkout does not take the place of what Buildroot builds."""
+    said = buildroot(tmp_path, f"print-{package}_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS")
+    flag, pattern = shlex.split(said)
+    assert (flag, pattern[0]) == ("--exclude", "/")
+    assert fnmatch.filter(["build", "build-asan"], pattern[1:]) == ["build", "build-asan"]
+    sources = run(["git", "-C", str(ROOT), "ls-files"]).split("\n")
+    assert fnmatch.filter((name.split("/")[0] for name in sources), pattern[1:]) == []
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize("name", ["buildroot-build", "build"])
+def test_build_folder_of_buildroot(tmp_path: Path, name: str) -> None:
+    """Until the release 2025.02.3, it is build/."""
+    (tmp_path / name).mkdir()
+    said = buildroot(tmp_path, f"{tmp_path}/.stamp_target_installed", MESON="echo")
+    assert f" -C {tmp_path / name} " in said
+
+
 @apply_builds
 def test_python_package_apart(tmp_path: Path) -> None:
-    """Buildroot and Yocto: its library is its own, and no headers come along."""
+    """As Buildroot builds and installs it: its library is its own, and no headers come along.
+
+    Modules are compiled by Buildroot itself, if they are wanted.
+    """
     source, prefix = copy_tree(tmp_path / "pyws"), tmp_path / "prefix"
-    setup = ["setup", "build", f"--prefix={prefix}", "--libdir=lib/pyws", "-Dpython=system"]
-    run([*MESON, *setup, "-Dtests=false", "-Dtools=false", "-Doptimization=0"], source)
-    tags = ["--tags", "runtime,python-runtime"]
-    run([*MESON, "install", "-C", "build", *tags], source)
+    options = buildroot(tmp_path, "print-PYTHON_PYWS_CONF_OPTS").split()
+    setup = ["setup", "buildroot-build", f"--prefix={prefix}", "-Doptimization=0", *options]
+    run([*MESON, *setup], source)
+    run([*MESON, "compile", "-C", "buildroot-build"], source)
+    buildroot(tmp_path, f"{source}/.stamp_target_installed", MESON=" ".join(MESON))
     package = next(prefix.rglob("pyws/__init__.py")).parent
     top = {package, prefix / "lib" / "pyws"}
     files = [path for path in files_of(prefix) if not top & set(path.parents)]
     assert files == []
+    assert list(package.rglob("__pycache__")) == []
     names = {path.name for path in (prefix / "lib" / "pyws").iterdir()}
     libraries = ("libpyws.so", "libpyws_openssl.so")
     assert names == {f"{name}.{end}" for name in libraries for end in ("0", version())}
@@ -290,15 +349,36 @@ def test_shellcheck() -> None:
     run(["shellcheck", *scripts])
 
 
-@pytest.mark.packaging
-@pytest.mark.timeout(300)
-def test_buildroot_lint() -> None:
-    """With BUILDROOT=DIR, a checkout of Buildroot; its tool needs flake8 and python-magic."""
+def buildroot_checkout() -> str:
     checkout = os.environ.get("BUILDROOT")
     if not checkout:
         pytest.skip("needs BUILDROOT=DIR, a checkout of Buildroot")
-    command = [sys.executable, f"{checkout}/utils/check-package", "-b"]
+    return checkout
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
+def test_buildroot_lint() -> None:
+    """Its tool needs flake8 and python-magic."""
+    command = [sys.executable, f"{buildroot_checkout()}/utils/check-package", "-b"]
     assert run([*command, *map(str, files_of(BUILDROOT))]).endswith("\n0 warnings generated\n")
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
+def test_buildroot_offers_the_packages(tmp_path: Path) -> None:
+    """Each option can be chosen, and brings what it needs."""
+    names = ("PYTHON3", "PYWS", "PYWS_DEFLATE", "PYWS_OPENSSL", "PYWS_MBEDTLS", "PYTHON_PYWS")
+    chosen = [f"BR2_PACKAGE_{name}=y" for name in names]
+    (tmp_path / ".config").write_text("\n".join(["BR2_x86_64=y", *chosen, ""]))
+    folders = [f"O={tmp_path}", f"BR2_EXTERNAL={BUILDROOT}"]
+    make = ["make", "--silent", "-C", buildroot_checkout(), *folders]
+    run([*make, "olddefconfig"])
+    assert set(chosen) <= set((tmp_path / ".config").read_text().split("\n"))
+    needed = run([*make, "pyws-show-depends"]).split()
+    assert {"host-meson", "host-pkgconf", "mbedtls", "openssl", "zlib"} <= set(needed)
+    needed = run([*make, "python-pyws-show-depends"]).split()
+    assert {"host-meson", "host-pkgconf", "python3", "zlib"} <= set(needed)
 
 
 @pytest.mark.packaging

@@ -8,6 +8,8 @@ PYWS_VERSION = 0.1.0
 # The sources that this external tree is a part of
 PYWS_SITE = $(BR2_EXTERNAL_PYWS_PATH)/../..
 PYWS_SITE_METHOD = local
+# What was built in the checkout is for another machine.
+PYWS_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude '/build*'
 PYWS_LICENSE = MIT
 PYWS_LICENSE_FILES = LICENSE
 PYWS_INSTALL_STAGING = YES
