@@ -11,7 +11,8 @@ from peer import close_frame, frame, upgraded
 
 from pyws import App, OpCode, SendStatus, WebSocket
 
-CHUNK, COUNT = bytes(64 * 1024), 200
+# Less than what is encrypted at once: only the kernel keeps a part of it waiting, over TLS, too.
+CHUNK, COUNT = bytes(60 * 1024), 200
 
 
 async def send_all(ws: WebSocket) -> None:
