@@ -116,7 +116,8 @@ static void test_memory(size_t max_backpressure, size_t largest_message, bool wi
         queue = max_backpressure;
     largest = largest_message;
     fragments = with_fragments;
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    const uint64_t seeds = getenv("UNDER_VALGRIND") ? SEEDS / 5 : SEEDS;
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
         state = seed;
         fragmenting = false;
         harness_init(&h);
@@ -357,7 +358,7 @@ static void test_nothing_dropped(size_t max_backpressure)
     harness_start(&h);
     kernel_reset(h.port);
     give = give_random;
-    given = TOTAL;
+    given = getenv("UNDER_VALGRIND") ? TOTAL / 10 : TOTAL;
     client_open(&c, &h);
     harness_events(&h);
     h.quiet = true;

@@ -164,8 +164,10 @@ static void test_session(int version, bool by_name)
     if (!link_open(&honest, ws_openssl_tls(openssl), clients, "example.org"))
         ok(false, "open");
     is_int(link_shake(&honest), WS_TLS_DONE, "with memory");
-    failures = fail_each(&honest, 1, &n);
-    ok(failures > 50, "T86: %ld allocations, %ld times the connection failed", n - 1, failures);
+    const long step = getenv("UNDER_VALGRIND") ? 7 : 1;
+    failures = fail_each(&honest, step, &n);
+    ok(failures > 50 / step, "T86: %ld allocations, %ld times the connection failed", n - step,
+       failures);
     ok(converse("example.org"), "with memory again");
     const long before = blocks; /* by now OpenSSL has allocated what it never frees */
     fail_each(&honest, 17, &n);
