@@ -8,8 +8,10 @@
 
 #include <string.h>
 
-#if defined(WS_NO_RESOLVER) || defined(WS_NO_HTTP_FILES)
-#error "bridge*.c is for Python, which listens on names and sends files: leave bridge*.c out"
+#if defined(WS_NO_RESOLVER) || defined(WS_NO_HTTP_FILES) || defined(WS_NO_CLUSTER) ||             \
+    defined(WS_NO_TLS) || defined(WS_NO_PROXIES) || defined(WS_NO_ADDRESS_LIMITS) ||              \
+    defined(WS_NO_TOPICS)
+#error "bridge*.c is for Python, which needs all parts of the library: leave bridge*.c out"
 #endif
 
 /* PY_VECTORCALL_ARGUMENTS_OFFSET (PEP 590): the called function may change the slot in front of the

@@ -4,6 +4,7 @@
  * nothing of connections: what arrives is handed to functions of ws.h. bus.h draws the states.
  */
 #include "bus.h"
+#ifndef WS_NO_CLUSTER
 #include "interest.h"
 #include "net.h"
 #include "outbox.h"
@@ -226,8 +227,7 @@ static void complain(struct ws__hub *hub)
 }
 
 /* What is not known is taken for interest in everything. Without memory for its topics, a member is
- * asked for them again after as many messages as it has topics, so that this costs little even if
- * there is no memory for long. */
+ * asked for them again after as many messages as it has topics, so that this costs little. */
 static void change_interest(struct ws__hub *hub, struct bus_member *m,
                             const struct ws__record *record)
 {
@@ -669,8 +669,7 @@ int ws_server_tell(ws_server *server, uint32_t member, const void *data, size_t 
 {
     struct ws__hub *hub = ws__hub_of(server);
     struct ws__bus *bus = hub->bus;
-    const struct ws__record record = {
-        .type = WS__RECORD_MESSAGE, .data = data, .length = length};
+    const struct ws__record record = {.type = WS__RECORD_MESSAGE, .data = data, .length = length};
     int count = 0;
     if (!bus || (member != WS_ALL_MEMBERS && !is_other(bus, member)) ||
         ws__record_size(&record) == SIZE_MAX)
@@ -698,3 +697,4 @@ int ws_server_bus_stats(const ws_server *server, ws_bus_stats *stats, size_t siz
     }
     return WS_OK;
 }
+#endif

@@ -170,6 +170,8 @@ static int end_topic(struct ws__hub *hub, const char *topic, size_t topic_length
     const struct ws__topic *found = ws__topics_find(&hub->topics, topic, topic_length);
     uint32_t count = found ? found->count : 0;
     int ended = 0;
+    if (!WS__TOPICS_AVAILABLE)
+        return WS_ENOTSUP;
     if (!can_close_with(code, reason, length))
         return WS_EINVAL;
     ws_conn_id *ids = ws__memory_resize(&hub->memory, NULL, 0, count * sizeof *ids);

@@ -4,6 +4,7 @@
  * section 6 (node identifiers), section 7.4 (X-Forwarded-For).
  */
 #include "forwarded.h"
+#ifndef WS_NO_PROXIES
 
 #include <string.h>
 
@@ -237,3 +238,5 @@ bool ws__forwarded_client(const struct ws__proxies *proxies, const struct ws__ht
     *client = a;
     return fine;
 }
+
+#endif

@@ -4,6 +4,7 @@
  * spend on them in one turn. RFC 7692 section 7.2.2.
  */
 #include "inflate.h"
+#ifndef WS_NO_DEFLATE
 
 #include <stdio.h>
 #include <string.h>
@@ -163,3 +164,5 @@ enum ws__inflated ws__inflate_resume(ws_conn *c, struct ws__event *event)
     ws__inflate_forget(c);
     return result ? fail(c, result, event) : WS__INFLATED;
 }
+
+#endif

@@ -4,6 +4,7 @@
  * nothing of topics: its elements are hashes already.
  */
 #include "interest.h"
+#ifndef WS_NO_CLUSTER
 
 enum { FEWEST_SLOTS = 8 };
 
@@ -90,3 +91,5 @@ void ws__interest_clear(struct ws__interest *set, struct ws__memory *memory)
     ws__memory_free(memory, set->slots, set->capacity * sizeof *set->slots);
     *set = (struct ws__interest){0};
 }
+
+#endif

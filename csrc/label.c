@@ -3,6 +3,7 @@
  * label.c: labels, and which connections take them.
  */
 #include "label.h"
+#ifndef WS_NO_CLUSTER
 #include "ws_cluster.h"
 
 #include <string.h>
@@ -35,3 +36,5 @@ int ws_conn_take_labels(ws_conn *conn)
     conn->labels = true;
     return WS_OK;
 }
+
+#endif

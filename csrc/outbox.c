@@ -3,6 +3,7 @@
  * outbox.c: what is on its way to one member of a local bus.
  */
 #include "outbox.h"
+#ifndef WS_NO_CLUSTER
 #include "net.h"
 
 #include <errno.h>
@@ -144,3 +145,5 @@ int ws_bus_announce_end(const int *inboxes, uint32_t count, uint32_t member, uin
             result = WS_ESYSTEM;
     return result;
 }
+
+#endif

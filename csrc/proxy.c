@@ -4,6 +4,7 @@
  * whoever may send this header decides about the address of the client.
  */
 #include "proxy.h"
+#ifndef WS_NO_PROXIES
 
 #include <string.h>
 
@@ -124,3 +125,5 @@ int ws__proxy_parse(const char *bytes, size_t length, struct ws__address *peer)
         return 0;
     return is_text ? parse_text(bytes, length, peer) : parse_binary(bytes, length, peer);
 }
+
+#endif

@@ -6,6 +6,7 @@
  * sends it.
  */
 #include "publish.h"
+#ifndef WS_NO_TOPICS
 #include "frame.h"
 #include "label.h"
 #include "relay.h"
@@ -399,3 +400,5 @@ int ws_server_deliver(ws_server *server, const char *topic, size_t topic_length,
                             .here = true};
     return publish(&p, topic, topic_length, NULL);
 }
+
+#endif

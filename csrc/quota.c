@@ -5,6 +5,7 @@
  * fixed size.
  */
 #include "quota.h"
+#ifndef WS_NO_ADDRESS_LIMITS
 
 #include <string.h>
 
@@ -102,3 +103,5 @@ bool ws__quota_may_log(struct ws__quota *quota, const struct ws__address *addres
         p->full_at = now;
     return true;
 }
+
+#endif

@@ -5,6 +5,7 @@
  * sends must not harm the others, whatever has happened to it.
  */
 #include "record.h"
+#ifndef WS_NO_CLUSTER
 
 #include <string.h>
 
@@ -256,3 +257,5 @@ void ws__record_stream_clear(struct ws__record_stream *stream, struct ws__memory
     ws__buffer_free(memory, &stream->partial);
     stream->aligned = stream->used = false;
 }
+
+#endif

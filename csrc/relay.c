@@ -4,6 +4,7 @@
  * and the application's relay to others.
  */
 #include "relay.h"
+#ifndef WS_NO_CLUSTER
 #include "bus.h"
 
 #include <string.h>
@@ -94,3 +95,5 @@ const char *ws_server_next_topic(const ws_server *server, const char *topic, siz
     *length = next ? next->length : 0;
     return next ? next->name : NULL;
 }
+
+#endif

@@ -3,6 +3,7 @@
  * share.c: ranges of published frames on their way to the receivers.
  */
 #include "share.h"
+#ifndef WS_NO_TOPICS
 
 void ws__share_queue(ws_conn *c)
 {
@@ -54,3 +55,5 @@ void ws__share_flush(struct ws__hub *hub)
     else
         ws__buffer_consume(hub->published, ws__buffer_length(hub->published));
 }
+
+#endif

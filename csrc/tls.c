@@ -7,6 +7,7 @@
  * rest is kept here, and counts as sent.
  */
 #include "tls.h"
+#ifndef WS_NO_TLS
 #include "input.h"
 #include "sendfile.h"
 
@@ -428,3 +429,5 @@ void *ws__tls_session(const struct ws__stream *s)
 {
     return s->filtered ? tls_of(s)->session : NULL;
 }
+
+#endif

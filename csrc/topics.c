@@ -6,6 +6,7 @@
  * names that collide, and tables and arrays release their memory when they shrink.
  */
 #include "topics.h"
+#if !defined(WS_NO_TOPICS) || !defined(WS_NO_ADDRESS_LIMITS)
 
 #include <string.h>
 
@@ -326,3 +327,5 @@ void ws__topics_unpin(struct ws__topics *topics, struct ws__topic *topic)
     topic->pins--;
     free_if_unused(topics, topic);
 }
+
+#endif

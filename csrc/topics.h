@@ -10,6 +10,14 @@
 
 #include "buffer.h"
 
+/* Without it no one subscribes, and publish_none.c takes the place of publish.c. The table itself
+ * is left out, by topics_none.c, where quota.c does not need it either. */
+#ifdef WS_NO_TOPICS
+enum { WS__TOPICS_AVAILABLE = false };
+#else
+enum { WS__TOPICS_AVAILABLE = true };
+#endif
+
 /* One subscription in the array of its topic, which may move with every change. */
 struct ws__member {
     struct ws__subscriber *subscriber;

@@ -7,6 +7,7 @@
 #include "input.h"
 #include "quota.h"
 #include "listen.h"
+#include "proxy.h"
 #include "route.h"
 #include "serve.h"
 #include "share.h"
@@ -273,6 +274,8 @@ __attribute__((cold)) int ws_server_listen(ws_server *server, const ws_listen_op
     if (options->backlog < 1 || (options->path && options->host) ||
         (options->device && (options->path || options->fd >= 0)))
         return WS_EINVAL;
+    if (options->proxy_protocol && !WS__PROXY_AVAILABLE)
+        return WS_ENOTSUP;
     int error = ws__listeners_open(&server->listeners, options, &port);
     if (error)
         return error;

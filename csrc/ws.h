@@ -52,7 +52,7 @@ extern "C" {
     X(EABI, -7, "the struct size does not match this library")                                     \
     X(ESTOPPED, -8, "the server is shutting down and no longer accepts this call")                 \
     X(ESYSTEM, -9, "a system call failed, see errno")                                              \
-    X(ENOTSUP, -10, "not supported: built without compression, or the TLS library is too old")     \
+    X(ENOTSUP, -10, "not supported: built without it, or the TLS library is too old")              \
     X(ELIMIT, -11, "the limit is reached: max_topics, or max_connections")                         \
     X(EFORKED, -12, "the server belongs to the process that made it, not to a forked child")
 
@@ -233,7 +233,7 @@ WS_API int ws_config_init(ws_config *config, size_t size);
 
 /* Creates a server, which the caller frees with ws_server_free. `config` is copied; NULL means all
  * defaults. Returns WS_OK, or sets *server to NULL and returns WS_ENOMEM, WS_EINVAL (a value is out
- * of range, or no address), WS_EABI or WS_ESYSTEM (with errno). Any thread. */
+ * of range, or no address), WS_ENOTSUP, WS_EABI or WS_ESYSTEM (with errno). Any thread. */
 WS_API int ws_server_new(ws_server **server, const ws_config *config);
 
 /* Drops every connection (on_close runs with code 1006, then on_closed; on_aborted runs for a
@@ -289,7 +289,7 @@ WS_API int ws_listen_options_init(ws_listen_options *options, size_t size);
  * another file by then. A file that a dead process left is replaced.
  * Errors: WS_ESYSTEM with errno (EADDRINUSE, EACCES, ENOENT for a name that does not resolve; for
  * `fd` ESOCKTNOSUPPORT if it is not a stream socket, EISCONN if it is connected, EDESTADDRREQ if it
- * is not bound ...), WS_EINVAL, WS_EABI, WS_ENOMEM, WS_ESTOPPED, WS_EFORKED. */
+ * is not bound ...), WS_EINVAL, WS_ENOTSUP, WS_EABI, WS_ENOMEM, WS_ESTOPPED, WS_EFORKED. */
 WS_API int ws_server_listen(ws_server *server, const ws_listen_options *options);
 
 /* Undoes the last successful ws_server_listen that was not undone yet. Connections that were

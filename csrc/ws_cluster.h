@@ -4,6 +4,10 @@
  * A *bus* connects the processes of one machine. A *relay* is a part of the application that
  * carries messages to other machines, such as the client of a message broker. The words for
  * ownership, threads and errors are those of ws.h.
+ *
+ * With -DWS_NO_CLUSTER the library has neither of them, nor labels: these functions return
+ * WS_ENOTSUP, except for ws_server_deliver, ws_server_end_topic and ws_server_end_topic_here, and
+ * for ws_server_next_topic, which returns NULL.
  */
 #ifndef WS_CLUSTER_H
 #define WS_CLUSTER_H

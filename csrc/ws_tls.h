@@ -6,7 +6,7 @@
  * bytes that arrive into those that the peer meant, and back. The functions do no input or output:
  * the server reads and writes the sockets itself. ws_listen_options.tls names the table of a
  * listening socket, all of whose connections then speak TLS (https, wss); a PROXY header comes
- * before TLS.
+ * before TLS. With -DWS_NO_TLS, ws_server_listen returns WS_ENOTSUP for such a listener.
  *
  * A *session* is what the table keeps for one connection. The server calls its functions in this
  * order:

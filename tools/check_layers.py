@@ -68,7 +68,18 @@ POSITIONS = {
 # headers of their own. resolve.c is a part of net.c that may be left out.
 PARTS = ("ws_http", "ws_cluster", "ws_tls")
 STANDS_FOR = {
+    "bus_none": "bus",
     "deflate_none": "deflate",
+    "forwarded_none": "forwarded",
+    "inflate_none": "inflate",
+    "label_none": "label",
+    "proxy_none": "proxy",
+    "publish_none": "publish",
+    "quota_none": "quota",
+    "relay_none": "relay",
+    "share_none": "share",
+    "tls_none": "tls",
+    "topics_none": "topics",
     "zlib": "deflate",
     "sendfile_none": "sendfile",
     "resolve": "net",

@@ -53,14 +53,19 @@ FLAGS = (
 SHARED = ("-fPIC", "-ffat-lto-objects")
 LINK = ("-Wl,--gc-sections", "-Wl,-z,noseparate-code", "-Wl,-Bsymbolic-functions")
 # The bridge is for Python, and TLS comes in libraries of its own.
-LEFT_OUT = re.compile(r"bridge|tls_")
+LEFT_OUT = re.compile(r"bridge|tls_(?!none)")
 
 # Each profile has the switches of those before it, too.
 PROFILES = {
     "full": "",
     "no deflate": "WS_NO_DEFLATE",
     "no resolver": "WS_NO_RESOLVER",
-    "small": "WS_NO_HTTP_FILES",
+    "no files": "WS_NO_HTTP_FILES",
+    "no cluster": "WS_NO_CLUSTER",
+    "no TLS": "WS_NO_TLS",
+    "no proxies": "WS_NO_PROXIES",
+    "no address limits": "WS_NO_ADDRESS_LIMITS",
+    "no topics": "WS_NO_TOPICS",
 }
 
 
@@ -235,8 +240,18 @@ class Objects:
             if found:
                 shutil.copy(found[0], folder / name)
 
+    def text_of(self, name: str, seen: set[str]) -> str:
+        """Return the text of a file, and of the headers of csrc/ that it includes."""
+        path = self.csrc / name
+        if name in seen or not path.exists():
+            return ""
+        seen.add(name)
+        text = path.read_text()
+        included = re.findall(r'^#include "([^"]+)"', text, re.MULTILINE)
+        return text + "".join(self.text_of(one, seen) for one in included)
+
     def compile(self, source: Path, switches: tuple[str, ...]) -> Path:
-        text = source.read_text()
+        text = self.text_of(source.name, set())
         used = tuple(switch for switch in switches if switch in text)
         if (source.stem, used) not in self.made:
             target = self.folder / f"{source.stem}{len(used)}.o"

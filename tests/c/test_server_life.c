@@ -654,7 +654,7 @@ static void test_arguments(void)
     ok(!strcmp(ws_strerror(WS_EBUSY), "the server is running a turn or a callback"), "texts");
     ok(!strcmp(ws_strerror(77), "unknown error"), "of unknown errors");
     is_text(ws_strerror(WS_ENOTSUP),
-            "not supported: built without compression, or the TLS library is too old",
+            "not supported: built without it, or the TLS library is too old",
             "of what more than one function returns");
     is_int(ws_server_free(server), WS_OK, "freed");
 }

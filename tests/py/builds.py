@@ -87,6 +87,11 @@ def version() -> str:
     return match.group(1)
 
 
+# Parts that the C library may be without: the options of meson, and the switches of the compiler.
+OPTIONAL = dict(
+    re.findall(r"^  '(\w+)': '(WS_NO_\w+)',$", (ROOT / "meson.build").read_text(), re.M)
+)
+
 # A program that shows that the library is found and that its header is of the same version.
 CONSUMER_C = """#include <ws.h>
 #include <string.h>

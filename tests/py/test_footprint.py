@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
-from builds import apply_builds, has_programs, run
+from builds import OPTIONAL, apply_builds, has_programs, run
 from common import ROOT
 from peer import close_frame, frame, upgraded
 
@@ -136,5 +136,7 @@ def test_the_program_with_limits_and_every_switch(tmp_path: Path) -> None:
         echo = build_as_documented(tmp_path, program, f"{flags} {switches}")
         done = subprocess.run([echo], stderr=subprocess.PIPE, text=True, check=False)
     assert limits in program
-    assert switches.count("-DWS_NO_") == 3
+    assert sorted(switches.split()) == sorted(
+        f"-D{s}" for s in ("WS_NO_DEFLATE", *OPTIONAL.values())
+    )
     assert (done.returncode, done.stderr) == (1, "echo: Address already in use\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import List
 
 import pytest
-from builds import has_module
+from builds import OPTIONAL, has_module
 from chromium import unavailable
 from common import ROOT
 
@@ -85,7 +85,7 @@ def test_e2_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
         (["-lz"], "zlib.h"),
         (["-DWS_NO_DEFLATE", "-DWS_TLS_OPENSSL", "-lssl", "-lcrypto"], "openssl/ssl.h"),
         (["-DWS_NO_RESOLVER", "-lz"], "zlib.h"),
-        (["-DWS_NO_DEFLATE", "-DWS_NO_RESOLVER", "-DWS_NO_HTTP_FILES"], ""),
+        ([f"-D{switch}" for switch in ("WS_NO_DEFLATE", *OPTIONAL.values())], ""),
     ],
     ids=["libc alone", "zlib", "OpenSSL", "no resolver", "as small as it gets"],
 )

@@ -12,12 +12,23 @@ from pathlib import Path
 from typing import Dict, List, Set
 
 import pytest
-from builds import CONSUMER_C, MESON, apply_builds, copy_tree, has_programs, python, run, version
+from builds import (
+    CONSUMER_C,
+    MESON,
+    OPTIONAL,
+    apply_builds,
+    copy_tree,
+    has_programs,
+    python,
+    run,
+    version,
+)
 from chromium import unavailable
 from common import ROOT
 from peer import close_frame, frame, upgraded
 
 EXAMPLES = ROOT / "examples" / "c"
+SWITCHES = [n.replace("WS_NO", "PYWS") for n in ("WS_NO_DEFLATE", *OPTIONAL.values())]
 PACKAGING = ROOT / "packaging"
 BUILDROOT, OPENWRT, YOCTO = (PACKAGING / name for name in ("buildroot", "openwrt", "yocto"))
 
@@ -81,7 +92,7 @@ target_link_libraries(echo pyws)
     ("options", "header"),
     [
         (["-DPYWS_DEFLATE=OFF"], ""),
-        (["-DPYWS_DEFLATE=OFF", "-DPYWS_RESOLVER=OFF", "-DPYWS_HTTP_FILES=OFF"], ""),
+        ([f"-D{switch}=OFF" for switch in SWITCHES], ""),
         (["-DBUILD_SHARED_LIBS=ON"], "zlib.h"),
         (["-DPYWS_OPENSSL=ON"], "openssl/ssl.h"),
     ],

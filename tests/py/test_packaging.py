@@ -15,6 +15,7 @@ import pytest
 from builds import (
     CONSUMER_C,
     MESON,
+    OPTIONAL,
     apply_builds,
     copy_tree,
     has_module,
@@ -167,9 +168,13 @@ def test_dependency_as_a_subproject(tmp_path: Path, kind: str) -> None:
     assert not (folder / "build" / "subprojects" / "pyws" / "_build.py").exists()
 
 
+# Switches that go together.
+NEEDED = {"-DWS_NO_TOPICS": ["-DWS_NO_CLUSTER"]}
+
+
 @apply_builds
 @pytest.mark.parametrize(("definitions", "libraries"), [(["-DWS_NO_DEFLATE"], []), ([], ["-lz"])])
-@pytest.mark.parametrize("switch", ["", "-DWS_NO_RESOLVER", "-DWS_NO_HTTP_FILES"])
+@pytest.mark.parametrize("switch", ["", *(f"-D{switch}" for switch in OPTIONAL.values())])
 def test_e2_vendored_sources(
     tmp_path: Path, definitions: List[str], libraries: List[str], switch: str
 ) -> None:
@@ -183,7 +188,8 @@ def test_e2_vendored_sources(
     left_out = "bridge" if switch else "nothing"
     files = sorted((ROOT / "csrc").glob("*.c"))
     sources = [str(path) for path in files if not path.name.startswith(left_out)]
-    flags = ["-std=c11", "-Os", *definitions, "-I", str(ROOT / "csrc"), *switch.split()]
+    switches = [*switch.split(), *NEEDED.get(switch, [])]
+    flags = ["-std=c11", "-Os", *definitions, "-I", str(ROOT / "csrc"), *switches]
     run(["cc", *flags, "-o", "main", "main.c", *sources, *libraries], tmp_path)
     run([str(tmp_path / "main")])
     if switch:
@@ -193,15 +199,39 @@ def test_e2_vendored_sources(
 
 
 @apply_builds
-@pytest.mark.parametrize("option", ["resolver", "http_files"])
+@pytest.mark.parametrize("option", OPTIONAL)
 def test_e2_python_needs_all_of_it(tmp_path: Path, option: str) -> None:
-    """A library without names or files is for C alone."""
+    """A library without any of its parts but compression is for C alone."""
     source = copy_tree(tmp_path / "pyws")
     setup = [*MESON, "setup", "-Dtests=false", "-Dtools=false", f"-D{option}=false"]
+    setup += ["-Dcluster=false"] if option == "topics" else []
     run([*setup, "auto"], source)
     assert not (source / "auto" / "_build.py").exists()
     with pytest.raises(AssertionError, match="or set -Dpython=none"):
         run([*setup, "-Dpython=system", "system"], source)
+
+
+@apply_builds
+@pytest.mark.parametrize(
+    ("file", "switches", "options"),
+    [
+        ("publish_none.c", ["-DWS_NO_TOPICS"], ["-Dtopics=false"]),
+        (
+            "tls_none.c",
+            ["-DWS_NO_TLS", "-DWS_TLS_OPENSSL"],
+            ["-Dencryption=false", "-Dtls=openssl"],
+        ),
+    ],
+)
+def test_e2_wrong_combinations(
+    tmp_path: Path, file: str, switches: List[str], options: List[str]
+) -> None:
+    """A part that needs another one cannot be there without it."""
+    flags = ["-std=c11", "-DWS_BUILDING", "-I", str(ROOT / "csrc"), *switches]
+    with pytest.raises(AssertionError, match=f"#error .*{switches[0][2:]}"):
+        run(["cc", *flags, "-c", str(ROOT / "csrc" / file), "-o", str(tmp_path / "out.o")])
+    with pytest.raises(AssertionError, match="ERROR: .* needs "):
+        run([*MESON, "setup", "-Dpython=none", *options, "build"], copy_tree(tmp_path / "pyws"))
 
 
 @apply_builds
