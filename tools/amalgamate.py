@@ -30,6 +30,11 @@ OPTIONAL = {
 }
 LICENSE_LINE = re.compile(r"^/\* SPDX-\S+ MIT \*/\n")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"[^\n]*\n', re.MULTILINE)
+# In one file, clang warns of functions of headers that nothing calls, as some are without a part.
+CLANG = """#ifdef __clang__
+#pragma clang diagnostic ignored "-Wunused-function"
+#endif
+"""
 BEGIN = """/* SPDX-License-Identifier: MIT */
 /*
  * {name}: pyws {version} in one file, made by tools/amalgamate.py: do not edit. {what}
@@ -95,7 +100,9 @@ def amalgamate(root: Path) -> dict[str, str]:
     library = "".join(read(csrc, name, taken) for name in sources(csrc))
     return {
         "pyws.h": head(root, "pyws.h", "The interface.") + interface,
-        "pyws.c": head(root, "pyws.c", "The library.") + f'\n{begin}#include "pyws.h"\n' + library,
+        "pyws.c": head(root, "pyws.c", "The library.")
+        + f'\n{begin}{CLANG}#include "pyws.h"\n'
+        + library,
     }
 
 

@@ -108,6 +108,19 @@ def test_e2_a_program_takes_it_along(
 
 @pytest.mark.packaging
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_e1_each_part_may_be_left_out_alone(made: Path, compiler: str) -> None:
+    """clang also warns of functions of headers that nothing calls, if all is one file."""
+    need(compiler)
+    for part in OPTIONAL.values():
+        switches = ["WS_NO_DEFLATE", part, *(["WS_NO_CLUSTER"] if part == "WS_NO_TOPICS" else [])]
+        definitions = [f"-D{switch}" for switch in switches]
+        run(compiler, "-std=c11", *WARNINGS, "-Werror", *definitions, "-fsyntax-only",
+            made / "pyws.c")  # fmt: skip
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
 def test_e1_the_oldest_glibc(made: Path, tmp_path: Path) -> None:
     """With the headers and the functions of glibc 2.17, of 2012."""
     if not has_module("ziglang"):
