@@ -3,7 +3,7 @@
  */
 #include "faults.h"
 
-#include "ws.h"
+#include "ws_cluster.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -198,6 +198,13 @@ SERVE(ws_server_publish,
       (server, topic, topic_length, data, length, opcode))
 SERVE(ws_server_defer, (ws_server *server, void (*fn)(void *argument), void *argument),
       (server, fn, argument))
+SERVE(ws_server_join, (ws_server *server, const ws_bus_options *options), (server, options))
+SERVE(ws_server_tell, (ws_server *server, uint32_t member, const void *data, size_t length),
+      (server, member, data, length))
+SERVE(ws_server_end_topic,
+      (ws_server *server, const char *topic, size_t topic_length, int code, const char *reason,
+       size_t length),
+      (server, topic, topic_length, code, reason, length))
 SERVE(ws_server_drain, (ws_server *server), (server))
 SERVE(ws_server_shutdown,
       (ws_server *server, int code, const char *reason, size_t length, uint32_t timeout_ms),

@@ -55,6 +55,9 @@
     X(ws_server_watch) \
     X(ws_server_publish) \
     X(ws_server_defer) \
+    X(ws_server_join) \
+    X(ws_server_tell) \
+    X(ws_server_end_topic) \
     X(ws_server_drain) \
     X(ws_server_shutdown)
 
