@@ -229,7 +229,8 @@ def test_packages_name_options_that_exist() -> None:
             assert value in known[option] | {""}, f"{name}: -D{option}={value}"
 
 
-BUILDROOT_RULES = """empty :=
+BUILDROOT_RULES = """qstrip = $(strip $(subst ",,$(1)))
+empty :=
 space := $(empty) $(empty)
 comma := ,
 include $(BR2_EXTERNAL_PYWS_PATH)/external.mk
@@ -252,12 +253,15 @@ def buildroot(folder: Path, target: str, **variables: object) -> str:
 @pytest.mark.packaging
 def test_buildroot_options(tmp_path: Path) -> None:
     """Those of the C library follow what was chosen."""
-    fixed = "-Dpython=none -Dtests=false -Dtools=false"
-    plain = buildroot(tmp_path, "print-PYWS_CONF_OPTS")
-    assert plain == f"{fixed} -Ddeflate=disabled -Dtls=\n"
+    fixed = ["-Dpython=none", "-Dtests=false", "-Dtools=false"]
+    plain = buildroot(tmp_path, "print-PYWS_CONF_OPTS").split()
+    assert plain == [*fixed, "-Ddeflate=disabled", "-Dtls="]
     chosen = {f"BR2_PACKAGE_PYWS_{name}": "y" for name in ("DEFLATE", "OPENSSL", "MBEDTLS")}
-    full = buildroot(tmp_path, "print-PYWS_CONF_OPTS", **chosen)
-    assert full == f"{fixed} -Ddeflate=enabled -Dtls=openssl,mbedtls\n"
+    full = buildroot(tmp_path, "print-PYWS_CONF_OPTS", **chosen).split()
+    assert full == [*fixed, "-Ddeflate=enabled", "-Dtls=openssl,mbedtls"]
+    less = "-Dresolver=false -Dproxies=false"
+    small = buildroot(tmp_path, "print-PYWS_CONF_OPTS", BR2_PACKAGE_PYWS_OPTIONS=f'"{less}"')
+    assert small.split() == [*plain, *less.split()]
 
 
 @pytest.mark.packaging
@@ -306,12 +310,14 @@ def test_python_package_apart(tmp_path: Path) -> None:
     assert Path(path).parent == prefix / "lib" / "pyws"
 
 
-OPENWRT_RULES = """empty:=
+OPENWRT_RULES = """qstrip=$(strip $(subst ",,$(1)))
+empty:=
 space:=$(empty) $(empty)
 comma:=,
 INCLUDE_DIR:=$(TOPDIR)
 CONFIG_PACKAGE_libpyws-openssl:=y
 CONFIG_PACKAGE_libpyws-mbedtls:=y
+CONFIG_LIBPYWS_OPTIONS:="-Dresolver=false -Dproxies=false"
 define BuildPackage
 $(info $(1) $(MESON_ARGS))
 $(foreach name,$(PYWS_FILES),$(info $(wildcard $(name))))
@@ -332,6 +338,7 @@ def test_openwrt_makefile(tmp_path: Path) -> None:
     command = ["make", "--no-print-directory", "-C", str(OPENWRT / "libpyws"), f"TOPDIR={tmp_path}"]
     lines = run(command).splitlines()
     options = "-Dpython=none -Dtests=false -Dtools=false -Ddeflate=disabled -Dtls=openssl,mbedtls"
+    options += " -Dresolver=false -Dproxies=false"
     packages = ("libpyws", "libpyws-openssl", "libpyws-mbedtls")
     files = [str(ROOT / name) for name in ("LICENSE", "csrc", "meson.build", "meson_options.txt")]
     assert lines == [line for name in packages for line in (f"{name} {options}", *files)]

@@ -33,5 +33,6 @@ endif
 
 PYWS_DEPENDENCIES += $(PYWS_TLS)
 PYWS_CONF_OPTS += -Dtls=$(subst $(space),$(comma),$(strip $(PYWS_TLS)))
+PYWS_CONF_OPTS += $(call qstrip,$(BR2_PACKAGE_PYWS_OPTIONS))
 
 $(eval $(meson-package))
