@@ -311,12 +311,12 @@ void account(enum event event, ws_conn *conn, const char *data, size_t length)
     struct app *a = app_of(conn);
     if (event == ON_OPEN) {
         if (a->state != FREE)
-            fault("on_open of a connection that is not over", a->state);
+            fault("on_open of a connection that is not over", (long)a->state);
         meet(conn, a);
         count.connections++;
     } else if (event == ON_CLOSED) {
         if (a->state != CLOSED)
-            fault("on_closed without on_close", a->state);
+            fault("on_closed without on_close", (long)a->state);
         a->state = FREE;
     } else if (a->state != OPENED) {
         fault("an event of a connection that is not open", (long)event);

@@ -164,7 +164,7 @@ static void test_session(int version, bool by_name)
     if (!link_open(&honest, ws_openssl_tls(openssl), clients, "example.org"))
         ok(false, "open");
     is_int(link_shake(&honest), WS_TLS_DONE, "with memory");
-    const long step = getenv("UNDER_VALGRIND") ? 7 : 1;
+    const long step = getenv("UNDER_VALGRIND") ? 17 : 1;
     failures = fail_each(&honest, step, &n);
     ok(failures > 50 / step, "T86: %ld allocations, %ld times the connection failed", n - step,
        failures);
