@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -277,6 +278,22 @@ static void note_resident(long *least)
         *least = now_resident;
 }
 
+/* qemu-user keeps some memory for each address that was ever in use, and the allocator of Zig takes
+ * a new one for each large block. Where blocks that are freed at once leave a mark, the resident
+ * set says nothing about the library. */
+static bool blocks_leave_a_mark(void)
+{
+    enum { BLOCKS = 2000, SIZE = 72 * 1024 };
+    const long before = resident();
+    for (int i = 0; i < BLOCKS; i++) {
+        char *volatile block = malloc(SIZE);
+        if (block)
+            memset(block, 1, SIZE);
+        free(block);
+    }
+    return resident() - before > RSS_GROWTH / 2;
+}
+
 /* The eight ways of a connection in the flood, by the letter it says. */
 static void serve_flood(struct harness *harness, enum event event, ws_conn *conn,
                         ws_request *request, const char *data, size_t length)
@@ -384,8 +401,11 @@ static void test_flood(void)
     ok(s.opened == s.closed && !s.connections, "T68: opened %llu, closed %llu",
        (unsigned long long)s.opened, (unsigned long long)s.closed);
     diag("resident after a fifth: %ld KiB, at the end: %ld KiB", early, late);
-    ok(SANITIZED || getenv("UNDER_VALGRIND") || late - early < RSS_GROWTH,
-       "T55, T91: the resident set is flat");
+    if (blocks_leave_a_mark())
+        diag("the resident set is not looked at: freed blocks leave a mark in it");
+    else
+        ok(SANITIZED || getenv("UNDER_VALGRIND") || late - early < RSS_GROWTH,
+           "T55, T91: the resident set is flat");
     h.hook = NULL;
     harness_stop(&h, "flood");
     free_clients();
