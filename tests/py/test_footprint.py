@@ -15,6 +15,7 @@ from common import ROOT
 from peer import close_frame, frame, upgraded
 
 PAGE = (ROOT / "docs" / "embedding.md").read_text()
+SWITCHES = (ROOT / "packaging" / "README.md").read_text()
 TOOL = ROOT / "tools" / "footprint.py"
 GROWTH = """
 #include "ws.h"
@@ -129,7 +130,7 @@ def test_the_program_with_limits_and_every_switch(tmp_path: Path) -> None:
     """docs/embedding.md: the settings of 8 MB, all that saves bytes, and a port that is taken."""
     limits = part(r"^```c\n(    ws_config config;.*?)^```$")
     flags = f"{part(r'`(-ffunction-sections [^`]*)`')} {part(r'optimization, `(-f[^`]*)`')}"
-    switches = " ".join(f"-D{name}" for name in re.findall(r"^\| `(WS_NO_\w+)`", PAGE, re.M))
+    switches = " ".join(re.findall(r"^\| `(-DWS_NO_\w+)`", SWITCHES, re.M))
     with socket.create_server(("", 0)) as taken:
         program = PROGRAM.replace("    int result = ws_server_new(&server, NULL);\n", limits)
         program = program.replace("port = 8000", f"port = {taken.getsockname()[1]}")
