@@ -23,6 +23,8 @@ from pyws import App, AppOptions
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ssl.SSLContext.sslsocket_class = SharedSocket
+
 # On a busy machine, any loop may wait for a processor for a second, which servers log.
 logging.getLogger("pyws").addFilter(
     lambda record: not record.getMessage().startswith("loop blocked for")
@@ -37,7 +39,6 @@ def tls_options() -> Dict[str, Any]:
 
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
         os.environ[name] = authority().cert  # clients trust it
-    ssl.SSLContext.sslsocket_class = SharedSocket
     cert_file, key_file = localhost()
     return {"cert_file": cert_file, "key_file": key_file}
 
