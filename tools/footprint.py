@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
+NAME = Path(sys.argv[0]).stem  # embedded.py in bench/ uses some of this, too
 BUDGETS = Path(__file__).with_name("footprint.json")
 HEAD_ROOM = 1.02
 PAGES = 8  # KiB by which the resident set varies from run to run
@@ -206,7 +207,7 @@ def run(command: list[str]) -> str:
         check=False,
     )
     if done.returncode != 0:
-        sys.exit(f"footprint: {' '.join(command)}\n{done.stdout}")
+        sys.exit(f"{NAME}: {' '.join(command)}\n{done.stdout}")
     return done.stdout
 
 
@@ -306,20 +307,42 @@ def largest_frame(folder: Path) -> int:
     return max(int(line.split("\t")[1]) for line in lines)
 
 
-def echo_once(port: int) -> None:
-    """Send one short message, and read what comes back."""
-    request = (
+def opened(port: int) -> socket.socket:
+    """Return a connection to a server on this machine, after the opening handshake."""
+    peer = socket.create_connection(("127.0.0.1", port), timeout=20)
+    peer.sendall(
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
-        peer.sendall(request + b"\x81\x85\0\0\0\0hello")
-        received = b""
-        while not received.endswith(b"\x81\x05hello"):
-            part = peer.recv(4096)
-            if not part:
-                sys.exit(f"footprint: the server closed the connection after {received!r}")
-            received += part
+    if not read_until(peer, b"\r\n\r\n").startswith(b"HTTP/1.1 101 "):
+        sys.exit(f"{NAME}: the server refused the opening handshake")
+    return peer
+
+
+def read_until(peer: socket.socket, end: bytes) -> bytes:
+    received = b""
+    while end not in received:
+        part = peer.recv(4096)
+        if not part:
+            sys.exit(f"{NAME}: the server closed the connection after {received!r}")
+        received += part
+    return received
+
+
+def echo_once(port: int) -> None:
+    """Send one short message, and read what comes back."""
+    with opened(port) as peer:
+        peer.sendall(b"\x81\x85\0\0\0\0hello")
+        read_until(peer, b"\x81\x05hello")
+
+
+def memory(pid: int, kind: str) -> int:
+    """Return KiB of a kind of memory of a process: Rss, or Anonymous."""
+    # VmRSS of status is not exact: each CPU counts for itself.
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    match = re.search(rf"^{kind}:\s+(\d+) kB", rollup, re.MULTILINE)
+    assert match
+    return int(match.group(1))
 
 
 def resident(program: Path) -> int:
@@ -327,13 +350,9 @@ def resident(program: Path) -> int:
         try:
             assert process.stdout
             echo_once(int(process.stdout.readline()))
-            # VmRSS of status is not exact: each CPU counts for itself.
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            return memory(process.pid, "Rss")
         finally:
             process.terminate()
-    match = re.search(r"^Rss:\s+(\d+) kB", rollup, re.MULTILINE)
-    assert match
-    return int(match.group(1))
 
 
 def measure_library(target: Target, objects: Objects, profile: str) -> dict[str, int]:

@@ -1,13 +1,16 @@
-"""tools/footprint.py notices what grows, and the program of docs/embedding.md works."""
+"""The tools behind docs/embedding.md notice what grows, and its program works."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict
+from threading import Thread
+from typing import Dict, Iterable, Tuple
 
 import pytest
 from builds import OPTIONAL, apply_builds, has_programs, run
@@ -17,6 +20,8 @@ from peer import close_frame, frame, upgraded
 PAGE = (ROOT / "docs" / "embedding.md").read_text()
 SWITCHES = (ROOT / "packaging" / "README.md").read_text()
 TOOL = ROOT / "tools" / "footprint.py"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+COMPARISON = ROOT / "tools" / "bench" / "embedded.py"
 GROWTH = """
 #include "ws.h"
 WS_API const char *ws_growth(void);
@@ -141,3 +146,109 @@ def test_the_program_with_limits_and_every_switch(tmp_path: Path) -> None:
         f"-D{s}" for s in ("WS_NO_DEFLATE", *OPTIONAL.values())
     )
     assert (done.returncode, done.stderr) == (1, "echo: Address already in use\n")
+
+
+def compare(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(COMPARISON), *options],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@apply_builds
+@pytest.mark.skipif(not has_programs("gcc"), reason="needs gcc")
+def test_the_comparison_measures_a_connection(tmp_path: Path) -> None:
+    """Planted bytes are found; an idle connection has less than 1 KiB besides."""
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    conn = tmp_path / "csrc" / "conn.h"
+    pulse = "    struct ws__pulse pulse;\n"
+    conn.write_text(conn.read_text().replace(pulse, f"{pulse}    char growth[4096];\n"))
+    done = compare("--libraries", "pyws", "--csrc", str(tmp_path / "csrc"))
+    assert done.returncode == 0, done.stderr
+    row = re.search(r"^\| pyws, without compression \| ([\d,]+) \| ([\d,]+) \|", done.stdout, re.M)
+    assert row, done.stdout
+    library, connection = (int(number.replace(",", "")) for number in row.groups())
+    assert 20_000 < library < 200_000
+    assert 4096 < connection < 4096 + 1024
+
+
+def test_the_comparison_names_what_is_not_installed(tmp_path: Path) -> None:
+    """A compiler that finds no library returns the name alone."""
+    (tmp_path / "cc").write_text('#!/bin/sh\necho "${1#*=}"\n')
+    (tmp_path / "cc").chmod(0o755)
+    path = f"{tmp_path}:{os.environ.get('PATH', '')}"
+    done = compare("--libraries", "mongoose,civetweb,libwebsockets,wslay", PATH=path)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
+    assert done.stderr == (
+        "mongoose is left out: --mongoose DIR says where its sources are\n"
+        "civetweb is left out: Debian's package libcivetweb-dev is not installed\n"
+        "libwebsockets is left out: Debian's package libwebsockets-dev is not installed\n"
+        "wslay is left out: Debian's package libwslay-dev is not installed\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--libraries", "pyws,lws"), "--libraries: 'lws' is not one of pyws, mongoose, civetweb,"),
+        (("--mongoose", "/dev"), "--mongoose: there is no mongoose.c in /dev"),
+    ],
+)
+def test_the_comparison_refuses(options: Tuple[str, ...], said: str) -> None:
+    done = compare(*options)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def answer(listener: socket.socket, parts: Iterable[bytes]) -> None:
+    """Send one part for each that arrives."""
+    connection, _ = listener.accept()
+    with connection:
+        for part in parts:
+            connection.recv(4096)
+            connection.sendall(part)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((b"HTTP/1.1 404 Not Found\r\n\r\n",), "refused the opening handshake"),
+        ((b"HTTP/1.1 101 ",), "closed the connection after b'HTTP/1.1 101 '"),
+        ((SWITCHED, b"\x81\x05hallo"), "closed the connection after b'.*hallo'"),
+        ((SWITCHED, b"\x81\x05hello"), ""),
+    ],
+    ids=["refused", "cut", "other", "right"],
+)
+def test_the_tools_check_the_echo(
+    monkeypatch: pytest.MonkeyPatch, parts: Tuple[bytes, ...], said: str
+) -> None:
+    monkeypatch.syspath_prepend(TOOL.parent)
+    import footprint
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Thread(target=answer, args=(listener, parts), daemon=True)
+        server.start()
+        with pytest.raises(SystemExit, match=said) if said else contextlib.nullcontext():
+            footprint.echo_once(listener.getsockname()[1])
+        server.join(20)
+        assert not server.is_alive()
+
+
+def test_the_comparison_agrees_with_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/embedding.md: the rows are those of the tool, and pyws has the same size as above."""
+    monkeypatch.syspath_prepend(TOOL.parent)
+    monkeypatch.syspath_prepend(COMPARISON.parent)
+    import embedded  # type: ignore[import-not-found, unused-ignore]
+
+    rows = re.findall(r"^\| (\w+)[^|]* \| ([\d,]+) \| [\d,]+ \| ([^|]+) \|$", PAGE, re.M)
+    assert [(name, what) for name, _, what in rows] == [
+        (name, library.what) for name, library in embedded.LIBRARIES.items()
+    ]
+    assert rows[0][1] == part(rf"^\| x86_64 \| {embedded.PROFILE} \| ([\d,]+) \|")
