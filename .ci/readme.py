@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run the first two sh blocks of a checkout's README.md, each on its own bare Debian 12.
 
     python3 .ci/readme.py CHECKOUT REPORTS

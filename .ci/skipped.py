@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Print the tests that were skipped in every run that knows them, as pytest takes their names.
 
     python3 .ci/skipped.py [--reasons] REPORT...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The site: install the package with its extra `docs`, then ``sphinx-build -W docs build/site``."""
 
 from __future__ import annotations

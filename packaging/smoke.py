@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check an installation of pyws with a server, clients and echoed messages, also over TLS.
 
     python packaging/smoke.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """pyws: a WebSocket server for Linux.
 
 from pyws import App

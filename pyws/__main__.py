@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command `pyws`, also as ``python -m pyws``: a server to try WebSockets with in a browser.
 
 ``pyws publish`` sends a message to the subscribers of apps that use a message broker.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The headers of csrc/ in ctypes: callbacks, structures, prototypes, and `lib`.
 
 Everything follows ws.h, ws_http.h, ws_cluster.h, ws_tls.h and bridge.h line by line, in their

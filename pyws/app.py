@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The server: listening, running, topics, deferred calls."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Message brokers, which carry published messages to other machines.
 
 `AppOptions(broker=...)` takes the URL of a broker, or an object of a subclass of `Broker`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """client.js, for pages that talk to a server: a WebSocket that connects again when it was lost.
 
 app.get("/client.js", pyws.browser.client_js)

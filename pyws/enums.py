@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The constants of the public interface: opcodes, results of a send, compression settings."""
 
 from __future__ import annotations

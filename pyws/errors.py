@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The error codes of the C library and the Python exceptions that they become."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics whose last messages a broker keeps, for clients that come back.
 
 docs/scaling.md explains what is promised.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HTTP requests and responses, plain ones and opening handshakes."""
 
 from __future__ import annotations

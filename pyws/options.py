@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The settings of an App and of its listening sockets."""
 
 from __future__ import annotations

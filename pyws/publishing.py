@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Publishing from programs that serve no clients themselves."""
 
 from __future__ import annotations

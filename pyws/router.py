@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Routes: what a program registers for paths."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """For the tests of programs that use pyws: a server for a block, and a socket without a client.
 
 Nothing else of pyws imports this module. docs/testing_apps.md has complete examples.

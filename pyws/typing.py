@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The types of handlers, of messages, and of options that are written as a dict.
 
 Programs need them for annotations alone, and import them from `pyws`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One WebSocket connection, as handlers see it."""
 
 from __future__ import annotations

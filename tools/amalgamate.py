@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Make two files of csrc/: pyws.h, the whole interface, and pyws.c, the whole library.
 
     python3 tools/amalgamate.py [--output DIR]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Checks that the files of csrc/ use each other only as the layer map allows.
 
     python3 tools/check_layers.py [--root DIR]

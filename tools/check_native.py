@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Check that pyws/_native.py and pyws/errors.py agree with ws.h, ws_http.h,
 ws_cluster.h, ws_tls.h and bridge.h, and pyws/_core/openssl.py with ws_openssl.h.
 

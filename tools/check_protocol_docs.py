@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Checks docs/protocol.md and docs/promises.md: every id has a row, every row is proved by tests.
 
     python3 tools/check_protocol_docs.py [--root DIR]

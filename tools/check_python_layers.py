@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Checks that the modules of pyws/ import each other only downwards, and respect what is private,
 and that meson.build installs them all.
 

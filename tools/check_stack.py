@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Check how much stack csrc/ needs: no function too much, and no way to a callback too much.
 
     python3 tools/check_stack.py [--root DIR] [--cc GCC] [--flags FLAGS] [--show]

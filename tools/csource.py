@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A minimal C reader for the checkers: comments, string literals, and the extent of functions.
 
 It reads only the project's own style (K&R, the brace of a function body on a separate line). Text

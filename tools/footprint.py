@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Measure what csrc/ takes on small machines: bytes of code, of stack, and of memory.
 
     python3 tools/footprint.py                    # each target whose compiler is installed

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Writes what follows from the table of settings and the list of handlers: docs/settings.md, their
 part of the docstring of App.ws, and their types in pyws/typing.py.
 

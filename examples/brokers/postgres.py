@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PostgreSQL as a broker, by LISTEN and NOTIFY and psycopg 3.2 (pip install "psycopg[binary]").
 
     app = App(broker=PostgresBroker("postgresql://user:password@host/database"))

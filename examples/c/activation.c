@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * activation.c: an echo server as a service of systemd, without libsystemd.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * chat.c: a page from memory, and a chat on the sockets that it opens.
  *

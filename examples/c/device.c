@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * device.c: the web page of a small device in C, with an upload, as for its firmware.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * echo.c: a WebSocket echo server in C: every message goes back to its sender.
  *

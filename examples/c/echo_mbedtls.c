@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * echo_mbedtls.c: a WebSocket echo server that speaks TLS (wss) by Mbed TLS 2.28 or 3.x.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * echo_tls.c: a WebSocket echo server that speaks TLS (wss), with OpenSSL.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loop_glib.c: a server in the main loop of GLib, as programs for GTK and D-Bus have it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loop_libuv.c: a server in the loop of libuv.
  *

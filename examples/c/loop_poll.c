@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loop_poll.c: a server in a program that has a loop of its own, here around poll(2).
  *

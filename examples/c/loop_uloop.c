@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * loop_uloop.c: a server in the loop of libubox, as programs for OpenWrt have it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* minimal.c: an echo server in twenty lines, at ws://127.0.0.1:8000. Ctrl-C ends it. */
 #include "ws.h"
 

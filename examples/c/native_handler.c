@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * native_handler.c: C handlers for the Python server examples/py/native_handler.py.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * serial.c: a serial port in the browser: a page from memory, and a socket that is the port.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Chat rooms: a client of ws://127.0.0.1:9001/ROOM?name=NAME joins the room ROOM.
 
 A text is sent to everyone in the room as {"name", "text"}. Joining and leaving is announced as

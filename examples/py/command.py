@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Shows every client what a command prints: python examples/py/command.py vmstat 1
 
 A client gets the last lines first. When the command ends, all clients are closed with its status.

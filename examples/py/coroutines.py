@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine handlers: a delayed echo, and the time of day for all clients every second.
 
 Connect to ws://127.0.0.1:9001/. A slow handler of one client does not delay other clients.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server that sends every message back. `--help` lists its options."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Server-sent events beside a socket: what a client says in the chat, all pages show.
 
 python events.py, then open http://127.0.0.1:9001/ in two windows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A page, a login and a chat behind it, all on one port.
 
 The page, login_page/index.html, is a static file. Its form logs in by POST /login, which sets a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An echo server with numbers for Prometheus at http://127.0.0.1:9001/metrics.
 
 docs/metrics.md explains the numbers. A server on the internet should not show them to everyone:

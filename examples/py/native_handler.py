@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server whose messages never reach Python: examples/c/native_handler.c handles them.
 
 cc -shared -fPIC -I csrc -o native_handler.so examples/c/native_handler.c

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # User data: `upgrade` creates an object for every connection, and later handlers get it from the
 # socket. Connect with any client to ws://127.0.0.1:9001/ and watch the output.
 # ruff: noqa

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A page that uploads files and shows the progress; the server writes them to disk as they arrive.
 
 python upload.py [FOLDER], then open http://127.0.0.1:9001/

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A webhook: what another service sends is passed on to all sockets, if its signature is right.
 
 WEBHOOK_SECRET=secret python webhook.py; the sender makes the field X-Signature:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with several processes. `--help` lists its options.
 
 Every answer begins with the id of the process that sent it.

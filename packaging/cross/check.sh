@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # Build pyws for other CPUs and test it there, under the emulators of qemu-user:
 #
 #     packaging/cross/check.sh [--brief] [--jobs N] [--keep DIR] TARGET...
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#targets[@]} -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+[ ${#targets[@]} -gt 0 ] || { sed -n '3,/^set/s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
 work=$kept
 if [ -z "$kept" ]; then
     work=$(mktemp -d)

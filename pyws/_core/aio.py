@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The server as a part of an asyncio loop; imported only for this.
 
 The loop watches the server's descriptor, and a turn of the server is one callback of it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What runs before the handlers of a router: its `before` functions, one after the other."""
 
 from __future__ import annotations

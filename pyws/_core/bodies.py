@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The body of a request: what has arrived of it, and who waits for it."""
 
 from __future__ import annotations

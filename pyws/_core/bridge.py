@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """bridge.c, which passes messages to Python handlers and back without ctypes.
 
 Everything that touches the C API of the interpreter (`ctypes.pythonapi`) is here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The local bus: what the workers of an app send each other (ws_cluster.h).
 
 Messages reach the subscribers of other workers in C. What Python sends by itself are the questions

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The functions that C calls: one static ctypes callback for each kind of event, never freed.
 
 A callback finds its runtime, route, socket or request in a table by what C passes back: a key, or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Calls of the C library that need objects of ctypes: structures, buffers, functions."""
 
 from __future__ import annotations

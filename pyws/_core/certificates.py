@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the TLS settings of a listening socket mean: certificates and keys as `ssl.SSLContext`.
 
 Only what is wrong with them is found out here; `openssl` and `tls` make connections of them. This

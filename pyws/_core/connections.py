@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The open connections of an app, as `App.connections` and `App.find` give them."""
 
 from __future__ import annotations

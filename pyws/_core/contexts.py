@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Contexts of contextvars: everything that runs for one socket or request runs in its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Cookies (RFC 6265): what a Cookie field says, and what a Set-Cookie field may say."""
 
 from __future__ import annotations

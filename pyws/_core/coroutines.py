@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine handlers: the order of a socket's events, and requests; imported only for these.
 
 A coroutine handler begins inside the callback of its event, and most end there. While one is under

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many subscribers a topic has in other apps: questions that go through a broker, and answers.
 
 A question goes to the topic itself, so that only processes that have subscribers get it. They

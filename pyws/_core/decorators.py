@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Decorators that wait for the functions below them."""
 
 from __future__ import annotations

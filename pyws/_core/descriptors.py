@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Descriptors of a server: what its epoll set watches, and how a forked child drops them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS as the modules see it that work without it: what is known of a connection, and of a listener.
 
 `tls` and `openssl`, which do the work, are imported only where an app listens with TLS.

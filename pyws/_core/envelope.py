@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The format of the messages that apps send each other through a broker.
 
 A header of 16 bytes, then the payload:

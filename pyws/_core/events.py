@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Server-sent events: an answer that goes on for as long as the client stays (HTML, 9.2)."""
 
 from __future__ import annotations

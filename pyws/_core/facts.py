@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a client asked for: `Request` as C, sockets and coroutine handlers see it.
 
 The attributes of `Facts` with an underscore are for this module and for `Request`, its subclass.

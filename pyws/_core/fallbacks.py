@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an app answers where no route takes the request."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a client asked for, as text: header fields, the parts of a path, the query."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files as responses: types, conditions, ranges and encodings (RFC 9110), and the way to a file.
 
 Nothing here knows of requests.

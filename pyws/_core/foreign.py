@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names that other libraries use, and what to do instead here.
 
 `unknown_key` makes the error message for a setting that does not exist. `explained` makes classes

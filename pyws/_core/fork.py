@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What os.fork does to apps: in the child, everything belongs to the parent."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Forms: what `Request.form` returns, and how it is made of a body."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What annotations need of `typing`, in every version of Python.
 
 Type checkers know `typing_extensions` without its being installed; a program never imports it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics with history, in one process.
 
 Their messages come from the broker, those of this process, too. A `Channel` is such a topic that

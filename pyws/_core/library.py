@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Finds libpyws.so, loads it, and checks that it is the one that this package was written for.
 
 What the library must contain (prototypes, structures, ABI) comes from the caller, `pyws._native`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Functions of the program that run before the first connection and after the last one."""
 
 from __future__ import annotations

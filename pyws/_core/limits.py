@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A time limit for one thing after another, which needs no timer for each of them."""
 
 from __future__ import annotations

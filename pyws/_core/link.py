@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Between the topics of an app and a message broker; imported only for apps that have a broker.
 
 C reports the first subscriber of a topic, the last one, and everything that is published here. One

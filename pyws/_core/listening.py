@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where an app listens."""
 
 from __future__ import annotations

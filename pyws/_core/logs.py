@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What pyws writes to the log, and how: the loggers `pyws`, `pyws.server` and `pyws.access`.
 
 Text from a peer (paths, reasons) is escaped here, so that it cannot forge a line.

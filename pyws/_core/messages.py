@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages on their way out: from what a program sends to bytes and an opcode."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The numbers of an app in the text format of Prometheus, version 0.0.4."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mistakes that the types allow, and that would otherwise have no visible effect.
 
 Each raises an error, or makes a line of the log, that says what was meant and how to write it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """NATS as a broker; imported only where a URL names one.
 
 nats-py connects, with TLS, passwords and keys, through a `Wire` of this module instead of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages that NATS keeps: one stream of JetStream for all topics.
 
 The stream PREFIX_history has the subjects PREFIX.history.>, and the server passes on what it keeps

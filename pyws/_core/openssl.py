@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ws_openssl.h in ctypes, and the OpenSSL that it works with.
 
 libpyws_openssl.so calls OpenSSL through a table of addresses. They are those of the OpenSSL that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What log lines say of a broker that is away, and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages on their way to a broker: a queue with a bound."""
 
 from __future__ import annotations

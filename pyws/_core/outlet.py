@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One message for a broker, from a program that has no app; imported only for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An answer that is sent in parts: how far it is, and who waits for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of the URL of a broker, and what may be wrong with them.
 
 Error messages show no user and no password, also not a part of one that was not percent-encoded.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections that take labels: they know where they are in topics with history.
 
 The query parameter `history` of the opening handshake makes a connection one: a JSON object with

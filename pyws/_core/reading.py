@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The methods of `Request` and `Response` that read the body of a request."""
 
 from __future__ import annotations

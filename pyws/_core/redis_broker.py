@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Redis and Valkey as brokers; imported only where a URL names one.
 
 redis-py connects, with TLS and passwords, in version 3 of the protocol, which lets one connection

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages that Redis keeps: one stream for each topic, which a script in Lua writes and reads.
 
 Two keys belong to a topic, after the prefix of the URL:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The connection of an app to its broker, as the modules see it that stand below link.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests as C and coroutine handlers see them; `pyws.http` adds what programs call.
 
 The attributes of an `Exchange` with an underscore are for this module and for `Response`, its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Routes: what the callbacks of a registered pattern need, found by what C passes back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a socket, a request or a timer needs of its app.
 
 A `Runtime` owns the C server, and knows the state of the app, which thread may call it, what was

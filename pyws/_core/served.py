@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files as answers: `Response.send_file`, and the handlers of `App.static`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sessions, ``async def session(ws)``, and the tasks of a socket; imported only for these.
 
 While a session waits in `recv`, its task waits for a `Parking`: a message resumes the coroutine

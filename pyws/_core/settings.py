@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tables of settings. Each setting is defined once, as one line in the body of its class.
 
 `AppOptions` and `AppListenOptions` (options.py) and `RouteSettings` (here) are the tables. A line

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SIGINT and SIGTERM while an app runs in the main thread."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections as C and coroutine handlers see them; `pyws.websocket` adds what programs call.
 
 The attributes of a `Socket` with an underscore are for this module and for `WebSocket`, its

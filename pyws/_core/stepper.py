@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutines that begin inside a callback, and are asyncio tasks from their first step on.
 
 A task of asyncio runs the first step of its coroutine in the next turn of the loop, and an eager

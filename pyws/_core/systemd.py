@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What systemd passes to a service: sockets, and where to report, without libsystemd.
 
 The rules are those of sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3).

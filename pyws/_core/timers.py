@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The calls that `App.call_later` delays: a heap over the one alarm that the library has.
 
 The alarm is set to the first call that is due, and switched off without one: an idle server sleeps.

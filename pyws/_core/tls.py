@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS of a listening address: its contexts, which may be replaced, and its keys for tickets.
 
 Imported only where an app listens with TLS.

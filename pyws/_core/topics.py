@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an app does with topics besides publishing."""
 
 from __future__ import annotations

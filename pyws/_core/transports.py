@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the connections to Redis and NATS have in common."""
 
 from __future__ import annotations

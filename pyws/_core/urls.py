@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From the URL of a broker to the object that connects to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Single values: nothing of a wrong type or out of range reaches C.
 
 Every function takes the name of an argument and a value, and returns the value in the form that the

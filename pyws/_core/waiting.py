@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What coroutines await on a connection: the methods of `pyws.WebSocket` that return awaitables."""
 
 from __future__ import annotations

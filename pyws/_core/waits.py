@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What waits for a connection in asyncio."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The descriptors of `App.add_reader` and `App.add_writer`.
 
 The library has one watch for a descriptor. Here it gets two calls, one for each event. What is

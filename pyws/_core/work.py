@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an app runs besides its handlers: calls that were deferred or delayed, other descriptors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`App.run` with several workers: processes that serve the same addresses, and the parent of them.
 
 The parent has bound the addresses already and still holds them, but never accepts. Each worker is a

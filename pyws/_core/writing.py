@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The methods of `Response` that send an answer in parts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What PyInstaller must know about pyws; it finds this package by the entry point `hook-dirs`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tells PyInstaller to collect the C library, which no import statement names, and data files.
 
 PyInstaller reads the variables of this module. In the frozen program the library is in the folder

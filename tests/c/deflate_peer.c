@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate_peer.c: a client that speaks permessage-deflate, see deflate_peer.h.
  */

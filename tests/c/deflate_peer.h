@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate_peer.h: a client that speaks permessage-deflate (RFC 7692) by means of zlib, and its
  * server: what the programs that test compressed connections stand on, beside harness.h.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate_side.c: both sides of permessage-deflate, see deflate_side.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * deflate_side.h: a server's side of permessage-deflate without a server, with memory that is
  * counted and made to fail, and the peer's side, which is zlib's.

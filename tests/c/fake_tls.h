@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fake_tls.h: no TLS, but with its shape: what the server calls through ws_tls.h, and what the
  * clients of the tests speak with it. A record is a type, a length of two bytes, and as many bytes

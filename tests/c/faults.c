@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * faults.c: stands between the library and the system calls, see faults.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * faults.h: makes a single system call of the server fail. A program that uses it is linked with
  * faults.c and with --wrap for each name in FAULTS and FAULTS_SERVER, so that the calls of the

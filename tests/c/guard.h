@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * guard.h: bytes that lie flush against a PROT_NONE page, so that reading or writing one byte
  * after them crashes, with or without a sanitizer. One region, at most GUARD_SIZE bytes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * harness.c: the server of harness.h, and its allocator; harness_client.c has the clients.
  */

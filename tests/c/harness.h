@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * harness.h: a server and its clients in one thread: what the tests of the connection layer and
  * of the server stand on. Time is virtual, memory is counted (and can be made to fail), every

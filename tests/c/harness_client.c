@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * harness_client.c: the clients of harness.h, and the checks of what they and the server have seen.
  */

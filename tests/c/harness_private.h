@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * harness_private.h: what the two files of the harness share, and no test needs.
  */

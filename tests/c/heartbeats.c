@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * heartbeats.c: virtual time and the Pings in it, see heartbeats.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * heartbeats.h: a server with heartbeats and one client, in virtual time that moves from
  * deadline to deadline, as it does for a loop that sleeps. Only the timer itself shows what it is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http_reader.c: says what csrc/http.c and csrc/body.c read in a request, for
  * tests/py/test_http_readers.py, which compares that with other readers. Input: any number of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernel.c: what the kernel takes of a server's writes, see kernel.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * kernel.h: stands between the server of a test and the kernel. It counts the server's writes, and
  * determines how many bytes each socket still takes and whether peers acknowledge what was sent.

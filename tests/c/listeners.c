@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * listeners.c: the resolver and the system calls that listeners.h describes.
  */

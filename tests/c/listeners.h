@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * listeners.h: a server that listens, with a resolver and system calls that fail when they are set
  * to. A program that has it is linked with listeners.c, whose functions take the place of the C

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * members.h: servers on a local bus, all in one thread, each with a harness of its own, and the
  * sockets that their parent would keep.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * one_client.c: a server and one client, see one_client.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * one_client.h: a server and one client of it, which may be slow.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * one_request.c: a server and one client that sends requests, see one_request.h.
  */

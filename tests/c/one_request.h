@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * one_request.h: a server and one client of it that sends requests and gets long responses.
  */

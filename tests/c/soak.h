@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * soak.h: the two sides of test_soak.c, which check each other: an application whose handlers use
  * the whole of ws.h (soak_app.c), and its peers (soak_peers.c). Every message says who sent it, its

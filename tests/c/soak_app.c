@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * soak_app.c: the application of test_soak.c, see soak.h: its messages, and handlers that do all
  * that ws.h allows.

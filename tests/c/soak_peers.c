@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * soak_peers.c: the peers of test_soak.c, see soak.h: they come in all ways, say right and wrong
  * things, check what they receive, and leave in all ways.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * subscribers.c: clients in topics, and what is published to them, see subscribers.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * subscribers.h: a server and clients in its topics: what the programs that test topics and
  * publishing stand on, beside harness.h. Topics and texts are short strings; client i has

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tap.c: the checks and the cases of a test program, see tap.h.
  */

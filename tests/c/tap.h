@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tap.h: checks that print a line of the Test Anything Protocol each, and the cases of a program.
  *

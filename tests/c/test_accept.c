@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_accept.c: accepting: sockets of the caller, an accept4 or an epoll_ctl that fails, listeners
  * that another process has shut down.

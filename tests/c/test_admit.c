@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_admit.c: who may connect, who they are behind a proxy, and how much one address may do: on
  * a server, with clients from many addresses of 127.0.0.0/8.

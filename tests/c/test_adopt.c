@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_adopt.c: connections that were accepted elsewhere (ws_server_adopt): what was read of them
  * already, cut anywhere; sockets that cannot be served, which stay the caller's; limits, and what

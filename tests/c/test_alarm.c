@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_alarm.c: the alarm of a server (ws_server_set_alarm): when it rings, set again from inside
  * its call, among other timers, and as a foreign loop sees it.

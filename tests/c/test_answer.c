@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_answer.c: responses in parts: chunks and lengths, slow clients, clients that leave, uploads
  * that are sent back, the end of the server.

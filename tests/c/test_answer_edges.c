@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_answer_edges.c: bodies and responses that meet: uploads while a response is sent, log
  * functions that act on requests, peers that are lost before their last request is handled.

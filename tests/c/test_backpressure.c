@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_backpressure.c: connections whose kernel takes random amounts, or nothing: how much memory
  * their queues take, which Pongs wait, and what counts as buffered.

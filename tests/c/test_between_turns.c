@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_between_turns.c: handlers and calls that run between two turns of the loop: they find all as
  * it is within a turn, and the wait that follows does not sleep over what they did.

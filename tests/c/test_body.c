@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_body.c: bodies of requests. Every input is read whole, byte by byte and in every two-way
  * split, each time from a fresh copy that lies flush against an unreadable page: content, result

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_buffer.c: buffer.c on an allocator that moves every block, checks every size it is told,
  * and fails on demand; and a long random run against a plain array.

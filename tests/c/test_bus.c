@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_bus.c: several servers in one thread on a local bus: who gets what, and in which order.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_bus_faults.c: two members of a local bus, of which each system call fails once, from the
  * moment when one of them joins: at most messages are lost, nothing leaks, the bus continues.

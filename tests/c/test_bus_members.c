@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_bus_members.c: members of a local bus that come, go, are killed and replaced, that do not
  * read, or are not there yet; datagrams that are lost, stale or no datagrams; memory that runs out.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_bus_model.c: random operations on members of a local bus against a model: who was subscribed
  * when something was published, and still is, gets it exactly once; whoever was not gets nothing;

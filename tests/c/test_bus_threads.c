@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_bus_threads.c: members of a local bus in threads of their own, as their processes would be:
  * a client that knows of its subscription is reached from every member, whatever else is going on;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_callbacks.c: from inside of any callback of the application a server can neither be freed
  * nor run a turn, whether a turn calls it or a call between turns. T72.

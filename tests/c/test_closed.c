@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_closed.c: on_closed: once for each connection, after on_close, with what came of the closing
  * handshake (RFC 6455 7.1.4), and who began it, for every way in which a connection ends.

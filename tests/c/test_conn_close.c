@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_conn_close.c: how connections end (RFC 6455 section 7): the closing handshake from both
  * sides, failures, races, time limits, and that what was said can be read: FIN, never RST.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_conn_deflate.c: permessage-deflate (RFC 7692) through a running server: what is
  * negotiated, and what arrives compressed, cut at every byte: messages, errors, limits.

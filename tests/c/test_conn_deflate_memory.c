@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_conn_deflate_memory.c: permessage-deflate through a running server: the memory and time that
  * compression takes for bombs, many connections and long turns, and what happens when an allocation

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_conn_deflate_send.c: permessage-deflate through a running server: what leaves compressed, to
  * a peer that keeps its window or does not, whole and in fragments, while the kernel is full.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_conn_inflate.c: compressed messages that cost more than they look like (RFC 7692; X12, T46):
  * how many turns they take, who is served meanwhile, and all that can happen to a connection whose

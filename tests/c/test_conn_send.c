@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_conn_send.c: what leaves a connection: statuses of sends, backpressure and its limit,
  * drain, fragments and held messages, cork, Pongs, sends to other connections.

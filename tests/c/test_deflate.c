@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_deflate.c: messages of permessage-deflate in both directions, against zlib at the other end:
  * every window and mode, takeover, memory that is counted and given back, and every allocation made

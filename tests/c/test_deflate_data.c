@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_deflate_data.c: what a peer may send as compressed data: bombs, limits, streams that are
  * cut, broken, or end early, and text that is not UTF-8.

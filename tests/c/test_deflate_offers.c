@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_deflate_offers.c: the negotiation of permessage-deflate against a model that is written as a
  * list of rules: every combination of parameters, for every setting.

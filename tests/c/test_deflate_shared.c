@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_deflate_shared.c: the one compressor that the connections of a server share: small sizes of
  * it, and clients that have asked for different windows. What they get is inflated with the window

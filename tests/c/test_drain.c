@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_drain.c: ws_server_drain: no new connections, the old ones may finish.
  */

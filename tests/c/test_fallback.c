@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_fallback.c: ws_server_set_fallback: responses of the application to requests that no route
  * takes.

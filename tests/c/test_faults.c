@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_faults.c: one scenario with all that a server does, in which each allocation, and then each
  * system call, fails once: only the peer that it was for suffers, nothing leaks, the server

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_fork.c: descriptors of which another process holds a copy. What the server closes is closed
  * for its peer and leaves the epoll set; a forked child that frees the server changes nothing of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_forwarded.c: the client behind trusted proxies (RFC 7239): lists of them, the walk from the
  * right, and what a client writes to be taken for another one. Heads lie flush against an

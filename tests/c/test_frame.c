@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_frame.c: frame.c: headers at every cut length and length form, and masking against the
  * byte loop of RFC 6455 section 5.3. All input ends at a PROT_NONE page.

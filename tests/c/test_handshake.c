@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_handshake.c: the rules of the opening handshake (RFC 6455 section 4.2). Each request lies
  * flush against an unreadable page.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_heartbeat.c: silent peers: when Pings are sent and when the connection ends, for all
  * settings, against a model; what counts as a sign of life; lifetimes; round trips. Time is virtual

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_heartbeat_late.c: heartbeats of a loop that is held up, of one with many connections, and of
  * full kernel buffers: no peer times out because of the server's own delay.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_hooks.c: what an application may put in the place of the wall clock and of the kernel's
  * random numbers, and the lines about peers that are refused. E4.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_http.c: request heads. Every input is parsed whole, byte by byte and in every two-way
  * split, each time from a fresh copy that lies flush against an unreadable page: the result and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_http_chaos.c: random clients that pipeline requests with bodies, and an application that
  * does whatever it may with any request in any callback, while memory fails and time jumps. What

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_labels.c: labels in front of messages: who gets them, and in front of what the server puts
  * an empty one, so that no message can be taken for a label: sent, in fragments, held back,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_linear.c: every byte is copied a bounded number of times, whatever pieces it comes in and
  * however many turns it waits. What the server asks of its allocator is counted: a copy that is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_listen.c: where a server listens: names with several addresses, ports that are taken,
  * missing families of addresses, an end of listening; and what stays open when it fails.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_listen_path.c: listening at files of Unix sockets, which other processes remove, rename
  * and replace meanwhile.

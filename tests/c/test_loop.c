@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_loop.c: the event loop: descriptors, wake-ups, timers in virtual time, and the one
  * descriptor behind which all of it stands.

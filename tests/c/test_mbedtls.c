@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_mbedtls.c: sessions of Mbed TLS (ws_mbedtls.h) against a client of OpenSSL, in memory.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_negotiation.c: permessage-deflate is agreed on the wire (RFC 7692 5 and 7.1): offers in the
  * opening handshake of a running server, whole, byte by byte and at every two-way split, and the

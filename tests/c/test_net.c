@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_net.c: sockets: listening on addresses, paths and given descriptors, accepting, writing,
  * and every error in between.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_no_address_limits.c: a server without limits for one address
  * (-DWS_NO_ADDRESS_LIMITS). E2.

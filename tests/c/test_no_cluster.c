@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_no_cluster.c: a server without topics that span processes, and without labels
  * (-DWS_NO_CLUSTER). E2.

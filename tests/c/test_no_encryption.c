@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_no_encryption.c: a server whose listeners do not speak TLS (-DWS_NO_TLS). E2.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_no_proxies.c: a server that knows no proxies (-DWS_NO_PROXIES). E2.
  */

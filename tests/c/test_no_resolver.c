@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_no_resolver.c: the hosts that can be listened on where the resolver is left out
  * (-DWS_NO_RESOLVER): addresses and localhost. E2.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_no_topics.c: a server to whose messages no one subscribes (-DWS_NO_TOPICS). E2.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_on_response.c: what ws_server_set_on_response reports: each HTTP answer once, the library's
  * own included, with the reason that the peer reads.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_openssl.c: sessions of OpenSSL (ws_openssl.h) against a client of OpenSSL, in memory:
  * handshakes, data, and clients that mean no good.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_openssl_contexts.c: the contexts of ws_openssl.h: names, certificates of clients, protocols
  * (ALPN), replacement, and files; test_openssl_tickets.c has resumption.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_openssl_memory.c: each allocation of OpenSSL and of ws_openssl.h fails once. What was asked
  * for then fails or succeeds, and the next attempt succeeds, while another connection notices

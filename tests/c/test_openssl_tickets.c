@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_openssl_tickets.c: clients that resume sessions with contexts of ws_openssl.h: by which
  * keys, and at which names.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_pause.c: ws_conn_pause and ws_conn_resume: in every handler, with whole and cut frames in
  * hand, while the peer ends or breaks off, with time, backpressure and shutdown; that a paused

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_pause_messages.c: ws_conn_pause_messages (P2): Pings, Pongs and Closes are handled until the
  * next data frame, which is held with all that follows it; what a peer can make the server keep;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_protocol.c: what the vectors cannot show of protocol.c: memory, allocation failures, life
  * times, lengths around size_t, and random streams cut at random (T29).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_proxy.c: the header of the PROXY protocol, whole and cut at each byte. Each input lies flush
  * against an unreadable page.

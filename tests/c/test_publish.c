@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_publish.c: the order of what is published and sent, from every handler and outside of
  * them, within a turn and between turns, between fragments, in small and large messages; and in how

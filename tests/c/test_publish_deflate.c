@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_publish_deflate.c: what is published with WS_COMPRESS (RFC 7692): compressed once for all
  * whose compressor is shared and has the same window, once for each that keeps its own, not at all

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_publish_handlers.c: handlers that publish, leave, close and end connections while a publish
  * is under way, and a publish whose allocations fail.

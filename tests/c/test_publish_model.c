@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_publish_model.c: T66: random subscribing, publishing, sending, fragments, ends and resets
  * over many connections and topics, some of which take labels, from turns, between turns and inside

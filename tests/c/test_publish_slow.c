@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_publish_slow.c: publishing to receivers that are slow, stalled, over max_backpressure, reset
  * or broken: they lose what their limit says and delay no other.

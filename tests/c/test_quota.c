@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_quota.c: how many connections an address may have, and how fast its handshakes may come.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_random.c: random bytes where the system call, or /dev/urandom, is missing.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_record.c: records of a local bus in every cut into datagrams, with each datagram lost, and
  * with each byte changed; and the set of hashes against a model.

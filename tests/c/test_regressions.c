@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_regressions.c: faults that were found by reading, each with the rule that it broke: slow
  * readers, fragments, requests and routes, listening where system calls fail. Time is virtual;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_relay.c: what a relay learns of topics, publishes and ends, in which order, and what arrives
  * from other processes by ws_server_deliver; the end of all subscribers of a topic.

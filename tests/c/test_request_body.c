@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_request_body.c: bodies of requests as an application reads them and as a peer sends them:
  * pieces, backpressure, 100-continue, limits, time, what is discarded, and what becomes of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_request_defer.c: answers that come after the handler has returned: what arrives meanwhile,
  * a peer that leaves, a time that is over, a server that goes down.

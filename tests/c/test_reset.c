@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_reset.c: what a peer had sent before it reset the connection, or before a write to it
  * failed, is handled: messages, its Close, requests; read at once or while paused, in every state,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_router.c: the most specific route wins, whatever the order of adding; against a second,
  * naive matcher, too. Paths lie flush against an unreadable page.

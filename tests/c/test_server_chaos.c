@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_server_chaos.c: random peers, random handlers, random failures of memory and jumps of time
  * against one server; what must hold at the end: one on_close for each on_open, nothing leaked,

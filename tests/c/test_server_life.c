@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_server_life.c: the life of a server: handlers that close anything at any time, shutdown,
  * limits on connections and descriptors, fairness, foreign loops.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_server_memory.c: every allocation can fail, and nothing leaks: the n-th allocation of a
  * long scenario fails, alone or with all after it; thousands of connections come and go; what an

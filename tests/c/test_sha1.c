@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_sha1.c: sha1.c against the examples of FIPS 180 and RFC 6455, and against Python's hashlib
  * around the lengths where the padding changes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_small.c: the settings of small machines are obeyed as they are written (E4): how many bytes
  * a server with small buffers holds at the most, counted by its allocator, while clients send and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_soak.c: everything at once, for as long as one likes: peers that come in all ways and leave
  * in all ways, handlers that use the whole of ws.h, failing memory, jumps of time, shutdowns; then

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_source.c: responses whose content is sent from where it lies: constants and files, for slow
  * clients, for clients that leave, and until the end of the server.

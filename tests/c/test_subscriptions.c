@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_subscriptions.c: who is in a topic: names and their limits, what on_subscription reports,
  * and who receives what is published: other routes, exclude_self, a server that has stopped.

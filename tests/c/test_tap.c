@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_tap.c: the command line of every test program (tap.h): all cases, cases by name, their list,
  * and a name that is wrong. A program of its own runs in a child, which prints into a pipe.

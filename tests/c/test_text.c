@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_text.c: text.c. Case and character classes for every byte; lists and the parameters of an
  * extension for every short text, against a second reader that is written differently. Inputs lie

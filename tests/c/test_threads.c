@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_threads.c: the two calls that any thread may make, ws_server_defer and ws_server_wakeup,
  * from four threads at once: while connections come and go, and while the server shuts down and

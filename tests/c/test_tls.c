@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_tls.c: streams over TLS (csrc/tls.c), with sessions of fake_tls.c: how bytes become records
  * and records bytes, however they are cut; the handshake; the end.

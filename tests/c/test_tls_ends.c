@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_tls_ends.c: what goes wrong on a stream over TLS (csrc/tls.c), and how it ends: faults of
  * the session, of memory and of the peer; handlers that drop; close_notify from either side.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_topics.c: topics.c on an allocator that moves every block, checks every size it is told and
  * fails on demand; a long random run against a matrix; names made to collide; and the hash

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_turns.c: a turn of the loop is bounded by count and by time, so that a few busy connections,
  * or slow handlers, delay others only a little. The clock is the test's: it advances by `tick` each

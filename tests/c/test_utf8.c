@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_utf8.c: utf8.c against a second decoder that works on code points, not on states: every
  * boundary byte in every place, whole and at every split. Inputs end at a PROT_NONE page.

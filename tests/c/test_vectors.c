@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_vectors.c: runs the text vectors (tests/vectors/README.md) through protocol.c: each one
  * whole, byte by byte, and at every two-way split (the large ones at 200 splits and around every

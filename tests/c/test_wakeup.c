@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_wakeup.c: what ends the wait of a server: calls that other threads defer, ws_server_wakeup,
  * signals and a descriptor for interrupts.

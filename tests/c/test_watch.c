@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_watch.c: descriptors of the application in the loop of a server (ws_server_watch): what they
  * are ready for, watches that end and change while others run, and descriptors that are closed

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * test_wire.c: the text vectors (tests/vectors/README.md) through a real socket into the server:
  * each one whole, byte by byte, and at every two-way split (of the large ones: 40), a turn of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_client.h: a server that listens with fake_tls.h, and a client that may send it anything.
  */

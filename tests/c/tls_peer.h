@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * tls_peer.h: a client of OpenSSL in memory that talks to a session of a ws_tls table, and
  * certificates for both. The session gets received bytes and room for what it sends in blocks of

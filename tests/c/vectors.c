@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * vectors.c: the text format of tests/vectors/README.md, read into structs.
  */

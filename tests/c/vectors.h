@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * vectors.h: reads the text vectors; tests/vectors/README.md describes their format.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz.c: parameters, memory and results for all fuzz targets, see fuzz.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz.h: what the fuzz targets share: the parameters that lead every input, memory that is counted
  * and can fail, and how a broken promise is reported. A target is one file with an entry point for

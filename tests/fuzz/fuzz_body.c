@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_body.c: bodies of requests (RFC 9112 6 and 7.1). The bytes are read whole, one by one and in
  * pieces that move: content, result and what is left over must be the same. What is read is at most

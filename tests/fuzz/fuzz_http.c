@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_http.c: request heads (RFC 9112 2 to 5), and what is made of them. The bytes are presented
  * whole, one by one and in pieces that move: the result and all offsets must be the same. Of a

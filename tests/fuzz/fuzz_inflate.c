@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_inflate.c: compressed messages (RFC 7692 7.2.2). The bytes are sent in one frame and in
  * several, and inflated within a limit: the result, the output and the memory that it took are

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_negotiation.c: Sec-WebSocket-Extensions (RFC 6455 9.1, RFC 7692 5 and 7.1). The bytes are
  * judged as one offer, and, a line for each header field, in an opening handshake. A lexer of the

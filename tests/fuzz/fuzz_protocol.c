@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_protocol.c: frames to messages (RFC 6455 5 to 7). The bytes are presented whole, one by one
  * and in pieces, also while allocations fail: the events must be the same, and each one must be

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_proxy.c: what tells who the client behind a proxy is, see csrc/proxy.h and csrc/forwarded.h.
  * The bytes are a PROXY header, which grows byte by byte, or, by the flags, the value of a field to

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_record.c: what members of a local bus send each other, see csrc/record.h. The bytes are a
  * stream of records, which is read in one datagram and cut into many: the records must be the same.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * replay.c: runs a fuzz target without a fuzzing engine: the inputs that are named, then mutations
  * of them. The same seed and count give the same inputs on every machine. What breaks a promise is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 import java.io.InputStream;
 import java.net.URI;
 import java.net.http.HttpClient;

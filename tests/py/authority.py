@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Certificates for tests: an authority, servers, clients."""
 
 import os

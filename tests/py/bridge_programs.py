@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the bridge share: programs with it or without it, and bursts of messages."""
 
 import os

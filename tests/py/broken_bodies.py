@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bodies of requests that broken_server.py reads with some of its switches (RFC 9112 sections 6 and
 7.1). Without one it refuses every body.
 """

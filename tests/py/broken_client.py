@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An echoing client that keeps to RFC 6455 and 7692, and that can be broken in one place at a time.
 
 It measures the cases for clients of the conformance runner (--listen), as broken_server.py does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The switches and manners of broken_client.py: what each breaks, or does in another way."""
 
 from typing import Dict

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """permessage-deflate (RFC 7692) of broken_server.py: its negotiation, and compressed messages."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests of broken_server.py: the opening handshake (RFC 6455 section 4.2), and what is refused
 (RFC 9110, RFC 9112).
 """

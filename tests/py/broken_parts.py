@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What every part of broken_server.py stands on: the connection as a stream of bytes, the errors,
 and what a part knows of its server.
 """

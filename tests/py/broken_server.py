@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An echo server that keeps to RFC 6455 and 7692, and that can be broken in one place at a time.
 
 It measures the conformance runner: without a switch every case must pass, with one exactly those

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The switches of broken_server.py: each breaks one rule, and its text says how."""
 
 from typing import Dict

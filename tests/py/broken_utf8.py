@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """UTF-8 of broken_server.py (RFC 3629): strict, or with a switch lenient in one way."""
 
 import codecs

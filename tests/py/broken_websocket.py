@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An open connection of broken_server.py: frames, messages and the closing handshake (RFC 6455
 sections 5 to 8).
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What holds with every broker, for the tests with real ones."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of packaging share: compilers and build systems, run in copies of the tree."""
 
 import importlib.util

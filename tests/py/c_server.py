@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A server by the functions of ws_http.h, whose handlers read the body of each request, or not.
 
 It takes its turns in the thread of the test, between the parts of what a client sends, so that the

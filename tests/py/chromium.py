@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A headless Chromium, driven through its DevTools protocol; every wait is bounded.
 
 Without a Chromium the tests are skipped; with CI=true in the environment they fail instead.

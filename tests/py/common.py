@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What all tests share: where the project is, and how long they wait."""
 
 import os

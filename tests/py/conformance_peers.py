@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the conformance runner share: peers of all kinds, and a look at its reports."""
 
 import re

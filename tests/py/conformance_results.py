@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Results and events, of which the tests of conformance reports make their runs."""
 
 import sys

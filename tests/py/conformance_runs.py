@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs of the conformance runner made up for tests of its reports."""
 
 import sys

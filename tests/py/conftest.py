@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Servers for the tests: each runs in a thread of its own, on a port that the kernel picks."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of coroutine handlers share: tests that run in a loop, a gate, a program."""
 
 import asyncio

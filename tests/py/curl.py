@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """curl as a client."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A TCP proxy that holds all bytes for a fixed time each way: a peer on this machine is as far
 away as one on another continent. Bytes stay in order, and FIN and RST are passed on as late.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python in README.md and docs/: which blocks there are, and how a program among them is run.
 
 A block of a page begins with ```python. If it is a whole program, the line above is

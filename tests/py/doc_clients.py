@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A client for each program in README.md and docs/, which checks what the page says about it."""
 
 import hmac

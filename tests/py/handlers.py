@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Handlers that many tests register, and what they do with them."""
 
 from typing import Any, Callable, List

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What test_hosts.py runs on each host: two workers and a broker.
 
     python hosts_program.py ADDRESS BROKER

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What holds with every broker that keeps messages: each check gets a function that makes one."""
 
 import asyncio

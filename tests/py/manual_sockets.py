@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the manual share: settings, and sockets that send until they are full."""
 
 import socket

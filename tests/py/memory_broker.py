@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A message broker in memory, whose connections tests may break, freeze and look into."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Several hosts on one machine: network namespaces, connected by a bridge in one of their own.
 
 Nothing of them is visible outside, so their addresses and ports disturb no one. It needs root, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """nats-server as a child process, on a port that the kernel picks; ended by its process id."""
 
 import json

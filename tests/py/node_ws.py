@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Node and its package ws as clients.
 
 Without Node, npm or its registry the tests are skipped; with CI=true they fail instead. The package

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The server of test_one_port.py: files, uploads, events and a chat on one port.
 
     python one_port_program.py FOLDER EVENTS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A raw WebSocket client for tests: every byte is chosen by the test, every wait is bounded.
 
 On a port of `secure_ports` it speaks TLS, which PYWS_TEST_TLS=1 leads to.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PostgreSQL for tests: a cluster in a folder of its own, on a Unix socket; ended by its id."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs as child processes: read line by line, stopped by signals, every wait bounded."""
 
 import os

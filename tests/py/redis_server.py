@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """redis-server as a child process, on a port of its own; ended by its process id."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that know ids, of apps whose topics have history."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """h11 as an independent reader of every response: is it valid, and where does it end?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A room: a server and clients, all of them in the topic "news"."""
 
 from typing import Any, Callable, List

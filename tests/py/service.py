@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs as systemd starts them: with sockets that listen, and where to report.
 
 sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the processes of pytest-xdist share: one of them makes it, and the others wait for it."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tricks of request smuggling (RFC 9112 section 11.2) by their public names, as bytes, with what a
 reader that keeps to the RFC makes of them.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`App.adopt`: connections that were accepted by the program, or came from another process."""
 
 import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine handlers: the order of events, what a handler that raises does, and requests."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine handlers: the bounded queue of a socket whose handler is busy, and its end."""
 
 import asyncio

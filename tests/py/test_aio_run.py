@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutine handlers: ``app.run()`` with a loop of asyncio, and its shutdown."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An App in a loop of asyncio that runs already, and after that loop was closed."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The App: listening, running, stopping, its settings, threads, the end of the interpreter."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The App: handlers that fail, and signals."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/bench: the guards of the hot path can fail, and the load generator believes nothing."""
 
 import itertools

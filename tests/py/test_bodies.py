@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bodies of requests in Python: how they are read, refused, limited, left alone (W1, H25, H26)."""
 
 import asyncio

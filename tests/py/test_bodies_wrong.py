@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bodies of requests in Python: what they contain, what is wrong with them, mistakes (W1, P11)."""
 
 import asyncio

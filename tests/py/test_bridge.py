@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The bridge (csrc/bridge.c): which interpreters have it, `send`, references, what outlives what.
 
 What handlers and `send` do is the subject of all the other files, which run with the bridge and, by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The bridge (csrc/bridge.c): errors, threads, signals."""
 
 import sys

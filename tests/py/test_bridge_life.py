@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The life of a WebSocket object: bridge.c makes it, and runs the handlers of open and close.
 
 Most of it must hold without the bridge, too."""

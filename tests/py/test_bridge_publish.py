@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`publish` of a WebSocket and of an App through the bridge: every way to call it, right and wrong.
 
 What they deliver is the subject of test_topics.py."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests through the bridge (csrc/bridge_http.c): what it calls, references, contexts, errors.
 
 What handlers and responses do is the subject of the tests of HTTP, which run with the bridge and

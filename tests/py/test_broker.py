@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Apps that are connected by a message broker, which is in memory here."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The built-in page in a headless Chromium."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """B1 to B4 and B6 with workers: topics span all of them, whatever happens to one."""
 
 import json

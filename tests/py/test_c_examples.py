@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs in examples/c do what they say. (echo_tls and echo_mbedtls: test_c_tls.py.)"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs in C that speak TLS: the echo servers of examples/c, with the sources beside them."""
 
 from __future__ import annotations

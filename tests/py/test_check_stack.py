@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/check_stack.py finds what takes too much stack."""
 
 import re

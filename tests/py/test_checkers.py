@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The checkers of tools/ fail on planted errors, and pass on trees without."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What .ci/run uses: which tests were skipped, and where."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """client.js with ``history: true`` in a headless Chromium: labels, duplicates, gaps, last ids."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """client.js in a headless Chromium: connections that come back, and those that do not."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/compose: its files fit together, and new versions are rolled out as the docs say.
 
 There are no containers here. The same programs run with the same command line and configuration,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: runs that are compared with a baseline, and cases that waver."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: what cases quote, and what they make of peers with manners of their own.
 
 Whole servers with such manners are in unusual_server.py; here are the parts that cases are made of.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The cases for clients (tools/conformance, group C and what fits a client of the others) can be
 trusted: a client without faults passes them all, and one that is broken in one place fails those
 about it (broken_client.py, broken_clients.txt). And --listen itself: TLS, and other right clients.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance learns with which code a server answers a Close, and reports that once."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance/compare.py: what it makes of the reports of several runs, without a server."""
 
 import json

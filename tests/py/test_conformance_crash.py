@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance --serve: a program that crashes some time after a case, and who is blamed."""
 
 import io

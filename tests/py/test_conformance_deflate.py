@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: what the cases about permessage-deflate take for right, lax and wrong."""
 
 import json

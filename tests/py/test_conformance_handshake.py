@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance, groups H and P: servers whose opening handshake is right but unusual, or wrong
 in another way than the case is about, and the verdicts that they get."""
 

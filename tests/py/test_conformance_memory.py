@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: a run needs little memory itself, with large messages and with many cases."""
 
 import gc

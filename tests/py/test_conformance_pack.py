@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance as one file, and in a container: without pyws, and without a checkout."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: what a case needs of a server before it can be about anything. Where that does
 not hold, the case is SKIPPED and tells why; where the RFC leaves it open, it is INFORMATIONAL."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance before its first case: what it learns of a server, and whom it cannot test."""
 
 import socket

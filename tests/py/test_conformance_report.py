@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: one fault of a peer is one finding, in every report."""
 
 import json

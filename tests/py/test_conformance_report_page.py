@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: the HTML report in a browser."""
 
 import sys

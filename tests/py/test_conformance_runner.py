@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: the runner believes nothing, always ends, and always writes what it has."""
 
 import re

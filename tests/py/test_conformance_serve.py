@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance with a program of its own (--serve), and with clients (--listen)."""
 
 import errno

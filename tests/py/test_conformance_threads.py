@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance: cases that run side by side, again, alone, and only for a time."""
 
 import io

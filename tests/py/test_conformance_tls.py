@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance over TLS: servers at wss://, their certificates, and what differs from TCP."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance can be trusted: a server without faults passes every case, and one that is
 broken in one place fails exactly the cases about it (broken_server.py, broken_switches.txt).
 

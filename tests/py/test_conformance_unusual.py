@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tools/conformance calls no server wrong that is right in an unusual way (unusual_server.py).
 
 A run of pytest takes for each manner some of the cases that are most concerned, and some others;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """contextvars: all that runs for one socket, or one request, runs in a context of its own (P4)."""
 
 import asyncio

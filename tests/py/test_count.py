@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """B6: ``await app.count`` with brokers, which counts the subscribers of all apps there."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests for other CPUs (packaging/cross) stand on: its checks notice what they must."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """permessage-deflate (RFC 7692) end to end: against the websockets client, Python's zlib and raw
 frames. The C tests hold the details (tests/c/test_deflate.c)."""
 

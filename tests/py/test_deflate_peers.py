@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """permessage-deflate (RFC 7692) against compressors of others: Chromium, and Node's ws package.
 
 Without Node, npm or its registry the tests are skipped; with CI=true they fail instead.

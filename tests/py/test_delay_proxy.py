@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """delay_proxy.py: what other tests take for a far network is one."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What docs/deployment says about systemd, containers and restarts."""
 
 import os

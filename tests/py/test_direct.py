@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Publishing to a broker without waking up a task for it, as Redis and NATS do; in memory here."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fragments of README.md and docs/, which are no programs, do what their pages say."""
 
 import ast

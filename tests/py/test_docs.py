@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python in README.md and docs/ works: programs run against a client, all blocks compile."""
 
 import inspect

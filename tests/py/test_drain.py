@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P9: a shutdown in which clients may finish, and the open connections of an app."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P9: a server that drains on SIGTERM, or the first SIGINT (`drain_on_signal`)."""
 
 import os

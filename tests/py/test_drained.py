@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P3: `await ws.drained()`, and drain handlers while a coroutine handler is under way."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P5: a coroutine handler begins at once, inside a callback, and is a task all the same."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P5 and W1: a coroutine handler that waits for the body of its request goes on in a callback."""
 
 import asyncio

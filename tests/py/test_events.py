@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Server-sent events: what is sent, clients that leave and come back (W2)."""
 
 import asyncio

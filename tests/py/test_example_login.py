@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/py/login.py: a page, a login and a chat behind it, on one port (W1, W3, W4)."""
 
 import json

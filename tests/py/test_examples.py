@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs in examples/py do what they say."""
 
 import hmac

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a file is as a response: types, conditions, ranges, encodings, and which file it is (W3)."""
 
 import email.utils

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tools behind docs/embedding.md notice what grows, and its program works."""
 
 import contextlib

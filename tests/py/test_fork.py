@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs that fork while they hold an App: the child lets go of it, the parent notices nothing.
 
 Each program runs in a process of its own. T76.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Forms with files: multipart/form-data of real clients, of liars, and in every split (W1)."""
 
 import os

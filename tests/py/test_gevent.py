@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs that gevent or eventlet have patched: names of threads are those of greenlets there."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Header values that are empty, not UTF-8, or too long: what handlers get and what they send on."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Heartbeats through Python: only the order of events is asserted, exact times are C's tests'."""
 
 import socket

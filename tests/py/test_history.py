@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`pyws.History`: what it accepts, and which topics it means."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P9: functions that run before the first connection and after the last one."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Apps on several hosts, whose topics a broker connects (B1, B2, B4).
 
 The hosts are network namespaces. Without the right to make them, or without a broker, the tests are

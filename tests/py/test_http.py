@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plain HTTP: methods, responses, errors, answers that come later."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What new users write, and what they learn from the answer: HTTP (P7)."""
 
 import inspect

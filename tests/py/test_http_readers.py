@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The reader of request heads against h11, llhttp (httptools) and the grammar of RFC 9112.
 
 Whoever disagrees with another reader about a request can be made to see another request than a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Signal handlers that raise in the midst of pyws: no object keeps the address of what is freed.
 
 Python runs signal handlers between any two bytecodes. Here a trace function stands for one: it

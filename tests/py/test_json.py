@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """JSON: what is sent, what another library may do, and what is read (P11)."""
 
 import importlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lives: how connections end, pauses, and shutdown from everywhere."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where an App listens: options that stay the caller's, its port, descriptors, names."""
 
 import asyncio

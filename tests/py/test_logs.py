@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P8: what is logged, at which level, by which logger, and what that costs when it is off."""
 
 import logging

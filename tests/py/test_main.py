@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command `pyws`: its page, its echo socket, its output, its exit status."""
 
 import base64

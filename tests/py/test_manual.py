@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The promises S1-S27 of the reference manual, one test each and in its order.
 
 Each is short; where a promise has corners, they are tested elsewhere under the same id."""

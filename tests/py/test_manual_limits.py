@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The promises S28-S52 of the reference manual, one test each and in its order: backpressure,
 heartbeats, settings. And that each promise has its test."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`app.metrics`: every line is as Prometheus reads it, and every number is right."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs that were written for socketify: names that they use."""
 
 import pydoc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P7: mistakes of the program that uses pyws speak up, and say what to write."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P7: arguments and patterns that other libraries take."""
 
 import asyncio

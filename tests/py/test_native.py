@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The declarations against ws.h, and how the library is found and checked (T73, T77)."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Handlers that are C functions: the library calls them, Python has no part in that."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """NATS as a broker: a real nats-server of the system, started by the tests.
 
 Where it is not installed the tests are skipped; with CI=true they fail instead.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages that NATS keeps: with a real nats-server of the system, started by the tests."""
 
 import asyncio

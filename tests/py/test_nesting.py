@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Handlers that run inside each other: every close event comes, once, however deep they are."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The library as one file, which tools/amalgamate.py makes.
 
 The C tests pass with it, too: `meson setup -Done_file=true`.

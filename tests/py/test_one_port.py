@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """curl, Chromium and websockets talk to one server on one port at the same time (W1 to W3).
 
 one_port_program.py holds the requests in their midst until all clients are there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a socket knows of its opening handshake: ws.request, ws.parameters, ws.query (P1)."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Settings: everything that is out of range or of a wrong type stops in Python (T73, T78)."""
 
 import functools

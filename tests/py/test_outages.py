@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Brokers that are away, and brokers with mistakes: what waits, and what log lines say."""
 
 import asyncio

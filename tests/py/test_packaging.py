@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Building, installing and depending on pyws, each way that packaging/README.md promises.
 
 Everything happens offline in copies under a temporary directory.

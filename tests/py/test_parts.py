@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Answers in parts: lengths, chunks, slow clients, clients that leave, streams (W2)."""
 
 import asyncio

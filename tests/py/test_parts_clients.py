@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Answers in parts for a real client: curl (W1, W2)."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The URLs of brokers: what is wrong with one is named, with its value and what is allowed."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """examples/brokers/postgres.py: a broker of 50 lines, with the PostgreSQL of the system.
 
 Where it is not installed the tests are skipped; with CI=true they fail instead.

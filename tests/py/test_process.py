@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes that lack what others have: standard descriptors, or room in their address space."""
 
 import os

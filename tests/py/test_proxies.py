@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HAProxy, nginx and Caddy in front of pyws, configured as docs/proxies.md says.
 
 Where one of them is not installed its tests are skipped; with CI=true they fail instead.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`pyws.publish_to` and the command `pyws publish`, for programs that serve nothing themselves."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages that Redis keeps: with a real redis-server of the system, started by the tests."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics with history: ids, and what clients that come back have missed; broker in memory."""
 
 import asyncio

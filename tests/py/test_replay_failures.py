@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics with history while the broker fails, or the connection to it; broker in memory."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics with history at real servers: Redis, and NATS with JetStream, started by the tests."""
 
 import asyncio

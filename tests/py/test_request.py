@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Routes, and the Request object of upgrade and HTTP handlers."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Responses that are kept and used after C has forgotten the request: never with its address."""
 
 from typing import Any, Callable, List

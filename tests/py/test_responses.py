@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Responses of every form, by every way to send one, as h11 reads them: where they end, and that
 nothing follows a response that has no content (RFC 9110 6.4.1, 9.3.2, RFC 9112 6.3)."""
 

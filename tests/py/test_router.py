@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The forms in which routes and settings are given: decorators; dicts, keywords and objects."""
 
 import asyncio

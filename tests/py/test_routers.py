@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Routers with a prefix and functions that run before handlers, and custom 404 and 405 (W4)."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The states of an app: each way through them, and what each of them allows."""
 
 import asyncio

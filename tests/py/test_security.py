@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SECURITY.md: its tables say what the code does."""
 
 import ctypes

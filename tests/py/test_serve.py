@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """serve() in other people's programs: their signals, and the cancel scopes of anyio (P9)."""
 
 import asyncio

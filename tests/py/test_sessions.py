@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P2: sessions, and the tasks of a socket."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """P2: sessions and coroutine handlers for which as many messages wait as may."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of settings, and all that must say the same."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tests/py/shared.py: what several processes need is made once."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Request smuggling: the tricks of smuggling.py, however they are cut, whatever the handlers do
 with bodies, and through real proxies.
 """

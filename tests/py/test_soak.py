@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A live App under random use, and after 100,000 connections (T55, T66, T68, T74, T93).
 
 Hypothesis looks for a sequence of calls whose outcome a model does not predict: every event, every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files over the wire: `app.static` and `res.send_file` (W3)."""
 
 import asyncio

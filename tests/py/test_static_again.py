@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files that `app.static` has served before (W3): what is kept, and what ends that at once."""
 
 import errno

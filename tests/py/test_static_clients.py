@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files for real clients: curl and a browser (W3)."""
 
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command `pyws` as a service of systemd: the sockets that it gets, and its reports."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """pyws.testing: a server for a block, and a socket without a client (P10)."""
 
 import asyncio

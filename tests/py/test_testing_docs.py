@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The examples of docs/testing_apps.md are files that run and pass (P10)."""
 
 import importlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which methods other threads may call, and what ``app.defer`` does for them."""
 
 import inspect

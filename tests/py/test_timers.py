@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``app.call_later``: order, repetition, cancelling, errors."""
 
 import gc

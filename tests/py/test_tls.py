@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS: connections, server names, client certificates (L1), and what peers may do wrong (L2, L4).
 
 These tests need nothing but pytest and the openssl command, so that they run with every Python.

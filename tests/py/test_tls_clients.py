@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L2: clients that are not of these tests: websockets, curl, asyncio, the openssl command."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """docs/tls.md, followed from an empty directory: its commands and programs work as they are."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L1: which OpenSSL is used, and contexts that cannot be."""
 
 import os

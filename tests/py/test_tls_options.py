@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L1: the settings of TLS, and what is wrong with them."""
 
 import os

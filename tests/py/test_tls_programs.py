@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L1, L2: Node's ws, the client of Java and Chromium ask for a name and show a certificate.
 
 Where one of them is missing, its tests are skipped; with CI=true they fail instead.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L3: certificates that are replaced while the app runs, in one process and in all workers."""
 
 import os

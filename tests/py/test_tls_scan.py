@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L4: sslyze finds nothing: the settings are those that Mozilla recommends ("intermediate"), and
 none of the weaknesses is there that it knows.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """L3: sessions that clients resume: the keys of the tickets, and who may resume what."""
 
 import os

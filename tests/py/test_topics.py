@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics: subscribing, publishing, counting, slow subscribers, handlers that interfere."""
 
 import gc

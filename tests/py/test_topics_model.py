@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics: random operations against a model (T66), and publishing without memory or members."""
 
 import logging

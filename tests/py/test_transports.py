@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a connection to a broker is given up."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The client behind trusted proxies (W5), and the limits of one address (W6)."""
 
 import ipaddress

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Types: what checkers find in a user's program, and what annotations say at run time (P6)."""
 
 import ast

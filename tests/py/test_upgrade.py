@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Opening handshakes in Python: the upgrade handler, user data, subprotocols, later answers."""
 
 import asyncio

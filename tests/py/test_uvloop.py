@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What uvloop does otherwise than the loops of asyncio itself.
 
 docs/testing.md says how all tests of coroutine handlers run under it.

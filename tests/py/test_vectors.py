@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The vectors of tests/vectors through a real socket and Python handlers: the events that the
 handlers see, and the Close frame that the peer sees, in several ways of cutting the bytes."""
 

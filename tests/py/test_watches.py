@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``app.add_reader``, ``add_writer``: other descriptors in the loop of an app."""
 
 import contextvars

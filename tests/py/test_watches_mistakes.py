@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Functions of ``app.add_reader`` and ``add_writer`` that fail, and those that are no functions."""
 
 import re

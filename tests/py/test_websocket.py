@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The WebSocket object: events, sending, backpressure."""
 
 import math

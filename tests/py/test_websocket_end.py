@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The WebSocket object: closing, and what holds after the end."""
 
 import gc

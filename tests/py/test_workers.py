@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``app.run(workers=N)``: several processes that share what the app listens on.
 
 Each program runs in a process of its own; what it prints comes from all of its processes."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``app.run(workers=N)``: workers that die, signals, and the end of all of them."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that speak TLS, with the standard library: every wait is bounded."""
 
 import socket

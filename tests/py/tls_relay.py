@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A relay that speaks TLS to clients and passes everything on to a server without TLS.
 
     with TlsRelay(port_of_server, context) as relay:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Servers that speak TLS, for tests: each runs in a thread of its own."""
 
 import threading

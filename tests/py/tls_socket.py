@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A TLS connection that two threads of a test may use at once, such as those of `websockets.sync`.
 
 OpenSSL allows one thread at a time, and Python before 3.13.1 leaves that to the program: a read

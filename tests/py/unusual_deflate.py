@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The manners of unusual_server.py that are about permessage-deflate: what is agreed on, and how
 messages are compressed.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The manners of unusual_server.py that are about requests: how they are refused, and the 101."""
 
 import re

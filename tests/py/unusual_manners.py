@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The manners of unusual_server.py by name, and what each consists of."""
 
 from typing import Any, Callable, Dict, NamedTuple, Tuple, Type

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The server of broken_server.py, with manners that are right by the RFCs, and that a client seldom
 meets: no case may be FAILED by one of them.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reads the vectors of tests/vectors (their format: tests/vectors/README.md)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs of several workers, for tests: each runs in a process of its own."""
 
 import signal

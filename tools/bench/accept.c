@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * accept.c: SHA-1 (FIPS 180-4) and base64 (RFC 4648), just enough for one opening handshake.
  *

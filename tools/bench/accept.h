@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * accept.h: the Sec-WebSocket-Accept value (RFC 6455 4.2.2) for the two programs in this folder.
  */

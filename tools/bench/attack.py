@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Measure the echo times of an honest client during attacks.
 
     python tools/bench/attack.py --build build

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * audience.c: see audience.h.
  */

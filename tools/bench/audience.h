@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * audience.h: what the subscribers of one topic must receive: every message of every publisher
  * exactly once and complete, with the messages of one publisher in order.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Compare the instructions per message, counted by callgrind, with a budget.
 
 Covers the C echo example, requests to the C device example, and a Python echo handler, and checks

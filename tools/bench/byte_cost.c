@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * byte_cost.c: calls masking and the check of UTF-8, and loops over bytes that do the same, with
  * mark() in between: byte_cost.py counts the instructions from one mark to the next. Prints a line

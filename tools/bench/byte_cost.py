@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Masking and the check of UTF-8 never take more instructions than a loop over bytes.
 
     python tools/bench/byte_cost.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kinds of load that compare.py measures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * client.c: see client.h. RFC 6455 4.1 (handshake), 5.2 and 5.3 (frames), 7.1 (closing).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * client.h: one connection of the load generator. It opens the connection, sends rounds of masked
  * messages that were built in advance, and compares every received byte with the expected one.

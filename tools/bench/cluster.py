@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What a message costs that is published in one process and received by subscribers in another one.
 
     python tools/bench/cluster.py --install build-peers

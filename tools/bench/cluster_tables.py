@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tables of cluster.py, for a terminal and as Markdown in a document."""
 
 from __future__ import annotations

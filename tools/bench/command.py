@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the commands of this folder that compare servers have in common: arguments, and rows."""
 
 from __future__ import annotations

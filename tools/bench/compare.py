@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Compare echo servers in one run: CPU time per message as a ratio to the minimal floor server.
 
     python tools/bench/compare.py --install build-peers

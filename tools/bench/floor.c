@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * floor.c: the minimum of work for an echo server, with which other servers are compared.
  *

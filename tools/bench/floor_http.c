@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * floor_http.c: the minimum of work for an HTTP server, with which http.py compares other ones.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Start and stop the processes of a benchmark; shared by the scripts in this folder.
 
 A server is any command that prints a line with ``listening on HOST:PORT`` when it is ready.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What a request costs: pyws, other HTTP servers, and the least that is possible.
 
     python tools/bench/compare.py --install build-peers

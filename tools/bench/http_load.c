@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http_load.c: the load generator of http.py, with one thread and epoll. On each of its connections
  * it sends a number of equal requests, and sends them again when all of them are answered.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The servers and the kinds of load of http_compare.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * load.c: the load generator, with one thread and epoll. It has four kinds of run:
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * measure.h: clocks, CPU time and memory of this and other processes, and a latency histogram.
  * It knows nothing about sockets.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pack.h: messages compressed for permessage-deflate (RFC 7692 7.2), each an isolated stream.
  * pack_none.c replaces pack.c if zlib is missing.

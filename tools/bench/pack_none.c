@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pack_none.c: see pack.h: there is no zlib.
  */

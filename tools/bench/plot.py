@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The picture of compare.py: bars for each case, as an SVG for light and dark pages."""
 
 from __future__ import annotations

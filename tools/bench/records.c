@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * records.c: see records.h. A record is an order with a head, as many items as fit, and a note that
  * fills the rest. Numbers and words come from a generator that is seeded with the record's number.

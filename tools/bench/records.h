@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * records.h: JSON-like messages that are the same in every run. They compress like the data of
  * applications, which consecutive letters do not.

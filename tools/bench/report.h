@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * report.h: what the load generators of this folder share: how they fail, what they read before and
  * after the measured time, and the figures that they print.

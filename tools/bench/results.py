@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The measurements of compare.py: medians and ratios, and a file that stores all of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * secure.h: TLS for the load generator and the floor, by OpenSSL. secure_none.c replaces secure.c
  * if OpenSSL is missing.

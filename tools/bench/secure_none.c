@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * secure_none.c: see secure.h: there is no OpenSSL.
  */

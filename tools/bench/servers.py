@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The servers that compare.py measures: those of this project, and other ones in peers/.
 
 The other servers are installed with pip and npm into a separate folder. Its layout is that of

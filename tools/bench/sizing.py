@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What messages between processes and topics cost, for the sizing of servers (docs/scaling.md).
 
     python tools/bench/sizing.py --build build

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * span.c: the load generator for topics that span processes. One connection publishes, others
  * subscribe, in the same process of the server and in another one. Every delivery is compared.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Count the system calls of a server.
 
 It may need one call to receive and one to send an echoed message, and one call to send to each

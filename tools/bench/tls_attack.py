@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Measure the echo times of an honest client while others make a TLS server work for nothing.
 
     python tools/bench/tls_attack.py --build build

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * zlib_cost.c: the CPU time of only the zlib calls that a server needs to echo a compressed message
  * as a compressed message. Each is an isolated stream: inflate with a 15-bit window, deflate like

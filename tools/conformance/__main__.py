@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``python tools/conformance`` from a checkout, ``python -m pyws_conformance`` once installed."""
 
 from __future__ import annotations

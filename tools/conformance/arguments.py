@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The arguments of the command: its options, and the check of each value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Cases: their registry, and `Test`, which is one run of a case.
 
 A case is a function with a `@case(...)` decorator. It sends data and calls `expect_...` of its

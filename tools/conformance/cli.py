@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command: what it runs, its output, its exit status."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Run all cases against pyws and servers by other authors, and compare the results.
 
     python tools/conformance/compare.py --build build --autobahn

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Find the frames and HTTP heads in a trace, for people who examine a case.
 
 A trace keeps only the first bytes of each read and write. If they include the header of a frame,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """permessage-deflate (RFC 7692) for a client that tests a server: offers and the check of their
 answers, compression with the agreed parameters, decompression that detects messages of the server
 that exceed them, and DEFLATE data (RFC 1951) built by hand.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Group the results of a run by cause: one fault, one finding.
 
 The same fault of a peer shows in many cases. A finding contains the cases with the same verdict and

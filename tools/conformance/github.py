@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Output for GitHub Actions: annotations and a summary of the job."""
 
 from __future__ import annotations

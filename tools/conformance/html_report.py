@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The report of one run, or of several for comparison, as one HTML page.
 
 The page is report.html with the runs embedded as JSON, which its script shows as text. It loads

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The runner as a server that tests clients (--listen), over the same cases.
 
 Each connection of a client is one case. The client connects to /case/N (or to

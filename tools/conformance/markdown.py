@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The report as a Markdown document: a summary, the findings, a table of groups, the settings."""
 
 from __future__ import annotations

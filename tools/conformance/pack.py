@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pack the runner into one file: ``python tools/conformance pack conformance.pyz``.
 
 The file is a zip archive that Python runs directly, like those of `zipapp`: `python

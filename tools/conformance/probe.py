@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Probe a server before the first case: whether it answers and echoes, and how it uses the freedom
 that the RFCs leave it.
 

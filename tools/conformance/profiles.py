@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Named sets of cases (--profile) and their purposes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The progress of a run: a bar on a terminal, occasional lines anywhere else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The results of a run as data, and in machine-readable formats: JSON, JUnit XML, TAP, and a
 Markdown table.
 

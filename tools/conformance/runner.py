@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run: the selection of cases, their threads, the end of the run, and which failures count.
 
 Cases run concurrently, with three exceptions. Cases tagged "limits" move so much data that only a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A TLS connection, with the methods of a socket that `wire.Connection` and the cases use.
 
 `ssl.SSLSocket` does not suit them: it cannot end one direction without losing what is received

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An open WebSocket connection to the peer, with which cases send, receive, and expect."""
 
 from __future__ import annotations

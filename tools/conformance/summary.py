@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the console shows at the end of a run: findings, counts, and the baseline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The server program under test (--serve).
 
 This module knows nothing about cases. It reads the program's output continuously, so that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS of --listen: the certificate and the handshake with a client, which may not speak TLS.
 
 A port uses either TLS or plain HTTP. The first octet from a client shows which one the client

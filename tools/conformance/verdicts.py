@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The verdicts of cases, and the exceptions that end a case with one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bytes on the wire: frames (RFC 6455 section 5.2), the opening handshake, and a connection with a
 deadline for every wait and a record of every byte.
 

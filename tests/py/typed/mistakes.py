@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program full of mistakes, for type checkers; it is never run.
 
 A line with "mistake:" must be reported, by each checker, and no other line. Those with "unseen:"

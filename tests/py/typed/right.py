@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A chat with rooms, typed by its author: no type checker finds anything in it."""
 
 import asyncio

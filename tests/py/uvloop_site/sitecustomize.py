@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """First in PYTHONPATH, this makes uvloop the loop of asyncio, also in all child processes."""
 
 import asyncio

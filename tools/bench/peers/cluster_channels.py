@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Django Channels with channels_redis, on uvicorn: sys.argv[1] is the URL of Redis.
 
 Messages to /publish go to the clients of /subscribe. With --pubsub, the layer uses the channels of

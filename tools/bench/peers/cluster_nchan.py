@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Nchan, a module of nginx, with two workers that share memory.
 
 sys.argv[1] is the file of the module. Messages to /publish go to the clients of /subscribe.

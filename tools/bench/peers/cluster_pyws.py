@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Topics of pyws across processes: messages to /publish go to the clients of /subscribe.
 
 With --workers N, the workers of one app; with --broker URL, this app and others with the same

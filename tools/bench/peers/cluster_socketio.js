@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Socket.IO of Node with its Redis adapter: process.argv[2] is the URL of Redis.
 // Clients that connect with role=subscribe join the room; the event "m" goes to that room.
 "use strict";

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """python-socketio with its AsyncRedisManager, on uvicorn: sys.argv[1] is the URL of Redis.
 
 Clients that connect with ``role=subscribe`` join the room; the event "m" goes to that room.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Starlette with broadcaster, on uvicorn: sys.argv[1] is the URL of Redis.
 
 Messages to /publish go to the clients of /subscribe.

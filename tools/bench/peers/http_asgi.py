@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What http.py measures of uvicorn and granian: an application without a framework.
 
 sys.argv[1] is the folder of the file. It runs on uvicorn with httptools and uvloop, or with

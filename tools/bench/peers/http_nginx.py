@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What http.py measures of nginx: a fixed text, and a file with sendfile.
 
 sys.argv[1] is the folder of the file.

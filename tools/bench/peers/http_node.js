@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What http.py measures of Node's own HTTP server. The argument is the folder of the file.
 "use strict";
 const fs = require("fs");

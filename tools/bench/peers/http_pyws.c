@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * http_pyws.c: what http.py measures of the library in C.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What http.py measures of pyws in Python. sys.argv[1] is the folder of the file.
 
 With --coroutine, the handlers are coroutine functions.

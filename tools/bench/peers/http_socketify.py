@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What http.py measures of socketify. sys.argv[1] is the folder of the file."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with `aiohttp` on uvloop. Messages to /broadcast go to all clients there."""
 
 import asyncio

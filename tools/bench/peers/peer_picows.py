@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with the core of `picows` on uvloop: frames, no messages, and no compression.
 
 Messages to /broadcast go to all clients there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with pyws. Messages to /broadcast go to all clients there.
 
 budget.py uses two more routes: /upgrade has an upgrade handler, and messages to /app are published

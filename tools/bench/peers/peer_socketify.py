@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with `socketify`. Messages to /broadcast go to all clients there."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with Starlette, on uvicorn with uvloop, or with --granian on granian.
 
 Messages to /broadcast go to all clients there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with `websockets`, on uvloop and with `broadcast`, as its page on performance says.
 
 Messages to /broadcast go to all clients there.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with `ws` and bufferutil. Messages to /broadcast go to all clients there.
 "use strict";
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TLS for the servers of this folder: the options --cert FILE and --key FILE."""
 
 import ssl

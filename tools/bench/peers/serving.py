@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """uvicorn and granian on a port that the kernel picks, for the ASGI programs of this folder."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """All cases; importing this package registers them, in the order of a report."""
 
 from . import bodies as bodies

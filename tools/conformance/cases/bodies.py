@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bodies of requests (RFC 9110, RFC 9112), the last part of group P: P.10 Content-Length, P.11
 100-continue, P.12 malformed bodies. P.9, about valid chunks, is in exchanges.py.
 

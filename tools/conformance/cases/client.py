@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The opening handshake of a client, group C, for --listen: what a client sends (C.1), how it masks
 frames, and how it reacts to masked frames (C.9). Which responses a client has to accept or refuse
 is in client_answers.py.

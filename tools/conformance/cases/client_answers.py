@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Responses to the opening handshake of a client as data, and the checks of the client's reaction,
 for the cases of group C except C.1.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The response head for the opening handshake of a client: forms of a valid one that a client has
 to accept (C.2), frames together with it (C.3), the status line (C.4), the fields of RFC 6455
 section 4.1 (C.5), and responses that are malformed or incomplete HTTP (C.8).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions (C.6) and subprotocols (C.7) in the response to a client's opening handshake."""
 
 from __future__ import annotations

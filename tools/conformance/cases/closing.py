@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Close and the closing handshake (group 7), with the complete table of close codes."""
 
 from __future__ import annotations

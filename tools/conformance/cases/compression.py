@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Compressed messages of every kind and size (groups 12 and 13).
 
 The ids are those of the Autobahn suite: 12.K.N sends payload kind K, 13.P.N sends JSON with the

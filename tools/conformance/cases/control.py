@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ping and Pong (group 2)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Edges of permessage-deflate (RFC 7692; group D).
 
 D.1 to D.3 are in deflate_offers.py. This file has D.4 reserved bits, D.5 DEFLATE data of every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Compressed messages that are corrupt, bombs, or of unusual size (RFC 7692 section 7.2, RFC 6455
 sections 8.1, 10.4 and 10.7; group D): D.9 corrupt data; D.10 UTF-8 inside compressed text; D.11
 bombs and floods; D.12 sizes.

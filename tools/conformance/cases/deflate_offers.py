@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a server answers offers of permessage-deflate (RFC 7692 sections 5 and 7.1, RFC 6455 section
 9; group D): D.1 offers that can be accepted, D.2 offers that must be declined, D.3 malformed ones.
 

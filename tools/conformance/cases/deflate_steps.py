@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Building blocks of the cases about permessage-deflate (group D): registration, common sentences
 of the RFCs, and common steps.
 """

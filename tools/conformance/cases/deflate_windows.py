@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Windows of permessage-deflate (RFC 7692 sections 7.1.1, 7.1.2 and 7.2; group D): D.7 context
 takeover, D.8 references as far back as the window reaches.
 

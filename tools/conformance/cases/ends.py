@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The end of connections, group T: the end of TCP after the closing handshake, and after a failure
 (T.2), and a Close while data is under way (T.5).
 

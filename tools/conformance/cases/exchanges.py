@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HTTP hygiene (RFC 9110, RFC 9112), the second part of group P: P.7 data after a request, P.8
 responses, P.9 chunked bodies. See http_bodies.py; other bodies are in bodies.py.
 """

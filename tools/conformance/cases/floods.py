@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Floods, group F: many frames with little or no data (F.1), and many connections (F.2).
 
 The server has to serve another connection during a flood. The cases cannot see how much memory a

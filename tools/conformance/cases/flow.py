@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Backpressure and slow readers, group B.
 
 A peer that asks for much data and reads little or nothing must neither crash the server nor delay

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fragmentation (group 5): messages in several frames, control frames between them, and frames in
 the wrong order.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of a frame (RFC 6455 section 5.2) that must not be wrong: reserved bits (group 3),
 opcodes, masking, and invalid lengths (4). Valid ones are in messages.py.
 """

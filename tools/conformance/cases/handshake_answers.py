@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The opening handshake (RFC 6455 section 4), group H: what a server answers.
 
 Plain requests and other resources (H.8), Origin (H.9), the 101 (H.10), and upgrades to other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The opening handshake (RFC 6455 section 4), group H: what a server has to accept and to refuse.
 
 H.0 tests unusual but valid requests. H.1 to H.7 follow the items of section 4.2.1 (method, HTTP

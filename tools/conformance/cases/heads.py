@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Request heads as data, and the checks of their responses, for the cases of groups H and P and
 some of S and T.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HTTP hygiene (RFC 9110, RFC 9112), group P: if a server parses requests differently than a proxy
 in front of it, attackers can smuggle requests or frames past that proxy.
 

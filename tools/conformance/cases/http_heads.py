@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HTTP hygiene, group P: the heads of requests.
 
 P.3 lines and fields, P.4 the request line, P.5 sizes, P.6 other protocols on this port. What

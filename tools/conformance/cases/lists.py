@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lists of an opening handshake (RFC 6455 sections 4.2 and 9.1): the rest of group H, see
 handshake_requests.py. H.11 subprotocols, H.12 lists of extensions and empty elements, H.13
 malformed lists.

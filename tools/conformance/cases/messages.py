@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole messages (RFC 6455 sections 5.2 and 5.4) that a server must echo: of every size and with
 every masking key (group 1), large ones split in every way (9, tagged "limits"), and small ones
 split in every way (10). Frames that are wrong are in framing.py.

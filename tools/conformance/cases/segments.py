@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every split of frames, group S: S.2 splits frames, S.4 puts many frames into one segment and one
 message into many segments.
 

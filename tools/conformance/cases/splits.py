@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every split, group S: TCP delivers bytes in arbitrary portions, so splits must not change what a
 server does. S.1 splits the request head, S.3 puts frames into the segment of the handshake. S.2 and
 S.4, which are only about frames, are in segments.py.

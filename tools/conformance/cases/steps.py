@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Building blocks of cases: frames as data, ways to deliver them, and complete bodies for tables of
 similar cases.
 """

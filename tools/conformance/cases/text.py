@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """UTF-8 (group 6): valid and invalid text in one frame and in fragments, how early invalid text is
 detected (6.4), and the well-known stress test for decoders by sequence (6.5 to 6.23).
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Time and broken connections, group T: half-open handshakes (T.1), half-closed connections (T.3),
 and resets at awkward moments (T.4). T.2 and T.5 are in ends.py.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with Tomcat: its defaults. It delivers messages in parts that fit into its buffers of
 // 8 KiB. Buffers for the largest message would be allocated for every connection.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Run the Autobahn suite against a server, for compare.py.
 
     python tools/conformance/peers/autobahn.py --folder DIR --json FILE --serve CMD

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Client with `aiohttp`, for --listen: python client_aiohttp.py URL NAME."""
 
 import asyncio

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Client with Node's own WebSocket, for --listen: node client_node.js URL NAME.
 // Before Node 22: node --experimental-websocket.
 "use strict";

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Client with `websocket-client`, for --listen: python client_websocket_client.py URL NAME."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Client with `websockets`, for --listen: python client_websockets.py URL NAME."""
 
 import asyncio

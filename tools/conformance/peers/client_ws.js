@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Client with `ws`, for --listen: node client_ws.js URL NAME.
 "use strict";
 

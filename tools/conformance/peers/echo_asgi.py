@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server as an ASGI application for the named server, with its defaults.
 
 python echo_asgi.py uvicorn|uvicorn-wsproto|granian

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with Boost.Beast, a thread for each connection: its defaults, a limit of 16 MiB for
 // messages, and permessage-deflate.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with `faye-websocket`: its defaults, a limit of 16 MiB for messages, and the
 // extension `permessage-deflate`. This program answers 400 to requests that it does not recognize.
 "use strict";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with gorilla/websocket: its defaults, a limit of 16 MiB for messages, and
 // permessage-deflate. Neither the library nor this program checks whether text is UTF-8.
 package main

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Echo server with Mojolicious: its defaults, a limit of 16 MiB for messages, and
 # permessage-deflate. Mojolicious leaves the UTF-8 check to the program, which does not check.
 use Mojolicious::Lite -signatures;

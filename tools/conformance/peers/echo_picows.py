@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with the part of `picows` that reads whole messages and supports compression.
 
 It uses its defaults and a limit of 16 MiB for messages. With the other part, this program would

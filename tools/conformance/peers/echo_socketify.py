@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with `socketify`: messages of up to 16 MiB, compressed where that was agreed on."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with `tornado`: its defaults, a limit of 16 MiB, and permessage-deflate."""
 
 import asyncio

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with `websocket`: its defaults, and a limit of 16 MiB for frames and messages.
 "use strict";
 const http = require("http");

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with websocketpp: its defaults, and permessage-deflate.
 
 #include <iostream>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Echo server with `websockets`: its defaults, and a limit of 16 MiB for messages."""
 
 import asyncio

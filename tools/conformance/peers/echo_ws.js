@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Echo server with `ws`: permessage-deflate, which is off by default, and a limit of 16 MiB.
 "use strict";
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * uloop.h: the part of libubox that examples/c/loop_uloop.c uses, around poll(2), for one
  * descriptor and one timer. Debian 12 has no libubox, and its authors make no releases, so that
