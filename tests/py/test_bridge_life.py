@@ -409,7 +409,11 @@ STARVED = """
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="of CPython alone")
 def test_a_failed_allocation_crashes_nothing() -> None:
-    """One allocation fails, anywhere near the events of a connection."""
+    """One allocation fails, anywhere near the events of a connection.
+
+    Without the bridge, ctypes itself may lack the memory to call a function, prints a MemoryError
+    and goes on: if that was `on_closed`, the object of the connection stays.
+    """
     with start(STARVED) as program:
         assert program.stdout is not None
         port = program.stdout.readline().strip()
@@ -420,5 +424,7 @@ def test_a_failed_allocation_crashes_nothing() -> None:
                 master.send(peer.frame(b"%d" % number))
                 for _ in range(2 if number else 0):
                     visit(int(port), 1)
-        assert program.stdout.read() == "over 0\n"
+        word, left = program.stdout.read().split()
+        assert word == "over"
+        assert int(left) <= (0 if _native.lib.bridge else 1)
         assert program.wait(TIMEOUT) == 0

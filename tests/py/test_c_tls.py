@@ -15,6 +15,7 @@ import pytest
 from common import ROOT, TIMEOUT
 from peer import eventually
 from program import Executable
+from shared import made_once
 from tls_relay import Certificate, make_certificate
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -42,13 +43,16 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     compiler = shutil.which("cc")
     if not compiler or not Path(f"/usr/include/{library}/ssl.h").exists():
         pytest.skip(f"needs a C compiler and the headers of {library}")
-    made = tmp_path_factory.mktemp(library) / "echo"
-    flags = ["-std=c11", "-O1", f"-DWS_TLS_{library.upper()}", "-DWS_NO_DEFLATE"]
-    sources = [str(path) for path in (ROOT / "csrc").glob("*.c") if "bridge" not in path.stem]
-    example = str(ROOT / "examples/c" / EXAMPLES[library])
-    command = [compiler, *flags, f"-I{ROOT / 'csrc'}", "-o", str(made), *sources, example]
-    subprocess.run([*command, *LINKED[library]], check=True, timeout=300)
-    return made
+
+    def build(folder: Path) -> None:
+        flags = ["-std=c11", f"-DWS_TLS_{library.upper()}", "-DWS_NO_DEFLATE"]
+        sources = [str(path) for path in (ROOT / "csrc").glob("*.c") if "bridge" not in path.stem]
+        example = str(ROOT / "examples/c" / EXAMPLES[library])
+        command = [compiler, *flags, f"-I{ROOT / 'csrc'}", *sources, example]
+        link = ["-o", str(folder / "echo"), *LINKED[library]]
+        subprocess.run([*command, *link], check=True, timeout=300)
+
+    return made_once(tmp_path_factory, library, build) / "echo"
 
 
 class Echo(Executable):

@@ -78,7 +78,6 @@ def test_e2_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
 
 @pytest.mark.packaging
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("language", ["c", "c++"])
 @pytest.mark.parametrize(
     ("flags", "header"),
     [
@@ -91,20 +90,22 @@ def test_e2_nothing_is_missing_and_nothing_is_there_twice(made: Path) -> None:
     ids=["libc alone", "zlib", "OpenSSL", "no resolver", "as small as it gets"],
 )
 def test_e2_a_program_takes_it_along(
-    made: Path, tmp_path: Path, flags: List[str], header: str, language: str
+    made: Path, tmp_path: Path, flags: List[str], header: str
 ) -> None:
+    """A program in C, and one in C++."""
     need("cc", "c++")
     if header and not (Path("/usr/include") / header).exists():
         pytest.skip(f"needs {header}")
-    library, program = tmp_path / "pyws.o", tmp_path / f"main.{language.replace('+', 'p')}"
-    program.write_text(PROGRAM)
+    library = tmp_path / "pyws.o"
     definitions = [flag for flag in flags if flag.startswith("-D")]
+    libraries = [flag for flag in flags if flag.startswith("-l")]
     run("cc", "-std=c11", "-Os", *WARNINGS, "-Werror", *definitions, "-c", made / "pyws.c",
         "-o", library)  # fmt: skip
-    compiler = ["cc", "-std=c11"] if language == "c" else ["c++", "-std=c++11"]
-    run(*compiler, *WARNINGS, "-Werror", "-I", made, program, library, "-o", tmp_path / "main",
-        *(flag for flag in flags if flag.startswith("-l")))  # fmt: skip
-    run(tmp_path / "main")
+    for name, *compiler in ("main.c", "cc", "-std=c11"), ("main.cpp", "c++", "-std=c++11"):
+        (tmp_path / name).write_text(PROGRAM)
+        run(*compiler, *WARNINGS, "-Werror", "-I", made, tmp_path / name, library,
+            "-o", tmp_path / "main", *libraries)  # fmt: skip
+        run(tmp_path / "main")
 
 
 @pytest.mark.packaging
