@@ -488,9 +488,10 @@ def main() -> int:
     profiles = [name for name in options.profiles if switches_of(name, options.csrc) is not None]
     measured: dict[str, int] = {}
     missing: list[str] = []
-    for target in TARGETS:
-        if target.name in options.targets:
-            measured.update(measure(target, profiles, options.csrc, missing))
+    targets = [target for target in TARGETS if target.name in options.targets]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(lambda one: measure(one, profiles, options.csrc, missing), targets):
+            measured.update(found)
     if options.markdown:
         print(markdown(measured))
     else:
