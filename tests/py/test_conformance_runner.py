@@ -6,8 +6,9 @@ import signal
 import socket
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 from common import ROOT
@@ -167,10 +168,12 @@ def test_a_good_peer(reports: Reports, capsys: pytest.CaptureFixture[str], serve
 # ---- peers that cannot be tested ----------------------------------------------------------------
 
 
-def unused_port() -> int:
+@contextmanager
+def unused_port() -> Iterator[int]:
+    """A port that is taken, and where nobody listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
+        yield unused.getsockname()[1]
 
 
 def check_incomplete(reports: Reports, url: str, reason: str) -> Dict[str, Any]:
@@ -184,7 +187,8 @@ def check_incomplete(reports: Reports, url: str, reason: str) -> Dict[str, Any]:
 
 
 def test_nobody_there(reports: Reports, capsys: pytest.CaptureFixture[str]) -> None:
-    run = check_incomplete(reports, f"ws://127.0.0.1:{unused_port()}", "Connection refused")
+    with unused_port() as port:
+        run = check_incomplete(reports, f"ws://127.0.0.1:{port}", "Connection refused")
     assert run["cases"] == []
     assert len(run["not_run"]) > 5
     assert "Connection refused" in capsys.readouterr().out
@@ -371,6 +375,7 @@ def test_baseline(reports: Reports, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_baseline_of_half_a_run(tmp_path: Path) -> None:
     baseline = tmp_path / "baseline"
     baseline.write_text("kept")
-    url = f"ws://127.0.0.1:{unused_port()}/"
-    assert cli.main([url, "--write-baseline", str(baseline)]) == cli.INCOMPLETE
+    with unused_port() as port:
+        url = f"ws://127.0.0.1:{port}/"
+        assert cli.main([url, "--write-baseline", str(baseline)]) == cli.INCOMPLETE
     assert baseline.read_text() == "kept"

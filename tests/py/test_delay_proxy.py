@@ -107,9 +107,10 @@ def test_who_does_not_read_holds_up_the_other() -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with DelayProxy(port, 0.01) as proxy:
-        address = ("127.0.0.1", proxy.port)
-        with pytest.raises(ConnectionResetError), socket.create_connection(address, 10) as one:
-            one.recv(1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody listens there, not even the proxy
+        with DelayProxy(taken.getsockname()[1], 0.01) as proxy:
+            address = ("127.0.0.1", proxy.port)
+            reset = pytest.raises(ConnectionResetError)
+            with reset, socket.create_connection(address, 10) as one:
+                one.recv(1)
