@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """tools/bench: the guards of the hot path can fail, and the load generator believes nothing."""
 
+import argparse
 import itertools
 import json
 import os
@@ -150,6 +151,28 @@ def test_budget_fails_on_a_planted_slowdown(built: Path) -> None:
     code, text = check("budget.py", built, *options, plant="slow")
     assert code == 1, text
     assert "ABOVE BUDGET" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "enough", "measured"),
+    [
+        ([1000, 201000], 100, 100),
+        ([1000, 231000, 1100, 201000], 100, 100),
+        ([1000, 231000, 900, 221000], 100, 110.05),
+        ([1000, 201000, 1000, 201000], 0, 100),  # no budget
+    ],
+)
+def test_budget_counts_again_what_is_above(
+    monkeypatch: pytest.MonkeyPatch, counts: List[int], enough: float, measured: float
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    import budget  # type: ignore[import-not-found, unused-ignore]
+
+    left = list(counts)
+    monkeypatch.setattr(budget, "count", lambda options, case, number: left.pop(0))
+    options = argparse.Namespace(repeat=2, quick=False)
+    assert budget.measure(options, "echo64", enough) == measured
+    assert left == []
 
 
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
