@@ -290,10 +290,11 @@ static bool wait_for(struct client *c)
 {
     enum { ATTEMPTS = 1000, MS = 10 };
     struct pollfd fds[2] = {{c->fd, POLLIN, 0}, {ws_server_fd(c->h->server), POLLIN, 0}};
-    for (int i = 0; i < ATTEMPTS && is_under_way(c); i++)
+    int attempts = 0;
+    for (; attempts < ATTEMPTS && is_under_way(c); attempts++)
         if (poll(fds, 2, MS) > 0)
             return true;
-    return false;
+    return attempts > 0 && poll(fds, 2, 0) > 0; /* the last of it may have come in between */
 }
 
 void client_drain(struct client *c)

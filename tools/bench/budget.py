@@ -12,9 +12,9 @@ which depend on the CPU and are not this project's, nor those of other libraries
 
 Unlike times, counts do not depend on what else the machine does. Each case runs with two message
 counts, and the difference in instructions is divided by the difference in messages, so that startup
-and shutdown cancel out. What is above its budget is counted again: the kernel may have split a
-message. The counts do depend on the compiler, the C library and the build of Python: budgets are
-for the default build type and the packages of Debian 12. Needs valgrind.
+and shutdown cancel out. What is above its budget or has none is counted again: the kernel may have
+split a message. The counts do depend on the compiler, the C library and the build of Python:
+budgets are for the default build type and the packages of Debian 12. Needs valgrind.
 """
 
 from __future__ import annotations
@@ -218,11 +218,12 @@ def command(options: argparse.Namespace, server: str) -> list[str]:
 def measure(options: argparse.Namespace, name: str, enough: float) -> float:
     """Return the instructions per message, the least of some attempts while above `enough`."""
     case = CASES[name].quick() if options.quick else CASES[name]
-    few, many = [], []
+    # The first one may compile the modules of Python.
+    few = min(count(options, case, case.few) for _ in range(options.repeat))
+    many = []
     for _ in range(options.repeat):
-        few.append(count(options, case, case.few))
         many.append(count(options, case, case.many))
-        per_message = (min(many) - min(few)) / ((case.many - case.few) * case.each)
+        per_message = (min(many) - few) / ((case.many - case.few) * case.each)
         if per_message <= enough:
             break
     return per_message
@@ -279,7 +280,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--server", help="command (default: the server of each case)")
     parser.add_argument("--cases", help=f"of: {','.join(CASES)} (default: all that were built)")
     parser.add_argument("--budgets", type=pathlib.Path, default=BUDGETS, help="default %(default)s")
-    parser.add_argument("--repeat", type=int, default=2, help="attempts at most (%(default)s)")
+    parser.add_argument(
+        "--repeat", type=int, default=2, help="runs of a case, at most (%(default)s)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, not exact")
     parser.add_argument("--update", action="store_true", help="write the budgets")

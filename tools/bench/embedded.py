@@ -184,6 +184,8 @@ def parse_options() -> argparse.Namespace:
             parser.error(f"--libraries: '{name}' is not one of {', '.join(LIBRARIES)}")
     if options.mongoose and not (options.mongoose / "mongoose.c").exists():
         parser.error(f"--mongoose: there is no mongoose.c in {options.mongoose}")
+    if not (options.csrc / "ws.h").exists():
+        parser.error(f"--csrc: there is no ws.h in {options.csrc}")
     options.csrc = options.csrc.resolve()
     return options
 
