@@ -411,8 +411,8 @@ STARVED = """
 def test_a_failed_allocation_crashes_nothing() -> None:
     """One allocation fails, anywhere near the events of a connection.
 
-    Without the bridge, ctypes itself may lack the memory to call a function, prints a MemoryError
-    and goes on: if that was `on_closed`, the object of the connection stays.
+    Without the bridge, ctypes itself may lack the memory to call a function. It then prints a
+    MemoryError and goes on; if the function was `on_closed`, the connection's object stays.
     """
     with start(STARVED) as program:
         assert program.stdout is not None
