@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a socket, a request or a timer needs of its app.
 
-A `Runtime` owns the C server, and knows the state of the app, which thread may call it, what was
-deferred, and where failures are reported. It knows no routes, and nothing above it: the event loop
-and the workers are objects with a few methods to it (`Host`, `Crew`).
+A `Runtime` owns the C server, and knows the state of the app, its thread, what was deferred, and
+who hears of failures. It knows no routes; the event loop and the workers are a `Host` and a `Crew`.
 """
 
 from __future__ import annotations

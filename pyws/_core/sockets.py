@@ -56,8 +56,7 @@ class CloseInfo:
     received: Optional[CloseFrame]
     """The Close frame of the client; None if none came, or not yet."""
     clean: Optional[bool]
-    """Whether the closing handshake was completed (RFC 6455 section 7.1.4); None while this side
-    waits for the client's Close frame."""
+    """Whether the closing handshake is complete (RFC 6455 section 7.1.4); None while it goes on."""
     local: bool
     """Whether this side began: by `end`, `close`, a timeout, or because the client broke a rule or
     exceeded a limit."""

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_request.c: HTTP and the opening handshake as a peer sees them: statuses, fields, what
- * happens to the connection afterwards, and time limits (in virtual time).
+ * test_request.c: HTTP and the opening handshake as a peer sees them, and limits of virtual time.
  */
 #include "harness.h"
 

@@ -388,8 +388,7 @@ def test_p7_a_coroutine_hidden_from_a_request(serve: Serve, event: str) -> None:
         app.ws("/socket", upgrade=wrapped(coroutine_function))
         app.get("/", wrapped(coroutine_function))
 
-    server = serve(configure)
-    with peer.Peer(server.port) as client:
+    with peer.Peer(serve(configure).port) as client:
         client.send(peer.handshake("/socket") if event == "upgrade" else GET)
         assert client.response().status == 500
     assert "returned a coroutine that nothing awaits" in str(failed[0])
