@@ -7,6 +7,13 @@
 
 #include "request.h"
 
+/* Without both of its parts, every peer is admitted as the one that it is. */
+#if defined(WS_NO_PROXIES) && defined(WS_NO_ADDRESS_LIMITS)
+enum { WS__ADMIT_AVAILABLE = false };
+#else
+enum { WS__ADMIT_AVAILABLE = true };
+#endif
+
 /* Answers the request of a connection, or one that has not arrived, and says when the client may
  * come again (Retry-After). `why`: as for ws__respond_refuse. */
 void ws__admit_refuse(ws_conn *c, int status, const char *why);

@@ -9,6 +9,7 @@
 #include "sendfile.h"
 
 #include <stdio.h>
+#ifndef WS_NO_HTTP
 
 /* ---- the beginning and the end ---- */
 
@@ -244,3 +245,5 @@ int ws_request_respond_file(ws_request *request, int status, const char *reason,
     return respond_from(request, status, reason,
                         (struct ws__source){.fd = fd, .offset = offset, .left = length});
 }
+
+#endif

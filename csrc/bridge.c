@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-#if defined(WS_NO_RESOLVER) || defined(WS_NO_HTTP_FILES) || defined(WS_NO_CLUSTER) ||             \
-    defined(WS_NO_TLS) || defined(WS_NO_PROXIES) || defined(WS_NO_ADDRESS_LIMITS) ||              \
-    defined(WS_NO_TOPICS)
+#if defined(WS_NO_RESOLVER) || defined(WS_NO_HTTP) || defined(WS_NO_HTTP_FILES) ||                 \
+    defined(WS_NO_CLUSTER) || defined(WS_NO_TLS) || defined(WS_NO_PROXIES) ||                      \
+    defined(WS_NO_ADDRESS_LIMITS) || defined(WS_NO_TOPICS)
 #error "bridge*.c is for Python, which needs all parts of the library: leave bridge*.c out"
 #endif
 

@@ -3,6 +3,7 @@
  * bus_none.c: takes the place of bus.c, outbox.c, record.c and interest.c with -DWS_NO_CLUSTER, for
  * programs of one process. No server is a member of a bus then.
  */
+#undef WS_BUILDING /* what is left out is not exported */
 #include "bus.h"
 #ifdef WS_NO_CLUSTER
 

@@ -426,8 +426,29 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     return head->minor > 0 || ws__http_list_has(head, bytes, "connection", "keep-alive");
 }
 
-/* X(status, reason). The texts lie in one struct, so that the loader has no pointers to adjust. */
-#define REASONS(X)                                                                                 \
+/* X(status, reason). The texts lie in one struct: the loader has no pointers to adjust. What is
+ * frequent comes first. With -DWS_NO_HTTP, those for refusals of opening handshakes remain. */
+#define REASONS_TO_REFUSE(X)                                                                       \
+    X(400, "Bad Request")                                                                          \
+    X(401, "Unauthorized")                                                                         \
+    X(403, "Forbidden")                                                                            \
+    X(404, "Not Found")                                                                            \
+    X(405, "Method Not Allowed")                                                                   \
+    X(408, "Request Timeout")                                                                      \
+    X(414, "URI Too Long")                                                                         \
+    X(417, "Expectation Failed")                                                                   \
+    X(426, "Upgrade Required")                                                                     \
+    X(429, "Too Many Requests")                                                                    \
+    X(431, "Request Header Fields Too Large")                                                      \
+    X(500, "Internal Server Error")                                                                \
+    X(501, "Not Implemented")                                                                      \
+    X(503, "Service Unavailable")                                                                  \
+    X(505, "HTTP Version Not Supported")
+
+#ifdef WS_NO_HTTP
+#define REASONS REASONS_TO_REFUSE
+#else
+#define REASONS_TO_ANSWER(X)                                                                       \
     X(100, "Continue")                                                                             \
     X(101, "Switching Protocols")                                                                  \
     X(102, "Processing")                                                                           \
@@ -450,44 +471,31 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     X(305, "Use Proxy")                                                                            \
     X(307, "Temporary Redirect")                                                                   \
     X(308, "Permanent Redirect")                                                                   \
-    X(400, "Bad Request")                                                                          \
-    X(401, "Unauthorized")                                                                         \
     X(402, "Payment Required")                                                                     \
-    X(403, "Forbidden")                                                                            \
-    X(404, "Not Found")                                                                            \
-    X(405, "Method Not Allowed")                                                                   \
     X(406, "Not Acceptable")                                                                       \
     X(407, "Proxy Authentication Required")                                                        \
-    X(408, "Request Timeout")                                                                      \
     X(409, "Conflict")                                                                             \
     X(410, "Gone")                                                                                 \
     X(411, "Length Required")                                                                      \
     X(412, "Precondition Failed")                                                                  \
     X(413, "Content Too Large")                                                                    \
-    X(414, "URI Too Long")                                                                         \
     X(415, "Unsupported Media Type")                                                               \
     X(416, "Range Not Satisfiable")                                                                \
-    X(417, "Expectation Failed")                                                                   \
     X(421, "Misdirected Request")                                                                  \
     X(422, "Unprocessable Content")                                                                \
     X(423, "Locked")                                                                               \
     X(424, "Failed Dependency")                                                                    \
     X(425, "Too Early")                                                                            \
-    X(426, "Upgrade Required")                                                                     \
     X(428, "Precondition Required")                                                                \
-    X(429, "Too Many Requests")                                                                    \
-    X(431, "Request Header Fields Too Large")                                                      \
     X(451, "Unavailable For Legal Reasons")                                                        \
-    X(500, "Internal Server Error")                                                                \
-    X(501, "Not Implemented")                                                                      \
     X(502, "Bad Gateway")                                                                          \
-    X(503, "Service Unavailable")                                                                  \
     X(504, "Gateway Timeout")                                                                      \
-    X(505, "HTTP Version Not Supported")                                                           \
     X(506, "Variant Also Negotiates")                                                              \
     X(507, "Insufficient Storage")                                                                 \
     X(508, "Loop Detected")                                                                        \
     X(511, "Network Authentication Required")
+#define REASONS(X) REASONS_TO_ANSWER(X) REASONS_TO_REFUSE(X)
+#endif
 
 #define REASON_MEMBER(status, reason) char of_##status[sizeof reason];
 #define REASON_TEXT(status, reason) reason,
@@ -510,7 +518,7 @@ const char *ws__http_reason(int status)
 }
 
 /* Writes n with leading zeros. */
-static void put_number(char *out, int n, int digits)
+static void put_number(char *out, uint64_t n, int digits)
 {
     while (digits--) {
         out[digits] = (char)('0' + n % 10);
@@ -518,27 +526,35 @@ static void put_number(char *out, int n, int digits)
     }
 }
 
-/* gmtime_r will not do, because time_t may have 32 bits. */
+static bool is_leap(uint64_t year)
+{
+    return year % 4 == 0 && (year % 100 || year % 400 == 0);
+}
+
+static uint64_t days_in(size_t month, uint64_t year)
+{
+    static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    return month == 1 && is_leap(year) ? 29 : days[month];
+}
+
+/* gmtime_r will not do, because time_t may have 32 bits. All numbers have one type, because a CPU
+ * that cannot divide needs a function of half a kilobyte for each. */
 void ws__http_date(int64_t unix_seconds, char out[30])
 {
     static const int64_t latest = INT64_C(253402300799); /* the end of the year 9999 */
-    const int64_t seconds = unix_seconds < 0        ? 0
-                            : unix_seconds > latest ? latest
-                                                    : unix_seconds;
-    /* Years that begin in March put the leap day last. Day 0 is 1 March 1600. */
-    const int day = (int)(seconds / 86400) + 135080, time = (int)(seconds % 86400);
-    const int cycle = day / 146097, in_cycle = day % 146097;
-    const int century = in_cycle / 36524 - in_cycle / 146096;
-    const int in_century = in_cycle - century * 36524;
-    const int leap = in_century / 1461, in_leap = in_century % 1461;
-    const int year_in_leap = in_leap / 365 - in_leap / 1460;
-    const int in_year = in_leap - year_in_leap * 365;
-    const int month = (5 * in_year + 2) / 153; /* from March on 31 30 31 30 31 days, repeated */
-    const int year = 1600 + 400 * cycle + 100 * century + 4 * leap + year_in_leap + (month > 9);
+    const int64_t known = unix_seconds < latest ? unix_seconds : latest;
+    const uint64_t seconds = (uint64_t)(known > 0 ? known : 0), time = seconds % 86400;
+    const uint64_t weekday = seconds / 86400 % 7; /* 0: Thursday */
+    uint64_t day = seconds / 86400, year = 1970, days;
+    size_t month = 0;
+    for (; day >= (days = is_leap(year) ? 366 : 365); year++)
+        day -= days;
+    for (; day >= (days = days_in(month, year)); month++)
+        day -= days;
     memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", 30);
-    memcpy(out, &"WedThuFriSatSunMonTue"[3 * (day % 7)], 3);
-    put_number(out + 5, in_year - (153 * month + 2) / 5 + 1, 2);
-    memcpy(out + 8, &"MarAprMayJunJulAugSepOctNovDecJanFeb"[3 * month], 3);
+    memcpy(out, &"ThuFriSatSunMonTueWed"[3 * weekday], 3);
+    put_number(out + 5, day + 1, 2);
+    memcpy(out + 8, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * month], 3);
     put_number(out + 12, year, 4);
     put_number(out + 17, time / 3600, 2);
     put_number(out + 20, time / 60 % 60, 2);

@@ -9,6 +9,14 @@
 
 #include "text.h"
 
+/* With -DWS_NO_HTTP a server has no answer but a refusal to what is no opening handshake: there are
+ * no handlers, no body is read, and no response is sent in parts (answer_none.c). */
+#ifdef WS_NO_HTTP
+enum { WS__HTTP_AVAILABLE = false };
+#else
+enum { WS__HTTP_AVAILABLE = true };
+#endif
+
 /* A part of the head. The offset counts from the first byte of the head. */
 struct ws__span {
     uint32_t offset, length;

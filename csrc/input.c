@@ -54,7 +54,7 @@ __attribute__((cold)) void ws__input_discard(struct ws__stream *s)
 __attribute__((cold)) static void lose_peer(struct ws__stream *s)
 {
     bool left = s->in || s->busy || ws__net_has_input(s->fd);
-    if (s->filtered && s->hub->filter->drop_failed(s))
+    if (ws__stream_is_filtered(s) && s->hub->filter->drop_failed(s))
         return;
     if (s->starved || s->awaiting || s->uploading || s->state != WS__STREAM_OPEN || !left) {
         ws__stream_drop(s, s->starved ? "out of memory" : "connection reset by peer", !s->starved);
@@ -167,7 +167,7 @@ __attribute__((cold)) void ws__input_take(struct ws__stream *s, size_t n)
 
 __attribute__((cold)) static void read_otherwise(struct ws__stream *s)
 {
-    if (s->filtered)
+    if (ws__stream_is_filtered(s))
         s->hub->filter->read(s);
     else if (s->state == WS__STREAM_LINGERING)
         ws__input_discard(s);
@@ -183,7 +183,7 @@ void ws__input_on_event(struct ws__stream *s, unsigned ready)
     if (!(s->interest & WS__LOOP_READ)) {
         if (ready & WS__LOOP_HANGUP)
             lose_peer(s);
-    } else if (s->filtered || s->more || s->state == WS__STREAM_LINGERING) {
+    } else if (ws__stream_is_filtered(s) || s->more || s->state == WS__STREAM_LINGERING) {
         read_otherwise(s);
     } else {
         read_socket(s);

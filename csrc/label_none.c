@@ -3,6 +3,7 @@
  * label_none.c: takes the place of label.c with -DWS_NO_CLUSTER. No connection takes labels then,
  * and no message begins with one.
  */
+#undef WS_BUILDING /* what is left out is not exported */
 #include "label.h"
 #ifdef WS_NO_CLUSTER
 #include "ws_cluster.h"

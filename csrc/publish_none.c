@@ -3,6 +3,7 @@
  * publish_none.c: takes the place of publish.c with -DWS_NO_TOPICS, for programs that send to each
  * connection by itself.
  */
+#undef WS_BUILDING /* what is left out is not exported */
 #include "publish.h"
 #ifdef WS_NO_TOPICS
 

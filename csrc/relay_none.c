@@ -3,6 +3,7 @@
  * relay_none.c: takes the place of relay.c with -DWS_NO_CLUSTER. hub->relaying is never true then,
  * so the internal functions are not called.
  */
+#undef WS_BUILDING /* what is left out is not exported */
 #include "relay.h"
 #ifdef WS_NO_CLUSTER
 

@@ -34,7 +34,8 @@ void ws__request_free(ws_request *r)
 {
     ws_conn *c = r->conn;
     struct ws__memory *memory = &c->stream.hub->memory;
-    if (r->in_use || r->state != WS__REQUEST_ANSWERED || (r->discarding && ws__conn_is_http(c)))
+    if (r->in_use || r->state != WS__REQUEST_ANSWERED ||
+        (ws__request_is_discarding(r) && ws__conn_is_http(c)))
         return;
     if (c->stream.phase == WS__CONN_NONE && c->request == r)
         c->request = NULL;
@@ -60,9 +61,10 @@ void ws__request_set_state(ws_request *r, enum ws__request_state state)
 void ws__request_watch_body(ws_request *r)
 {
     struct ws__stream *s = &r->conn->stream;
-    const bool open = r->state == WS__REQUEST_DEFERRED || r->state == WS__REQUEST_SENDING;
-    const bool uploading = !ws__body_ended(&r->body) &&
-                           (r->discarding || (open && r->on_body && !r->body_paused));
+    const bool open = r->state == WS__REQUEST_DEFERRED || ws__request_is_sending(r);
+    const bool uploading =
+        WS__HTTP_AVAILABLE && !ws__body_ended(&r->body) &&
+        (ws__request_is_discarding(r) || (open && r->on_body && !r->body_paused));
     const bool awaiting = open && !uploading;
     if (s->awaiting != awaiting || s->uploading != uploading)
         ws__stream_set_awaiting(s, awaiting, uploading);
@@ -71,6 +73,10 @@ void ws__request_watch_body(ws_request *r)
 void ws__request_set_timer(ws_request *r)
 {
     struct ws__stream *s = &r->conn->stream;
+    if (!WS__HTTP_AVAILABLE) {
+        ws__stream_set_timer(s, s->hub->upgrade_queue);
+        return;
+    }
     if (s->uploading && r->timing_body)
         return; /* the time of the body is running already */
     ws__hub_touch(s->hub);
@@ -80,7 +86,7 @@ void ws__request_set_timer(ws_request *r)
     r->since = s->hub->loop.now;
     if (s->uploading)
         ws__stream_set_timer(s, s->hub->body_queue);
-    else if (r->state == WS__REQUEST_SENDING ? !s->blocked
+    else if (ws__request_is_sending(r) ? !s->blocked
                                              : r->body_paused && !ws__body_ended(&r->body))
         ws__timer_stop(&s->timer);
     else
@@ -136,7 +142,7 @@ bool ws__request_method_is(const ws_request *r, const char *method)
 static bool can_discard_body(const ws_request *r)
 {
     const uint64_t left = ws__body_left(&r->body);
-    if (r->state == WS__REQUEST_SENDING && r->on_body)
+    if (ws__request_is_sending(r) && r->on_body)
         return true; /* it will be read */
     return !left || (!r->expects_continue &&
                      (left == WS__HTTP_CHUNKED || left <= WS__DISCARD_LIMIT));
@@ -144,8 +150,8 @@ static bool can_discard_body(const ws_request *r)
 
 bool ws__request_keeps_alive(const ws_request *r)
 {
-    return !r->is_upgrade && !r->last && can_discard_body(r) && !r->conn->stream.hub->draining &&
-           ws__http_keep_alive(&r->head, r->bytes);
+    return WS__HTTP_AVAILABLE && !r->is_upgrade && !r->last && can_discard_body(r) &&
+           !r->conn->stream.hub->draining && ws__http_keep_alive(&r->head, r->bytes);
 }
 
 /* ---- ws.h ---- */
@@ -264,4 +270,24 @@ void ws_request_track(ws_request *request, ws_request **place)
 void *ws_request_tls(const ws_request *request)
 {
     return ws_conn_tls(request->conn);
+}
+
+int ws_request_defer(ws_request *request, void (*on_aborted)(ws_request *request, void *user),
+                     void *user)
+{
+    ws_request *r = request;
+    if (r->state > WS__REQUEST_HANDLING)
+        return WS_ECLOSED;
+    if (ws__request_keep(r))
+        return WS_ENOMEM;
+    r->on_aborted = on_aborted;
+    r->aborted_user = user;
+    ws__request_set_state(r, WS__REQUEST_DEFERRED);
+    ws__request_set_timer(r);
+    return WS_OK;
+}
+
+int ws_request_refusal(const ws_request *request)
+{
+    return request->refusal;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * request.h: one HTTP request: what was parsed of it, and how far it has got. In this order, each
- * may call those before it: source.c (content that is not copied), request.c (the data), respond.c
- * (responses and the 101), answer.c (responses in parts), serve.c (the HTTP protocol of a stream:
- * reading and routing requests).
+ * may call those before it: source.c (content that is not copied), request.c (the data), methods.c
+ * (handlers), respond.c (responses and the 101), answer.c (responses in parts), ending.c (requests
+ * that get no answer), upload.c (bodies), serve.c (the HTTP protocol of a stream).
  *
  *      first byte           whole head           ws_request_defer
  *     ───────────▶ READING ───────────▶ HANDLING ────────────────▶ DEFERRED
@@ -82,6 +82,22 @@ struct ws_request {
     const char *selected; /* subprotocol of the 101 */
     size_t selected_length;
 };
+
+/* What the field says, and false where no request ever gets there. */
+static inline bool ws__request_is_sending(const ws_request *r)
+{
+    return WS__HTTP_AVAILABLE && r->state == WS__REQUEST_SENDING;
+}
+
+static inline bool ws__request_is_discarding(const ws_request *r)
+{
+    return WS__HTTP_AVAILABLE && r->discarding;
+}
+
+static inline bool ws__request_has_source(const ws_request *r)
+{
+    return WS__HTTP_AVAILABLE && r->answer.source.open;
+}
 
 /* Returns NULL if out of memory. The request is the one of its connection. */
 ws_request *ws__request_new(ws_conn *c);

@@ -155,7 +155,7 @@ static void finish(ws_request *r, bool keep, bool deferred)
         s->count = WS__LATER_REQUEST;
         if (!keep || s->eof)
             ws__stream_linger(s, s->hub->linger_queue);
-        else if (ws__body_ended(&r->body))
+        else if (!WS__HTTP_AVAILABLE || ws__body_ended(&r->body))
             ws__stream_set_timer(s, s->hub->keep_alive_queue);
         else
             ws__request_discard_body(r);

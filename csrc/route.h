@@ -22,9 +22,5 @@ struct ws__target {
 
 /* For ws__router_deinit: `context` is the memory, `target` the first of a list. */
 void ws__target_free(void *context, void *target);
-/* Appends an Allow field (RFC 9110 10.2.1) that names the methods of all routes for a path, without
- * the one that is refused. Returns WS_ENOMEM if out of memory. */
-int ws__route_allow(struct ws__hub *hub, const char *path, size_t length, const char *refused,
-                    size_t refused_length, struct ws__buffer **fields);
 
 #endif

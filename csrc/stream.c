@@ -20,14 +20,14 @@ static inline ssize_t transmit(struct ws__stream *s, const void *bytes, size_t n
 {
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
-    return s->filtered ? filter_bytes(s, bytes, n) : ws__net_write(s->fd, bytes, n);
+    return ws__stream_is_filtered(s) ? filter_bytes(s, bytes, n) : ws__net_write(s->fd, bytes, n);
 }
 
 static inline ssize_t transmit_parts(struct ws__stream *s, const struct iovec *parts, int count)
 {
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
-    if (s->filtered)
+    if (ws__stream_is_filtered(s))
         return s->hub->filter->write(s, parts, count);
     return count == 1 ? ws__net_write(s->fd, parts->iov_base, parts->iov_len)
                       : ws__net_writev(s->fd, parts, count);
@@ -37,7 +37,7 @@ static inline ssize_t transmit_file(struct ws__stream *s, int file, uint64_t off
 {
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
-    return s->filtered ? s->hub->filter->write_file(s, file, offset, n)
+    return ws__stream_is_filtered(s) ? s->hub->filter->write_file(s, file, offset, n)
                        : ws__sendfile(s->fd, file, offset, n);
 }
 
@@ -46,7 +46,7 @@ static inline ssize_t transmit_file(struct ws__stream *s, int file, uint64_t off
 static void close_socket(struct ws__stream *s)
 {
     if (!s->hub->forked) {
-        if (s->filtered)
+        if (ws__stream_is_filtered(s))
             s->hub->filter->finish(s);
         ws__loop_remove(&s->hub->loop, s->fd);
         ws__net_cut(s->fd);
@@ -128,7 +128,7 @@ __attribute__((cold)) void ws__stream_free(struct ws__link *link)
     struct ws__memory *memory = &s->hub->memory;
     size_t size = s->protocol->size;
     s->protocol->release(s);
-    if (s->filtered) {
+    if (ws__stream_is_filtered(s)) {
         s->hub->filter->release(s);
         size += s->hub->filter->size;
     }
@@ -331,7 +331,7 @@ void ws__stream_block(struct ws__stream *s)
 /* Everything is sent, perhaps by a filter that still keeps some of it. */
 __attribute__((cold)) static void end_output(struct ws__stream *s)
 {
-    if (s->finished || s->blocked || (s->filtered && !s->hub->filter->finish(s)))
+    if (s->finished || s->blocked || (ws__stream_is_filtered(s) && !s->hub->filter->finish(s)))
         return;
     s->finished = true;
     ws__net_finish(s->fd);
@@ -539,7 +539,7 @@ __attribute__((cold)) void ws__stream_unblock(struct ws__stream *s)
     s->blocked = false;
     if (s->protocol->on_writable)
         s->protocol->on_writable(s);
-    if (!s->filtered || s->hub->filter->resume(s))
+    if (!ws__stream_is_filtered(s) || s->hub->filter->resume(s))
         ws__stream_flush_cork(s);
     ws__stream_update_interest(s);
     if (!s->blocked && s->in && ws__stream_is_half_duplex(s))

@@ -134,6 +134,16 @@ static inline struct ws__stream *ws__stream_of_link(struct ws__link *link)
     return (struct ws__stream *)(void *)link;
 }
 
+static inline bool ws__stream_is_filtered(const struct ws__stream *s)
+{
+#ifdef WS_NO_TLS
+    (void)s;
+    return false;
+#else
+    return s->filtered;
+#endif
+}
+
 static inline bool ws__stream_is_half_duplex(const struct ws__stream *s)
 {
     return s->protocol->half_duplex && s->state == WS__STREAM_OPEN;

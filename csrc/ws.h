@@ -528,7 +528,7 @@ WS_API int ws_server_ws(ws_server *server, const char *pattern, const ws_behavio
 /* Registers handler(request, user) for the other requests with this method and a path that matches
  * `pattern` (see ws_server_ws). `method` (copied) is case-sensitive; "*" is any method without a
  * handler of its own. A handler of GET also gets HEAD. `user` is kept. Returns WS_OK, WS_EINVAL
- * (invalid pattern, a method that is not a token, `handler` is NULL), WS_EEXIST or WS_ENOMEM. */
+ * (invalid pattern, method or `handler`), WS_EEXIST, WS_ENOMEM, or WS_ENOTSUP (-DWS_NO_HTTP). */
 WS_API int ws_server_http(ws_server *server, const char *method, const char *pattern,
                           void (*handler)(ws_request *request, void *user), void *user);
 

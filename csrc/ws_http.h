@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ws_http.h: requests and responses, the part of ws.h that is about HTTP (RFC 9110, RFC 9112). It
- * comes with ws.h. The words for ownership, threads and errors are those of ws.h.
+ * comes with ws.h. The words for ownership, threads and errors are those of ws.h. With -DWS_NO_HTTP
+ * there are neither bodies nor responses in parts: functions for these return WS_ENOTSUP, or have
+ * no effect.
  */
 #ifndef WS_HTTP_H
 #define WS_HTTP_H

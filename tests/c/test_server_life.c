@@ -651,7 +651,9 @@ static void test_arguments(void)
     is_int(ws_server_ws(server, "x", &behavior), WS_EINVAL, "no path");
     behavior.subprotocols = spaces;
     is_int(ws_server_ws(server, "/y", &behavior), WS_EINVAL, "a subprotocol that is no token");
+#ifndef WS_NO_HTTP
     is_int(ws_server_http(server, "G T", "/", NULL, NULL), WS_EINVAL, "no handler");
+#endif
     ok(!strcmp(ws_strerror(WS_EBUSY), "the server is running a turn or a callback"), "texts");
     ok(!strcmp(ws_strerror(77), "unknown error"), "of unknown errors");
     is_text(ws_strerror(WS_ENOTSUP),

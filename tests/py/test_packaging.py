@@ -236,6 +236,27 @@ def test_e2_wrong_combinations(
 
 
 @apply_builds
+@pytest.mark.skipif(not has_programs("gcc", "nm"), reason="needs gcc and nm")
+def test_e2_what_is_left_out_is_not_exported(tmp_path: Path) -> None:
+    """The linker names it to a program that needs it."""
+    sources = [path for path in (ROOT / "csrc").glob("*.c") if not path.name.startswith("bridge")]
+    switches = [f"-D{switch}" for switch in ("WS_NO_DEFLATE", *OPTIONAL.values())]
+    flags = ["-std=c11", "-DWS_BUILDING", "-fvisibility=hidden", "-I", str(ROOT / "csrc")]
+    library = str(tmp_path / "libpyws.so")
+    run(["gcc", *flags, *switches, "-shared", "-fPIC", "-o", library, *map(str, sources)])
+    listed = run(["nm", "-D", "--defined-only", library])
+    exported = set(re.findall(r" T (ws_\w+)$", listed, re.M))
+    texts = "".join(path.read_text() for path in (ROOT / "csrc").glob("ws*.h"))
+    public = set(re.findall(r"^WS_API [^;(]*?\b(ws_\w+)\(", texts, re.M))
+    stubs = "".join(path.read_text() for path in (ROOT / "csrc").glob("*_none.c"))
+    left_out = public & set(re.findall(r"^\w[^;(]*?\b(ws_\w+)\(", stubs, re.M))
+    assert {"ws_server_http", "ws_server_tell", "ws_conn_subscribe"} <= left_out
+    assert {name for name in public - exported if "openssl" not in name and "mbed" not in name} == (
+        left_out
+    )
+
+
+@apply_builds
 def test_without_python(tmp_path: Path) -> None:
     source = copy_tree(tmp_path / "pyws")
     prefix = tmp_path / "prefix"
