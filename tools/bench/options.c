@@ -31,7 +31,7 @@ static const char usage[] =
     "  --tls            over TLS 1.3 (AES-128-GCM); certificates are not checked\n"
     "  --resume         the same, and each connection resumes the session of an earlier one\n"
     "  --spin           never sleep, so that the server does not have to wake up the generator\n"
-    "  --seconds S      measured time (3)\n"
+    "  --seconds S      measured time (3); more until the server has used 20 ms of CPU time\n"
     "  --warmup S       time before it (0.5)\n"
     "  --messages N     exactly N messages in total, without warm-up, instead of --seconds\n"
     "  --connects N     connect, handshake and close N times, --conns at a time\n"

@@ -48,6 +48,13 @@ void sample_take(sample *s, pid_t pid, uint64_t done)
     }
 }
 
+bool sample_suffices(const sample *begin, pid_t pid, uint64_t done)
+{
+    const uint64_t least = 20 * 1000 * 1000;
+
+    return done > begin->done && (pid == 0 || measure_cpu(pid) - begin->server_cpu >= least);
+}
+
 void report_begin(bool as_json)
 {
     json = as_json;

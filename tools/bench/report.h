@@ -25,6 +25,11 @@ typedef struct sample {
 /* Fills *s, without the values of a server if `pid` is 0. */
 void sample_take(sample *s, pid_t pid, uint64_t done);
 
+/* Returns whether something has been done since `begin`, and whether the server has used so much
+ * CPU time that its clock shows it. The clock of another process advances only at ticks of up to
+ * 10 ms and when it leaves its core. On a busy machine, it may stand still for long. */
+bool sample_suffices(const sample *begin, pid_t pid, uint64_t done);
+
 /* Starts and ends a report: one JSON object, or lines. */
 void report_begin(bool as_json);
 void report_end(void);
