@@ -175,13 +175,17 @@ NEEDED = {"-DWS_NO_TOPICS": ["-DWS_NO_CLUSTER"]}
 
 @apply_builds
 @pytest.mark.parametrize(("definitions", "libraries"), [(["-DWS_NO_DEFLATE"], []), ([], ["-lz"])])
-@pytest.mark.parametrize("switch", ["", *(f"-D{switch}" for switch in OPTIONAL.values())])
+@pytest.mark.parametrize(
+    ("option", "switch"),
+    [("", ""), ("-Os", ""), *(("", f"-D{switch}") for switch in OPTIONAL.values())],
+)
 def test_e2_vendored_sources(
-    tmp_path: Path, definitions: List[str], libraries: List[str], switch: str
+    tmp_path: Path, definitions: List[str], libraries: List[str], option: str, switch: str
 ) -> None:
     """The compiler alone builds the library, with no option: all files of csrc/, and one path.
 
-    With a switch, those for Python must be left out, and an error says so.
+    With a switch, those for Python must be left out, and an error says so. -Os doubles the time of
+    a compilation: it is tried with all files, and with switches in test_one_file.py.
     """
     if libraries and not Path("/usr/include/zlib.h").exists():
         pytest.skip("needs zlib.h")
@@ -189,7 +193,7 @@ def test_e2_vendored_sources(
     left_out = "bridge" if switch else "nothing"
     files = sorted((ROOT / "csrc").glob("*.c"))
     sources = [str(path) for path in files if not path.name.startswith(left_out)]
-    switches = [*switch.split(), *NEEDED.get(switch, [])]
+    switches = [*option.split(), *switch.split(), *NEEDED.get(switch, [])]
     flags = ["-std=c11", *definitions, "-I", str(ROOT / "csrc"), *switches]
     run(["cc", *flags, "-o", "main", "main.c", *sources, *libraries], tmp_path)
     run([str(tmp_path / "main")])
