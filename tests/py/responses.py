@@ -16,6 +16,7 @@ UPGRADE = "UPGRADE"
 CUT = "closed connection without sending complete message body"
 """What h11 says of a response that is valid so far."""
 UPGRADING = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+PIECE = 4096
 
 
 class Answer(NamedTuple):
@@ -36,27 +37,55 @@ class Answer(NamedTuple):
         return {name: ", ".join(self.all(name)) for name, _ in self.fields}
 
 
-def read_answer(data: bytes, method: str, ended: bool) -> Tuple[Answer, bytes]:
+class Pieces:
+    """An h11.Connection that reads one message, in pieces: thousands may follow it in `data`."""
+
+    def __init__(self, role: Any, data: memoryview, ended: bool = False) -> None:
+        """`ended` says that the connection ended after `data`."""
+        self.connection = h11.Connection(role)
+        self._data = data
+        self._given = 0
+        self._ended = ended
+
+    def next_event(self) -> Any:
+        while True:
+            event = self.connection.next_event()
+            if event is not h11.NEED_DATA or not self._give_more():
+                return event
+
+    def _give_more(self) -> bool:
+        piece = bytes(self._data[self._given : self._given + PIECE])
+        if not piece and not self._ended:
+            return False
+        self._given += len(piece)
+        self._ended = self._ended and bool(piece)
+        self.connection.receive_data(piece)
+        return True
+
+    def rest(self) -> memoryview:
+        """What follows the message."""
+        return self._data[self._given - len(self.connection.trailing_data[0]) :]
+
+
+def read_answer(data: memoryview, method: str, ended: bool) -> Tuple[Answer, memoryview]:
     """The first response in `data`, which answers a request with that method, and what is left.
 
     `ended` says that the connection ended after `data`. Raises h11.RemoteProtocolError if the
     response is not valid, and EOFError if it is not complete.
     """
-    connection = h11.Connection(h11.CLIENT)
+    reader = Pieces(h11.CLIENT, data, ended)
+    connection = reader.connection
     fields = [("Host", "h")] + (UPGRADING if method == UPGRADE else [])
     connection.send(
         h11.Request(method="GET" if method == UPGRADE else method, target="/", headers=fields)
     )
     connection.send(h11.EndOfMessage())
-    connection.receive_data(data)
-    if ended:
-        connection.receive_data(b"")
     head: Any = None
-    content, interim = b"", []  # type: bytes, List[int]
+    content, interim = bytearray(), []  # type: bytearray, List[int]
     while True:
-        event = connection.next_event()
+        event = reader.next_event()
         if event is h11.NEED_DATA or (event is h11.PAUSED and head is None):
-            raise EOFError(f"no complete response: {data!r}")
+            raise EOFError(f"no complete response: {bytes(data)!r}")
         if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
             interim.append(event.status_code)
         elif isinstance(event, (h11.Response, h11.InformationalResponse)):
@@ -64,13 +93,12 @@ def read_answer(data: bytes, method: str, ended: bool) -> Tuple[Answer, bytes]:
             if head.status_code == 101:
                 break
         elif isinstance(event, h11.Data):
-            content += bytes(event.data)
+            content += event.data
         else:
             break
     keeps = head.status_code != 101 and connection.their_state is not h11.MUST_CLOSE
     names = [(name.decode(), value.decode("latin-1")) for name, value in head.headers]
-    rest = connection.trailing_data[0]
-    return Answer(head.status_code, names, content, interim, keeps), rest
+    return Answer(head.status_code, names, bytes(content), interim, keeps), reader.rest()
 
 
 def read_answers(
@@ -81,11 +109,12 @@ def read_answers(
     With `cut` the last one may be incomplete, and is left out.
     """
     answers: List[Answer] = []
+    rest = memoryview(data)
     for method in methods:
-        if not data:
+        if not rest:
             break
         try:
-            answer, data = read_answer(data, method, ended)
+            answer, rest = read_answer(rest, method, ended)
         except (EOFError, h11.RemoteProtocolError) as error:
             if cut and (isinstance(error, EOFError) or CUT in str(error)):
                 return answers
@@ -95,7 +124,7 @@ def read_answers(
             return answers
         if not answer.keeps:
             break
-    assert not data, f"more than the answers: {data!r}"
+    assert not rest, f"more than the answers: {bytes(rest)!r}"
     return answers
 
 
@@ -105,20 +134,20 @@ def read_answers(
 def methods_in(sent: bytes) -> Iterator[str]:
     """Those of the requests that a client has sent; for what h11 does not read one to which any
     answer is allowed."""
+    rest = memoryview(sent)
     while True:
-        connection = h11.Connection(h11.SERVER)
-        connection.receive_data(sent)
+        reader = Pieces(h11.SERVER, rest)
         try:
-            event = connection.next_event()
+            event = reader.next_event()
             if not isinstance(event, h11.Request):
                 break
             upgrades = any(name == b"upgrade" for name, _ in event.headers)
             yield UPGRADE if upgrades else event.method.decode()
             while not isinstance(event, (h11.EndOfMessage, type(h11.NEED_DATA))):
-                event = connection.next_event()
+                event = reader.next_event()
         except h11.RemoteProtocolError:
             break
-        sent = connection.trailing_data[0]
+        rest = reader.rest()
     while True:
         yield UPGRADE
 
