@@ -16,7 +16,8 @@
 
 enum { MAX_HEADER = 16384, MAX_FIELDS = 100 };
 
-static char bytes[2 * MAX_HEADER], content[2 * MAX_HEADER];
+static char space[2 * MAX_HEADER], content[2 * MAX_HEADER];
+static char *const end_of_space = space + sizeof space;
 
 static void print_span(const char *at, size_t length)
 {
@@ -26,7 +27,7 @@ static void print_span(const char *at, size_t length)
 }
 
 /* Returns what is printed first; the content ends at *end. */
-static int read_body(uint64_t length, struct ws__input *in, char **end)
+static int read_body(uint64_t length, const char *bytes, struct ws__input *in, char **end)
 {
     struct ws__body body;
     int result = WS__BODY_LAST;
@@ -43,8 +44,10 @@ static int read_body(uint64_t length, struct ws__input *in, char **end)
     return (int)(in->data - bytes);
 }
 
+/* The request ends where the space does, so that AddressSanitizer sees who reads beyond it. */
 static void read_request(size_t length)
 {
+    char *bytes = end_of_space - length;
     struct ws__http_field fields[MAX_FIELDS];
     struct ws__http_head head = {.fields = fields, .max_fields = MAX_FIELDS};
     uint64_t body = 0;
@@ -56,7 +59,7 @@ static void read_request(size_t length)
     }
     struct ws__input in = {bytes + size, length - (size_t)size};
     char *end = content;
-    printf("%d %d", read_body(body, &in, &end), size);
+    printf("%d %d", read_body(body, bytes, &in, &end), size);
     print_span(content, (size_t)(end - content));
     print_span(bytes + head.method.offset, head.method.length);
     print_span(bytes + head.target.offset, head.target.length);
@@ -72,7 +75,7 @@ int main(void)
     uint8_t n[4];
     while (fread(n, 1, sizeof n, stdin) == sizeof n) {
         size_t length = n[0] | (size_t)n[1] << 8 | (size_t)n[2] << 16 | (size_t)n[3] << 24;
-        if (length > sizeof bytes || fread(bytes, 1, length, stdin) != length)
+        if (length > sizeof space || fread(end_of_space - length, 1, length, stdin) != length)
             return EXIT_FAILURE;
         read_request(length);
         fflush(stdout);
