@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What .ci/run uses: which tests were skipped, and where."""
+"""What .ci/run uses: which tests were skipped, and where, and which are left out."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
+from builds import has_programs
 from common import ROOT
 
 CASE = '<testcase classname="{}" name="{}">{}</testcase>'
@@ -55,3 +56,34 @@ def test_how_it_names_tests(tmp_path: Path, place: str, name: str, want: str) ->
     path = tmp_path / "report.xml"
     path.write_text(f"<testsuites>{CASE.format(place, name, SKIPPED)}</testsuites>")
     assert listed(str(path)) == [want]
+
+
+LEAVE_OUT = """
+source <(sed -n '/^leave_out()/,/^}/p' .ci/run)
+leave_out options "$@"
+echo "${options[@]}"
+"""
+
+
+@pytest.mark.skipif(not has_programs("bash"), reason="needs bash")
+@pytest.mark.parametrize(
+    ("place", "code", "want"),
+    [
+        ("tests/py/test_ci.py", 0, "--ignore tests/py/test_ci.py"),
+        ("tests/py/test_c.py", 1, "there is no file tests/py/test_c.py"),
+        ("tests/py/test_ci.py::", 1, "there is no file tests/py/test_ci.py::"),
+        ("tests/py/test_ci.py::test_x", 1, "there is no file tests/py/test_ci.py::test_x"),
+        ("tests/py", 1, "there is no file tests/py"),
+        ("", 1, "there is no file"),
+    ],
+)
+def test_only_a_file_can_be_left_out(place: str, code: int, want: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", LEAVE_OUT, "leave_out", place],
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (code, want)
