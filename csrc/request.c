@@ -87,7 +87,7 @@ void ws__request_set_timer(ws_request *r)
     if (s->uploading)
         ws__stream_set_timer(s, s->hub->body_queue);
     else if (ws__request_is_sending(r) ? !s->blocked
-                                             : r->body_paused && !ws__body_ended(&r->body))
+                                       : r->body_paused && !ws__body_ended(&r->body))
         ws__timer_stop(&s->timer);
     else
         ws__stream_set_timer(s, s->hub->upgrade_queue);

@@ -38,7 +38,7 @@ static inline ssize_t transmit_file(struct ws__stream *s, int file, uint64_t off
     if (s->hub->before_output)
         s->hub->before_output(s->hub);
     return ws__stream_is_filtered(s) ? s->hub->filter->write_file(s, file, offset, n)
-                       : ws__sendfile(s->fd, file, offset, n);
+                                     : ws__sendfile(s->fd, file, offset, n);
 }
 
 /* Closing alone would neither end the watch nor reach the peer where a forked child has a copy of

@@ -134,6 +134,7 @@ static inline struct ws__stream *ws__stream_of_link(struct ws__link *link)
     return (struct ws__stream *)(void *)link;
 }
 
+/* What the field says, and false where there is no filter. */
 static inline bool ws__stream_is_filtered(const struct ws__stream *s)
 {
 #ifdef WS_NO_TLS
