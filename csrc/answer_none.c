@@ -43,12 +43,6 @@ int ws_request_finish(ws_request *request)
     return WS_ENOTSUP;
 }
 
-int ws_request_respond_static(ws_request *request, int status, const char *reason,
-                              const char *bytes, size_t length)
-{
-    return ws_request_respond(request, status, reason, bytes, length);
-}
-
 int ws_request_respond_file(ws_request *request, int status, const char *reason, int fd,
                             uint64_t offset, uint64_t length)
 {

@@ -426,15 +426,21 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     return head->minor > 0 || ws__http_list_has(head, bytes, "connection", "keep-alive");
 }
 
-/* X(status, reason). The texts lie in one struct: the loader has no pointers to adjust. What is
- * frequent comes first. With -DWS_NO_HTTP, those for refusals of opening handshakes remain. */
-#define REASONS_TO_REFUSE(X)                                                                       \
+/* X(status, reason). The texts lie in one struct: the loader has no pointers to adjust. Those
+ * that refuse or redirect an opening handshake remain with -DWS_NO_HTTP. */
+#define REASONS_OF_HANDSHAKES(X)                                                                   \
+    X(200, "OK")                                                                                   \
+    X(301, "Moved Permanently")                                                                    \
+    X(302, "Found")                                                                                \
+    X(307, "Temporary Redirect")                                                                   \
+    X(308, "Permanent Redirect")                                                                   \
     X(400, "Bad Request")                                                                          \
     X(401, "Unauthorized")                                                                         \
     X(403, "Forbidden")                                                                            \
     X(404, "Not Found")                                                                            \
     X(405, "Method Not Allowed")                                                                   \
     X(408, "Request Timeout")                                                                      \
+    X(410, "Gone")                                                                                 \
     X(414, "URI Too Long")                                                                         \
     X(417, "Expectation Failed")                                                                   \
     X(426, "Upgrade Required")                                                                     \
@@ -442,18 +448,19 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     X(431, "Request Header Fields Too Large")                                                      \
     X(500, "Internal Server Error")                                                                \
     X(501, "Not Implemented")                                                                      \
+    X(502, "Bad Gateway")                                                                          \
     X(503, "Service Unavailable")                                                                  \
+    X(504, "Gateway Timeout")                                                                      \
     X(505, "HTTP Version Not Supported")
 
 #ifdef WS_NO_HTTP
-#define REASONS REASONS_TO_REFUSE
+#define REASONS REASONS_OF_HANDSHAKES
 #else
-#define REASONS_TO_ANSWER(X)                                                                       \
+#define OTHER_REASONS(X)                                                                           \
     X(100, "Continue")                                                                             \
     X(101, "Switching Protocols")                                                                  \
     X(102, "Processing")                                                                           \
     X(103, "Early Hints")                                                                          \
-    X(200, "OK")                                                                                   \
     X(201, "Created")                                                                              \
     X(202, "Accepted")                                                                             \
     X(203, "Non-Authoritative Information")                                                        \
@@ -464,18 +471,13 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     X(208, "Already Reported")                                                                     \
     X(226, "IM Used")                                                                              \
     X(300, "Multiple Choices")                                                                     \
-    X(301, "Moved Permanently")                                                                    \
-    X(302, "Found")                                                                                \
     X(303, "See Other")                                                                            \
     X(304, "Not Modified")                                                                         \
     X(305, "Use Proxy")                                                                            \
-    X(307, "Temporary Redirect")                                                                   \
-    X(308, "Permanent Redirect")                                                                   \
     X(402, "Payment Required")                                                                     \
     X(406, "Not Acceptable")                                                                       \
     X(407, "Proxy Authentication Required")                                                        \
     X(409, "Conflict")                                                                             \
-    X(410, "Gone")                                                                                 \
     X(411, "Length Required")                                                                      \
     X(412, "Precondition Failed")                                                                  \
     X(413, "Content Too Large")                                                                    \
@@ -488,13 +490,11 @@ bool ws__http_keep_alive(const struct ws__http_head *head, const char *bytes)
     X(425, "Too Early")                                                                            \
     X(428, "Precondition Required")                                                                \
     X(451, "Unavailable For Legal Reasons")                                                        \
-    X(502, "Bad Gateway")                                                                          \
-    X(504, "Gateway Timeout")                                                                      \
     X(506, "Variant Also Negotiates")                                                              \
     X(507, "Insufficient Storage")                                                                 \
     X(508, "Loop Detected")                                                                        \
     X(511, "Network Authentication Required")
-#define REASONS(X) REASONS_TO_ANSWER(X) REASONS_TO_REFUSE(X)
+#define REASONS(X) REASONS_OF_HANDSHAKES(X) OTHER_REASONS(X)
 #endif
 
 #define REASON_MEMBER(status, reason) char of_##status[sizeof reason];

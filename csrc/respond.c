@@ -308,6 +308,14 @@ int ws_request_respond(ws_request *request, int status, const char *reason, cons
                    ws__request_keeps_alive(request) && status != 426);
 }
 
+#ifdef WS_NO_HTTP /* otherwise, see answer.c */
+int ws_request_respond_static(ws_request *request, int status, const char *reason,
+                              const char *bytes, size_t length)
+{
+    return ws_request_respond(request, status, reason, bytes, length);
+}
+#endif
+
 static int send_extension(ws_conn *c)
 {
     char answer[WS__DEFLATE_ANSWER_MAX], line[WS__DEFLATE_ANSWER_MAX + 32];

@@ -3,6 +3,7 @@
  * tls_names.c: sorted host names. There may be thousands of them.
  */
 #include "tls_names.h"
+#ifndef WS_NO_TLS
 
 #include <stdlib.h>
 #include <string.h>
@@ -121,3 +122,5 @@ ptrdiff_t ws__tls_names_find(const struct ws__tls_names *names, const char *text
         found = search(names, (char[]){'*'}, 1);
     return found ? (ptrdiff_t)found->index : -1;
 }
+
+#endif

@@ -4,6 +4,7 @@
  * of its functions alone, and so works with the one that a process has loaded already.
  */
 #include "tls_openssl.h"
+#ifndef WS_NO_TLS
 
 #include <stdlib.h>
 #include <string.h>
@@ -576,3 +577,5 @@ ptrdiff_t ws_openssl_peer_certificate(void *session, void *der, size_t size)
     ws__openssl_forget_errors(f);
     return length > 0 ? length : WS_ENOMEM;
 }
+
+#endif

@@ -8,6 +8,7 @@
 #endif
 
 #include "tls_openssl.h"
+#ifndef WS_NO_TLS
 
 #include <errno.h>
 #include <fcntl.h>
@@ -266,3 +267,5 @@ void ws_openssl_free_context(const ws_openssl *openssl, struct ssl_ctx_st *conte
 {
     openssl->functions.SSL_CTX_free(context);
 }
+
+#endif

@@ -5,6 +5,7 @@
  * finds those of earlier periods.
  */
 #include "tls_openssl.h"
+#ifndef WS_NO_TLS
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -123,3 +124,5 @@ int ws_openssl_set_ticket_keys(ws_openssl *openssl, const void *keys, size_t len
     openssl->periods = periods;
     return WS_OK;
 }
+
+#endif
