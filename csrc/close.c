@@ -36,6 +36,8 @@ static void report_close(ws_conn *c, int code, const char *reason, size_t length
     hub->stats.closed++;
     hub->stats.open--;
     count_code(&hub->stats, code);
+    if (behavior->user_is_place && c->user)
+        *(ws_conn **)c->user = NULL;
     WS__CALL(hub, behavior->on_close, c, code, length ? reason : "", length, behavior->user);
     if (c->extra)
         ws__deflate_streams_deinit(&hub->deflate, &c->extra->streams);

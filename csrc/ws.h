@@ -37,7 +37,7 @@ extern "C" {
 
 /* Raised whenever a struct or a prototype of this file, ws_http.h, ws_cluster.h or ws_tls.h changes
  * incompatibly. */
-#define WS_ABI 10
+#define WS_ABI 11
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -378,17 +378,15 @@ WS_API int ws_server_defer(ws_server *server, void (*fn)(void *argument), void *
 WS_API ws_conn *ws_server_find(ws_server *server, ws_conn_id id);
 
 /* Sets the alarm: fn(argument) runs once, in the first turn after delay_ns nanoseconds. The end of
- * a shutdown cancels it. A server has one alarm; setting it again replaces it, and `fn` NULL
- * cancels it. */
+ * a shutdown cancels it. A server has one alarm: setting it again replaces it, NULL cancels it. */
 WS_API void ws_server_set_alarm(ws_server *server, uint64_t delay_ns, void (*fn)(void *argument),
                                 void *argument);
 
 /* Sets a function that runs after each HTTP response except 101, whether it was the application's
  * or the library's own; for logs. `length` is the size of the body. A response in parts is reported
  * at its end, also if the client left before, with what was written of it. `why` (borrowed) is NULL
- * if the application responded, and otherwise the reason for the response, which is "" if the
- * status says enough. The getters of a request that could not be parsed return NULL. `user` is
- * kept. `fn` NULL ends this. */
+ * if the application responded, and otherwise the reason, "" if the status says enough. The getters
+ * of a request that could not be parsed return NULL. `user` is kept. `fn` NULL ends this. */
 WS_API void ws_server_set_on_response(ws_server *server,
                                       void (*fn)(ws_request *request, int status, size_t length,
                                                  const char *why, size_t why_length, void *user),
@@ -397,8 +395,7 @@ WS_API void ws_server_set_on_response(ws_server *server,
 /* Sets a function that responds to requests that no route of ws_server_http takes, in place of the
  * library: fn(request, status, user), with the status of the library's response: 404 for an unknown
  * path, 405 for a method that its path does not have (the response has its Allow field already).
- * `fn` is like a handler of such a route; the pattern of the request is "". `user` is kept. `fn`
- * NULL ends this. */
+ * `fn` is like a handler of such a route, with the pattern "". `user` is kept. NULL ends this. */
 WS_API void ws_server_set_fallback(ws_server *server,
                                    void (*fn)(ws_request *request, int status, void *user),
                                    void *user);
@@ -507,6 +504,9 @@ typedef struct ws_behavior {
     bool close_on_backpressure_limit; /* closes with 1008 instead of returning WS_DROPPED */
     bool reset_idle_timeout_on_send;  /* bytes that the kernel took count as received bytes */
     bool origin_optional;             /* with `origins`: a handshake without Origin is accepted */
+    bool user_is_place;               /* ws_conn_user is NULL or leads to a ws_conn *, which is set
+                                         to NULL before on_close: for those who keep conn, and may
+                                         be interrupted before they can forget it */
     const char *const *subprotocols;  /* copied; NULL-terminated list of tokens; NULL: none */
     const char *const *origins;       /* copied; NULL-terminated list; NULL: any Origin */
 } ws_behavior;
@@ -546,7 +546,7 @@ WS_API ws_server *ws_conn_server(const ws_conn *conn);
 /* Returns the pointer that was passed to ws_request_upgrade or ws_conn_set_user. */
 WS_API void *ws_conn_user(const ws_conn *conn);
 
-/* Sets that pointer, which is kept and never dereferenced. */
+/* Sets that pointer, which is kept, and dereferenced with ws_behavior.user_is_place alone. */
 WS_API void ws_conn_set_user(ws_conn *conn, void *user);
 
 /* Returns the request of the opening handshake while on_open runs, and NULL afterwards. */

@@ -37,7 +37,7 @@ from .errors import exception_for
 __all__ = ["ABI", "SIGNATURES", "VERSION", "fail", "lib"]
 
 VERSION = "0.1.0"  # WS_VERSION and WS_ABI of the ws.h that this module mirrors
-ABI = 10
+ABI = 11
 
 # ---- callbacks ----------------------------------------------------------------------------------
 
@@ -174,6 +174,7 @@ class ws_behavior(Structure):
         ("close_on_backpressure_limit", c_bool),
         ("reset_idle_timeout_on_send", c_bool),
         ("origin_optional", c_bool),
+        ("user_is_place", c_bool),
         ("subprotocols", POINTER(c_char_p)),
         ("origins", POINTER(c_char_p)),
     ]

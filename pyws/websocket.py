@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, 
 from ._core import foreign, mistakes, values
 from ._core.bridge import Documented, install_fast_path
 from ._core.calls import address_text, thread_ident, topic_names
+from ._core.close_info import CloseFrame, CloseInfo
 from ._core.connections import tls_of
 from ._core.encryption import TlsInfo
 from ._core.facts import headers_of
 from ._core.fields import path_parameters
 from ._core.hints import AnyOpCode, Message, UserData
 from ._core.messages import COMPRESS, check_text, pack, pack_publication
-from ._core.sockets import BY_USER, CloseFrame, CloseInfo, check_stack
+from ._core.sockets import BY_USER, check_stack
 from ._core.waiting import WaitingSocket
 from ._native import fail, lib
 from .enums import OpCode, SendStatus

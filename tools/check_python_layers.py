@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
 LAYERS: Dict[str, int] = {
-    "_core/__init__": 0, "_core/contexts": 0, "_core/decorators": 0, "_core/descriptors": 0,
-    "_core/encryption": 0, "_core/fields": 0,
+    "_core/__init__": 0, "_core/close_info": 0, "_core/contexts": 0, "_core/decorators": 0,
+    "_core/descriptors": 0, "_core/encryption": 0, "_core/fields": 0,
     "_core/foreign": 0, "_core/library": 0, "_core/mistakes": 0, "_core/relays": 0,
-    "_core/limits": 0, "_core/systemd": 0, "_core/transports": 0, "_core/waits": 0,
+    "_core/limits": 0, "_core/state": 0, "_core/systemd": 0, "_core/transports": 0,
+    "_core/waits": 0,
     "enums": 0, "errors": 0,
     "_pyinstaller/__init__": 0, "_pyinstaller/hook-pyws": 0,
     "_core/files": 1, "_core/hints": 1, "_core/parts": 1, "_native": 1,

@@ -294,6 +294,7 @@ class Host(AnyHost):
         try:
             if lib.ws_server_step(self._runtime.server, 0):
                 return
+            self._runtime.end_lost()  # tasks may wait for it
             self._last_turn.set_result(None)
         except OSError as error:
             self._last_turn.set_exception(error)

@@ -52,6 +52,7 @@ __all__ = [
     "new_stepper",
     "place_of",
     "set_spare",
+    "track_socket",
 ]
 
 # ---- which interpreters -------------------------------------------------------------------------
@@ -198,23 +199,43 @@ def new_handle_type(name: str, fields: dict[str, tuple[int, Any]], size: int) ->
     return make(spec)  # type: ignore[no-any-return]
 
 
-class Handle:
+class Cell:
+    """What has an address that C may forget. Here no C knows the class, but the place."""
+
+    __slots__ = ("_cell",)
+    _cell: c_void_p
+
+    def _set_address(self, address: int) -> None:
+        try:
+            self._cell.value = address
+        except AttributeError:
+            self._cell = c_void_p(address)
+
+
+class Handle(Cell):
     """What C and Python both know of one connection."""
 
-    __slots__ = ("_bridge", "_conn", "_context_address", "_id", "_latency", "_stepper")
-    _conn: int  # address of the ws_conn; 0 once the connection has closed
+    __slots__ = ("_bridge", "_context_address", "_id", "_latency", "_stepper")
     _bridge: int  # address of the server's ws_bridge
     _context_address: int  # of the Context that the handlers run in
     _id: int  # ws_conn_get_id
     _latency: int  # microseconds, once the connection has closed
     _stepper: int  # address of the ws_bridge_stepper of a session; BUSY; or 0
 
+    @property
+    def _conn(self) -> int:
+        """The address of the ws_conn; 0 once the connection has closed."""
+        return self._cell.value or 0
 
-class RequestHandle:
-    """What C and Python both know of a `Request`. Here no C knows the class, but the place."""
+    @_conn.setter
+    def _conn(self, address: int) -> None:
+        self._set_address(address)
 
-    __slots__ = ("_cell",)
-    _cell: c_void_p
+
+class RequestHandle(Cell):
+    """What C and Python both know of a `Request`."""
+
+    __slots__ = ()
 
     @property
     def _ptr(self) -> int:
@@ -223,10 +244,7 @@ class RequestHandle:
 
     @_ptr.setter
     def _ptr(self, address: int) -> None:
-        try:
-            self._cell.value = address
-        except AttributeError:
-            self._cell = c_void_p(address)
+        self._set_address(address)
 
 
 def place_of(request: RequestHandle) -> c_void_p:
@@ -234,6 +252,17 @@ def place_of(request: RequestHandle) -> c_void_p:
     if lib.bridge:
         return c_void_p.from_address(id(request) + object.__basicsize__)
     return request._cell
+
+
+def track_socket(socket: Handle, conn: int) -> None:
+    """Have C forget the address before the close event, whatever is interrupted here.
+
+    The object must stay alive until then, or until ws_conn_set_user is called again. With the
+    bridge, C does this itself.
+    """
+    cell = getattr(socket, "_cell", None)  # only in PyPy
+    address = id(socket) + object.__basicsize__ if cell is None else ctypes.addressof(cell)
+    lib.ws_conn_set_user(conn, address)
 
 
 class ResponseHandle:
@@ -259,11 +288,11 @@ class ResponseHandle:
     _upgrades: bool
 
 
-def make_handle_types() -> None:
-    """Make those types that C shares; in PyPy, and with PYWS_BRIDGE=ctypes, it does not."""
-    global Handle, RequestHandle, ResponseHandle
-    socket, request, response = ws_bridge_socket, ws_bridge_request, ws_bridge_response
-    of_socket = {
+def make_socket_type() -> None:
+    """Make the type of sockets; without the bridge, C knows but the place of the address."""
+    global Handle
+    socket = ws_bridge_socket
+    fields = {
         "_conn": (_ULONG, socket.conn),
         "_bridge": (_ULONG, socket.bridge),
         "_context_address": (_ULONG, socket.context),
@@ -271,6 +300,14 @@ def make_handle_types() -> None:
         "_id": (_ULONGLONG, socket.id),
         "_latency": (_UINT, socket.latency),
     }
+    new: Any = new_handle_type
+    Handle = new("Handle", fields, ctypes.sizeof(socket))  # type: ignore[misc]
+
+
+def make_request_types() -> None:
+    """Make the other types that C shares; without the bridge, it does not."""
+    global RequestHandle, ResponseHandle
+    request, response = ws_bridge_request, ws_bridge_response
     of_request = {"_ptr": (_ULONG, request.request)}
     of_response = {
         "_key": (_ULONG, response.key),
@@ -282,14 +319,15 @@ def make_handle_types() -> None:
         },
     }
     new: Any = new_handle_type
-    Handle = new("Handle", of_socket, ctypes.sizeof(socket))  # type: ignore[misc]
     RequestHandle = new("RequestHandle", of_request, request.body.offset)  # type: ignore[misc]
     size = response.abort_handler.offset
     ResponseHandle = new("ResponseHandle", of_response, size)  # type: ignore[misc]
 
 
+if sys.implementation.name == "cpython":  # in PyPy, objects have no address
+    make_socket_type()
 if lib.bridge:
-    make_handle_types()
+    make_request_types()
 
 
 def has_slots(cls: Any, structure: Any, **others: str) -> bool:

@@ -70,9 +70,9 @@ def _on_response(
 def _on_open(conn: int, key: int) -> None:
     route = routes[key]
     ws: WebSocket[Any] = WebSocket(route.runtime, conn)
-    sockets.sockets[conn] = ws
+    sockets.enter(ws, conn)
     try:
-        lib.ws_conn_set_user(conn, id(ws))
+        bridge.track_socket(ws, conn)
         sockets.opened(ws, route, lib.ws_conn_request(conn), None)
     finally:
         sockets.forget_unless_begun(ws, conn)  # bridge.c does the same
@@ -106,7 +106,8 @@ def c_fields(route: Route) -> dict[str, Any]:
         address = calls.function_address(function)
         assert address
         handlers["on_" + event] = calls.c_function("on_" + event, address)
-    return {**ALWAYS, **handlers, **route.behavior.c_fields(), "user": route.key}
+    fields = {**route.behavior.c_fields(), "user": route.key, "user_is_place": not lib.bridge}
+    return {**ALWAYS, **handlers, **fields}
 
 
 def new_bridge() -> Any:

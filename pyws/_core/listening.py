@@ -16,7 +16,8 @@ from .descriptors import watched
 from .encryption import Encryption
 from .hints import StrPath, TlsContexts, Unpack
 from .logs import server_logger
-from .runtime import Runtime, State
+from .runtime import Runtime
+from .state import State
 
 __all__ = ["Listening"]
 

@@ -18,13 +18,12 @@ from ..errors import BadRequest, ClientDisconnect, ErrorCode
 from . import mistakes
 from .bodies import BY_FUNCTION, UNREAD, Body
 from .bridge import ResponseHandle, current_response
-from .calls import has_field, short_text
+from .calls import short_text
 from .contexts import run_in
 from .facts import (
     Facts,
     address_of,
     body_of,
-    fact,
     forget_address,
     preserve,
     set_body,
@@ -34,7 +33,7 @@ from .facts import (
 from .logs import escaped, logger, peer_name, phrase
 from .parts import UNKNOWN_LENGTH, Parts
 from .routes import Route, returned
-from .runtime import Host, Runtime, runtimes
+from .runtime import Host, Runtime, at_end, runtimes
 from .values import Handler
 
 __all__ = ["Exchange", "exchanges"]
@@ -43,7 +42,7 @@ _SMALL = 8192  # bytes of a file that are copied, since that is faster
 SUCCESS, DROPPED = SendStatus.SUCCESS.value, SendStatus.DROPPED.value
 
 # The address of a ws_request -> its exchange, whose Request C may track. After an interruption, it
-# stays here until the address is used again.
+# stays here until the address is used again, or the server has shut down.
 exchanges: dict[int, Exchange] = {}
 
 # ---- a request and its answer -------------------------------------------------------------------
@@ -56,21 +55,9 @@ class Exchange(ResponseHandle):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_abort_handler",
-        "_before_release",
-        "_context",
-        "_headers",
-        "_later",
-        "_parts",
-        "_reason",
-        "_remote",
-        "_request",
-        "_route",
-        "_runtime",
-        "_socket",
-        "_user_data",
-    )
+        "__weakref__", "_abort_handler", "_before_release", "_context", "_headers", "_later",
+        "_parts", "_reason", "_remote", "_request", "_route", "_runtime", "_socket", "_user_data",
+    )  # fmt: skip
 
     def __init__(self, route: Route, request: Facts, upgrades: bool) -> None:
         self._runtime = route.runtime
@@ -118,7 +105,7 @@ class Exchange(ResponseHandle):
                 fail(deferred)
             if exchanges.get(self._key) is self:  # otherwise C does that after the handler
                 track_address(self._request)
-            exchanges[self._key] = self
+            _enter(self)
             self._deferred = True
 
     def _is_waiting(self) -> bool:
@@ -383,7 +370,10 @@ def serve(exchange: Exchange, request: Any) -> None:
     the exchange, and the request, to read from.
     """
     route, res = exchange._route, exchange
-    exchanges[res._key] = res
+    if res._key in exchanges:
+        _enter(res)
+    else:
+        exchanges[res._key] = res
     handler = route.handler
     try:
         assert handler is not None
@@ -490,12 +480,16 @@ def on_body(ptr: int, data: Any, length: int, last: bool, key: int) -> None:
 def on_aborted(ptr: int, key: int) -> None:
     """C calls: the client has left, or the time for the answer is over."""
     res = exchange_at(ptr)
-    if res is None:  # `_defer` was interrupted
-        return
+    if res is not None:  # otherwise `_defer` was interrupted
+        _abort(res)
+
+
+def _abort(res: Exchange) -> None:
+    ptr = res._ptr  # 0 if C has freed the request
     hook = None if res._responded else res._abort_handler
     res._aborted = not res._responded  # otherwise the rest of the answer was under way
     try:
-        if res._later:  # its handler continues, and may still read the request
+        if res._later and ptr:  # its handler continues, and may still read the request
             preserve(res._request)
         if hook is not None:
             mistakes.check_result("the aborted handler", hook, run_in(res._context, hook, res))
@@ -503,7 +497,25 @@ def on_aborted(ptr: int, key: int) -> None:
         what, context = "the aborted handler", res._context
         res._runtime.handler_failed(what, error, hook, context, res, res._facts)
     finally:
-        res._release(lib.ws_request_refusal(ptr))
+        res._release(lib.ws_request_refusal(ptr) if ptr else 0)
+
+
+def _enter(res: Exchange) -> None:
+    """Put a request into the table, perhaps in place of one whose `on_aborted` was interrupted."""
+    before = exchanges.get(res._key)
+    exchanges[res._key] = res
+    if before is not None and before is not res:
+        before._runtime.postpone(_abort, before)
+
+
+def end_lost(runtime: Runtime) -> None:
+    """The server has no requests any more: abort those whose `on_aborted` was interrupted."""
+    for res in list(exchanges.values()):
+        if res._runtime is runtime and not res._ptr:
+            _abort(res)
+
+
+at_end.append(end_lost)
 
 
 def on_writable(ptr: int, key: int) -> None:
@@ -558,19 +570,6 @@ def add_fields(exchange: Exchange, fields: Iterable[tuple[bytes, bytes]]) -> Non
         names = {name.lower() for name, _ in there}
         fields = [field for field in fields if field[0].lower() not in names]
     exchange._headers = [*there, *fields]
-
-
-_CONDITIONS = (
-    b"if-match", b"if-modified-since", b"if-none-match", b"if-unmodified-since", b"range",
-)  # fmt: skip
-
-
-def asks_for_all(exchange: Exchange) -> bool:
-    """Whether this is a GET that gets a whole file, since it has neither conditions nor a Range."""
-    res, ptr = exchange, exchange._ptr
-    if res._status != 200 or not ptr or fact(res._request, "method") != "GET":
-        return False
-    return not any(has_field(ptr, name) for name in _CONDITIONS)
 
 
 def answer_empty(exchange: Exchange, status: int) -> None:

@@ -15,7 +15,6 @@ import warnings
 import weakref
 from collections import deque
 from contextvars import Context, copy_context
-from enum import Enum
 from functools import partial
 from itertools import count
 from typing import Any, Callable, Tuple, TypeVar
@@ -33,68 +32,17 @@ from .encryption import Encryptions
 from .logs import Traffic, complain, log_failure, logger, server_logger
 from .messages import Json
 from .relays import Relay
+from .state import BUSY, OPEN, REFUSALS, State
 from .timers import Timers
 from .values import Handler
 from .watches import Watches
 
-__all__ = [
-    "GOING_AWAY",
-    "SHUTDOWN_REASON",
-    "Crew",
-    "Deferred",
-    "Host",
-    "Runtime",
-    "State",
-]
+__all__ = ["GOING_AWAY", "SHUTDOWN_REASON", "Crew", "Deferred", "Host", "Runtime"]
 
 GOING_AWAY, SHUTDOWN_REASON = 1001, "server shutting down"  # RFC 6455 section 7.4.1
 
 T = TypeVar("T")
 Deferred = Tuple[Context, Handler, Tuple[Any, ...]]  # the context, what to call, its arguments
-
-# ---- states -------------------------------------------------------------------------------------
-
-
-class State(Enum):
-    """The states of an app.
-
-               begin           finish
-        IDLE --------> RUNNING ------> FINISHING --------> STOPPED
-         ^                |                ^                  |
-         |                | supervise      | end_supervision  |
-         |                v                |                  |
-         |           SUPERVISING ----------+                  |
-         |                         listen                     |
-         +----------------------------------------------------+
-
-    STOPPED may begin again, too, where it listens afterwards (`serve` with an address). `free`
-    leads from each of them to FREED. A fork leads to FORKED in the child, which stays there, unless
-    it is a worker: `renew` leads it to IDLE.
-    """
-
-    IDLE = "idle"
-    """Nothing runs."""
-    RUNNING = "running"
-    """A thread serves: in run(), serve() or serving()."""
-    SUPERVISING = "supervising"
-    """The workers serve, and this process watches over them."""
-    FINISHING = "finishing"
-    """The server has shut down; what was deferred still runs."""
-    STOPPED = "stopped"
-    """run() has returned, and nothing may be deferred until the app listens again."""
-    FORKED = "forked"
-    """This is a forked child, where nothing works."""
-    FREED = "freed"
-    """There is no server any more."""
-
-
-_BUSY = (State.RUNNING, State.SUPERVISING, State.FINISHING)
-_OPEN = (State.IDLE, State.RUNNING)  # calls may be deferred
-_REFUSALS = {
-    State.SUPERVISING: "the workers of run() serve, this process only watches over them",
-    State.FORKED: "this app belongs to the process that made it: a forked child needs an App of "
-    "its own",
-}
 
 # ---- what is above, as seen from here -----------------------------------------------------------
 
@@ -182,6 +130,7 @@ class Crew:
 
 _keys = count(1)  # what C passes back as `user`; never 0
 runtimes: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
+at_end: list[Callable[[Runtime], None]] = []  # called by `end_lost`
 
 
 class Runtime:
@@ -285,7 +234,7 @@ class Runtime:
         if state is self.state or (self.state is State.FORKED and state is not State.IDLE):
             return
         before, self.state = self.state, state
-        self.refusal = _REFUSALS.get(state, "")
+        self.refusal = REFUSALS.get(state, "")
         if logger.isEnabledFor(logging.DEBUG):
             line = partial(logger.debug, "app %d: %s -> %s", self.key, before.value, state.value)
             self.report("logging", line)
@@ -301,7 +250,7 @@ class Runtime:
     @property
     def is_busy(self) -> bool:
         """Whether something runs the app."""
-        return self.state in _BUSY
+        return self.state in BUSY
 
     def set_context(self, context: Context) -> None:
         """From now on the contexts of sockets and requests are copies of this one."""
@@ -476,7 +425,7 @@ class Runtime:
     def defer(self, fn: Callable[..., Any], *args: Any) -> None:
         """`App.defer`; may be called from any thread. Raises RuntimeError."""
         with self._lock:
-            if self.state not in _OPEN:
+            if self.state not in OPEN:
                 raise RuntimeError(self.refusal or "run() has returned, nothing can be deferred")
             self.postpone(fn, *args)
 
@@ -500,8 +449,17 @@ class Runtime:
             waiting = len(self.deferred)
         self._run_deferred(waiting)
 
+    def end_lost(self) -> None:
+        """The server has no connections any more: end what has not heard of that."""
+        for end in () if self.refusal else at_end:
+            try:
+                end(self)
+            except BaseException as error:
+                self.stash(error)
+
     def run_all_deferred(self) -> None:
-        """Run what was deferred, and what these calls defer."""
+        """The server has shut down: run what was deferred, and what these calls defer."""
+        self.end_lost()
         while self.deferred:
             self._run_deferred(len(self.deferred))
 
@@ -570,7 +528,7 @@ class Runtime:
         """Keep the first such exception for `run` to raise, and shut down."""
         if self._stashed is None:
             self._stashed = error
-        if self.server and self.state in _OPEN:
+        if self.server and self.state in OPEN:
             self.shutdown(GOING_AWAY, SHUTDOWN_REASON.encode(), 5000)
 
     def raise_stashed(self) -> None:

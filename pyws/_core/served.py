@@ -9,7 +9,8 @@ import time
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import files, requests, values
-from .facts import fact, headers_of
+from .calls import has_field
+from .facts import address_of, fact, headers_of
 from .fields import Latin1
 from .hints import StrPath
 from .logs import logger
@@ -23,6 +24,11 @@ _MAX_AGE = 10 * 365 * 24 * 3600
 _SECONDS = 1.0  # until it looks for compressed files beside them again
 _MOST = 1024  # files
 _LONGEST = 256  # characters of a path, and of an Accept-Encoding
+
+
+_CONDITIONS = (
+    b"if-match", b"if-modified-since", b"if-none-match", b"if-unmodified-since", b"range",
+)  # fmt: skip
 
 
 def check_max_age(value: Any) -> Optional[int]:
@@ -324,7 +330,7 @@ class Static:
         opened = files.reopen(kept.sent)
         if opened is None:
             return False
-        if requests.asks_for_all(res):
+        if _asks_for_all(res):
             requests.add_fields(res, kept.lines)
             requests.answer_file(res, 200, opened.fd, 0, opened.status.st_size)
         else:
@@ -368,3 +374,12 @@ class Static:
                 path,
                 error.strerror,
             )
+
+
+def _asks_for_all(exchange: Exchange) -> bool:
+    """Whether this is a GET that gets a whole file, since it has neither conditions nor a Range."""
+    request = requests.request_of(exchange)
+    ptr = address_of(request)
+    if requests.status_of(exchange) != 200 or not ptr or fact(request, "method") != "GET":
+        return False
+    return not any(has_field(ptr, name) for name in _CONDITIONS)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from contextvars import Context
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from .._native import lib
 from ..enums import OpCode
 from . import calls
 from .bridge import BUSY, Handle
+from .close_info import CloseInfo
 from .contexts import run_in
 from .facts import Facts, forget_address, is_over, preserve
 from .fields import header_text
@@ -22,10 +23,10 @@ from .logs import peer_name
 from .requests import Exchange, after_open, exchange_at, request_of, set_socket
 from .requests import context_of as context_of_exchange
 from .routes import Route, returned
-from .runtime import Runtime
+from .runtime import Runtime, at_end
 from .waits import AnyReader, Waits, resolve
 
-__all__ = ["CloseFrame", "CloseInfo", "Socket", "sockets"]
+__all__ = ["Socket", "sockets"]
 
 BY_USER, BY_PINGS, BY_QUEUE, BY_SESSION = 1, 2, 4, 8  # why a socket is paused
 _NOTHING_IS_READ = BY_USER | BY_PINGS  # else it is only messages that do not come
@@ -34,64 +35,6 @@ _TEXT, _BINARY, _OPCODES = OpCode.TEXT, OpCode.BINARY, {int(code): code for code
 # less than Python's stack allows: the callbacks here need some of it, too.
 DEEPEST = 20
 sockets: dict[int, Socket] = {}  # address of the ws_conn -> its object, until on_closed
-
-# ---- how a connection ended ---------------------------------------------------------------------
-
-
-class CloseFrame(NamedTuple):
-    """What a Close frame said (RFC 6455 section 5.5.1)."""
-
-    code: Optional[int]
-    """None if the frame had no code."""
-    reason: str
-
-
-class CloseInfo:
-    """How a connection ended, seen from both sides (`WebSocket.close_info`)."""
-
-    __slots__ = ("clean", "local", "received", "sent")
-
-    sent: Optional[CloseFrame]
-    """The Close frame of this side; None if none was sent."""
-    received: Optional[CloseFrame]
-    """The Close frame of the client; None if none came, or not yet."""
-    clean: Optional[bool]
-    """Whether the closing handshake is complete (RFC 6455 section 7.1.4); None while it goes on."""
-    local: bool
-    """Whether this side began: by `end`, `close`, a timeout, or because the client broke a rule or
-    exceeded a limit."""
-
-    def __init__(self, code: int, reason: str, local: bool) -> None:
-        """
-        Args:
-            code, reason: What the close handler gets.
-            local: Whether this side began.
-        """
-        frame = None if code == _BROKEN else CloseFrame(_frame_code(code), reason)
-        self.local = local
-        self.received = None if local else frame
-        # A Close is answered with its code alone (RFC 6455 section 5.5.1).
-        self.sent = frame if local or frame is None else CloseFrame(frame.code, "")
-        # After a Close of the client, or without any, there is nothing to wait for.
-        self.clean = None if local and frame is not None else frame is not None
-
-    def complete(self, clean: bool, code: int, reason: str) -> None:
-        """The closing handshake is over; `code` and `reason` are the client's if it was clean."""
-        self.clean = clean
-        if clean:
-            self.received = CloseFrame(_frame_code(code), reason)
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _INFO_FIELDS)
-        return f"CloseInfo({fields})"
-
-
-_INFO_FIELDS = ("sent", "received", "clean", "local")
-_NO_CODE, _BROKEN = 1005, 1006  # mean what no frame can say (RFC 6455 section 7.4.1)
-
-
-def _frame_code(code: int) -> int | None:
-    return None if code == _NO_CODE else code
 
 
 def check_stack(depth: int = 40) -> None:
@@ -381,18 +324,33 @@ def opened(ws: Socket, route: Route, request: int, target: str | None) -> None:
             ws._forget_address()
 
 
+def enter(ws: Socket, conn: int) -> None:
+    """Put the object of a new connection into the table; with the bridge, C does."""
+    before = sockets.get(conn)
+    sockets[conn] = ws
+    if before is not None:  # C has freed its connection, but `on_closed` was interrupted
+        before._runtime.postpone(closed, before, False, 0, "")
+
+
 def forget_unless_begun(ws: Socket, conn: int) -> None:
     """End a connection whose object `opened` has not initialized, since it was interrupted."""
     if not getattr(ws, "_context_address", 0):
         ws._conn = 0
+        lib.ws_conn_set_user(conn, None)  # it leads to the object, which nothing else may hold
         sockets.pop(conn, None)
         lib.ws_conn_end(conn, 1011, b"", 0)
 
 
+def _socket_at(conn: int) -> Socket | None:
+    """The object of an open connection; None if the callback of its open event was interrupted."""
+    ws = sockets.get(conn)  # perhaps that of an older connection, whose end was interrupted, too
+    return ws if ws is not None and ws._conn == conn else None
+
+
 def on_message(conn: int, data: Any, length: int, opcode: int, key: int) -> None:
     """A message came; with the bridge, bridge.c does this."""
-    ws = sockets.get(conn)
-    if ws is None:  # the callback of the open event was interrupted
+    ws = _socket_at(conn)
+    if ws is None:
         lib.ws_conn_end(conn, 1011, b"", 0)
         return
     if ws._runtime.refusal:  # the child of a fork has come back from a handler
@@ -436,42 +394,41 @@ def on_dropped(conn: int, data: Any, length: int, opcode: int, key: int) -> None
         payload: bytes = data[:length]
         return payload.decode("utf-8", "replace") if opcode == _TEXT else payload, _OPCODES[opcode]
 
-    _call(sockets[conn], "dropped", arguments)
+    _call(_socket_at(conn), "dropped", arguments)
 
 
 def on_drain(conn: int, key: int) -> None:
     """The queue of a slow client is empty again."""
-    ws = sockets[conn]
-    waits = ws._waits
+    ws = _socket_at(conn)
+    waits = None if ws is None else ws._waits
     if waits is not None:
         drained, waits.drained = waits.drained, []
         for future in drained:
             resolve(future, True)
-    if ws._route.has("drain"):
+    if ws is not None and ws._route.has("drain"):
         _call(ws, "drain", lambda: ())
 
 
 def on_ping(conn: int, data: Any, length: int, key: int) -> None:
     """A Ping came."""
-    _call(sockets[conn], "ping", lambda: (data[:length],))
+    _call(_socket_at(conn), "ping", lambda: (data[:length],))
 
 
 def on_pong(conn: int, data: Any, length: int, key: int) -> None:
     """A Pong came."""
-    _call(sockets[conn], "pong", lambda: (data[:length],))
+    _call(_socket_at(conn), "pong", lambda: (data[:length],))
 
 
 def on_subscription(conn: int, topic: Any, length: int, now: int, before: int, key: int) -> None:
     """The socket has subscribed to a topic or unsubscribed."""
-    _call(sockets[conn], "subscription", lambda: (topic[:length].decode(), now, before))
+    _call(_socket_at(conn), "subscription", lambda: (topic[:length].decode(), now, before))
 
 
 def on_close(conn: int, code: int, reason: Any, length: int, key: int) -> None:
     """The connection has ended; with the bridge, bridge.c does this."""
-    ws = sockets.get(conn)
-    if ws is None:  # as in `on_message`
+    ws = sockets.get(conn)  # which C has made forget the address already
+    if ws is None or ws._id != lib.ws_conn_get_id(conn):  # as in `_socket_at`
         return
-    ws._conn = 0  # first: what follows may be interrupted
     ws._latency = lib.ws_conn_latency(conn)
     text = reason[:length].decode("utf-8", "replace")
     closing(ws, code, text, lib.ws_conn_closed_by_peer(conn), *calls.peer_of(conn))
@@ -513,21 +470,35 @@ def _run_close(ws: Socket) -> None:
 
 def on_closed(conn: int, clean: bool, code: int, reason: Any, length: int, key: int) -> None:
     """C forgets the connection after this; with the bridge, bridge.c does this."""
-    ws = sockets.pop(conn, None)
-    if ws is not None:
+    ws = sockets.get(conn)
+    if ws is not None and ws._id == lib.ws_conn_get_id(conn):
+        del sockets[conn]
         closed(ws, clean, code, reason[:length].decode("utf-8", "replace"))
 
 
 def closed(ws: Socket, clean: bool, code: int, reason: str) -> None:
     """The closing handshake is over."""
     if ws._close_info is None:  # `closing` had no stack, or was interrupted
-        ws._end_here(1006, "the close event was interrupted", clean)
+        closing(ws, 1006, "the close event was interrupted", not clean, *ws._peer())
     if ws._close_event is not None:
         ws._runtime.postpone(_run_close, ws)
     ws._closing_is_over(clean, code, reason)
 
 
-def _call(ws: Socket, event: str, convert: Callable[..., Any] | None, *args: Any) -> None:
+def end_lost(runtime: Runtime) -> None:
+    """The server has no connections any more: end those whose `on_closed` was interrupted."""
+    if lib.bridge:  # C itself removes each from the table
+        return
+    for conn, ws in list(sockets.items()):
+        if getattr(ws, "_runtime", None) is runtime and not ws._conn:
+            del sockets[conn]
+            closed(ws, False, 0, "")
+
+
+at_end.append(end_lost)
+
+
+def _call(ws: Socket | None, event: str, convert: Callable[..., Any] | None, *args: Any) -> None:
     """Run the handler of an event that may happen inside another handler.
 
     Args:
@@ -536,9 +507,9 @@ def _call(ws: Socket, event: str, convert: Callable[..., Any] | None, *args: Any
             is None, they are `args`.
         args: The arguments of `convert`.
     """
-    runtime = ws._runtime
-    if runtime.refusal:  # the child of a fork
+    if ws is None or ws._runtime.refusal:  # the child of a fork
         return
+    runtime = ws._runtime
     runtime.nested += 1
     failure = None
     try:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Coroutine, Optional, TypeVar, Union
 from .._native import lib
 from . import values
 from .calls import thread_ident
+from .close_info import CloseInfo
 from .hints import Task
-from .sockets import CloseInfo, Socket
+from .sockets import Socket
 
 if TYPE_CHECKING:
     import asyncio

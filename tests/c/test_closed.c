@@ -475,6 +475,57 @@ static void test_shutdown_in_on_closed(void)
     }
 }
 
+/* What leads to a connection, and is forgotten before on_close. */
+static ws_conn *place;
+static void *user_of_conn;
+static bool kept_in_close;
+
+static void keep(ws_conn *conn, void *user)
+{
+    (void)user;
+    place = conn;
+    ws_conn_set_user(conn, user_of_conn);
+}
+
+static void look(ws_conn *conn, int code, const char *reason, size_t length, void *user)
+{
+    (void)code, (void)reason, (void)length, (void)user;
+    kept_in_close = place == conn;
+    by_peer = ws_conn_closed_by_peer(conn);
+}
+
+static void test_place(void)
+{
+    static const char *const ways[] = {"the peer's Close", "our Close", "RST", "ws_server_free"};
+    for (int kind = 0; kind < 3; kind++) {
+        for (int way = 0; way < 4; way++) {
+            prepare();
+            user_of_conn = kind == 1 ? NULL : &place;
+            h.behavior.user_is_place = kind < 2;
+            h.behavior.on_open = keep;
+            h.behavior.on_close = look;
+            h.behavior.on_closed = NULL;
+            run();
+            ok(place && ws_conn_user(place) == user_of_conn, "the address stays while it is open");
+            if (way == 0)
+                client_send_close(&c, 1000, "");
+            else if (way == 1)
+                ws_conn_end(place, 1001, "", 0);
+            else if (way == 2)
+                client_reset(&c);
+            turns(&h, way < 3 ? 2 : 0);
+            client_close(&c);
+            turns(&h, way < 3 ? 2 : 0);
+            if (way < 3)
+                harness_stop(&h, ways[way]);
+            else
+                ok(harness_free(&h), "ws_server_free: all memory is back");
+            ok(by_peer >= 0 && kept_in_close == (kind > 0), "user %d, %s: the address is %s", kind,
+               ways[way], kind ? "left alone" : "forgotten before on_close");
+        }
+    }
+}
+
 static void cases(void)
 {
     CASE(test_by_peer());
@@ -486,6 +537,7 @@ static void cases(void)
     CASE(test_free());
     CASE(test_others());
     CASE(test_shutdown_in_on_closed());
+    CASE(test_place());
 }
 
 int main(int argc, char **argv)

@@ -278,6 +278,7 @@ def test_t78_every_setting_of_a_route_reaches_the_library(monkeypatch: pytest.Mo
     assert full.pop("size") == plain.pop("size") > 0
     assert full.pop("user") == app._routes[0].key
     assert plain.pop("user") == app._routes[1].key
+    assert full.pop("user_is_place") == plain.pop("user_is_place") == (not lib.bridge)
     always = {name: address(fn) for name, fn in callbacks.ALWAYS.items()}
     assert set(always) == {"on_open", "on_drain", "on_close", "on_closed"}
     optional = ("upgrade", "message", "dropped", "ping", "pong", "subscription")

@@ -387,19 +387,25 @@ STARVED = """
     except ImportError:
         sys.exit("no _testcapi")
 
+    kept = []
+
     def starve(ws, message, opcode):
         remove_mem_hooks()
-        if message == "0":
-            app.close()
+        if not all(other.closed and other.send("late") == 2 for other in kept):
+            print("dangling")
+        kept.clear()
+        first, failures = map(int, message.split())
+        if failures:
+            set_nomemory(first, first + failures)
         else:
-            set_nomemory(int(message), int(message) + 1)
+            app.close()
 
     logging.getLogger("pyws").disabled = True
     sys.unraisablehook = lambda what: None
     pyws._core.runtime.Runtime.stash = lambda runtime, error: None  # which would end it all
     app = pyws.App()
     app.ws("/starve", message=starve)
-    app.ws("/*", open=lambda ws: None, close=lambda ws, code, reason: None)
+    app.ws("/*", open=kept.append, close=lambda ws, code, reason: None)
     app.listen({"host": "127.0.0.1"}, lambda place: print(place.port, flush=True))
     app.run()
     gc.collect()
@@ -407,9 +413,10 @@ STARVED = """
     """
 
 
+@pytest.mark.parametrize("failures", [1, 3])
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="of CPython alone")
-def test_a_failed_allocation_crashes_nothing() -> None:
-    """One allocation fails, anywhere near the events of a connection."""
+def test_failed_allocations_crash_nothing(failures: int) -> None:
+    """Some allocations fail, anywhere near the events of a connection, perhaps of all of them."""
     with start(STARVED) as program:
         assert program.stdout is not None
         port = program.stdout.readline().strip()
@@ -417,7 +424,7 @@ def test_a_failed_allocation_crashes_nothing() -> None:
             pytest.skip("no _testcapi")
         for number in [*range(1, 120), 0, 0]:  # the last one may fail for the one before
             with suppress(OSError, AssertionError), peer.upgraded(int(port), "/starve") as master:
-                master.send(peer.frame(b"%d" % number))
+                master.send(peer.frame(b"%d %d" % (number, failures if number else 0)))
                 for _ in range(2 if number else 0):
                     visit(int(port), 1)
         assert program.stdout.read() == "over 0\n"

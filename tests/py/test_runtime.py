@@ -17,7 +17,7 @@ from common import ROOT
 from peer import upgraded
 
 from pyws import App
-from pyws._core.runtime import State
+from pyws._core.state import State
 from pyws._native import lib
 
 LOCAL = {"host": "127.0.0.1"}
@@ -81,7 +81,7 @@ def test_states_of_a_callback_that_fails(states: Any) -> None:
 FORKED = """
 import os
 from pyws import App
-from pyws._core.runtime import State
+from pyws._core.state import State
 
 app = App()
 app.listen({"host": "127.0.0.1"})

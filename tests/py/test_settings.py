@@ -47,7 +47,7 @@ def test_every_field_of_a_class_is_a_setting(kind: Any, table: Any, struct: Any)
 # What C has, and Python does not hand on as a setting of that name.
 NOT_SETTINGS = {
     "size", "allocator", "user", "clock", "log", "before_wait", "after_wait", "recv_buffer_size",
-    "origin_optional", "tls", "wall_clock", "random", "cork_size", "log_refusals",
+    "origin_optional", "tls", "wall_clock", "random", "cork_size", "log_refusals", "user_is_place",
 }  # fmt: skip
 
 
