@@ -9,8 +9,8 @@
 
 #include "text.h"
 
-/* With -DWS_NO_HTTP a server has no answer but a refusal to what is no opening handshake: there are
- * no handlers, no body is read, and no response is sent in parts (answer_none.c). */
+/* With -DWS_NO_HTTP a server refuses what is no opening handshake, unless its fallback answers:
+ * there are no handlers, no body is read, and no response is sent in parts (answer_none.c). */
 #ifdef WS_NO_HTTP
 enum { WS__HTTP_AVAILABLE = false };
 #else

@@ -83,7 +83,8 @@ struct ws_request {
     size_t selected_length;
 };
 
-/* What the field says, and false where no request ever gets there. */
+/* These three say what the fields say. With -DWS_NO_HTTP that is always false, and the compiler
+ * leaves out what follows from it. */
 static inline bool ws__request_is_sending(const ws_request *r)
 {
     return WS__HTTP_AVAILABLE && r->state == WS__REQUEST_SENDING;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * serve.c: the HTTP protocol of a stream: requests and their bodies in, one at a time, to the
- * handlers of their routes. http.c and body.c decide about syntax, handshake.c about opening
+ * serve.c: the HTTP protocol of a stream: requests in, one at a time, to the handlers of their
+ * routes, and their bodies to upload.c. http.c decides about syntax, handshake.c about opening
  * handshakes. RFC 9112 section 9 (connection management), RFC 9110 section 15.
  */
 #include "serve.h"

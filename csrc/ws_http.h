@@ -3,7 +3,8 @@
  * ws_http.h: requests and responses, the part of ws.h that is about HTTP (RFC 9110, RFC 9112). It
  * comes with ws.h. The words for ownership, threads and errors are those of ws.h. With -DWS_NO_HTTP
  * there are neither bodies nor responses in parts: functions for these return WS_ENOTSUP, or have
- * no effect. Of statuses that neither refuse nor redirect, only 200 has its standard phrase then.
+ * no effect, and ws_request_respond_static is like ws_request_respond. Of statuses that neither
+ * refuse nor redirect, only 200 has its standard phrase then.
  */
 #ifndef WS_HTTP_H
 #define WS_HTTP_H

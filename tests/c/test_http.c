@@ -599,6 +599,7 @@ static void test_persistence(void)
 
 static void test_words(void)
 {
+    ok(!strcmp(ws__http_reason(200), "OK"), "reason of 200");
     ok(!strcmp(ws__http_reason(431), "Request Header Fields Too Large"), "reason of 431");
 #ifndef WS_NO_HTTP
     ok(!strcmp(ws__http_reason(101), "Switching Protocols"), "reason of 101");

@@ -6,6 +6,9 @@
 #include "one_client.h"
 #include "ws_http.h"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #define HOST "Host: t\r\n"
 #define UPGRADE \
     HOST "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" \
@@ -55,19 +58,29 @@ static void refuse(ws_request *request)
     is_int(ws_request_respond(request, 401, NULL, "no", 2), WS_ECLOSED, "once");
 }
 
-/* "/refuse", "/defer" and other paths. */
+static bool is_path(const ws_request *request, const char *path)
+{
+    size_t n;
+    const char *text = ws_request_path(request, &n);
+    return n == strlen(path) && !memcmp(text, path, n);
+}
+
+/* "/refuse", "/defer", "/abort", "/end", "/forget" and other paths. */
 static void hook(struct harness *harness, enum event event, ws_conn *conn, ws_request *request,
                  const char *data, size_t length)
 {
     (void)conn, (void)data, (void)length;
     if (event != ON_UPGRADE)
         return;
-    size_t n;
-    const char *path = ws_request_path(request, &n);
-    if (n == 7 && !memcmp(path, "/refuse", n))
+    if (is_path(request, "/forget"))
+        return;
+    if (is_path(request, "/end"))
+        ws_server_shutdown(h.server, 1001, NULL, 0, 1000);
+    if (is_path(request, "/refuse"))
         refuse(request);
-    else if (n == 6 && !memcmp(path, "/defer", n) &&
-             ws_request_defer(request, on_aborted, NULL) == WS_OK)
+    else if (is_path(request, "/abort"))
+        is_int(ws_request_abort(request), WS_OK, "E2: ws_request_abort");
+    else if (is_path(request, "/defer") && ws_request_defer(request, on_aborted, NULL) == WS_OK)
         harness->deferred = request;
     else
         ws_request_upgrade(request, NULL, 0, NULL);
@@ -147,6 +160,40 @@ static void test_fallback(void)
     harness_stop(&h, "fallback");
 }
 
+static void on_fallback_later(ws_request *request, int status, void *user)
+{
+    (void)user;
+    ok(status == 404 && !ws_request_defer(request, on_aborted, NULL), "E2: not yet");
+    h.deferred = request;
+}
+
+/* What has arrived of the body, and what follows it, is discarded. */
+static void test_fallback_later(void)
+{
+    harness_init(&h);
+    harness_create(&h);
+    harness_listen(&h);
+    ws_server_set_fallback(h.server, on_fallback_later, NULL);
+    client_connect(&c, &h);
+    client_say(&c, "POST / HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n");
+    client_write(&c, payload, 50000);
+    is_responses(&c, "", "E2: a request with a body waits");
+    is_int(ws_request_respond(h.deferred, 200, NULL, "done", 4), WS_OK, "and is answered");
+    client_write(&c, payload, 50000);
+    is_responses(&c, "200 done, EOF", "E2: the answer arrives, and the connection ends");
+    client_close(&c);
+    expect("HEAD /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "", "E2: HTTP/1.0 waits, too");
+    is_int(ws_request_respond(h.deferred, 200, NULL, "done", 4), WS_OK, "and is answered");
+    is_responses(&c, "200, EOF", "E2: HEAD, and the connection ends");
+    ok(head_has(&c, "Content-Length: 4\r\nConnection: close\r\n"), "as its head says");
+    client_close(&c);
+    expect("GET / HTTP/1.1\r\n" HOST "\r\n", "", "E2: and one that is");
+    is_int(ws_request_abort(h.deferred), WS_OK, "aborted");
+    ok(!*client_responses(&c) || !strcmp(client_responses(&c), "EOF"), "gets no answer");
+    client_close(&c);
+    harness_stop(&h, "fallback that answers later");
+}
+
 static void test_handshakes(void)
 {
     start();
@@ -159,8 +206,89 @@ static void test_handshakes(void)
     is_responses(&c, "101", "later");
     client_text(&c, "hello");
     is_frames(&c, "TEXT hello", "and goes on");
+    client_close(&c);
+    expect("GET /forget HTTP/1.1\r\n" UPGRADE "\r\n", "500, EOF", "E2: one is forgotten");
+    client_close(&c);
+    client_connect(&c, &h);
+    client_say(&c, "GET /abort HTTP/1.1\r\n" UPGRADE "\r\n");
+    client_drain(&c);
+    ok((c.eof || c.reset) && !c.in_length, "E2: one is aborted");
     expect_alive();
     stop("handshakes");
+}
+
+/* The handler of a handshake ends the server. */
+static void test_end_in_a_handler(void)
+{
+    start();
+    expect("GET /end HTTP/1.1\r\n" UPGRADE "\r\n", "503, EOF", "E2: no one is let in any more");
+    stop("end");
+}
+
+static void adopt(const char *bytes, size_t kept, const char *want, const char *name)
+{
+    int ends[2];
+    char text[1000];
+    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends);
+    is_int(ws_server_adopt(h.server, ends[0], bytes, strlen(bytes) - kept), WS_OK, name);
+    turns(&h, 2);
+    send(ends[1], bytes + strlen(bytes) - kept, kept, MSG_NOSIGNAL);
+    turns(&h, 2);
+    const ssize_t n = recv(ends[1], text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    text[strlen(want)] = '\0';
+    is_text(text, want, "its answer");
+    close(ends[1]);
+    turns(&h, 3);
+}
+
+static void test_adopted(void)
+{
+    static const char plain[] = "POST /x HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\n---";
+    static const char handshake[] = "GET /ws HTTP/1.1\r\n" UPGRADE "\r\n\x89\x80----";
+    static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\n";
+    start();
+    for (size_t kept = 0; kept < 20; kept++) {
+        adopt(plain, kept, "HTTP/1.1 405 Method Not Allowed\r\n", "E2: adopted, with a body");
+        adopt(handshake, kept, answer, "E2: adopted, a handshake and a frame");
+    }
+    harness_stop(&h, "adopted");
+}
+
+/* The first bytes, then `step` at a time. */
+static bool is_answered(const char *request, size_t first, size_t step, const char *want)
+{
+    const size_t length = strlen(request);
+    client_connect(&c, &h);
+    for (size_t at = 0, n = first; at < length; at += n, n = step) {
+        n = n < length - at ? n : length - at;
+        client_write(&c, request + at, n);
+        turns(&h, 1);
+    }
+    const bool same = !strcmp(client_responses(&c), want);
+    client_close(&c);
+    return same;
+}
+
+static void test_splits(void)
+{
+    static const char *const requests[][2] = {
+        {"GET /ws HTTP/1.1\r\n" UPGRADE "\r\n", "101"},
+        {"PUT /ws HTTP/1.1\r\n" UPGRADE "\r\n", "405, EOF"},
+        {"POST /ws HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\n---GET", "405, EOF"},
+        {"PUT /ws HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\n-\r\n0\r\n\r\n",
+         "405, EOF"},
+        {"GET /ws HTTP/1.1\r\n" UPGRADE "Content-Length: 3\r\n\r\n---", "400, EOF"},
+    };
+    start();
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        const char *request = requests[i][0], *want = requests[i][1];
+        size_t wrong = !is_answered(request, 1, 1, want);
+        for (size_t first = 1; first < strlen(request); first++)
+            wrong += !is_answered(request, first, SIZE_MAX, want);
+        ok(!wrong, "E2: request %zu, byte by byte, and in two parts", i);
+    }
+    harness_stop(&h, "splits");
 }
 
 static void test_ends(void)
@@ -171,7 +299,9 @@ static void test_ends(void)
     turns(&h, 3);
     ok(aborted == 1 && refusal == 0, "E2: its client leaves");
     expect("GET /defer HTTP/1.1\r\n" UPGRADE "\r\n", "", "E2: one waits");
-    advance(&h, h.config.upgrade_timeout);
+    advance(&h, h.config.upgrade_timeout - 1);
+    is_responses(&c, "", "E2: for as long as it may");
+    advance(&h, 1);
     is_responses(&c, "503, EOF", "E2: too long");
     ok(aborted == 2 && refusal == 503, "and the application hears of it");
     client_close(&c);
@@ -219,7 +349,11 @@ static void cases(void)
 {
     CASE(test_requests());
     CASE(test_fallback());
+    CASE(test_fallback_later());
     CASE(test_handshakes());
+    CASE(test_end_in_a_handler());
+    CASE(test_adopted());
+    CASE(test_splits());
     CASE(test_ends());
     CASE(test_memory());
 }

@@ -264,7 +264,9 @@ static void run(uint32_t seed, bool failures)
     h.answers = true;
     harness_create(&h);
     harness_route(&h, "/");
+#ifndef WS_NO_HTTP
     harness_http(&h, "GET", "/page");
+#endif
     harness_listen(&h);
     for (int i = 0; i < PEERS; i++)
         peers[i] = (struct client){.fd = -1};

@@ -77,7 +77,9 @@ static void start(void)
     add_route("/dedicated", dedicated[draw(3)] | WS_DEDICATED_DECOMPRESSOR_32KB, false);
     add_route("/strict", 0, true);
     add_route("/", 0, false);
+#ifndef WS_NO_HTTP
     harness_http(&h, "GET", "/page");
+#endif
     harness_listen(&h);
     memset(apps, 0, sizeof apps);
 }

@@ -255,9 +255,20 @@ def test_e2_what_is_left_out_is_not_exported(tmp_path: Path) -> None:
     stubs = "".join(path.read_text() for path in (ROOT / "csrc").glob("*_none.c"))
     left_out = public & set(re.findall(r"^\w[^;(]*?\b(ws_\w+)\(", stubs, re.M))
     assert {"ws_server_http", "ws_server_tell", "ws_conn_subscribe"} <= left_out
+    assert "ws_request_respond_static" in exported  # for the pages of a fallback
     assert {name for name in public - exported if "openssl" not in name and "mbed" not in name} == (
         left_out
     )
+
+
+@apply_builds
+def test_e2_the_examples_are_built_whatever_is_left_out(tmp_path: Path) -> None:
+    source = copy_tree(tmp_path / "pyws")
+    parts = ["-Ddeflate=disabled", *(f"-D{option}=false" for option in OPTIONAL)]
+    setup = ["setup", "build", "-Dpython=none", "-Dtests=false", "-Doptimization=0", *parts]
+    run([*MESON, *setup], source)
+    run([*MESON, "compile", "-C", "build"], source)
+    assert (source / "build" / "examples" / "c" / "device").exists()
 
 
 @apply_builds
