@@ -11,6 +11,7 @@ import atexit
 import logging
 import math
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -40,6 +41,9 @@ from .watches import Watches
 __all__ = ["GOING_AWAY", "SHUTDOWN_REASON", "Crew", "Deferred", "Host", "Runtime"]
 
 GOING_AWAY, SHUTDOWN_REASON = 1001, "server shutting down"  # RFC 6455 section 7.4.1
+# Seconds until C is asked again for a call: a signal handler may raise in place of a callback, and
+# ctypes may have no memory for it.
+PATIENCE = 1.0
 
 T = TypeVar("T")
 Deferred = Tuple[Context, Handler, Tuple[Any, ...]]  # the context, what to call, its arguments
@@ -206,7 +210,7 @@ class Runtime:
         self.watches = self._new_watches()
         self._on_response = on_response
         self._lock = threading.RLock()  # guards state, server and deferred calls against `defer`
-        self._wakes = False  # C will call _on_deferred
+        self._woken = 0.0  # when C was asked to call _on_deferred; 0: it need not
         self._stashed: BaseException | None = None
         self._creator = thread_ident()
         self.own(self._creator)
@@ -433,21 +437,32 @@ class Runtime:
         """As `defer`, but also while the app ends: `finish` and `free` run what is left."""
         with self._lock:
             self.deferred.append((copy_context(), fn, args))
-            if self._wakes or not self.server:
-                return
-            result = lib.ws_server_defer(self.server, ON_DEFERRED, self.key)
+            result = self._wake()
             # WS_ESTOPPED: the shutdown is over, and `finish` will run it.
-            self._wakes = result == 0
             if result < 0 and result != ErrorCode.ESTOPPED:
                 self.deferred.pop()
                 fail(result)
 
+    def _wake(self) -> int:
+        """Have C call `run_deferred`; returns what it does. Its call may be lost: see PATIENCE."""
+        now = time.monotonic()
+        if not self.server or (self._woken and now < self._woken + PATIENCE):
+            return 0
+        result: int = lib.ws_server_defer(self.server, ON_DEFERRED, self.key)
+        self._woken = now if result == 0 else 0.0
+        return result
+
     def run_deferred(self) -> None:
         """C calls: run what was deferred until now; what these calls defer comes later."""
         with self._lock:
-            self._wakes = False
+            self._woken = 0.0
             waiting = len(self.deferred)
-        self._run_deferred(waiting)
+        try:
+            self._run_deferred(waiting)
+        finally:
+            with self._lock:
+                if self.deferred:  # it was interrupted, or these calls have deferred others
+                    self._wake()
 
     def end_lost(self) -> None:
         """The server has no connections any more: end what has not heard of that."""
@@ -594,7 +609,7 @@ class Runtime:
         self.worker = worker
         self._creator = thread_ident()
         self.own(self._creator)
-        self._wakes, self.nested, self._stashed = False, 0, None
+        self._woken, self.nested, self._stashed = 0.0, 0, None
         self._set_server(self._new_server())
         add_routes()
         for settings in listeners:
@@ -621,22 +636,26 @@ def _log(user: int, level: int, line: Any, length: int) -> None:
         complain(error)
 
 
-def _on_deferred(key: int) -> None:
+def _run(key: int, work: Callable[[Runtime], None]) -> None:
     runtime = runtimes.get(key)
     if runtime is not None:
-        runtime.run_deferred()
+        try:
+            work(runtime)
+        except BaseException as error:  # from a signal handler of the program, or no memory
+            what = "a callback of the event loop"
+            runtime.handler_failed(what, error, None, runtime.context)
+
+
+def _on_deferred(key: int) -> None:
+    _run(key, Runtime.run_deferred)
 
 
 def _on_alarm(key: int) -> None:
-    runtime = runtimes.get(key)
-    if runtime is not None:
-        runtime.timers.run()
+    _run(key, lambda runtime: runtime.timers.run())
 
 
 def _on_watch(fd: int, ready: int, key: int) -> None:
-    runtime = runtimes.get(key)
-    if runtime is not None:
-        runtime.watches.run(fd, ready)
+    _run(key, lambda runtime: runtime.watches.run(fd, ready))
 
 
 LOG = _native.log_function(_log)

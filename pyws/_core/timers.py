@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import deque
 from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, Callable, Tuple
@@ -18,8 +19,12 @@ from .mistakes import check_result
 __all__ = ["Timer", "Timers"]
 
 _FEW = 64  # cancelled calls in the heap that are not worth a clean-up
+# Nanoseconds until the alarm is set again: a signal handler may raise in place of a callback, and
+# ctypes may have no memory for it.
+PATIENCE = 1_000_000_000
 
 Failed = Callable[[str, BaseException, Any, Context], None]
+Entry = Tuple[int, int, "Timer"]  # due (ns), order of the calls, call
 
 
 class Timer:
@@ -32,7 +37,7 @@ class Timer:
         self._fn: Callable[..., Any] | None = fn  # None: it ran, was cancelled, or never will
         self._args = args
         self._context = copy_context()
-        self._in_heap = True
+        self._in_heap = False
 
     def cancel(self) -> None:
         """Prevent the call; does nothing if it has run already.
@@ -68,7 +73,7 @@ class Timers:
         self.check_thread = check_thread
         self._failed = failed
         self._set_alarm = set_alarm
-        self.heap: list[tuple[int, int, Timer]] = []  # due (ns), order of the calls, call
+        self.heap: list[Entry] = []
         self._order = count()  # calls due at the same time keep their order
         self.cancelled = 0  # of those in the heap
         self._set_to = 0  # what the alarm is set to; 0: it is off
@@ -76,7 +81,7 @@ class Timers:
     def add(self, delay: int, fn: Callable[..., Any], args: tuple[Any, ...]) -> Timer:
         """Run ``fn(*args)`` after `delay` nanoseconds."""
         timer = Timer(self, fn, args)
-        heapq.heappush(self.heap, (time.monotonic_ns() + delay, next(self._order), timer))
+        self._push((time.monotonic_ns() + delay, next(self._order), timer))
         self._set()
         return timer
 
@@ -84,20 +89,27 @@ class Timers:
         """The alarm went off: run what is due now; a call added meanwhile waits for its turn."""
         self._set_to = 0
         now = time.monotonic_ns()
-        due = []
-        while self.heap and self.heap[0][0] <= now:
-            due.append(self._pop())
-        for timer in due:
-            fn, args = timer._fn, timer._args
-            if fn is None:
-                continue
-            timer._forget()
-            try:
-                result = timer._context.run(fn, *args)
-                check_result("a function of call_later", fn, result)
-            except BaseException as error:
-                self._failed("a function of call_later", error, fn, timer._context)
-        self._set()
+        due: deque[Entry] = deque()
+        try:
+            while self.heap and self.heap[0][0] <= now:
+                due.append(self._pop())
+            while due:
+                self._run(due.popleft()[2])
+        finally:
+            for entry in due:  # a signal handler of the program has raised
+                self._push(entry)
+            self._set()
+
+    def _run(self, timer: Timer) -> None:
+        fn, args = timer._fn, timer._args
+        if fn is None:
+            return
+        timer._forget()
+        try:
+            result = timer._context.run(fn, *args)
+            check_result("a function of call_later", fn, result)
+        except BaseException as error:
+            self._failed("a function of call_later", error, fn, timer._context)
 
     def clear(self) -> None:
         """`App.run` is over: what waits will never run."""
@@ -122,18 +134,28 @@ class Timers:
             self.cancelled = 0
         self._set()
 
-    def _pop(self) -> Timer:
-        timer = heapq.heappop(self.heap)[2]
+    def _push(self, entry: Entry) -> None:
+        timer = entry[2]
+        heapq.heappush(self.heap, entry)
+        timer._in_heap = True
+        self.cancelled += timer._fn is None
+
+    def _pop(self) -> Entry:
+        entry = heapq.heappop(self.heap)
+        timer = entry[2]
         timer._in_heap = False
         self.cancelled -= timer._fn is None
-        return timer
+        return entry
 
     def _set(self) -> None:
-        """Set the alarm to the first call, unless it is set to that already."""
+        """Set the alarm to the first call, unless it is set to that already.
+
+        It is set again if it should have gone off long ago. See PATIENCE.
+        """
         while self.heap and self.heap[0][2]._fn is None:
             self._pop()
         due = self.heap[0][0] if self.heap else 0
-        if due == self._set_to:
+        if due == self._set_to and (not due or time.monotonic_ns() <= due + PATIENCE):
             return
         self._set_to = due
         self._set_alarm(max(due - time.monotonic_ns(), 0) if due else None)

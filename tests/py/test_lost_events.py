@@ -199,3 +199,94 @@ def test_a_request_whose_end_is_lost(bridge: str) -> None:
     """What waits for it ends when its memory is used again, or with the app."""
     done = python(LOSES + ABORTED, PYWS_BRIDGE=bridge)
     assert done.stdout == "True\naborted disconnected 0\n", done.stderr
+
+
+DEFERRED = """
+    from pyws._core import runtime as module
+
+    module.PATIENCE = 0  # seconds in which no call is deferred in vain
+    app, seen = pyws.App(), []
+
+    def fail(runtime, *arguments):
+        setattr(module.Runtime, "{function}", original)
+        lost.append(1)
+        raise {error}
+
+    original = module.Runtime.{function}
+
+    def begin():
+        module.Runtime.{function} = fail
+        app.defer(seen.append, 1)
+        app.defer(seen.append, 2)
+
+    def client(port):
+        app.defer(begin)
+        peer.eventually(lambda: lost)
+        app.defer(seen.append, 3)
+        peer.eventually(lambda: len(seen) == 3)
+
+    try:
+        run(app, client)
+    finally:
+        print(*seen)
+    """
+
+
+@pytest.mark.parametrize("bridge", ["ctypes", ""])
+@pytest.mark.parametrize("function", ["run_deferred", "_run_deferred"])
+def test_deferred_calls_whose_callback_is_lost(function: str, bridge: str) -> None:
+    """It has raised at its beginning, or later: the calls run nevertheless, in their order."""
+    code = LOSES + DEFERRED.format(function=function, error="MemoryError")
+    done = python(code, PYWS_BRIDGE=bridge)
+    assert done.stdout == "1 2 3\n", done.stderr
+
+
+TIMERS = """
+    from pyws._core import timers as module
+
+    module.PATIENCE = 0  # nanoseconds after which the alarm is taken for lost
+    app, seen = pyws.App(), []
+
+    def fail(timers, *arguments):
+        setattr(module.Timers, "{function}", original)
+        lost.append(1)
+        raise {error}
+
+    original = module.Timers.{function}
+
+    def begin():
+        app.call_later(0, seen.append, 1)
+        app.call_later(0, seen.append, 2)
+        module.Timers.{function} = fail
+
+    def client(port):
+        app.defer(begin)
+        peer.eventually(lambda: lost)
+        app.defer(app.call_later, 0, seen.append, 3)
+        peer.eventually(lambda: len(seen) == 3)
+
+    try:
+        run(app, client)
+    finally:
+        print(*seen)
+    """
+
+
+@pytest.mark.parametrize("bridge", ["ctypes", ""])
+@pytest.mark.parametrize("function", ["run", "_pop"])
+def test_timers_whose_callback_is_lost(function: str, bridge: str) -> None:
+    """It has raised at its beginning, or later: the calls run nevertheless, in their order."""
+    code = LOSES + TIMERS.format(function=function, error="MemoryError")
+    done = python(code, PYWS_BRIDGE=bridge)
+    assert done.stdout == "1 2 3\n", done.stderr
+
+
+@pytest.mark.parametrize("bridge", ["ctypes", ""])
+@pytest.mark.parametrize("program", [DEFERRED, TIMERS])
+def test_what_ends_run_comes_out_of_callbacks(program: str, bridge: str) -> None:
+    """A signal handler of the program has raised in them."""
+    function = "_run_deferred" if program is DEFERRED else "_pop"
+    done = python(
+        LOSES + program.format(function=function, error="SystemExit(7)"), PYWS_BRIDGE=bridge
+    )
+    assert done.returncode == 7, done.stderr
