@@ -6,7 +6,7 @@
     python3 tools/footprint.py --check            # the same, compared with footprint.json
     python3 tools/footprint.py --update           # write what was measured plus 2 %
     python3 tools/footprint.py --markdown         # as the tables of docs/embedding.md
-    python3 tools/footprint.py --targets armv7 --profiles full,small
+    python3 tools/footprint.py --targets armv7 --profiles 'full,no HTTP'
 
 Everything is compiled by -Os, with link-time optimization and with the flags of meson.build. What
 is measured:
