@@ -26,7 +26,7 @@ class CloseInfo:
     received: Optional[CloseFrame]
     """The Close frame of the client; None if none came, or not yet."""
     clean: Optional[bool]
-    """Whether the closing handshake is complete (RFC 6455 section 7.1.4); None while it goes on."""
+    """Whether the closing handshake is complete (RFC 6455 section 7.1.4); None until then."""
     local: bool
     """Whether this side began: by `end`, `close`, a timeout, or because the client broke a rule or
     exceeded a limit."""

@@ -113,7 +113,7 @@ static void test_requests(void)
     harness_route(&h, "/ws");
     harness_listen(&h);
     expect("GET / HTTP/1.1\r\n" HOST "\r\n", "404, EOF", "E2: there is nothing else");
-    ok(head_has(&c, "Connection: close\r\n"), "the connection ends, and the client is told so");
+    ok(head_has(&c, "Connection: close\r\n"), "the response says that the connection ends");
     client_close(&c);
     expect("GET /ws HTTP/1.1\r\n" HOST "\r\n", "426, EOF", "E2: the path of a route");
     ok(head_has(&c, "Upgrade: websocket\r\n"), "with what it speaks");
@@ -205,7 +205,7 @@ static void test_handshakes(void)
     is_int(ws_request_upgrade(h.deferred, NULL, 0, NULL), WS_OK, "and is granted");
     is_responses(&c, "101", "later");
     client_text(&c, "hello");
-    is_frames(&c, "TEXT hello", "and goes on");
+    is_frames(&c, "TEXT hello", "the connection works");
     client_close(&c);
     expect("GET /forget HTTP/1.1\r\n" UPGRADE "\r\n", "500, EOF", "E2: one is forgotten");
     client_close(&c);

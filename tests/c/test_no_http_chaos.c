@@ -94,7 +94,7 @@ static void act(ws_request *request, bool first)
     size_t n;
     const char *path = ws_request_path(request, &n);
     if (n >= 5 && !memcmp(path, "/evil", 5))
-        fault("a request that is none");
+        fault("a handler got a request that is malformed");
     if (random_below(4) == 0)
         ws_request_add_header(request, "X-Field", 7, page, random_below(300));
     switch (random_below(first ? 12 : 8)) {

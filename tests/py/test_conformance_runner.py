@@ -170,7 +170,7 @@ def test_a_good_peer(reports: Reports, capsys: pytest.CaptureFixture[str], serve
 
 @contextmanager
 def unused_port() -> Iterator[int]:
-    """A port that no other program can take while nobody listens on it."""
+    """A port on which nobody listens; it stays bound, so that no other program takes it."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield unused.getsockname()[1]

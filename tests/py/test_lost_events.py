@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Callbacks that never run: ctypes had no memory to call them, or a signal handler raised before.
 
-C goes on as if they had run. What it frees must be forgotten in Python all the same, at once where
-that is memory, and at the latest when the app ends where it is a handler that should have run.
+C does not notice. Python must forget the memory that C frees at once, and run the handlers that
+should have run when the app ends, at the latest.
 """
 
 import pytest
@@ -31,6 +31,16 @@ LOSES = """
         '''What is left in the table is at this address, as if its memory were used again.'''
         for key in list(table):
             table[address] = table.pop(key)
+
+    def fail_once(cls, function, error):
+        '''The next call of this method raises; those after it work again.'''
+        def fail(*arguments):
+            setattr(cls, function, original)
+            lost.append(1)
+            raise error
+
+        original = getattr(cls, function)
+        setattr(cls, function, fail)
 
     def run(app, client):
         def work():
@@ -213,15 +223,8 @@ DEFERRED = """
     module.PATIENCE = 0  # seconds in which no call is deferred in vain
     app, seen = pyws.App(), []
 
-    def fail(runtime, *arguments):
-        setattr(module.Runtime, "{function}", original)
-        lost.append(1)
-        raise {error}
-
-    original = module.Runtime.{function}
-
     def begin():
-        module.Runtime.{function} = fail
+        fail_once(module.Runtime, "{function}", {error})
         app.defer(seen.append, 1)
         app.defer(seen.append, 2)
 
@@ -253,17 +256,10 @@ TIMERS = """
     module.PATIENCE = 0  # nanoseconds after which the alarm is taken for lost
     app, seen = pyws.App(), []
 
-    def fail(timers, *arguments):
-        setattr(module.Timers, "{function}", original)
-        lost.append(1)
-        raise {error}
-
-    original = module.Timers.{function}
-
     def begin():
         app.call_later(0, seen.append, 1)
         app.call_later(0, seen.append, 2)
-        module.Timers.{function} = fail
+        fail_once(module.Timers, "{function}", {error})
 
     def client(port):
         app.defer(begin)
